@@ -1,0 +1,1 @@
+"""The front door: light commands that answer at once, and a thin LightningCLI for the rest."""

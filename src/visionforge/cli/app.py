@@ -1,0 +1,320 @@
+"""The LightningCLI: four stages of one Trainer, with the run folder, its checkpoints and its results added."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import yaml
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
+
+from visionforge.cli.precheck import check_settings
+from visionforge.cli.report import print_results
+from visionforge.cli.target import Target
+from visionforge.config.problems import describe_allowed, flatten
+from visionforge.config.schema import RunSettings
+from visionforge.data.datamodule import MedMNISTDataModule
+from visionforge.data.info import Split
+from visionforge.data.source import fingerprint, prepare
+from visionforge.errors import RunError, SettingsError, VisionForgeError
+from visionforge.evaluation.predictions import write_predictions
+from visionforge.evaluation.results import write_results, write_training_curves
+from visionforge.runs.files import write_atomic
+from visionforge.runs.identity import digest
+from visionforge.runs.logfile import RunLog
+from visionforge.runs.workspace import OUTPUTS, Workspace, create_workspace, require_space
+from visionforge.training.classifier import MONITOR, ImageClassifier
+from visionforge.training.epoch_log import EpochLog
+
+log = logging.getLogger(__name__)
+
+TRAINER_DEFAULTS = {
+    "max_epochs": 60,
+    "accelerator": "auto",
+    "devices": "auto",
+    "precision": "32-true",
+    "deterministic": False,
+    "enable_model_summary": False,  # one line in the log says as much
+    "log_every_n_steps": 1,  # epochs of small data sets are shorter than Lightning's default of 50 steps
+    "num_sanity_val_steps": 0,  # the archive is verified; metrics of two batches would only mislead
+}
+BAR_REFRESH_STEPS = 10  # a refresh costs as much as a training step of a small network
+RESULT_BYTES = 20_000_000  # figures, tables and logs of a run, with a margin
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose complaints are one line each."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        """Raise instead of printing sixty lines of usage."""
+        lines = [line.strip() for line in str(message).splitlines() if line.strip()]
+        raise SettingsError(" ".join(lines).removeprefix("error: ")) from ex
+
+
+class SpaceCheck(Callback):
+    """Refuses to train when the checkpoints would not fit on the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare the free space with two checkpoints, one of them with momentum, each written beside the old one."""
+        weights = sum(p.numel() * p.element_size() for p in [*pl_module.parameters(), *pl_module.buffers()])
+        require_space(self._folder, 2 * (weights + 2 * weights) + RESULT_BYTES)
+
+
+class VisionForgeCLI(LightningCLI):
+    """`fit`, `validate`, `test` and `predict` of an `ImageClassifier` on a `MedMNISTDataModule`.
+
+    Args:
+        stage: The subcommand.
+        arguments: What follows it on the command line.
+        run_log: Takes the log file once the run folder exists.
+        target: The trained network to evaluate; None when fitting.
+    """
+
+    def __init__(self, stage: str, arguments: list[str], run_log: RunLog, target: Target | None) -> None:
+        self._run_log = run_log
+        self._target = target
+        self.workspace: Workspace | None = None
+        self._best: ModelCheckpoint | None = None
+        self._last: ModelCheckpoint | None = None
+        super().__init__(
+            ImageClassifier,
+            MedMNISTDataModule,
+            save_config_callback=None,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=RunSettings().seed_everything,
+            parser_class=Parser,
+            parser_kwargs={"description": "Train and evaluate image classifiers on small images."},
+            args=[stage, *arguments],
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    @classmethod
+    def launch(cls, stage: str, arguments: list[str], run_log: RunLog, target: Target | None = None) -> None:
+        """Run a stage; LightningCLI runs inside its constructor, so a failure is cleaned up here."""
+        cli = cls.__new__(cls)
+        try:
+            with _no_process_arguments():
+                cli.__init__(stage, arguments, run_log, target)  # type: ignore[misc]
+        except (VisionForgeError, OSError):
+            workspace = getattr(cli, "workspace", None)
+            if stage == "fit" and workspace is not None:
+                workspace.discard_unless_trained()
+            raise
+
+    # --- the parser
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the stages, each with the arguments of its Trainer method that are not settings."""
+        common = {"model", "datamodule", "weights_only"}
+        return {
+            "fit": common | {"train_dataloaders", "val_dataloaders"},
+            "validate": common | {"dataloaders", "verbose"},
+            "test": common | {"dataloaders", "verbose"},
+            "predict": common | {"dataloaders", "return_predictions"},
+        }
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add trainer, model and data; the model's spec is bound late and is no setting."""
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
+        parser.add_class_arguments(ImageClassifier, "model", skip={"spec"}, fail_untyped=False, sub_configs=True)
+        parser.add_lightning_class_args(MedMNISTDataModule, "data")
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Take the help of every setting from its declaration."""
+        fields = flatten(RunSettings)
+        for action in parser._actions:
+            field = fields.get(action.dest)
+            if field is not None and field.description and not action.dest.startswith("trainer."):
+                extra = field.json_schema_extra
+                unit = f" {extra['unit']}" if isinstance(extra, dict) and "unit" in extra else ""
+                action.help = f"{field.description} Allowed: {describe_allowed(field)}{unit}.".replace("%", "%%")
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand != "fit":
+            parser.add_argument(
+                "--run", type=str, default=None, help="Run folder: its configuration and its best checkpoint."
+            )
+        return parser
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration alone: the settings of a checkpoint never override the command line."""
+
+    # --- before the run
+
+    def before_instantiate_classes(self) -> None:
+        """Check the resolved settings, verify the data, and make the run folder; nothing exists before that."""
+        self._dump_config()
+        stage = str(self.subcommand)
+        config = {key: value for key, value in self.config_dump.items() if key not in ("config", "run", "ckpt_path")}
+        settings = check_settings(config, stage)
+        data = settings.data
+        module = MedMNISTDataModule(dataset=data.dataset, resolution=data.resolution, synthetic=data.synthetic)
+        prepare(module.info, data.resolution, data.root, data.download)
+        outputs = Path(config["trainer"].get("default_root_dir") or OUTPUTS)
+        name = data.dataset, settings.model.backbone.name, digest(config)
+        if self._target is not None and self._target.run is not None:
+            self.workspace = Workspace(self._evaluation_folder(stage, self._target, digest(config)))
+        elif rank_zero_only.rank == 0:
+            self.workspace = create_workspace(outputs, *name)
+        else:  # only the first rank writes files; the Trainer tells the others where its checkpoints are
+            self.workspace = Workspace(outputs / "_".join(name))
+        if stage == "fit" and rank_zero_only.rank == 0:
+            write_atomic(self.workspace.config, yaml.safe_dump(config, sort_keys=False))
+            self._run_log.attach(self.workspace.log)
+            log.info("run folder %s", self.workspace.path)
+
+    def _evaluation_folder(self, stage: str, target: Target, current: str) -> Path:
+        """Return where a later evaluation writes; the results of the fit itself are never overwritten."""
+        assert target.run is not None
+        changed = "" if current == digest(target.config) else f"_{current}"
+        return target.run.path / "evaluations" / f"{stage}_{target.checkpoint.stem}{changed}"
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Add what every run has: checkpoints, the table of epochs, a progress bar on a terminal."""
+        assert self.workspace is not None
+        given = dict(self._get(self.config_init, "trainer"))
+        callbacks = given.get("callbacks") or []
+        callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
+        loggers: list[Any] = []
+        if self.subcommand == "fit":
+            self._best = ModelCheckpoint(
+                self.workspace.checkpoints,
+                filename="best",
+                monitor=MONITOR,
+                mode="max",
+                save_weights_only=True,
+                enable_version_counter=False,
+            )
+            self._last = ModelCheckpoint(self.workspace.checkpoints, filename="last", enable_version_counter=False)
+            callbacks += [SpaceCheck(self.workspace.path), self._best, self._last]
+            loggers.append(EpochLog(self.workspace.epochs))
+        terminal = sys.stdout.isatty() and given.get("enable_progress_bar") is not False
+        if terminal:
+            callbacks.append(RichProgressBar(refresh_rate=BAR_REFRESH_STEPS))
+        chosen = given.get("logger")
+        if isinstance(chosen, list):
+            loggers += chosen
+        elif chosen is not None and not isinstance(chosen, bool):
+            loggers.append(chosen)
+        kwargs.update(
+            callbacks=callbacks,
+            logger=loggers or False,
+            default_root_dir=str(self.workspace.path),
+            enable_progress_bar=terminal,
+        )
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (pl.utilities.exceptions.MisconfigurationException, ValueError, ImportError) as error:
+            raise SettingsError(f"trainer: {' '.join(str(error).split())}") from error
+
+    # --- the stages
+
+    def before_fit(self) -> None:
+        """Say in one line what is about to be trained."""
+        data = self.datamodule
+        log.info(
+            "%s: %s, %d classes, %s train / %s val / %s test images of %d×%d pixels",
+            data.spec.dataset,
+            data.spec.task,
+            len(data.spec.classes),
+            *(f"{n:,}" for n in data.info.splits.model_dump().values()),
+            data.spec.resolution,
+            data.spec.resolution,
+        )
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train."""
+        self.trainer.fit(**kwargs, weights_only=True)
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint and write the results."""
+        assert self.workspace is not None
+        assert self._best is not None
+        assert self._last is not None
+        checkpoint = self._best.best_model_path or self._last.best_model_path
+        if checkpoint:
+            self._test(Path(checkpoint))
+        else:
+            log.warning("no checkpoint was written, so there is nothing to test")
+
+    def _test(self, checkpoint: Path) -> None:
+        self.trainer.test(
+            self.model, datamodule=self.datamodule, ckpt_path=str(checkpoint), verbose=False, weights_only=True
+        )
+        self._write("test", checkpoint)
+        if self.trainer.is_global_zero and self.subcommand == "fit":
+            assert self.workspace is not None
+            mixup = self.model.settings.mixup.alpha > 0
+            title = f"{self.model.spec.dataset}, {self.model.settings.backbone.name}"
+            write_training_curves(
+                self.workspace.epochs, self.workspace.figures / "training_curves.png", title, mixup
+            )
+
+    def test(self, model: ImageClassifier, datamodule: MedMNISTDataModule, **_: Any) -> None:
+        """Evaluate the target on the test split and write the results."""
+        assert self._target is not None
+        self._test(self._target.checkpoint)
+
+    def validate(self, model: ImageClassifier, datamodule: MedMNISTDataModule, **_: Any) -> None:
+        """Evaluate the target on the validation split, without test-time augmentation, and write the results."""
+        assert self._target is not None
+        checkpoint = self._target.checkpoint
+        self.trainer.validate(
+            model, datamodule=datamodule, ckpt_path=str(checkpoint), verbose=False, weights_only=True
+        )
+        self._write("val", checkpoint)
+
+    def predict(self, model: ImageClassifier, datamodule: MedMNISTDataModule, **_: Any) -> None:
+        """Write the class probabilities of the test split."""
+        import torch
+
+        assert self._target is not None
+        assert self.workspace is not None
+        if self.trainer.world_size > 1:
+            raise RunError("predict: runs on one device; set trainer.devices to 1")
+        batches = self.trainer.predict(
+            model, datamodule=datamodule, ckpt_path=str(self._target.checkpoint), weights_only=True
+        )
+        probabilities = torch.cat([batch for batch in batches or [] if isinstance(batch, torch.Tensor)])
+        write_predictions(self.workspace.predictions, model.spec, probabilities.cpu().numpy(), None, None)
+        sys.stdout.write(f"{len(probabilities):,} predictions: {self.workspace.predictions}\n")
+
+    def _write(self, split: Split, checkpoint: Path) -> None:
+        """Write and print the results of the split that was just evaluated."""
+        if not self.trainer.is_global_zero:
+            return
+        assert self.workspace is not None
+        model, data = self.model, self.datamodule
+        assert model.predictions is not None
+        settings = data.settings
+        provenance = {
+            "backbone": model.settings.backbone.name,
+            "checkpoint": checkpoint.name,
+            "archive_md5": fingerprint(data.info, settings.resolution, settings.root),
+        }
+        content = write_results(
+            self.workspace.path, model.predictions, model.spec, split, data.dataset_for(split), provenance
+        )
+        print_results(content, self.workspace, checkpoint)
+
+
+class _no_process_arguments:  # noqa: N801  # reads as a context manager
+    """Hides the arguments of the process: LightningCLI warns when it is given arguments while there are others."""
+
+    def __enter__(self) -> None:
+        self._saved = sys.argv
+        sys.argv = sys.argv[:1]
+
+    def __exit__(self, *_: object) -> None:
+        sys.argv = self._saved
+

@@ -1,0 +1,122 @@
+"""The entry point: dispatches commands, and turns a user's mistake into one line and exit status 2.
+
+Nothing heavy is imported here; `--version`, `--help` and the light commands answer without torch.
+"""
+
+import errno
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from visionforge.config.problems import nearest
+from visionforge.errors import SettingsError, VisionForgeError
+
+Command = Callable[[list[str]], int]
+
+USAGE = """\
+usage: visionforge COMMAND [options]
+
+Train, evaluate and compare image classifiers on small images, with PyTorch Lightning.
+
+commands:
+  fit        train a network, test its best checkpoint, write the run folder
+  validate   evaluate a run on the validation split
+  test       evaluate a run on the test split
+  predict    write the class probabilities of a run for the test split
+  datasets   list | info NAME | check NAME: the catalog of data sets
+  smoke      try the whole pipeline on rendered images in a temporary folder
+
+options:
+  --version  print the version
+  --debug    after any command: print the traceback of an error
+  -h, --help this text; `visionforge COMMAND --help` lists the settings of a command
+
+examples:
+  visionforge fit --config configs/quickstart.yaml
+  visionforge fit --config configs/resnet18_28.yaml --data.dataset breastmnist --trainer.max_epochs 10
+  visionforge test --run outputs/20261123_breastmnist_resnet18_a3f7c2
+"""
+
+EXIT_MISTAKE = 2
+_STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.ENOTDIR)
+
+
+def _lightning(subcommand: str) -> Command:
+    def command(arguments: list[str]) -> int:
+        from visionforge.cli.run import run_stage
+
+        return run_stage(subcommand, arguments)
+
+    return command
+
+
+def _datasets(arguments: list[str]) -> int:
+    from visionforge.cli.datasets import run_datasets
+
+    return run_datasets(arguments)
+
+
+def _smoke(arguments: list[str]) -> int:
+    from visionforge.cli.smoke import run_smoke
+
+    return run_smoke(arguments)
+
+
+COMMANDS: dict[str, Command] = {
+    "fit": _lightning("fit"),
+    "validate": _lightning("validate"),
+    "test": _lightning("test"),
+    "predict": _lightning("predict"),
+    "datasets": _datasets,
+    "smoke": _smoke,
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    Args:
+        args: The arguments after the program's name; None takes those of the process.
+
+    Returns:
+        0 if it worked, 2 after a mistake in the settings, the data or the environment, 1 if a check failed.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        return _dispatch(arguments)
+    except VisionForgeError as error:
+        _tell(error.problems, debug)
+    except OSError as error:
+        if error.errno not in _STORAGE_ERRORS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _tell([f"{where}{(error.strerror or str(error)).lower()}; check permissions and free disk space"], debug)
+    except SystemExit as exit_request:  # argparse, after --help or a mistake
+        code = exit_request.code
+        return code if isinstance(code, int) else 0 if code is None else 1
+    return EXIT_MISTAKE
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(USAGE)
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name == "--version":
+        from importlib.metadata import version
+
+        sys.stdout.write(f"visionforge {version('visionforge')}\n")
+        return 0
+    if name not in COMMANDS:
+        close = nearest(name, COMMANDS) or list(COMMANDS)
+        raise SettingsError(f"{name}: unknown command; nearest: {', '.join(close)} (`visionforge --help` shows all)")
+    return COMMANDS[name](rest)
+
+
+def _tell(problems: Sequence[str], debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    for problem in problems:
+        sys.stderr.write(f"error: {problem}\n")

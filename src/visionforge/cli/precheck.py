@@ -1,0 +1,142 @@
+"""Check a whole configuration before anything heavy is imported, downloaded or built, and tell all mistakes at once."""
+
+import ast
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from visionforge.config.loading import RawConfig
+from visionforge.config.problems import unknown_setting, validation_problems
+from visionforge.config.rules import BackboneFacts, DatasetFacts, DeviceFacts, Facts, check_rules
+from visionforge.config.schema import RunSettings
+from visionforge.data.info import DatasetInfo
+from visionforge.data.registry import dataset_info
+from visionforge.errors import SettingsError, VisionForgeError
+from visionforge.models.registry import backbone_entry
+
+
+@cache
+def trainer_flags() -> tuple[str, ...]:
+    """Return the names of the Trainer's flags, read from its source: importing it would take seconds."""
+    package = find_spec("lightning")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    source = Path(package.submodule_search_locations[0]) / "pytorch" / "trainer" / "trainer.py"
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef) and node.name == "Trainer":
+            for item in node.body:
+                if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+                    return tuple(argument.arg for argument in item.args.kwonlyargs)
+    raise AssertionError(f"{source} defines no Trainer.__init__")
+
+
+def check_settings(values: Mapping[str, Any], stage: str, sources: Mapping[str, str] | None = None) -> RunSettings:
+    """Validate nested settings and the rules that span them.
+
+    Args:
+        values: Nested settings as written; what is missing takes its default.
+        stage: `fit`, `validate`, `test` or `predict`.
+        sources: Dotted path → where it was written, for the messages.
+
+    Returns:
+        The complete settings.
+
+    Raises:
+        SettingsError: With one line for every mistake.
+    """
+    flags = [f"trainer.{name}" for name in trainer_flags()]
+    problems: list[str] = []
+    settings = None
+    try:
+        settings = RunSettings.model_validate(dict(values))
+    except ValidationError as error:
+        problems += validation_problems(error, RunSettings, sources=sources, extra_keys=flags)
+    trainer = values.get("trainer")
+    for key in trainer if isinstance(trainer, Mapping) else ():
+        name = f"trainer.{key}"
+        if name not in flags:
+            where = f" ({sources[name]})" if sources and name in sources else ""
+            problems.append(unknown_setting(name, flags, where))
+    # the rules need complete settings; where some are wrong, the data set and backbone can still be looked up
+    problems += _lookup_problems(values) if settings is None else check_rules(settings, gather_facts(settings), stage)
+    if problems or settings is None:
+        raise SettingsError(problems)
+    return settings
+
+
+def check_arguments(raw: RawConfig, stage: str) -> RunSettings:
+    """Validate what `read_arguments` has read; see `check_settings`."""
+    return check_settings(raw.values, stage, raw.sources)
+
+
+def _lookup_problems(values: Mapping[str, Any]) -> list[str]:
+    problems: list[str] = []
+    for path, look_up in (("data.dataset", dataset_info), ("model.backbone.name", backbone_entry)):
+        value: Any = values
+        for part in path.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, str):
+            try:
+                look_up(value)
+            except VisionForgeError as error:
+                problems += error.problems
+    return problems
+
+
+def gather_facts(settings: RunSettings) -> Facts:
+    """Look up what the rules need to know of data set, backbone and device.
+
+    Raises:
+        SettingsError: If the data set or the backbone is unknown.
+    """
+    problems: list[str] = []
+    dataset = backbone = None
+    try:
+        info = dataset_info(settings.data.dataset, settings.data.synthetic)
+        dataset = dataset_facts(info)
+    except SettingsError as error:
+        problems += error.problems
+    try:
+        backbone = _backbone_facts(settings)
+    except SettingsError as error:
+        problems += error.problems
+    if problems:
+        raise SettingsError(problems)
+    return Facts(dataset, backbone, _device_facts(settings))
+
+
+def dataset_facts(info: DatasetInfo) -> DatasetFacts:
+    """Return what the rules need to know of a catalog entry."""
+    return DatasetFacts(info.name, info.channels, info.splits.train, info.resolutions)
+
+
+def _backbone_facts(settings: RunSettings) -> BackboneFacts:
+    chosen = settings.model.backbone
+    entry = backbone_entry(chosen.name)
+    small = entry.is_small(settings.data.resolution, chosen.adapt_stem)
+    return BackboneFacts(
+        name=entry.name,
+        min_resolution=entry.min_resolution if chosen.adapt_stem else entry.min_resolution_standard,
+        has_published_weights=entry.weights is not None,
+        final_map=-(-settings.data.resolution // (entry.stride if small else entry.stride_standard)),
+    )
+
+
+def _device_facts(settings: RunSettings) -> DeviceFacts | None:
+    """Return facts on the training device; only a 16-bit precision is worth importing torch for."""
+    if not str(settings.trainer.precision).startswith(("16", "bf16")):
+        return None
+    accelerator = settings.trainer.accelerator
+    if accelerator == "cpu":
+        return DeviceFacts("the CPU", float16=False, bfloat16=True)
+    import torch
+
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return DeviceFacts(torch.cuda.get_device_name(), float16=True, bfloat16=torch.cuda.is_bf16_supported())
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return DeviceFacts("the Apple GPU", float16=True, bfloat16=True)
+    return DeviceFacts("the CPU", float16=False, bfloat16=True) if accelerator == "auto" else None

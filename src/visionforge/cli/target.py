@@ -1,0 +1,99 @@
+"""What `validate`, `test` and `predict` evaluate: a run or a checkpoint file, never an untrained network."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visionforge.config.loading import read_yaml
+from visionforge.errors import RunError
+from visionforge.runs.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Target:
+    """A trained network and the configuration it was trained with.
+
+    Attributes:
+        checkpoint: The checkpoint file.
+        config: The run's configuration, which flags and files on the command line override.
+        run: The run folder, if the checkpoint lies in one.
+    """
+
+    checkpoint: Path
+    config: dict[str, Any]
+    run: Workspace | None
+
+
+def find_target(stage: str, run: object, ckpt_path: object) -> Target:
+    """Resolve ``--run FOLDER`` and ``--ckpt_path best|last|FILE``.
+
+    Raises:
+        RunError: If there is neither, or the folder or checkpoint does not exist.
+    """
+    if run is None and ckpt_path is None:
+        raise RunError(
+            f"{stage}: give a trained network with --run FOLDER (its best checkpoint), or --ckpt_path FILE; "
+            "untrained weights are not evaluated"
+        )
+    if run is None:
+        return _from_file(stage, str(ckpt_path))
+    workspace = Workspace(Path(str(run)))
+    if not workspace.path.is_dir():
+        raise RunError(f"--run: {workspace.path} is no folder; name a run folder such as outputs/20261123_…")
+    if not workspace.config.is_file():
+        raise RunError(f"--run: {workspace.path} holds no config.yaml, so it is no run folder")
+    choice = "best" if ckpt_path is None else str(ckpt_path)
+    checkpoint = workspace.checkpoints / f"{choice}.ckpt" if choice in ("best", "last") else Path(choice)
+    if not checkpoint.is_file():
+        present = sorted(path.name for path in workspace.checkpoints.glob("*.ckpt"))
+        raise RunError(
+            f"--run: {checkpoint} does not exist; the run has "
+            + (f"only {', '.join(present)}" if present else "no checkpoint, so it was not trained")
+        )
+    return Target(checkpoint, read_yaml(workspace.config), workspace)
+
+
+def _from_file(stage: str, ckpt_path: str) -> Target:
+    checkpoint = Path(ckpt_path)
+    if ckpt_path in ("best", "last"):
+        raise RunError(f"--ckpt_path: {ckpt_path!r} needs --run FOLDER, in which it is looked up")
+    if not checkpoint.is_file():
+        raise RunError(f"--ckpt_path: {checkpoint} does not exist; allowed: best or last (with --run), or a file")
+    workspace = Workspace(checkpoint.parent.parent)
+    if checkpoint.parent.name == "checkpoints" and workspace.config.is_file():
+        return Target(checkpoint, read_yaml(workspace.config), workspace)
+    return Target(checkpoint, _config_of(checkpoint), None)
+
+
+def _config_of(checkpoint: Path) -> dict[str, Any]:
+    """Return the configuration that a lone checkpoint carries."""
+    hyperparameters = dict(read_checkpoint(checkpoint).get("hyper_parameters") or {})
+    spec = hyperparameters.pop("spec", None)
+    if not isinstance(spec, dict):
+        raise RunError(f"--ckpt_path: {checkpoint} was not written by visionforge: it does not say what it was trained on")
+    data = {
+        "dataset": spec["dataset"],
+        "resolution": spec["resolution"],
+        "force_rgb": spec["channels"] == 3,
+    }
+    return {"data": data, "model": hyperparameters}
+
+
+def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """Read a checkpoint; only tensors and plain values are loaded, never code.
+
+    Raises:
+        RunError: If it cannot be read that way.
+    """
+    import pickle
+
+    import torch
+
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise RunError(f"{checkpoint}: cannot be read as a checkpoint ({reason})") from error
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise RunError(f"{checkpoint}: is no checkpoint: it holds no state_dict")
+    return content

@@ -1,0 +1,29 @@
+"""Settings, their bounds, and the rules that span them; imports no torch."""
+
+from visionforge.config.schema import (
+    Augmentation,
+    Backbone,
+    DataSettings,
+    Loss,
+    MixUp,
+    ModelSettings,
+    Optimizer,
+    RunSettings,
+    Schedule,
+    Synthetic,
+    Task,
+)
+
+__all__ = [
+    "Augmentation",
+    "Backbone",
+    "DataSettings",
+    "Loss",
+    "MixUp",
+    "ModelSettings",
+    "Optimizer",
+    "RunSettings",
+    "Schedule",
+    "Synthetic",
+    "Task",
+]

@@ -1,0 +1,134 @@
+"""Read a command line and its YAML files into one nested dictionary that remembers where each value was written.
+
+This reading happens before any heavy import, so that all mistakes of a configuration are told at once and in a moment.
+LightningCLI parses the same arguments again afterwards and stays the authority on what runs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from visionforge.errors import SettingsError
+
+COMMAND_LINE = "on the command line"
+_PASS_THROUGH = ("--help", "-h", "--print_config")
+MAX_CONFIG_BYTES = 1_000_000  # a configuration is a page of text; anything larger is the wrong file
+
+
+@dataclass
+class RawConfig:
+    """Merged settings before validation.
+
+    Attributes:
+        values: The nested settings; a later file or flag has won over an earlier one.
+        sources: Dotted path → where it was written, for error messages.
+        wants_help: Whether the parser only has to print help.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    wants_help: bool = False
+
+    def merge(self, tree: Mapping[str, Any], source: str, prefix: str = "", into: dict[str, Any] | None = None) -> None:
+        """Merge a nested mapping; mappings merge key by key, everything else is replaced."""
+        target = self.values if into is None else into
+        for key, value in tree.items():
+            path = f"{prefix}{key}"
+            if isinstance(value, Mapping):
+                existing = target.get(key)
+                branch = existing if isinstance(existing, dict) else {}
+                target[key] = branch
+                self.sources[path] = source
+                self.merge(value, source, f"{path}.", branch)
+            else:
+                target[key] = value
+                self.sources[path] = source
+
+    def set(self, path: str, value: Any, source: str) -> None:
+        """Set one dotted path."""
+        for part in reversed(path.split(".")):
+            value = {part: value}
+        self.merge(value, source)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        SettingsError: If the file is missing, too large, not YAML, or not a mapping of settings.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise SettingsError(f"{path}: larger than {MAX_CONFIG_BYTES:,} bytes, so it is no configuration file")
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such configuration file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read as a configuration file ({error})") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "syntax error"
+        raise SettingsError(f"{path}: not valid YAML{where}: {problem}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise SettingsError(f"{path}: a configuration is a mapping of settings, this file holds a {type(tree).__name__}")
+    return tree
+
+
+def read_arguments(arguments: Sequence[str]) -> RawConfig:
+    """Read the arguments after a subcommand: ``--config FILE`` and ``--dotted.key VALUE``, in order.
+
+    Raises:
+        SettingsError: If an argument has no value or is no flag; all such arguments are reported together.
+    """
+    raw = RawConfig()
+    problems: list[str] = []
+    queue = list(arguments)
+    while queue:
+        token = queue.pop(0)
+        if token.split("=", 1)[0] in _PASS_THROUGH or token.startswith("--help"):
+            raw.wants_help |= token != "--print_config" and not token.startswith("--print_config=")
+            if token in ("--help", "-h"):
+                continue
+            continue
+        if not token.startswith("--") and token != "-c":
+            problems.append(f"{token}: unexpected argument; settings are given as --section.key VALUE")
+            continue
+        flag, equals, text = token.partition("=")
+        if not equals:
+            if not queue or (queue[0].startswith("--")):
+                problems.append(f"{flag}: needs a value")
+                continue
+            text = queue.pop(0)
+        try:
+            _apply(raw, flag, text)
+        except SettingsError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise SettingsError(problems)
+    return raw
+
+
+def _apply(raw: RawConfig, flag: str, text: str) -> None:
+    if flag in ("--config", "-c"):
+        raw.merge(read_yaml(text), f"in {text}")
+        return
+    path = flag.removeprefix("--").removesuffix("+")
+    value = parse_value(text)
+    if path in ("data", "model", "trainer") or (isinstance(value, str) and value.endswith((".yaml", ".yml"))):
+        value = read_yaml(text) if isinstance(value, str) else value
+    raw.set(path, value, COMMAND_LINE)
+
+
+def parse_value(text: str) -> Any:
+    """Parse one flag's value as YAML; text that is no YAML stays text."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text

@@ -1,0 +1,153 @@
+"""From a failed validation to lines that a user can act on: path, value, what is allowed, nearest valid key."""
+
+import difflib
+import types
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+_NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+
+
+def nearest(word: str, candidates: Iterable[str], count: int = 3) -> list[str]:
+    """Return up to `count` candidates that resemble `word`, best first, ignoring case."""
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    found = difflib.get_close_matches(word.lower(), by_lower, n=count, cutoff=0.5)
+    return [by_lower[name] for name in found]
+
+
+def flatten(model: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
+    """Map the dotted path of every setting of `model` to its field, sections included before their members."""
+    fields: dict[str, FieldInfo] = {}
+    for name, field in model.model_fields.items():
+        path = f"{prefix}{name}"
+        fields[path] = field
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            fields.update(flatten(field.annotation, f"{path}."))
+    return fields
+
+
+def describe_allowed(field: FieldInfo) -> str:
+    """Say in words what a setting takes, for instance ``an integer, 1 to 2048``."""
+    noun, bounds, nullable = _describe_type(field.annotation)
+    for item in field.metadata:
+        _read_bound(item, bounds)
+    text = noun + _describe_bounds(bounds)
+    return text + (" or null" if nullable else "")
+
+
+def _describe_type(annotation: Any) -> tuple[str, dict[str, float], bool]:
+    """Return (noun, bounds, whether null is allowed) of a type annotation."""
+    bounds: dict[str, float] = {}
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *metadata = get_args(annotation)
+        for item in metadata:
+            _read_bound(item, bounds)
+            for nested in getattr(item, "metadata", ()):
+                _read_bound(nested, bounds)
+        noun, inner_bounds, nullable = _describe_type(inner)
+        return noun, {**inner_bounds, **bounds}, nullable
+    if origin in (Union, types.UnionType):
+        members = [arg for arg in get_args(annotation) if arg is not type(None)]
+        nouns = [_describe_type(member)[0] for member in members]
+        return " or ".join(nouns), bounds, len(members) < len(get_args(annotation))
+    if origin is Literal:
+        return "one of " + ", ".join(str(value) for value in get_args(annotation)), bounds, False
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "a mapping with the keys " + ", ".join(annotation.model_fields), bounds, False
+    return _NOUNS.get(annotation, getattr(annotation, "__name__", str(annotation))), bounds, False
+
+
+def _read_bound(item: Any, bounds: dict[str, float]) -> None:
+    for kind, attribute in ((Ge, "ge"), (Gt, "gt"), (Le, "le"), (Lt, "lt")):
+        if isinstance(item, kind):
+            bounds[attribute] = getattr(item, attribute)
+
+
+def _describe_bounds(bounds: Mapping[str, float]) -> str:
+    low = f"{bounds['ge']:g}" if "ge" in bounds else f"above {bounds['gt']:g}" if "gt" in bounds else None
+    high = f"{bounds['le']:.10g}" if "le" in bounds else f"below {bounds['lt']:g}" if "lt" in bounds else None
+    if low and high:
+        return f", {low} to {high}"
+    if low:
+        return f", {low}" if low.startswith("above") else f", at least {low}"
+    return f", {high}" if high else ""
+
+
+def validation_problems(
+    error: ValidationError,
+    model: type[BaseModel],
+    prefix: str = "",
+    sources: Mapping[str, str] | None = None,
+    extra_keys: Iterable[str] = (),
+) -> list[str]:
+    """Turn a pydantic error into one line per problem.
+
+    Args:
+        error: What validation raised.
+        model: The model that was validated; its fields give the allowed values and the nearest keys.
+        prefix: Dotted path of the model inside the whole configuration, with its final dot.
+        sources: Dotted path → where the value was written (a file, or the command line).
+        extra_keys: Valid dotted keys beyond those of the model, as candidates for a misspelt key.
+    """
+    fields = flatten(model, prefix)
+    candidates = [*fields, *extra_keys]
+    lines: dict[str, str] = {}
+    for item in error.errors(include_url=False):
+        path, field = _locate(item["loc"], prefix, fields)
+        if path in lines:  # the other members of a union that failed
+            continue
+        if item["type"] == "extra_forbidden":
+            lines[path] = unknown_setting(path, candidates, _source(path, sources))
+        elif item["type"] == "value_error" or field is None:
+            lines[path] = f"{path}: {item['msg'].removeprefix('Value error, ')}{_source(path, sources)}"
+        else:
+            value = item["input"]
+            shown = "null" if value is None else repr(value) if isinstance(value, str) else value
+            where = _source(path, sources)
+            lines[path] = f"{path}: {shown} is not allowed{where}; allowed: {describe_allowed(field)}"
+    return list(lines.values())
+
+
+def unknown_setting(path: str, candidates: Iterable[str], where: str = "") -> str:
+    """Return the line for a key that does not exist, with the nearest keys that do."""
+    candidates = list(candidates)
+    parent, _, leaf = path.rpartition(".")
+    siblings = {c.rpartition(".")[2]: c for c in candidates if c.rpartition(".")[0] == parent}
+    close = [siblings[name] for name in nearest(leaf, siblings)]
+    leaves: dict[str, str] = {}
+    for candidate in candidates:
+        leaves.setdefault(candidate.rpartition(".")[2], candidate)
+    close = (close or [leaves[name] for name in nearest(leaf, leaves)] or nearest(path, candidates))[:3]
+    hint = f"; nearest: {', '.join(close)}" if close else f"; {parent or 'the top level'} has: {', '.join(siblings)}"
+    return f"{path}: unknown setting{where}{hint}"
+
+
+def _locate(
+    location: tuple[int | str, ...], prefix: str, fields: Mapping[str, FieldInfo]
+) -> tuple[str, FieldInfo | None]:
+    """Return the dotted path of an error and the field it belongs to; union tags in the location are dropped."""
+    parts: list[str] = []
+    field = None
+    for part in location:
+        path = prefix + ".".join([*parts, str(part)])
+        if field is not None and path not in fields and not any(key.startswith(f"{path}.") for key in fields):
+            annotation = field.annotation
+            if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+                break  # inside a leaf: a union member or a list index
+        parts.append(str(part))
+        field = fields.get(path)
+    return prefix + ".".join(parts), field
+
+
+def _source(path: str, sources: Mapping[str, str] | None) -> str:
+    """Return `` (in FILE)`` for the deepest written ancestor of `path`, or nothing."""
+    while sources and path:
+        if path in sources:
+            return f" ({sources[path]})"
+        path = path.rpartition(".")[0]
+    return ""

@@ -1,0 +1,160 @@
+"""Every setting of visionforge, declared once: its default, bounds, unit and meaning.
+
+The sections are frozen pydantic models and at the same time the types of constructor parameters, so the command line,
+the error messages and the reference in the docs all derive from this file.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Task = Literal["binary", "multi-class", "multi-label", "ordinal"]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A group of settings: immutable, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+class Augmentation(Section):
+    """Random changes of training images, drawn anew for every image and epoch."""
+
+    hflip: Probability = Field(
+        0.5, description="Probability of a left-right flip; off where the data set forbids flips."
+    )
+    rotation_angle: int = Field(
+        10, ge=0, le=180, description="Largest rotation to either side.", json_schema_extra={"unit": "degrees"}
+    )
+    jitter_val: Probability = Field(
+        0.2, description="Strength j of the colour jitter: brightness, contrast and saturation factors from [1-j, 1+j]."
+    )
+    min_scale: float = Field(
+        0.95, gt=0.0, le=1.0, description="Smallest share of the image's area that a random resized crop keeps."
+    )
+
+
+class Synthetic(Section):
+    """What the data set `synthetic` renders; other data sets do not read it."""
+
+    task: Task = Field("multi-class", description="Kind of labels.")
+    classes: int = Field(4, ge=2, le=100, description="Number of classes, labels or grades; a binary task always has 2.")
+    channels: Literal[1, 3] = Field(3, description="1 renders grey images, 3 renders colour.")
+    train: int = Field(256, ge=1, le=1_000_000, description="Training images.")
+    val: int = Field(64, ge=1, le=1_000_000, description="Validation images.")
+    test: int = Field(64, ge=1, le=1_000_000, description="Test images.")
+
+
+class DataSettings(Section):
+    """Which images are read, and how they become batches."""
+
+    dataset: str = Field("bloodmnist", description="Catalog name; `visionforge datasets list` shows them.")
+    root: str | None = Field(
+        None, description="Folder that holds the archives; null is $VISIONFORGE_DATA, or else the user's cache folder."
+    )
+    download: bool = Field(True, description="Download a missing archive.")
+    resolution: int = Field(
+        28,
+        ge=8,
+        le=1024,
+        description="Height and width of the images; the data set must offer it.",
+        json_schema_extra={"unit": "pixels"},
+    )
+    batch_size: int = Field(128, ge=1, le=2048, description="Images per batch and device.")
+    num_workers: int = Field(
+        0, ge=0, le=64, description="Loader processes; batches come from memory, so 0 is fastest for most."
+    )
+    balanced_sampling: bool = Field(True, description="Draw training images with weights 1 / class count.")
+    max_samples: int | None = Field(
+        None, ge=1, description="Keep at most this many training images, a stratified subset; null keeps all."
+    )
+    force_rgb: bool = Field(True, description="Give grey images three equal channels.")
+    augmentation: Augmentation = Field(Augmentation(), description="Random changes of training images.")
+    synthetic: Synthetic = Field(Synthetic(), description="What the data set `synthetic` renders.")
+
+
+class Backbone(Section):
+    """The network and where its first weights come from."""
+
+    name: str = Field("resnet18", description="Registered backbone.")
+    pretrained: bool = Field(True, description="Start from pretrained weights instead of random ones.")
+    weights: str | None = Field(
+        None,
+        description="Pretrained weights: a torchvision name such as IMAGENET1K_V1, or a local weight file; "
+        "null is the backbone's default.",
+    )
+    dropout: float = Field(0.0, ge=0.0, le=0.9, description="Dropout probability in front of the classifier.")
+    adapt_stem: bool = Field(
+        True, description="Below 64 pixels, replace the downsampling stem by one that keeps the resolution."
+    )
+
+
+class Optimizer(Section):
+    """The rule that turns gradients into weight updates."""
+
+    name: Literal["sgd"] = Field("sgd", description="Optimiser: stochastic gradient descent with momentum.")
+    learning_rate: float = Field(0.008, gt=1e-8, lt=1.0, description="Initial learning rate.")
+    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="Momentum of SGD.")
+    weight_decay: float = Field(5e-4, ge=0.0, le=0.2, description="L2 regularisation.")
+
+
+class Schedule(Section):
+    """How the learning rate falls over the steps of the training."""
+
+    name: Literal["cosine"] = Field("cosine", description="Half a cosine from the learning rate to `min_lr`.")
+    min_lr: float = Field(1e-6, gt=0.0, lt=1.0, description="Learning rate at the end; below the initial one.")
+
+
+class Loss(Section):
+    """What is minimised; cross-entropy, or binary cross-entropy per label for multi-label data."""
+
+    label_smoothing: float = Field(0.0, ge=0.0, le=0.3, description="Share of the target spread over all classes.")
+
+
+class MixUp(Section):
+    """Convex combinations of training pairs (Zhang et al., 2018, arXiv:1710.09412)."""
+
+    alpha: Probability = Field(0.002, description="Mixing weight ~ Beta(alpha, alpha), one per batch; 0 turns it off.")
+    mixup_epochs: int | None = Field(
+        None,
+        ge=0,
+        description="Mix in this many first epochs; null mixes in all.",
+        json_schema_extra={"unit": "epochs"},
+    )
+
+
+class ModelSettings(Section):
+    """The network, how it is trained, and how it predicts."""
+
+    backbone: Backbone = Field(Backbone(), description="The network and its first weights.")
+    optimizer: Optimizer = Field(Optimizer(), description="The optimiser.")
+    schedule: Schedule = Field(Schedule(), description="The learning-rate schedule.")
+    loss: Loss = Field(Loss(), description="The loss.")
+    mixup: MixUp = Field(MixUp(), description="Mixing of training pairs.")
+    tta: bool = Field(True, description="Test-time augmentation: average the probabilities of several views.")
+
+
+class TrainerSettings(BaseModel):
+    """The Trainer flags that visionforge bounds or gives a default; all other Trainer flags pass through."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    max_epochs: int = Field(60, ge=1, le=1000, description="Training epochs.", json_schema_extra={"unit": "epochs"})
+    accelerator: str = Field("auto", description="cpu, gpu, mps, …; auto takes the best one present.")
+    devices: int | str | list[int] = Field("auto", description="Number or list of devices.")
+    num_nodes: int = Field(1, ge=1, description="Machines.")
+    precision: int | str | None = Field("32-true", description="Numeric precision; 16-mixed needs a GPU.")
+    deterministic: bool | Literal["warn"] | None = Field(
+        False, description="Bit-identical repeats, at the price of slower kernels."
+    )
+
+
+class RunSettings(Section):
+    """One configuration: the same keys as the YAML file and the command line."""
+
+    seed_everything: int = Field(42, ge=0, le=2**32 - 1, description="Seed of everything that is random.")
+    data: DataSettings = Field(DataSettings(), description="Images and batches.")
+    model: ModelSettings = Field(ModelSettings(), description="Network and training.")
+    trainer: TrainerSettings = Field(TrainerSettings(), description="Flags of the Lightning Trainer.")
+    ckpt_path: str | None = Field(None, description="Checkpoint: best, last or a file.")

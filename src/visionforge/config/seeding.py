@@ -1,0 +1,20 @@
+"""Randomness as a function of names and numbers, so that it never depends on the order in which things happen."""
+
+import hashlib
+import os
+
+DEFAULT_SEED = 42
+
+
+def derive_seed(seed: int, *parts: str | int) -> int:
+    """Return a 63-bit seed for one purpose, for instance ``derive_seed(42, "augment", epoch, step)``.
+
+    Different parts give independent streams; the same parts give the same seed on every machine.
+    """
+    text = "/".join(str(part) for part in (seed, *parts))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def global_seed() -> int:
+    """Return the seed that Lightning's `seed_everything` has set, or 42 if it was not called."""
+    return int(os.environ.get("PL_GLOBAL_SEED", DEFAULT_SEED))

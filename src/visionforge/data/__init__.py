@@ -1,0 +1,19 @@
+"""Images: the catalog, verified archives, whole batches, and the LightningDataModule; names load when first used."""
+
+from typing import TYPE_CHECKING, Any
+
+from visionforge.data.info import DatasetInfo, TaskSpec
+from visionforge.data.registry import dataset_info, dataset_names
+
+if TYPE_CHECKING:
+    from visionforge.data.datamodule import MedMNISTDataModule
+
+__all__ = ["DatasetInfo", "MedMNISTDataModule", "TaskSpec", "dataset_info", "dataset_names"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "MedMNISTDataModule":  # needs torch, which the catalog does not
+        from visionforge.data.datamodule import MedMNISTDataModule
+
+        return MedMNISTDataModule
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

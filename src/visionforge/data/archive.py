@@ -1,0 +1,167 @@
+"""Read an NPZ archive without trusting it: every fact is compared with the catalog before a byte is unpacked.
+
+An archive is a ZIP file of six ``.npy`` members, ``{train,val,test}_{images,labels}.npy``. Images are uint8 of shape
+(N, H, W) or (N, H, W, 3); labels are integers of shape (N,), (N, 1) or, for multi-label data, (N, L).
+"""
+
+import hashlib
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from visionforge.data.info import SPLITS, DatasetInfo, Split
+from visionforge.errors import DataError
+
+MAX_NPY_HEADER = 4096  # bytes; NumPy writes 128 for arrays like these
+_READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
+
+
+@dataclass(frozen=True)
+class SplitArrays:
+    """The images and labels of one split, in archive order.
+
+    Attributes:
+        images: (N, H, W) or (N, H, W, 3) uint8.
+        labels: (N,) int64, or (N, L) uint8 with values 0 and 1 for multi-label data.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.integer]
+
+
+def md5_of(path: Path) -> str:
+    """Return the MD5 of a file as hexadecimal; an unchanged file is read once per process."""
+    stat = path.stat()
+    return _md5_of(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _md5_of(path: str, size: int, mtime_ns: int) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def verify_archive(path: Path, info: DatasetInfo, resolution: int) -> None:
+    """Check an archive against its catalog entry: MD5, then keys, dtypes, shapes and counts of all six members.
+
+    Label values are checked by `read_split`, which has them in memory anyway.
+
+    Raises:
+        DataError: One line that names the file and everything that is wrong with it.
+    """
+    problems = structure_problems(path, info, resolution)
+    expected = info.archives[resolution].md5 if resolution in info.archives else None
+    if expected is not None:
+        actual = md5_of(path)
+        if actual != expected:
+            problems.insert(0, f"MD5 is {actual}, the catalog says {expected}")
+    if problems:
+        raise DataError(f"{path}: not the archive of {info.name}: {'; '.join(problems)}; delete it and get it again")
+
+
+def structure_problems(path: Path, info: DatasetInfo, resolution: int) -> list[str]:
+    """Return what is wrong with the members of an archive, without unpacking their data."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _member_problems(archive, info, resolution)
+    except zipfile.BadZipFile:
+        return [f"no complete ZIP file ({path.stat().st_size:,} bytes: truncated, or something else)"]
+    except _READ_ERRORS as error:
+        return [f"cannot be read ({error})"]
+
+
+def _member_problems(archive: zipfile.ZipFile, info: DatasetInfo, resolution: int) -> list[str]:
+    names = archive.namelist()
+    wanted = [f"{split}_{kind}.npy" for split in SPLITS for kind in ("images", "labels")]
+    missing = [name.removesuffix(".npy") for name in wanted if name not in names]
+    if missing:
+        return [f"missing keys: {', '.join(missing)} (it has: {', '.join(sorted(names)[:8]) or 'none'})"]
+    problems = []
+    for split in SPLITS:
+        for kind in ("images", "labels"):
+            problem = _header_problem(archive, split, kind, info, resolution)
+            if problem:
+                problems.append(f"{split}_{kind}: {problem}")
+    return problems
+
+
+def _header_problem(
+    archive: zipfile.ZipFile, split: Split, kind: str, info: DatasetInfo, resolution: int
+) -> str | None:
+    member = archive.getinfo(f"{split}_{kind}.npy")
+    try:
+        with archive.open(member) as file:
+            shape, dtype = _read_header(file)
+            header = file.tell()
+    except _READ_ERRORS as error:
+        return f"damaged ({error})"
+    if dtype.hasobject:
+        return "holds Python objects (pickle), which are never loaded"
+    count = getattr(info.splits, split)
+    if kind == "images":
+        allowed = [(count, resolution, resolution, 3)] if info.channels == 3 else [(count, resolution, resolution)]
+        if dtype != np.uint8:
+            return f"dtype is {dtype}, expected uint8"
+    else:
+        labels = len(info.classes)
+        allowed = [(count, labels)] if info.task == "multi-label" else [(count, 1), (count,)]
+        if dtype.kind not in "iu":
+            return f"dtype is {dtype}, expected integers"
+    if shape not in allowed:
+        return f"shape is {shape}, expected {' or '.join(map(str, allowed))}"
+    size = header + int(np.prod(shape)) * dtype.itemsize
+    if member.file_size != size:
+        return f"unpacks to {member.file_size:,} bytes, expected {size:,}"
+    return None
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    """Read the header of an ``.npy`` stream; raises ValueError if it is none."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file, max_header_size=MAX_NPY_HEADER)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file, max_header_size=MAX_NPY_HEADER)
+    else:
+        raise ValueError(f"unknown .npy version {version}")
+    return shape, dtype
+
+
+def read_split(path: Path, info: DatasetInfo, split: Split) -> SplitArrays:
+    """Unpack one split of a verified archive into memory.
+
+    Raises:
+        DataError: If the data is damaged (CRC) or a label is out of range.
+    """
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for kind in ("images", "labels"):
+                with archive.open(f"{split}_{kind}.npy") as file:
+                    arrays[kind] = np.lib.format.read_array(file, allow_pickle=False)
+    except (*_READ_ERRORS, KeyError) as error:
+        raise DataError(
+            f"{path}: {split}_{kind} cannot be unpacked ({error}); delete the file and get it again"
+        ) from error
+    return SplitArrays(arrays["images"], check_labels(arrays["labels"], info, f"{path}: {split}_labels"))
+
+
+def check_labels(labels: npt.NDArray[np.integer], info: DatasetInfo, where: str) -> npt.NDArray[np.integer]:
+    """Return labels as (N,) int64, or (N, L) uint8 for multi-label data.
+
+    Raises:
+        DataError: If a label is outside the classes of the catalog entry.
+    """
+    multi = info.task == "multi-label"
+    highest = 1 if multi else len(info.classes) - 1
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high > highest:
+        wrong = int(((labels < 0) | (labels > highest)).sum())
+        raise DataError(f"{where}: {wrong} of {labels.size} labels out of range ({low} to {high}); allowed: 0 to {highest}")
+    return labels.astype(np.uint8) if multi else labels.reshape(len(labels)).astype(np.int64)

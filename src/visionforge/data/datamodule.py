@@ -1,0 +1,210 @@
+"""The LightningDataModule: from a catalog name to normalised batches, in anyone's Lightning project."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from visionforge.config.problems import validation_problems
+from visionforge.config.schema import Augmentation, DataSettings, Synthetic
+from visionforge.config.seeding import derive_seed, global_seed
+from visionforge.data.augment import augment, draw_augmentation, normalise, respect_flags
+from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, as_is, balancing_weights
+from visionforge.data.info import Split, TaskSpec
+from visionforge.data.registry import dataset_info
+from visionforge.data.source import load_split, prepare
+from visionforge.data.stratify import stratified_order
+from visionforge.errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+_DEFAULT = DataSettings()
+_STAGE_SPLITS: dict[str, tuple[Split, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("test",),
+}
+
+
+class MedMNISTDataModule(pl.LightningDataModule):
+    """Batches of a catalog data set, augmented and normalised on the training device.
+
+    A batch is `(images, labels)`: images (B, C, R, R) float32, normalised with the constants of the catalog; labels
+    (B,) int64, or (B, L) uint8 for multi-label data. The order of the images and their augmentation are functions of
+    (seed, epoch, step), where the seed is the one of `lightning.seed_everything`, or 42. They do not depend on the
+    number of workers.
+
+    Args:
+        dataset: Catalog name.
+        root: Folder of the archives; None is $VISIONFORGE_DATA, or else the user's cache folder.
+        download: Download a missing archive.
+        resolution: Height and width R of the images, in pixels; the data set must offer it.
+        batch_size: Images per batch and device, 1 to 2048.
+        num_workers: Loader processes.
+        balanced_sampling: Draw training images with weights 1 / class count.
+        max_samples: Keep at most this many training images, a stratified subset; None keeps all.
+        force_rgb: Give grey images three equal channels.
+        augmentation: Random changes of training images.
+        synthetic: What the data set `synthetic` renders.
+
+    Raises:
+        SettingsError: If a value is out of its bounds, the data set is unknown or does not offer the resolution.
+    """
+
+    def __init__(
+        self,
+        dataset: str = _DEFAULT.dataset,
+        root: str | None = _DEFAULT.root,
+        download: bool = _DEFAULT.download,
+        resolution: int = _DEFAULT.resolution,
+        batch_size: int = _DEFAULT.batch_size,
+        num_workers: int = _DEFAULT.num_workers,
+        balanced_sampling: bool = _DEFAULT.balanced_sampling,
+        max_samples: int | None = _DEFAULT.max_samples,
+        force_rgb: bool = _DEFAULT.force_rgb,
+        augmentation: Augmentation = _DEFAULT.augmentation,
+        synthetic: Synthetic = _DEFAULT.synthetic,
+    ) -> None:
+        super().__init__()
+        try:
+            self.settings = DataSettings(
+                dataset=dataset,
+                root=None if root is None else str(root),
+                download=download,
+                resolution=resolution,
+                batch_size=batch_size,
+                num_workers=num_workers,
+                balanced_sampling=balanced_sampling,
+                max_samples=max_samples,
+                force_rgb=force_rgb,
+                augmentation=augmentation,
+                synthetic=synthetic,
+            )
+        except ValidationError as error:
+            raise SettingsError(validation_problems(error, DataSettings, prefix="data.")) from error
+        self.info = dataset_info(dataset, self.settings.synthetic)
+        offered = self.info.resolutions
+        if offered is not None and resolution not in offered:
+            raise SettingsError(
+                f"data.resolution: {resolution} is not offered by {dataset}; allowed: {', '.join(map(str, offered))}"
+            )
+        self.spec = TaskSpec.of(self.info, resolution, force_rgb)
+        self.augmentation = respect_flags(self.settings.augmentation, self.info.flags)
+        self._datasets: dict[Split, ArrayDataset] = {}
+
+    # --- preparation
+
+    def prepare_data(self) -> None:
+        """Download and verify the archive; called in one process per machine.
+
+        Raises:
+            DataError: If the archive is missing or is not what the catalog says.
+        """
+        prepare(self.info, self.settings.resolution, self.settings.root, self.settings.download)
+
+    def setup(self, stage: str) -> None:
+        """Load the splits that a stage (`fit`, `validate`, `test`, `predict`) needs."""
+        for split in _STAGE_SPLITS[stage]:
+            if split not in self._datasets:
+                self._datasets[split] = self._load(split)
+        if stage == "fit" and self.augmentation != self.settings.augmentation:
+            log.info("%s: left and right are not interchangeable, so images are not flipped", self.info.name)
+
+    def dataset_for(self, split: Split) -> ArrayDataset:
+        """Return the images and labels of one split, loading them if need be."""
+        if split not in self._datasets:
+            self.prepare_data()
+            self._datasets[split] = self._load(split)
+        return self._datasets[split]
+
+    def _load(self, split: Split) -> ArrayDataset:
+        settings = self.settings
+        arrays = load_split(self.info, settings.resolution, settings.root, split)
+        if split != "train" or settings.max_samples is None or settings.max_samples >= len(arrays.labels):
+            return ArrayDataset(arrays)
+        rng = np.random.default_rng(derive_seed(global_seed(), "subset"))
+        order = stratified_order(arrays.labels, rng.permutation(len(arrays.labels)))
+        return ArrayDataset(arrays, np.sort(order[: settings.max_samples]).tolist())
+
+    # --- loaders
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the training batches; the last, incomplete batch of an epoch is left out."""
+        dataset = self._datasets["train"]
+        weights = balancing_weights(dataset.labels) if self.settings.balanced_sampling else None
+        rank, replicas = self._rank()
+        sampler = EpochSampler(
+            len(dataset), global_seed(), weights=weights, drop_uneven=True, rank=rank, num_replicas=replicas
+        )
+        return self._loader(dataset, sampler, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the validation batches, in order and complete."""
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return the test batches, in order and complete."""
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Return the test batches, in order and complete."""
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
+        dataset = self._datasets[split]
+        rank, replicas = self._rank()
+        sampler = EpochSampler(len(dataset), global_seed(), shuffle=False, rank=rank, num_replicas=replicas)
+        return self._loader(dataset, sampler, drop_last=False)
+
+    def _loader(self, dataset: ArrayDataset, sampler: EpochSampler, drop_last: bool) -> DataLoader[Batch]:
+        workers = self.settings.num_workers
+        return DataLoader(
+            dataset,
+            batch_size=self.settings.batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            collate_fn=as_is,
+            drop_last=drop_last,
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            persistent_workers=workers > 0,
+            generator=torch.Generator().manual_seed(global_seed()),  # the global stream stays untouched
+        )
+
+    def _rank(self) -> tuple[int, int]:
+        """Return (rank, number of processes)."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    # --- on the device
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Augment training batches and normalise all of them; a batch of another project's loader passes unchanged."""
+        if not (isinstance(batch, Sequence) and len(batch) == 2 and _is_uint8(batch[0])):
+            return batch
+        images, labels = batch
+        if self.trainer is not None and self.trainer.training:
+            # batches of this epoch that were fetched before this one; restored by the Trainer on resume
+            step = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            return self.augment(images, self.trainer.current_epoch, step), labels
+        return self.normalise(images), labels
+
+    def augment(self, images: Tensor, epoch: int, step: int) -> Tensor:
+        """Return (N, C, R, R) uint8 images augmented and normalised, with the random numbers of (epoch, step)."""
+        rank, _ = self._rank()
+        seed = derive_seed(global_seed(), "augment", epoch, step, *([rank] if rank else []))
+        draw = draw_augmentation(len(images), self.augmentation, torch.Generator().manual_seed(seed))
+        return augment(images, draw.to(images.device), self.spec.mean, self.spec.std)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return (N, C, R, R) uint8 images as normalised float32 with the channels of the task."""
+        return normalise(images, self.spec.mean, self.spec.std)
+
+
+def _is_uint8(value: object) -> bool:
+    return isinstance(value, Tensor) and value.dtype == torch.uint8 and value.ndim == 4

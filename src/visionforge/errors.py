@@ -1,0 +1,31 @@
+"""The errors that a user can cause and mend; the front door prints each problem as one line and exits with status 2."""
+
+from collections.abc import Sequence
+
+
+class VisionForgeError(Exception):
+    """A mistake in the settings, the data or the environment, told in lines that a user can act on.
+
+    Args:
+        problems: One line per problem, each saying what, where, what is allowed and what to do.
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class SettingsError(VisionForgeError):
+    """A setting is unknown, out of its range, or at odds with another setting."""
+
+
+class DataError(VisionForgeError):
+    """An archive is missing, damaged, or not what the catalog says it is."""
+
+
+class WeightsError(VisionForgeError):
+    """Pretrained weights are missing or do not fit the network."""
+
+
+class RunError(VisionForgeError):
+    """A run folder or checkpoint is missing, incomplete or cannot be written."""

@@ -1,0 +1,1 @@
+"""Runs as folders: workspace, identity and log file; imports no torch."""

@@ -1,0 +1,1 @@
+"""Training: the LightningModule, its loss, MixUp, schedule, test-time augmentation and callbacks."""

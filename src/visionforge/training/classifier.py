@@ -1,0 +1,362 @@
+"""The LightningModule: a backbone that learns a data set's task and carries all it needs to predict in its checkpoint."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from pydantic import BaseModel, ValidationError
+from torch import Tensor, nn
+
+from visionforge.config.problems import validation_problems
+from visionforge.config.schema import Backbone, Loss, MixUp, ModelSettings, Optimizer, Schedule
+from visionforge.config.seeding import derive_seed, global_seed
+from visionforge.data.augment import normalise
+from visionforge.data.info import TaskSpec
+from visionforge.errors import SettingsError
+from visionforge.models.build import build_network
+from visionforge.models.registry import backbone_entry
+from visionforge.training.losses import probabilities, soft_targets, task_loss
+from visionforge.training.metrics import accuracy, auc
+from visionforge.training.mixup import draw_mixup, mix
+from visionforge.training.tta import tta_views
+
+_DEFAULT = ModelSettings()
+_SPEC_IDENTITY = ("task", "classes", "channels")  # what a network cannot be moved across
+MONITOR = "val/auc"  # what the best checkpoint is chosen by; higher is better
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one pass over a split gave, in the order of the split.
+
+    Attributes:
+        probabilities: (N, K) float32 on the CPU.
+        probabilities_tta: The same averaged over the views of test-time augmentation; None if it is off.
+        labels: (N,) int64, or (N, K) 0/1.
+        loss: Mean loss without smoothing.
+    """
+
+    probabilities: Tensor
+    probabilities_tta: Tensor | None
+    labels: Tensor
+    loss: float
+
+
+class ImageClassifier(pl.LightningModule):
+    """Trains a backbone on small images; classes, channels and task come from the data.
+
+    Without `spec` the network is built when a Trainer has bound the module to a `MedMNISTDataModule`. A checkpoint
+    holds the spec and all settings, so ``ImageClassifier.load_from_checkpoint(file)`` gives a module that predicts.
+
+    Args:
+        backbone: The network and its first weights.
+        optimizer: The optimiser.
+        schedule: The learning-rate schedule.
+        loss: The loss.
+        mixup: Mixing of training pairs.
+        tta: Average the probabilities of several views in tests and predictions.
+        spec: Classes, channels, task and normalisation; None takes them from the Trainer's data module.
+
+    Raises:
+        SettingsError: If a value is out of its bounds.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone = _DEFAULT.backbone,
+        optimizer: Optimizer = _DEFAULT.optimizer,
+        schedule: Schedule = _DEFAULT.schedule,
+        loss: Loss = _DEFAULT.loss,
+        mixup: MixUp = _DEFAULT.mixup,
+        tta: bool = _DEFAULT.tta,
+        spec: TaskSpec | Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        sections = {
+            "backbone": backbone,
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "loss": loss,
+            "mixup": mixup,
+            "tta": tta,
+        }
+        try:
+            self.settings = ModelSettings.model_validate(_plain(sections))
+            self.spec = None if spec is None else TaskSpec.model_validate(_plain(spec))
+        except ValidationError as error:
+            raise SettingsError(validation_problems(error, ModelSettings, prefix="model.")) from error
+        self.network: nn.Module | None = None
+        self.predictions: Predictions | None = None
+        self._outputs: list[tuple[Tensor, Tensor, Tensor | None]] = []
+        self._sums: Tensor | None = None
+        self._remember()
+
+    def _remember(self) -> None:
+        """Store plain values only: a checkpoint is then readable with ``weights_only=True``."""
+        spec = None if self.spec is None else self.spec.model_dump(mode="json")
+        self.save_hyperparameters({**self.settings.model_dump(mode="json"), "spec": spec}, logger=False)
+
+    # --- late binding
+
+    def setup(self, stage: str) -> None:
+        """Take classes, channels and task from the data module, if they were not given.
+
+        Raises:
+            SettingsError: If there is neither a spec nor a data module that has one, or the two differ.
+        """
+        offered = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
+        if self.spec is None and offered is None:
+            raise SettingsError("model.spec: give the module a TaskSpec, or train it with a MedMNISTDataModule")
+        if self.spec is None:
+            self.spec = offered
+            self._remember()
+        elif offered is not None:
+            problems = [
+                f"data.dataset: {offered.dataset} has {name} {theirs}, the network was made for {mine}"
+                for name in _SPEC_IDENTITY
+                if (mine := getattr(self.spec, name)) != (theirs := getattr(offered, name))
+            ]
+            if problems:
+                raise SettingsError(problems)
+
+    def configure_model(self) -> None:
+        """Build the network, once; pretrained weights are left out if a checkpoint is about to be loaded."""
+        restoring = self._trainer is not None and bool(self.trainer.ckpt_path)
+        self._build(pretrained=False if restoring else None)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Build the network that the checkpoint's weights belong to.
+
+        Raises:
+            SettingsError: If the settings ask for another network than the checkpoint holds.
+        """
+        stored = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        if stored.get("spec") and self.spec is not None:
+            self._compare(TaskSpec.model_validate(_plain(stored["spec"])), Backbone.model_validate(stored["backbone"]))
+        self._build(pretrained=False)
+
+    def _compare(self, spec: TaskSpec, backbone: Backbone) -> None:
+        """Raise if a checkpoint with this spec and backbone does not fit the settings."""
+        assert self.spec is not None
+        pairs = [(f"data: {name}", getattr(self.spec, name), getattr(spec, name)) for name in _SPEC_IDENTITY]
+        mine = self.settings.backbone
+        pairs += [("model.backbone.name", mine.name, backbone.name)]
+        entry = backbone_entry(backbone.name)
+        small = "the stem for small images", "the standard stem"
+        pairs += [
+            (
+                "data.resolution, model.backbone.adapt_stem: stem",
+                small[not entry.is_small(self.spec.resolution, mine.adapt_stem)],
+                small[not entry.is_small(spec.resolution, backbone.adapt_stem)],
+            )
+        ]
+        problems = [f"{name}: {ours} asked for, the checkpoint has {theirs}" for name, ours, theirs in pairs if ours != theirs]
+        if problems:
+            raise SettingsError(problems)
+
+    def _build(self, pretrained: bool | None) -> None:
+        if self.network is None and self.spec is not None:
+            network = build_network(
+                self.settings.backbone,
+                self.spec.channels,
+                len(self.spec.classes),
+                self.spec.resolution,
+                pretrained=pretrained,
+            )
+            self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    # --- prediction
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, K).
+
+        Args:
+            images: (N, C, H, W); uint8 images are normalised first, float images are taken as normalised.
+
+        Raises:
+            RuntimeError: If the network is not built yet.
+        """
+        if self.network is None or self.spec is None:
+            raise RuntimeError("the network is not built: load a checkpoint, or call configure_model() with a spec")
+        if images.dtype == torch.uint8:
+            images = normalise(images, self.spec.mean, self.spec.std)
+        logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
+        return logits
+
+    def predict_probabilities(self, images: Tensor, tta: bool | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return (N, K) probabilities of the images alone, and averaged over the test-time views (or None).
+
+        Args:
+            images: (N, C, H, W), uint8 or normalised float.
+            tta: Use test-time augmentation; None takes the setting.
+        """
+        logits, averaged = self._views_forward(images, self.settings.tta if tta is None else tta)
+        return probabilities(logits, self._bound_spec().task), averaged
+
+    def _views_forward(self, images: Tensor, tta: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the logits (N, K) of the images, and the mean probabilities (N, K) of their views, in one pass."""
+        spec = self._bound_spec()
+        if not tta:
+            return self(images), None
+        if images.dtype == torch.uint8:
+            images = normalise(images, spec.mean, spec.std)
+        views = tta_views(images, spec.flags)
+        logits = self(views.flatten(0, 1))
+        each = probabilities(logits, spec.task).view(*views.shape[:2], -1)
+        return logits[: len(images)], each.mean(dim=0)
+
+    def _bound_spec(self) -> TaskSpec:
+        assert self.spec is not None, "setup() binds the module to its data"
+        return self.spec
+
+    # --- training
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's sums on the device; a logged value per step would cost more than a small network's step."""
+        self._sums = torch.zeros(3, device=self.device)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of one batch, mixed if MixUp is on."""
+        images, labels = batch
+        spec, settings = self._bound_spec(), self.settings
+        targets = labels
+        if self._mixes():
+            seed = derive_seed(global_seed(), "mixup", self.current_epoch, batch_idx, self.global_rank)
+            draw = draw_mixup(len(images), settings.mixup.alpha, seed)
+            images = mix(images, draw)
+            targets = mix(soft_targets(labels, len(spec.classes), spec.task), draw)
+        logits = self(images)
+        loss = task_loss(logits, targets, spec.task, settings.loss.label_smoothing)
+        with torch.no_grad():
+            hits = _share_hit(logits, targets, spec.task)
+            count = torch.ones_like(hits)
+            assert self._sums is not None
+            self._sums += torch.stack([loss.detach().float(), hits, count]) * len(images)
+        return loss
+
+    def _mixes(self) -> bool:
+        mixup = self.settings.mixup
+        return mixup.alpha > 0 and (mixup.mixup_epochs is None or self.current_epoch < mixup.mixup_epochs)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's mean loss and accuracy, and the learning rate of its last step.
+
+        Under MixUp both belong to the mixed images: the loss to the mixed targets, and the accuracy is the target
+        share of the predicted class, so neither compares with the validation values.
+        """
+        assert self._sums is not None
+        loss, hits, count = self._sums.unbind()
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log_dict({"train/loss": loss / count, "train/accuracy": hits / count, "lr": rate}, sync_dist=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return SGD with momentum, and the cosine from the learning rate to `min_lr` over all steps.
+
+        The schedule is that of SGDR without restarts (Loshchilov and Hutter, 2017, equation 5), stepped per batch.
+        """
+        settings = self.settings.optimizer
+        optimizer = torch.optim.SGD(
+            self.parameters(),
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
+            optimizer, T_max=steps, eta_min=self.settings.schedule.min_lr
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # --- evaluation
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Keep the batch's logits; the metrics need the whole split."""
+        self._outputs.append((self(batch[0]), batch[1], None))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log loss (without smoothing), accuracy and AUC of the whole validation split."""
+        logits, labels, _ = self._gather()
+        task = self._bound_spec().task
+        shown = probabilities(logits, task)
+        values = {
+            "val/loss": task_loss(logits.float(), labels, task),
+            "val/accuracy": accuracy(shown, labels, task),
+            MONITOR: auc(shown, labels, task),
+        }
+        self.log_dict(values, rank_zero_only=False)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Keep the batch's logits, and its probabilities over the test-time views."""
+        logits, averaged = self._views_forward(batch[0], self.settings.tta)
+        self._outputs.append((logits, batch[1], averaged))
+
+    def on_test_epoch_end(self) -> None:
+        """Leave the predictions of the whole split in `predictions`, and log accuracy and AUC."""
+        logits, labels, averaged = self._gather()
+        task = self._bound_spec().task
+        shown = probabilities(logits, task)
+        loss = task_loss(logits.float(), labels, task)
+        self.predictions = Predictions(
+            shown.cpu(), None if averaged is None else averaged.cpu(), labels.cpu(), float(loss)
+        )
+        values = {"test/loss": loss, "test/accuracy": accuracy(shown, labels, task), "test/auc": auc(shown, labels, task)}
+        if averaged is not None:
+            values["test/accuracy_tta"] = accuracy(averaged, labels, task)
+            values["test/auc_tta"] = auc(averaged, labels, task)
+        self.log_dict(values, rank_zero_only=False)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return (N, K) probabilities, averaged over the test-time views if they are on."""
+        images = batch[0] if isinstance(batch, (list, tuple)) else batch
+        plain, averaged = self.predict_probabilities(images)
+        return plain if averaged is None else averaged
+
+    def _gather(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the kept (logits, labels, averaged probabilities) of all ranks in the order of the split."""
+        parts = list(zip(*self._outputs, strict=True))
+        self._outputs.clear()
+        logits, labels = torch.cat(parts[0]), torch.cat(parts[1])
+        averaged = torch.cat(parts[2]) if parts[2][0] is not None else None
+        if self.trainer.world_size == 1:
+            return logits, labels, averaged
+        return (
+            _interleave(self._all_ranks(logits)),
+            _interleave(self._all_ranks(labels)),
+            None if averaged is None else _interleave(self._all_ranks(averaged)),
+        )
+
+    def _all_ranks(self, values: Tensor) -> list[Tensor]:
+        """Return every rank's rows; the ranks may hold different numbers of them."""
+        ranks: list[Tensor | None] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(ranks, values.cpu())
+        return [rank.to(values.device) for rank in ranks if rank is not None]
+
+
+def _interleave(ranks: list[Tensor]) -> Tensor:
+    """Put rows back into the order of the split: rank r holds the rows r, r + W, r + 2W, …"""
+    total = sum(len(rows) for rows in ranks)
+    out = ranks[0].new_empty((total, *ranks[0].shape[1:]))
+    for index, rows in enumerate(ranks):
+        out[index :: len(ranks)] = rows
+    return out
+
+
+def _share_hit(logits: Tensor, targets: Tensor, task: str) -> Tensor:
+    """Return the mean target share of the predicted class; with hard targets that is the accuracy."""
+    if task == "multi-label":
+        return 1 - ((logits > 0).float() - targets.float()).abs().mean()
+    predicted = logits.argmax(dim=1)
+    if targets.ndim == 1:
+        return (predicted == targets).float().mean()
+    return targets.gather(1, predicted[:, None]).mean()
+
+
+def _plain(value: Any) -> Any:
+    """Turn models into dictionaries, so that they are validated anew."""
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,107 @@
+"""A Lightning logger that keeps one row per epoch in `metrics.csv` and says one line per epoch."""
+
+import csv
+import io
+import logging
+import math
+import time
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from visionforge.runs.files import write_atomic
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/auc", "lr", "seconds")
+
+
+class EpochLog(Logger):
+    """Merges what training and validation log in the same epoch into one row; the file is rewritten whole each time.
+
+    Args:
+        path: The CSV file. Rows that it holds already are kept, so that a resumed run continues its table.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._rows: dict[int, dict[str, float]] = {}
+        self._started = time.monotonic()
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    values = {key: float(value) for key, value in row.items() if value}
+                    self._rows[int(values["epoch"])] = values
+
+    @property
+    def name(self) -> str:
+        """Return the name of the logger."""
+        return "epochs"
+
+    @property
+    def version(self) -> str:
+        """Return an empty version: the run folder is the version."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """Return the run folder."""
+        return str(self._path.parent)
+
+    @property
+    def rows(self) -> list[dict[str, float]]:
+        """Return the rows in the order of the epochs."""
+        return [self._rows[epoch] for epoch in sorted(self._rows)]
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the run's `config.yaml` holds the settings."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add metrics to the row of their epoch; test metrics belong to no epoch and are left out."""
+        values = {key: float(value) for key, value in metrics.items() if not key.startswith("test/")}
+        if set(values) <= {"epoch"}:
+            return
+        epoch = int(values.pop("epoch"))
+        row = self._rows.setdefault(epoch, {"epoch": float(epoch)})
+        row.update(values)
+        if "train/loss" in values:  # logged after the epoch's validation, so the row is complete
+            now = time.monotonic()
+            row["seconds"], self._started = now - self._started, now
+            log.info("%s", describe(row))
+        write_atomic(self._path, self._as_csv())
+
+    def restart_clock(self) -> None:
+        """Begin the time of the first epoch now."""
+        self._started = time.monotonic()
+
+    def _as_csv(self) -> str:
+        extra = sorted({key for row in self._rows.values() for key in row} - set(COLUMNS))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [*COLUMNS, *extra], lineterminator="\n")
+        writer.writeheader()
+        for row in self.rows:
+            writer.writerow({key: int(value) if key == "epoch" else f"{value:.6g}" for key, value in row.items()})
+        return text.getvalue()
+
+
+def describe(row: Mapping[str, float]) -> str:
+    """Return one line for the log; a value that is not known is left out."""
+    parts = [f"epoch {int(row['epoch']) + 1}"]
+    for key, label in (
+        ("train/loss", "loss"),
+        ("train/accuracy", "accuracy"),
+        ("val/loss", "val loss"),
+        ("val/accuracy", "val accuracy"),
+        ("val/auc", "val AUC"),
+    ):
+        if key in row and not math.isnan(row[key]):
+            parts.append(f"{label} {row[key]:.4f}")
+    if "seconds" in row:
+        parts.append(f"{row['seconds']:.1f} s")
+    return ", ".join(parts)

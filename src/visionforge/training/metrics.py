@@ -1,0 +1,40 @@
+"""The two numbers that training watches, accuracy and AUC as MedMNIST defines them."""
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from torchmetrics.functional.classification import binary_auroc
+
+from visionforge.config.schema import Task
+
+
+def accuracy(probabilities: Tensor, labels: Tensor, task: Task) -> Tensor:
+    """Return the share of right predictions; for multi-label data, of right labels at the threshold 0.5.
+
+    Args:
+        probabilities: (N, K).
+        labels: (N,) int64, or (N, K) 0/1 for multi-label data.
+        task: Kind of labels.
+    """
+    if task == "multi-label":
+        return ((probabilities > 0.5) == labels.bool()).float().mean()
+    return (probabilities.argmax(dim=1) == labels).float().mean()
+
+
+def auc(probabilities: Tensor, labels: Tensor, task: Task) -> Tensor:
+    """Return the area under the ROC curve, one-vs-rest, averaged over the classes that can be ranked.
+
+    A class without positives or without negatives in `labels` has no ROC curve and is left out; if none is left, the
+    result is NaN. In the binary case both classes have the same area, that of class 1.
+
+    Args:
+        probabilities: (N, K).
+        labels: (N,) int64, or (N, K) 0/1 for multi-label data.
+        task: Kind of labels.
+    """
+    truth = labels.long() if task == "multi-label" else F.one_hot(labels, probabilities.shape[1])
+    positives = truth.sum(dim=0)
+    rankable = torch.nonzero((positives > 0) & (positives < len(truth))).flatten().tolist()
+    if not rankable:
+        return probabilities.new_tensor(float("nan"))
+    return torch.stack([binary_auroc(probabilities[:, k], truth[:, k]) for k in rankable]).mean()
