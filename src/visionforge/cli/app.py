@@ -1,19 +1,24 @@
 """The LightningCLI: four stages of one Trainer, with the run folder, its checkpoints and its results added."""
 
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
+from visionforge.cli.compat import use_current_leaf_spec
 from visionforge.cli.precheck import check_settings
 from visionforge.cli.report import print_results
-from visionforge.cli.target import Target
+from visionforge.cli.target import Target, read_checkpoint
 from visionforge.config.problems import describe_allowed, flatten
 from visionforge.config.schema import RunSettings
 from visionforge.data.datamodule import MedMNISTDataModule
@@ -22,6 +27,8 @@ from visionforge.data.source import fingerprint, prepare
 from visionforge.errors import RunError, SettingsError, VisionForgeError
 from visionforge.evaluation.predictions import write_predictions
 from visionforge.evaluation.results import write_results, write_training_curves
+from visionforge.models.build import pretrained_state
+from visionforge.models.registry import backbone_entry
 from visionforge.runs.files import write_atomic
 from visionforge.runs.identity import digest
 from visionforge.runs.logfile import RunLog
@@ -50,8 +57,14 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         """Raise instead of printing sixty lines of usage."""
-        lines = [line.strip() for line in str(message).splitlines() if line.strip()]
-        raise SettingsError(" ".join(lines).removeprefix("error: ")) from ex
+        text = " ".join(str(message).split())
+        key = re.search(r'Parser key "([^"]+)"', text)
+        value = re.search(r"Given value: (.*)$", text)
+        kinds = re.search(r"Subtypes: \[(.*?)\] Errors", text)
+        if key and value and kinds:
+            names = re.sub(r"<class '([^']+)'>", r"\1", kinds[1]).replace("NoneType", "null")
+            text = f"{key[1]}: {value[1]!r} is not allowed; allowed: {names}"
+        raise SettingsError(text) from ex
 
 
 class SpaceCheck(Callback):
@@ -64,6 +77,21 @@ class SpaceCheck(Callback):
         """Compare the free space with two checkpoints, one of them with momentum, each written beside the old one."""
         weights = sum(p.numel() * p.element_size() for p in [*pl_module.parameters(), *pl_module.buffers()])
         require_space(self._folder, 2 * (weights + 2 * weights) + RESULT_BYTES)
+
+
+def _is_first_rank() -> bool:
+    """Return whether this process writes the files; Lightning reads the rank from the launcher's environment."""
+    return getattr(rank_zero_only, "rank", 0) in (0, None)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the epoch with the best monitored value; of equal ones the later, which a falling learning rate favours."""
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
+        """Return whether the current value is as good as the best one so far."""
+        if super().check_monitor_top_k(trainer, current):
+            return True
+        return current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
 
 
 class VisionForgeCLI(LightningCLI):
@@ -98,6 +126,7 @@ class VisionForgeCLI(LightningCLI):
     @classmethod
     def launch(cls, stage: str, arguments: list[str], run_log: RunLog, target: Target | None = None) -> None:
         """Run a stage; LightningCLI runs inside its constructor, so a failure is cleaned up here."""
+        use_current_leaf_spec()
         cli = cls.__new__(cls)
         try:
             with _no_process_arguments():
@@ -152,7 +181,7 @@ class VisionForgeCLI(LightningCLI):
     # --- before the run
 
     def before_instantiate_classes(self) -> None:
-        """Check the resolved settings, verify the data, and make the run folder; nothing exists before that."""
+        """Check the resolved settings, verify data and weights, then make the run folder; nothing exists before."""
         self._dump_config()
         stage = str(self.subcommand)
         config = {key: value for key, value in self.config_dump.items() if key not in ("config", "run", "ckpt_path")}
@@ -160,18 +189,20 @@ class VisionForgeCLI(LightningCLI):
         data = settings.data
         module = MedMNISTDataModule(dataset=data.dataset, resolution=data.resolution, synthetic=data.synthetic)
         prepare(module.info, data.resolution, data.root, data.download)
+        backbone = settings.model.backbone
+        if stage == "fit" and backbone.pretrained:
+            pretrained_state(backbone_entry(backbone.name), backbone.weights)
         outputs = Path(config["trainer"].get("default_root_dir") or OUTPUTS)
         name = data.dataset, settings.model.backbone.name, digest(config)
         if self._target is not None and self._target.run is not None:
             self.workspace = Workspace(self._evaluation_folder(stage, self._target, digest(config)))
-        elif rank_zero_only.rank == 0:
+        elif _is_first_rank():
             self.workspace = create_workspace(outputs, *name)
         else:  # only the first rank writes files; the Trainer tells the others where its checkpoints are
             self.workspace = Workspace(outputs / "_".join(name))
-        if stage == "fit" and rank_zero_only.rank == 0:
+        if stage == "fit" and _is_first_rank():
             write_atomic(self.workspace.config, yaml.safe_dump(config, sort_keys=False))
             self._run_log.attach(self.workspace.log)
-            log.info("run folder %s", self.workspace.path)
 
     def _evaluation_folder(self, stage: str, target: Target, current: str) -> Path:
         """Return where a later evaluation writes; the results of the fit itself are never overwritten."""
@@ -187,7 +218,7 @@ class VisionForgeCLI(LightningCLI):
         callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
         loggers: list[Any] = []
         if self.subcommand == "fit":
-            self._best = ModelCheckpoint(
+            self._best = BestCheckpoint(
                 self.workspace.checkpoints,
                 filename="best",
                 monitor=MONITOR,
@@ -198,6 +229,8 @@ class VisionForgeCLI(LightningCLI):
             self._last = ModelCheckpoint(self.workspace.checkpoints, filename="last", enable_version_counter=False)
             callbacks += [SpaceCheck(self.workspace.path), self._best, self._last]
             loggers.append(EpochLog(self.workspace.epochs))
+        else:
+            kwargs["enable_checkpointing"] = False
         terminal = sys.stdout.isatty() and given.get("enable_progress_bar") is not False
         if terminal:
             callbacks.append(RichProgressBar(refresh_rate=BAR_REFRESH_STEPS))
@@ -214,13 +247,15 @@ class VisionForgeCLI(LightningCLI):
         )
         try:
             return super().instantiate_trainer(**kwargs)
-        except (pl.utilities.exceptions.MisconfigurationException, ValueError, ImportError) as error:
+        except (MisconfigurationException, ValueError, ImportError) as error:
             raise SettingsError(f"trainer: {' '.join(str(error).split())}") from error
 
     # --- the stages
 
     def before_fit(self) -> None:
-        """Say in one line what is about to be trained."""
+        """Say what is about to be trained, and where."""
+        assert self.workspace is not None
+        log.info("run folder %s", self.workspace.path)
         data = self.datamodule
         log.info(
             "%s: %s, %d classes, %s train / %s val / %s test images of %d×%d pixels",
@@ -241,58 +276,54 @@ class VisionForgeCLI(LightningCLI):
         assert self.workspace is not None
         assert self._best is not None
         assert self._last is not None
-        checkpoint = self._best.best_model_path or self._last.best_model_path
-        if checkpoint:
-            self._test(Path(checkpoint))
-        else:
+        written = self._best.best_model_path or self._last.best_model_path
+        if not written:
             log.warning("no checkpoint was written, so there is nothing to test")
-
-    def _test(self, checkpoint: Path) -> None:
-        self.trainer.test(
-            self.model, datamodule=self.datamodule, ckpt_path=str(checkpoint), verbose=False, weights_only=True
-        )
-        self._write("test", checkpoint)
-        if self.trainer.is_global_zero and self.subcommand == "fit":
-            assert self.workspace is not None
-            mixup = self.model.settings.mixup.alpha > 0
+            return
+        checkpoint = self.workspace.checkpoints / Path(written).name
+        self._evaluate("test", checkpoint)
+        if self.trainer.is_global_zero:
             title = f"{self.model.spec.dataset}, {self.model.settings.backbone.name}"
-            write_training_curves(
-                self.workspace.epochs, self.workspace.figures / "training_curves.png", title, mixup
-            )
+            picture = self.workspace.figures / "training_curves.png"
+            write_training_curves(self.workspace.epochs, picture, title, self.model.settings.mixup.alpha > 0)
 
-    def test(self, model: ImageClassifier, datamodule: MedMNISTDataModule, **_: Any) -> None:
+    def test(self, **_: Any) -> None:
         """Evaluate the target on the test split and write the results."""
         assert self._target is not None
-        self._test(self._target.checkpoint)
+        self._evaluate("test", self._target.checkpoint)
 
-    def validate(self, model: ImageClassifier, datamodule: MedMNISTDataModule, **_: Any) -> None:
+    def validate(self, **_: Any) -> None:
         """Evaluate the target on the validation split, without test-time augmentation, and write the results."""
         assert self._target is not None
-        checkpoint = self._target.checkpoint
-        self.trainer.validate(
-            model, datamodule=datamodule, ckpt_path=str(checkpoint), verbose=False, weights_only=True
-        )
-        self._write("val", checkpoint)
+        self._evaluate("val", self._target.checkpoint)
 
-    def predict(self, model: ImageClassifier, datamodule: MedMNISTDataModule, **_: Any) -> None:
+    def predict(self, **_: Any) -> None:
         """Write the class probabilities of the test split."""
-        import torch
-
         assert self._target is not None
         assert self.workspace is not None
         if self.trainer.world_size > 1:
             raise RunError("predict: runs on one device; set trainer.devices to 1")
-        batches = self.trainer.predict(
-            model, datamodule=datamodule, ckpt_path=str(self._target.checkpoint), weights_only=True
-        )
-        probabilities = torch.cat([batch for batch in batches or [] if isinstance(batch, torch.Tensor)])
-        write_predictions(self.workspace.predictions, model.spec, probabilities.cpu().numpy(), None, None)
+        self._restore(self._target.checkpoint)
+        batches = self.trainer.predict(self.model, datamodule=self.datamodule)
+        probabilities = torch.cat([batch for batch in batches or [] if isinstance(batch, Tensor)])
+        write_predictions(self.workspace.predictions, self.model.spec, probabilities.cpu().numpy(), None, None)
         sys.stdout.write(f"{len(probabilities):,} predictions: {self.workspace.predictions}\n")
+
+    def _evaluate(self, split: Split, checkpoint: Path) -> None:
+        """Evaluate one checkpoint on one split and write the results."""
+        self._restore(checkpoint)
+        stage = self.trainer.test if split == "test" else self.trainer.validate
+        stage(self.model, datamodule=self.datamodule, verbose=False)
+        if self.trainer.is_global_zero:
+            self._write(split, checkpoint)
+
+    def _restore(self, checkpoint: Path) -> None:
+        """Take the weights, and nothing else, of a checkpoint."""
+        self.model.bind(self.datamodule.spec)
+        self.model.restore(read_checkpoint(checkpoint))
 
     def _write(self, split: Split, checkpoint: Path) -> None:
         """Write and print the results of the split that was just evaluated."""
-        if not self.trainer.is_global_zero:
-            return
         assert self.workspace is not None
         model, data = self.model, self.datamodule
         assert model.predictions is not None
@@ -317,4 +348,3 @@ class _no_process_arguments:  # noqa: N801  # reads as a context manager
 
     def __exit__(self, *_: object) -> None:
         sys.argv = self._saved
-

@@ -19,18 +19,12 @@ def run_stage(stage: str, arguments: list[str]) -> int:
         VisionForgeError: For every mistake that the user can mend.
     """
     raw = read_arguments(arguments)
-    printing = raw.wants_help or any(argument.startswith("--print_config") for argument in arguments)
     target = None if stage == "fit" or raw.wants_help else _resolve_target(stage, raw)
     if not raw.wants_help:
         check_arguments(raw, stage)
     if stage == "fit":
         _require_file(raw)
-    run_log = RunLog()
-    run_log.start()
-    try:
-        return _hand_over(stage, arguments, target, run_log, printing)
-    finally:
-        run_log.stop()
+    return _hand_over(stage, arguments, target)
 
 
 def _resolve_target(stage: str, raw: RawConfig) -> Target:
@@ -39,7 +33,9 @@ def _resolve_target(stage: str, raw: RawConfig) -> Target:
     target = find_target(stage, run, raw.values.pop("ckpt_path", None))
     given, sources = raw.values, raw.sources
     raw.values, raw.sources = {}, {}
-    raw.merge(target.config, f"in {target.checkpoint.parent.parent / 'config.yaml'}" if target.run else "in the checkpoint")
+    raw.merge(
+        target.config, f"in {target.checkpoint.parent.parent / 'config.yaml'}" if target.run else "in the checkpoint"
+    )
     raw.merge(given, "")
     raw.sources.update(sources)
     return target
@@ -51,18 +47,23 @@ def _require_file(raw: RawConfig) -> None:
         raise RunError(f"ckpt_path: {checkpoint} does not exist; to continue a fit, name a checkpoint file")
 
 
-def _hand_over(stage: str, arguments: list[str], target: Target | None, run_log: RunLog, printing: bool) -> int:
-    from visionforge.cli.app import VisionForgeCLI
+def _hand_over(stage: str, arguments: list[str], target: Target | None) -> int:
+    from visionforge.cli.app import VisionForgeCLI  # seconds of imports; Lightning sets up its loggers here
 
-    if target is None:
-        VisionForgeCLI.launch(stage, arguments, run_log)
+    run_log = RunLog()
+    run_log.start()
+    try:
+        if target is None:
+            VisionForgeCLI.launch(stage, arguments, run_log)
+            return 0
+        with tempfile.TemporaryDirectory(prefix="visionforge-") as folder:
+            base = Path(folder) / "config.yaml"  # the run's settings first; the user's files and flags then win
+            base.write_text(yaml.safe_dump(target.config), encoding="utf-8")
+            rest = _without(arguments, ("--run", "--ckpt_path"))
+            VisionForgeCLI.launch(stage, ["--config", str(base), *rest], run_log, target)
         return 0
-    with tempfile.TemporaryDirectory(prefix="visionforge-") as folder:
-        base = Path(folder) / "config.yaml"  # the run's settings first; the user's files and flags then win
-        base.write_text(yaml.safe_dump(target.config), encoding="utf-8")
-        rest = _without(arguments, ("--run", "--ckpt_path"))
-        VisionForgeCLI.launch(stage, ["--config", str(base), *rest], run_log, target)
-    return 0
+    finally:
+        run_log.stop()
 
 
 def _without(arguments: list[str], flags: tuple[str, ...]) -> list[str]:

@@ -70,7 +70,9 @@ def _config_of(checkpoint: Path) -> dict[str, Any]:
     hyperparameters = dict(read_checkpoint(checkpoint).get("hyper_parameters") or {})
     spec = hyperparameters.pop("spec", None)
     if not isinstance(spec, dict):
-        raise RunError(f"--ckpt_path: {checkpoint} was not written by visionforge: it does not say what it was trained on")
+        raise RunError(
+            f"--ckpt_path: {checkpoint} was not written by visionforge: it does not say what it was trained on"
+        )
     data = {
         "dataset": spec["dataset"],
         "resolution": spec["resolution"],

@@ -77,7 +77,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise SettingsError(f"{path}: a configuration is a mapping of settings, this file holds a {type(tree).__name__}")
+        raise SettingsError(
+            f"{path}: a configuration is a mapping of settings, this file holds a {type(tree).__name__}"
+        )
     return tree
 
 

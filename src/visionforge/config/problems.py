@@ -13,10 +13,11 @@ _NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "tex
 
 
 def nearest(word: str, candidates: Iterable[str], count: int = 3) -> list[str]:
-    """Return up to `count` candidates that resemble `word`, best first, ignoring case."""
+    """Return up to `count` candidates that begin with or resemble `word`, best first, ignoring case."""
     by_lower = {candidate.lower(): candidate for candidate in candidates}
+    begun = [name for name in by_lower if len(word) > 2 and name.startswith(word.lower())]
     found = difflib.get_close_matches(word.lower(), by_lower, n=count, cutoff=0.5)
-    return [by_lower[name] for name in found]
+    return [by_lower[name] for name in dict.fromkeys([*begun, *found])][:count]
 
 
 def flatten(model: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:

@@ -39,7 +39,9 @@ class Synthetic(Section):
     """What the data set `synthetic` renders; other data sets do not read it."""
 
     task: Task = Field("multi-class", description="Kind of labels.")
-    classes: int = Field(4, ge=2, le=100, description="Number of classes, labels or grades; a binary task always has 2.")
+    classes: int = Field(
+        4, ge=2, le=100, description="Number of classes, labels or grades; a binary task always has 2."
+    )
     channels: Literal[1, 3] = Field(3, description="1 renders grey images, 3 renders colour.")
     train: int = Field(256, ge=1, le=1_000_000, description="Training images.")
     val: int = Field(64, ge=1, le=1_000_000, description="Validation images.")

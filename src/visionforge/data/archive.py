@@ -104,6 +104,7 @@ def _header_problem(
     if dtype.hasobject:
         return "holds Python objects (pickle), which are never loaded"
     count = getattr(info.splits, split)
+    allowed: list[tuple[int, ...]]
     if kind == "images":
         allowed = [(count, resolution, resolution, 3)] if info.channels == 3 else [(count, resolution, resolution)]
         if dtype != np.uint8:
@@ -163,5 +164,7 @@ def check_labels(labels: npt.NDArray[np.integer], info: DatasetInfo, where: str)
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high > highest:
         wrong = int(((labels < 0) | (labels > highest)).sum())
-        raise DataError(f"{where}: {wrong} of {labels.size} labels out of range ({low} to {high}); allowed: 0 to {highest}")
+        raise DataError(
+            f"{where}: {wrong} of {labels.size} labels out of range ({low} to {high}); allowed: 0 to {highest}"
+        )
     return labels.astype(np.uint8) if multi else labels.reshape(len(labels)).astype(np.int64)

@@ -150,9 +150,7 @@ def _constants(like: Tensor, mean: Sequence[float], std: Sequence[float]) -> tup
 
 def _normalise_float(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     centre, spread = _constants(pixels, mean, std)
-    scaled = torch.addcmul(
-        (-centre / spread)[:, None, None], pixels, (1 / (255 * spread))[:, None, None]
-    )
+    scaled = torch.addcmul((-centre / spread)[:, None, None], pixels, (1 / (255 * spread))[:, None, None])
     return scaled.expand(-1, len(mean), -1, -1)
 
 

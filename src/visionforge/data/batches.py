@@ -1,6 +1,7 @@
 """Whole batches of uint8 images by index, in an order that is a function of (seed, epoch) alone."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,12 +48,12 @@ class ArrayDataset(Dataset[Batch]):
         return self.images.index_select(0, chosen), self.labels.index_select(0, chosen)
 
 
-def as_is(batch: Batch) -> Batch:
+def as_is(batch: Any) -> Any:
     """Collate function of a loader whose data set already returns whole batches."""
     return batch
 
 
-class EpochSampler(DistributedSampler[Batch]):
+class EpochSampler(DistributedSampler[int]):
     """Positions for one rank, drawn anew in every epoch from (seed, epoch).
 
     All ranks draw the same global order and take every `num_replicas`-th position of it, so the union of the ranks is

@@ -1,13 +1,17 @@
 """Fetch an archive over HTTPS: verified while it streams, and never visible under its name before it is whole."""
 
+import contextlib
 import hashlib
 import logging
 import os
 import ssl
 import urllib.error
 import urllib.request
+from http.client import HTTPMessage
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
+from urllib.request import Request
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
@@ -45,11 +49,14 @@ def ensure_archive(info: DatasetInfo, resolution: int, root: str | None, downloa
     by_hand = f"place {archive.url} (MD5 {archive.md5}) at {path}, or name its folder with --data.root"
     if not download:
         raise DataError(f"{path}: missing, and data.download is false; {by_hand}")
+    made_folder = not folder.exists()
+    lock = Path(f"{path}.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock", timeout=LOCK_TIMEOUT_S):
+        with FileLock(lock, timeout=LOCK_TIMEOUT_S):
             if not path.is_file():
                 fetch(archive.url, path, archive.md5)
+        return path
     except Timeout as error:
         raise DataError(f"{path}: another process has held its lock for {LOCK_TIMEOUT_S:.0f} s; {by_hand}") from error
     except (urllib.error.URLError, ssl.SSLError, TimeoutError, ConnectionError) as error:
@@ -57,13 +64,20 @@ def ensure_archive(info: DatasetInfo, resolution: int, root: str | None, downloa
         raise DataError(f"{path}: missing, and the download failed ({reason}); {by_hand}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error}); {by_hand}") from error
-    return path
+    finally:
+        if made_folder and not path.is_file():  # leave nothing behind
+            with contextlib.suppress(OSError):
+                lock.unlink(missing_ok=True)
+                folder.rmdir()
 
 
 class _SecureRedirects(urllib.request.HTTPRedirectHandler):
     """Follow redirects only to HTTPS."""
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        """Refuse what is not HTTPS."""
         if urlsplit(newurl).scheme != "https":
             raise DataError(f"{req.full_url}: redirects to {newurl}, which is not HTTPS; refused")
         return super().redirect_request(req, fp, code, msg, headers, newurl)

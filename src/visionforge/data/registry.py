@@ -66,7 +66,9 @@ def synthetic_info(settings: Synthetic) -> DatasetInfo:
         channels=settings.channels,
         splits=Splits(train=settings.train, val=settings.val, test=settings.test),
         source=SYNTHETIC,
-        normalisation=Normalisation(mean=(0.5,) * settings.channels, std=(0.16,) * settings.channels, source="rendered"),
+        normalisation=Normalisation(
+            mean=(0.5,) * settings.channels, std=(0.16,) * settings.channels, source="rendered"
+        ),
         flags=DomainFlags(hflip=False, vflip=False, rotation="small", texture_is_label=True, colour_is_label=False),
         licence="none needed",
         citation="none needed",

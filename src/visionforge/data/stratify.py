@@ -4,9 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def stratified_order(
-    labels: npt.NDArray[np.integer], permutation: npt.NDArray[np.integer]
-) -> npt.NDArray[np.integer]:
+def stratified_order(labels: npt.NDArray[np.integer], permutation: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
     """Reorder items so that every prefix holds the classes in (nearly) their overall shares.
 
     Args:

@@ -49,7 +49,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], title: str, mixup: bool
     _curve(middle, rows, "train/accuracy", f"accuracy, {train}", BLUE)
     _curve(middle, rows, "val/accuracy", "accuracy, validation", ORANGE)
     _curve(middle, rows, "val/auc", "AUC, validation", GREEN)
-    best = max((row for row in rows if _is_number(row.get("val/auc"))), key=lambda r: r["val/auc"], default=None)
+    best = max((row for row in rows if _is_number(row.get("val/auc"))), key=_rank, default=None)
     if best is not None:
         middle.axvline(best["epoch"] + 1, color=GREY, linewidth=1, linestyle=":")
         middle.plot(
@@ -65,6 +65,11 @@ def training_curves(rows: Sequence[Mapping[str, float]], title: str, mixup: bool
         axes.legend(frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=12)
     return figure
+
+
+def _rank(row: Mapping[str, float]) -> tuple[float, float]:
+    """Order epochs as the choice of the best checkpoint does: by AUC, and of equal ones the later."""
+    return row["val/auc"], row["epoch"]
 
 
 def _is_number(value: object) -> bool:
@@ -152,7 +157,7 @@ def sample_grid(
     count = min(len(images), 24)
     columns = min(8, count)
     lines = -(-count // columns)
-    figure = Figure(figsize=(1.62 * columns + 0.2, 2.12 * lines + 0.5), layout="constrained")
+    figure = Figure(figsize=(1.62 * columns + 0.2, 2.0 * lines + 0.5), layout="constrained")
     grid = np.atleast_1d(figure.subplots(lines, columns, squeeze=False)).ravel()
     for axes in grid[count:]:
         axes.axis("off")
@@ -176,7 +181,9 @@ def sample_grid(
 def _names(value: Any, classes: Sequence[str], length: int) -> str:
     """Return a class name, or the names of all set labels."""
     if np.ndim(value):
-        return _shorten(", ".join(name for name, present in zip(classes, value, strict=True) if present) or "none", length)
+        return _shorten(
+            ", ".join(name for name, present in zip(classes, value, strict=True) if present) or "none", length
+        )
     return _shorten(classes[int(value)], length)
 
 

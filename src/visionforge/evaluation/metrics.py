@@ -14,8 +14,8 @@ Array = npt.NDArray[Any]
 def predicted_labels(probabilities: Array, task: Task) -> npt.NDArray[np.int64]:
     """Return the most probable class (N,), or for multi-label data the labels (N, K) above 0.5."""
     if task == "multi-label":
-        return (probabilities > 0.5).astype(np.int64)
-    return probabilities.argmax(axis=1).astype(np.int64)
+        return np.asarray(probabilities > 0.5, dtype=np.int64)
+    return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
 
 
 def classification_metrics(probabilities: Array, labels: Array, task: Task) -> dict[str, float | None]:

@@ -81,7 +81,8 @@ def _published_state(chosen: Any) -> Mapping[str, Tensor]:
         file = Path(torch.hub.get_dir()) / "checkpoints" / Path(chosen.url).name
         raise WeightsError(
             f"model.backbone.weights: {chosen} is not on this machine and cannot be downloaded "
-            f"({getattr(error, 'reason', error)}); place {chosen.url} at {file}, or set model.backbone.pretrained to false"
+            f"({getattr(error, 'reason', error)}); place {chosen.url} at {file}, "
+            "or set model.backbone.pretrained to false"
         ) from error
     return state
 

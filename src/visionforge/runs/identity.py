@@ -13,8 +13,6 @@ VOLATILE = frozenset(
         "data.num_workers",
         "data.root",
         "trainer.accelerator",
-        "trainer.barebones",
-        "trainer.callbacks",
         "trainer.default_root_dir",
         "trainer.devices",
         "trainer.enable_autolog_hparams",
@@ -25,7 +23,6 @@ VOLATILE = frozenset(
         "trainer.logger",
         "trainer.num_nodes",
         "trainer.num_sanity_val_steps",
-        "trainer.plugins",
         "trainer.profiler",
         "trainer.strategy",
     }

@@ -5,8 +5,18 @@ import sys
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
-CONSOLE_FORMAT = logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
-FILE_FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+class _OneLine(logging.Formatter):
+    """Puts every record on one line; captured warnings end in line breaks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return (
+            " ".join(super().format(record).split("\n")).rstrip() if record.exc_info is None else super().format(record)
+        )
+
+
+CONSOLE_FORMAT = _OneLine("%(asctime)s %(message)s", datefmt="%H:%M:%S")
+FILE_FORMAT = _OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s")
 _SOURCES = ("visionforge", "lightning.pytorch", "lightning.fabric", "py.warnings")
 _BUFFER = 100_000  # lines said before the run folder exists; far more than there are
 
@@ -21,7 +31,9 @@ class RunLog:
     def __init__(self) -> None:
         self._console = logging.StreamHandler(sys.stderr)
         self._console.setFormatter(CONSOLE_FORMAT)
-        self._console.addFilter(lambda record: record.name.startswith("visionforge") or record.levelno >= logging.WARNING)
+        self._console.addFilter(
+            lambda record: record.name.startswith("visionforge") or record.levelno >= logging.WARNING
+        )
         self._buffer = MemoryHandler(_BUFFER, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
         self._file: logging.FileHandler | None = None
         self._saved: list[tuple[logging.Logger, list[logging.Handler], int, bool]] = []

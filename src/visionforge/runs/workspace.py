@@ -1,5 +1,6 @@
 """The run folder: its name, its creation, and where everything in it lies."""
 
+import contextlib
 import datetime
 import errno
 import shutil
@@ -17,9 +18,11 @@ class Workspace:
 
     Attributes:
         path: The folder.
+        made_parent: Whether the folder of all runs was made together with it.
     """
 
     path: Path
+    made_parent: bool = False
 
     @property
     def config(self) -> Path:
@@ -61,6 +64,9 @@ class Workspace:
         if any(self.checkpoints.glob("*.ckpt")):
             return False
         shutil.rmtree(self.path, ignore_errors=True)
+        if self.made_parent:
+            with contextlib.suppress(OSError):  # another run may have begun in it
+                self.path.parent.rmdir()
         return True
 
 
@@ -71,6 +77,7 @@ def create_workspace(outputs: Path, dataset: str, model: str, digest: str) -> Wo
         RunError: If it cannot be made.
     """
     name = f"{datetime.date.today():%Y%m%d}_{dataset}_{model.replace('/', '-')}_{digest}"
+    made_parent = not outputs.exists()
     try:
         outputs.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, 10_000):
@@ -79,7 +86,7 @@ def create_workspace(outputs: Path, dataset: str, model: str, digest: str) -> Wo
                 path.mkdir()
             except FileExistsError:
                 continue
-            return Workspace(path)
+            return Workspace(path, made_parent)
     except OSError as error:
         raise RunError(f"{outputs}: no run folder can be made here ({describe(error)}); {_remedy(error)}") from error
     raise RunError(f"{outputs}: holds 9,999 runs of the same settings and day; remove some")

@@ -1,4 +1,4 @@
-"""The LightningModule: a backbone that learns a data set's task and carries all it needs to predict in its checkpoint."""
+"""The LightningModule: a backbone that learns a task, and whose checkpoint holds all that predicting needs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
@@ -107,19 +108,37 @@ class ImageClassifier(pl.LightningModule):
             SettingsError: If there is neither a spec nor a data module that has one, or the two differ.
         """
         offered = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
-        if self.spec is None and offered is None:
+        if offered is not None:
+            self.bind(offered)
+        elif self.spec is None:
             raise SettingsError("model.spec: give the module a TaskSpec, or train it with a MedMNISTDataModule")
+
+    def bind(self, spec: TaskSpec) -> None:
+        """Take classes, channels and task from a data set, if they are not known yet.
+
+        Raises:
+            SettingsError: If they are known and differ.
+        """
         if self.spec is None:
-            self.spec = offered
+            self.spec = spec
             self._remember()
-        elif offered is not None:
-            problems = [
-                f"data.dataset: {offered.dataset} has {name} {theirs}, the network was made for {mine}"
-                for name in _SPEC_IDENTITY
-                if (mine := getattr(self.spec, name)) != (theirs := getattr(offered, name))
-            ]
-            if problems:
-                raise SettingsError(problems)
+            return
+        problems = [
+            f"data.dataset: {spec.dataset} has {name} {theirs}, the network was made for {mine}"
+            for name in _SPEC_IDENTITY
+            if (mine := getattr(self.spec, name)) != (theirs := getattr(spec, name))
+        ]
+        if problems:
+            raise SettingsError(problems)
+
+    def restore(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take the weights of a checkpoint that has been read already.
+
+        Raises:
+            SettingsError: If the settings ask for another network than the checkpoint holds.
+        """
+        self.on_load_checkpoint(dict(checkpoint))
+        self.load_state_dict(checkpoint["state_dict"])
 
     def configure_model(self) -> None:
         """Build the network, once; pretrained weights are left out if a checkpoint is about to be loaded."""
@@ -152,7 +171,9 @@ class ImageClassifier(pl.LightningModule):
                 small[not entry.is_small(spec.resolution, backbone.adapt_stem)],
             )
         ]
-        problems = [f"{name}: {ours} asked for, the checkpoint has {theirs}" for name, ours, theirs in pairs if ours != theirs]
+        problems = [
+            f"{name}: {ours} asked for, the checkpoint has {theirs}" for name, ours, theirs in pairs if ours != theirs
+        ]
         if problems:
             raise SettingsError(problems)
 
@@ -165,7 +186,7 @@ class ImageClassifier(pl.LightningModule):
                 self.spec.resolution,
                 pretrained=pretrained,
             )
-            self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.network = network.to(memory_format=torch.channels_last)
 
     # --- prediction
 
@@ -251,7 +272,7 @@ class ImageClassifier(pl.LightningModule):
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log_dict({"train/loss": loss / count, "train/accuracy": hits / count, "lr": rate}, sync_dist=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return SGD with momentum, and the cosine from the learning rate to `min_lr` over all steps.
 
         The schedule is that of SGDR without restarts (Loshchilov and Hutter, 2017, equation 5), stepped per batch.
@@ -277,15 +298,7 @@ class ImageClassifier(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log loss (without smoothing), accuracy and AUC of the whole validation split."""
-        logits, labels, _ = self._gather()
-        task = self._bound_spec().task
-        shown = probabilities(logits, task)
-        values = {
-            "val/loss": task_loss(logits.float(), labels, task),
-            "val/accuracy": accuracy(shown, labels, task),
-            MONITOR: auc(shown, labels, task),
-        }
-        self.log_dict(values, rank_zero_only=False)
+        self.log_dict(self._conclude("val"), rank_zero_only=False)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Keep the batch's logits, and its probabilities over the test-time views."""
@@ -293,19 +306,26 @@ class ImageClassifier(pl.LightningModule):
         self._outputs.append((logits, batch[1], averaged))
 
     def on_test_epoch_end(self) -> None:
-        """Leave the predictions of the whole split in `predictions`, and log accuracy and AUC."""
+        """Log the same for the test split, with and without test-time augmentation."""
+        self.log_dict(self._conclude("test"), rank_zero_only=False)
+
+    def _conclude(self, prefix: str) -> dict[str, Tensor]:
+        """Leave the predictions of the whole split in `predictions`, and return its metrics."""
         logits, labels, averaged = self._gather()
         task = self._bound_spec().task
         shown = probabilities(logits, task)
         loss = task_loss(logits.float(), labels, task)
-        self.predictions = Predictions(
-            shown.cpu(), None if averaged is None else averaged.cpu(), labels.cpu(), float(loss)
-        )
-        values = {"test/loss": loss, "test/accuracy": accuracy(shown, labels, task), "test/auc": auc(shown, labels, task)}
+        tta = None if averaged is None else averaged.cpu()
+        self.predictions = Predictions(shown.cpu(), tta, labels.cpu(), float(loss))
+        values = {
+            f"{prefix}/loss": loss,
+            f"{prefix}/accuracy": accuracy(shown, labels, task),
+            f"{prefix}/auc": auc(shown, labels, task),
+        }
         if averaged is not None:
-            values["test/accuracy_tta"] = accuracy(averaged, labels, task)
-            values["test/auc_tta"] = auc(averaged, labels, task)
-        self.log_dict(values, rank_zero_only=False)
+            values[f"{prefix}/accuracy_tta"] = accuracy(averaged, labels, task)
+            values[f"{prefix}/auc_tta"] = auc(averaged, labels, task)
+        return values
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return (N, K) probabilities, averaged over the test-time views if they are on."""
@@ -335,7 +355,7 @@ class ImageClassifier(pl.LightningModule):
 
 
 def _interleave(ranks: list[Tensor]) -> Tensor:
-    """Put rows back into the order of the split: rank r holds the rows r, r + W, r + 2W, …"""
+    """Put rows back into the order of the split: rank r of W holds the rows r, r + W, and so on."""
     total = sum(len(rows) for rows in ranks)
     out = ranks[0].new_empty((total, *ranks[0].shape[1:]))
     for index, rows in enumerate(ranks):
