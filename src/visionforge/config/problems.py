@@ -123,7 +123,7 @@ def unknown_setting(path: str, candidates: Iterable[str], where: str = "") -> st
     leaves: dict[str, str] = {}
     for candidate in candidates:
         leaves.setdefault(candidate.rpartition(".")[2], candidate)
-    close = (close or [leaves[name] for name in nearest(leaf, leaves)] or nearest(path, candidates))[:3]
+    close = (close or [leaves[name] for name in nearest(leaf, leaves)])[:3]
     hint = f"; nearest: {', '.join(close)}" if close else f"; {parent or 'the top level'} has: {', '.join(siblings)}"
     return f"{path}: unknown setting{where}{hint}"
 

@@ -1,0 +1,77 @@
+"""Files and flags merge in order; what cannot be read is said in one line."""
+
+import pytest
+
+from visionforge.config.loading import read_arguments, read_yaml
+from visionforge.errors import SettingsError
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "a.yaml").write_text("data: {batch_size: 1, root: a}\nmodel: {tta: true}\ntrainer: {callbacks: [x]}\n")
+    (tmp_path / "b.yaml").write_text("data: {batch_size: 2}\ntrainer: {callbacks: [y]}\n")
+
+
+@pytest.mark.usefixtures("files")
+def test_later_file_wins_key_by_key_and_lists_are_replaced():
+    values = read_arguments(["--config", "a.yaml", "--config=b.yaml"]).values
+    assert values == {
+        "data": {"batch_size": 2, "root": "a"},
+        "model": {"tta": True},
+        "trainer": {"callbacks": ["y"]},
+    }
+
+
+@pytest.mark.usefixtures("files")
+def test_order_decides_between_flags_and_files():
+    assert read_arguments(["--config", "a.yaml", "--data.batch_size", "3"]).values["data"]["batch_size"] == 3
+    assert read_arguments(["--data.batch_size=3", "-c", "a.yaml"]).values["data"]["batch_size"] == 1
+
+
+@pytest.mark.usefixtures("files")
+def test_values_remember_where_they_were_written():
+    raw = read_arguments(["--config", "a.yaml", "--data.batch_size", "3"])
+    assert raw.sources["data.root"] == "in a.yaml"
+    assert raw.sources["data.batch_size"] == "on the command line"
+
+
+def test_values_are_yaml():
+    raw = read_arguments(["--a.b", "null", "--a.c", "[1, 2]", "--a.d", "{x: 1}", "--a.e", "-3", "--a.f", "a: b: c"])
+    assert raw.values["a"] == {"b": None, "c": [1, 2], "d": {"x": 1}, "e": -3, "f": "a: b: c"}
+
+
+@pytest.mark.usefixtures("files")
+def test_a_section_can_come_from_its_own_file(tmp_path):
+    (tmp_path / "augmentation.yaml").write_text("hflip: 0.1\n")
+    raw = read_arguments(["--data.augmentation", "augmentation.yaml"])
+    assert raw.values == {"data": {"augmentation": {"hflip": 0.1}}}
+
+
+def test_all_bad_arguments_are_told_at_once():
+    with pytest.raises(SettingsError) as caught:
+        read_arguments(["stray", "--a.b", "--config", "nowhere.yaml", "--c.d"])
+    assert [line.split(":")[0] for line in caught.value.problems] == ["stray", "--a.b", "nowhere.yaml", "--c.d"]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"data: {a: 1", "not valid YAML at line"),
+        (b"- 1\n- 2\n", "mapping of settings"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (b"# " + b"x" * 1_000_001, "larger than"),
+        (b"a: !!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_bad_file_is_one_line(tmp_path, content, complaint):
+    (tmp_path / "bad.yaml").write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        read_yaml(tmp_path / "bad.yaml")
+    (line,) = caught.value.problems
+    assert complaint in line
+    assert "\n" not in line
+
+
+def test_empty_file_changes_nothing(tmp_path):
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    assert read_yaml(tmp_path / "empty.yaml") == {}

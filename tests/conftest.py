@@ -1,0 +1,85 @@
+"""Shared fixtures: the real archives, the command line in this process, small and quick settings."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from visionforge.cli.main import main
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+QUICK = {  # a fit of a second or two
+    "data.dataset": "synthetic",
+    "data.resolution": 16,
+    "data.batch_size": 16,
+    "data.synthetic.train": 64,
+    "data.synthetic.val": 32,
+    "data.synthetic.test": 32,
+    "model.backbone.name": "mini_cnn",
+    "model.backbone.pretrained": "false",
+    "trainer.max_epochs": 2,
+    "trainer.accelerator": "cpu",
+}
+
+
+def flags(**changes: object) -> list[str]:
+    """Return the quick settings as arguments; a change is written section__key=value."""
+    settings = {**QUICK, **{key.replace("__", "."): value for key, value in changes.items()}}
+    return [text for key, value in settings.items() for text in (f"--{key}", str(value))]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_process_arguments():
+    """LightningCLI warns when it is given arguments while the process has others."""
+    saved, sys.argv = sys.argv, sys.argv[:1]
+    yield
+    sys.argv = saved
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, tmp_path):
+    """Every test has its own working folder and cache, and the default seed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.delenv("VISIONFORGE_DATA", raising=False)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "42")
+
+
+@pytest.fixture(scope="session")
+def archives() -> Path:
+    """The folder of the real archives; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("VISIONFORGE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "breastmnist.npz").is_file():
+        pytest.skip(f"no MedMNIST archives in {folder}; set VISIONFORGE_TEST_DATA to a folder that has breastmnist.npz")
+    return folder.resolve()
+
+
+@pytest.fixture
+def refuse(capsys, tmp_path) -> Callable[..., list[str]]:
+    """Run a command that must be refused: exit status 2, one line per problem, no traceback, nothing left behind."""
+
+    def run(*arguments: str, keeps: tuple[str, ...] = ()) -> list[str]:
+        before = sorted(path for path in tmp_path.rglob("*"))
+        capsys.readouterr()
+        status = main(list(arguments))
+        output = capsys.readouterr()
+        assert status == 2, output.err
+        assert "Traceback" not in output.err + output.out
+        lines = [line.removeprefix("error: ") for line in output.err.splitlines() if line.startswith("error: ")]
+        assert lines, output.err
+        assert sorted(path for path in tmp_path.rglob("*") if path.name not in keeps) == before
+        return lines
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def quick_run(tmp_path_factory) -> Path:
+    """The folder of one quick, finished fit; do not change it."""
+    outputs = tmp_path_factory.mktemp("quick") / "outputs"
+    assert main(["fit", *flags(trainer__default_root_dir=outputs, trainer__deterministic="true")]) == 0
+    (run,) = outputs.iterdir()
+    return run

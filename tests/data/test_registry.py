@@ -1,0 +1,74 @@
+"""Every fact of the catalog agrees with medmnist's own, and with the archives."""
+
+import numpy as np
+import pytest
+from medmnist import INFO
+
+from visionforge.config.schema import Synthetic
+from visionforge.data.archive import read_split
+from visionforge.data.info import TaskSpec
+from visionforge.data.registry import dataset_info, dataset_names
+from visionforge.errors import SettingsError
+
+FLAT = sorted(name for name in INFO if "3d" not in name)
+TASKS = {
+    "multi-class": "multi-class",
+    "binary-class": "binary",
+    "multi-label, binary-class": "multi-label",
+    "ordinal-regression": "ordinal",
+}
+
+
+def test_all_twelve_and_the_embedded_ones():
+    assert set(dataset_names()) == {*FLAT, "digits", "synthetic"}
+    assert len(FLAT) == 12
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_facts_are_those_of_medmnist(name):
+    theirs, ours = INFO[name], dataset_info(name)
+    assert ours.title == theirs["python_class"]
+    assert ours.task == TASKS[theirs["task"]]
+    assert ours.classes == tuple(theirs["label"][str(index)] for index in range(len(theirs["label"])))
+    assert ours.channels == theirs["n_channels"]
+    assert ours.splits.model_dump() == theirs["n_samples"]
+    assert ours.licence == theirs["license"]
+    assert ours.resolutions == (28, 64, 128, 224)
+    for resolution in ours.resolutions:
+        suffix = "" if resolution == 28 else f"_{resolution}"
+        assert ours.archives[resolution].url == theirs[f"url{suffix}"]
+        assert ours.archives[resolution].md5 == theirs[f"MD5{suffix}"]
+        assert ours.archive_name(resolution) == f"{name}{suffix}.npz"
+
+
+@pytest.mark.parametrize("name", ["breastmnist", "retinamnist"])
+def test_computed_constants_are_those_of_the_training_pixels(archives, name):
+    info = dataset_info(name)
+    assert info.normalisation.source == "computed"
+    pixels = read_split(archives / f"{name}.npz", info, "train").images.reshape(-1, info.channels) / 255.0
+    np.testing.assert_allclose(pixels.mean(axis=0), info.normalisation.mean, atol=6e-5)
+    np.testing.assert_allclose(pixels.std(axis=0), info.normalisation.std, atol=6e-5)
+
+
+@pytest.mark.parametrize("name", ["organamnist", "organcmnist", "organsmnist"])
+def test_left_and_right_organs_are_never_swapped(name):
+    assert not dataset_info(name).flags.hflip
+
+
+def test_unknown_name_suggests_the_nearest():
+    with pytest.raises(SettingsError, match="nearest: breastmnist"):
+        dataset_info("brestmnist")
+
+
+def test_grey_data_becomes_three_channels_on_request():
+    info = dataset_info("breastmnist")
+    assert TaskSpec.of(info, 28, force_rgb=True).mean == info.normalisation.mean * 3
+    assert TaskSpec.of(info, 28, force_rgb=False).channels == 1
+    assert TaskSpec.of(dataset_info("bloodmnist"), 28, force_rgb=False).channels == 3
+
+
+def test_synthetic_entry_follows_its_settings():
+    info = dataset_info("synthetic", Synthetic(task="ordinal", classes=7, channels=1, train=9, val=8, test=7))
+    assert (info.task, len(info.classes), info.channels) == ("ordinal", 7, 1)
+    assert info.splits.model_dump() == {"train": 9, "val": 8, "test": 7}
+    assert len(dataset_info("synthetic", Synthetic(task="binary")).classes) == 2
