@@ -42,12 +42,16 @@ def arrays(channels: int = 1) -> dict[str, np.ndarray]:
     return out
 
 
+def read_whole(path, info) -> None:
+    verify_archive(path, info, 28)
+    for split in SIZES:
+        read_split(path, info, split)
+
+
 def refused(path, info=None) -> str:
     info = info or entry()
     with pytest.raises(DataError) as caught:
-        verify_archive(path, info, 28)
-        for split in SIZES:
-            read_split(path, info, split)
+        read_whole(path, info)
     (line,) = caught.value.problems
     assert str(path) in line
     assert "\n" not in line
@@ -73,9 +77,7 @@ def test_good_archive_is_read_exactly(path, channels, save):
         assert got.labels.dtype == np.int64
 
 
-@pytest.mark.parametrize(
-    ("name", "resolution"), [("breastmnist", 28), ("breastmnist", 64), ("retinamnist", 28)]
-)
+@pytest.mark.parametrize(("name", "resolution"), [("breastmnist", 28), ("breastmnist", 64), ("retinamnist", 28)])
 def test_real_archive(archives, name, resolution):
     info = dataset_info(name)
     path = archives / info.archive_name(resolution)
@@ -133,7 +135,11 @@ def test_missing_keys(path):
         ("val_labels", lambda a: a.astype(np.float64), "val_labels: dtype is float64, expected integers"),
         ("test_images", lambda a: a[:, :14], "test_images: shape is (4, 14, 28), expected (4, 28, 28)"),
         ("train_images", lambda a: a[:-1], "train_images: shape is (11, 28, 28), expected (12, 28, 28)"),
-        ("train_labels", lambda a: np.repeat(a, 2, axis=1), "train_labels: shape is (12, 2), expected (12, 1) or (12,)"),
+        (
+            "train_labels",
+            lambda a: np.repeat(a, 2, axis=1),
+            "train_labels: shape is (12, 2), expected (12, 1) or (12,)",
+        ),
         ("train_labels", lambda a: a + 3, "train_labels: 12 of 12 labels out of range (3 to 5); allowed: 0 to 2"),
         ("test_labels", lambda a: a.astype(np.int64) - 1, "test_labels: 2 of 4 labels out of range (-1 to 1)"),
     ],

@@ -90,7 +90,9 @@ def test_flip_then_rotation_then_crop(images):
 @pytest.mark.parametrize("factors", [(1.2, 1.0, 1.0), (1.0, 0.8, 1.0), (1.0, 1.0, 0.7), (0.9, 1.1, 1.2)])
 def test_colour_is_that_of_torchvision(images, factors, channels):
     pixels = images[:, :channels] // 2 + 50  # stays clear of the clipping between torchvision's steps
-    out = augment(pixels, AugmentationDraw(torch.zeros(8, dtype=torch.bool), None, torch.tensor([factors] * 8)), **IDENTITY)
+    out = augment(
+        pixels, AugmentationDraw(torch.zeros(8, dtype=torch.bool), None, torch.tensor([factors] * 8)), **IDENTITY
+    )
     brightness, contrast, saturation = factors
     reference = TF.adjust_brightness(pixels.float() / 255, brightness)
     reference = TF.adjust_contrast(reference, contrast)
@@ -148,7 +150,9 @@ def test_crop_boxes_are_distributed_as_torchvisions():
     theirs = np.array([[b["width"], b["height"], b["left"]] for b in boxes]) / 1000
     for ours, reference in zip((width, height, left), theirs.T, strict=True):
         np.testing.assert_allclose(
-            np.quantile(ours, [0.05, 0.25, 0.5, 0.75, 0.95]), np.quantile(reference, [0.05, 0.25, 0.5, 0.75, 0.95]), atol=0.02
+            np.quantile(ours, [0.05, 0.25, 0.5, 0.75, 0.95]),
+            np.quantile(reference, [0.05, 0.25, 0.5, 0.75, 0.95]),
+            atol=0.02,
         )
 
 

@@ -62,8 +62,8 @@ class Parser(LightningArgumentParser):
         value = re.search(r"Given value: (.*)$", text)
         kinds = re.search(r"Subtypes: \[(.*?)\] Errors", text)
         if key and value and kinds:
-            names = re.sub(r"<class '([^']+)'>", r"\1", kinds[1]).replace("NoneType", "null")
-            text = f"{key[1]}: {value[1]!r} is not allowed; allowed: {names}"
+            names = re.sub(r"<class '([^']+)'>", r"\1", kinds[1]).replace("NoneType", "null").split(", ")
+            text = f"{key[1]}: {value[1]!r} is not allowed; allowed: {', '.join(sorted(names))}"
         raise SettingsError(text) from ex
 
 
@@ -154,7 +154,9 @@ class VisionForgeCLI(LightningCLI):
         """Add trainer, model and data; the model's spec is bound late and is no setting."""
         parser.add_lightning_class_args(self.trainer_class, "trainer")
         parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
-        parser.add_class_arguments(ImageClassifier, "model", skip={"spec"}, fail_untyped=False, sub_configs=True)
+        parser.add_class_arguments(
+            ImageClassifier, "model", skip={"spec", "restoring"}, fail_untyped=False, sub_configs=True
+        )
         parser.add_lightning_class_args(MedMNISTDataModule, "data")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -209,6 +211,13 @@ class VisionForgeCLI(LightningCLI):
         assert target.run is not None
         changed = "" if current == digest(target.config) else f"_{current}"
         return target.run.path / "evaluations" / f"{stage}_{target.checkpoint.stem}{changed}"
+
+    def instantiate_classes(self) -> None:
+        """Build data module, model and Trainer; Lightning's own version calls a deprecated method of the parser."""
+        self.config_init = self.parser.instantiate(self.config)
+        self.datamodule = self._get(self.config_init, "data")
+        self.model = self._get(self.config_init, "model")
+        self.trainer = self.instantiate_trainer()
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Add what every run has: checkpoints, the table of epochs, a progress bar on a terminal."""

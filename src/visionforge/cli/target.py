@@ -69,6 +69,7 @@ def _config_of(checkpoint: Path) -> dict[str, Any]:
     """Return the configuration that a lone checkpoint carries."""
     hyperparameters = dict(read_checkpoint(checkpoint).get("hyper_parameters") or {})
     spec = hyperparameters.pop("spec", None)
+    hyperparameters.pop("restoring", None)
     if not isinstance(spec, dict):
         raise RunError(
             f"--ckpt_path: {checkpoint} was not written by visionforge: it does not say what it was trained on"

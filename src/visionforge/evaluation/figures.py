@@ -62,7 +62,8 @@ def training_curves(rows: Sequence[Mapping[str, float]], title: str, mixup: bool
     for axes in (left, middle, right):
         _plain(axes)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(frameon=False, fontsize=8)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=12)
     return figure
 

@@ -69,7 +69,7 @@ def read_predictions(path: Path, tta: bool = True) -> tuple[npt.NDArray[np.float
     """
     import pandas as pd
 
-    table = pd.read_csv(path, dtype={"label": str, "prediction": str}, float_precision="round_trip")
+    table = pd.read_csv(path, dtype={"label": str, "prediction": str})
     prefix = TTA if tta and f"{TTA}_0" in table else PLAIN
     columns = [name for name in table.columns if name.rpartition("_")[0] == prefix]
     if not columns:

@@ -81,8 +81,8 @@ def transfer_weights(
             continue
         value = source[name]
         if name == stem and value.shape != tensor.shape and value.ndim == 4 and value.shape[0] == tensor.shape[0]:
-            kernel = resample_kernel(value.float(), (tensor.shape[2], tensor.shape[3]))
-            state[name] = match_channels(kernel, tensor.shape[1]).to(tensor.dtype).clone()
+            kernel = resample_kernel(value.to(tensor.dtype), (tensor.shape[2], tensor.shape[3]))
+            state[name] = match_channels(kernel, tensor.shape[1]).clone()
             report.resampled.append(name)
         elif value.shape == tensor.shape:
             state[name] = value

@@ -59,6 +59,8 @@ class ImageClassifier(pl.LightningModule):
         mixup: Mixing of training pairs.
         tta: Average the probabilities of several views in tests and predictions.
         spec: Classes, channels, task and normalisation; None takes them from the Trainer's data module.
+        restoring: The weights are about to come from a checkpoint, so pretrained ones are not read; checkpoints say so
+            of themselves.
 
     Raises:
         SettingsError: If a value is out of its bounds.
@@ -73,6 +75,7 @@ class ImageClassifier(pl.LightningModule):
         mixup: MixUp = _DEFAULT.mixup,
         tta: bool = _DEFAULT.tta,
         spec: TaskSpec | Mapping[str, Any] | None = None,
+        restoring: bool = False,
     ) -> None:
         super().__init__()
         sections = {
@@ -88,6 +91,7 @@ class ImageClassifier(pl.LightningModule):
             self.spec = None if spec is None else TaskSpec.model_validate(_plain(spec))
         except ValidationError as error:
             raise SettingsError(validation_problems(error, ModelSettings, prefix="model.")) from error
+        self.restoring = restoring
         self.network: nn.Module | None = None
         self.predictions: Predictions | None = None
         self._outputs: list[tuple[Tensor, Tensor, Tensor | None]] = []
@@ -142,8 +146,12 @@ class ImageClassifier(pl.LightningModule):
 
     def configure_model(self) -> None:
         """Build the network, once; pretrained weights are left out if a checkpoint is about to be loaded."""
-        restoring = self._trainer is not None and bool(self.trainer.ckpt_path)
-        self._build(pretrained=False if restoring else None)
+        resuming = self._trainer is not None and bool(self.trainer.ckpt_path)
+        self._build(pretrained=False if resuming or self.restoring else None)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let the checkpoint say that it brings the weights itself."""
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**self.hparams, "restoring": True}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the network that the checkpoint's weights belong to.

@@ -1,0 +1,106 @@
+"""Reported metrics are medmnist's own, on the same predictions."""
+
+import numpy as np
+import pytest
+from medmnist import Evaluator
+from medmnist.evaluator import getACC, getAUC
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from visionforge.data.info import TaskSpec
+from visionforge.data.registry import dataset_info
+from visionforge.errors import RunError
+from visionforge.evaluation.metrics import classification_metrics
+from visionforge.evaluation.predictions import read_predictions, write_medmnist_scores, write_predictions
+
+THEIRS = {
+    "binary": "binary-class",
+    "multi-class": "multi-class",
+    "multi-label": "multi-label, binary-class",
+    "ordinal": "ordinal-regression",
+}
+
+
+def predictions(task: str, count: int = 400, classes: int = 5, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    classes = 2 if task == "binary" else classes
+    if task == "multi-label":
+        return rng.random((count, classes)).astype(np.float32), (rng.random((count, classes)) < 0.3).astype(np.uint8)
+    shown = rng.dirichlet(np.ones(classes), count).astype(np.float32)
+    return shown, rng.integers(0, classes, count)
+
+
+@pytest.mark.parametrize("task", THEIRS)
+@pytest.mark.parametrize("seed", range(3))
+def test_accuracy_and_auc_are_medmnists(task, seed):
+    shown, labels = predictions(task, seed=seed)
+    ours = classification_metrics(shown, labels, task)
+    truth = labels if task == "multi-label" else labels[:, None]
+    assert ours["accuracy"] == pytest.approx(getACC(truth, shown, THEIRS[task]), abs=1e-12)
+    assert ours["auc"] == pytest.approx(getAUC(truth, shown, THEIRS[task]), abs=1e-12)
+
+
+@pytest.mark.parametrize("task", ["binary", "multi-class", "ordinal"])
+def test_f1_and_balanced_accuracy(task):
+    shown, labels = predictions(task)
+    ours = classification_metrics(shown, labels, task)
+    assert ours["f1_macro"] == pytest.approx(f1_score(labels, shown.argmax(1), average="macro"))
+    assert ours["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, shown.argmax(1)))
+
+
+@pytest.mark.parametrize("task", ["binary", "multi-class", "multi-label"])
+def test_degenerate_labels(task):
+    shown, labels = predictions(task, count=6)
+    ours = classification_metrics(shown, np.zeros_like(labels), task)
+    assert ours["auc"] is None
+    assert ours["accuracy"] is not None
+
+
+@pytest.fixture(params=["breastmnist", "retinamnist"])
+def table(request, archives, tmp_path):
+    """A predictions table of a real test split, with and without TTA."""
+    info = dataset_info(request.param)
+    spec = TaskSpec.of(info, 28, force_rgb=True)
+    labels = np.load(archives / f"{info.name}.npz")["test_labels"][:, 0].astype(np.int64)
+    rng = np.random.default_rng(0)
+    shown, averaged = (rng.dirichlet(np.ones(len(spec.classes)), len(labels)).astype(np.float32) for _ in "ab")
+    write_predictions(tmp_path / "predictions.csv", spec, shown, averaged, labels)
+    return tmp_path / "predictions.csv", spec, shown, averaged, labels
+
+
+def test_table_comes_back_exactly(table):
+    path, _, shown, averaged, labels = table
+    for tta, reference in ((False, shown), (True, averaged)):
+        got, truth = read_predictions(path, tta)
+        np.testing.assert_array_equal(got.astype(np.float32), reference)
+        np.testing.assert_array_equal(truth, labels)
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_medmnist_evaluator_scores_our_file_the_same(table, archives, tmp_path, tta, monkeypatch):
+    path, spec, shown, averaged, labels = table
+    scores = write_medmnist_scores(path, spec, "test", tmp_path / "scores", run="1", tta=tta)
+    monkeypatch.setattr(Evaluator.__init__, "__defaults__", (None, str(archives)))
+    theirs = Evaluator.parse_and_evaluate(str(scores))
+    ours = classification_metrics(averaged if tta else shown, labels, spec.task)
+    assert pytest.approx(ours["auc"], abs=1e-6) == theirs.AUC
+    assert pytest.approx(ours["accuracy"], abs=1e-6) == theirs.ACC
+    assert f"[AUC]{theirs.AUC:.3f}_[ACC]{theirs.ACC:.3f}@1.csv" in scores.name
+
+
+def test_multi_label_table(tmp_path):
+    spec = TaskSpec.of(dataset_info("chestmnist"), 28, force_rgb=True)
+    rng = np.random.default_rng(0)
+    shown = rng.random((20, 14)).astype(np.float32)
+    labels = (rng.random((20, 14)) < 0.2).astype(np.uint8)
+    write_predictions(tmp_path / "p.csv", spec, shown, None, labels)
+    got, truth = read_predictions(tmp_path / "p.csv")
+    np.testing.assert_array_equal(got.astype(np.float32), shown)
+    np.testing.assert_array_equal(truth, labels)
+
+
+def test_table_without_labels(tmp_path):
+    spec = TaskSpec.of(dataset_info("breastmnist"), 28, force_rgb=True)
+    write_predictions(tmp_path / "p.csv", spec, np.full((3, 2), 0.5, np.float32), None, None)
+    assert read_predictions(tmp_path / "p.csv")[1] is None
+    with pytest.raises(RunError, match="has no labels"):
+        write_medmnist_scores(tmp_path / "p.csv", spec, "test", tmp_path)

@@ -1,0 +1,309 @@
+"""The module trains as a plain loop would, and its checkpoint is self-describing."""
+
+import inspect
+import math
+
+import lightning.pytorch as pl
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from visionforge.config.schema import Augmentation, Backbone, Loss, MixUp, ModelSettings, Optimizer, Schedule, Synthetic
+from visionforge.config.seeding import derive_seed
+from visionforge.data import MedMNISTDataModule, TaskSpec, dataset_info
+from visionforge.errors import SettingsError
+from visionforge.models.build import build_network
+from visionforge.training.classifier import ImageClassifier
+from visionforge.training.epoch_log import EpochLog
+from visionforge.training.mixup import draw_mixup
+
+MINI = Backbone(name="mini_cnn", pretrained=False)
+PLAIN = Augmentation(hflip=0, rotation_angle=0, jitter_val=0, min_scale=1)
+
+
+def data(**changes) -> MedMNISTDataModule:
+    settings = {
+        "dataset": "synthetic",
+        "resolution": 16,
+        "batch_size": 16,
+        "augmentation": PLAIN,
+        "synthetic": Synthetic(train=80, val=32, test=32),
+    }
+    return MedMNISTDataModule(**{**settings, **changes})
+
+
+def trainer(epochs: int = 2, **changes) -> pl.Trainer:
+    settings = {
+        "max_epochs": epochs,
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    }
+    return pl.Trainer(**{**settings, **changes})
+
+
+def fit(module: ImageClassifier, epochs: int = 2, datamodule: MedMNISTDataModule | None = None, **flags):
+    pl.seed_everything(42, verbose=False)
+    one = trainer(epochs, **flags)
+    one.fit(module, datamodule=datamodule or data())
+    return one
+
+
+def weights(module: ImageClassifier) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+class Rates(pl.Callback):
+    """Keeps the learning rate of every step."""
+
+    def __init__(self):
+        self.rates = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def test_equals_a_plain_loop():
+    """Ten steps with momentum, decay, smoothing, MixUp and cosine give the weights of a loop written here."""
+    lr, low, momentum, decay, smoothing, alpha = 0.05, 1e-4, 0.8, 1e-3, 0.1, 0.5
+    module = ImageClassifier(
+        MINI,
+        Optimizer(learning_rate=lr, momentum=momentum, weight_decay=decay),
+        Schedule(min_lr=low),
+        Loss(label_smoothing=smoothing),
+        MixUp(alpha=alpha),
+    )
+    fit(module)
+
+    source = data()
+    source.setup("fit")
+    pl.seed_everything(42, verbose=False)
+    network = build_network(MINI, 3, 4, 16).to(memory_format=torch.channels_last).train()
+    velocity = [torch.zeros_like(p) for p in network.parameters()]
+    loader, step, steps = source.train_dataloader(), 0, 10
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        for index, (images, labels) in enumerate(loader):
+            pixels = source.normalise(images)
+            draw = draw_mixup(16, alpha, derive_seed(42, "mixup", epoch, index, 0))
+            mixed = draw.lam * pixels + (1 - draw.lam) * pixels[draw.partner]
+            target = F.one_hot(labels, 4).float()
+            target = draw.lam * target + (1 - draw.lam) * target[draw.partner]
+            target = target * (1 - smoothing) + smoothing / 4
+            logits = network(mixed.contiguous(memory_format=torch.channels_last))
+            loss = -(target * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
+            network.zero_grad()
+            loss.backward()
+            rate = low + (lr - low) * (1 + math.cos(math.pi * step / steps)) / 2
+            with torch.no_grad():
+                for p, v in zip(network.parameters(), velocity, strict=True):
+                    v.mul_(momentum).add_(p.grad + decay * p)
+                    p.sub_(rate * v)
+            step += 1
+    assert step == steps
+    reference = torch.cat([p.detach().flatten() for p in network.parameters()])
+    torch.testing.assert_close(weights(module), reference, atol=1e-5, rtol=1e-4)
+
+
+def test_learning_rate_follows_the_cosine():
+    rates = Rates()
+    fit(ImageClassifier(MINI, Optimizer(learning_rate=0.04), Schedule(min_lr=0.002)), 3, callbacks=[rates])
+    reference = [0.002 + 0.038 * (1 + math.cos(math.pi * s / 15)) / 2 for s in range(15)]
+    assert rates.rates == pytest.approx(reference, rel=1e-9)
+
+
+BASE = {
+    "backbone": MINI,
+    "optimizer": Optimizer(learning_rate=0.05),
+    "schedule": Schedule(),
+    "loss": Loss(),
+    "mixup": MixUp(alpha=0.0),
+}
+CHANGES = {
+    "backbone.name": {"backbone": Backbone(name="resnet18", pretrained=False)},
+    "backbone.dropout": {"backbone": Backbone(name="mini_cnn", pretrained=False, dropout=0.5)},
+    "optimizer.learning_rate": {"optimizer": Optimizer(learning_rate=0.04)},
+    "optimizer.momentum": {"optimizer": Optimizer(learning_rate=0.05, momentum=0.5)},
+    "optimizer.weight_decay": {"optimizer": Optimizer(learning_rate=0.05, weight_decay=0.1)},
+    "schedule.min_lr": {"schedule": Schedule(min_lr=0.04)},
+    "loss.label_smoothing": {"loss": Loss(label_smoothing=0.2)},
+    "mixup.alpha": {"mixup": MixUp(alpha=0.4)},
+}
+
+
+@pytest.fixture(scope="module")
+def base_weights():
+    module = ImageClassifier(**BASE)
+    fit(module, 1)
+    return weights(module)
+
+
+def test_same_settings_give_the_same_weights(base_weights):
+    module = ImageClassifier(**BASE)
+    fit(module, 1, data(num_workers=2))
+    assert torch.equal(weights(module), base_weights)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_each_setting_changes_the_weights(base_weights, name):
+    module = ImageClassifier(**{**BASE, **CHANGES[name]})
+    fit(module, 1)
+    changed = weights(module)
+    assert changed.shape != base_weights.shape or not torch.equal(changed, base_weights)
+
+
+def test_adapt_stem_changes_the_network():
+    spec = TaskSpec.of(dataset_info("bloodmnist"), 32, True)
+    shapes = []
+    for adapt in (True, False):
+        module = ImageClassifier(Backbone(pretrained=False, adapt_stem=adapt), spec=spec.model_copy())
+        module.configure_model()
+        shapes.append(module.network.conv1.weight.shape[-1])
+    assert shapes == [3, 7]
+
+
+def test_mixup_stops_after_its_epochs():
+    runs = {}
+    for epochs in (0, 1, 2, None):
+        module = ImageClassifier(**{**BASE, "mixup": MixUp(alpha=0.4, mixup_epochs=epochs)})
+        fit(module, 2)
+        runs[epochs] = weights(module)
+    plain = ImageClassifier(**BASE)
+    fit(plain, 2)
+    assert torch.equal(runs[0], weights(plain))
+    assert torch.equal(runs[2], runs[None])
+    assert not torch.equal(runs[1], runs[0])
+    assert not torch.equal(runs[1], runs[2])
+
+
+@pytest.mark.parametrize("task", ["binary", "multi-class", "multi-label", "ordinal"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_task_trains_and_predicts(task, channels, tmp_path):
+    source = data(synthetic=Synthetic(task=task, channels=channels, train=48, val=20, test=20), force_rgb=False)
+    module = ImageClassifier(MINI, mixup=MixUp(alpha=0.4))
+    one = fit(module, 1, source)
+    one.test(module, datamodule=source, verbose=False)
+    assert module.predictions.probabilities.shape == (20, len(source.spec.classes))
+    assert module.predictions.probabilities_tta.shape == (20, len(source.spec.classes))
+    sums = module.predictions.probabilities.sum(dim=1)
+    assert task == "multi-label" or torch.allclose(sums, torch.ones(20), atol=1e-5)
+    one.save_checkpoint(tmp_path / "x.ckpt")
+    again = ImageClassifier.load_from_checkpoint(tmp_path / "x.ckpt", weights_only=True)
+    assert again.spec == source.spec
+
+
+def test_predictions_cover_the_split_in_order():
+    source = data(batch_size=7)
+    module = ImageClassifier(MINI)
+    one = fit(module, 1, source)
+    one.test(module, datamodule=source, verbose=False)
+    test = source.dataset_for("test")
+    assert torch.equal(module.predictions.labels, test.labels)
+    module.eval()
+    with torch.no_grad():
+        plain, averaged = module.predict_probabilities(test.images)
+        assert module.predict_probabilities(test.images, tta=False)[1] is None
+    torch.testing.assert_close(module.predictions.probabilities, plain, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(module.predictions.probabilities_tta, averaged, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(plain, averaged)
+
+
+def test_tta_can_be_turned_off():
+    source = data()
+    module = ImageClassifier(MINI, tta=False)
+    one = fit(module, 1, source)
+    one.test(module, datamodule=source, verbose=False)
+    assert module.predictions.probabilities_tta is None
+    assert "test/accuracy_tta" not in one.callback_metrics
+
+
+def test_checkpoint_predicts_alone(tmp_path):
+    source = data()
+    module = ImageClassifier(Backbone(name="mini_cnn", pretrained=False, dropout=0.2))
+    one = fit(module, 1, source)
+    one.save_checkpoint(tmp_path / "x.ckpt")
+    alone = ImageClassifier.load_from_checkpoint(tmp_path / "x.ckpt", weights_only=True).eval()
+    images = source.dataset_for("val").images
+    with torch.no_grad():
+        assert torch.equal(alone(images), module.eval()(images))
+        torch.testing.assert_close(alone(source.normalise(images)), alone(images))
+    assert alone.spec.classes == source.spec.classes
+    assert alone.settings == module.settings
+
+
+def test_checkpoint_of_a_pretrained_network_needs_no_weight_file(tmp_path):
+    file = tmp_path / "weights.pth"
+    torch.save(build_network(MINI, 3, 4, 16).state_dict(), file)
+    module = ImageClassifier(Backbone(name="mini_cnn", pretrained=True, weights=str(file)))
+    one = fit(module, 1)
+    one.save_checkpoint(tmp_path / "x.ckpt")
+    file.unlink()
+    ImageClassifier.load_from_checkpoint(tmp_path / "x.ckpt", weights_only=True)
+
+
+def test_pretrained_weights_are_where_training_starts(tmp_path):
+    source = build_network(MINI, 3, 4, 16)
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    module = ImageClassifier(
+        Backbone(name="mini_cnn", pretrained=True, weights=str(tmp_path / "weights.pth")),
+        spec=data().spec,
+    )
+    module.configure_model()
+    assert torch.equal(module.network.features[0].weight, source.features[0].weight)
+    assert not torch.equal(module.network.head[1].weight, source.head[1].weight)
+
+
+def test_training_log_is_the_mean_over_the_epoch(tmp_path):
+    log = EpochLog(tmp_path / "metrics.csv")
+    fit(ImageClassifier(**BASE), 2, logger=log)
+    rows = log.rows
+    assert [row["epoch"] for row in rows] == [0, 1]
+    for key in ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/auc", "lr", "seconds"):
+        assert all(key in row for row in rows), key
+    again = EpochLog(tmp_path / "metrics.csv")
+    assert [row["epoch"] for row in again.rows] == [0, 1]
+
+
+def test_training_accuracy_under_mixup_is_the_share_of_the_prediction():
+    from visionforge.training.classifier import _share_hit
+
+    logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    assert float(_share_hit(logits, torch.tensor([0, 0]), "binary")) == 0.5
+    assert float(_share_hit(logits, torch.tensor([[0.7, 0.3], [0.9, 0.1]]), "binary")) == pytest.approx(0.4)
+
+
+def test_defaults_are_those_of_the_settings():
+    parameters = inspect.signature(ImageClassifier.__init__).parameters
+    assert set(parameters) - {"self", "spec", "restoring"} == set(ModelSettings.model_fields)
+    for name, field in ModelSettings.model_fields.items():
+        assert parameters[name].default == field.default, name
+
+
+def test_module_without_data_says_what_it_needs():
+    module = ImageClassifier(MINI)
+    with pytest.raises(RuntimeError, match="not built"):
+        module(torch.zeros(1, 3, 16, 16))
+    loader = torch.utils.data.DataLoader([(torch.zeros(3, 16, 16), 0)] * 4, batch_size=2)
+    with pytest.raises(SettingsError, match=r"model\.spec"):
+        trainer().fit(module, loader)
+
+
+def test_another_task_is_refused():
+    module = ImageClassifier(MINI, spec=data(synthetic=Synthetic(classes=7)).spec)
+    with pytest.raises(SettingsError, match="the network was made for"):
+        fit(module, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"optimizer": {"learning_rate": 2}}, r"model\.optimizer\.learning_rate: 2 is not allowed"),
+        ({"backbone": {"nam": "x"}}, r"model\.backbone\.nam: unknown setting; nearest: model\.backbone\.name"),
+    ],
+)
+def test_bad_arguments_are_one_line(changes, complaint):
+    with pytest.raises(SettingsError, match=complaint):
+        ImageClassifier(**changes)
