@@ -27,5 +27,9 @@ class WeightsError(VisionForgeError):
     """Pretrained weights are missing or do not fit the network."""
 
 
+class TrainingError(VisionForgeError):
+    """The training cannot go on."""
+
+
 class RunError(VisionForgeError):
     """A run folder or checkpoint is missing, incomplete or cannot be written."""

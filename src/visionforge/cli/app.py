@@ -11,7 +11,7 @@ import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
@@ -75,11 +75,13 @@ class SpaceCheck(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare the free space with two checkpoints, one of them with momentum, each written beside the old one."""
+        if not trainer.is_global_zero:
+            return
         weights = sum(p.numel() * p.element_size() for p in [*pl_module.parameters(), *pl_module.buffers()])
         require_space(self._folder, 2 * (weights + 2 * weights) + RESULT_BYTES)
 
 
-def _is_first_rank() -> bool:
+def is_first_rank() -> bool:
     """Return whether this process writes the files; Lightning reads the rank from the launcher's environment."""
     return getattr(rank_zero_only, "rank", 0) in (0, None)
 
@@ -129,8 +131,12 @@ class VisionForgeCLI(LightningCLI):
         use_current_leaf_spec()
         cli = cls.__new__(cls)
         try:
-            with _no_process_arguments():
-                cli.__init__(stage, arguments, run_log, target)  # type: ignore[misc]
+            cli.__init__(stage, arguments, run_log, target)  # type: ignore[misc]
+        except SystemExit:
+            trainer = getattr(cli, "trainer", None)
+            if trainer is None or not trainer.interrupted:
+                raise
+            raise KeyboardInterrupt from None  # which Lightning turned into an exit
         except (VisionForgeError, OSError):
             workspace = getattr(cli, "workspace", None)
             if stage == "fit" and workspace is not None:
@@ -177,6 +183,11 @@ class VisionForgeCLI(LightningCLI):
             )
         return parser
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the given arguments; those of the process stay, for ranks that are started by repeating them."""
+        assert isinstance(args, list)
+        self.config = parser.parse_args(args)
+
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration alone: the settings of a checkpoint never override the command line."""
 
@@ -184,9 +195,9 @@ class VisionForgeCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Check the resolved settings, verify data and weights, then make the run folder; nothing exists before."""
-        self._dump_config()
         stage = str(self.subcommand)
-        config = {key: value for key, value in self.config_dump.items() if key not in ("config", "run", "ckpt_path")}
+        dumped = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[stage]
+        config = {key: value for key, value in dumped.items() if key not in ("config", "run", "ckpt_path")}
         settings = check_settings(config, stage)
         data = settings.data
         module = MedMNISTDataModule(dataset=data.dataset, resolution=data.resolution, synthetic=data.synthetic)
@@ -198,11 +209,11 @@ class VisionForgeCLI(LightningCLI):
         name = data.dataset, settings.model.backbone.name, digest(config)
         if self._target is not None and self._target.run is not None:
             self.workspace = Workspace(self._evaluation_folder(stage, self._target, digest(config)))
-        elif _is_first_rank():
+        elif is_first_rank():
             self.workspace = create_workspace(outputs, *name)
         else:  # only the first rank writes files; the Trainer tells the others where its checkpoints are
             self.workspace = Workspace(outputs / "_".join(name))
-        if stage == "fit" and _is_first_rank():
+        if stage == "fit" and is_first_rank():
             write_atomic(self.workspace.config, yaml.safe_dump(config, sort_keys=False))
             self._run_log.attach(self.workspace.log)
 
@@ -240,8 +251,9 @@ class VisionForgeCLI(LightningCLI):
             loggers.append(EpochLog(self.workspace.epochs))
         else:
             kwargs["enable_checkpointing"] = False
-        terminal = sys.stdout.isatty() and given.get("enable_progress_bar") is not False
-        if terminal:
+        wanted = given.get("enable_progress_bar")
+        bar = sys.stdout.isatty() if wanted is None else bool(wanted)
+        if bar:
             callbacks.append(RichProgressBar(refresh_rate=BAR_REFRESH_STEPS))
         chosen = given.get("logger")
         if isinstance(chosen, list):
@@ -252,7 +264,7 @@ class VisionForgeCLI(LightningCLI):
             callbacks=callbacks,
             logger=loggers or False,
             default_root_dir=str(self.workspace.path),
-            enable_progress_bar=terminal,
+            enable_progress_bar=bar,
         )
         try:
             return super().instantiate_trainer(**kwargs)
@@ -289,9 +301,9 @@ class VisionForgeCLI(LightningCLI):
         if not written:
             log.warning("no checkpoint was written, so there is nothing to test")
             return
-        checkpoint = self.workspace.checkpoints / Path(written).name
-        self._evaluate("test", checkpoint)
-        if self.trainer.is_global_zero:
+        first = self.trainer.is_global_zero  # the folder's name is known to the first rank alone
+        self._evaluate("test", self.workspace.checkpoints / Path(written).name if first else Path(written))
+        if first:
             title = f"{self.model.spec.dataset}, {self.model.settings.backbone.name}"
             picture = self.workspace.figures / "training_curves.png"
             write_training_curves(self.workspace.epochs, picture, title, self.model.settings.mixup.alpha > 0)
@@ -346,14 +358,3 @@ class VisionForgeCLI(LightningCLI):
             self.workspace.path, model.predictions, model.spec, split, data.dataset_for(split), provenance
         )
         print_results(content, self.workspace, checkpoint)
-
-
-class _no_process_arguments:  # noqa: N801  # reads as a context manager
-    """Hides the arguments of the process: LightningCLI warns when it is given arguments while there are others."""
-
-    def __enter__(self) -> None:
-        self._saved = sys.argv
-        sys.argv = sys.argv[:1]
-
-    def __exit__(self, *_: object) -> None:
-        sys.argv = self._saved

@@ -38,6 +38,7 @@ examples:
 """
 
 EXIT_MISTAKE = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.ENOTDIR)
 
 
@@ -79,7 +80,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: The arguments after the program's name; None takes those of the process.
 
     Returns:
-        0 if it worked, 2 after a mistake in the settings, the data or the environment, 1 if a check failed.
+        0 if it worked, 2 after a mistake in the settings, the data or the environment, 1 if a check failed, 130 if
+        it was interrupted.
     """
     arguments = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in arguments
@@ -93,6 +95,9 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         where = f"{error.filename}: " if error.filename else ""
         _tell([f"{where}{(error.strerror or str(error)).lower()}; check permissions and free disk space"], debug)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return EXIT_INTERRUPTED
     except SystemExit as exit_request:  # argparse, after --help or a mistake
         code = exit_request.code
         return code if isinstance(code, int) else 0 if code is None else 1

@@ -48,9 +48,12 @@ def _require_file(raw: RawConfig) -> None:
 
 
 def _hand_over(stage: str, arguments: list[str], target: Target | None) -> int:
-    from visionforge.cli.app import VisionForgeCLI  # seconds of imports; Lightning sets up its loggers here
+    from visionforge.cli.app import (
+        VisionForgeCLI,
+        is_first_rank,
+    )  # seconds of imports; Lightning sets up its loggers here
 
-    run_log = RunLog()
+    run_log = RunLog(quiet=not is_first_rank())
     run_log.start()
     try:
         if target is None:

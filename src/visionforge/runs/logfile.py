@@ -4,6 +4,7 @@ import logging
 import sys
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import TextIO
 
 
 class _OneLine(logging.Formatter):
@@ -21,16 +22,31 @@ _SOURCES = ("visionforge", "lightning.pytorch", "lightning.fabric", "py.warnings
 _BUFFER = 100_000  # lines said before the run folder exists; far more than there are
 
 
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what `sys.stderr` is at that moment: a live progress bar replaces it to keep its line free."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
 class RunLog:
     """Routes the log lines of visionforge, Lightning and Python's warnings.
 
     The console shows visionforge's own lines and everybody's warnings; the file holds all lines. Lines said before
     `attach` are kept and written to the file first.
+
+    Args:
+        quiet: Show only errors on the console; for every rank but the first.
     """
 
-    def __init__(self) -> None:
-        self._console = logging.StreamHandler(sys.stderr)
+    def __init__(self, quiet: bool = False) -> None:
+        self._console = _StandardError()
         self._console.setFormatter(CONSOLE_FORMAT)
+        self._console.setLevel(logging.ERROR if quiet else logging.NOTSET)
         self._console.addFilter(
             lambda record: record.name.startswith("visionforge") or record.levelno >= logging.WARNING
         )

@@ -15,7 +15,7 @@ from visionforge.config.schema import Backbone, Loss, MixUp, ModelSettings, Opti
 from visionforge.config.seeding import derive_seed, global_seed
 from visionforge.data.augment import normalise
 from visionforge.data.info import TaskSpec
-from visionforge.errors import SettingsError
+from visionforge.errors import SettingsError, TrainingError
 from visionforge.models.build import build_network
 from visionforge.models.registry import backbone_entry
 from visionforge.training.losses import probabilities, soft_targets, task_loss
@@ -306,7 +306,7 @@ class ImageClassifier(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log loss (without smoothing), accuracy and AUC of the whole validation split."""
-        self.log_dict(self._conclude("val"), rank_zero_only=False)
+        self.log_dict(self._conclude("val"), sync_dist=True)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Keep the batch's logits, and its probabilities over the test-time views."""
@@ -315,11 +315,20 @@ class ImageClassifier(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Log the same for the test split, with and without test-time augmentation."""
-        self.log_dict(self._conclude("test"), rank_zero_only=False)
+        self.log_dict(self._conclude("test"), sync_dist=True)
 
     def _conclude(self, prefix: str) -> dict[str, Tensor]:
-        """Leave the predictions of the whole split in `predictions`, and return its metrics."""
+        """Leave the predictions of the whole split in `predictions`, and return its metrics.
+
+        Raises:
+            TrainingError: If the network's outputs are not finite.
+        """
         logits, labels, averaged = self._gather()
+        if not bool(torch.isfinite(logits).all()):
+            raise TrainingError(
+                f"model.optimizer.learning_rate: the training has diverged, the network's outputs are not finite in "
+                f"epoch {self.current_epoch + 1}; lower the learning rate ({self.settings.optimizer.learning_rate:g})"
+            )
         task = self._bound_spec().task
         shown = probabilities(logits, task)
         loss = task_loss(logits.float(), labels, task)

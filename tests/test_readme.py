@@ -1,0 +1,45 @@
+"""The README's YAML is a valid configuration, and its commands parse."""
+
+import re
+
+import pytest
+import yaml
+
+from tests.conftest import REPOSITORY
+from visionforge.cli.precheck import check_settings
+from visionforge.config.loading import read_arguments
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^visionforge (fit .*?)(?:\s+#.*)?$", README, re.MULTILINE)
+
+
+def test_yaml_is_a_valid_configuration():
+    blocks = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        check_settings(yaml.safe_load(block), "fit")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_fit_commands_are_valid(command, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    check_settings(read_arguments(command.split()[1:]).values, "fit")
+
+
+def test_settings_page_has_the_declared_defaults_and_names():
+    from visionforge.config import RunSettings
+    from visionforge.config.problems import flatten
+
+    page = (REPOSITORY / "docs" / "settings.md").read_text(encoding="utf-8")
+    known = set(flatten(RunSettings))
+    for name in re.findall(r"`((?:data|model|trainer)\.[a-z_.]+)`", page):
+        if not name.startswith("trainer."):
+            assert name in known, name
+
+
+def test_settings_page_lists_what_the_digest_leaves_out():
+    from visionforge.runs.identity import VOLATILE
+
+    page = (REPOSITORY / "docs" / "settings.md").read_text(encoding="utf-8").split("## What a run's name covers")[1]
+    listed = set(re.findall(r"`([a-z_.]+)`", page))
+    assert {name.removeprefix("trainer.") for name in VOLATILE} <= listed
