@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from visionforge.config.schema import Augmentation, Backbone, Loss, MixUp, ModelSettings, Optimizer, Schedule, Synthetic
 from visionforge.config.seeding import derive_seed
 from visionforge.data import MedMNISTDataModule, TaskSpec, dataset_info
-from visionforge.errors import SettingsError
+from visionforge.errors import SettingsError, TrainingError
 from visionforge.models.build import build_network
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.epoch_log import EpochLog
@@ -267,12 +267,14 @@ def test_training_log_is_the_mean_over_the_epoch(tmp_path):
     assert [row["epoch"] for row in again.rows] == [0, 1]
 
 
-def test_training_accuracy_under_mixup_is_the_share_of_the_prediction():
-    from visionforge.training.classifier import _share_hit
-
-    logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
-    assert float(_share_hit(logits, torch.tensor([0, 0]), "binary")) == 0.5
-    assert float(_share_hit(logits, torch.tensor([[0.7, 0.3], [0.9, 0.1]]), "binary")) == pytest.approx(0.4)
+def test_divergence_is_one_line():
+    source = data()
+    module = ImageClassifier(MINI)
+    one = fit(module, 1, source)
+    with torch.no_grad():
+        module.network.head[1].bias.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="the training has diverged"):
+        one.validate(module, datamodule=source, verbose=False)
 
 
 def test_defaults_are_those_of_the_settings():

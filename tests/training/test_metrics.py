@@ -7,7 +7,8 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from visionforge.training.metrics import accuracy, auc
+from visionforge.training.gather import interleave
+from visionforge.training.metrics import accuracy, auc, share_hit
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -42,3 +43,16 @@ def test_absent_class_is_left_out():
 
 def test_one_class_only_has_no_auc():
     assert math.isnan(auc(torch.rand(5, 2), torch.zeros(5, dtype=torch.long), "binary"))
+
+
+def test_training_accuracy_under_mixup_is_the_share_of_the_prediction():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    assert float(share_hit(logits, torch.tensor([0, 0]), "binary")) == 0.5
+    assert float(share_hit(logits, torch.tensor([[0.7, 0.3], [0.9, 0.1]]), "binary")) == pytest.approx(0.4)
+    assert float(share_hit(logits, torch.tensor([[1, 0], [1, 1]]), "multi-label")) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(("total", "ranks"), [(7, 2), (7, 3), (3, 3), (5, 1)])
+def test_ranks_are_merged_in_the_order_of_the_split(total, ranks):
+    rows = torch.arange(total * 2).view(total, 2)
+    assert torch.equal(interleave([rows[rank::ranks] for rank in range(ranks)]), rows)

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
@@ -32,7 +32,8 @@ from visionforge.models.registry import backbone_entry
 from visionforge.runs.files import write_atomic
 from visionforge.runs.identity import digest
 from visionforge.runs.logfile import RunLog
-from visionforge.runs.workspace import OUTPUTS, Workspace, create_workspace, require_space
+from visionforge.runs.workspace import OUTPUTS, Workspace, create_workspace
+from visionforge.training.callbacks import BestCheckpoint, SpaceCheck
 from visionforge.training.classifier import MONITOR, ImageClassifier
 from visionforge.training.epoch_log import EpochLog
 
@@ -49,7 +50,6 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,  # the archive is verified; metrics of two batches would only mislead
 }
 BAR_REFRESH_STEPS = 10  # a refresh costs as much as a training step of a small network
-RESULT_BYTES = 20_000_000  # figures, tables and logs of a run, with a margin
 
 
 class Parser(LightningArgumentParser):
@@ -67,33 +67,9 @@ class Parser(LightningArgumentParser):
         raise SettingsError(text) from ex
 
 
-class SpaceCheck(Callback):
-    """Refuses to train when the checkpoints would not fit on the disk."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compare the free space with two checkpoints, one of them with momentum, each written beside the old one."""
-        if not trainer.is_global_zero:
-            return
-        weights = sum(p.numel() * p.element_size() for p in [*pl_module.parameters(), *pl_module.buffers()])
-        require_space(self._folder, 2 * (weights + 2 * weights) + RESULT_BYTES)
-
-
 def is_first_rank() -> bool:
     """Return whether this process writes the files; Lightning reads the rank from the launcher's environment."""
     return getattr(rank_zero_only, "rank", 0) in (0, None)
-
-
-class BestCheckpoint(ModelCheckpoint):
-    """Keeps the epoch with the best monitored value; of equal ones the later, which a falling learning rate favours."""
-
-    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
-        """Return whether the current value is as good as the best one so far."""
-        if super().check_monitor_top_k(trainer, current):
-            return True
-        return current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
 
 
 class VisionForgeCLI(LightningCLI):
@@ -139,7 +115,7 @@ class VisionForgeCLI(LightningCLI):
             raise KeyboardInterrupt from None  # which Lightning turned into an exit
         except (VisionForgeError, OSError):
             workspace = getattr(cli, "workspace", None)
-            if stage == "fit" and workspace is not None:
+            if workspace is not None and (target is None or target.run is None):
                 workspace.discard_unless_trained()
             raise
 
@@ -301,12 +277,13 @@ class VisionForgeCLI(LightningCLI):
         if not written:
             log.warning("no checkpoint was written, so there is nothing to test")
             return
-        first = self.trainer.is_global_zero  # the folder's name is known to the first rank alone
-        self._evaluate("test", self.workspace.checkpoints / Path(written).name if first else Path(written))
-        if first:
+        checkpoint = Path(written)
+        if self.trainer.is_global_zero:
+            checkpoint = self.workspace.checkpoints / checkpoint.name  # relative if the outputs folder is
             title = f"{self.model.spec.dataset}, {self.model.settings.backbone.name}"
             picture = self.workspace.figures / "training_curves.png"
             write_training_curves(self.workspace.epochs, picture, title, self.model.settings.mixup.alpha > 0)
+        self._evaluate("test", checkpoint)
 
     def test(self, **_: Any) -> None:
         """Evaluate the target on the test split and write the results."""
@@ -332,18 +309,20 @@ class VisionForgeCLI(LightningCLI):
 
     def _evaluate(self, split: Split, checkpoint: Path) -> None:
         """Evaluate one checkpoint on one split and write the results."""
-        self._restore(checkpoint)
+        epoch = self._restore(checkpoint)
         stage = self.trainer.test if split == "test" else self.trainer.validate
         stage(self.model, datamodule=self.datamodule, verbose=False)
         if self.trainer.is_global_zero:
-            self._write(split, checkpoint)
+            self._write(split, checkpoint, epoch)
 
-    def _restore(self, checkpoint: Path) -> None:
-        """Take the weights, and nothing else, of a checkpoint."""
+    def _restore(self, checkpoint: Path) -> int | None:
+        """Take the weights, and nothing else, of a checkpoint; return the number of epochs it was trained for."""
+        content = read_checkpoint(checkpoint)
         self.model.bind(self.datamodule.spec)
-        self.model.restore(read_checkpoint(checkpoint))
+        self.model.restore(content)
+        return int(content["epoch"]) + 1 if "epoch" in content else None
 
-    def _write(self, split: Split, checkpoint: Path) -> None:
+    def _write(self, split: Split, checkpoint: Path, epoch: int | None) -> None:
         """Write and print the results of the split that was just evaluated."""
         assert self.workspace is not None
         model, data = self.model, self.datamodule
@@ -352,6 +331,7 @@ class VisionForgeCLI(LightningCLI):
         provenance = {
             "backbone": model.settings.backbone.name,
             "checkpoint": checkpoint.name,
+            "epoch": epoch,
             "archive_md5": fingerprint(data.info, settings.resolution, settings.root),
         }
         content = write_results(

@@ -10,11 +10,8 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from visionforge.data.archive import md5_of, read_split, structure_problems
-from visionforge.data.download import data_root
 from visionforge.data.info import SPLITS, DatasetInfo
 from visionforge.data.registry import dataset_info, dataset_names
-from visionforge.data.source import EMBEDDED
 from visionforge.errors import DataError, SettingsError
 
 EXIT_CHECK_FAILED = 1
@@ -112,8 +109,10 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from visionforge.data.download import data_root  # `list` and `info` need neither NumPy nor a network
+
     entry = dataset_info(options.name)
-    if entry.source in EMBEDDED:
+    if not entry.archives:
         raise DataError(f"{entry.name}: is made on this machine, there is no archive to check")
     resolution = options.resolution or min(entry.archives)
     if resolution not in entry.archives:
@@ -136,6 +135,8 @@ def _check(options: argparse.Namespace) -> int:
 
 def check_archive(path: Path, entry: DatasetInfo, resolution: int) -> list[tuple[str, bool, str]]:
     """Return (check, whether it passed, what was found) for an archive's MD5, structure and labels."""
+    from visionforge.data.archive import md5_of, read_split, structure_problems
+
     expected, actual = entry.archives[resolution].md5, md5_of(path)
     results = [("MD5", actual == expected, actual if actual == expected else f"{actual}, the catalog says {expected}")]
     problems = structure_problems(path, entry, resolution)

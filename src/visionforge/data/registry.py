@@ -12,6 +12,7 @@ from visionforge.data.info import DatasetInfo, DomainFlags, Normalisation, Split
 from visionforge.errors import DataError, SettingsError
 
 SYNTHETIC = "synthetic"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # both are safe; the C one is ten times as fast
 
 
 @cache
@@ -46,7 +47,7 @@ def dataset_info(name: str, synthetic: Synthetic | None = None) -> DatasetInfo:
 def _read_entry(name: str) -> DatasetInfo:
     text = (files("visionforge.data") / "catalog" / f"{name}.yaml").read_text(encoding="utf-8")
     try:
-        return DatasetInfo.model_validate(yaml.safe_load(text))
+        return DatasetInfo.model_validate(yaml.load(text, Loader=_LOADER))
     except ValidationError as error:
         raise DataError(
             [f"catalog entry {name}: {line}" for line in validation_problems(error, DatasetInfo)]

@@ -1,5 +1,6 @@
 """The LightningModule: a backbone that learns a task, and whose checkpoint holds all that predicting needs."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +19,13 @@ from visionforge.data.info import TaskSpec
 from visionforge.errors import SettingsError, TrainingError
 from visionforge.models.build import build_network
 from visionforge.models.registry import backbone_entry
+from visionforge.training.gather import gather_rows
 from visionforge.training.losses import probabilities, soft_targets, task_loss
-from visionforge.training.metrics import accuracy, auc
+from visionforge.training.metrics import accuracy, auc, share_hit
 from visionforge.training.mixup import draw_mixup, mix
 from visionforge.training.tta import tta_views
+
+log = logging.getLogger(__name__)
 
 _DEFAULT = ModelSettings()
 _SPEC_IDENTITY = ("task", "classes", "channels")  # what a network cannot be moved across
@@ -195,6 +199,7 @@ class ImageClassifier(pl.LightningModule):
                 pretrained=pretrained,
             )
             self.network = network.to(memory_format=torch.channels_last)
+            log.info("%s: %s parameters", self.settings.backbone.name, f"{sum(p.numel() for p in self.parameters()):,}")
 
     # --- prediction
 
@@ -259,7 +264,7 @@ class ImageClassifier(pl.LightningModule):
         logits = self(images)
         loss = task_loss(logits, targets, spec.task, settings.loss.label_smoothing)
         with torch.no_grad():
-            hits = _share_hit(logits, targets, spec.task)
+            hits = share_hit(logits, targets, spec.task)
             count = torch.ones_like(hits)
             assert self._sums is not None
             self._sums += torch.stack([loss.detach().float(), hits, count]) * len(images)
@@ -352,42 +357,11 @@ class ImageClassifier(pl.LightningModule):
 
     def _gather(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the kept (logits, labels, averaged probabilities) of all ranks in the order of the split."""
-        parts = list(zip(*self._outputs, strict=True))
+        logits, labels, averaged = zip(*self._outputs, strict=True)
         self._outputs.clear()
-        logits, labels = torch.cat(parts[0]), torch.cat(parts[1])
-        averaged = torch.cat(parts[2]) if parts[2][0] is not None else None
-        if self.trainer.world_size == 1:
-            return logits, labels, averaged
-        return (
-            _interleave(self._all_ranks(logits)),
-            _interleave(self._all_ranks(labels)),
-            None if averaged is None else _interleave(self._all_ranks(averaged)),
-        )
-
-    def _all_ranks(self, values: Tensor) -> list[Tensor]:
-        """Return every rank's rows; the ranks may hold different numbers of them."""
-        ranks: list[Tensor | None] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(ranks, values.cpu())
-        return [rank.to(values.device) for rank in ranks if rank is not None]
-
-
-def _interleave(ranks: list[Tensor]) -> Tensor:
-    """Put rows back into the order of the split: rank r of W holds the rows r, r + W, and so on."""
-    total = sum(len(rows) for rows in ranks)
-    out = ranks[0].new_empty((total, *ranks[0].shape[1:]))
-    for index, rows in enumerate(ranks):
-        out[index :: len(ranks)] = rows
-    return out
-
-
-def _share_hit(logits: Tensor, targets: Tensor, task: str) -> Tensor:
-    """Return the mean target share of the predicted class; with hard targets that is the accuracy."""
-    if task == "multi-label":
-        return 1 - ((logits > 0).float() - targets.float()).abs().mean()
-    predicted = logits.argmax(dim=1)
-    if targets.ndim == 1:
-        return (predicted == targets).float().mean()
-    return targets.gather(1, predicted[:, None]).mean()
+        ranks = self.trainer.world_size
+        views = None if averaged[0] is None else gather_rows(torch.cat(averaged), ranks)
+        return gather_rows(torch.cat(logits), ranks), gather_rows(torch.cat(labels), ranks), views
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The two numbers that training watches, accuracy and AUC as MedMNIST defines them."""
+"""The numbers that training watches, accuracy and AUC as MedMNIST defines them."""
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -19,6 +19,22 @@ def accuracy(probabilities: Tensor, labels: Tensor, task: Task) -> Tensor:
     if task == "multi-label":
         return ((probabilities > 0.5) == labels.bool()).float().mean()
     return (probabilities.argmax(dim=1) == labels).float().mean()
+
+
+def share_hit(logits: Tensor, targets: Tensor, task: Task) -> Tensor:
+    """Return the mean target share of the predicted class; with hard targets that is the accuracy.
+
+    Args:
+        logits: (N, K).
+        targets: (N,) int64 classes, or (N, K) shares; for multi-label data the agreement per label is averaged.
+        task: Kind of labels.
+    """
+    if task == "multi-label":
+        return 1 - ((logits > 0).float() - targets.float()).abs().mean()
+    predicted = logits.argmax(dim=1)
+    if targets.ndim == 1:
+        return (predicted == targets).float().mean()
+    return targets.gather(1, predicted[:, None]).mean()
 
 
 def auc(probabilities: Tensor, labels: Tensor, task: Task) -> Tensor:
