@@ -131,12 +131,7 @@ class ImageClassifier(pl.LightningModule):
             self.spec = spec
             self._remember()
             return
-        problems = [
-            f"data.dataset: {spec.dataset} has {name} {theirs}, the network was made for {mine}"
-            for name in _SPEC_IDENTITY
-            if (mine := getattr(self.spec, name)) != (theirs := getattr(spec, name))
-        ]
-        if problems:
+        if problems := _differences(self.spec, spec):
             raise SettingsError(problems)
 
     def restore(self, checkpoint: Mapping[str, Any]) -> None:
@@ -171,21 +166,17 @@ class ImageClassifier(pl.LightningModule):
     def _compare(self, spec: TaskSpec, backbone: Backbone) -> None:
         """Raise if a checkpoint with this spec and backbone does not fit the settings."""
         assert self.spec is not None
-        pairs = [(f"data: {name}", getattr(self.spec, name), getattr(spec, name)) for name in _SPEC_IDENTITY]
-        mine = self.settings.backbone
-        pairs += [("model.backbone.name", mine.name, backbone.name)]
-        entry = backbone_entry(backbone.name)
-        small = "the stem for small images", "the standard stem"
-        pairs += [
-            (
-                "data.resolution, model.backbone.adapt_stem: stem",
-                small[not entry.is_small(self.spec.resolution, mine.adapt_stem)],
-                small[not entry.is_small(spec.resolution, backbone.adapt_stem)],
+        problems = _differences(spec, self.spec)
+        mine, entry = self.settings.backbone, backbone_entry(backbone.name)
+        if mine.name != backbone.name:
+            problems.append(f"model.backbone.name: {mine.name} asked for, the checkpoint has {backbone.name}")
+        elif entry.is_small(self.spec.resolution, mine.adapt_stem) != entry.is_small(
+            spec.resolution, backbone.adapt_stem
+        ):
+            problems.append(
+                f"data.resolution: {self.spec.resolution} needs another stem than the checkpoint has, "
+                f"which was trained at {spec.resolution} (model.backbone.adapt_stem {backbone.adapt_stem})"
             )
-        ]
-        problems = [
-            f"{name}: {ours} asked for, the checkpoint has {theirs}" for name, ours, theirs in pairs if ours != theirs
-        ]
         if problems:
             raise SettingsError(problems)
 
@@ -362,6 +353,15 @@ class ImageClassifier(pl.LightningModule):
         ranks = self.trainer.world_size
         views = None if averaged[0] is None else gather_rows(torch.cat(averaged), ranks)
         return gather_rows(torch.cat(logits), ranks), gather_rows(torch.cat(labels), ranks), views
+
+
+def _differences(network: TaskSpec, data: TaskSpec) -> list[str]:
+    """Return a line for everything that keeps a network made for one task from another task's data."""
+    return [
+        f"data.dataset: {data.dataset} has {name} {theirs}, the network was made for {mine}"
+        for name in _SPEC_IDENTITY
+        if (mine := getattr(network, name)) != (theirs := getattr(data, name))
+    ]
 
 
 def _plain(value: Any) -> Any:
