@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from visionforge.data.datamodule import MedMNISTDataModule
     from visionforge.data.info import DatasetInfo, TaskSpec
-    from visionforge.data.registry import dataset_info, dataset_names
+    from visionforge.data.registry import dataset_info, dataset_names, register_dataset
     from visionforge.errors import VisionForgeError
     from visionforge.models.registry import backbone_names, register_backbone
     from visionforge.training.classifier import ImageClassifier
@@ -21,6 +21,7 @@ _HOMES = {
     "dataset_info": "visionforge.data.registry",
     "dataset_names": "visionforge.data.registry",
     "register_backbone": "visionforge.models.registry",
+    "register_dataset": "visionforge.data.registry",
 }
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "dataset_info",
     "dataset_names",
     "register_backbone",
+    "register_dataset",
 ]
 
 

@@ -170,3 +170,71 @@ def test_flags_of_the_data_set_win():
     assert respect_flags(settings, dataset_info("bloodmnist").flags) == settings
     fixed = dataset_info("bloodmnist").flags.model_copy(update={"rotation": "none"})
     assert respect_flags(settings, fixed).rotation_angle == 0
+
+
+def test_sampling_grid_is_that_of_torch():
+    from visionforge.data.augment import _sampling_grid
+
+    theta = torch.randn(5, 2, 3)
+    reference = torch.nn.functional.affine_grid(theta, [5, 1, 9, 13], align_corners=False)
+    torch.testing.assert_close(_sampling_grid(theta, 9, 13), reference, atol=1e-5, rtol=1e-5)
+
+
+def test_chunks_change_nothing(images, monkeypatch):
+    import visionforge.data.augment as module
+
+    draw = draw_augmentation(8, Augmentation(), generator())
+    whole = augment(images, draw, (0.5,) * 3, (0.2,) * 3)
+    monkeypatch.setattr(module, "CHUNK_PIXELS", 3 * 32 * 32)
+    torch.testing.assert_close(augment(images, draw, (0.5,) * 3, (0.2,) * 3), whole, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("preset", ["none", "light", "standard", "strong"])
+def test_presets_differ_and_stand_for_their_values(images, preset):
+    from visionforge.config.schema import PRESETS
+
+    named = augment(images, draw_augmentation(8, Augmentation(preset=preset), generator()), **IDENTITY)
+    spelled = augment(images, draw_augmentation(8, Augmentation(**PRESETS[preset]), generator()), **IDENTITY)
+    assert torch.equal(named, spelled)
+    for other in {"none", "light", "standard", "strong"} - {preset}:
+        assert not torch.equal(
+            augment(images, draw_augmentation(8, Augmentation(preset=other), generator()), **IDENTITY), named
+        )
+
+
+def test_preset_none_only_normalises(images):
+    out = augment(images, draw_augmentation(8, Augmentation(preset="none"), generator()), **IDENTITY)
+    torch.testing.assert_close(out, images.float() / 255)
+
+
+def test_random_operations_stay_in_torchvisions_ranges():
+    settings = NONE.model_copy(update={"num_ops": 1, "magnitude": 30})
+    draw = draw_augmentation(8000, settings, generator())
+    assert draw.theta is not None
+    assert draw.colour is not None
+    assert float(draw.theta[:, :, 2].abs().max()) == pytest.approx(2 * 150 / 331)
+    assert float((draw.colour - 1).abs().max()) == pytest.approx(0.9)
+    rotated = draw.theta[:, 0, 0] < 1 - 1e-6
+    assert torch.rad2deg(torch.acos(draw.theta[rotated, 0, 0])).max() == pytest.approx(30, abs=1e-2)
+    changed = (draw.theta - torch.eye(2, 3)).abs().amax(dim=(1, 2)) > 0
+    coloured = (draw.colour - 1).abs().amax(dim=1) > 0
+    assert bool((changed ^ coloured).all())  # exactly one operation
+    assert abs(float(coloured.float().mean()) - 3 / 8) < 0.02
+
+
+@pytest.mark.parametrize("name", ["num_ops", "magnitude"])
+def test_random_operations_change_the_batch(images, name):
+    base = NONE.model_copy(update={"num_ops": 2, "magnitude": 9})
+    changed = base.model_copy(update={name: 5})
+    one, two = (augment(images, draw_augmentation(8, s, generator()), **IDENTITY) for s in (base, changed))
+    assert not torch.equal(one, two)
+
+
+def test_parity_decides_the_flip(images):
+    settings = NONE.model_copy(update={"hflip": 0.5})
+    parity = torch.tensor([True, False] * 4)
+    out = augment(images, draw_augmentation(8, settings, generator(), parity), **IDENTITY)
+    torch.testing.assert_close(out[::2], images[::2].flip(-1).float() / 255)
+    torch.testing.assert_close(out[1::2], images[1::2].float() / 255)
+    off = draw_augmentation(8, NONE, generator(), parity)
+    assert not off.flip.any()

@@ -177,3 +177,36 @@ def test_missing_archive_says_how_to_place_it(tmp_path):
     for part in ("breastmnist.npz: missing", "zenodo.org", "750601b1f35ba3300ea97c75c52ff8f6", "data.root"):
         assert part in line
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_alternating_flips_show_both_orientations_in_two_epochs():
+    data = MedMNISTDataModule(
+        "synthetic",
+        resolution=8,
+        batch_size=64,
+        balanced_sampling=False,
+        augmentation=Augmentation(rotation_angle=0, jitter_val=0, min_scale=1, flip_mode="alternating"),
+    )
+    data.augmentation = data.settings.augmentation  # rendered gratings may not be flipped; here they are
+    data.setup("fit")
+    train = data.dataset_for("train")
+    seen = []
+    for epoch in (4, 5):
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        flipped = torch.zeros(len(train), dtype=torch.bool)
+        for step, (images, _) in enumerate(loader):
+            positions = loader.sampler.positions()[step * 64 : (step + 1) * 64]
+            out, plain = data.augment(images, epoch, step), data.normalise(images)
+            mirrored = (out - plain.flip(-1)).abs().amax(dim=(1, 2, 3)) < 1e-5
+            straight = (out - plain).abs().amax(dim=(1, 2, 3)) < 1e-5
+            assert bool((mirrored ^ straight).all())
+            flipped[positions] = mirrored
+        seen.append(flipped)
+    assert torch.equal(seen[0], ~seen[1])
+    assert 0.35 < float(seen[0].float().mean()) < 0.65
+
+
+def test_preset_and_values_exclude_each_other():
+    with pytest.raises(SettingsError, match="preset 'strong' sets every value, so leave out hflip"):
+        MedMNISTDataModule("synthetic", augmentation={"preset": "strong", "hflip": 0.1})

@@ -4,9 +4,9 @@ The sections are frozen pydantic models and at the same time the types of constr
 the error messages and the reference in the docs all derive from this file.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Task = Literal["binary", "multi-class", "multi-label", "ordinal"]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -18,8 +18,15 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
+Preset = Literal["none", "light", "standard", "strong"]
+
+
 class Augmentation(Section):
     """Random changes of training images, drawn anew for every image and epoch."""
+
+    preset: Preset | None = Field(
+        None, description="A named set of all the values below, which are then left out; null takes them as given."
+    )
 
     hflip: Probability = Field(
         0.5, description="Probability of a left-right flip; off where the data set forbids flips."
@@ -33,6 +40,37 @@ class Augmentation(Section):
     min_scale: float = Field(
         0.95, gt=0.0, le=1.0, description="Smallest share of the image's area that a random resized crop keeps."
     )
+    flip_mode: Literal["random", "alternating"] = Field(
+        "random",
+        description="alternating flips every image in every other epoch instead of at random, so that two epochs show "
+        "both of its orientations.",
+    )
+    num_ops: int = Field(
+        0, ge=0, le=8, description="RandAugment: number of random operations per image, on top of the others."
+    )
+    magnitude: int = Field(9, ge=0, le=30, description="RandAugment: strength of each operation.")
+
+    @model_validator(mode="after")
+    def _preset_stands_alone(self) -> Self:
+        if self.preset is not None:
+            changed = [n for n, f in type(self).model_fields.items() if n != "preset" and getattr(self, n) != f.default]
+            if changed:
+                raise ValueError(
+                    f"preset {self.preset!r} sets every value, so leave out {', '.join(changed)}, or set preset to null"
+                )
+        return self
+
+    def resolved(self) -> "Augmentation":
+        """Return the values that a preset stands for; without a preset, the values as given."""
+        return self if self.preset is None else Augmentation(**PRESETS[self.preset])
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "none": {"hflip": 0.0, "rotation_angle": 0, "jitter_val": 0.0, "min_scale": 1.0},
+    "light": {"hflip": 0.5, "rotation_angle": 0, "jitter_val": 0.1, "min_scale": 0.95},
+    "standard": {},
+    "strong": {"hflip": 0.5, "rotation_angle": 15, "jitter_val": 0.3, "min_scale": 0.7, "num_ops": 2, "magnitude": 9},
+}
 
 
 class Synthetic(Section):
@@ -66,6 +104,11 @@ class DataSettings(Section):
     batch_size: int = Field(128, ge=1, le=2048, description="Images per batch and device.")
     num_workers: int = Field(
         0, ge=0, le=64, description="Loader processes; batches come from memory, so 0 is fastest for most."
+    )
+    cache: Literal["auto", "ram", "mmap", "device"] = Field(
+        "auto",
+        description="Where the images are kept: in memory, read in slices from a memory map, or on the training GPU; "
+        "auto decides by their number and the free memory.",
     )
     balanced_sampling: bool = Field(True, description="Draw training images with weights 1 / class count.")
     max_samples: int | None = Field(

@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from visionforge.data.info import DatasetInfo, TaskSpec
-from visionforge.data.registry import dataset_info, dataset_names
+from visionforge.data.registry import dataset_info, dataset_names, register_dataset
 
 if TYPE_CHECKING:
     from visionforge.data.datamodule import MedMNISTDataModule
 
-__all__ = ["DatasetInfo", "MedMNISTDataModule", "TaskSpec", "dataset_info", "dataset_names"]
+__all__ = ["DatasetInfo", "MedMNISTDataModule", "TaskSpec", "dataset_info", "dataset_names", "register_dataset"]
 
 
 def __getattr__(name: str) -> Any:

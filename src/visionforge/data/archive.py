@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from visionforge.data.info import SPLITS, DatasetInfo, Split
 from visionforge.errors import DataError
 
 MAX_NPY_HEADER = 4096  # bytes; NumPy writes 128 for arrays like these
-_READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
+READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def structure_problems(path: Path, info: DatasetInfo, resolution: int) -> list[s
             return _member_problems(archive, info, resolution)
     except zipfile.BadZipFile:
         return [f"no complete ZIP file ({path.stat().st_size:,} bytes: truncated, or something else)"]
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         return [f"cannot be read ({error})"]
 
 
@@ -97,9 +97,9 @@ def _header_problem(
     member = archive.getinfo(f"{split}_{kind}.npy")
     try:
         with archive.open(member) as file:
-            shape, dtype = _read_header(file)
+            shape, dtype = read_header(file)
             header = file.tell()
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         return f"damaged ({error})"
     if dtype.hasobject:
         return "holds Python objects (pickle), which are never loaded"
@@ -122,7 +122,7 @@ def _header_problem(
     return None
 
 
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     """Read the header of an ``.npy`` stream; raises ValueError if it is none."""
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
@@ -140,17 +140,21 @@ def read_split(path: Path, info: DatasetInfo, split: Split) -> SplitArrays:
     Raises:
         DataError: If the data is damaged (CRC) or a label is out of range.
     """
-    arrays = {}
+    return SplitArrays(_read_member(path, f"{split}_images"), check_split_labels(path, info, split))
+
+
+def check_split_labels(path: Path, info: DatasetInfo, split: Split) -> npt.NDArray[np.integer]:
+    """Unpack and return the labels of one split; see `check_labels`."""
+    return check_labels(_read_member(path, f"{split}_labels"), info, f"{path}: {split}_labels")
+
+
+def _read_member(path: Path, name: str) -> npt.NDArray[Any]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            for kind in ("images", "labels"):
-                with archive.open(f"{split}_{kind}.npy") as file:
-                    arrays[kind] = np.lib.format.read_array(file, allow_pickle=False)
-    except (*_READ_ERRORS, KeyError) as error:
-        raise DataError(
-            f"{path}: {split}_{kind} cannot be unpacked ({error}); delete the file and get it again"
-        ) from error
-    return SplitArrays(arrays["images"], check_labels(arrays["labels"], info, f"{path}: {split}_labels"))
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+            array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    except (*READ_ERRORS, KeyError) as error:
+        raise DataError(f"{path}: {name} cannot be unpacked ({error}); delete the file and get it again") from error
+    return array
 
 
 def check_labels(labels: npt.NDArray[np.integer], info: DatasetInfo, where: str) -> npt.NDArray[np.integer]:

@@ -22,6 +22,18 @@ from visionforge.data.info import DomainFlags
 
 CROP_RATIO = (3 / 4, 4 / 3)  # torchvision's default range of width / height
 CROP_ATTEMPTS = 10  # torchvision's number of tries before it takes the whole image
+MAX_MAGNITUDE = 30  # RandAugment's scale
+OPERATIONS = {  # largest strength, at MAX_MAGNITUDE, as in torchvision's RandAugment
+    "shear_x": 0.3,
+    "shear_y": 0.3,
+    "translate_x": 2 * 150 / 331,  # of half the width, the unit of the sampling matrix
+    "translate_y": 2 * 150 / 331,
+    "rotate": math.radians(30),
+    "brightness": 0.9,
+    "contrast": 0.9,
+    "saturation": 0.9,
+}
+CHUNK_PIXELS = 200_000  # pixels that are augmented together on a CPU, so that they stay in its cache
 GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R 601 luma as torchvision rounds it
 
 
@@ -46,27 +58,41 @@ class AugmentationDraw:
         assert move[0] is not None
         return AugmentationDraw(move[0], move[1], move[2])
 
+    def __getitem__(self, part: slice) -> "AugmentationDraw":
+        """Return the choices for some of the images."""
+        pick = [None if t is None else t[part] for t in (self.flip, self.theta, self.colour)]
+        assert pick[0] is not None
+        return AugmentationDraw(pick[0], pick[1], pick[2])
+
 
 def respect_flags(settings: Augmentation, flags: DomainFlags) -> Augmentation:
     """Return the settings without the changes that would alter the label of this kind of image."""
+    settings = settings.resolved()
     return settings.model_copy(
         update={
             "hflip": settings.hflip if flags.hflip else 0.0,
             "rotation_angle": settings.rotation_angle if flags.rotation != "none" else 0,
+            "num_ops": settings.num_ops if flags.rotation != "none" else 0,
         }
     )
 
 
-def draw_augmentation(count: int, settings: Augmentation, generator: torch.Generator) -> AugmentationDraw:
+def draw_augmentation(
+    count: int, settings: Augmentation, generator: torch.Generator, parity: Tensor | None = None
+) -> AugmentationDraw:
     """Draw the augmentation of `count` square images, independently for each.
 
     Args:
         count: Number of images N.
-        settings: Probabilities and ranges.
+        settings: Probabilities and ranges; a preset stands for its values.
         generator: CPU generator; the draw is a function of its state alone.
+        parity: (N,) bool, which images are mirrored, instead of a random draw; without effect where `hflip` is 0.
     """
+    settings = settings.resolved()
     uniform = torch.rand((count, 7), generator=generator)
     flip = uniform[:, 0] < settings.hflip
+    if parity is not None and settings.hflip > 0:
+        flip = parity
     angle = (2 * uniform[:, 1] - 1) * math.radians(settings.rotation_angle)
     box = _draw_boxes(count, settings.min_scale, generator, uniform[:, 2:4]) if settings.min_scale < 1 else None
     theta = None
@@ -75,7 +101,37 @@ def draw_augmentation(count: int, settings: Augmentation, generator: torch.Gener
     colour = None
     if settings.jitter_val > 0:
         colour = 1 + settings.jitter_val * (2 * uniform[:, 4:7] - 1)
+    if settings.num_ops > 0 and settings.magnitude > 0:
+        theta = sampling_matrix(flip, angle, box) if theta is None else theta
+        theta, colour = _random_operations(theta, colour, settings, generator)
     return AugmentationDraw(flip, theta, colour)
+
+
+def _random_operations(
+    theta: Tensor, colour: Tensor | None, settings: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Compose `num_ops` random operations per image into its matrices (after RandAugment, Cubuk et al., 2020).
+
+    The pool holds the operations of the paper that keep the content and can be composed: shear and translation along
+    both axes, rotation, brightness, contrast and saturation. The ranges are those of torchvision's `RandAugment`.
+    """
+    count, level = len(theta), settings.magnitude / MAX_MAGNITUDE
+    chosen = torch.randint(len(OPERATIONS), (count, settings.num_ops), generator=generator)
+    sign = 2.0 * torch.randint(2, (count, settings.num_ops), generator=generator) - 1
+    colour = torch.ones((count, 3)) if colour is None else colour.clone()
+    bottom = torch.tensor([0.0, 0.0, 1.0]).expand(count, 1, 3)
+    for index in range(settings.num_ops):
+        strength = {
+            name: torch.where(chosen[:, index] == k, sign[:, index] * limit * level, torch.zeros(()))
+            for k, (name, limit) in enumerate(OPERATIONS.items())
+        }
+        angle, zero = strength["rotate"], torch.zeros(count)
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        first = torch.stack([cos, -sin + strength["shear_x"], zero + strength["translate_x"]], dim=1)
+        second = torch.stack([sin + strength["shear_y"], cos, zero + strength["translate_y"]], dim=1)
+        theta = theta @ torch.cat([torch.stack([first, second], dim=1), bottom], dim=1)
+        colour *= 1 + torch.stack([strength[n] for n in ("brightness", "contrast", "saturation")], dim=1)
+    return theta, colour
 
 
 def _draw_boxes(count: int, min_scale: float, generator: torch.Generator, position: Tensor) -> Tensor:
@@ -123,15 +179,45 @@ def augment(images: Tensor, draw: AugmentationDraw, mean: Sequence[float], std: 
     Returns:
         (N, len(mean), H, W) float32, normalised. A grey image fills all output channels.
     """
+    if images.device.type == "cpu":
+        size = max(1, CHUNK_PIXELS // (images.shape[2] * images.shape[3]))
+        if len(images) > size:
+            out = images.new_empty((len(images), *images.shape[1:]), dtype=torch.float32)
+            for start in range(0, len(images), size):
+                part = slice(start, start + size)
+                _augment(images[part], draw[part], mean, std, out[part])
+            return out.expand(-1, len(mean), -1, -1)
+    return _augment(images, draw, mean, std).expand(-1, len(mean), -1, -1)
+
+
+def _augment(
+    images: Tensor, draw: AugmentationDraw, mean: Sequence[float], std: Sequence[float], out: Tensor | None = None
+) -> Tensor:
+    """Augment one chunk, (N, C, H, W), keeping its number of channels."""
     pixels = images.float()
     if draw.theta is not None:
-        grid = F.affine_grid(draw.theta, list(pixels.shape), align_corners=False)
+        grid = _sampling_grid(draw.theta, pixels.shape[2], pixels.shape[3])
         pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     else:
         pixels = torch.where(draw.flip[:, None, None, None], pixels.flip(-1), pixels)
     if draw.colour is None:
-        return _normalise_float(pixels, mean, std)
-    return _colour_and_normalise(pixels, draw.colour, mean, std)
+        return _normalise_float(pixels, mean, std, out)
+    return _colour_and_normalise(pixels, draw.colour, mean, std, out)
+
+
+def _sampling_grid(theta: Tensor, height: int, width: int) -> Tensor:
+    """Return (N, H, W, 2) input coordinates, the values of ``affine_grid(theta, …, align_corners=False)``.
+
+    A matrix applied to a regular grid is a row plus a column, which is ten times as fast as multiplying it out.
+    """
+    x = (torch.arange(width, device=theta.device) * 2 + 1) / width - 1
+    y = (torch.arange(height, device=theta.device) * 2 + 1) / height - 1
+    grid = theta.new_empty((len(theta), height, width, 2))
+    for axis in (0, 1):
+        row = theta[:, axis, 0, None] * x
+        column = theta[:, axis, 1, None] * y + theta[:, axis, 2, None]
+        torch.add(column[:, :, None], row[:, None, :], out=grid[..., axis])
+    return grid
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -139,7 +225,7 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
     A grey image fills all output channels.
     """
-    return _normalise_float(images.float(), mean, std)
+    return _normalise_float(images.float(), mean, std).expand(-1, len(mean), -1, -1)
 
 
 def _constants(like: Tensor, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
@@ -148,13 +234,14 @@ def _constants(like: Tensor, mean: Sequence[float], std: Sequence[float]) -> tup
     return like.new_tensor(list(mean)[:channels]), like.new_tensor(list(std)[:channels])
 
 
-def _normalise_float(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def _normalise_float(pixels: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor | None = None) -> Tensor:
     centre, spread = _constants(pixels, mean, std)
-    scaled = torch.addcmul((-centre / spread)[:, None, None], pixels, (1 / (255 * spread))[:, None, None])
-    return scaled.expand(-1, len(mean), -1, -1)
+    return torch.addcmul((-centre / spread)[:, None, None], pixels, (1 / (255 * spread))[:, None, None], out=out)
 
 
-def _colour_and_normalise(pixels: Tensor, colour: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def _colour_and_normalise(
+    pixels: Tensor, colour: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor | None = None
+) -> Tensor:
     """Apply brightness, contrast, saturation and normalisation as one matrix and offset per image.
 
     With x in [0, 1], g(x) the grey value and m the mean of g over the image: x ← b·x, then x ← c·x + (1-c)·g(m),
@@ -167,16 +254,17 @@ def _colour_and_normalise(pixels: Tensor, colour: Tensor, mean: Sequence[float],
     grey = pixels.new_tensor(GREY_WEIGHTS if channels == 3 else (1.0,))
     offset = (1 - contrast) * brightness * (flat.mean(dim=2) @ grey) / 255  # grey after the contrast step, per image
     gain = contrast * brightness / 255
-    lower, upper = -centre / spread, (1 - centre) / spread
     if channels == 1:
         scale, shift = gain[:, None, None] / spread, (offset[:, None, None] - centre) / spread
-        out = torch.addcmul(shift, flat, scale)
+        done = torch.addcmul(shift, flat, scale, out=None if out is None else out.view(flat.shape))
     else:
         mixed = saturation[:, None, None] * torch.eye(3, device=pixels.device) + (
             (1 - saturation)[:, None, None] * grey.expand(3, 3)
         )
         matrix = gain[:, None, None] * mixed / spread[:, None]
         shift = (offset * (saturation + (1 - saturation) * grey.sum()))[:, None] - centre
-        out = torch.baddbmm((shift / spread)[:, :, None], matrix, flat)
-    out = torch.clamp(out, lower[:, None], upper[:, None]).view(count, channels, height, width)
-    return out.expand(-1, len(mean), -1, -1)
+        bias = (shift / spread)[:, :, None]
+        done = torch.baddbmm(bias, matrix, flat, out=None if out is None else out.view(flat.shape))
+    for channel in range(channels):  # bounds as plain numbers: several times as fast as tensors
+        done[:, channel].clamp_(-mean[channel] / std[channel], (1 - mean[channel]) / std[channel])
+    return done.view(count, channels, height, width)

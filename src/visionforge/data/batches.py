@@ -1,8 +1,11 @@
 """Whole batches of uint8 images by index, in an order that is a function of (seed, epoch) alone."""
 
+import mmap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
@@ -11,41 +14,86 @@ from visionforge.config.seeding import derive_seed
 from visionforge.data.archive import SplitArrays
 
 Batch = tuple[Tensor, Tensor]
+RELEASE_BYTES = 64 << 20  # read from a map before its pages are given back
 
 
 class ArrayDataset(Dataset[Batch]):
-    """Images and labels in memory; a list of indices gives one ready batch, with no Python work per image.
+    """Images and labels of a split; a list of indices gives one ready batch, with no Python work per image.
 
     Args:
-        arrays: The split, in archive order.
+        arrays: The split, in archive order; the images may be a memory map.
         indices: Keep only these positions; None keeps all.
+        in_memory: Read the images into memory now; False reads each batch from the map.
 
     Attributes:
-        images: (N, C, H, W) uint8.
         labels: (N,) int64, or (N, L) uint8 for multi-label data.
     """
 
-    def __init__(self, arrays: SplitArrays, indices: Sequence[int] | None = None) -> None:
-        images = torch.from_numpy(arrays.images)
-        labels = torch.from_numpy(arrays.labels)
-        if indices is not None:
-            chosen = torch.as_tensor(indices)
-            images, labels = images[chosen], labels[chosen]
-        self.images = (images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)).contiguous()
-        self.labels = labels
+    def __init__(self, arrays: SplitArrays, indices: Sequence[int] | None = None, in_memory: bool = True) -> None:
+        self._positions = None if indices is None else np.asarray(indices, dtype=np.int64)
+        self.labels = torch.from_numpy(np.array(arrays.labels))
+        if self._positions is not None:
+            self.labels = self.labels[self._positions]
+        self._tensor: Tensor | None = None
+        self._map: npt.NDArray[np.uint8] | None = None
+        if in_memory:
+            images = arrays.images if self._positions is None else arrays.images[self._positions]
+            self._tensor = _channels_first(images)
+        else:
+            self._map = arrays.images
+            self._unreleased = 0
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return len(self.images)
+        return len(self.labels)
 
     def __getitem__(self, index: int) -> Batch:
         """Return one image (C, H, W) uint8 and its label."""
-        return self.images[index], self.labels[index]
+        images, labels = self.__getitems__([index])
+        return images[0], labels[0]
 
     def __getitems__(self, indices: list[int]) -> Batch:
         """Return the batch of the given positions: (B, C, H, W) uint8 and labels (B,) or (B, L)."""
         chosen = torch.tensor(indices)
-        return self.images.index_select(0, chosen), self.labels.index_select(0, chosen)
+        if self._tensor is not None:
+            chosen = chosen.to(self._tensor.device)
+            return self._tensor.index_select(0, chosen), self.labels.index_select(0, chosen)
+        return self._slice(chosen), self.labels.index_select(0, chosen)
+
+    @property
+    def images(self) -> Tensor:
+        """All images, (N, C, H, W) uint8; a memory map is read completely."""
+        return self._tensor if self._tensor is not None else self._slice(torch.arange(len(self)))
+
+    def to(self, device: torch.device) -> "ArrayDataset":
+        """Move images and labels to a device, where batches are then gathered."""
+        self._tensor, self.labels = self.images.to(device), self.labels.to(device)
+        self._map = None
+        return self
+
+    def _slice(self, chosen: Tensor) -> Tensor:
+        """Copy some images out of the map; pages that were read are given back, so memory does not grow."""
+        assert self._map is not None
+        positions = chosen.numpy() if self._positions is None else self._positions[chosen.numpy()]
+        batch = self._map[positions]
+        self._unreleased += batch.nbytes
+        if self._unreleased >= RELEASE_BYTES:
+            release_pages(self._map)
+            self._unreleased = 0
+        return _channels_first(batch)
+
+
+def _channels_first(images: npt.NDArray[np.uint8]) -> Tensor:
+    """Return (N, H, W[, 3]) images as a contiguous tensor (N, C, H, W)."""
+    tensor = torch.from_numpy(np.array(images) if isinstance(images, np.memmap) else images)
+    return (tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)).contiguous()
+
+
+def release_pages(array: npt.NDArray[np.uint8]) -> None:
+    """Give the pages of a memory map back to the system; they stay in its file cache while there is room."""
+    mapping = getattr(array, "_mmap", None)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def as_is(batch: Any) -> Any:
@@ -87,6 +135,7 @@ class EpochSampler(DistributedSampler[int]):
         self.num_replicas = num_replicas
         self.total = size - size % num_replicas if drop_uneven else size
         self.epoch = 0
+        self.start = 0  # positions that the next pass leaves out, because they were trained on before a resume
 
     def __len__(self) -> int:
         """Return the number of positions of this rank."""
@@ -94,7 +143,12 @@ class EpochSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Yield the positions of this rank in the current epoch."""
-        return iter(self._order()[self.rank : self.total : self.num_replicas].tolist())
+        start, self.start = self.start, 0
+        return iter(self.positions()[start:].tolist())
+
+    def positions(self) -> Tensor:
+        """Return (M,) int64, all positions of this rank in the current epoch."""
+        return self._order()[self.rank : self.total : self.num_replicas]
 
     def _order(self) -> Tensor:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "sampler", self.epoch))

@@ -14,9 +14,12 @@ from torch.utils.data import DataLoader
 from visionforge.config.problems import validation_problems
 from visionforge.config.schema import Augmentation, DataSettings, Synthetic
 from visionforge.config.seeding import derive_seed, global_seed
+from visionforge.data.archive import SplitArrays
 from visionforge.data.augment import augment, draw_augmentation, normalise, respect_flags
 from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, as_is, balancing_weights
 from visionforge.data.info import Split, TaskSpec
+from visionforge.data.loader import ResumableLoader, seed_worker
+from visionforge.data.memory import CacheChoice, CacheMode, choose_cache, free_memory
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import load_split, prepare
 from visionforge.data.stratify import stratified_order
@@ -25,6 +28,7 @@ from visionforge.errors import SettingsError
 log = logging.getLogger(__name__)
 
 _DEFAULT = DataSettings()
+_CACHE_NAMES = {"ram": "in memory", "mmap": "memory-mapped", "device": "on the device"}
 _STAGE_SPLITS: dict[str, tuple[Split, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -48,6 +52,7 @@ class MedMNISTDataModule(pl.LightningDataModule):
         resolution: Height and width R of the images, in pixels; the data set must offer it.
         batch_size: Images per batch and device, 1 to 2048.
         num_workers: Loader processes.
+        cache: Where the images are kept: `auto`, `ram`, `mmap` or `device`.
         balanced_sampling: Draw training images with weights 1 / class count.
         max_samples: Keep at most this many training images, a stratified subset; None keeps all.
         force_rgb: Give grey images three equal channels.
@@ -66,6 +71,7 @@ class MedMNISTDataModule(pl.LightningDataModule):
         resolution: int = _DEFAULT.resolution,
         batch_size: int = _DEFAULT.batch_size,
         num_workers: int = _DEFAULT.num_workers,
+        cache: CacheMode = _DEFAULT.cache,
         balanced_sampling: bool = _DEFAULT.balanced_sampling,
         max_samples: int | None = _DEFAULT.max_samples,
         force_rgb: bool = _DEFAULT.force_rgb,
@@ -81,6 +87,7 @@ class MedMNISTDataModule(pl.LightningDataModule):
                 resolution=resolution,
                 batch_size=batch_size,
                 num_workers=num_workers,
+                cache=cache,
                 balanced_sampling=balanced_sampling,
                 max_samples=max_samples,
                 force_rgb=force_rgb,
@@ -96,8 +103,9 @@ class MedMNISTDataModule(pl.LightningDataModule):
                 f"data.resolution: {resolution} is not offered by {dataset}; allowed: {', '.join(map(str, offered))}"
             )
         self.spec = TaskSpec.of(self.info, resolution, force_rgb)
-        self.augmentation = respect_flags(self.settings.augmentation, self.info.flags)
+        self.augmentation = respect_flags(self.settings.augmentation.resolved(), self.info.flags)
         self._datasets: dict[Split, ArrayDataset] = {}
+        self._mirrored: tuple[int, Tensor] | None = None  # (epoch, per position) under alternating flips
 
     # --- preparation
 
@@ -114,7 +122,7 @@ class MedMNISTDataModule(pl.LightningDataModule):
         for split in _STAGE_SPLITS[stage]:
             if split not in self._datasets:
                 self._datasets[split] = self._load(split)
-        if stage == "fit" and self.augmentation != self.settings.augmentation:
+        if stage == "fit" and self.settings.augmentation.resolved().hflip > self.augmentation.hflip:
             log.info("%s: left and right are not interchangeable, so images are not flipped", self.info.name)
 
     def dataset_for(self, split: Split) -> ArrayDataset:
@@ -127,23 +135,50 @@ class MedMNISTDataModule(pl.LightningDataModule):
     def _load(self, split: Split) -> ArrayDataset:
         settings = self.settings
         arrays = load_split(self.info, settings.resolution, settings.root, split)
-        if split != "train" or settings.max_samples is None or settings.max_samples >= len(arrays.labels):
-            return ArrayDataset(arrays)
-        rng = np.random.default_rng(derive_seed(global_seed(), "subset"))
-        order = stratified_order(arrays.labels, rng.permutation(len(arrays.labels)))
-        return ArrayDataset(arrays, np.sort(order[: settings.max_samples]).tolist())
+        choice = self._choose_cache(arrays)
+        log.info("%s %s split: %s (%s)", self.info.name, split, _CACHE_NAMES[choice.kind], choice.reason)
+        indices = None
+        if split == "train" and settings.max_samples is not None and settings.max_samples < len(arrays.labels):
+            rng = np.random.default_rng(derive_seed(global_seed(), "subset"))
+            order = stratified_order(arrays.labels, rng.permutation(len(arrays.labels)))
+            indices = np.sort(order[: settings.max_samples]).tolist()
+        dataset = ArrayDataset(arrays, indices, in_memory=choice.kind != "mmap")
+        return dataset.to(self._device()) if choice.kind == "device" else dataset
+
+    def _choose_cache(self, arrays: SplitArrays) -> CacheChoice:
+        """Decide where a split is kept.
+
+        Raises:
+            SettingsError: If it is to be kept on a device that is no GPU.
+        """
+        device, device_free = self._device(), None
+        if device.type == "cuda":
+            device_free = torch.cuda.mem_get_info(device)[0]
+        elif self.settings.cache == "device":
+            raise SettingsError(
+                f"data.cache: 'device' needs a GPU, the device is {device.type}; allowed here: auto, ram, mmap"
+            )
+        total = arrays.images.nbytes * self.info.images // len(arrays.labels)
+        return choose_cache(
+            self.settings.cache, len(arrays.labels), arrays.images.nbytes, total, free_memory(), device_free
+        )
+
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
 
     # --- loaders
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the training batches; the last, incomplete batch of an epoch is left out."""
         dataset = self._datasets["train"]
-        weights = balancing_weights(dataset.labels) if self.settings.balanced_sampling else None
+        return self._loader(dataset, self._train_sampler(dataset), drop_last=True)
+
+    def _train_sampler(self, dataset: ArrayDataset) -> EpochSampler:
+        weights = balancing_weights(dataset.labels.cpu()) if self.settings.balanced_sampling else None
         rank, replicas = self._rank()
-        sampler = EpochSampler(
+        return EpochSampler(
             len(dataset), global_seed(), weights=weights, drop_uneven=True, rank=rank, num_replicas=replicas
         )
-        return self._loader(dataset, sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation batches, in order and complete."""
@@ -164,16 +199,17 @@ class MedMNISTDataModule(pl.LightningDataModule):
         return self._loader(dataset, sampler, drop_last=False)
 
     def _loader(self, dataset: ArrayDataset, sampler: EpochSampler, drop_last: bool) -> DataLoader[Batch]:
-        workers = self.settings.num_workers
-        return DataLoader(
+        workers = 0 if dataset.labels.is_cuda else self.settings.num_workers  # a forked process cannot use a GPU
+        return ResumableLoader(
             dataset,
             batch_size=self.settings.batch_size,
             sampler=sampler,
             num_workers=workers,
             collate_fn=as_is,
             drop_last=drop_last,
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            pin_memory=self._device().type == "cuda" and not dataset.labels.is_cuda,
             persistent_workers=workers > 0,
+            worker_init_fn=seed_worker,
             generator=torch.Generator().manual_seed(global_seed()),  # the global stream stays untouched
         )
 
@@ -198,8 +234,23 @@ class MedMNISTDataModule(pl.LightningDataModule):
         """Return (N, C, R, R) uint8 images augmented and normalised, with the random numbers of (epoch, step)."""
         rank, _ = self._rank()
         seed = derive_seed(global_seed(), "augment", epoch, step, *([rank] if rank else []))
-        draw = draw_augmentation(len(images), self.augmentation, torch.Generator().manual_seed(seed))
+        parity = None
+        if self.augmentation.flip_mode == "alternating":
+            parity = self._flip_parity(len(images), epoch, step)
+        draw = draw_augmentation(len(images), self.augmentation, torch.Generator().manual_seed(seed), parity)
         return augment(images, draw.to(images.device), self.spec.mean, self.spec.std)
+
+    def _flip_parity(self, count: int, epoch: int, step: int) -> Tensor:
+        """Return (count,) whether each image of a batch is mirrored in this epoch: a fixed half of them, in turn."""
+        if self._mirrored is None or self._mirrored[0] != epoch:
+            dataset = self._datasets["train"]
+            generator = torch.Generator().manual_seed(derive_seed(global_seed(), "flip"))
+            first = torch.rand(len(dataset), generator=generator) < 0.5
+            sampler = self._train_sampler(dataset)
+            sampler.set_epoch(epoch)
+            self._mirrored = (epoch, first[sampler.positions()] ^ bool(epoch % 2))
+        start = step * self.settings.batch_size
+        return self._mirrored[1][start : start + count]
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return (N, C, R, R) uint8 images as normalised float32 with the channels of the task."""

@@ -13,7 +13,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 class Archive(Section):
     """One downloadable NPZ file."""
 
-    url: str = Field(description="Where it is downloaded from.")
+    url: str | None = Field(description="Where it is downloaded from; null if it exists on this machine only.")
     md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="MD5 of the file; null is not checked.")
 
 
@@ -75,6 +75,16 @@ class DatasetInfo(Section):
         if not len(self.normalisation.mean) == len(self.normalisation.std) == self.channels:
             raise ValueError(f"normalisation needs {self.channels} values of mean and of std, one per channel")
         return self
+
+    @property
+    def images(self) -> int:
+        """Number of images in all splits."""
+        return self.splits.train + self.splits.val + self.splits.test
+
+    def max_archive_bytes(self, resolution: int) -> int:
+        """Return more bytes than an archive of this entry can have: its arrays uncompressed, and 1 MiB for the rest."""
+        labels = 8 * (len(self.classes) if self.task == "multi-label" else 1)
+        return self.images * (resolution * resolution * self.channels + labels) + (1 << 20)
 
     def archive_name(self, resolution: int) -> str:
         """Return the archive's file name, after MedMNIST's convention: the suffix is left out at 28 pixels."""

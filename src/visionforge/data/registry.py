@@ -1,9 +1,13 @@
 """The catalog: find a data set by name. Entries are YAML files; nothing here knows a particular archive."""
 
+import os
 from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
+from pathlib import Path
 
 import yaml
+from platformdirs import user_data_path
 from pydantic import ValidationError
 
 from visionforge.config.problems import nearest, validation_problems
@@ -12,15 +16,54 @@ from visionforge.data.info import DatasetInfo, DomainFlags, Normalisation, Split
 from visionforge.errors import DataError, SettingsError
 
 SYNTHETIC = "synthetic"
+ENTRY_POINTS = "visionforge.datasets"  # of other packages: a DatasetInfo, or a function that returns one
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # both are safe; the C one is ten times as fast
+_registered: dict[str, DatasetInfo] = {}
+
+
+def catalog_folder() -> Path:
+    """Return the folder of the user's own entries: $VISIONFORGE_CATALOG, or else one in the user's data folder."""
+    environment = os.environ.get("VISIONFORGE_CATALOG")
+    return Path(environment).expanduser() if environment else user_data_path("visionforge") / "catalog"
+
+
+def register_dataset(info: DatasetInfo, replace: bool = False) -> None:
+    """Add an entry for this process.
+
+    Args:
+        info: The entry.
+        replace: Take the place of an entry of the same name that was registered before.
+
+    Raises:
+        ValueError: If the name is taken.
+    """
+    if info.name in _builtin_names() or (info.name in _registered and not replace):
+        raise ValueError(f"a data set named {info.name!r} is in the catalog already")
+    _registered[info.name] = info
+
+
+def dataset_names() -> tuple[str, ...]:
+    """Return the names of all data sets: built in, of the user's catalog folder, of other packages, and registered."""
+    folder = catalog_folder()
+    own = [path.stem for path in folder.glob("*.yaml")] if folder.is_dir() else []
+    return tuple(sorted({*_builtin_names(), *own, *_packaged(), *_registered}))
+
+
+def is_builtin(name: str) -> bool:
+    """Return whether a name belongs to visionforge itself."""
+    return name in _builtin_names()
 
 
 @cache
-def dataset_names() -> tuple[str, ...]:
-    """Return the names of all data sets, sorted."""
+def _builtin_names() -> tuple[str, ...]:
     folder = files("visionforge.data") / "catalog"
     names = [entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")]
-    return tuple(sorted([*names, SYNTHETIC]))
+    return (*names, SYNTHETIC)
+
+
+@cache
+def _packaged() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
 def dataset_info(name: str, synthetic: Synthetic | None = None) -> DatasetInfo:
@@ -32,26 +75,50 @@ def dataset_info(name: str, synthetic: Synthetic | None = None) -> DatasetInfo:
 
     Raises:
         SettingsError: If there is no such data set; the nearest names are in the message.
+        DataError: If the entry is not valid.
     """
     if name == SYNTHETIC:
         return synthetic_info(synthetic or Synthetic())
-    if name not in dataset_names():
-        close = nearest(name, dataset_names()) or dataset_names()
-        raise SettingsError(
-            f"data.dataset: {name!r} is unknown; nearest: {', '.join(close)} (`visionforge datasets list` shows all)"
-        )
-    return _read_entry(name)
+    if name in _builtin_names():
+        return _builtin_entry(name)
+    if name in _registered:
+        return _registered[name]
+    path = catalog_folder() / f"{name}.yaml"
+    if name in dataset_names() and path.is_file():
+        return _parse_entry(path.read_text(encoding="utf-8"), str(path), name)
+    if name in _packaged():
+        return _packaged_entry(name)
+    close = nearest(name, dataset_names()) or dataset_names()
+    raise SettingsError(
+        f"data.dataset: {name!r} is unknown; nearest: {', '.join(close)} (`visionforge datasets list` shows all)"
+    )
 
 
 @cache
-def _read_entry(name: str) -> DatasetInfo:
+def _builtin_entry(name: str) -> DatasetInfo:
     text = (files("visionforge.data") / "catalog" / f"{name}.yaml").read_text(encoding="utf-8")
+    return _parse_entry(text, f"catalog entry {name}", name)
+
+
+def _parse_entry(text: str, where: str, name: str) -> DatasetInfo:
     try:
-        return DatasetInfo.model_validate(yaml.load(text, Loader=_LOADER))
+        info = DatasetInfo.model_validate(yaml.load(text, Loader=_LOADER))
+    except yaml.YAMLError as error:
+        raise DataError(f"{where}: not valid YAML ({getattr(error, 'problem', error)})") from error
     except ValidationError as error:
-        raise DataError(
-            [f"catalog entry {name}: {line}" for line in validation_problems(error, DatasetInfo)]
-        ) from error
+        raise DataError([f"{where}: {line}" for line in validation_problems(error, DatasetInfo)]) from error
+    if info.name != name:
+        raise DataError(f"{where}: is an entry for {info.name!r}, so the file has to be named {info.name}.yaml")
+    return info
+
+
+@cache
+def _packaged_entry(name: str) -> DatasetInfo:
+    loaded = _packaged()[name].load()
+    info = loaded() if callable(loaded) else loaded
+    if not isinstance(info, DatasetInfo) or info.name != name:
+        raise DataError(f"entry point {ENTRY_POINTS}:{name}: gives no DatasetInfo of that name")
+    return info
 
 
 def synthetic_info(settings: Synthetic) -> DatasetInfo:

@@ -9,6 +9,7 @@ from typing import Any
 VOLATILE = frozenset(
     {
         "ckpt_path",
+        "data.cache",
         "data.download",
         "data.num_workers",
         "data.root",

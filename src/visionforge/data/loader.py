@@ -1,0 +1,50 @@
+"""A DataLoader that can continue in the middle of an epoch, and seeds for those who add randomness in Python."""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from visionforge.config.seeding import derive_seed, global_seed
+from visionforge.data.batches import Batch, EpochSampler
+
+
+class ResumableLoader(DataLoader[Batch]):
+    """Counts the batches it has handed out; a Trainer stores the count in its checkpoints and gives it back.
+
+    Together with a sampler that is a function of (seed, epoch), the rest of an interrupted epoch is the same as if it
+    had not been interrupted.
+    """
+
+    _handed_out = 0
+    _skip = 0
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator around torch's iterator
+        """Yield the batches of the current epoch, after a resume only those that are left."""
+        skip, self._skip = self._skip, 0
+        if isinstance(self.sampler, EpochSampler):
+            self.sampler.start = skip * (self.batch_size or 1)
+        self._handed_out = skip
+        for batch in super().__iter__():
+            self._handed_out += 1
+            yield batch
+        self._handed_out = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of batches of this epoch that were handed out."""
+        return {"batches": self._handed_out}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Leave out so many batches of the next pass."""
+        self._skip = int(state["batches"])
+
+
+def seed_worker(worker: int) -> None:
+    """Seed Python, NumPy and torch in a loader process, from the global seed and the number of the process."""
+    seed = derive_seed(global_seed(), "worker", worker)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

@@ -1,0 +1,282 @@
+"""From an archive to memory-mapped arrays: unpacked once, verified, and mapped ever after.
+
+A compressed archive is unpacked into a folder of ``.npy`` files with a manifest; an archive whose members are stored
+uncompressed is mapped in place. The folder is written beside its final place under a lock and renamed, so it is there
+whole or not at all; it is rebuilt when the archive has changed or a member is damaged.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import struct
+import tempfile
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
+
+from visionforge.data.archive import (
+    READ_ERRORS,
+    SplitArrays,
+    check_labels,
+    check_split_labels,
+    md5_of,
+    read_header,
+    verify_archive,
+)
+from visionforge.data.info import SPLITS, DatasetInfo, Split
+from visionforge.errors import DataError
+from visionforge.runs.files import write_atomic
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+FORMAT = 1  # of the manifest; another one is rebuilt
+CHUNK_BYTES = 1 << 22
+WHOLE_BYTES = 1 << 24  # up to here a member's checksum is computed at every opening; that takes about 10 ms
+PROBES, PROBE_BYTES = 64, 1 << 16  # above, so many blocks of that size are checked, evenly spread
+LOCK_TIMEOUT_S = 3600.0  # another process is unpacking the same archive
+_LOCAL_HEADER = struct.Struct("<4s5H3L2H")  # of a ZIP member; the last two are the lengths of name and extra field
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where one array lies.
+
+    Attributes:
+        path: The file.
+        offset: Bytes before the first element.
+        shape: Shape of the array.
+        dtype: Type of its elements.
+    """
+
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def map(self) -> npt.NDArray[Any]:
+        """Return the array as a read-only memory map."""
+        return np.memmap(self.path, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape)
+
+
+def store_folder() -> Path:
+    """Return the folder of unpacked arrays: $VISIONFORGE_CACHE, or else the user's cache folder."""
+    environment = os.environ.get("VISIONFORGE_CACHE")
+    base = Path(environment).expanduser() if environment else user_cache_path("visionforge")
+    return base / "arrays"
+
+
+def open_split(path: Path, info: DatasetInfo, resolution: int, split: Split) -> SplitArrays:
+    """Return one split of an archive as memory maps; the labels, which are small, are in memory.
+
+    Args:
+        path: The archive.
+        info: Its catalog entry.
+        resolution: Height and width of the images.
+        split: Which split.
+
+    Raises:
+        DataError: If the archive is not what the catalog says, or cannot be unpacked.
+    """
+    members = open_archive(path, info, resolution)
+    labels = np.array(members[f"{split}_labels"].map())
+    images = members[f"{split}_images"].map()
+    return SplitArrays(images, check_labels(labels, info, f"{path}: {split}_labels"))
+
+
+def open_archive(path: Path, info: DatasetInfo, resolution: int) -> dict[str, Member]:
+    """Return where the six arrays of an archive lie, unpacking and verifying it at its first use.
+
+    Raises:
+        DataError: If the archive is not what the catalog says, or cannot be unpacked.
+    """
+    folder = _folder_of(path)
+    expected = info.archives[resolution].md5 if resolution in info.archives else None
+    members = _read_store(folder, path, expected)
+    if members is not None:
+        return members
+    verify_archive(path, info, resolution)
+    for split in SPLITS:
+        check_split_labels(path, info, split)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock", timeout=LOCK_TIMEOUT_S):
+            members = _read_store(folder, path, expected)  # another process may have been faster
+            return members if members is not None else _build_store(folder, path)
+    except Timeout as error:
+        raise DataError(f"{folder}: another process has held its lock for {LOCK_TIMEOUT_S:.0f} s") from error
+    except OSError as error:
+        raise DataError(
+            f"{folder}: the unpacked arrays cannot be written ({error.strerror or error}); "
+            "set the environment variable VISIONFORGE_CACHE to a folder with room"
+        ) from error
+
+
+def stored_md5(path: Path) -> str:
+    """Return the MD5 of an archive, from its manifest if that is current."""
+    try:
+        manifest = json.loads((_folder_of(path) / MANIFEST).read_text(encoding="utf-8"))
+        stat = path.stat()
+        if (manifest["size"], manifest["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns):
+            return str(manifest["md5"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # there is no usable manifest
+    return md5_of(path)
+
+
+def _folder_of(path: Path) -> Path:
+    """Return where an archive's arrays are unpacked; archives of the same name in other places have their own."""
+    return store_folder() / f"{path.stem}-{hashlib.blake2b(str(path.resolve()).encode(), digest_size=6).hexdigest()}"
+
+
+# --- reading
+
+
+def _read_store(folder: Path, source: Path, expected_md5: str | None) -> dict[str, Member] | None:
+    """Return the members of a store that is there, current and undamaged; None otherwise."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        stat = source.stat()
+        current = (manifest["format"], manifest["size"], manifest["mtime_ns"]) == (
+            FORMAT,
+            stat.st_size,
+            stat.st_mtime_ns,
+        )
+        if not current or (expected_md5 is not None and manifest["md5"] != expected_md5):
+            log.info("%s has changed; its arrays are unpacked again", source.name)
+            return None
+        members = {}
+        for name, entry in manifest["members"].items():
+            path = source if entry["in_place"] else folder / f"{name}.npy"
+            member = Member(path, int(entry["offset"]), tuple(entry["shape"]), np.dtype(entry["dtype"]))
+            if not entry["in_place"] and _checksum(member) != entry["checksum"]:
+                log.warning("%s: %s is damaged; the arrays are unpacked again", folder, name)
+                return None
+            members[name] = member
+        return members
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s: unreadable (%s); the arrays are unpacked again", folder, error)
+        return None
+
+
+def _checksum(member: Member) -> int:
+    """Return the CRC-32 of a member's file: of all of it, or of evenly spread blocks if it is large."""
+    size = member.path.stat().st_size
+    wanted = member.offset + int(np.prod(member.shape)) * member.dtype.itemsize
+    if size != wanted:
+        return -1
+    with member.path.open("rb") as file:
+        if size <= WHOLE_BYTES:
+            return zlib.crc32(file.read())
+        value = 0
+        for position in np.linspace(0, size - PROBE_BYTES, PROBES).astype(np.int64).tolist():
+            file.seek(position)
+            value = zlib.crc32(file.read(PROBE_BYTES), value)
+        return value
+
+
+# --- building
+
+
+def _build_store(folder: Path, source: Path) -> dict[str, Member]:
+    """Unpack what is compressed in a verified archive, and write the manifest; the folder appears whole."""
+    stat = source.stat()
+    with zipfile.ZipFile(source) as archive:
+        names = [f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels")]
+        stored = [archive.getinfo(f"{name}.npy").compress_type == zipfile.ZIP_STORED for name in names]
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            members, entries = {}, {}
+            for name, in_place in zip(names, stored, strict=True):
+                info_zip = archive.getinfo(f"{name}.npy")
+                member = _locate(source, info_zip) if in_place else _unpack(archive, info_zip, work / f"{name}.npy")
+                entries[name] = {
+                    "in_place": in_place,
+                    "offset": member.offset,
+                    "shape": list(member.shape),
+                    "dtype": member.dtype.str,
+                    "checksum": None if in_place else _checksum(member),
+                }
+                members[name] = (
+                    member if in_place else Member(folder / f"{name}.npy", member.offset, member.shape, member.dtype)
+                )
+            manifest = {
+                "format": FORMAT,
+                "source": source.name,
+                "size": stat.st_size,
+                "mtime_ns": stat.st_mtime_ns,
+                "md5": md5_of(source),
+                "members": entries,
+            }
+            write_atomic(work / MANIFEST, json.dumps(manifest, indent=1))
+            _replace_folder(work, folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    mapped = sum(stored)
+    log.info("%s: %s", source.name, "mapped in place" if mapped == len(names) else f"unpacked once to {folder}")
+    return members
+
+
+def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> Member:
+    """Copy one member to a file in pieces; the ZIP's own checksum is verified on the way."""
+    try:
+        with archive.open(member) as source, target.open("wb") as file:
+            shape, dtype = read_header(source)
+            offset = source.tell()
+            source.seek(0)
+            while chunk := source.read(CHUNK_BYTES):
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno is not None:  # of the disk, not of the archive
+            raise
+        raise _damaged(archive, member, error) from error
+    except READ_ERRORS as error:
+        raise _damaged(archive, member, error) from error
+    return Member(target, offset, shape, dtype)
+
+
+def _damaged(archive: zipfile.ZipFile, member: zipfile.ZipInfo, error: Exception) -> DataError:
+    name = member.filename.removesuffix(".npy")
+    return DataError(f"{archive.filename}: {name} cannot be unpacked ({error}); delete the file and get it again")
+
+
+def _locate(source: Path, member: zipfile.ZipInfo) -> Member:
+    """Return where the data of an uncompressed member lies inside the archive."""
+    with source.open("rb") as file:
+        file.seek(member.header_offset)
+        *_, name_length, extra_length = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+        start = member.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+        file.seek(start)
+        shape, dtype = read_header(file)
+        crc, remaining = 0, member.file_size
+        offset = file.tell()
+        file.seek(start)
+        while remaining and (chunk := file.read(min(CHUNK_BYTES, remaining))):
+            crc, remaining = zlib.crc32(chunk, crc), remaining - len(chunk)
+    if crc != member.CRC:
+        name = member.filename.removesuffix(".npy")
+        raise DataError(f"{source}: {name} is damaged (checksum); delete the file and get it again")
+    return Member(source, offset, shape, dtype)
+
+
+def _replace_folder(new: Path, folder: Path) -> None:
+    """Put a folder in the place of another; processes that have mapped the old files keep them."""
+    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
