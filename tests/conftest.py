@@ -43,8 +43,10 @@ def clean_environment(monkeypatch, tmp_path):
     """Every test has its own working folder and cache, and the default seed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.delenv("VISIONFORGE_DATA", raising=False)
+    for name in ("VISIONFORGE_DATA", "VISIONFORGE_CACHE", "VISIONFORGE_CATALOG"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PL_GLOBAL_SEED", "42")
 
 

@@ -3,7 +3,10 @@
 import json
 import shutil
 
+import matplotlib.image
 import numpy as np
+import pytest
+from PIL import Image
 
 from visionforge.cli.main import main
 from visionforge.data.registry import dataset_names
@@ -33,10 +36,78 @@ def test_info_says_where_from_and_how_to_cite(capsys):
 
 
 def test_good_archive_passes(capsys, archives):
-    assert main(["datasets", "check", "breastmnist", "--root", str(archives)]) == 0
-    assert capsys.readouterr().out.count("✓") == 5
+    assert main(["datasets", "check", "retinamnist", "--root", str(archives)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("✓") == 8
+    assert "✗" not in shown
     assert main(["datasets", "check", "breastmnist", "--root", str(archives), "--resolution", "64", "--json"]) == 0
-    assert all(check["ok"] for check in json.loads(capsys.readouterr().out)["checks"])
+    assert all(check["ok"] for check in json.loads(capsys.readouterr().out)["checks"][:5])
+
+
+def test_image_in_two_splits_is_found_in_published_data(capsys, archives):
+    """BreastMNIST at 28 pixels really has one image in both training and test split."""
+    content = np.load(archives / "breastmnist.npz")
+    assert np.array_equal(content["train_images"][115], content["test_images"][76])
+    assert main(["datasets", "check", "breastmnist", "--root", str(archives)]) == 0
+    assert "✗ train and test share no image: 1 equal, 6 that look the same (train 115 = test 76)" in (
+        capsys.readouterr().out
+    )
+    assert main(["datasets", "check", "breastmnist", "--root", str(archives), "--strict"]) == 1
+
+
+def test_stats_count_and_compute(capsys, archives):
+    assert main(["datasets", "stats", "breastmnist", "--root", str(archives), "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["classes"]["malignant"] == {"train": 147, "val": 21, "test": 42}
+    assert content["mean"] == [pytest.approx(0.3276, abs=1e-4)]
+    assert main(["datasets", "stats", "synthetic"]) == 0
+    assert "largest to smallest class 1.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("preset", ["none", "strong"])
+def test_show_writes_a_sheet(capsys, archives, tmp_path, preset):
+    arguments = ["--root", str(archives), "--preset", preset, "--output", "sheet.png"]
+    assert main(["datasets", "show", "retinamnist", *arguments]) == 0
+    sheet = matplotlib.image.imread(tmp_path / "sheet.png")
+    assert sheet.std() > 0.1
+    assert "sheet.png" in capsys.readouterr().out
+
+
+def test_download_of_a_present_archive_verifies_it(capsys, archives):
+    assert main(["datasets", "download", "breastmnist", "--root", str(archives), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bytes"] == 559580
+
+
+def test_imported_pictures_train(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, level in (("dark", 60), ("light", 180)):
+        (tmp_path / "pics" / name).mkdir(parents=True)
+        for number in range(30):
+            pixels = rng.normal(level, 20, (30, 34)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pics" / name / f"{number}.png")
+    (tmp_path / "pics" / "dark" / "text.png").write_text("no picture")
+    assert main(["datasets", "import", "pics", "--name", "mine", "--resolution", "16"]) == 0
+    shown = capsys.readouterr().out
+    assert "✗ pics/dark/text.png: is no picture; left out" in shown
+    assert "✓ mine: binary, 2 classes, 42 train / 6 val / 12 test; 1 broken" in shown
+    command = next(line for line in shown.splitlines() if "visionforge fit" in line).split()[2:]
+    quick = ["--model.backbone.name", "mini_cnn", "--model.backbone.pretrained", "false"]
+    assert main([*command, *quick, "--data.batch_size", "8", "--trainer.max_epochs", "4"]) == 0
+    (run,) = (tmp_path / "outputs").iterdir()
+    assert json.loads((run / "metrics.json").read_text())["without_tta"]["auc"] == 1.0
+    assert main(["datasets", "list"]) == 0
+    assert "mine" in capsys.readouterr().out
+
+
+def test_broken_entry_of_the_user_does_not_hide_the_others(capsys, tmp_path, monkeypatch):
+    (tmp_path / "entries").mkdir()
+    (tmp_path / "entries" / "wrong.yaml").write_text("name: wrong\n")
+    monkeypatch.setenv("VISIONFORGE_CATALOG", str(tmp_path / "entries"))
+    assert main(["datasets", "list"]) == 0
+    output = capsys.readouterr()
+    assert "breastmnist" in output.out
+    assert "wrong.yaml: " in output.err
+    assert main(["datasets", "info", "wrong"]) == 2
 
 
 def test_bad_archive_fails(capsys, archives, tmp_path):

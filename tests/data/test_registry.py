@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import yaml
 from medmnist import INFO
 
 from visionforge.config.schema import Synthetic
 from visionforge.data.archive import read_split
 from visionforge.data.info import TaskSpec
 from visionforge.data.registry import dataset_info, dataset_names
-from visionforge.errors import SettingsError
+from visionforge.errors import DataError, SettingsError
 
 FLAT = sorted(name for name in INFO if "3d" not in name)
 TASKS = {
@@ -72,3 +73,49 @@ def test_synthetic_entry_follows_its_settings():
     assert (info.task, len(info.classes), info.channels) == ("ordinal", 7, 1)
     assert info.splits.model_dump() == {"train": 9, "val": 8, "test": 7}
     assert len(dataset_info("synthetic", Synthetic(task="binary")).classes) == 2
+
+
+def test_a_python_object_registers_a_data_set():
+    from visionforge.data import register_dataset
+    from visionforge.data.registry import _registered
+
+    info = dataset_info("breastmnist").model_copy(update={"name": "mine"})
+    register_dataset(info)
+    try:
+        assert dataset_info("mine") == info
+        assert "mine" in dataset_names()
+        with pytest.raises(ValueError, match="in the catalog already"):
+            register_dataset(info)
+        with pytest.raises(ValueError, match="in the catalog already"):
+            register_dataset(dataset_info("breastmnist"))
+    finally:
+        _registered.clear()
+
+
+def test_another_package_registers_a_data_set(tmp_path, monkeypatch):
+    """A real distribution on the path, with a real entry point."""
+    import subprocess
+    import sys
+
+    (tmp_path / "theirs.py").write_text(
+        "from visionforge.data import dataset_info\n"
+        "def entry():\n    return dataset_info('breastmnist').model_copy(update={'name': 'theirs'})\n"
+    )
+    meta = tmp_path / "theirs-1.0.dist-info"
+    meta.mkdir()
+    (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (meta / "entry_points.txt").write_text("[visionforge.datasets]\ntheirs = theirs:entry\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    command = [sys.executable, "-m", "visionforge", "datasets", "info", "theirs"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "theirs" in done.stdout
+
+
+def test_entry_of_the_user_is_found(tmp_path, monkeypatch):
+    text = yaml.safe_dump({**dataset_info("breastmnist").model_dump(mode="json"), "name": "own"})
+    (tmp_path / "own.yaml").write_text(text)
+    monkeypatch.setenv("VISIONFORGE_CATALOG", str(tmp_path))
+    assert dataset_info("own").task == "binary"
+    (tmp_path / "other.yaml").write_text(text)
+    with pytest.raises(DataError, match=r"named own\.yaml"):
+        dataset_info("other")

@@ -1,4 +1,4 @@
-"""`visionforge datasets list | info NAME | check NAME`: the catalog, without torch."""
+"""`visionforge datasets …`: list, describe, download, check, count, show and import data sets."""
 
 import argparse
 import json
@@ -10,16 +10,17 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from visionforge.data.info import SPLITS, DatasetInfo
+from visionforge.data.info import SPLITS, DatasetInfo, Split
 from visionforge.data.registry import dataset_info, dataset_names
-from visionforge.errors import DataError, SettingsError
+from visionforge.errors import DataError, SettingsError, VisionForgeError
 
 EXIT_CHECK_FAILED = 1
+Check = tuple[str, bool, str]
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"datasets: {message}; allowed: list, info NAME, check NAME")
+        raise SettingsError(f"{self.prog.removeprefix('visionforge ')}: {message} (`{self.prog} --help`)")
 
 
 def run_datasets(arguments: list[str]) -> int:
@@ -28,31 +29,78 @@ def run_datasets(arguments: list[str]) -> int:
     Raises:
         VisionForgeError: If the command or the data set is unknown, or an archive is missing.
     """
-    parser = _Parser(prog="visionforge datasets", description="The catalog of data sets.")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
-    shared = _Parser(add_help=False)
-    shared.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    listing = commands.add_parser("list", parents=[shared], help="all data sets, a line each")
-    listing.set_defaults(run=_list)
-    info = commands.add_parser("info", parents=[shared], help="everything the catalog says of one data set")
-    info.add_argument("name")
-    info.set_defaults(run=_info)
-    check = commands.add_parser("check", parents=[shared], help="compare an archive on this machine with the catalog")
-    check.add_argument("name")
-    check.add_argument("--root", default=None, help="folder of the archives; default $VISIONFORGE_DATA or the cache")
-    check.add_argument("--resolution", type=int, default=None, help="default: the data set's smallest")
-    check.set_defaults(run=_check)
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.run
     return command(options)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="visionforge datasets", description="The catalog of data sets.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], help_text: str, archive: bool = False) -> _Parser:
+        command = commands.add_parser(name, help=help_text, description=help_text)
+        command.set_defaults(run=run)
+        command.add_argument("--json", action="store_true", help="print JSON instead of text")
+        if archive:
+            command.add_argument("name", help="catalog name")
+            command.add_argument("--root", help="folder of the archives; default $VISIONFORGE_DATA or the cache")
+            command.add_argument("--resolution", type=int, help="default: the data set's smallest")
+        return command
+
+    add("list", _list, "all data sets, a line each")
+    add("info", _info, "everything the catalog says of one data set").add_argument("name", help="catalog name")
+    add("download", _download, "get an archive, and unpack it for later use", archive=True)
+    check = add(
+        "check", _check, "compare an archive with the catalog, and look for images that splits share", archive=True
+    )
+    check.add_argument("--strict", action="store_true", help="exit status 1 also for images that splits share")
+    add("stats", _stats, "count the classes, and compute mean and standard deviation", archive=True)
+    show = add("show", _show, "write a picture of images and of what augmentation does to them", archive=True)
+    show.add_argument("--output", default=None, help="PNG file; default NAME.png")
+    show.add_argument(
+        "--preset", choices=("none", "light", "standard", "strong"), default="standard", help="augmentation"
+    )
+    bring = add("import", _import, "turn folders of pictures, or a CSV that names them, into a data set")
+    bring.add_argument("source", type=Path, help="folder of class folders (or of train, val, test), or a CSV file")
+    bring.add_argument("--name", required=True, help="catalog name: small letters, digits and _")
+    bring.add_argument("--resolution", type=int, default=28, help="height and width in pixels; default 28")
+    bring.add_argument("--task", choices=("binary", "multi-class", "multi-label", "ordinal"), help="default: by labels")
+    bring.add_argument("--fractions", type=float, nargs=3, default=(0.7, 0.1, 0.2), metavar=("TRAIN", "VAL", "TEST"))
+    bring.add_argument("--seed", type=int, default=42, help="seed of the split")
+    bring.add_argument("--path-column", help="CSV: default path, file, filename or image")
+    bring.add_argument("--label-column", default="label", help="CSV: several labels are separated by | or ;")
+    bring.add_argument("--split-column", default="split", help="CSV: used if the column is there")
+    bring.add_argument("--group-column", help="CSV: values that must not be spread over splits, such as patients")
+    bring.add_argument("--no-hflip", action="store_true", help="left and right may not be swapped")
+    bring.add_argument("--vflip", action="store_true", help="top and bottom may be swapped")
+    bring.add_argument("--rotation", choices=("none", "small", "any"), default="small", help="how it may be turned")
+    bring.add_argument("--replace", action="store_true", help="take the place of an entry of the same name")
+    bring.add_argument("--root", help="folder for the archive; default $VISIONFORGE_DATA or the cache")
+    return parser
 
 
 def _print_json(content: Any) -> None:
     sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def _console() -> Console:
+    return Console(highlight=False, markup=False, soft_wrap=True)
+
+
+# --- the catalog
+
+
 def _list(options: argparse.Namespace) -> int:
-    entries = [dataset_info(name) for name in dataset_names()]
+    entries: list[DatasetInfo] = []
+    broken: list[str] = []
+    for name in dataset_names():
+        try:
+            entries.append(dataset_info(name))
+        except VisionForgeError as error:
+            broken += error.problems
+    for problem in broken:  # somebody's own entry; the others are still listed
+        sys.stderr.write(f"warning: {problem}\n")
     if options.json:
         _print_json([entry.model_dump(mode="json") for entry in entries])
         return 0
@@ -62,9 +110,8 @@ def _list(options: argparse.Namespace) -> int:
     for entry in entries:
         sizes = "/".join(f"{count:,}" for count in entry.splits.model_dump().values())
         kind = "grey" if entry.channels == 1 else "colour"
-        table.add_row(
-            entry.name, f"{entry.task} ({len(entry.classes)})", kind, sizes, _resolutions(entry).replace(",", "")
-        )
+        resolutions = _resolutions(entry).replace(",", "")
+        table.add_row(entry.name, f"{entry.task} ({len(entry.classes)})", kind, sizes, resolutions)
     Console(highlight=False).print(table)
     return 0
 
@@ -98,7 +145,7 @@ def _info(options: argparse.Namespace) -> int:
         "cite": entry.citation,
     }
     for resolution, archive in entry.archives.items():
-        rows[f"archive {resolution}"] = f"{archive.url}\nMD5 {archive.md5}"
+        rows[f"archive {resolution}"] = f"{archive.url or 'on this machine only'}\nMD5 {archive.md5 or 'not recorded'}"
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
@@ -108,37 +155,86 @@ def _info(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace) -> int:
-    from visionforge.data.download import data_root  # `list` and `info` need neither NumPy nor a network
+# --- archives
 
-    entry = dataset_info(options.name)
-    if not entry.archives:
-        raise DataError(f"{entry.name}: is made on this machine, there is no archive to check")
-    resolution = options.resolution or min(entry.archives)
-    if resolution not in entry.archives:
+
+def _resolution(entry: DatasetInfo, wanted: int | None) -> int:
+    """Return the wanted resolution, or the smallest that the data set offers.
+
+    Raises:
+        SettingsError: If the data set does not offer it.
+    """
+    offered = entry.resolutions
+    resolution = wanted if wanted is not None else min(offered) if offered else 28
+    if offered is not None and resolution not in offered:
         raise SettingsError(
             f"--resolution: {resolution} is not offered by {entry.name}; allowed: {_resolutions(entry)}"
         )
-    path = data_root(options.root) / entry.archive_name(resolution)
-    if not path.is_file():
-        raise DataError(f"{path}: missing; get {entry.archives[resolution].url}, or name its folder with --root")
+    return resolution
+
+
+def _download(options: argparse.Namespace) -> int:
+    from visionforge.data.download import ensure_archive
+    from visionforge.data.store import open_archive
+    from visionforge.runs.logfile import RunLog
+
+    entry = dataset_info(options.name)
+    resolution = _resolution(entry, options.resolution)
+    if not entry.archives:
+        raise DataError(f"{entry.name}: is made on this machine, there is no archive to download")
+    log = RunLog()
+    log.start()
+    try:
+        path = ensure_archive(entry, resolution, options.root, download=True)
+        open_archive(path, entry, resolution)
+    finally:
+        log.stop()
+    if options.json:
+        _print_json({"file": str(path), "bytes": path.stat().st_size, "md5": entry.archives[resolution].md5})
+    else:
+        _console().print(f"✓ {path} ({path.stat().st_size:,} bytes, verified)")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    entry = dataset_info(options.name)
+    resolution = _resolution(entry, options.resolution)
+    if not entry.archives:
+        raise DataError(f"{entry.name}: is made on this machine, there is no archive to check")
+    path = _present(entry, resolution, options.root)
     results = check_archive(path, entry, resolution)
+    leaks = find_shared_images(path, entry) if all(ok for _, ok, _ in results) else []
+    failed = [*results, *leaks] if options.strict else results
+    status = 0 if all(ok for _, ok, _ in failed) else EXIT_CHECK_FAILED
+    results += leaks
     if options.json:
         _print_json({"file": str(path), "checks": [{"check": c, "ok": ok, "found": found} for c, ok, found in results]})
     else:
-        console = Console(highlight=False)
-        console.print(str(path), soft_wrap=True)
+        console = _console()
+        console.print(str(path))
         for check, ok, found in results:
-            console.print(f"  {'✓' if ok else '✗'} {check}: {found}", soft_wrap=True, markup=False)
-    return 0 if all(ok for _, ok, _ in results) else EXIT_CHECK_FAILED
+            console.print(f"  {'✓' if ok else '✗'} {check}: {found}")
+        if not all(ok for _, ok, _ in leaks):
+            console.print("  images that splits share make test results look better than they are")
+    return status
 
 
-def check_archive(path: Path, entry: DatasetInfo, resolution: int) -> list[tuple[str, bool, str]]:
+def _present(entry: DatasetInfo, resolution: int, root: str | None) -> Path:
+    from visionforge.data.download import data_root
+
+    path = data_root(root) / entry.archive_name(resolution)
+    if not path.is_file():
+        raise DataError(f"{path}: missing; `visionforge datasets download {entry.name}` gets it, or name its --root")
+    return path
+
+
+def check_archive(path: Path, entry: DatasetInfo, resolution: int) -> list[Check]:
     """Return (check, whether it passed, what was found) for an archive's MD5, structure and labels."""
     from visionforge.data.archive import md5_of, read_split, structure_problems
 
     expected, actual = entry.archives[resolution].md5, md5_of(path)
-    results = [("MD5", actual == expected, actual if actual == expected else f"{actual}, the catalog says {expected}")]
+    found = actual if expected in (actual, None) else f"{actual}, the catalog says {expected}"
+    results: list[Check] = [("MD5", expected in (actual, None), found)]
     problems = structure_problems(path, entry, resolution)
     structure = "6 arrays as the catalog says" if not problems else "; ".join(problems)
     results.append(("keys, dtypes, shapes and counts", not problems, structure))
@@ -146,10 +242,135 @@ def check_archive(path: Path, entry: DatasetInfo, resolution: int) -> list[tuple
         return results
     for split in SPLITS:
         try:
-            labels = read_split(path, entry, split).labels
+            part = read_split(path, entry, split)
         except DataError as error:
             results.append((f"{split} data", False, error.problems[0]))
             continue
-        found = f"{len(labels):,} images, labels {int(labels.min())} to {int(labels.max())}"
+        found = f"{len(part.labels):,} images, labels {int(part.labels.min())} to {int(part.labels.max())}"
         results.append((f"{split} data", True, found))
     return results
+
+
+def find_shared_images(path: Path, entry: DatasetInfo) -> list[Check]:
+    """Return the same for images that two splits share: equal ones fail, those that only look the same are counted."""
+    from visionforge.data.archive import read_split
+    from visionforge.data.inspect import find_leaks
+
+    results: list[Check] = []
+    for leak in find_leaks({split: read_split(path, entry, split).images for split in SPLITS}):
+        found = f"{len(leak.exact)} equal, {len(leak.near)} that look the same"
+        examples = "; ".join(f"{leak.first} {a} = {leak.second} {b}" for a, b in leak.exact[:3])
+        found += f" ({examples})" if examples else ""
+        results.append((f"{leak.first} and {leak.second} share no image", not leak.exact, found))
+    return results
+
+
+def _stats(options: argparse.Namespace) -> int:
+    from visionforge.data.importing import channel_statistics
+    from visionforge.data.inspect import class_counts
+    from visionforge.data.source import load_split
+
+    entry = dataset_info(options.name)
+    resolution = _resolution(entry, options.resolution)
+    if entry.archives:
+        _present(entry, resolution, options.root)
+    parts = {split: load_split(entry, resolution, options.root, split) for split in SPLITS}
+    counts: dict[Split, list[int]] = {split: class_counts(part.labels, entry) for split, part in parts.items()}
+    mean, std = channel_statistics(parts["train"].images)
+    if options.json:
+        per_class = {name: {s: counts[s][k] for s in SPLITS} for k, name in enumerate(entry.classes)}
+        _print_json({"name": entry.name, "resolution": resolution, "classes": per_class, "mean": mean, "std": std})
+        return 0
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("class", overflow="fold")
+    for split in SPLITS:
+        table.add_column(split, justify="right", no_wrap=True)
+        table.add_column("share", justify="right", no_wrap=True)
+    for k, name in enumerate(entry.classes):
+        cells = [text for s in SPLITS for text in (f"{counts[s][k]:,}", f"{counts[s][k] / len(parts[s].labels):.1%}")]
+        table.add_row(name, *cells)
+    Console(highlight=False).print(table)
+    largest, smallest = max(counts["train"]), min(counts["train"])
+    balance = f"largest to smallest class {largest / smallest:.1f}" if smallest else "a class has no training image"
+    _console().print(f"{balance}; mean {_numbers(mean)}, std {_numbers(std)} (training images at {resolution} pixels)")
+    return 0
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4f}" for value in values)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from visionforge.config.schema import Augmentation
+    from visionforge.data.datamodule import MedMNISTDataModule
+    from visionforge.evaluation.sheet import augmentation_sheet
+
+    entry = dataset_info(options.name)
+    resolution = _resolution(entry, options.resolution)
+    if entry.archives:
+        _present(entry, resolution, options.root)
+    target = Path(options.output or f"{entry.name}.png")
+    module = MedMNISTDataModule(
+        entry.name,
+        root=options.root,
+        resolution=resolution,
+        download=False,
+        cache="mmap",
+        augmentation=Augmentation(preset=options.preset),
+    )
+    augmentation_sheet(module, target)
+    if options.json:
+        _print_json({"file": str(target), "preset": options.preset})
+    else:
+        _console().print(f"✓ {target}")
+    return 0
+
+
+# --- own data
+
+
+def _import(options: argparse.Namespace) -> int:
+    from visionforge.data.importing import ImportSettings, import_images
+
+    fractions = tuple(options.fractions)
+    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise SettingsError(f"--fractions: {fractions} is not allowed; three shares above 0 whose sum is 1")
+    if not 8 <= options.resolution <= 1024:
+        raise SettingsError(f"--resolution: {options.resolution} is not allowed; allowed: 8 to 1024")
+    if not options.name.replace("_", "").isalnum() or options.name != options.name.lower():
+        raise SettingsError(f"--name: {options.name!r} is not allowed; allowed: small letters, digits and _")
+    report = import_images(
+        ImportSettings(
+            source=options.source,
+            name=options.name,
+            resolution=options.resolution,
+            task=options.task,
+            fractions=fractions,
+            seed=options.seed,
+            label_column=options.label_column,
+            path_column=options.path_column,
+            split_column=options.split_column,
+            group_column=options.group_column,
+            hflip=not options.no_hflip,
+            vflip=options.vflip,
+            rotation=options.rotation,
+            replace=options.replace,
+            root=options.root,
+        )
+    )
+    info = report.info
+    if options.json:
+        broken = [{"file": str(path), "reason": reason} for path, reason in report.broken]
+        entry = info.model_dump(mode="json")
+        _print_json({"archive": str(report.archive), "entry": str(report.entry), "info": entry, "broken": broken})
+        return 0
+    console = _console()
+    for path, reason in report.broken:
+        console.print(f"✗ {path}: {reason}; left out")
+    sizes = " / ".join(f"{count:,} {split}" for split, count in info.splits.model_dump().items())
+    console.print(f"✓ {info.name}: {info.task}, {len(info.classes)} classes, {sizes}; {len(report.broken)} broken")
+    console.print(f"  archive  {report.archive}\n  entry    {report.entry}")
+    root = f" --data.root {options.root}" if options.root else ""
+    resolution = next(iter(info.archives))
+    console.print(f"  next     visionforge fit --data.dataset {info.name} --data.resolution {resolution}{root}")
+    return 0

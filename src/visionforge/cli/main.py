@@ -23,7 +23,7 @@ commands:
   validate   evaluate a run on the validation split
   test       evaluate a run on the test split
   predict    write the class probabilities of a run for the test split
-  datasets   list | info NAME | check NAME: the catalog of data sets
+  datasets   list | info | download | check | stats | show | import: the catalog of data sets
   smoke      try the whole pipeline on rendered images in a temporary folder
 
 options:

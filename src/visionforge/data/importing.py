@@ -11,7 +11,7 @@ import numpy.typing as npt
 import yaml
 
 from visionforge.config.schema import Task
-from visionforge.data.archive import SplitArrays
+from visionforge.data.archive import SplitArrays, md5_of
 from visionforge.data.download import data_root
 from visionforge.data.info import SPLITS, Archive, DatasetInfo, DomainFlags, Normalisation, Split, Splits
 from visionforge.data.pictures import SUFFIXES, PictureError, read_picture
@@ -120,6 +120,7 @@ def import_images(settings: ImportSettings) -> ImportReport:
     info = _describe(settings, task, classes, arrays)
     archive = data_root(settings.root) / info.archive_name(settings.resolution)
     _write_archive(archive, arrays)
+    info = info.model_copy(update={"archives": {settings.resolution: Archive(url=None, md5=md5_of(archive))}})
     text = yaml.safe_dump(info.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=118)
     write_atomic(entry, text)  # last: an entry without its archive would be of no use
     return ImportReport(info, archive, entry, broken)
@@ -317,7 +318,7 @@ def _describe(
         classes=classes,
         channels=channels,
         splits=Splits(**{split: len(part.labels) for split, part in arrays.items()}),
-        archives={settings.resolution: Archive(url=None, md5=None)},
+        archives={settings.resolution: Archive(url=None, md5=None)},  # the MD5 is known once it is written
         normalisation=Normalisation(mean=mean, std=std, source="computed"),
         flags=DomainFlags(
             hflip=settings.hflip,

@@ -60,7 +60,7 @@ def _shrink(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         edges = np.linspace(0, grey.shape[axis], cells + 1).astype(np.int64)
         total = np.add.reduceat(grey, edges[:-1], axis=axis)
         widths = np.diff(edges).astype(np.float32)
-        grey = total / widths.reshape((1, -1, 1) if axis == 1 else (1, 1, -1))
+        grey = np.asarray(total / widths.reshape((1, -1, 1) if axis == 1 else (1, 1, -1)), dtype=np.float32)
     return grey
 
 

@@ -75,4 +75,4 @@ def _resize(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8]:
     left, top = ((side - resolution) // 2 for side in size)
     scaled = picture.resize((size[0], size[1]), Image.Resampling.BICUBIC)
     array = np.asarray(scaled.crop((left, top, left + resolution, top + resolution)))
-    return np.rint(np.clip(array, 0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(array, 0, 255)), dtype=np.uint8)

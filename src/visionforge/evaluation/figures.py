@@ -172,14 +172,14 @@ def sample_grid(
         axes.set_yticks([])
         for spine in axes.spines.values():
             spine.set(color=colour, linewidth=1.0 if right else 2.6)
-        said = f"{'✓' if right else '✗'} {_names(guess, classes, 14)}  {share:.0%}"
-        text = said if right else f"{said}\ntrue: {_names(truth, classes, 14)}"
+        said = f"{'✓' if right else '✗'} {label_names(guess, classes, 14)}  {share:.0%}"
+        text = said if right else f"{said}\ntrue: {label_names(truth, classes, 14)}"
         axes.set_title(text, fontsize=7.5, color=colour, loc="left", pad=3)
     figure.suptitle(title, fontsize=12)
     return figure
 
 
-def _names(value: Any, classes: Sequence[str], length: int) -> str:
+def label_names(value: Any, classes: Sequence[str], length: int) -> str:
     """Return a class name, or the names of all set labels."""
     if np.ndim(value):
         return _shorten(

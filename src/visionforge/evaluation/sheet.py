@@ -1,0 +1,54 @@
+"""A sheet of labelled images, and beside each what augmentation makes of it."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from visionforge.data.datamodule import MedMNISTDataModule
+from visionforge.evaluation.figures import label_names, save_figure
+
+ROWS = 6
+VARIANTS = 6
+
+
+def augmentation_sheet(module: MedMNISTDataModule, target: Path) -> None:
+    """Write a PNG with one row per image, from different classes where there are as many: the image, then variants.
+
+    Args:
+        module: The data; its augmentation is shown.
+        target: The PNG file.
+    """
+    dataset = module.dataset_for("train")
+    chosen = _one_of_each_class(dataset.labels, ROWS)
+    images, labels = dataset.__getitems__(chosen)
+    variants = [module.augment(images, epoch=0, step=step) for step in range(VARIANTS)]
+    mean, std = (torch.tensor(v)[:, None, None] for v in (module.spec.mean, module.spec.std))
+    figure = Figure(figsize=(1.35 * (VARIANTS + 1) + 1.2, 1.42 * len(chosen) + 0.5), layout="constrained")
+    grid = figure.subplots(len(chosen), VARIANTS + 1, squeeze=False)
+    for row, axes in enumerate(grid):
+        pictures = [images[row].float() / 255, *((v[row] * std + mean).clamp(0, 1) for v in variants)]
+        for column, (cell, picture) in enumerate(zip(axes, pictures, strict=True)):
+            pixels = picture.permute(1, 2, 0).numpy()
+            grey = pixels.shape[2] == 1 or bool((pixels == pixels[..., :1]).all())
+            cell.imshow(pixels[..., 0] if grey else pixels, cmap="gray" if grey else None, vmin=0, vmax=1)
+            cell.set(xticks=[], yticks=[])
+            cell.spines[:].set_visible(False)
+            if column == 0:
+                cell.set_ylabel(
+                    label_names(labels[row].numpy(), module.info.classes, 22), rotation=0, ha="right", va="center"
+                )
+            if row == 0:
+                cell.set_title("image" if column == 0 else f"variant {column}", fontsize=9)
+    preset = module.settings.augmentation.preset
+    figure.suptitle(f"{module.info.name} at {module.spec.resolution} pixels, augmentation: {preset or 'as set'}")
+    save_figure(figure, target)
+
+
+def _one_of_each_class(labels: torch.Tensor, count: int) -> list[int]:
+    """Return up to `count` positions, of as many different classes as there are."""
+    keys = labels.numpy() if labels.ndim == 1 else labels.numpy().argmax(axis=1)
+    _, first = np.unique(keys, return_index=True)
+    rest = np.setdiff1d(np.arange(len(keys)), first)
+    return [int(k) for k in np.concatenate([first, rest])[:count]]
