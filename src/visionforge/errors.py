@@ -11,8 +11,14 @@ class VisionForgeError(Exception):
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        lines = (problems,) if isinstance(problems, str) else tuple(problems)
+        self.problems: tuple[str, ...] = tuple(map(_printable, lines))
         super().__init__("\n".join(self.problems))
+
+
+def _printable(line: str) -> str:
+    """Replace line breaks and control characters: a message may quote the bytes of a damaged or hostile file."""
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 class SettingsError(VisionForgeError):

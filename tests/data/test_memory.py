@@ -79,3 +79,22 @@ def test_device_without_a_gpu_is_one_line(archives):
     data.prepare_data()
     with pytest.raises(SettingsError, match=r"data\.cache: 'device' needs a GPU"):
         data.setup("fit")
+
+
+def test_mapped_records_are_read_by_position(tmp_path):
+    import pickle
+
+    from visionforge.data.batches import MappedRecords
+
+    array = np.random.default_rng(0).integers(0, 256, (40, 5, 3), dtype=np.uint8)
+    np.save(tmp_path / "a.npy", array)
+    records = MappedRecords(np.load(tmp_path / "a.npy", mmap_mode="r"))
+    for positions in ([0], [39], [3, 4, 5, 9, 9, 0, 1], list(range(40)), [7, 6, 5]):
+        np.testing.assert_array_equal(records[np.array(positions)], array[positions])
+    again = pickle.loads(pickle.dumps(records))
+    np.testing.assert_array_equal(again[np.array([8, 2])], array[[8, 2]])
+    assert len(pickle.dumps(records)) < 1000
+    with (tmp_path / "a.npy").open("r+b") as file:
+        file.truncate(300)
+    with pytest.raises(OSError, match="shorter"):
+        records[np.array([39])]

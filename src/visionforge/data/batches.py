@@ -1,6 +1,8 @@
 """Whole batches of uint8 images by index, in an order that is a function of (seed, epoch) alone."""
 
-import mmap
+import io
+import itertools
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +16,6 @@ from visionforge.config.seeding import derive_seed
 from visionforge.data.archive import SplitArrays
 
 Batch = tuple[Tensor, Tensor]
-RELEASE_BYTES = 64 << 20  # read from a map before its pages are given back
 
 
 class ArrayDataset(Dataset[Batch]):
@@ -35,13 +36,13 @@ class ArrayDataset(Dataset[Batch]):
         if self._positions is not None:
             self.labels = self.labels[self._positions]
         self._tensor: Tensor | None = None
-        self._map: npt.NDArray[np.uint8] | None = None
+        self._slices: MappedRecords | npt.NDArray[np.uint8] | None = None
         if in_memory:
             images = arrays.images if self._positions is None else arrays.images[self._positions]
             self._tensor = _channels_first(images)
         else:
-            self._map = arrays.images
-            self._unreleased = 0
+            mapped = isinstance(arrays.images, np.memmap)
+            self._slices = MappedRecords(arrays.images) if mapped else arrays.images
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -68,32 +69,65 @@ class ArrayDataset(Dataset[Batch]):
     def to(self, device: torch.device) -> "ArrayDataset":
         """Move images and labels to a device, where batches are then gathered."""
         self._tensor, self.labels = self.images.to(device), self.labels.to(device)
-        self._map = None
+        self._slices = None
         return self
 
     def _slice(self, chosen: Tensor) -> Tensor:
-        """Copy some images out of the map; pages that were read are given back, so memory does not grow."""
-        assert self._map is not None
+        assert self._slices is not None
         positions = chosen.numpy() if self._positions is None else self._positions[chosen.numpy()]
-        batch = self._map[positions]
-        self._unreleased += batch.nbytes
-        if self._unreleased >= RELEASE_BYTES:
-            release_pages(self._map)
-            self._unreleased = 0
-        return _channels_first(batch)
+        return _channels_first(self._slices[positions])
+
+
+class MappedRecords:
+    """Reads records of a memory-mapped array by position, without mapping them into this process.
+
+    A random access to a map can bring megabytes around it into resident memory, since the system maps whole folios of
+    its file cache; reading at a position copies the record and nothing else.
+
+    Args:
+        array: The map; its first axis counts the records.
+    """
+
+    def __init__(self, array: npt.NDArray[np.uint8]) -> None:
+        assert isinstance(array, np.memmap)
+        self._path, self._offset, self._shape = str(array.filename), array.offset, array.shape
+        self._bytes = int(np.prod(self._shape[1:]))
+        self._file: io.FileIO | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the open file out: another process opens its own."""
+        return {**self.__dict__, "_file": None}
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return int(self._shape[0])
+
+    def __getitem__(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Return the records at the given positions; neighbours are read together.
+
+        Raises:
+            OSError: If the file has become shorter.
+        """
+        if self._file is None:
+            self._file = io.FileIO(self._path)
+        out = np.empty((len(positions), *self._shape[1:]), dtype=np.uint8)
+        view, handle = memoryview(out.reshape(-1).data), self._file.fileno()
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(positions) != 1) + 1, [len(positions)]]).tolist()
+        for first, last in itertools.pairwise(starts):
+            start, stop = first * self._bytes, last * self._bytes
+            offset = self._offset + int(positions[first]) * self._bytes
+            while start < stop:
+                count = os.preadv(handle, [view[start:stop]], offset)
+                if count == 0:
+                    raise OSError(f"{self._path}: is shorter than its manifest says")
+                start, offset = start + count, offset + count
+        return out
 
 
 def _channels_first(images: npt.NDArray[np.uint8]) -> Tensor:
     """Return (N, H, W[, 3]) images as a contiguous tensor (N, C, H, W)."""
     tensor = torch.from_numpy(np.array(images) if isinstance(images, np.memmap) else images)
     return (tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)).contiguous()
-
-
-def release_pages(array: npt.NDArray[np.uint8]) -> None:
-    """Give the pages of a memory map back to the system; they stay in its file cache while there is room."""
-    mapping = getattr(array, "_mmap", None)
-    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def as_is(batch: Any) -> Any:
