@@ -171,7 +171,10 @@ class MedMNISTDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the training batches; the last, incomplete batch of an epoch is left out."""
         dataset = self._datasets["train"]
-        return self._loader(dataset, self._train_sampler(dataset), drop_last=True)
+        loader = self._loader(dataset, self._train_sampler(dataset), drop_last=True)
+        if self.trainer is not None:
+            loader.consumed = self._step
+        return loader
 
     def _train_sampler(self, dataset: ArrayDataset) -> EpochSampler:
         weights = balancing_weights(dataset.labels.cpu()) if self.settings.balanced_sampling else None
@@ -198,7 +201,7 @@ class MedMNISTDataModule(pl.LightningDataModule):
         sampler = EpochSampler(len(dataset), global_seed(), shuffle=False, rank=rank, num_replicas=replicas)
         return self._loader(dataset, sampler, drop_last=False)
 
-    def _loader(self, dataset: ArrayDataset, sampler: EpochSampler, drop_last: bool) -> DataLoader[Batch]:
+    def _loader(self, dataset: ArrayDataset, sampler: EpochSampler, drop_last: bool) -> ResumableLoader:
         workers = 0 if dataset.labels.is_cuda else self.settings.num_workers  # a forked process cannot use a GPU
         return ResumableLoader(
             dataset,
@@ -225,10 +228,13 @@ class MedMNISTDataModule(pl.LightningDataModule):
             return batch
         images, labels = batch
         if self.trainer is not None and self.trainer.training:
-            # batches of this epoch that were fetched before this one; restored by the Trainer on resume
-            step = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-            return self.augment(images, self.trainer.current_epoch, step), labels
+            return self.augment(images, self.trainer.current_epoch, self._step()), labels
         return self.normalise(images), labels
+
+    def _step(self) -> int:
+        """Return how many batches of this epoch the Trainer has taken; it restores the number on resume."""
+        assert self.trainer is not None
+        return int(self.trainer.fit_loop.epoch_loop.batch_progress.current.ready)
 
     def augment(self, images: Tensor, epoch: int, step: int) -> Tensor:
         """Return (N, C, R, R) uint8 images augmented and normalised, with the random numbers of (epoch, step)."""

@@ -1,7 +1,7 @@
 """A DataLoader that can continue in the middle of an epoch, and seeds for those who add randomness in Python."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,18 +13,21 @@ from visionforge.data.batches import Batch, EpochSampler
 
 
 class ResumableLoader(DataLoader[Batch]):
-    """Counts the batches it has handed out; a Trainer stores the count in its checkpoints and gives it back.
+    """Counts the batches of an epoch; a Trainer stores the count in its checkpoints and gives it back.
 
     Together with a sampler that is a function of (seed, epoch), the rest of an interrupted epoch is the same as if it
     had not been interrupted.
     """
 
+    consumed: Callable[[], int] | None = None  # a Trainer fetches batches in advance and knows better than the loader
     _handed_out = 0
     _skip = 0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator around torch's iterator
         """Yield the batches of the current epoch, after a resume only those that are left."""
         skip, self._skip = self._skip, 0
+        if not skip and self.consumed is not None:  # a loader made before a checkpoint was read is told nothing else
+            skip = self.consumed() % max(1, len(self))
         if isinstance(self.sampler, EpochSampler):
             self.sampler.start = skip * (self.batch_size or 1)
         self._handed_out = skip
@@ -34,8 +37,8 @@ class ResumableLoader(DataLoader[Batch]):
         self._handed_out = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of batches of this epoch that were handed out."""
-        return {"batches": self._handed_out}
+        """Return the number of batches of this epoch that were trained on."""
+        return {"batches": self._handed_out if self.consumed is None else self.consumed()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Leave out so many batches of the next pass."""

@@ -149,8 +149,9 @@ class ImageClassifier(pl.LightningModule):
         self._build(pretrained=False if resuming or self.restoring else None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let the checkpoint say that it brings the weights itself."""
+        """Let the checkpoint say that it brings the weights itself, and keep the sums of an unfinished epoch."""
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**self.hparams, "restoring": True}
+        checkpoint["epoch_sums"] = None if self._sums is None else self._sums.tolist()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the network that the checkpoint's weights belong to.
@@ -162,6 +163,8 @@ class ImageClassifier(pl.LightningModule):
         if stored.get("spec") and self.spec is not None:
             self._compare(TaskSpec.model_validate(_plain(stored["spec"])), Backbone.model_validate(stored["backbone"]))
         self._build(pretrained=False)
+        sums = checkpoint.get("epoch_sums")
+        self._sums = None if sums is None else torch.tensor(sums)
 
     def _compare(self, spec: TaskSpec, backbone: Backbone) -> None:
         """Raise if a checkpoint with this spec and backbone does not fit the settings."""
@@ -238,14 +241,15 @@ class ImageClassifier(pl.LightningModule):
 
     # --- training
 
-    def on_train_epoch_start(self) -> None:
-        """Start the epoch's sums on the device; a logged value per step would cost more than a small network's step."""
-        self._sums = torch.zeros(3, device=self.device)
-
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss of one batch, mixed if MixUp is on."""
+        """Return the loss of one batch, mixed if MixUp is on.
+
+        The epoch's sums stay on the device: a logged value per step would cost more than a small network's step.
+        """
         images, labels = batch
         spec, settings = self._bound_spec(), self.settings
+        if settings.backbone.dropout > 0:  # a function of the step, so that a resumed run drops the same units
+            torch.manual_seed(derive_seed(global_seed(), "dropout", self.current_epoch, batch_idx, self.global_rank))
         targets = labels
         if self._mixes():
             seed = derive_seed(global_seed(), "mixup", self.current_epoch, batch_idx, self.global_rank)
@@ -257,7 +261,9 @@ class ImageClassifier(pl.LightningModule):
         with torch.no_grad():
             hits = share_hit(logits, targets, spec.task)
             count = torch.ones_like(hits)
-            assert self._sums is not None
+            if self._sums is None or batch_idx == 0:  # Lightning starts no epoch that it resumes between two
+                self._sums = torch.zeros(3)
+            self._sums = self._sums.to(self.device)
             self._sums += torch.stack([loss.detach().float(), hits, count]) * len(images)
         return loss
 
