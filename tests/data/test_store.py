@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tests.data.test_archive import SIZES, arrays, entry
+from visionforge.data.datamodule import MedMNISTDataModule
 from visionforge.data.registry import dataset_info
-from visionforge.data.store import MANIFEST, open_archive, open_split, store_folder, stored_md5
+from visionforge.data.store import MANIFEST, StoreError, open_archive, open_split, store_folder, stored_md5
 from visionforge.errors import DataError
 
 
@@ -151,5 +152,17 @@ def test_store_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     np.savez_compressed(path, **arrays(3))
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VISIONFORGE_CACHE", str(tmp_path / "file"))
-    with pytest.raises(DataError, match="VISIONFORGE_CACHE"):
+    with pytest.raises(StoreError, match="VISIONFORGE_CACHE"):
         open_archive(path, entry(channels=3), 28)
+
+
+def test_without_room_for_the_store_images_are_read_into_memory(archives, tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VISIONFORGE_CACHE", str(tmp_path / "file"))
+    data = MedMNISTDataModule("breastmnist", root=str(archives), cache="mmap")
+    with caplog.at_level("INFO"):
+        data.prepare_data()
+        data.setup("test")
+    assert len(data.dataset_for("test")) == 156
+    assert "cannot be written" in caplog.text
+    assert "in memory (there is no file to map)" in caplog.text

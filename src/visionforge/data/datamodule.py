@@ -152,16 +152,17 @@ class MedMNISTDataModule(pl.LightningDataModule):
             SettingsError: If it is to be kept on a device that is no GPU.
         """
         device, device_free = self._device(), None
+        mode = self.settings.cache
+        if mode == "mmap" and not isinstance(arrays.images, np.memmap):
+            return CacheChoice("ram", "there is no file to map")
         if device.type == "cuda":
             device_free = torch.cuda.mem_get_info(device)[0]
-        elif self.settings.cache == "device":
+        elif mode == "device":
             raise SettingsError(
                 f"data.cache: 'device' needs a GPU, the device is {device.type}; allowed here: auto, ram, mmap"
             )
         total = arrays.images.nbytes * self.info.images // len(arrays.labels)
-        return choose_cache(
-            self.settings.cache, len(arrays.labels), arrays.images.nbytes, total, free_memory(), device_free
-        )
+        return choose_cache(mode, len(arrays.labels), arrays.images.nbytes, total, free_memory(), device_free)
 
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")

@@ -1,12 +1,15 @@
 """From a catalog entry to arrays, wherever they come from."""
 
+import logging
 from collections.abc import Callable
 
-from visionforge.data.archive import SplitArrays
+from visionforge.data.archive import SplitArrays, read_split
 from visionforge.data.download import ensure_archive
 from visionforge.data.embedded import digits_split, synthetic_split
 from visionforge.data.info import DatasetInfo, Split
-from visionforge.data.store import open_archive, open_split, stored_md5
+from visionforge.data.store import StoreError, open_archive, open_split, stored_md5
+
+log = logging.getLogger(__name__)
 
 EMBEDDED: dict[str, Callable[[DatasetInfo, int, Split], SplitArrays]] = {
     "digits": digits_split,
@@ -21,7 +24,11 @@ def prepare(info: DatasetInfo, resolution: int, root: str | None, download: bool
         DataError: If the archive is missing or is not what the catalog says.
     """
     if info.source not in EMBEDDED:
-        open_archive(ensure_archive(info, resolution, root, download), info, resolution)
+        path = ensure_archive(info, resolution, root, download)
+        try:
+            open_archive(path, info, resolution)
+        except StoreError as error:  # the archive is verified; it will be read into memory instead
+            log.warning("%s", error)
 
 
 def load_split(info: DatasetInfo, resolution: int, root: str | None, split: Split) -> SplitArrays:
@@ -32,7 +39,11 @@ def load_split(info: DatasetInfo, resolution: int, root: str | None, split: Spli
     """
     if info.source in EMBEDDED:
         return EMBEDDED[info.source](info, resolution, split)
-    return open_split(ensure_archive(info, resolution, root, download=False), info, resolution, split)
+    path = ensure_archive(info, resolution, root, download=False)
+    try:
+        return open_split(path, info, resolution, split)
+    except StoreError:
+        return read_split(path, info, split)
 
 
 def fingerprint(info: DatasetInfo, resolution: int, root: str | None) -> str | None:

@@ -6,6 +6,7 @@ whole or not at all; it is rebuilt when the archive has changed or a member is d
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -45,7 +46,12 @@ CHUNK_BYTES = 1 << 22
 WHOLE_BYTES = 1 << 24  # up to here a member's checksum is computed at every opening; that takes about 10 ms
 PROBES, PROBE_BYTES = 64, 1 << 16  # above, so many blocks of that size are checked, evenly spread
 LOCK_TIMEOUT_S = 3600.0  # another process is unpacking the same archive
+SPARE_BYTES = 64 << 20  # disk that is left for everybody else
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")  # of a ZIP member; the last two are the lengths of name and extra field
+
+
+class StoreError(DataError):
+    """The unpacked arrays cannot be written; the archive itself is good."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,7 @@ def open_archive(path: Path, info: DatasetInfo, resolution: int) -> dict[str, Me
 
     Raises:
         DataError: If the archive is not what the catalog says, or cannot be unpacked.
+        StoreError: If there is no room, or no permission, for the unpacked arrays.
     """
     folder = _folder_of(path)
     expected = info.archives[resolution].md5 if resolution in info.archives else None
@@ -114,9 +121,9 @@ def open_archive(path: Path, info: DatasetInfo, resolution: int) -> dict[str, Me
             members = _read_store(folder, path, expected)  # another process may have been faster
             return members if members is not None else _build_store(folder, path)
     except Timeout as error:
-        raise DataError(f"{folder}: another process has held its lock for {LOCK_TIMEOUT_S:.0f} s") from error
+        raise StoreError(f"{folder}: another process has held its lock for {LOCK_TIMEOUT_S:.0f} s") from error
     except OSError as error:
-        raise DataError(
+        raise StoreError(
             f"{folder}: the unpacked arrays cannot be written ({error.strerror or error}); "
             "set the environment variable VISIONFORGE_CACHE to a folder with room"
         ) from error
@@ -196,6 +203,11 @@ def _build_store(folder: Path, source: Path) -> dict[str, Member]:
     with zipfile.ZipFile(source) as archive:
         names = [f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels")]
         stored = [archive.getinfo(f"{name}.npy").compress_type == zipfile.ZIP_STORED for name in names]
+        needed = sum(
+            archive.getinfo(f"{name}.npy").file_size for name, mapped in zip(names, stored, strict=True) if not mapped
+        )
+        if shutil.disk_usage(folder.parent).free < needed + SPARE_BYTES:
+            raise OSError(errno.ENOSPC, f"{needed / 1e6:,.0f} MB are needed")
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             members, entries = {}, {}

@@ -47,8 +47,8 @@ def augmentation_sheet(module: MedMNISTDataModule, target: Path) -> None:
 
 
 def _one_of_each_class(labels: torch.Tensor, count: int) -> list[int]:
-    """Return up to `count` positions, of as many different classes as there are."""
+    """Return up to `count` positions, in turn from every class that there is."""
     keys = labels.numpy() if labels.ndim == 1 else labels.numpy().argmax(axis=1)
-    _, first = np.unique(keys, return_index=True)
-    rest = np.setdiff1d(np.arange(len(keys)), first)
-    return [int(k) for k in np.concatenate([first, rest])[:count]]
+    members = [np.flatnonzero(keys == key) for key in np.unique(keys)]
+    turns = [int(group[turn]) for turn in range(count) for group in members if turn < len(group)]
+    return turns[:count]
