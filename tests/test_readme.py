@@ -43,3 +43,10 @@ def test_settings_page_lists_what_the_digest_leaves_out():
     page = (REPOSITORY / "docs" / "settings.md").read_text(encoding="utf-8").split("## What a run's name covers")[1]
     listed = set(re.findall(r"`([a-z_.]+)`", page))
     assert {name.removeprefix("trainer.") for name in VOLATILE} <= listed
+
+
+def test_settings_page_holds_the_table_of_all_settings():
+    from visionforge.config.reference import settings_table
+
+    page = (REPOSITORY / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert settings_table() in page, "run: python -m visionforge.config.reference"

@@ -147,9 +147,7 @@ class VisionForgeCLI(LightningCLI):
         for action in parser._actions:
             field = fields.get(action.dest)
             if field is not None and field.description and not action.dest.startswith("trainer."):
-                extra = field.json_schema_extra
-                unit = f" {extra['unit']}" if isinstance(extra, dict) and "unit" in extra else ""
-                action.help = f"{field.description} Allowed: {describe_allowed(field)}{unit}.".replace("%", "%%")
+                action.help = f"{field.description} Allowed: {describe_allowed(field)}.".replace("%", "%%")
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)

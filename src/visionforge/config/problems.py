@@ -32,12 +32,13 @@ def flatten(model: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
 
 
 def describe_allowed(field: FieldInfo) -> str:
-    """Say in words what a setting takes, for instance ``an integer, 1 to 2048``."""
+    """Say in words what a setting takes, for instance ``an integer, 1 to 2048`` or ``a number, 0 to 180 degrees``."""
     noun, bounds, nullable = _describe_type(field.annotation)
     for item in field.metadata:
         _read_bound(item, bounds)
-    text = noun + _describe_bounds(bounds)
-    return text + (" or null" if nullable else "")
+    extra = field.json_schema_extra
+    unit = f" {extra['unit']}" if isinstance(extra, dict) and "unit" in extra else ""
+    return noun + _describe_bounds(bounds) + unit + (" or null" if nullable else "")
 
 
 def _describe_type(annotation: Any) -> tuple[str, dict[str, float], bool]:
