@@ -9,6 +9,8 @@ from visionforge.errors import RunError
 from visionforge.runs.files import write_atomic
 from visionforge.runs.workspace import create_workspace, require_space
 
+NOBODY = 65534  # the user without rights on Linux
+
 
 def test_name(tmp_path):
     workspace = create_workspace(tmp_path / "outputs", "breastmnist", "timm/vit", "a3f7c2")
@@ -41,11 +43,18 @@ def test_outputs_that_is_a_file_is_one_line(tmp_path):
         create_workspace(tmp_path / "outputs", "d", "m", "abcdef")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_outputs_without_permission_is_one_line(tmp_path):
-    (tmp_path / "outputs").mkdir(mode=0o500)
-    with pytest.raises(RunError, match="permission denied"):
-        create_workspace(tmp_path / "outputs", "d", "m", "abcdef")
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    root = os.geteuid() == 0
+    try:
+        if root:  # who may write everywhere
+            os.seteuid(NOBODY)
+        with pytest.raises(RunError, match=r"permission denied.*to a folder that you may write to"):
+            create_workspace(folder / "outputs", "d", "m", "abcdef")
+    finally:
+        if root:
+            os.seteuid(0)
 
 
 def test_missing_space_is_said_with_figures(tmp_path):

@@ -84,7 +84,7 @@ def _write_figures(folder: Path, predictions: Predictions, spec: TaskSpec, split
     chosen = np.sort(np.random.default_rng(SAMPLE_SEED).permutation(len(labels))[:SAMPLES])
     confidence = np.where(predicted == 1, shown, 1 - shown).min(1) if spec.task == "multi-label" else shown.max(1)
     figure = sample_grid(
-        images.images[chosen.tolist()].numpy(),
+        images.__getitems__(chosen.tolist())[0].cpu().numpy(),
         labels[chosen],
         predicted[chosen],
         confidence[chosen],

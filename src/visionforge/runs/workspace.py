@@ -77,8 +77,8 @@ def create_workspace(outputs: Path, dataset: str, model: str, digest: str) -> Wo
         RunError: If it cannot be made.
     """
     name = f"{datetime.date.today():%Y%m%d}_{dataset}_{model.replace('/', '-')}_{digest}"
-    made_parent = not outputs.exists()
     try:
+        made_parent = not outputs.exists()
         outputs.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, 10_000):
             path = outputs / (name if attempt == 1 else f"{name}-{attempt}")
