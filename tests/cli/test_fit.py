@@ -247,6 +247,15 @@ def test_every_configuration_runs(config, archives, tmp_path):
     assert json.loads((run / "metrics.json").read_text())["with_tta"]["accuracy"] >= 0
 
 
+def test_thresholds_are_chosen_on_validation_and_kept(tmp_path):
+    run = fit(tmp_path / "outputs", data__synthetic__task="multi-label")
+    reported = json.loads((run / "metrics.json").read_text())
+    assert list(reported["thresholds"]) == [f"pattern {k}" for k in range(4)]
+    assert reported["without_tta"]["f1_macro_tuned"] > reported["without_tta"]["f1_macro"]
+    folder = evaluate("test", run)
+    assert (folder / "metrics.json").read_text() == (run / "metrics.json").read_text()
+
+
 @pytest.mark.parametrize("task", ["binary", "multi-label", "ordinal"])
 def test_every_task_from_the_command_line(tmp_path, task):
     run = fit(tmp_path / "outputs", data__synthetic__task=task, data__synthetic__channels=1, data__force_rgb="false")

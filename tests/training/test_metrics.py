@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, roc_auc_score
+from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from visionforge.training.gather import interleave
-from visionforge.training.metrics import accuracy, auc, share_hit
+from visionforge.training.metrics import accuracy, auc, best_thresholds, share_hit
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -56,3 +56,19 @@ def test_training_accuracy_under_mixup_is_the_share_of_the_prediction():
 def test_ranks_are_merged_in_the_order_of_the_split(total, ranks):
     rows = torch.arange(total * 2).view(total, 2)
     assert torch.equal(interleave([rows[rank::ranks] for rank in range(ranks)]), rows)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_thresholds_maximise_f1(ties):
+    """Against scikit-learn's F1 at every threshold that makes a difference."""
+    generator = torch.Generator().manual_seed(0)
+    shown = torch.rand((80, 5), generator=generator)
+    shown = (shown * 6).round() / 6 if ties else shown
+    labels = (torch.rand((80, 5), generator=generator) < 0.3 * shown + 0.05).to(torch.uint8)
+    labels[:, 4] = 0
+    thresholds = best_thresholds(shown, labels)
+    assert float(thresholds[4]) == 0.5
+    for k in range(4):
+        truth, scores = labels[:, k].numpy(), shown[:, k].numpy()
+        reachable = [f1_score(truth, scores > t, zero_division=0) for t in [-1.0, *np.unique(scores)]]
+        assert f1_score(truth, scores > float(thresholds[k])) == pytest.approx(max(reachable))

@@ -14,6 +14,8 @@ _ROWS = (
     ("auc", "AUC"),
     ("f1_macro", "macro-F1"),
     ("balanced_accuracy", "balanced accuracy"),
+    ("f1_macro_tuned", "macro-F1, tuned thresholds"),
+    ("balanced_accuracy_tuned", "balanced accuracy, tuned"),
     ("loss", "loss"),
 )
 
@@ -39,6 +41,8 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
     if averaged:
         table.add_column("with TTA", justify="right")
     for key, label in _ROWS:
+        if key not in content["without_tta"]:
+            continue
         values = [content["without_tta"].get(key), *([averaged.get(key)] if averaged else [])]
         table.add_row(label, *("–" if value is None else f"{value:.4f}" for value in values))
     console.print()

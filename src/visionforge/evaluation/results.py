@@ -32,11 +32,12 @@ SAMPLES = 24
 def evaluate(predictions: Predictions, spec: TaskSpec) -> tuple[Metrics, Metrics | None]:
     """Return the metrics without and with test-time augmentation (None if it is off)."""
     labels = predictions.labels.numpy()
-    plain = classification_metrics(predictions.probabilities.numpy(), labels, spec.task)
+    thresholds = None if predictions.thresholds is None else predictions.thresholds.numpy()
+    plain = classification_metrics(predictions.probabilities.numpy(), labels, spec.task, thresholds)
     plain["loss"] = predictions.loss
     if predictions.probabilities_tta is None:
         return plain, None
-    return plain, classification_metrics(predictions.probabilities_tta.numpy(), labels, spec.task)
+    return plain, classification_metrics(predictions.probabilities_tta.numpy(), labels, spec.task, thresholds)
 
 
 def write_results(
@@ -66,6 +67,8 @@ def write_results(
         "without_tta": plain,
         "with_tta": averaged,
     }
+    if predictions.thresholds is not None:
+        content["thresholds"] = dict(zip(spec.classes, predictions.thresholds.tolist(), strict=True))
     probabilities = predictions.probabilities.numpy()
     tta = None if predictions.probabilities_tta is None else predictions.probabilities_tta.numpy()
     write_predictions(folder / "predictions.csv", spec, probabilities, tta, predictions.labels.numpy())

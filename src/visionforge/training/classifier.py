@@ -21,7 +21,7 @@ from visionforge.models.build import build_network
 from visionforge.models.registry import backbone_entry
 from visionforge.training.gather import gather_rows
 from visionforge.training.losses import probabilities, soft_targets, task_loss
-from visionforge.training.metrics import accuracy, auc, share_hit
+from visionforge.training.metrics import accuracy, auc, best_thresholds, share_hit
 from visionforge.training.mixup import draw_mixup, mix
 from visionforge.training.tta import tta_views
 
@@ -41,12 +41,14 @@ class Predictions:
         probabilities_tta: The same averaged over the views of test-time augmentation; None if it is off.
         labels: (N,) int64, or (N, K) 0/1.
         loss: Mean loss without smoothing.
+        thresholds: (L,) per label of multi-label data, chosen on the validation split; None for other tasks.
     """
 
     probabilities: Tensor
     probabilities_tta: Tensor | None
     labels: Tensor
     loss: float
+    thresholds: Tensor | None = None
 
 
 class ImageClassifier(pl.LightningModule):
@@ -98,6 +100,7 @@ class ImageClassifier(pl.LightningModule):
         self.restoring = restoring
         self.network: nn.Module | None = None
         self.predictions: Predictions | None = None
+        self.thresholds: Tensor | None = None
         self._outputs: list[tuple[Tensor, Tensor, Tensor | None]] = []
         self._sums: Tensor | None = None
         self._remember()
@@ -149,8 +152,9 @@ class ImageClassifier(pl.LightningModule):
         self._build(pretrained=False if resuming or self.restoring else None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let the checkpoint say that it brings the weights itself, and keep the sums of an unfinished epoch."""
+        """Let the checkpoint say that it brings the weights itself; keep thresholds and an unfinished epoch's sums."""
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**self.hparams, "restoring": True}
+        checkpoint["thresholds"] = None if self.thresholds is None else self.thresholds.tolist()
         checkpoint["epoch_sums"] = None if self._sums is None else self._sums.tolist()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -163,6 +167,8 @@ class ImageClassifier(pl.LightningModule):
         if stored.get("spec") and self.spec is not None:
             self._compare(TaskSpec.model_validate(_plain(stored["spec"])), Backbone.model_validate(stored["backbone"]))
         self._build(pretrained=False)
+        thresholds = checkpoint.get("thresholds")
+        self.thresholds = None if thresholds is None else torch.tensor(thresholds)
         sums = checkpoint.get("epoch_sums")
         self._sums = None if sums is None else torch.tensor(sums)
 
@@ -335,7 +341,9 @@ class ImageClassifier(pl.LightningModule):
         shown = probabilities(logits, task)
         loss = task_loss(logits.float(), labels, task)
         tta = None if averaged is None else averaged.cpu()
-        self.predictions = Predictions(shown.cpu(), tta, labels.cpu(), float(loss))
+        if task == "multi-label" and prefix == "val":
+            self.thresholds = best_thresholds(shown, labels).cpu()
+        self.predictions = Predictions(shown.cpu(), tta, labels.cpu(), float(loss), self.thresholds)
         values = {
             f"{prefix}/loss": loss,
             f"{prefix}/accuracy": accuracy(shown, labels, task),

@@ -37,6 +37,27 @@ def share_hit(logits: Tensor, targets: Tensor, task: Task) -> Tensor:
     return targets.gather(1, predicted[:, None]).mean()
 
 
+def best_thresholds(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Return (L,) thresholds, each of which maximises its label's F1: a label is set where its probability is above.
+
+    Of equally good thresholds the highest is taken. A threshold lies midway between two probabilities that occur; a
+    label without a case keeps 0.5.
+
+    Args:
+        probabilities: (N, L).
+        labels: (N, L) 0/1.
+    """
+    ranked, order = probabilities.double().sort(dim=0, descending=True)
+    truth = labels.to(ranked.dtype).gather(0, order)
+    said = torch.arange(1, len(truth) + 1, dtype=ranked.dtype, device=truth.device)[:, None]
+    f1 = 2 * truth.cumsum(dim=0) / (said + truth.sum(dim=0))
+    following = torch.cat([ranked[1:], torch.zeros_like(ranked[:1])])
+    f1 = torch.where(ranked > following, f1, -1.0)  # no threshold lies between equal probabilities
+    best = f1.argmax(dim=0, keepdim=True)
+    middle = (ranked.gather(0, best) + following.gather(0, best))[0] / 2
+    return torch.where(truth.sum(dim=0) > 0, middle, 0.5).float()
+
+
 def auc(probabilities: Tensor, labels: Tensor, task: Task) -> Tensor:
     """Return the area under the ROC curve, one-vs-rest, averaged over the classes that can be ranked.
 
