@@ -27,7 +27,7 @@ class ResumableLoader(DataLoader[Batch]):
         """Yield the batches of the current epoch, after a resume only those that are left."""
         skip, self._skip = self._skip, 0
         if not skip and self.consumed is not None:  # a loader made before a checkpoint was read is told nothing else
-            skip = self.consumed() % max(1, len(self))
+            skip = self.consumed()
         if isinstance(self.sampler, EpochSampler):
             self.sampler.start = skip * (self.batch_size or 1)
         self._handed_out = skip
