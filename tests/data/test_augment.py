@@ -222,6 +222,16 @@ def test_random_operations_stay_in_torchvisions_ranges():
     assert abs(float(coloured.float().mean()) - 3 / 8) < 0.02
 
 
+def test_two_random_operations_are_drawn_independently():
+    settings = NONE.model_copy(update={"num_ops": 2, "magnitude": 30})
+    draw = draw_augmentation(8000, settings, generator())
+    assert draw.theta is not None
+    assert draw.colour is not None
+    moved = (draw.theta - torch.eye(2, 3)).abs().amax(dim=(1, 2)) > 0
+    coloured = (draw.colour - 1).abs().amax(dim=1) > 0
+    assert abs(float((moved & coloured).float().mean()) - 2 * 5 / 8 * 3 / 8) < 0.02
+
+
 @pytest.mark.parametrize("name", ["num_ops", "magnitude"])
 def test_random_operations_change_the_batch(images, name):
     base = NONE.model_copy(update={"num_ops": 2, "magnitude": 9})

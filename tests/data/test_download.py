@@ -120,7 +120,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if seen == 1:
             self.refuse(429, Retry_After="0")
         elif seen == 2:
-            self.refuse(503, Retry_After=formatdate(time.time() + 2, usegmt=True))
+            self.refuse(503, Retry_After=formatdate(time.time() + 30, usegmt=True))
         else:
             self.send_content(CONTENT)
 
@@ -203,7 +203,7 @@ def test_failures_are_continued_not_repeated(server, target):
 def test_server_that_asks_to_wait_is_obeyed_within_bounds(server, target):
     started = time.monotonic()
     fetch(f"{server.url}/busy", target, MD5, LIMIT, QUICK)
-    assert 0.25 < time.monotonic() - started < 2  # asked for about 2 s, at most 0.3 s are granted
+    assert 0.25 < time.monotonic() - started < 2  # asked for 30 s, at most 0.3 s are granted
     assert len(server.requests) == 3
 
 

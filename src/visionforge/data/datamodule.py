@@ -174,7 +174,7 @@ class MedMNISTDataModule(pl.LightningDataModule):
         dataset = self._datasets["train"]
         loader = self._loader(dataset, self._train_sampler(dataset), drop_last=True)
         if self.trainer is not None:
-            loader.consumed = self._position
+            loader.consumed = self._step
         return loader
 
     def _train_sampler(self, dataset: ArrayDataset) -> EpochSampler:
@@ -236,12 +236,6 @@ class MedMNISTDataModule(pl.LightningDataModule):
         """Return how many batches of this epoch the Trainer has taken; it restores the number on resume."""
         assert self.trainer is not None
         return int(self.trainer.fit_loop.epoch_loop.batch_progress.current.ready)
-
-    def _position(self) -> int:
-        """Return how many batches of an unfinished epoch were trained on; 0 between two epochs."""
-        assert self.trainer is not None
-        batches = self.trainer.num_training_batches
-        return 0 if self._step() >= batches else self._step()
 
     def augment(self, images: Tensor, epoch: int, step: int) -> Tensor:
         """Return (N, C, R, R) uint8 images augmented and normalised, with the random numbers of (epoch, step)."""
