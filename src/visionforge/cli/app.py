@@ -72,6 +72,16 @@ def is_first_rank() -> bool:
     return getattr(rank_zero_only, "rank", 0) in (0, None)
 
 
+def _leave_process_group() -> None:
+    """Let all ranks wait for the first, which writes the results, and end their communication in order.
+
+    A rank that ends before is taken for a crash by its launcher, which then kills the others.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 class VisionForgeCLI(LightningCLI):
     """`fit`, `validate`, `test` and `predict` of an `ImageClassifier` on a `MedMNISTDataModule`.
 
@@ -108,6 +118,7 @@ class VisionForgeCLI(LightningCLI):
         cli = cls.__new__(cls)
         try:
             cli.__init__(stage, arguments, run_log, target)  # type: ignore[misc]
+            _leave_process_group()
         except SystemExit:
             trainer = getattr(cli, "trainer", None)
             if trainer is None or not trainer.interrupted:
