@@ -153,6 +153,12 @@ def test_all_mistakes_of_a_file_are_told_at_once(refuse, tmp_path):
     assert len(lines) == 10
 
 
+def test_unknown_names_do_not_hide_other_mistakes(refuse):
+    names = ["--data.dataset", "brestmnist", "--model.backbone.name", "resnet81", "--trainer.max_epoch", "3"]
+    starts = sorted(line.split(":")[0] for line in refuse("fit", *names))
+    assert starts == ["data.dataset", "model.backbone.name", "trainer.max_epoch"]
+
+
 def test_mistake_in_a_file_names_the_file(refuse, tmp_path):
     (tmp_path / "bad.yaml").write_text("data: {batch_size: 0}\n")
     (line,) = refuse("fit", "--config", "bad.yaml")

@@ -13,7 +13,6 @@ from visionforge.config.loading import RawConfig
 from visionforge.config.problems import unknown_setting, validation_problems
 from visionforge.config.rules import BackboneFacts, DatasetFacts, DeviceFacts, Facts, check_rules
 from visionforge.config.schema import RunSettings
-from visionforge.data.info import DatasetInfo
 from visionforge.data.registry import dataset_info
 from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.models.registry import backbone_entry
@@ -61,8 +60,10 @@ def check_settings(values: Mapping[str, Any], stage: str, sources: Mapping[str, 
         if name not in flags:
             where = f" ({sources[name]})" if sources and name in sources else ""
             problems.append(unknown_setting(name, flags, where))
-    # the rules need complete settings; where some are wrong, the data set and backbone can still be looked up
-    problems += _lookup_problems(values) if settings is None else check_rules(settings, gather_facts(settings), stage)
+    unknown = _lookup_problems(values)
+    problems += unknown
+    if settings is not None and not unknown:  # the rules need complete settings, and what they name has to exist
+        problems += check_rules(settings, gather_facts(settings), stage)
     if problems or settings is None:
         raise SettingsError(problems)
     return settings
@@ -93,25 +94,9 @@ def gather_facts(settings: RunSettings) -> Facts:
     Raises:
         SettingsError: If the data set or the backbone is unknown.
     """
-    problems: list[str] = []
-    dataset = backbone = None
-    try:
-        info = dataset_info(settings.data.dataset, settings.data.synthetic)
-        dataset = dataset_facts(info)
-    except SettingsError as error:
-        problems += error.problems
-    try:
-        backbone = _backbone_facts(settings)
-    except SettingsError as error:
-        problems += error.problems
-    if problems:
-        raise SettingsError(problems)
-    return Facts(dataset, backbone, _device_facts(settings))
-
-
-def dataset_facts(info: DatasetInfo) -> DatasetFacts:
-    """Return what the rules need to know of a catalog entry."""
-    return DatasetFacts(info.name, info.channels, info.splits.train, info.resolutions)
+    info = dataset_info(settings.data.dataset, settings.data.synthetic)
+    dataset = DatasetFacts(info.name, info.channels, info.splits.train, info.resolutions)
+    return Facts(dataset, _backbone_facts(settings), _device_facts(settings))
 
 
 def _backbone_facts(settings: RunSettings) -> BackboneFacts:

@@ -48,10 +48,8 @@ def _require_file(raw: RawConfig) -> None:
 
 
 def _hand_over(stage: str, arguments: list[str], target: Target | None) -> int:
-    from visionforge.cli.app import (
-        VisionForgeCLI,
-        is_first_rank,
-    )  # seconds of imports; Lightning sets up its loggers here
+    # seconds of imports; Lightning sets up its loggers here, so they come before our own
+    from visionforge.cli.app import VisionForgeCLI, is_first_rank
 
     run_log = RunLog(quiet=not is_first_rank())
     run_log.start()

@@ -95,9 +95,7 @@ def read_arguments(arguments: Sequence[str]) -> RawConfig:
     while queue:
         token = queue.pop(0)
         if token.split("=", 1)[0] in _PASS_THROUGH or token.startswith("--help"):
-            raw.wants_help |= token != "--print_config" and not token.startswith("--print_config=")
-            if token in ("--help", "-h"):
-                continue
+            raw.wants_help |= not token.startswith("--print_config")
             continue
         if not token.startswith("--") and token != "-c":
             problems.append(f"{token}: unexpected argument; settings are given as --section.key VALUE")

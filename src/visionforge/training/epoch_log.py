@@ -76,10 +76,6 @@ class EpochLog(Logger):
             log.info("%s", describe(row))
         write_atomic(self._path, self._as_csv())
 
-    def restart_clock(self) -> None:
-        """Begin the time of the first epoch now."""
-        self._started = time.monotonic()
-
     def _as_csv(self) -> str:
         extra = sorted({key for row in self._rows.values() for key in row} - set(COLUMNS))
         text = io.StringIO()
