@@ -217,9 +217,10 @@ def test_bad_archive_leaves_nothing(refuse, archives, tmp_path, kind):
 
 
 def test_offline_without_the_archive_is_one_line(refuse, tmp_path):
-    from visionforge.data.download import Retries, ensure_archive
+    from visionforge.data.download import ensure_archive
     from visionforge.data.info import Archive
     from visionforge.errors import DataError
+    from visionforge.fetch import Retries
 
     archive = Archive(url="https://localhost:1/breastmnist.npz", md5="0" * 32)
     info = dataset_info("breastmnist").model_copy(update={"archives": {28: archive}})

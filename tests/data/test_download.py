@@ -18,10 +18,11 @@ from email.utils import formatdate
 import pytest
 import trustme
 
-from visionforge.data.download import Retries, data_root, ensure_archive, fetch
+from visionforge.data.download import data_root, ensure_archive
 from visionforge.data.info import Archive
 from visionforge.data.registry import dataset_info
 from visionforge.errors import DataError
+from visionforge.fetch import Checksum, Retries, fetch
 
 CONTENT = random.Random(0).randbytes(1 << 20)
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -190,19 +191,19 @@ def info_for(url: str):
 
 @pytest.mark.parametrize("kind", ["good", "truncate", "stall", "reset", "norange", "busy", "moved"])
 def test_file_arrives_whole(server, target, kind):
-    fetch(f"{server.url}/{kind}", target, MD5, LIMIT, QUICK)
+    fetch(f"{server.url}/{kind}", target, Checksum("md5", MD5), LIMIT, QUICK)
     assert target.read_bytes() == CONTENT
     assert [path.name for path in target.parent.iterdir()] == ["x.npz"]
 
 
 def test_failures_are_continued_not_repeated(server, target):
-    fetch(f"{server.url}/truncate", target, MD5, LIMIT, QUICK)
+    fetch(f"{server.url}/truncate", target, Checksum("md5", MD5), LIMIT, QUICK)
     assert [wanted for _, wanted in server.requests] == [None, "bytes=300000-", "bytes=600000-", "bytes=900000-"]
 
 
 def test_server_that_asks_to_wait_is_obeyed_within_bounds(server, target):
     started = time.monotonic()
-    fetch(f"{server.url}/busy", target, MD5, LIMIT, QUICK)
+    fetch(f"{server.url}/busy", target, Checksum("md5", MD5), LIMIT, QUICK)
     assert 0.25 < time.monotonic() - started < 2  # asked for 30 s, at most 0.3 s are granted
     assert len(server.requests) == 3
 
@@ -223,7 +224,7 @@ def test_server_that_asks_to_wait_is_obeyed_within_bounds(server, target):
 )
 def test_bad_answer_is_never_used(server, target, kind, error, complaint, requests):
     with pytest.raises(error, match=complaint):
-        fetch(f"{server.url}/{kind}", target, MD5, LIMIT, QUICK)
+        fetch(f"{server.url}/{kind}", target, Checksum("md5", MD5), LIMIT, QUICK)
     assert not target.exists()
     if requests is not None:
         assert len(server.requests) == requests
@@ -233,7 +234,7 @@ def test_part_of_another_file_is_not_kept(server, target):
     part = target.with_name("x.npz.part")
     for stale in (b"something else" * 1000, CONTENT + b"more"):
         part.write_bytes(stale)
-        fetch(f"{server.url}/good", target, MD5, LIMIT, QUICK)
+        fetch(f"{server.url}/good", target, Checksum("md5", MD5), LIMIT, QUICK)
         assert target.read_bytes() == CONTENT
         assert not part.exists()
         target.unlink()
@@ -241,7 +242,7 @@ def test_part_of_another_file_is_not_kept(server, target):
 
 def test_whole_part_is_only_verified(server, target):
     target.with_name("x.npz.part").write_bytes(CONTENT)
-    fetch(f"{server.url}/good", target, MD5, LIMIT, QUICK)
+    fetch(f"{server.url}/good", target, Checksum("md5", MD5), LIMIT, QUICK)
     assert target.read_bytes() == CONTENT
 
 
@@ -290,9 +291,9 @@ def test_eight_processes_cause_one_download(server, tmp_path):
 DOWNLOADER = """
 import sys
 from pathlib import Path
-from visionforge.data.download import fetch
+from visionforge.fetch import Checksum, fetch
 print("ready", flush=True)
-fetch(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+fetch(sys.argv[1], Path(sys.argv[2]), Checksum("md5", sys.argv[3]), int(sys.argv[4]))
 """
 
 
@@ -316,7 +317,7 @@ def test_fifty_kills_end_with_a_good_file(server, target):
             assert target.read_bytes() == CONTENT
             target.unlink()
             finished += 1
-    fetch(f"{server.url}/good", target, MD5, LIMIT)
+    fetch(f"{server.url}/good", target, Checksum("md5", MD5), LIMIT)
     assert target.read_bytes() == CONTENT
     resumed = [wanted for _, wanted in server.requests if wanted]
     assert len(resumed) > 10

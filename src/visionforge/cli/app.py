@@ -1,5 +1,6 @@
 """The LightningCLI: four stages of one Trainer, with the run folder, its checkpoints and its results added."""
 
+import json
 import logging
 import re
 import sys
@@ -24,11 +25,11 @@ from visionforge.config.schema import RunSettings
 from visionforge.data.datamodule import MedMNISTDataModule
 from visionforge.data.info import Split
 from visionforge.data.source import fingerprint, prepare
-from visionforge.errors import RunError, SettingsError, VisionForgeError
+from visionforge.errors import RunError, SettingsError, TrainingError, VisionForgeError
 from visionforge.evaluation.predictions import write_predictions
 from visionforge.evaluation.results import write_results, write_training_curves
-from visionforge.models.build import pretrained_state
 from visionforge.models.registry import backbone_entry
+from visionforge.models.weights import pretrained_state
 from visionforge.runs.files import write_atomic
 from visionforge.runs.identity import digest
 from visionforge.runs.logfile import RunLog
@@ -124,11 +125,24 @@ class VisionForgeCLI(LightningCLI):
             if trainer is None or not trainer.interrupted:
                 raise
             raise KeyboardInterrupt from None  # which Lightning turned into an exit
+        except RuntimeError as error:
+            kernel = re.search(r"(\S+) does not have a deterministic implementation", str(error))
+            if kernel is None:
+                raise
+            cli._discard(target)
+            raise TrainingError(
+                f"trainer.deterministic: {kernel[1]} has no deterministic form on this device; choose another "
+                "backbone, set trainer.accelerator to cpu, or trainer.deterministic to warn, which gives up repeatability"
+            ) from error
         except (VisionForgeError, OSError):
-            workspace = getattr(cli, "workspace", None)
-            if workspace is not None and (target is None or target.run is None):
-                workspace.discard_unless_trained()
+            cli._discard(target)
             raise
+
+    def _discard(self, target: Target | None) -> None:
+        """Remove the run folder of a failed fit that was not trained."""
+        workspace = getattr(self, "workspace", None)
+        if workspace is not None and (target is None or target.run is None):
+            workspace.discard_unless_trained()
 
     # --- the parser
 
@@ -184,12 +198,13 @@ class VisionForgeCLI(LightningCLI):
         dumped = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[stage]
         config = {key: value for key, value in dumped.items() if key not in ("config", "run", "ckpt_path")}
         settings = check_settings(config, stage)
+        config["model"]["tta"] = settings.model.tta  # true and full are the same run
         data = settings.data
         module = MedMNISTDataModule(dataset=data.dataset, resolution=data.resolution, synthetic=data.synthetic)
         prepare(module.info, data.resolution, data.root, data.download)
         backbone = settings.model.backbone
         if stage == "fit" and backbone.pretrained:
-            pretrained_state(backbone_entry(backbone.name), backbone.weights)
+            pretrained_state(backbone_entry(backbone.name), backbone.weights, data.resolution)
         outputs = Path(config["trainer"].get("default_root_dir") or OUTPUTS)
         name = data.dataset, settings.model.backbone.name, digest(config)
         if self._target is not None and self._target.run is not None:
@@ -277,6 +292,13 @@ class VisionForgeCLI(LightningCLI):
         """Train."""
         self.trainer.fit(**kwargs, weights_only=True)
 
+    def _write_transfer(self) -> None:
+        """Write what became of pretrained weights."""
+        assert self.workspace is not None
+        if self.model.transfer is not None:
+            self.workspace.weight_transfer.parent.mkdir(exist_ok=True)
+            write_atomic(self.workspace.weight_transfer, json.dumps(self.model.transfer.as_dict(), indent=2) + "\n")
+
     def after_fit(self) -> None:
         """Test the best checkpoint and write the results."""
         assert self.workspace is not None
@@ -291,7 +313,8 @@ class VisionForgeCLI(LightningCLI):
             checkpoint = self.workspace.checkpoints / checkpoint.name  # relative if the outputs folder is
             title = f"{self.model.spec.dataset}, {self.model.settings.backbone.name}"
             picture = self.workspace.figures / "training_curves.png"
-            write_training_curves(self.workspace.epochs, picture, title, self.model.settings.mixup.alpha > 0)
+            write_training_curves(self.workspace.epochs, picture, title)
+            self._write_transfer()
         self._evaluate("test", checkpoint)
 
     def test(self, **_: Any) -> None:

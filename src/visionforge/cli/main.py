@@ -24,6 +24,7 @@ commands:
   test       evaluate a run on the test split
   predict    write the class probabilities of a run for the test split
   datasets   list | info | download | check | stats | show | import: the catalog of data sets
+  models     list | info: the backbones, what they cost and what they see
   smoke      try the whole pipeline on rendered images in a temporary folder
 
 options:
@@ -57,6 +58,12 @@ def _datasets(arguments: list[str]) -> int:
     return run_datasets(arguments)
 
 
+def _models(arguments: list[str]) -> int:
+    from visionforge.cli.models import run_models
+
+    return run_models(arguments)
+
+
 def _smoke(arguments: list[str]) -> int:
     from visionforge.cli.smoke import run_smoke
 
@@ -69,6 +76,7 @@ COMMANDS: dict[str, Command] = {
     "test": _lightning("test"),
     "predict": _lightning("predict"),
     "datasets": _datasets,
+    "models": _models,
     "smoke": _smoke,
 }
 

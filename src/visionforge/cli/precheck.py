@@ -95,19 +95,20 @@ def gather_facts(settings: RunSettings) -> Facts:
         SettingsError: If the data set or the backbone is unknown.
     """
     info = dataset_info(settings.data.dataset, settings.data.synthetic)
-    dataset = DatasetFacts(info.name, info.channels, info.splits.train, info.resolutions)
+    dataset = DatasetFacts(info.name, info.channels, info.splits.train, info.resolutions, info.task, info.classes)
     return Facts(dataset, _backbone_facts(settings), _device_facts(settings))
 
 
 def _backbone_facts(settings: RunSettings) -> BackboneFacts:
     chosen = settings.model.backbone
     entry = backbone_entry(chosen.name)
-    small = entry.is_small(settings.data.resolution, chosen.adapt_stem)
+    resolution, adapt = settings.data.resolution, chosen.adapt_stem
     return BackboneFacts(
         name=entry.name,
         min_resolution=entry.min_resolution if chosen.adapt_stem else entry.min_resolution_standard,
-        has_published_weights=entry.weights is not None,
-        final_map=-(-settings.data.resolution // (entry.stride if small else entry.stride_standard)),
+        has_published_weights=entry.has_published_weights,
+        final_map=entry.final_map(resolution, adapt),
+        multiple_of=entry.multiple_of(resolution, adapt),
     )
 
 

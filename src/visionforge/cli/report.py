@@ -31,10 +31,7 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
     console = Console(highlight=False)
     averaged = content["with_tta"]
     table = Table(
-        title=f"{content['dataset']} {content['split']} split, {content['images']:,} images, {checkpoint.name}",
         box=SIMPLE_HEAD,
-        title_justify="left",
-        title_style="bold",
     )
     table.add_column("metric")
     table.add_column("image alone" if averaged else "value", justify="right")
@@ -45,7 +42,8 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
             continue
         values = [content["without_tta"].get(key), *([averaged.get(key)] if averaged else [])]
         table.add_row(label, *("–" if value is None else f"{value:.4f}" for value in values))
-    console.print()
+    heading = f"{content['dataset']} {content['split']} split, {content['images']:,} images, {checkpoint.name}"
+    console.print(f"\n{heading}", style="bold", soft_wrap=True)
     console.print(table)
     for label, path in (
         ("run", workspace.path),

@@ -1,5 +1,6 @@
 """`fit`, `validate`, `test` and `predict`: check the whole configuration, then hand over to LightningCLI."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from visionforge.config.loading import RawConfig, read_arguments
 from visionforge.errors import RunError
 from visionforge.runs.logfile import RunLog
 
+CUBLAS_WORKSPACE = ":4096:8"  # fixed workspaces, without which cuBLAS does not repeat; read once, when CUDA starts
+
 
 def run_stage(stage: str, arguments: list[str]) -> int:
     """Run one Trainer stage with the given command-line arguments.
@@ -21,7 +24,9 @@ def run_stage(stage: str, arguments: list[str]) -> int:
     raw = read_arguments(arguments)
     target = None if stage == "fit" or raw.wants_help else _resolve_target(stage, raw)
     if not raw.wants_help:
-        check_arguments(raw, stage)
+        settings = check_arguments(raw, stage)
+        if settings.trainer.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
     if stage == "fit":
         _require_file(raw)
     return _hand_over(stage, arguments, target)

@@ -128,7 +128,7 @@ def weight_transfer(bench: Bench) -> str:
     source = resnet18(weights=None)
     torch.save(source.state_dict(), bench.weights)
     settings = Backbone(name="resnet18", pretrained=True, weights=str(bench.weights))
-    kernel = build_network(settings, 3, 4, RESOLUTION).state_dict()["conv1.weight"]
+    kernel = build_network(settings, 3, 4, RESOLUTION)[0].state_dict()["conv1.weight"]
     expected = F.interpolate(source.conv1.weight, size=(3, 3), mode="bicubic", align_corners=False)
     _require(torch.equal(kernel, expected), "the 3×3 kernels are not the resampled 7×7 kernels")
     return "7×7 kernels resampled to 3×3"

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from visionforge.config.schema import RunSettings
+from visionforge.config.problems import flatten, nearest
+from visionforge.config.schema import RunSettings, Task
 
 
 @dataclass(frozen=True)
@@ -15,12 +17,16 @@ class DatasetFacts:
         channels: 1 or 3.
         train: Number of training images.
         resolutions: Offered resolutions; None means any.
+        task: Kind of labels.
+        classes: Names of the classes.
     """
 
     name: str
     channels: int
     train: int
     resolutions: tuple[int, ...] | None
+    task: Task = "multi-class"
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,14 @@ class BackboneFacts:
         min_resolution: Smallest supported height and width.
         has_published_weights: Whether weights can be had without a local file.
         final_map: Height and width of the last feature map at the configured resolution.
+        multiple_of: What the configured resolution must be a multiple of.
     """
 
     name: str
     min_resolution: int
     has_published_weights: bool
     final_map: int
+    multiple_of: int = 1
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,11 @@ def _resolution(settings: RunSettings, facts: Facts) -> Iterator[str]:
             f"data.resolution: {resolution} is too small for {facts.backbone.name}{adapt}; "
             f"at least {facts.backbone.min_resolution}"
         )
+    elif facts.backbone and resolution % facts.backbone.multiple_of:
+        yield (
+            f"data.resolution: {resolution} is not allowed for {facts.backbone.name}, whose patches have "
+            f"{facts.backbone.multiple_of} pixels here; a multiple of {facts.backbone.multiple_of}"
+        )
 
 
 def _precision(settings: RunSettings, facts: Facts) -> Iterator[str]:
@@ -161,5 +174,121 @@ def _steps_per_epoch(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
 
 
+# Setting → (the setting that decides whether it is read, the values under which it is)
+READ_UNDER: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "model.optimizer.nesterov": ("model.optimizer.name", ("sgd", "muon")),
+    "model.optimizer.beta2": ("model.optimizer.name", ("adamw", "muon")),
+    "model.schedule.warmup_epochs": ("model.schedule.name", ("cosine", "constant", "step")),
+    "model.schedule.cosine_fraction": ("model.schedule.name", ("cosine",)),
+    "model.schedule.scheduler_patience": ("model.schedule.name", ("cosine",)),
+    "model.schedule.step_epochs": ("model.schedule.name", ("step",)),
+    "model.schedule.gamma": ("model.schedule.name", ("step", "cosine")),
+    "model.schedule.rise_fraction": ("model.schedule.name", ("one_cycle",)),
+    "model.loss.focal_gamma": ("model.loss.name", ("focal",)),
+    "model.loss.effective_beta": ("model.loss.class_weights", ("effective-number",)),
+    "model.averaging.decay": ("model.averaging.name", ("ema",)),
+    "model.averaging.start_epoch": ("model.averaging.name", ("ema", "swa")),
+    "model.tta_weight": ("model.tta", ("full", "light")),
+}
+
+
+def _unread(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    """A setting that would be ignored is a mistake, unless it has its default."""
+    fields = flatten(type(settings))
+    for path, (decider, values) in READ_UNDER.items():
+        chosen, value = _lookup(settings, decider), _lookup(settings, path)
+        if value != fields[path].default and chosen not in values:
+            readers = " and ".join(str(v) for v in values)
+            yield f"{path}: {value} would be ignored, because {decider} is {chosen}; it is read by {readers}"
+    schedule, finetuning = settings.model.schedule, settings.model.finetuning
+    if finetuning.stage_epochs and not finetuning.freeze_epochs:
+        yield (
+            f"model.finetuning.stage_epochs: {finetuning.stage_epochs} would be ignored, because "
+            "model.finetuning.freeze_epochs is 0; at least 1"
+        )
+    if schedule.name == "cosine" and schedule.cosine_fraction == 1.0:
+        for name in ("scheduler_patience", "gamma"):
+            path = f"model.schedule.{name}"
+            if (value := getattr(schedule, name)) != fields[path].default:
+                yield (
+                    f"{path}: {value} would be ignored, because model.schedule.cosine_fraction is 1: the cosine takes "
+                    "the whole training; set it below 1"
+                )
+
+
+def _lookup(settings: RunSettings, path: str) -> Any:
+    value: Any = settings
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _epochs(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    model, longest = settings.model, settings.trainer.max_epochs
+    for path, value, most in (
+        ("model.schedule.warmup_epochs", model.schedule.warmup_epochs, longest - 1),
+        ("model.averaging.start_epoch", model.averaging.start_epoch, longest - 1),
+        ("model.finetuning.freeze_epochs", model.finetuning.freeze_epochs, longest),
+    ):
+        if value > most:
+            yield f"{path}: {value} is not allowed; at most {most}, trainer.max_epochs is {longest}"
+
+
+def _loss(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    loss, dataset = settings.model.loss, facts.dataset
+    if loss.class_weights in ("balanced", "effective-number") and settings.data.balanced_sampling:
+        yield (
+            f"model.loss.class_weights: {loss.class_weights} would balance the classes a second time; "
+            "set data.balanced_sampling to false, or class_weights to none"
+        )
+    if dataset is None:
+        return
+    allowed = _LOSSES[dataset.task]
+    if loss.name not in allowed:
+        yield (
+            f"model.loss.name: {loss.name} does not fit {dataset.name}, whose labels are {dataset.task}; "
+            f"allowed: {', '.join(allowed)}"
+        )
+    for name in loss.class_weights if isinstance(loss.class_weights, dict) else ():
+        if name not in dataset.classes:
+            close = nearest(name, dataset.classes) or list(dataset.classes)
+            yield f"model.loss.class_weights: {dataset.name} has no class {name!r}; nearest: {', '.join(close)}"
+
+
+_LOSSES: dict[Task, tuple[str, ...]] = {
+    "binary": ("auto", "cross_entropy", "focal"),
+    "multi-class": ("auto", "cross_entropy", "focal"),
+    "ordinal": ("auto", "cross_entropy", "focal", "ordinal"),
+    "multi-label": ("auto", "bce", "focal"),
+}
+
+
+def _freezing(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    if settings.model.finetuning.freeze_epochs == 0:
+        return
+    if not settings.model.backbone.pretrained:
+        yield (
+            "model.finetuning.freeze_epochs: freezes a backbone with random weights; "
+            "set model.backbone.pretrained to true, or freeze_epochs to 0"
+        )
+    devices, strategy = settings.trainer.devices, str((settings.trainer.model_extra or {}).get("strategy") or "auto")
+    ranks = (devices if isinstance(devices, int) else 1) * settings.trainer.num_nodes
+    if ranks > 1 and "find_unused_parameters_true" not in strategy:
+        yield (
+            f"trainer.strategy: {strategy} waits for gradients that frozen stages do not have; "
+            "set it to ddp_find_unused_parameters_true"
+        )
+
+
 EVALUATION_RULES: tuple[Callable[[RunSettings, Facts], Iterator[str]], ...] = (_resolution, _precision)
-RULES = (_learning_rates, _mixup_epochs, _pretrained_weights, *EVALUATION_RULES, _steps_per_epoch)
+RULES = (
+    _learning_rates,
+    _mixup_epochs,
+    _epochs,
+    _unread,
+    _loss,
+    _pretrained_weights,
+    _freezing,
+    *EVALUATION_RULES,
+    _steps_per_epoch,
+)

@@ -1,7 +1,7 @@
 """The LightningDataModule: from a catalog name to normalised batches, in anyone's Lightning project."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -27,6 +27,7 @@ from visionforge.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
+CALIBRATION_EPOCH = 1 << 20  # beyond every training
 _DEFAULT = DataSettings()
 _CACHE_NAMES = {"ram": "in memory", "mmap": "memory-mapped", "device": "on the device"}
 _STAGE_SPLITS: dict[str, tuple[Split, ...]] = {
@@ -220,6 +221,27 @@ class MedMNISTDataModule(pl.LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         """Return (rank, number of processes)."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def class_counts(self) -> tuple[Tensor, int]:
+        """Return (K,) training images per class, or per label of multi-label data, and the number of all of them."""
+        labels = self.dataset_for("train").labels.cpu()
+        if self.info.task == "multi-label":
+            return labels.long().sum(dim=0), len(labels)
+        return torch.bincount(labels, minlength=len(self.info.classes)), len(labels)
+
+    def calibration_batches(self, limit: int, device: torch.device) -> Iterator[Tensor]:
+        """Yield augmented, normalised training images (N, C, R, R), at most `limit` of them, the same at every call.
+
+        They are drawn as the training draws them, with the random numbers of an epoch that no training has.
+        """
+        dataset = self.dataset_for("train")
+        sampler = self._train_sampler(dataset)
+        sampler.set_epoch(CALIBRATION_EPOCH)
+        order = sampler.positions().tolist()[:limit]
+        size = self.settings.batch_size
+        for step in range(max(1, len(order) // size)):
+            images = dataset.__getitems__(order[step * size : (step + 1) * size])[0]
+            yield self.augment(images.to(device), CALIBRATION_EPOCH, step)
 
     # --- on the device
 

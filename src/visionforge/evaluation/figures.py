@@ -14,6 +14,7 @@ from visionforge.runs.files import write_atomic
 
 # Okabe and Ito (2008): distinguishable with every common form of colour blindness
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6B7280"
+LIGHT_BLUE = "#56B4E9"
 DPI = 150
 Array = npt.NDArray[Any]
 
@@ -32,21 +33,24 @@ def _plain(axes: Any) -> None:
     axes.set_axisbelow(True)
 
 
-def training_curves(rows: Sequence[Mapping[str, float]], title: str, mixup: bool) -> Figure:
+def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     """Draw loss, accuracy and AUC, and the learning rate over the epochs.
 
     Args:
         rows: One mapping per epoch with the columns of `metrics.csv`.
         title: Heading.
-        mixup: Whether the training values belong to mixed images, which the legend then says.
+
+    Epochs with MixUp or CutMix have `train/accuracy_mixed` instead of `train/accuracy`; the legend then says so.
     """
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    train = "training (mixed)" if mixup else "training"
+    mixed = any(_is_number(row.get("train/accuracy_mixed")) for row in rows)
+    train = "training (mixed)" if mixed else "training"
     _curve(left, rows, "train/loss", train, BLUE)
     _curve(left, rows, "val/loss", "validation", ORANGE)
     left.set(title="Loss", xlabel="epoch")
-    _curve(middle, rows, "train/accuracy", f"accuracy, {train}", BLUE)
+    _curve(middle, rows, "train/accuracy", "accuracy, training", BLUE)
+    _curve(middle, rows, "train/accuracy_mixed", "accuracy, training (mixed)", LIGHT_BLUE)
     _curve(middle, rows, "val/accuracy", "accuracy, validation", ORANGE)
     _curve(middle, rows, "val/auc", "AUC, validation", GREEN)
     best = max((row for row in rows if _is_number(row.get("val/auc"))), key=_rank, default=None)

@@ -97,8 +97,8 @@ def _write_figures(folder: Path, predictions: Predictions, spec: TaskSpec, split
     save_figure(figure, folder / "sample_predictions.png")
 
 
-def write_training_curves(epochs: Path, figure: Path, title: str, mixup: bool) -> None:
+def write_training_curves(epochs: Path, figure: Path, title: str) -> None:
     """Draw `metrics.csv` as a picture."""
     with epochs.open(newline="", encoding="utf-8") as file:
         rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-    save_figure(training_curves(rows, title, mixup), figure)
+    save_figure(training_curves(rows, title), figure)

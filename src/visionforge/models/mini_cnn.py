@@ -37,6 +37,6 @@ class MiniCNN(nn.Module):
         return logits
 
 
-def build_mini_cnn(*, in_channels: int, num_classes: int, dropout: float, small: bool) -> MiniCNN:
-    """Build a `MiniCNN`; its stem keeps the resolution at every size, so `small` changes nothing."""
+def build_mini_cnn(*, in_channels: int, num_classes: int, dropout: float, resolution: int, scale: int) -> MiniCNN:
+    """Build a `MiniCNN`; its stem keeps the resolution at every size, so there is nothing to adapt."""
     return MiniCNN(in_channels, num_classes, dropout)

@@ -1,9 +1,16 @@
-"""The registry of backbones: names and facts without torch, builders loaded on first use."""
+"""The registry of backbones: names and facts without torch, builders loaded on first use.
 
-from dataclasses import dataclass
+A backbone comes from the built-in table, from `register_backbone`, from another package's entry point in the group
+`visionforge.backbones`, or, under the prefixes ``torchvision/`` and ``timm/``, from one of those libraries.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Protocol
 
 from visionforge.config.problems import nearest
 from visionforge.errors import SettingsError
@@ -11,14 +18,22 @@ from visionforge.errors import SettingsError
 if TYPE_CHECKING:
     from torch import nn
 
-STEM_THRESHOLD = 64  # pixels; from here on the standard, downsampling stem is kept
+ENTRY_POINTS = "visionforge.backbones"
+LIBRARIES = ("torchvision", "timm")
+NOMINAL = 112  # pixels; a smaller image gets a stem with less downsampling, until it counts as this large
+MAX_SCALE = 4  # by which the downsampling can be divided: that of a ResNet's or ConvNeXt's whole stem
 
 
 class Builder(Protocol):
     """Builds a network that maps (N, C, H, W) float32 to logits (N, K)."""
 
-    def __call__(self, *, in_channels: int, num_classes: int, dropout: float, small: bool) -> "nn.Module":
-        """Build it with random weights; `small` asks for the stem that keeps the resolution."""
+    def __call__(
+        self, *, in_channels: int, num_classes: int, dropout: float, resolution: int, scale: int
+    ) -> "nn.Module":
+        """Build it with random weights.
+
+        `scale` is 1, 2 or 4: what the stem's downsampling is to be divided by; a network that cannot ignores it.
+        """
 
 
 @dataclass(frozen=True)
@@ -29,37 +44,100 @@ class BackboneEntry:
         name: Name in the configuration.
         builder: The function, or ``module:function`` to be imported on first use.
         description: One line for lists.
+        stride: Input pixels per pixel of the last feature map, with the standard stem.
+        adaptable: Whether the stem's downsampling can be divided.
         min_resolution: Smallest height and width with the adapted stem.
         min_resolution_standard: Smallest height and width with the standard stem.
-        stride: Input pixels per pixel of the last feature map, with the adapted stem.
-        stride_standard: The same with the standard stem.
+        patch: Height and width must be a multiple of this divided by the scale; 1 allows every size.
+        fixed_size: Whether the trained network takes images of its training resolution only.
         weights: Name of torchvision's weight enum, such as ``ResNet18_Weights``; None if there are none.
-        stem: Parameter name of the first convolution's weight, for weight transfer.
-        head: Prefix of the classifier's parameters.
+        timm: Name of the same network in timm, whose weights it can take over; None if there is none.
+        stem: Name of the first convolution's weight; empty is the first weight with four dimensions.
+        head: Prefix of the classifier's parameters; empty is the last linear layer.
+        fits: Further tensors that a transfer may reshape: (name, ``module:function`` from the pretrained tensor and the
+            network's own to the fitted one).
+        rename: ``module:function`` that gives pretrained tensors the network's names; None leaves them.
+        stages: Names of the modules that staged unfreezing and the tables of map sizes go by; empty is the children.
     """
 
     name: str
     builder: str | Builder
     description: str
-    min_resolution: int
-    min_resolution_standard: int
-    stride: int
-    stride_standard: int
+    stride: int = 32
+    adaptable: bool = False
+    min_resolution: int = 8
+    min_resolution_standard: int = 8
+    patch: int = 1
+    fixed_size: bool = False
     weights: str | None = None
+    timm: str | None = None
     stem: str = ""
     head: str = ""
+    fits: tuple[tuple[str, str], ...] = ()
+    rename: str | None = None
+    stages: tuple[str, ...] = ()
 
-    def is_small(self, resolution: int, adapt_stem: bool) -> bool:
-        """Return whether the adapted stem is used at this resolution."""
-        return adapt_stem and resolution < STEM_THRESHOLD
+    def scale(self, resolution: int, adapt_stem: bool) -> int:
+        """Return what the stem's downsampling is divided by: the smallest of 1, 2, 4 that makes the image count as 112
+        pixels or more.
+        """  # noqa: D205
+        if not (self.adaptable and adapt_stem):
+            return 1
+        scale = 1
+        while scale < MAX_SCALE and resolution * scale < NOMINAL:
+            scale *= 2
+        return scale
+
+    def same_shape(self, one: tuple[int, bool], other: tuple[int, bool]) -> bool:
+        """Return whether two pairs of (resolution, adapt_stem) give networks that can exchange their weights."""
+        return self.scale(*one) == self.scale(*other) and (not self.fixed_size or one[0] == other[0])
+
+    def multiple_of(self, resolution: int, adapt_stem: bool) -> int:
+        """Return what the resolution must be a multiple of."""
+        return max(1, self.patch // self.scale(resolution, adapt_stem))
+
+    def final_map(self, resolution: int, adapt_stem: bool) -> int:
+        """Return the height and width of the last feature map."""
+        return -(-resolution * self.scale(resolution, adapt_stem) // self.stride)
+
+    @property
+    def has_published_weights(self) -> bool:
+        """Return whether weights can be had without naming a file."""
+        return self.weights is not None or self.timm is not None
 
     def load(self) -> Builder:
         """Return the builder, importing it if it is given by name."""
         if not isinstance(self.builder, str):
             return self.builder
-        module, _, function = self.builder.partition(":")
-        builder: Builder = getattr(import_module(module), function)
+        builder: Builder = load_function(self.builder)
         return builder
+
+    def stem_of(self, network: "nn.Module") -> str:
+        """Return the name of the first convolution's weight, or nothing."""
+        if self.stem:
+            return self.stem
+        return next((name for name, p in network.named_parameters() if p.ndim == 4), "")
+
+    def head_of(self, network: "nn.Module") -> str:
+        """Return the prefix of the classifier's parameters.
+
+        Raises:
+            SettingsError: If the network has no linear layer to go by.
+        """
+        if self.head:
+            return self.head
+        from torch import nn
+
+        linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+        if not linear:
+            raise SettingsError(f"model.backbone.name: {self.name} ends in no linear layer; register it with its head")
+        return f"{linear[-1]}."
+
+
+def load_function(name: str) -> Any:
+    """Import what ``module:function`` names."""
+    module, _, function = name.partition(":")
+    return getattr(import_module(module), function)
 
 
 _ENTRIES: dict[str, BackboneEntry] = {}
@@ -69,56 +147,193 @@ def register_backbone(entry: BackboneEntry) -> None:
     """Add a backbone under its name.
 
     Raises:
-        ValueError: If the name is taken.
+        ValueError: If the name is taken, or has the form of a library's.
     """
+    if "/" in entry.name:
+        raise ValueError(f"a backbone's name has no slash: {entry.name!r}")
     if entry.name in _ENTRIES:
         raise ValueError(f"a backbone named {entry.name!r} is registered already")
     _ENTRIES[entry.name] = entry
 
 
+@cache
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+
+
 def backbone_names(pattern: str = "*") -> list[str]:
-    """Return the registered names that match a glob pattern, sorted."""
-    return sorted(name for name in _ENTRIES if fnmatch(name, pattern))
+    """Return the names that match a glob pattern, sorted; a library's only if the pattern begins with its prefix."""
+    names = {*_ENTRIES, *_entry_points()}
+    library = pattern.partition("/")[0]
+    if library in LIBRARIES and "/" in pattern:
+        names |= {f"{library}/{name}" for name in _library(library).names()}
+    return sorted(name for name in names if fnmatch(name, pattern))
 
 
 def backbone_entry(name: str) -> BackboneEntry:
-    """Return a registered backbone.
+    """Return a backbone by its name.
 
     Raises:
         SettingsError: If there is none of that name; the nearest names are in the message.
     """
-    if name not in _ENTRIES:
-        close = nearest(name, _ENTRIES) or backbone_names()
-        raise SettingsError(f"model.backbone.name: {name!r} is unknown; nearest: {', '.join(close)}")
-    return _ENTRIES[name]
+    if name in _ENTRIES:
+        return _ENTRIES[name]
+    library, slash, model = name.partition("/")
+    if slash and library in LIBRARIES:
+        return _library_entry(library, model)
+    points = _entry_points()
+    if name in points:
+        return _load_entry_point(points[name])
+    close = nearest(name, [*_ENTRIES, *points]) or backbone_names()
+    raise SettingsError(
+        f"model.backbone.name: {name!r} is unknown; nearest: {', '.join(close)} "
+        "(`visionforge models list` shows all; torchvision/NAME and timm/NAME take theirs)"
+    )
+
+
+def _load_entry_point(point: EntryPoint) -> BackboneEntry:
+    """Load what another package offers: a BackboneEntry, or a builder function."""
+    try:
+        offered: BackboneEntry | Builder = point.load()
+    except Exception as error:  # the other package's code may raise anything
+        raise SettingsError(f"model.backbone.name: {point.name} ({point.value}) cannot be loaded: {error}") from error
+    if isinstance(offered, BackboneEntry):
+        return replace(offered, name=point.name)
+    if not callable(offered):
+        raise SettingsError(
+            f"model.backbone.name: {point.name} ({point.value}) is neither a function nor a BackboneEntry"
+        )
+    return BackboneEntry(
+        point.name, offered, (getattr(offered, "__doc__", None) or point.value).strip().splitlines()[0]
+    )
+
+
+class Library(Protocol):
+    """What a module for another library's models has."""
+
+    names: Callable[[], list[str]]
+    entry: Callable[[str], BackboneEntry]
+
+
+def _library(name: str) -> Library:
+    module: Library = import_module(f"visionforge.models.from_{name}")
+    return module
+
+
+@cache
+def _library_entry(library: str, model: str) -> BackboneEntry:
+    module = _library(library)
+    known = module.names()
+    if model.partition(".")[0] not in known and model not in known:
+        close = [f"{library}/{name}" for name in nearest(model, known)]
+        hint = f"nearest: {', '.join(close)}" if close else f'`visionforge models list "{library}/*"` shows all'
+        raise SettingsError(f"model.backbone.name: {library} has no classification model {model!r}; {hint}")
+    return module.entry(model)
 
 
 def _register_builtin() -> None:
+    package = "visionforge.models"
+    resnet = {
+        "adaptable": True,
+        "min_resolution_standard": 16,
+        "stem": "conv1.weight",
+        "head": "fc.",
+        "stages": ("layer1", "layer2", "layer3", "layer4"),
+    }
+    for depth in (18, 34, 50):
+        register_backbone(
+            BackboneEntry(
+                name=f"resnet{depth}",
+                builder=f"{package}.resnet:build_resnet{depth}",
+                description=f"ResNet-{depth} (He et al., 2016)",
+                weights=f"ResNet{depth}_Weights",
+                **resnet,  # type: ignore[arg-type]
+            )
+        )
     register_backbone(
         BackboneEntry(
-            name="resnet18",
-            builder="visionforge.models.resnet:build_resnet18",
-            description="ResNet-18 (He et al., 2016); 3×3 stem without pooling below 64 pixels",
-            min_resolution=8,
-            min_resolution_standard=32,
-            stride=8,
-            stride_standard=32,
-            weights="ResNet18_Weights",
-            stem="conv1.weight",
-            head="fc.",
+            name="efficientnet_b0",
+            builder=f"{package}.efficientnet:build_efficientnet_b0",
+            description="EfficientNet-B0 (Tan and Le, 2019)",
+            adaptable=True,
+            min_resolution_standard=16,
+            weights="EfficientNet_B0_Weights",
+            stem="features.0.0.weight",
+            head="classifier.1.",
+            stages=tuple(f"features.{i}" for i in range(1, 9)),
+        )
+    )
+    register_backbone(
+        BackboneEntry(
+            name="efficientnet_v2_s",
+            builder=f"{package}.efficientnet:build_efficientnet_v2_s",
+            description="EfficientNetV2-S (Tan and Le, 2021)",
+            adaptable=True,
+            min_resolution_standard=16,
+            weights="EfficientNet_V2_S_Weights",
+            stem="features.0.0.weight",
+            head="classifier.1.",
+            stages=tuple(f"features.{i}" for i in range(1, 8)),
+        )
+    )
+    register_backbone(
+        BackboneEntry(
+            name="convnext_tiny",
+            builder=f"{package}.convnext:build_convnext_tiny",
+            description="ConvNeXt-T (Liu et al., 2022)",
+            adaptable=True,
+            min_resolution_standard=32,  # four floor divisions leave nothing of less
+            weights="ConvNeXt_Tiny_Weights",
+            stem="features.0.0.weight",
+            head="classifier.2.",
+            stages=tuple(f"features.{i}" for i in (1, 3, 5, 7)),
+        )
+    )
+    register_backbone(
+        BackboneEntry(
+            name="swin_v2_t",
+            builder=f"{package}.swin:build_swin_v2_t",
+            description="Swin Transformer V2-T (Liu et al., 2022)",
+            adaptable=True,
+            min_resolution_standard=16,
+            patch=4,
+            fixed_size=True,
+            weights="Swin_V2_T_Weights",
+            stem="features.0.0.weight",
+            head="head.",
+            stages=tuple(f"features.{i}" for i in (1, 3, 5, 7)),
+        )
+    )
+    register_backbone(
+        BackboneEntry(
+            name="vit_tiny",
+            builder=f"{package}.vit:build_vit_tiny",
+            description="ViT-Ti/16 (Touvron et al., 2021), learned class token and positions",
+            stride=16,
+            adaptable=True,
+            min_resolution_standard=16,
+            patch=16,
+            fixed_size=True,
+            timm="vit_tiny_patch16_224",
+            stem="conv_proj.weight",
+            head="heads.head.",
+            fits=(
+                ("conv_proj.weight", f"{package}.transfer:fit_patches"),
+                ("encoder.pos_embedding", f"{package}.vit:fit_positions"),
+            ),
+            rename=f"{package}.vit:rename_timm",
+            stages=tuple(f"encoder.layers.encoder_layer_{i}" for i in range(12)),
         )
     )
     register_backbone(
         BackboneEntry(
             name="mini_cnn",
-            builder="visionforge.models.mini_cnn:build_mini_cnn",
+            builder=f"{package}.mini_cnn:build_mini_cnn",
             description="Three 3×3 convolution blocks, 94,000 parameters; for quick searches and tests",
-            min_resolution=8,
-            min_resolution_standard=8,
             stride=4,
-            stride_standard=4,
             stem="features.0.weight",
             head="head.",
+            stages=("features.0", "features.4", "features.8"),
         )
     )
 

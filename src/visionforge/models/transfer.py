@@ -1,12 +1,15 @@
 """Weight transfer as pure functions: pretrained kernels fitted to another size and another number of channels."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from visionforge.errors import WeightsError
+
+Fit = Callable[[Tensor, Tensor], Tensor]  # (pretrained, network's own) -> pretrained in the network's shape
 
 
 def resample_kernel(weight: Tensor, size: tuple[int, int]) -> Tensor:
@@ -20,6 +23,16 @@ def resample_kernel(weight: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(weight, size=size, mode="bicubic", align_corners=False)
 
 
+def resample_patches(weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resample patch embeddings (O, I, h, w) to (O, I, *size), and keep the response to a uniform patch.
+
+    A kernel with fewer pixels sums over fewer; where no normalisation follows, as in a vision transformer, it is scaled
+    by the ratio of the areas so that its output keeps its size beside the position embeddings.
+    """
+    height, width = weight.shape[-2:]
+    return resample_kernel(weight, size) * (height * width / (size[0] * size[1]))
+
+
 def match_channels(weight: Tensor, in_channels: int) -> Tensor:
     """Fit convolution kernels (O, I, h, w) to (O, in_channels, h, w).
 
@@ -31,17 +44,31 @@ def match_channels(weight: Tensor, in_channels: int) -> Tensor:
     return weight.sum(dim=1, keepdim=True).expand(-1, in_channels, -1, -1) / in_channels
 
 
+def fit_convolution(weight: Tensor, own: Tensor) -> Tensor:
+    """Fit a first convolution to the network's own in kernel size and channels."""
+    return match_channels(resample_kernel(weight, (own.shape[2], own.shape[3])), own.shape[1])
+
+
+def fit_patches(weight: Tensor, own: Tensor) -> Tensor:
+    """Fit a patch embedding to the network's own in patch size and channels."""
+    return match_channels(resample_patches(weight, (own.shape[2], own.shape[3])), own.shape[1])
+
+
 @dataclass
 class TransferReport:
     """What became of each tensor.
 
     Attributes:
+        source: Where the weights came from.
+        sha256: SHA-256 of the file, if they came from one.
         loaded: Taken over as they are.
-        resampled: Fitted to another kernel size or number of channels.
+        resampled: Fitted to another kernel size, number of channels or number of positions.
         new: In the network, but not in the weights: they keep their random values.
         unused: In the weights, but not in the network.
     """
 
+    source: str = ""
+    sha256: str | None = None
     loaded: list[str] = field(default_factory=list)
     resampled: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
@@ -56,17 +83,26 @@ class TransferReport:
                 parts.append(f"{len(keys)} {name} ({', '.join(keys[:4])}{', …' if len(keys) > 4 else ''})")
         return ", ".join(parts)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON and checkpoints."""
+        return asdict(self)
+
 
 def transfer_weights(
-    source: Mapping[str, Tensor], target: Mapping[str, Tensor], stem: str, head: str
+    source: Mapping[str, Tensor],
+    target: Mapping[str, Tensor],
+    head: str,
+    fits: Mapping[str, Fit],
+    computed: tuple[str, ...] = (),
 ) -> tuple[dict[str, Tensor], TransferReport]:
     """Fit a pretrained state dict to a network's state dict.
 
     Args:
         source: Pretrained tensors by name.
         target: The network's tensors by name.
-        stem: Name of the first convolution's weight, the one tensor that may change its shape.
         head: Prefix of the classifier, which is always new.
+        fits: Name of a tensor that may change its shape → how it is fitted.
+        computed: Last parts of the names of buffers that the network computes itself, and keeps.
 
     Returns:
         The network's complete state dict, and what became of each tensor.
@@ -76,20 +112,28 @@ def transfer_weights(
     """
     state, report, problems = dict(target), TransferReport(), []
     for name, tensor in target.items():
+        if name.rpartition(".")[2] in computed:
+            continue
         if name.startswith(head) or name not in source:
             report.new.append(name)
             continue
         value = source[name]
-        if name == stem and value.shape != tensor.shape and value.ndim == 4 and value.shape[0] == tensor.shape[0]:
-            kernel = resample_kernel(value.to(tensor.dtype), (tensor.shape[2], tensor.shape[3]))
-            state[name] = match_channels(kernel, tensor.shape[1]).clone()
-            report.resampled.append(name)
-        elif value.shape == tensor.shape:
+        if value.shape == tensor.shape:
             state[name] = value
             report.loaded.append(name)
+        elif name in fits and value.ndim == tensor.ndim and value.shape[0] == tensor.shape[0]:
+            try:
+                state[name] = fits[name](value.to(tensor.dtype), tensor).clone()
+                report.resampled.append(name)
+            except ValueError as error:
+                problems.append(f"{name}: {error}")
         else:
             problems.append(f"{name} has shape {tuple(value.shape)}, the network has {tuple(tensor.shape)}")
-    report.unused = [name for name in source if name not in target or name.startswith(head)]
+    report.unused = [
+        name
+        for name in source
+        if (name not in target or name.startswith(head)) and name.rpartition(".")[2] not in computed
+    ]
     if not problems and not report.resampled and not any(name.endswith("weight") for name in report.loaded):
         problems.append("no tensor has a name that the network knows")
     if problems:

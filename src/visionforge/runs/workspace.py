@@ -59,6 +59,11 @@ class Workspace:
         """Folder of pictures."""
         return self.path / "figures"
 
+    @property
+    def weight_transfer(self) -> Path:
+        """What became of pretrained weights."""
+        return self.path / "reports" / "weight_transfer.json"
+
     def discard_unless_trained(self) -> bool:
         """Remove the folder of a run that failed before its first checkpoint; return whether it was removed."""
         if any(self.checkpoints.glob("*.ckpt")):

@@ -7,23 +7,41 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from visionforge.config.problems import validation_problems
-from visionforge.config.schema import Backbone, Loss, MixUp, ModelSettings, Optimizer, Schedule
+from visionforge.config.schema import (
+    Averaging,
+    Backbone,
+    Finetuning,
+    Loss,
+    MixUp,
+    ModelSettings,
+    Optimizer,
+    Schedule,
+    TtaMode,
+)
 from visionforge.config.seeding import derive_seed, global_seed
 from visionforge.data.augment import normalise
 from visionforge.data.info import TaskSpec
 from visionforge.errors import SettingsError, TrainingError
 from visionforge.models.build import build_network
 from visionforge.models.registry import backbone_entry
+from visionforge.models.stages import stage_names
+from visionforge.models.transfer import TransferReport
+from visionforge.training.averaging import AveragedWeights
+from visionforge.training.finetuning import StagedUnfreezing
 from visionforge.training.gather import gather_rows
-from visionforge.training.losses import probabilities, soft_targets, task_loss
+from visionforge.training.losses import Criterion, CumulativeLogits, class_weights, probabilities, soft_targets
 from visionforge.training.metrics import accuracy, auc, best_thresholds, share_hit
-from visionforge.training.mixup import draw_mixup, mix
-from visionforge.training.tta import tta_views
+from visionforge.training.mixup import draw_mix, mix_images, mix_targets
+from visionforge.training.optimisers import build_optimizer, parameter_groups
+from visionforge.training.schedules import RateCurve
+from visionforge.training.tta import average_views, tta_views, view_functions
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +77,15 @@ class ImageClassifier(pl.LightningModule):
 
     Args:
         backbone: The network and its first weights.
+        finetuning: Freezing and staged unfreezing of the backbone.
         optimizer: The optimiser.
         schedule: The learning-rate schedule.
         loss: The loss.
         mixup: Mixing of training pairs.
-        tta: Average the probabilities of several views in tests and predictions.
+        averaging: Averaging of the weights.
+        tta: `full`, `light` or `off`: average the probabilities of several views in tests and predictions. True is
+            `full`, False is `off`.
+        tta_weight: Weight of the image itself among its views; None gives every view the same.
         spec: Classes, channels, task and normalisation; None takes them from the Trainer's data module.
         restoring: The weights are about to come from a checkpoint, so pretrained ones are not read; checkpoints say so
             of themselves.
@@ -75,22 +97,28 @@ class ImageClassifier(pl.LightningModule):
     def __init__(
         self,
         backbone: Backbone = _DEFAULT.backbone,
+        finetuning: Finetuning = _DEFAULT.finetuning,
         optimizer: Optimizer = _DEFAULT.optimizer,
         schedule: Schedule = _DEFAULT.schedule,
         loss: Loss = _DEFAULT.loss,
         mixup: MixUp = _DEFAULT.mixup,
-        tta: bool = _DEFAULT.tta,
+        averaging: Averaging = _DEFAULT.averaging,
+        tta: bool | TtaMode = _DEFAULT.tta,
+        tta_weight: float | None = _DEFAULT.tta_weight,
         spec: TaskSpec | Mapping[str, Any] | None = None,
         restoring: bool = False,
     ) -> None:
         super().__init__()
         sections = {
             "backbone": backbone,
+            "finetuning": finetuning,
             "optimizer": optimizer,
             "schedule": schedule,
             "loss": loss,
             "mixup": mixup,
+            "averaging": averaging,
             "tta": tta,
+            "tta_weight": tta_weight,
         }
         try:
             self.settings = ModelSettings.model_validate(_plain(sections))
@@ -99,10 +127,14 @@ class ImageClassifier(pl.LightningModule):
             raise SettingsError(validation_problems(error, ModelSettings, prefix="model.")) from error
         self.restoring = restoring
         self.network: nn.Module | None = None
+        self.cumulative: CumulativeLogits | None = None
+        self.transfer: TransferReport | None = None
+        self.criterion: Criterion | None = None
         self.predictions: Predictions | None = None
         self.thresholds: Tensor | None = None
         self._outputs: list[tuple[Tensor, Tensor, Tensor | None]] = []
         self._sums: Tensor | None = None
+        self._curve: RateCurve | None = None
         self._remember()
 
     def _remember(self) -> None:
@@ -118,11 +150,32 @@ class ImageClassifier(pl.LightningModule):
         Raises:
             SettingsError: If there is neither a spec nor a data module that has one, or the two differ.
         """
+        self._bind_to_data()
+        if self.spec is None:
+            raise SettingsError("model.spec: give the module a TaskSpec, or train it with a MedMNISTDataModule")
+
+    def _bind_to_data(self) -> None:
         offered = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
         if offered is not None:
             self.bind(offered)
-        elif self.spec is None:
-            raise SettingsError("model.spec: give the module a TaskSpec, or train it with a MedMNISTDataModule")
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return what averages the weights and what unfreezes the backbone, if the settings ask for it."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return []
+        self._bind_to_data()  # AveragedWeights copies the network before `setup` is called
+        callbacks: list[Callback] = []
+        finetuning, backbone = self.settings.finetuning, self.settings.backbone
+        if finetuning.freeze_epochs > 0:
+            self.configure_model()
+            assert self.network is not None
+            entry = backbone_entry(backbone.name)
+            callbacks.append(
+                StagedUnfreezing(finetuning, entry.head_of(self.network), stage_names(entry, self.network))
+            )
+        if self.settings.averaging.name != "none":
+            callbacks.append(AveragedWeights(self.settings.averaging))
+        return callbacks
 
     def bind(self, spec: TaskSpec) -> None:
         """Take classes, channels and task from a data set, if they are not known yet.
@@ -156,6 +209,10 @@ class ImageClassifier(pl.LightningModule):
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**self.hparams, "restoring": True}
         checkpoint["thresholds"] = None if self.thresholds is None else self.thresholds.tolist()
         checkpoint["epoch_sums"] = None if self._sums is None else self._sums.tolist()
+        checkpoint["weight_transfer"] = None if self.transfer is None else self.transfer.as_dict()
+        averages = next((c for c in self.trainer.callbacks if isinstance(c, AveragedWeights)), None)  # type: ignore[attr-defined]
+        if averages is not None and "averaging_state" not in checkpoint:  # a checkpoint of weights only
+            checkpoint["state_dict"] = averages.state_of_average() or checkpoint["state_dict"]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the network that the checkpoint's weights belong to.
@@ -176,35 +233,37 @@ class ImageClassifier(pl.LightningModule):
         """Raise if a checkpoint with this spec and backbone does not fit the settings."""
         assert self.spec is not None
         problems = _differences(spec, self.spec)
-        mine, entry = self.settings.backbone, backbone_entry(backbone.name)
+        mine = self.settings.backbone
         if mine.name != backbone.name:
             problems.append(f"model.backbone.name: {mine.name} asked for, the checkpoint has {backbone.name}")
-        elif entry.is_small(self.spec.resolution, mine.adapt_stem) != entry.is_small(
-            spec.resolution, backbone.adapt_stem
+        elif not backbone_entry(mine.name).same_shape(
+            (self.spec.resolution, mine.adapt_stem), (spec.resolution, backbone.adapt_stem)
         ):
             problems.append(
-                f"data.resolution: {self.spec.resolution} needs another stem than the checkpoint has, "
+                f"data.resolution: {self.spec.resolution} needs another network than the checkpoint has, "
                 f"which was trained at {spec.resolution} (model.backbone.adapt_stem {backbone.adapt_stem})"
             )
         if problems:
             raise SettingsError(problems)
 
     def _build(self, pretrained: bool | None) -> None:
-        if self.network is None and self.spec is not None:
-            network = build_network(
-                self.settings.backbone,
-                self.spec.channels,
-                len(self.spec.classes),
-                self.spec.resolution,
-                pretrained=pretrained,
-            )
-            self.network = network.to(memory_format=torch.channels_last)
-            log.info("%s: %s parameters", self.settings.backbone.name, f"{sum(p.numel() for p in self.parameters()):,}")
+        if self.network is not None or self.spec is None:
+            return
+        spec, settings = self.spec, self.settings
+        self.criterion = Criterion.of(settings.loss, spec.task, len(spec.classes))
+        cumulative = self.criterion.output == "cumulative"
+        network, self.transfer = build_network(
+            settings.backbone, spec.channels, 1 if cumulative else len(spec.classes), spec.resolution, pretrained
+        )
+        self.network = network.to(memory_format=torch.channels_last)
+        if cumulative:
+            self.cumulative = CumulativeLogits(len(spec.classes))
+        log.info("%s: %s parameters", settings.backbone.name, f"{sum(p.numel() for p in self.parameters()):,}")
 
     # --- prediction
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (N, K).
+        """Return logits (N, K); under the ordinal loss (N, K-1) cumulative ones.
 
         Args:
             images: (N, C, H, W); uint8 images are normalised first, float images are taken as normalised.
@@ -217,7 +276,7 @@ class ImageClassifier(pl.LightningModule):
         if images.dtype == torch.uint8:
             images = normalise(images, self.spec.mean, self.spec.std)
         logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
-        return logits
+        return logits if self.cumulative is None else self.cumulative(logits)
 
     def predict_probabilities(self, images: Tensor, tta: bool | None = None) -> tuple[Tensor, Tensor | None]:
         """Return (N, K) probabilities of the images alone, and averaged over the test-time views (or None).
@@ -226,20 +285,24 @@ class ImageClassifier(pl.LightningModule):
             images: (N, C, H, W), uint8 or normalised float.
             tta: Use test-time augmentation; None takes the setting.
         """
-        logits, averaged = self._views_forward(images, self.settings.tta if tta is None else tta)
-        return probabilities(logits, self._bound_spec().task), averaged
+        logits, averaged = self._views_forward(images, tta is not False)
+        return probabilities(logits, self._bound_criterion().output), averaged
 
     def _views_forward(self, images: Tensor, tta: bool) -> tuple[Tensor, Tensor | None]:
         """Return the logits (N, K) of the images, and the mean probabilities (N, K) of their views, in one pass."""
-        spec = self._bound_spec()
-        if not tta:
+        spec, settings = self._bound_spec(), self.settings
+        if not tta or len(view_functions(spec.flags, settings.tta, images.shape[-1])) == 1:
             return self(images), None
         if images.dtype == torch.uint8:
             images = normalise(images, spec.mean, spec.std)
-        views = tta_views(images, spec.flags)
+        views = tta_views(images, spec.flags, settings.tta)
         logits = self(views.flatten(0, 1))
-        each = probabilities(logits, spec.task).view(*views.shape[:2], -1)
-        return logits[: len(images)], each.mean(dim=0)
+        each = probabilities(logits, self._bound_criterion().output).view(*views.shape[:2], -1)
+        return logits[: len(images)], average_views(each, settings.tta_weight)
+
+    def _bound_criterion(self) -> Criterion:
+        assert self.criterion is not None, "configure_model() makes the loss with the network"
+        return self.criterion
 
     def _bound_spec(self) -> TaskSpec:
         assert self.spec is not None, "setup() binds the module to its data"
@@ -247,25 +310,49 @@ class ImageClassifier(pl.LightningModule):
 
     # --- training
 
+    def on_fit_start(self) -> None:
+        """Weigh the classes by what the training split holds.
+
+        Raises:
+            SettingsError: If that is asked for, and the data module does not tell.
+        """
+        spec, settings = self._bound_spec(), self.settings.loss
+        if settings.class_weights == "none":
+            return
+        counts, images = torch.zeros(len(spec.classes)), 0
+        if not isinstance(settings.class_weights, dict):
+            count = getattr(self.trainer.datamodule, "class_counts", None)  # type: ignore[attr-defined]
+            if count is None:
+                raise SettingsError(
+                    f"model.loss.class_weights: {settings.class_weights} needs a MedMNISTDataModule; "
+                    "give a mapping of class names to weights"
+                )
+            counts, images = count()
+        weights = class_weights(settings, counts, spec.classes, spec.task, images)
+        self.criterion = Criterion.of(settings, spec.task, len(spec.classes), weights)
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss of one batch, mixed if MixUp is on.
+        """Return the loss of one batch, mixed if MixUp or CutMix is on.
 
         The epoch's sums stay on the device: a logged value per step would cost more than a small network's step.
         """
         images, labels = batch
-        spec, settings = self._bound_spec(), self.settings
-        if settings.backbone.dropout > 0:  # a function of the step, so that a resumed run drops the same units
-            torch.manual_seed(derive_seed(global_seed(), "dropout", self.current_epoch, batch_idx, self.global_rank))
+        spec, settings, criterion = self._bound_spec(), self.settings, self._bound_criterion()
+        position = (self.current_epoch, batch_idx, self.global_rank)
+        # what is dropped is a function of the step, so that a resumed run drops the same units and branches
+        torch.manual_seed(derive_seed(global_seed(), "dropout", *position))
         targets = labels
         if self._mixes():
-            seed = derive_seed(global_seed(), "mixup", self.current_epoch, batch_idx, self.global_rank)
-            draw = draw_mixup(len(images), settings.mixup.alpha, seed)
-            images = mix(images, draw)
-            targets = mix(soft_targets(labels, len(spec.classes), spec.task), draw)
+            draw = draw_mix(
+                len(images), settings.mixup, images.shape[-1], derive_seed(global_seed(), "mixup", *position)
+            )
+            if draw is not None:
+                images = mix_images(images, draw)
+                targets = mix_targets(soft_targets(labels, len(spec.classes), spec.task), draw)
         logits = self(images)
-        loss = task_loss(logits, targets, spec.task, settings.loss.label_smoothing)
+        loss = criterion(logits, targets)
         with torch.no_grad():
-            hits = share_hit(logits, targets, spec.task)
+            hits = share_hit(probabilities(logits, criterion.output), targets, spec.task)
             count = torch.ones_like(hits)
             if self._sums is None or batch_idx == 0:  # Lightning starts no epoch that it resumes between two
                 self._sums = torch.zeros(3)
@@ -275,35 +362,36 @@ class ImageClassifier(pl.LightningModule):
 
     def _mixes(self) -> bool:
         mixup = self.settings.mixup
-        return mixup.alpha > 0 and (mixup.mixup_epochs is None or self.current_epoch < mixup.mixup_epochs)
+        on = mixup.alpha > 0 or mixup.cutmix_alpha > 0
+        return on and (mixup.mixup_epochs is None or self.current_epoch < mixup.mixup_epochs)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean loss and accuracy, and the learning rate of its last step.
 
-        Under MixUp both belong to the mixed images: the loss to the mixed targets, and the accuracy is the target
-        share of the predicted class, so neither compares with the validation values.
+        In an epoch with MixUp or CutMix both belong to the mixed images, so they do not compare with the validation
+        values: the loss is that to the mixed targets, and `train/accuracy_mixed`, which then stands in for
+        `train/accuracy`, is the mean target share of the predicted class.
         """
         assert self._sums is not None
         loss, hits, count = self._sums.unbind()
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.log_dict({"train/loss": loss / count, "train/accuracy": hits / count, "lr": rate}, sync_dist=True)
+        name = "train/accuracy_mixed" if self._mixes() else "train/accuracy"
+        self.log_dict({"train/loss": loss / count, name: hits / count, "lr": rate}, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return SGD with momentum, and the cosine from the learning rate to `min_lr` over all steps.
-
-        The schedule is that of SGDR without restarts (Loshchilov and Hutter, 2017, equation 5), stepped per batch.
-        """
-        settings = self.settings.optimizer
-        optimizer = torch.optim.SGD(
-            self.parameters(),
-            lr=settings.learning_rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
+        """Return the optimiser and the curve of its learning rate, which moves with every step."""
+        settings, entry = self.settings, backbone_entry(self.settings.backbone.name)
+        assert self.network is not None
+        head = (f"network.{entry.head_of(self.network)}", "cumulative.")
+        stem = f"network.{entry.stem_of(self.network)}"
+        groups = parameter_groups(
+            self.named_parameters(), head, stem, settings.optimizer, settings.finetuning.backbone_rate
         )
+        optimizer = build_optimizer(groups, settings.optimizer)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimizer, T_max=steps, eta_min=self.settings.schedule.min_lr
-        )
+        epochs = self.trainer.max_epochs or 1
+        self._curve = RateCurve(settings.schedule, settings.optimizer.learning_rate, steps, steps / max(1, epochs))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._curve)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     # --- evaluation
@@ -313,12 +401,15 @@ class ImageClassifier(pl.LightningModule):
         self._outputs.append((self(batch[0]), batch[1], None))
 
     def on_validation_epoch_end(self) -> None:
-        """Log loss (without smoothing), accuracy and AUC of the whole validation split."""
-        self.log_dict(self._conclude("val"), sync_dist=True)
+        """Log loss (without smoothing, focusing and class weights), accuracy and AUC of the whole validation split."""
+        values = self._conclude("val")
+        self.log_dict(values, sync_dist=True)
+        if self._curve is not None and self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            self._curve.observe(float(values[MONITOR]), self.trainer.global_step)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Keep the batch's logits, and its probabilities over the test-time views."""
-        logits, averaged = self._views_forward(batch[0], self.settings.tta)
+        logits, averaged = self._views_forward(batch[0], True)
         self._outputs.append((logits, batch[1], averaged))
 
     def on_test_epoch_end(self) -> None:
@@ -338,11 +429,12 @@ class ImageClassifier(pl.LightningModule):
                 f"epoch {self.current_epoch + 1}; lower the learning rate ({self.settings.optimizer.learning_rate:g})"
             )
         task = self._bound_spec().task
-        shown = probabilities(logits, task)
-        loss = task_loss(logits.float(), labels, task)
+        criterion = self._bound_criterion()
+        shown = probabilities(logits, criterion.output)
+        loss = criterion.plain()(logits.float(), labels)
         tta = None if averaged is None else averaged.cpu()
         if task == "multi-label" and prefix == "val":
-            self.thresholds = best_thresholds(shown, labels).cpu()
+            self.thresholds = best_thresholds(shown.cpu(), labels.cpu())
         self.predictions = Predictions(shown.cpu(), tta, labels.cpu(), float(loss), self.thresholds)
         values = {
             f"{prefix}/loss": loss,

@@ -17,7 +17,17 @@ from visionforge.runs.files import write_atomic
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/auc", "lr", "seconds")
+COLUMNS = (
+    "epoch",
+    "train/loss",
+    "train/accuracy",
+    "train/accuracy_mixed",
+    "val/loss",
+    "val/accuracy",
+    "val/auc",
+    "lr",
+    "seconds",
+)
 
 
 class EpochLog(Logger):
@@ -92,6 +102,7 @@ def describe(row: Mapping[str, float]) -> str:
     for key, label in (
         ("train/loss", "loss"),
         ("train/accuracy", "accuracy"),
+        ("train/accuracy_mixed", "accuracy on mixed images"),
         ("val/loss", "val loss"),
         ("val/accuracy", "val accuracy"),
         ("val/auc", "val AUC"),

@@ -1,10 +1,34 @@
-"""The loss of each task, for hard and for mixed targets."""
+"""The losses, for hard, smoothed and mixed targets, with class weights; and the probabilities that belong to them.
+
+All are functions of logits and of a target distribution, so that smoothing, MixUp and CutMix need no case of their own.
+The weighted mean divides by the weight of the unsmoothed targets, as ``torch.nn.functional.cross_entropy`` does.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 
-from visionforge.config.schema import Task
+from visionforge.config.schema import Loss, Task
+
+LossName = Literal["cross_entropy", "bce", "focal", "ordinal"]
+Output = Literal["classes", "labels", "cumulative"]  # softmax, a sigmoid per label, a sigmoid per grade that is passed
+
+
+def loss_name(settings: Loss, task: Task) -> LossName:
+    """Return the loss that the settings mean for this kind of labels."""
+    if settings.name == "auto":
+        return "bce" if task == "multi-label" else "cross_entropy"
+    return settings.name
+
+
+def output_kind(name: LossName, task: Task) -> Output:
+    """Return what the network's outputs are."""
+    if task == "multi-label":
+        return "labels"
+    return "cumulative" if name == "ordinal" else "classes"
 
 
 def soft_targets(labels: Tensor, classes: int, task: Task) -> Tensor:
@@ -18,24 +42,149 @@ def soft_targets(labels: Tensor, classes: int, task: Task) -> Tensor:
     return labels.float() if task == "multi-label" else F.one_hot(labels, classes).float()
 
 
-def task_loss(logits: Tensor, targets: Tensor, task: Task, label_smoothing: float = 0.0) -> Tensor:
-    """Return the mean loss of a batch.
+def probabilities(logits: Tensor, output: Output) -> Tensor:
+    """Return (N, K) float32 probabilities of the classes, or of each label.
 
-    Cross-entropy over the classes; for multi-label data, binary cross-entropy averaged over the labels. Smoothing by s
-    moves the share s of the target to the uniform distribution (Szegedy et al., 2016); per label, that is t(1-s) + s/2.
+    Cumulative logits (N, K-1) say how probable it is that the grade is above 0, 1, …; a grade's probability is the
+    difference of its neighbours, which is never negative because the logits fall.
+    """
+    logits = logits.float()
+    if output == "labels":
+        return torch.sigmoid(logits)
+    if output == "classes":
+        return torch.softmax(logits, dim=1)
+    above = F.pad(torch.sigmoid(logits), (1, 0), value=1.0)
+    return above - F.pad(above[:, 1:], (0, 1), value=0.0)
+
+
+class CumulativeLogits(nn.Module):
+    """From one score to K-1 logits of "the grade is above k", which share the score's weights and fall with k.
+
+    The rank-consistent form of Cao et al. (2020, arXiv:1901.07884), in which the thresholds are ordered by
+    construction: their distances are softplus of free parameters.
 
     Args:
-        logits: (N, K).
-        targets: (N,) int64 classes, or (N, K) float probabilities.
-        task: Kind of labels.
-        label_smoothing: Share s, 0 to 1.
+        classes: Number of grades K.
     """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        # of equally frequent grades, the logit of P(grade > k) is that of 1 - (k+1)/K at score 0
+        start = torch.logit(1 - torch.arange(1, classes) / classes)
+        self.first = nn.Parameter(start[:1].clone())
+        gaps = start[:-1] - start[1:]
+        self.gaps = nn.Parameter(torch.log(torch.expm1(gaps)))
+
+    def forward(self, score: Tensor) -> Tensor:
+        """Map scores (N, 1) to logits (N, K-1), highest first."""
+        falls = F.pad(torch.cumsum(F.softplus(self.gaps), dim=0), (1, 0))
+        return score + self.first - falls
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """The configured loss of one task.
+
+    Attributes:
+        name: Which loss.
+        task: Kind of labels.
+        classes: Number of classes K.
+        smoothing: Share s of the target that goes to the uniform distribution (Szegedy et al., 2016); per label, the
+            target is t(1-s) + s/2.
+        focal_gamma: Exponent γ of the focal loss.
+        weights: (K,) weight per class; for multi-label data, the weight of each label's positive cases.
+    """
+
+    name: LossName
+    task: Task
+    classes: int
+    smoothing: float = 0.0
+    focal_gamma: float = 0.0
+    weights: Tensor | None = None
+
+    @classmethod
+    def of(cls, settings: Loss, task: Task, classes: int, weights: Tensor | None = None) -> "Criterion":
+        """Return the loss that the settings mean for a task."""
+        return cls(loss_name(settings, task), task, classes, settings.label_smoothing, settings.focal_gamma, weights)
+
+    @property
+    def output(self) -> Output:
+        """Return what the network's outputs are."""
+        return output_kind(self.name, self.task)
+
+    def plain(self) -> "Criterion":
+        """Return the same loss without smoothing, focusing and weights, for comparisons between runs."""
+        return replace(self, smoothing=0.0, focal_gamma=0.0, weights=None)
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the weighted mean loss of a batch.
+
+        Args:
+            logits: (N, K), or (N, K-1) cumulative.
+            targets: (N,) int64 classes, (N, K) shares of the classes, or (N, K) 0..1 per label.
+        """
+        if self.task != "multi-label" and targets.ndim == 1:
+            targets = F.one_hot(targets, self.classes)
+        targets = targets.to(logits.dtype)
+        weights = None if self.weights is None else self.weights.to(logits)
+        if self.task == "multi-label":
+            return self._per_label(logits, targets, weights)
+        count = targets.sum() if weights is None else (targets * weights).sum()
+        smooth = targets * (1 - self.smoothing) + self.smoothing / self.classes
+        weighted = smooth if weights is None else smooth * weights
+        if self.name == "ordinal":
+            return _cumulative_loss(logits, weighted) / count
+        log_p = F.log_softmax(logits, dim=1)
+        if self.name == "focal":
+            weighted = weighted * (1 - log_p.exp()).clamp(min=0) ** self.focal_gamma
+        return -(weighted * log_p).sum() / count
+
+    def _per_label(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        """Binary cross-entropy or focal loss (Lin et al., 2017), averaged over images and labels."""
+        smooth = targets * (1 - self.smoothing) + self.smoothing / 2
+        positive, negative = smooth if weights is None else smooth * weights, 1 - smooth
+        if self.name == "focal":
+            p = torch.sigmoid(logits)
+            positive, negative = positive * (1 - p) ** self.focal_gamma, negative * p**self.focal_gamma
+        return -(positive * F.logsigmoid(logits) + negative * F.logsigmoid(-logits)).mean()
+
+
+def _cumulative_loss(logits: Tensor, shares: Tensor) -> Tensor:
+    """Return the sum over images and grades of binary cross-entropies with the target "the grade is above k"."""
+    above = shares.flip(1).cumsum(dim=1).flip(1)[:, 1:]
+    below = shares.sum(dim=1, keepdim=True) - above
+    return -(above * F.logsigmoid(logits) + below * F.logsigmoid(-logits)).sum()
+
+
+def class_weights(settings: Loss, counts: Tensor, classes: tuple[str, ...], task: Task, images: int) -> Tensor | None:
+    """Return (K,) float64 weights, or None for none.
+
+    balanced is N / (K·n) as in scikit-learn; effective-number is (1-β)/(1-βⁿ), scaled to the mean 1 (Cui et al., 2019,
+    arXiv:1901.05555). For multi-label data the weight belongs to a label's positive cases and is the ratio of the two
+    kinds, (N-n)/n under balanced. A class without images weighs 1.
+
+    Args:
+        settings: The loss.
+        counts: (K,) training images per class or label.
+        classes: Names of the classes.
+        task: Kind of labels.
+        images: Number of training images N.
+    """
+    chosen = settings.class_weights
+    if chosen == "none":
+        return None
+    if isinstance(chosen, dict):
+        return torch.tensor([chosen.get(name, 1.0) for name in classes], dtype=torch.float64)
+    counts = counts.double()
+    seen = counts > 0
+    if chosen == "balanced":
+        rarity = 1 / counts
+        others = 1 / (images - counts)
+    else:
+        beta = settings.effective_beta
+        rarity = (1 - beta) / (1 - beta**counts)
+        others = (1 - beta) / (1 - beta ** (images - counts))
     if task == "multi-label":
-        targets = targets.to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
-        return F.binary_cross_entropy_with_logits(logits, targets)
-    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
-
-
-def probabilities(logits: Tensor, task: Task) -> Tensor:
-    """Return (N, K) float32 probabilities: softmax over the classes, or a sigmoid per label."""
-    return torch.sigmoid(logits.float()) if task == "multi-label" else torch.softmax(logits.float(), dim=1)
+        return torch.where(seen & (counts < images), rarity / others, 1.0)
+    scale = images / len(classes) if chosen == "balanced" else seen.sum() / rarity[seen].sum()
+    return torch.where(seen, rarity * scale, 1.0)

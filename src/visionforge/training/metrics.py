@@ -21,17 +21,17 @@ def accuracy(probabilities: Tensor, labels: Tensor, task: Task) -> Tensor:
     return (probabilities.argmax(dim=1) == labels).float().mean()
 
 
-def share_hit(logits: Tensor, targets: Tensor, task: Task) -> Tensor:
+def share_hit(probabilities: Tensor, targets: Tensor, task: Task) -> Tensor:
     """Return the mean target share of the predicted class; with hard targets that is the accuracy.
 
     Args:
-        logits: (N, K).
+        probabilities: (N, K).
         targets: (N,) int64 classes, or (N, K) shares; for multi-label data the agreement per label is averaged.
         task: Kind of labels.
     """
     if task == "multi-label":
-        return 1 - ((logits > 0).float() - targets.float()).abs().mean()
-    predicted = logits.argmax(dim=1)
+        return 1 - ((probabilities > 0.5).float() - targets.float()).abs().mean()
+    predicted = probabilities.argmax(dim=1)
     if targets.ndim == 1:
         return (predicted == targets).float().mean()
     return targets.gather(1, predicted[:, None]).mean()

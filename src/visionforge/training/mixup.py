@@ -1,4 +1,8 @@
-"""MixUp: convex combinations of pairs of images and of their targets (Zhang et al., 2018, arXiv:1710.09412)."""
+"""MixUp (Zhang et al., 2018, arXiv:1710.09412) and CutMix (Yun et al., 2019, arXiv:1905.04899), on the device.
+
+A draw says for every image with which one it is mixed, by which share, and where. Both mix the targets by the same
+shares, so a loss over target distributions needs to know nothing of them.
+"""
 
 from dataclasses import dataclass
 
@@ -6,27 +10,77 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from visionforge.config.schema import MixUp
+
 
 @dataclass(frozen=True)
-class MixUpDraw:
+class MixDraw:
     """The random choices for one batch.
 
     Attributes:
-        lam: Weight λ of the image itself, 0 to 1; its partner weighs 1 - λ.
+        lam: (N,) float32, share λ of the image itself in its target, 0 to 1; the partner's is 1 - λ.
         partner: (N,) int64, position of each image's partner in the batch.
+        boxes: (N, 4) int64 top, left, bottom, right of the partner's patch in pixels; None without CutMix. An empty box
+            mixes the whole image by λ.
     """
 
-    lam: float
+    lam: Tensor
     partner: Tensor
+    boxes: Tensor | None = None
 
 
-def draw_mixup(count: int, alpha: float, seed: int) -> MixUpDraw:
-    """Draw λ ~ Beta(alpha, alpha) and a random pairing for a batch of `count` images; a function of the seed alone."""
+def draw_mix(count: int, settings: MixUp, resolution: int, seed: int) -> MixDraw | None:
+    """Draw shares, partners and patches for a batch; a function of the seed alone. None if nothing is mixed.
+
+    The patch of CutMix has the aspect ratio of the image and the area 1 - λ; it is clipped at the border, and λ is then
+    the share that is really left.
+
+    Args:
+        count: Images N.
+        settings: Strengths.
+        resolution: Height and width in pixels.
+        seed: Seed of this batch.
+    """
+    if settings.alpha == 0 and settings.cutmix_alpha == 0:
+        return None
     rng = np.random.default_rng(seed)
-    return MixUpDraw(float(rng.beta(alpha, alpha)), torch.from_numpy(rng.permutation(count)))
+    draws = count if settings.per_image else 1
+    lam = rng.beta(settings.alpha, settings.alpha, draws) if settings.alpha > 0 else np.ones(draws)
+    partner = torch.from_numpy(rng.permutation(count))
+    if settings.cutmix_alpha == 0:
+        return MixDraw(_as_shares(lam, count), partner)
+    prob = settings.cutmix_prob if settings.alpha > 0 else 1.0
+    cut = rng.random(draws) < prob
+    kept = rng.beta(settings.cutmix_alpha, settings.cutmix_alpha, draws)
+    side = np.sqrt(1 - kept) * resolution
+    centre = rng.uniform(0, resolution, (draws, 2))
+    low = np.clip(np.rint(centre - side[:, None] / 2), 0, resolution).astype(np.int64)
+    high = np.clip(np.rint(centre + side[:, None] / 2), 0, resolution).astype(np.int64)
+    boxes = np.where(cut[:, None], np.concatenate([low, high], axis=1), 0)
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    lam = np.where(cut, 1 - area / resolution**2, lam)
+    return MixDraw(_as_shares(lam, count), partner, torch.from_numpy(np.broadcast_to(boxes, (count, 4)).copy()))
 
 
-def mix(values: Tensor, draw: MixUpDraw) -> Tensor:
-    """Return λ·values + (1-λ)·values[partner], for images (N, C, H, W) or targets (N, K)."""
-    partner = draw.partner.to(values.device, non_blocking=True)
-    return torch.lerp(values[partner], values, draw.lam)
+def _as_shares(lam: np.ndarray[tuple[int, ...], np.dtype[np.float64]], count: int) -> Tensor:
+    return torch.from_numpy(np.broadcast_to(lam, (count,)).astype(np.float32))
+
+
+def mix_images(images: Tensor, draw: MixDraw) -> Tensor:
+    """Return mixed images (N, C, H, W): λ·image + (1-λ)·partner, or the image with a patch of its partner."""
+    partner = images[draw.partner.to(images.device, non_blocking=True)]
+    lam = draw.lam.to(images, non_blocking=True)[:, None, None, None]
+    if draw.boxes is None:
+        return torch.lerp(partner, images, lam)
+    top, left, bottom, right = draw.boxes.to(images.device, non_blocking=True)[:, :, None, None].unbind(1)
+    rows = torch.arange(images.shape[2], device=images.device)[:, None]
+    columns = torch.arange(images.shape[3], device=images.device)
+    inside = ((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right))[:, None]
+    whole = (bottom <= top)[:, None]
+    return torch.where(whole, torch.lerp(partner, images, lam), torch.where(inside, partner, images))
+
+
+def mix_targets(targets: Tensor, draw: MixDraw) -> Tensor:
+    """Return mixed targets (N, K): λ·target + (1-λ)·target of the partner."""
+    partner = targets[draw.partner.to(targets.device, non_blocking=True)]
+    return torch.lerp(partner, targets, draw.lam.to(targets, non_blocking=True)[:, None])

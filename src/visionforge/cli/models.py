@@ -1,0 +1,167 @@
+"""`visionforge models …`: list the backbones, and say what one of them costs and sees."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from visionforge.errors import SettingsError, VisionForgeError
+from visionforge.models.registry import LIBRARIES, BackboneEntry, backbone_entry, backbone_names
+
+RESOLUTIONS = (28, 64, 224)  # what `info` shows without --resolution
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{self.prog.removeprefix('visionforge ')}: {message} (`{self.prog} --help`)")
+
+
+def run_models(arguments: list[str]) -> int:
+    """Run `visionforge models …` and return its exit status.
+
+    Raises:
+        VisionForgeError: If the command or the backbone is unknown, or it does not take images of the size.
+    """
+    options = _parser().parse_args(arguments)
+    status: int = options.run(options)
+    return status
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="visionforge models", description="The backbones.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    text = "all backbones, a line each"
+    command = commands.add_parser("list", help=text, description=text)
+    command.set_defaults(run=_list)
+    command.add_argument(
+        "pattern", nargs="?", default="*", help='names, such as "*net*", "torchvision/*" or "timm/*vit*"'
+    )
+    command.add_argument("--json", action="store_true", help="print JSON instead of text")
+    text = "parameters, multiply-adds, map sizes and weight sources of one backbone"
+    command = commands.add_parser("info", help=text, description=text)
+    command.set_defaults(run=_info)
+    command.add_argument("name", help="name of a backbone")
+    command.add_argument("--resolution", type=int, help="height and width in pixels; default 28, 64 and 224")
+    command.add_argument("--channels", type=int, choices=(1, 3), default=3, help="default 3")
+    command.add_argument("--classes", type=int, default=1000, help="number of classes; default 1000")
+    command.add_argument("--no-adapt-stem", action="store_true", help="with the standard stem at every size")
+    command.add_argument("--json", action="store_true", help="print JSON instead of text")
+    return parser
+
+
+def _list(options: argparse.Namespace) -> int:
+    names = backbone_names(options.pattern)
+    if not names:
+        known = ", ".join(backbone_names())
+        raise SettingsError(f"models list: no backbone matches {options.pattern!r}; registered: {known}")
+    entries: list[BackboneEntry] = []
+    for name in names:
+        if name.startswith(tuple(f"{library}/" for library in LIBRARIES)):
+            continue  # hundreds of them, each of which would have to be looked up
+        try:
+            entries.append(backbone_entry(name))
+        except VisionForgeError as error:  # another package's; the others are still listed
+            sys.stderr.write("".join(f"warning: {problem}\n" for problem in error.problems))
+    if options.json:
+        described = {entry.name: entry.description for entry in entries}
+        _print_json([{"name": name, "description": described.get(name)} for name in names])
+        return 0
+    if not entries:
+        sys.stdout.write("".join(f"{name}\n" for name in names))
+        return 0
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("name", "network", "stem adapts", "weights"):
+        table.add_column(heading)
+    for entry in entries:
+        table.add_row(entry.name, entry.description, "yes" if entry.adaptable else "no", _sources(entry))
+    _print_table(table)
+    return 0
+
+
+def _sources(entry: BackboneEntry) -> str:
+    """Return where published weights come from, in a word."""
+    return "torchvision" if entry.weights else "timm" if entry.timm else "–"
+
+
+def _print_table(table: Table) -> None:
+    """Print a table; a terminal wraps its cells, a pipe gets every line whole."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)
+    console.print(table)
+
+
+def _print_json(content: Any) -> None:
+    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _info(options: argparse.Namespace) -> int:
+    from visionforge.models.inspect import Profile, map_sizes, profile
+
+    entry = backbone_entry(options.name)
+    if options.classes < 1:
+        raise SettingsError(f"models info: --classes: {options.classes} is not allowed; at least 1")
+    adapt = not options.no_adapt_stem
+    profiles: list[Profile] = []
+    for resolution in (options.resolution,) if options.resolution else RESOLUTIONS:
+        try:
+            profiles.append(profile(entry, resolution, options.channels, options.classes, adapt))
+        except SettingsError:
+            if options.resolution:
+                raise  # asked for; of the usual sizes, those that do not go are left out
+    weights = weight_names(entry)
+    if options.json:
+        content = {
+            "name": entry.name,
+            "description": entry.description,
+            "weights": weights,
+            "profiles": [asdict(each) for each in profiles],
+        }
+        _print_json(content)
+        return 0
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    rows = {
+        "name": entry.name,
+        "network": entry.description,
+        "parameters": f"{profiles[0].parameters:,} ({options.classes} classes, {options.channels} channels)"
+        if profiles
+        else "–",
+        "weights": ", ".join(weights) or "none published; name a file in model.backbone.weights",
+        "resolution": f"{entry.min_resolution if adapt else entry.min_resolution_standard} pixels or more",
+    }
+    for label, value in rows.items():
+        console.print(f"{label:>12}  {value}")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("resolution", "stem", "multiply-adds", "map after each stage"):
+        table.add_column(heading, justify="right" if heading == "multiply-adds" else "left")
+    for each in profiles:
+        table.add_row(
+            f"{each.resolution}×{each.resolution}",
+            "standard" if each.scale == 1 else f"downsampling ÷ {each.scale}",
+            f"{each.multiply_adds / 1e6:,.0f} M",
+            map_sizes(each),
+        )
+    console.print()
+    _print_table(table)
+    return 0
+
+
+def weight_names(entry: BackboneEntry) -> list[str]:
+    """Return the tags of the published weights, the default first."""
+    if entry.weights:
+        import torchvision
+
+        published = getattr(torchvision.models, entry.weights)
+        names = [published.DEFAULT.name, *published.__members__]
+        return [name for name in dict.fromkeys(names) if name != "DEFAULT"]
+    if entry.timm:
+        try:
+            from visionforge.models.from_timm import tags
+        except VisionForgeError:
+            return ["timm's, with the extra of that name"]
+        return tags(entry.timm)
+    return []

@@ -1,0 +1,102 @@
+"""Any model of timm as a backbone, unchanged but for input channels and classifier; needs the extra `timm`."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from torch import Tensor, nn
+
+from visionforge.errors import SettingsError, WeightsError
+from visionforge.models.registry import BackboneEntry
+
+try:
+    import timm
+except ImportError as error:
+    raise SettingsError(
+        "model.backbone.name: timm is not installed; `pip install 'visionforge[timm]'`, or choose another backbone"
+    ) from error
+
+
+@cache
+def names() -> list[str]:
+    """Return the names of timm's models, without their tags."""
+    found: list[str] = timm.list_models()
+    return found
+
+
+def tags(model: str) -> list[str]:
+    """Return the tags of a model's weights, the default first."""
+    architecture = model.partition(".")[0]
+    config = timm.models.get_pretrained_cfg(architecture)
+    default = None if config is None else config.tag
+    known = [name.partition(".")[2] for name in timm.list_pretrained(architecture)]
+    return sorted(known, key=lambda tag: (tag != default, tag))
+
+
+def _config(model: str) -> Any:
+    architecture, _, tag = model.partition(".")
+    try:
+        return timm.models.get_pretrained_cfg(model)
+    except RuntimeError as error:
+        raise SettingsError(
+            f"model.backbone.name: timm/{architecture} has no weights tagged {tag!r}; "
+            f"allowed: {', '.join(tags(architecture))}"
+        ) from error
+
+
+def entry(model: str) -> BackboneEntry:
+    """Return the registry entry of a model by its timm name, with or without a tag.
+
+    Raises:
+        SettingsError: If there are no weights of that tag.
+    """
+    config = _config(model)
+    architecture = model.partition(".")[0]
+
+    def build(*, in_channels: int, num_classes: int, dropout: float, resolution: int, scale: int) -> nn.Module:
+        size: dict[str, Any] = {"img_size": resolution} if config.fixed_input_size else {}
+        network: nn.Module = timm.create_model(
+            architecture, in_chans=in_channels, num_classes=num_classes, drop_rate=dropout, **size
+        )
+        return network
+
+    first, classifier = config.first_conv, config.classifier
+    return BackboneEntry(
+        name=f"timm/{model}",
+        builder=build,
+        description=f"timm's {architecture}, its stem unchanged",
+        fixed_size=bool(config.fixed_input_size),
+        timm=model if timm.list_pretrained(architecture) else None,
+        stem=f"{first}.weight" if isinstance(first, str) else "",
+        head=f"{classifier}." if isinstance(classifier, str) else "",
+    )
+
+
+def published_state(model: str, tag: str | None, resolution: int) -> tuple[Mapping[str, Tensor], str]:
+    """Return timm's pretrained tensors, positions resampled to the resolution where the size is fixed, and their tag.
+
+    Args:
+        model: timm's name; a tag in it counts unless `tag` is given.
+        tag: Tag of the weights; None is the model's own or timm's default.
+        resolution: Height and width in pixels.
+
+    Raises:
+        WeightsError: If there is no such tag, or the weights are not on this machine and cannot be downloaded.
+    """
+    architecture = model.partition(".")[0]
+    name = f"{architecture}.{tag}" if tag else model
+    if tag and name not in timm.list_pretrained(architecture):
+        raise WeightsError(
+            f"model.backbone.weights: timm has no {name}; "
+            f"allowed: a local weight file or one of {', '.join(tags(architecture))}"
+        )
+    size: dict[str, Any] = {"img_size": resolution} if _config(name).fixed_input_size else {}
+    try:
+        network = timm.create_model(name, pretrained=True, **size)
+    except Exception as error:  # the hub's client raises many kinds
+        reason = str(error).splitlines()[0][:160]
+        raise WeightsError(
+            f"model.backbone.weights: timm {name} is not on this machine and cannot be downloaded ({reason}); "
+            "name a local file in model.backbone.weights, or set model.backbone.pretrained to false"
+        ) from error
+    return network.state_dict(), f"timm {name}"

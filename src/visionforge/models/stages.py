@@ -1,0 +1,26 @@
+"""The stages of a network: what is unfrozen step by step, and where its feature maps are looked at."""
+
+from torch import nn
+
+from visionforge.models.registry import BackboneEntry
+
+
+def stage_names(entry: BackboneEntry, network: nn.Module) -> tuple[str, ...]:
+    """Return the names of the modules that make up the backbone, from the input to the classifier.
+
+    Those of the registry entry; without them the network's children that have parameters, the members of sequences one
+    by one, without the classifier.
+    """
+    if entry.stages:
+        return entry.stages
+    head = entry.head_of(network)
+    found = []
+    for name, child in network.named_children():
+        members = [f"{name}.{inner}" for inner, _ in child.named_children()]
+        split = isinstance(child, (nn.Sequential, nn.ModuleList)) and len(members) > 1
+        found += members if split else [name]
+    return tuple(
+        name
+        for name in found
+        if not head.startswith(f"{name}.") and any(True for _ in network.get_submodule(name).parameters())
+    )
