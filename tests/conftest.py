@@ -12,7 +12,7 @@ from visionforge.cli.main import main
 REPOSITORY = Path(__file__).resolve().parent.parent
 QUICK = {  # a fit of a second or two
     "data.dataset": "synthetic",
-    "data.resolution": 16,
+    "data.resolution": 28,
     "data.batch_size": 16,
     "data.synthetic.train": 64,
     "data.synthetic.val": 32,

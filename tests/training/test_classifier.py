@@ -8,62 +8,26 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from visionforge.config.schema import Augmentation, Backbone, Loss, MixUp, ModelSettings, Optimizer, Schedule, Synthetic
+from tests.training.helpers import MINI, data, fit, trainer, weights
+from visionforge.config.schema import (
+    Augmentation,
+    Averaging,
+    Backbone,
+    Finetuning,
+    Loss,
+    MixUp,
+    ModelSettings,
+    Optimizer,
+    Schedule,
+    Synthetic,
+)
 from visionforge.config.seeding import derive_seed
-from visionforge.data import MedMNISTDataModule, TaskSpec, dataset_info
+from visionforge.data import TaskSpec, dataset_info
 from visionforge.errors import SettingsError, TrainingError
 from visionforge.models.build import build_network
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.epoch_log import EpochLog
-from visionforge.training.mixup import draw_mixup
-
-MINI = Backbone(name="mini_cnn", pretrained=False)
-PLAIN = Augmentation(hflip=0, rotation_angle=0, jitter_val=0, min_scale=1)
-
-
-def data(**changes) -> MedMNISTDataModule:
-    settings = {
-        "dataset": "synthetic",
-        "resolution": 16,
-        "batch_size": 16,
-        "augmentation": PLAIN,
-        "synthetic": Synthetic(train=80, val=32, test=32),
-    }
-    return MedMNISTDataModule(**{**settings, **changes})
-
-
-def trainer(epochs: int = 2, **changes) -> pl.Trainer:
-    settings = {
-        "max_epochs": epochs,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-    }
-    return pl.Trainer(**{**settings, **changes})
-
-
-def fit(module: ImageClassifier, epochs: int = 2, datamodule: MedMNISTDataModule | None = None, **flags):
-    pl.seed_everything(42, verbose=False)
-    one = trainer(epochs, **flags)
-    one.fit(module, datamodule=datamodule or data())
-    return one
-
-
-def weights(module: ImageClassifier) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in module.parameters()])
-
-
-class Rates(pl.Callback):
-    """Keeps the learning rate of every step."""
-
-    def __init__(self):
-        self.rates = []
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+from visionforge.training.mixup import draw_mix
 
 
 def test_equals_a_plain_loop():
@@ -71,27 +35,28 @@ def test_equals_a_plain_loop():
     lr, low, momentum, decay, smoothing, alpha = 0.05, 1e-4, 0.8, 1e-3, 0.1, 0.5
     module = ImageClassifier(
         MINI,
-        Optimizer(learning_rate=lr, momentum=momentum, weight_decay=decay),
-        Schedule(min_lr=low),
-        Loss(label_smoothing=smoothing),
-        MixUp(alpha=alpha),
+        optimizer=Optimizer(learning_rate=lr, momentum=momentum, weight_decay=decay),
+        schedule=Schedule(min_lr=low),
+        loss=Loss(label_smoothing=smoothing),
+        mixup=MixUp(alpha=alpha),
     )
     fit(module)
 
     source = data()
     source.setup("fit")
     pl.seed_everything(42, verbose=False)
-    network = build_network(MINI, 3, 4, 16).to(memory_format=torch.channels_last).train()
+    network = build_network(MINI, 3, 4, 16)[0].to(memory_format=torch.channels_last).train()
     velocity = [torch.zeros_like(p) for p in network.parameters()]
     loader, step, steps = source.train_dataloader(), 0, 10
     for epoch in range(2):
         loader.sampler.set_epoch(epoch)
         for index, (images, labels) in enumerate(loader):
             pixels = source.normalise(images)
-            draw = draw_mixup(16, alpha, derive_seed(42, "mixup", epoch, index, 0))
-            mixed = draw.lam * pixels + (1 - draw.lam) * pixels[draw.partner]
+            draw = draw_mix(16, MixUp(alpha=alpha), 16, derive_seed(42, "mixup", epoch, index, 0))
+            lam = float(draw.lam[0])
+            mixed = lam * pixels + (1 - lam) * pixels[draw.partner]
             target = F.one_hot(labels, 4).float()
-            target = draw.lam * target + (1 - draw.lam) * target[draw.partner]
+            target = lam * target + (1 - lam) * target[draw.partner]
             target = target * (1 - smoothing) + smoothing / 4
             logits = network(mixed.contiguous(memory_format=torch.channels_last))
             loss = -(target * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
@@ -105,14 +70,7 @@ def test_equals_a_plain_loop():
             step += 1
     assert step == steps
     reference = torch.cat([p.detach().flatten() for p in network.parameters()])
-    torch.testing.assert_close(weights(module), reference, atol=1e-5, rtol=1e-4)
-
-
-def test_learning_rate_follows_the_cosine():
-    rates = Rates()
-    fit(ImageClassifier(MINI, Optimizer(learning_rate=0.04), Schedule(min_lr=0.002)), 3, callbacks=[rates])
-    reference = [0.002 + 0.038 * (1 + math.cos(math.pi * s / 15)) / 2 for s in range(15)]
-    assert rates.rates == pytest.approx(reference, rel=1e-9)
+    torch.testing.assert_close(weights(module), reference, atol=1e-6, rtol=0)
 
 
 BASE = {
@@ -125,12 +83,43 @@ BASE = {
 CHANGES = {
     "backbone.name": {"backbone": Backbone(name="resnet18", pretrained=False)},
     "backbone.dropout": {"backbone": Backbone(name="mini_cnn", pretrained=False, dropout=0.5)},
+    "optimizer.name": {"optimizer": Optimizer(name="adamw", learning_rate=0.05)},
     "optimizer.learning_rate": {"optimizer": Optimizer(learning_rate=0.04)},
     "optimizer.momentum": {"optimizer": Optimizer(learning_rate=0.05, momentum=0.5)},
+    "optimizer.nesterov": {"optimizer": Optimizer(learning_rate=0.05, nesterov=True)},
     "optimizer.weight_decay": {"optimizer": Optimizer(learning_rate=0.05, weight_decay=0.1)},
+    "optimizer.decay_norm_bias": {"optimizer": Optimizer(learning_rate=0.05, decay_norm_bias=False)},
+    "schedule.name": {"schedule": Schedule(name="constant")},
     "schedule.min_lr": {"schedule": Schedule(min_lr=0.04)},
+    "schedule.warmup_epochs": {"schedule": Schedule(warmup_epochs=1)},
+    "loss.name": {"loss": Loss(name="focal")},
     "loss.label_smoothing": {"loss": Loss(label_smoothing=0.2)},
+    "loss.class_weights": {"loss": Loss(class_weights={"class 1": 3.0, "class 2": 0.5})},
     "mixup.alpha": {"mixup": MixUp(alpha=0.4)},
+    "mixup.cutmix_alpha": {"mixup": MixUp(alpha=0.0, cutmix_alpha=1.0)},
+    "averaging.name": {"averaging": Averaging(name="ema")},
+    "finetuning.backbone_rate": {"finetuning": Finetuning(backbone_rate=0.5)},
+}
+PAIRS = {  # settings that only others bring to bear: both sides differ from the base in the same way
+    "optimizer.beta2": [{"optimizer": Optimizer(name="adamw", learning_rate=0.01, beta2=b)} for b in (0.999, 0.9)],
+    "optimizer.momentum of adamw": [
+        {"optimizer": Optimizer(name="adamw", learning_rate=0.01, momentum=m)} for m in (0.9, 0.8)
+    ],
+    "optimizer.name": [{"optimizer": Optimizer(name=n, learning_rate=0.01)} for n in ("adamw", "muon")],
+    "optimizer.nesterov of muon": [
+        {"optimizer": Optimizer(name="muon", learning_rate=0.01, nesterov=n)} for n in (False, True)
+    ],
+    "schedule.gamma": [{"schedule": Schedule(name="step", step_epochs=1, gamma=g)} for g in (0.1, 0.5)],
+    "schedule.step_epochs": [{"schedule": Schedule(name="step", step_epochs=e)} for e in (1, 2)],
+    "schedule.rise_fraction": [{"schedule": Schedule(name="one_cycle", rise_fraction=f)} for f in (0.3, 0.6)],
+    "schedule.cosine_fraction": [{"schedule": Schedule(cosine_fraction=f)} for f in (1.0, 0.4)],
+    "loss.focal_gamma": [{"loss": Loss(name="focal", focal_gamma=g)} for g in (2.0, 1.0)],
+    "loss.class_weights": [{"loss": Loss(class_weights=w)} for w in ("balanced", "effective-number")],
+    "loss.effective_beta": [{"loss": Loss(class_weights="effective-number", effective_beta=b)} for b in (0.999, 0.5)],
+    "mixup.per_image": [{"mixup": MixUp(alpha=0.4, per_image=p)} for p in (False, True)],
+    "mixup.cutmix_prob": [{"mixup": MixUp(alpha=0.4, cutmix_alpha=1.0, cutmix_prob=p)} for p in (0.0, 1.0)],
+    "averaging.decay": [{"averaging": Averaging(name="ema", decay=d)} for d in (0.9, 0.5)],
+    "averaging.start_epoch": [{"averaging": Averaging(name="swa", start_epoch=e)} for e in (0, 1)],
 }
 
 
@@ -153,6 +142,15 @@ def test_each_setting_changes_the_weights(base_weights, name):
     fit(module, 1)
     changed = weights(module)
     assert changed.shape != base_weights.shape or not torch.equal(changed, base_weights)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_each_dependent_setting_changes_the_weights(name):
+    one, other = (ImageClassifier(**{**BASE, **changes}) for changes in PAIRS[name])
+    source = {"synthetic": Synthetic(train=80, val=32, test=32), "balanced_sampling": False, "max_samples": 70}
+    fit(one, 2, data(**source))
+    fit(other, 2, data(**source))
+    assert not torch.equal(weights(one), weights(other))
 
 
 def test_adapt_stem_changes_the_network():
@@ -182,7 +180,9 @@ def test_mixup_stops_after_its_epochs():
 @pytest.mark.parametrize("task", ["binary", "multi-class", "multi-label", "ordinal"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_task_trains_and_predicts(task, channels, tmp_path):
-    source = data(synthetic=Synthetic(task=task, channels=channels, train=48, val=20, test=20), force_rgb=False)
+    source = data(
+        resolution=28, synthetic=Synthetic(task=task, channels=channels, train=48, val=20, test=20), force_rgb=False
+    )
     module = ImageClassifier(MINI, mixup=MixUp(alpha=0.4))
     one = fit(module, 1, source)
     one.test(module, datamodule=source, verbose=False)
@@ -196,7 +196,7 @@ def test_every_task_trains_and_predicts(task, channels, tmp_path):
 
 
 def test_predictions_cover_the_split_in_order():
-    source = data(batch_size=7)
+    source = data(batch_size=7, resolution=28)
     module = ImageClassifier(MINI)
     one = fit(module, 1, source)
     one.test(module, datamodule=source, verbose=False)
@@ -212,12 +212,56 @@ def test_predictions_cover_the_split_in_order():
 
 
 def test_tta_can_be_turned_off():
-    source = data()
+    source = data(resolution=28)
     module = ImageClassifier(MINI, tta=False)
     one = fit(module, 1, source)
     one.test(module, datamodule=source, verbose=False)
     assert module.predictions.probabilities_tta is None
     assert "test/accuracy_tta" not in one.callback_metrics
+
+
+def test_tta_modes_and_weight_change_the_predictions():
+    source = data(resolution=28)
+    shown = {}
+    for tta, weight in (("full", None), (True, None), ("light", None), ("full", 0.9), (False, None)):
+        module = ImageClassifier(MINI, tta=tta, tta_weight=weight, spec=source.spec)
+        pl.seed_everything(42, verbose=False)
+        trainer().test(module, datamodule=source, verbose=False)
+        shown[tta, weight] = module.predictions.probabilities_tta
+    assert shown[False, None] is None
+    assert torch.equal(shown["full", None], shown[True, None])
+    assert not torch.equal(shown["full", None], shown["light", None])
+    assert not torch.equal(shown["full", None], shown["full", 0.9])
+
+
+def test_the_ordinal_loss_trains_one_score_with_ordered_thresholds():
+    source = data(synthetic=Synthetic(task="ordinal", classes=5, train=80, val=32, test=32))
+    module = ImageClassifier(MINI, loss=Loss(name="ordinal"), optimizer=Optimizer(learning_rate=0.05))
+    before = fit(module, 1, source) and module.cumulative.first.item()
+    assert module.network.head[1].out_features == 1
+    assert module(source.dataset_for("test").images).shape == (32, 4)
+    fit(module, 1, source)
+    assert module.cumulative.first.item() != before, "the thresholds are trained"
+
+
+def test_class_weights_come_from_the_training_split(monkeypatch):
+    source = data(balanced_sampling=False)
+    module = ImageClassifier(**{**BASE, "loss": Loss(class_weights="balanced")})
+    fit(module, 1, source)
+    counts, images = source.class_counts()
+    torch.testing.assert_close(module.criterion.weights, images / (4 * counts.double()))
+    assert int(counts.sum()) == images == 80
+
+
+def test_training_accuracy_is_named_by_what_it_is(tmp_path):
+    log = EpochLog(tmp_path / "metrics.csv")
+    module = ImageClassifier(**{**BASE, "mixup": MixUp(alpha=0.4, mixup_epochs=1)})
+    fit(module, 2, logger=log)
+    first, second = log.rows
+    assert "train/accuracy_mixed" in first
+    assert "train/accuracy" not in first
+    assert "train/accuracy" in second
+    assert "train/accuracy_mixed" not in second
 
 
 def test_checkpoint_predicts_alone(tmp_path):
@@ -236,7 +280,7 @@ def test_checkpoint_predicts_alone(tmp_path):
 
 def test_checkpoint_of_a_pretrained_network_needs_no_weight_file(tmp_path):
     file = tmp_path / "weights.pth"
-    torch.save(build_network(MINI, 3, 4, 16).state_dict(), file)
+    torch.save(build_network(MINI, 3, 4, 16)[0].state_dict(), file)
     module = ImageClassifier(Backbone(name="mini_cnn", pretrained=True, weights=str(file)))
     one = fit(module, 1)
     one.save_checkpoint(tmp_path / "x.ckpt")
@@ -245,7 +289,7 @@ def test_checkpoint_of_a_pretrained_network_needs_no_weight_file(tmp_path):
 
 
 def test_pretrained_weights_are_where_training_starts(tmp_path):
-    source = build_network(MINI, 3, 4, 16)
+    source = build_network(MINI, 3, 4, 16)[0]
     torch.save(source.state_dict(), tmp_path / "weights.pth")
     module = ImageClassifier(
         Backbone(name="mini_cnn", pretrained=True, weights=str(tmp_path / "weights.pth")),

@@ -1,37 +1,114 @@
-"""MixUp is the published convex combination, drawn from the published distribution."""
+"""MixUp and CutMix are what was published, and mix targets by the share of the pixels."""
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from visionforge.training.mixup import MixUpDraw, draw_mixup, mix
+from visionforge.config.schema import MixUp
+from visionforge.training.mixup import MixDraw, draw_mix, mix_images, mix_targets
 
 
-def test_mix_is_the_convex_combination():
+def shares(count: int, **settings) -> np.ndarray:
+    return np.concatenate([draw_mix(2, MixUp(**settings), 28, seed).lam[:1].numpy() for seed in range(count)])
+
+
+def test_mixup_is_the_convex_combination():
     images = torch.rand(4, 3, 5, 5, dtype=torch.float64)
-    draw = MixUpDraw(0.3, torch.tensor([2, 3, 0, 0]))
-    out = mix(images, draw)
+    lam = torch.tensor([0.3, 0.3, 0.9, 0.0])
+    draw = MixDraw(lam, torch.tensor([2, 3, 0, 0]))
+    out, targets = mix_images(images, draw), mix_targets(torch.eye(4, dtype=torch.float64), draw)
     for index, partner in enumerate([2, 3, 0, 0]):
-        torch.testing.assert_close(out[index], 0.3 * images[index] + 0.7 * images[partner])
+        share = float(lam[index])
+        torch.testing.assert_close(out[index], share * images[index] + (1 - share) * images[partner])
+        reference = share * torch.eye(4)[index] + (1 - share) * torch.eye(4)[partner]
+        torch.testing.assert_close(targets[index].float(), reference)
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0])
-def test_lambda_is_beta_distributed(alpha):
-    lams = [draw_mixup(2, alpha, seed).lam for seed in range(4000)]
+@pytest.mark.parametrize("per_image", [False, True])
+def test_lambda_is_beta_distributed(alpha, per_image):
+    lams = shares(4000, alpha=alpha, per_image=per_image)
     assert stats.kstest(lams, stats.beta(alpha, alpha).cdf).pvalue > 0.001
 
 
 @pytest.mark.parametrize("alpha", [1e-6, 0.002, 1.0])
-def test_lambda_is_always_a_share(alpha):
-    lams = np.array([draw_mixup(2, alpha, seed).lam for seed in range(500)])
+@pytest.mark.parametrize("cutmix", [0.0, 1e-6, 1.0])
+def test_lambda_is_always_a_share(alpha, cutmix):
+    lams = shares(500, alpha=alpha, cutmix_alpha=cutmix)
     assert np.isfinite(lams).all()
     assert ((lams >= 0) & (lams <= 1)).all()
 
 
-def test_draw_is_a_function_of_the_seed():
-    one, two = draw_mixup(50, 0.4, 3), draw_mixup(50, 0.4, 3)
-    assert one.lam == two.lam
+def test_nothing_is_drawn_when_both_are_off():
+    assert draw_mix(8, MixUp(alpha=0.0), 28, 0) is None
+
+
+@pytest.mark.parametrize("settings", [{"alpha": 0.4}, {"alpha": 0.4, "cutmix_alpha": 1.0, "per_image": True}])
+def test_draw_is_a_function_of_the_seed(settings):
+    one, two, other = (draw_mix(50, MixUp(**settings), 28, seed) for seed in (3, 3, 4))
+    assert torch.equal(one.lam, two.lam)
     assert torch.equal(one.partner, two.partner)
+    assert (one.boxes is None and two.boxes is None) or torch.equal(one.boxes, two.boxes)
     assert sorted(one.partner.tolist()) == list(range(50))
-    assert draw_mixup(50, 0.4, 4).lam != one.lam
+    assert not torch.equal(other.lam, one.lam)
+
+
+def test_one_draw_per_batch_or_per_image():
+    for settings in ({"alpha": 0.4}, {"alpha": 0.0, "cutmix_alpha": 1.0}):
+        assert len(draw_mix(50, MixUp(**settings), 28, 1).lam.unique()) == 1
+        assert len(draw_mix(50, MixUp(**settings, per_image=True), 28, 1).lam.unique()) > 25
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+@pytest.mark.parametrize("resolution", [8, 28])
+def test_cutmix_pastes_a_rectangle_and_counts_its_pixels(per_image, resolution):
+    values = torch.arange(16.0)[:, None, None, None].expand(-1, 3, resolution, resolution)
+    settings = MixUp(alpha=0.0, cutmix_alpha=1.0, per_image=per_image)
+    for seed in range(30):
+        draw = draw_mix(16, settings, resolution, seed)
+        out = mix_images(values, draw)
+        for index, (top, left, bottom, right) in enumerate(draw.boxes.tolist()):
+            reference = values[index].clone()
+            reference[:, top:bottom, left:right] = float(draw.partner[index])
+            assert torch.equal(out[index], reference)
+            kept = 1 - (bottom - top) * (right - left) / resolution**2
+            assert float(draw.lam[index]) == pytest.approx(kept, abs=1e-6)
+
+
+def test_cutmix_keeps_beta_shares_away_from_the_border():
+    """Of patches that were not clipped, the kept share is the one that was drawn."""
+    lams = []
+    for seed in range(6000):
+        draw = draw_mix(1, MixUp(alpha=0.0, cutmix_alpha=1.0), 1000, seed)
+        top, left, bottom, right = draw.boxes[0].tolist()
+        if top > 0 and left > 0 and bottom < 1000 and right < 1000:
+            side = bottom - top
+            lams.append((1 - float(draw.lam[0]), ((1000 - side) / 1000) ** 2))
+    areas, chance = np.array(lams).T  # a large patch is seldom unclipped, so each counts by the inverse of its chance
+    weighted = [np.average(areas < edge, weights=1 / chance) for edge in (0.1, 0.25, 0.5)]
+    assert weighted == pytest.approx([0.1, 0.25, 0.5], abs=0.05)
+
+
+def test_cutmix_probability_chooses_between_the_two():
+    for prob, expected in ((0.0, 0.0), (0.3, 0.3), (1.0, 1.0)):
+        settings = MixUp(alpha=1.0, cutmix_alpha=1.0, cutmix_prob=prob)
+        cut = [bool(draw_mix(1, settings, 64, seed).boxes.any()) for seed in range(1500)]
+        assert np.mean(cut) == pytest.approx(expected, abs=0.05)
+
+
+def test_batch_that_mixes_both_treats_each_image_by_its_own_draw():
+    images = torch.rand(64, 1, 28, 28)
+    draw = draw_mix(64, MixUp(alpha=1.0, cutmix_alpha=1.0, per_image=True), 28, 5)
+    out = mix_images(images, draw)
+    kinds = set()
+    for index, (top, left, bottom, right) in enumerate(draw.boxes.tolist()):
+        partner = images[draw.partner[index]]
+        if bottom > top:
+            reference = images[index].clone()
+            reference[:, top:bottom, left:right] = partner[:, top:bottom, left:right]
+        else:
+            reference = draw.lam[index] * images[index] + (1 - draw.lam[index]) * partner
+        torch.testing.assert_close(out[index], reference)
+        kinds.add(bottom > top)
+    assert kinds == {True, False}

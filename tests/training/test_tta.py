@@ -1,10 +1,10 @@
-"""Every test-time view differs from the image and keeps what the flags protect."""
+"""Every test-time view differs from the image, is exact, and keeps what the flags protect."""
 
 import pytest
 import torch
 
 from visionforge.data.registry import dataset_info, dataset_names
-from visionforge.training.tta import shift, tta_views, view_functions
+from visionforge.training.tta import average_views, shift, tta_views, view_functions
 
 
 @pytest.fixture
@@ -12,33 +12,55 @@ def images():
     return torch.rand((4, 3, 28, 28), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("resolution", [8, 28, 64])
+@pytest.mark.parametrize("mode", ["light", "full"])
+@pytest.mark.parametrize("resolution", [28, 64])
 @pytest.mark.parametrize("name", dataset_names())
-def test_every_view_differs(name, resolution):
+def test_every_view_differs(name, resolution, mode):
     images = torch.rand((4, 3, resolution, resolution), generator=torch.Generator().manual_seed(0))
-    views = tta_views(images, dataset_info(name).flags)
-    assert len(views) >= 5
+    views = tta_views(images, dataset_info(name).flags, mode)
+    assert len(views) >= (5 if mode == "full" else 2)
     assert torch.equal(views[0], images)
     for index, view in enumerate(views):
         for other in views[:index]:
             assert (view - other).abs().mean() > 0.01
 
 
-def test_shift_is_one_whole_pixel_at_28(images):
-    torch.testing.assert_close(shift(images, 1 / 28, 0)[..., 1:], images[..., :-1], atol=1e-5, rtol=0)
-    torch.testing.assert_close(shift(images, 0, -1 / 28)[..., :-1, :], images[..., 1:, :], atol=1e-5, rtol=0)
-    torch.testing.assert_close(shift(images, 1 / 28, 0)[..., 0], images[..., 0], atol=1e-5, rtol=0)
+def test_shifts_are_whole_pixels(images):
+    assert torch.equal(shift(images, 1, 0)[..., 1:], images[..., :-1])
+    assert torch.equal(shift(images, 0, -1)[..., :-1, :], images[..., 1:, :])
+    assert torch.equal(shift(images, 1, 0)[..., 0], images[..., 0])
+    assert torch.equal(shift(images, -2, 0)[..., :-2], images[..., 2:])
+    assert torch.equal(shift(images, 0, 2)[..., :2, :], images[..., :1, :].expand(-1, -1, 2, -1))
+    flags = dataset_info("organamnist").flags
+    assert torch.equal(view_functions(flags, "full", 64)["shift right"](images), shift(images, 2, 0))
 
 
 def test_flags_choose_the_views():
-    organ = view_functions(dataset_info("organamnist").flags)
-    assert not {"hflip", "vflip", "rotate 90"} & set(organ)
-    assert {"hflip"} == {"hflip", "vflip", "rotate 90"} & set(view_functions(dataset_info("retinamnist").flags))
-    assert {"hflip", "vflip", "rotate 90", "rotate 270"} <= set(view_functions(dataset_info("pathmnist").flags))
+    def names(dataset, mode="full", resolution=28):
+        return set(view_functions(dataset_info(dataset).flags, mode, resolution))
+
+    exact = {"hflip", "vflip", "rotate 90", "rotate 180", "rotate 270"}
+    assert not exact & names("organamnist")
+    assert exact & names("retinamnist") == {"hflip"}
+    assert exact <= names("pathmnist")
+    assert names("pathmnist", "light") == {"identity", "hflip", "vflip"}
+    assert names("organamnist", "light") == {"identity", "shift right", "shift left"}
+    assert names("pathmnist", "off") == {"identity"}
+
+
+def test_no_shift_where_a_pixel_is_more_than_a_28th():
+    assert set(view_functions(dataset_info("digits").flags, "full", 8)) == {"identity"}
+    assert set(view_functions(dataset_info("retinamnist").flags, "full", 27)) == {"identity", "hflip"}
 
 
 def test_flips_and_turns_are_exact(images):
-    views = view_functions(dataset_info("pathmnist").flags)
+    views = view_functions(dataset_info("pathmnist").flags, "full", 28)
     assert torch.equal(views["hflip"](images), images.flip(-1))
     assert torch.equal(views["vflip"](images), images.flip(-2))
     assert torch.equal(views["rotate 180"](images), images.flip(-1).flip(-2))
+
+
+def test_average_of_the_views():
+    shown = torch.tensor([[[1.0, 0.0]], [[0.5, 0.5]], [[0.1, 0.9]]])
+    torch.testing.assert_close(average_views(shown), torch.tensor([[1.6 / 3, 1.4 / 3]]))
+    torch.testing.assert_close(average_views(shown, 0.6), torch.tensor([[0.6 + 0.4 * 0.3, 0.4 * 0.7]]))

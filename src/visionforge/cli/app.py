@@ -132,7 +132,7 @@ class VisionForgeCLI(LightningCLI):
             cli._discard(target)
             raise TrainingError(
                 f"trainer.deterministic: {kernel[1]} has no deterministic form on this device; choose another "
-                "backbone, set trainer.accelerator to cpu, or trainer.deterministic to warn, which gives up repeatability"
+                "backbone, set trainer.accelerator to cpu, or trainer.deterministic to warn (gives up repeatability)"
             ) from error
         except (VisionForgeError, OSError):
             cli._discard(target)

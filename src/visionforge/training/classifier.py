@@ -406,6 +406,8 @@ class ImageClassifier(pl.LightningModule):
         self.log_dict(values, sync_dist=True)
         if self._curve is not None and self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
             self._curve.observe(float(values[MONITOR]), self.trainer.global_step)
+            for group in self.trainer.optimizers[0].param_groups:  # already set for the step that follows
+                group["lr"] = group["initial_lr"] * self._curve(self.trainer.global_step)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Keep the batch's logits, and its probabilities over the test-time views."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from visionforge.config.schema import Loss, Task
+from visionforge.errors import SettingsError
 
 LossName = Literal["cross_entropy", "bce", "focal", "ordinal"]
 Output = Literal["classes", "labels", "cumulative"]  # softmax, a sigmoid per label, a sigmoid per grade that is passed
@@ -125,6 +126,7 @@ class Criterion:
         """
         if self.task != "multi-label" and targets.ndim == 1:
             targets = F.one_hot(targets, self.classes)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # of 16-bit training
         targets = targets.to(logits.dtype)
         weights = None if self.weights is None else self.weights.to(logits)
         if self.task == "multi-label":
@@ -136,7 +138,7 @@ class Criterion:
             return _cumulative_loss(logits, weighted) / count
         log_p = F.log_softmax(logits, dim=1)
         if self.name == "focal":
-            weighted = weighted * (1 - log_p.exp()).clamp(min=0) ** self.focal_gamma
+            weighted = weighted * _power(-torch.expm1(log_p), self.focal_gamma)
         return -(weighted * log_p).sum() / count
 
     def _per_label(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
@@ -145,8 +147,13 @@ class Criterion:
         positive, negative = smooth if weights is None else smooth * weights, 1 - smooth
         if self.name == "focal":
             p = torch.sigmoid(logits)
-            positive, negative = positive * (1 - p) ** self.focal_gamma, negative * p**self.focal_gamma
+            positive, negative = positive * _power(1 - p, self.focal_gamma), negative * _power(p, self.focal_gamma)
         return -(positive * F.logsigmoid(logits) + negative * F.logsigmoid(-logits)).mean()
+
+
+def _power(base: Tensor, exponent: float) -> Tensor:
+    """Return base**exponent for 0 <= base <= 1, with a finite gradient at 0 for every exponent."""
+    return base.clamp(min=torch.finfo(base.dtype).tiny) ** exponent
 
 
 def _cumulative_loss(logits: Tensor, shares: Tensor) -> Tensor:
@@ -169,11 +176,18 @@ def class_weights(settings: Loss, counts: Tensor, classes: tuple[str, ...], task
         classes: Names of the classes.
         task: Kind of labels.
         images: Number of training images N.
+
+    Raises:
+        SettingsError: If a mapping names a class that does not exist.
     """
     chosen = settings.class_weights
     if chosen == "none":
         return None
     if isinstance(chosen, dict):
+        if unknown := [name for name in chosen if name not in classes]:
+            raise SettingsError(
+                f"model.loss.class_weights: there is no class {unknown[0]!r}; classes: {', '.join(classes)}"
+            )
         return torch.tensor([chosen.get(name, 1.0) for name in classes], dtype=torch.float64)
     counts = counts.double()
     seen = counts > 0

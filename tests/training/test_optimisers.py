@@ -1,0 +1,139 @@
+"""Parameter groups hold what they should, and Muon does what its authors say."""
+
+import pytest
+import torch
+from torch import nn
+
+from visionforge.config.schema import Backbone, Optimizer
+from visionforge.models.build import build_network
+from visionforge.training.muon import UPDATE_RMS, Muon, orthogonalise
+from visionforge.training.optimisers import build_optimizer, parameter_groups
+
+HEAD, STEM = ("head.",), "features.0.weight"
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return build_network(Backbone(name="mini_cnn", pretrained=False), 3, 4, 16)[0]
+
+
+def names_by_group(network, settings, rate=1.0):
+    named = {id(p): name for name, p in network.named_parameters()}
+    groups = parameter_groups(network.named_parameters(), HEAD, STEM, settings, rate)
+    return groups, [{named[id(p)] for p in group["params"]} for group in groups]
+
+
+def test_plain_settings_are_one_group(network):
+    groups, names = names_by_group(network, Optimizer())
+    assert len(groups) == 1
+    assert names[0] == {name for name, _ in network.named_parameters()}
+
+
+def test_norms_and_biases_can_be_spared_the_decay(network):
+    settings = Optimizer(decay_norm_bias=False, weight_decay=0.1)
+    groups, names = names_by_group(network, settings)
+    spared = {name for group, members in zip(groups, names, strict=True) for name in members if "weight_decay" in group}
+    assert spared == {name for name, p in network.named_parameters() if p.ndim == 1}
+    optimizer = build_optimizer(groups, settings)
+    assert sorted(group["weight_decay"] for group in optimizer.param_groups) == [0.0, 0.1]
+
+
+def test_backbone_rate_leaves_the_classifier_alone(network):
+    groups, names = names_by_group(network, Optimizer(learning_rate=0.1), 0.2)
+    rates = {name: group["lr"] for group, members in zip(groups, names, strict=True) for name in members}
+    assert rates["head.1.weight"] == rates["head.1.bias"] == 0.1
+    assert {rate for name, rate in rates.items() if not name.startswith("head.")} == {0.1 * 0.2}
+    assert groups[0]["lr"] == 0.1, "the first group's rate is the one that is logged"
+
+
+def test_muon_takes_hidden_weights_only(network):
+    groups, names = names_by_group(network, Optimizer(name="muon"))
+    (hidden,) = (members for group, members in zip(groups, names, strict=True) if group["orthogonal"])
+    assert hidden == {"features.4.weight", "features.8.weight"}
+    assert sum(map(len, names)) == len(list(network.parameters()))
+
+
+def test_each_name_builds_its_optimiser(network):
+    for name, kind in (("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW), ("muon", Muon)):
+        settings = Optimizer(name=name, momentum=0.8, beta2=0.95, nesterov=name != "adamw")
+        optimizer = build_optimizer(names_by_group(network, settings)[0], settings)
+        assert type(optimizer) is kind
+        group = optimizer.param_groups[0]
+        assert group.get("momentum", group.get("betas", (0,))[0]) == 0.8
+        assert group.get("nesterov", False) == (name != "adamw")
+        assert group.get("beta2", group.get("betas", (0, 0.95))[1]) == 0.95
+
+
+@pytest.mark.parametrize("shape", [(30, 50), (50, 30), (64, 576), (5, 5)])
+def test_orthogonalised_matrix_keeps_its_singular_vectors(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    u, values, vt = torch.linalg.svd(matrix, full_matrices=False)
+    found = orthogonalise(matrix.float(), iterations=5).double()
+    diagonal = u.mT @ found @ vt.mT
+    kept = values > 0.05 * values.max()
+    assert (torch.diag(diagonal)[kept] > 0.5).all()
+    assert (torch.diag(diagonal)[kept] < 1.3).all()
+    off = diagonal - torch.diag(torch.diag(diagonal))
+    assert off.abs().max() < 1e-3
+
+
+def test_muon_equals_a_loop_written_here():
+    torch.manual_seed(0)
+    convolution, vector = nn.Parameter(torch.randn(6, 3, 2, 2)), nn.Parameter(torch.randn(5))
+    mine = [convolution.detach().clone().double(), vector.detach().clone().double()]
+    lr, beta, beta2, decay = 0.03, 0.9, 0.95, 0.1
+    groups = [{"params": [convolution], "orthogonal": True}, {"params": [vector]}]
+    optimizer = Muon(groups, lr, beta, True, beta2, decay)
+    velocity, mean, square = torch.zeros(6, 12).double(), torch.zeros(5).double(), torch.zeros(5).double()
+    for step in range(1, 6):
+        gradients = [torch.randn(6, 3, 2, 2), torch.randn(5)]
+        for p, g in zip((convolution, vector), gradients, strict=True):
+            p.grad = g.clone()
+        optimizer.step()
+        flat = gradients[0].double().reshape(6, 12)
+        velocity = beta * velocity + (1 - beta) * flat
+        direction = orthogonalise((beta * velocity + (1 - beta) * flat).float()).double()
+        mine[0] = mine[0] * (1 - lr * decay) - lr * UPDATE_RMS * 12**0.5 * direction.view(6, 3, 2, 2)
+        g = gradients[1].double()
+        mean, square = beta * mean + (1 - beta) * g, beta2 * square + (1 - beta2) * g * g
+        update = (mean / (1 - beta**step)) / ((square / (1 - beta2**step)).sqrt() + 1e-8)
+        mine[1] = mine[1] * (1 - lr * decay) - lr * update
+    torch.testing.assert_close(convolution.double(), mine[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(vector.double(), mine[1], atol=1e-5, rtol=1e-5)
+
+
+def test_the_part_left_to_adamw_equals_torchs():
+    torch.manual_seed(0)
+    start = torch.randn(7)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    one = Muon([{"params": [ours]}], 0.01, 0.9, True, 0.99, 0.1)
+    two = torch.optim.AdamW([theirs], 0.01, (0.9, 0.99), 1e-8, 0.1)
+    for _ in range(10):
+        gradient = torch.randn(7)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        one.step()
+        two.step()
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
+def test_matrices_move_as_torchs_muon_moves_them():
+    """torch.optim.Muon with the same scaling computes in bfloat16, hence the tolerance."""
+    torch.manual_seed(0)
+    start = torch.randn(16, 40)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    one = Muon([{"params": [ours], "orthogonal": True}], 0.01, 0.95, True, 0.99, 0.1)
+    two = torch.optim.Muon([theirs], 0.01, 0.1, 0.95, True, adjust_lr_fn="match_rms_adamw")
+    for _ in range(5):
+        gradient = torch.randn(16, 40)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        one.step()
+        two.step()
+    moved, reference = ours.detach() - start, theirs.detach() - start
+    assert torch.nn.functional.cosine_similarity(moved.flatten(), reference.flatten(), dim=0) > 0.999
+    assert float(moved.norm() / reference.norm()) == pytest.approx(1, abs=0.02)
+
+
+def test_vectors_are_not_orthogonalised():
+    with pytest.raises(ValueError, match="matrices"):
+        Muon([{"params": [nn.Parameter(torch.zeros(3))], "orthogonal": True}], 0.1)
