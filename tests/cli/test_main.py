@@ -104,7 +104,7 @@ MISTAKES = {
     "no published weights": (["fit", *flags(model__backbone__pretrained="true")], "no published weights for mini_cnn"),
     "missing weight file": (
         ["fit", *flags(model__backbone__pretrained="true", model__backbone__weights="none.pth")],
-        "model.backbone.weights: 'none.pth' is no file",
+        "model.backbone.weights: 'none.pth' does not exist",
     ),
     "missing configuration": (["fit", "--config", "none.yaml"], "none.yaml: no such configuration file"),
     "missing value": (["fit", "--data.batch_size"], "--data.batch_size: needs a value"),

@@ -19,4 +19,4 @@ def test_quickstart_reaches_its_accuracy(tmp_path):
     (run,) = (tmp_path / "outputs").iterdir()
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["without_tta"]["accuracy"] >= 0.98
-    assert metrics["with_tta"]["accuracy"] >= 0.98
+    assert metrics["with_tta"] is None, "at 8×8 pixels no view of a digit keeps it as it is"

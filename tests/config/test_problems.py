@@ -25,7 +25,10 @@ def test_union_member_is_one_line():
 
 def test_section_given_as_a_value():
     (line,) = lines({"model": {"mixup": 3}})
-    assert line == "model.mixup: 3 is not allowed; allowed: a mapping with the keys alpha, mixup_epochs"
+    assert (
+        line
+        == "model.mixup: 3 is not allowed; allowed: a mapping with the keys alpha, cutmix_alpha, cutmix_prob, per_image, mixup_epochs"
+    )
 
 
 @pytest.mark.parametrize(

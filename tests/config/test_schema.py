@@ -22,7 +22,7 @@ DEFAULTS = {
     "data.augmentation.rotation_angle": 10,
     "data.augmentation.jitter_val": 0.2,
     "data.augmentation.min_scale": 0.95,
-    "model.tta": True,
+    "model.tta": "full",
     "model.backbone.name": "resnet18",
     "model.backbone.pretrained": True,
     "data.force_rgb": True,

@@ -27,7 +27,7 @@ def test_label_matrix_counts():
 
 def test_best_epoch_is_the_later_of_equals():
     rows = [*ROWS, {**ROWS[-1], "epoch": 4.0}]
-    axes = training_curves(rows, "t", mixup=True).axes[1]
+    axes = training_curves(rows, "t").axes[1]
     (best,) = [line for line in axes.lines if line.get_label() == "best"]
     assert list(best.get_xdata()) == [5]
 
@@ -46,5 +46,5 @@ def test_sample_grid_marks_mistakes(tmp_path, channels, count):
 
 
 def test_training_curves_without_validation(tmp_path):
-    save_figure(training_curves([{"epoch": 0.0, "train/loss": 1.0, "lr": 0.1}], "t", mixup=False), tmp_path / "f.png")
+    save_figure(training_curves([{"epoch": 0.0, "train/loss": 1.0, "lr": 0.1}], "t"), tmp_path / "f.png")
     assert (tmp_path / "f.png").stat().st_size > 1000
