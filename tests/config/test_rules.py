@@ -104,3 +104,102 @@ def test_all_broken_rules_are_told_at_once():
         trainer={"precision": "16-mixed"},
     )
     assert len(lines) == 6
+
+
+@pytest.mark.parametrize(
+    ("section", "ignored", "reason"),
+    [
+        ({"optimizer": {"name": "adamw", "nesterov": True}}, "optimizer.nesterov", "sgd and muon"),
+        ({"optimizer": {"beta2": 0.9}}, "optimizer.beta2", "adamw and muon"),
+        ({"schedule": {"name": "one_cycle", "warmup_epochs": 2}}, "schedule.warmup_epochs", "cosine and constant"),
+        ({"schedule": {"name": "step", "cosine_fraction": 0.5}}, "schedule.cosine_fraction", "cosine"),
+        ({"schedule": {"name": "step", "scheduler_patience": 2}}, "schedule.scheduler_patience", "cosine"),
+        ({"schedule": {"step_epochs": 5}}, "schedule.step_epochs", "step"),
+        ({"schedule": {"name": "constant", "gamma": 0.5}}, "schedule.gamma", "step and cosine"),
+        ({"schedule": {"rise_fraction": 0.5}}, "schedule.rise_fraction", "one_cycle"),
+        ({"schedule": {"scheduler_patience": 2}}, "schedule.scheduler_patience", "cosine_fraction is 1"),
+        ({"schedule": {"gamma": 0.5}}, "schedule.gamma", "cosine_fraction is 1"),
+        ({"loss": {"focal_gamma": 1.0}}, "loss.focal_gamma", "focal"),
+        ({"loss": {"effective_beta": 0.9}}, "loss.effective_beta", "effective-number"),
+        ({"averaging": {"name": "swa", "decay": 0.9}}, "averaging.decay", "ema"),
+        ({"finetuning": {"stage_epochs": 2}}, "finetuning.stage_epochs", "freeze_epochs is 0"),
+    ],
+)
+def test_setting_that_would_be_ignored(section, ignored, reason):
+    (line,) = problems(model=section)
+    assert line.startswith(f"model.{ignored}: ")
+    assert "would be ignored" in line
+    assert reason in line
+
+
+def test_settings_of_what_is_off_altogether_may_stay():
+    """So that one flag turns it off."""
+    off = {"mixup": {"alpha": 0, "mixup_epochs": 3, "per_image": True}, "averaging": {"decay": 0.9}, "tta": False}
+    assert problems(model={**off, "tta_weight": 0.5}) == []
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ({"schedule": {"warmup_epochs": 5}}, "schedule.warmup_epochs"),
+        ({"averaging": {"name": "ema", "start_epoch": 5}}, "averaging.start_epoch"),
+        ({"finetuning": {"freeze_epochs": 6}}, "finetuning.freeze_epochs"),
+    ],
+)
+def test_epochs_lie_in_the_training(section, key):
+    (line,) = problems(model=section, trainer={"max_epochs": 5})
+    assert line.startswith(f"model.{key}: ")
+    assert "trainer.max_epochs is 5" in line
+    assert problems(model=section, trainer={"max_epochs": 7}) == []
+
+
+@pytest.mark.parametrize(
+    ("task", "refused"),
+    [
+        ("binary", {"bce", "ordinal"}),
+        ("multi-class", {"bce", "ordinal"}),
+        ("ordinal", {"bce"}),
+        ("multi-label", {"cross_entropy", "ordinal"}),
+    ],
+)
+def test_loss_fits_the_labels(task, refused):
+    facts = Facts(DatasetFacts("mine", 3, 100, None, task, ("a", "b")), RESNET, CPU)
+    for name in ("auto", "cross_entropy", "bce", "focal", "ordinal"):
+        found = problems(facts, model={"loss": {"name": name}})
+        assert bool(found) == (name in refused), (name, found)
+        assert all(line.startswith(f"model.loss.name: {name} does not fit mine") for line in found)
+
+
+def test_class_weights_name_classes_that_exist():
+    facts = Facts(DatasetFacts("mine", 3, 100, None, "multi-class", ("benign", "malignant")), RESNET, CPU)
+    assert problems(facts, model={"loss": {"class_weights": {"benign": 2}}}) == []
+    (line,) = problems(facts, model={"loss": {"class_weights": {"malign": 2}}})
+    assert "no class 'malign'; nearest: malignant" in line
+
+
+@pytest.mark.parametrize("choice", ["balanced", "effective-number"])
+def test_classes_are_balanced_once(choice):
+    (line,) = problems(model={"loss": {"class_weights": choice}})
+    assert "data.balanced_sampling to false" in line
+    assert problems(model={"loss": {"class_weights": choice}}, data={"balanced_sampling": False}) == []
+
+
+def test_freezing_needs_weights_worth_keeping():
+    section = {"finetuning": {"freeze_epochs": 1}, "backbone": {"pretrained": False}}
+    (line,) = problems(model=section)
+    assert line.startswith("model.finetuning.freeze_epochs: freezes a backbone with random weights")
+
+
+def test_frozen_stages_need_a_strategy_that_knows_it():
+    section = {"finetuning": {"freeze_epochs": 1}}
+    (line,) = problems(model=section, trainer={"devices": 2})
+    assert "ddp_find_unused_parameters_true" in line
+    good = {"devices": 2, "strategy": "ddp_find_unused_parameters_true"}
+    assert problems(model=section, trainer=good) == []
+
+
+def test_resolution_is_a_multiple_of_the_patches():
+    facts = Facts(DatasetFacts("mine", 3, 100, None), BackboneFacts("vit", 8, True, 7, multiple_of=4), CPU)
+    assert problems(facts, data={"resolution": 32}) == []
+    (line,) = problems(facts, data={"resolution": 30})
+    assert line.startswith("data.resolution: 30 is not allowed for vit")

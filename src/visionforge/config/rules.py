@@ -186,19 +186,17 @@ READ_UNDER: dict[str, tuple[str, tuple[Any, ...]]] = {
     "model.schedule.rise_fraction": ("model.schedule.name", ("one_cycle",)),
     "model.loss.focal_gamma": ("model.loss.name", ("focal",)),
     "model.loss.effective_beta": ("model.loss.class_weights", ("effective-number",)),
-    "model.averaging.decay": ("model.averaging.name", ("ema",)),
-    "model.averaging.start_epoch": ("model.averaging.name", ("ema", "swa")),
-    "model.tta_weight": ("model.tta", ("full", "light")),
+    "model.averaging.decay": ("model.averaging.name", ("ema", "none")),
 }
 
 
 def _unread(settings: RunSettings, facts: Facts) -> Iterator[str]:
-    """A setting that would be ignored is a mistake, unless it has its default."""
+    """A setting that would be ignored is a mistake, unless it has its default or what it refines is off altogether."""
     fields = flatten(type(settings))
     for path, (decider, values) in READ_UNDER.items():
         chosen, value = _lookup(settings, decider), _lookup(settings, path)
         if value != fields[path].default and chosen not in values:
-            readers = " and ".join(str(v) for v in values)
+            readers = " and ".join(str(v) for v in values if v != "none")
             yield f"{path}: {value} would be ignored, because {decider} is {chosen}; it is read by {readers}"
     schedule, finetuning = settings.model.schedule, settings.model.finetuning
     if finetuning.stage_epochs and not finetuning.freeze_epochs:
