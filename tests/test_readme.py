@@ -37,6 +37,13 @@ def test_settings_page_has_the_declared_defaults_and_names():
             assert name in known, name
 
 
+def test_models_page_holds_the_measured_table():
+    from visionforge.models.reference import models_table
+
+    page = (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
+    assert models_table() in page, "run: python -m visionforge.models.reference"
+
+
 def test_settings_page_lists_what_the_digest_leaves_out():
     from visionforge.runs.identity import VOLATILE
 

@@ -112,9 +112,10 @@ def _downloaded(address: str) -> Path:
         )
     checksum = Checksum("sha256", digest[1].lower())
     path = user_cache_path("visionforge") / "weights" / f"{checksum.value[:16]}-{name}"
+    lock = Path(f"{path}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        with FileLock(lock):
             if not path.is_file() or not checksum.fits(path):
                 fetch(url, path, checksum, MAX_DOWNLOAD_BYTES)
     except DataError as error:
@@ -123,6 +124,9 @@ def _downloaded(address: str) -> Path:
         raise WeightsError(
             f"{_SETTING}: {url} cannot be downloaded ({getattr(error, 'reason', error)}); place it at {path}"
         ) from error
+    finally:
+        if not path.is_file():
+            lock.unlink(missing_ok=True)
     return path
 
 
