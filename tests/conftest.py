@@ -38,6 +38,12 @@ def no_process_arguments():
     sys.argv = saved
 
 
+@pytest.fixture(autouse=True, scope="session")
+def font_cache(tmp_path_factory):
+    """matplotlib makes its list of fonts once, outside the folders that the tests look into."""
+    os.environ["MPLCONFIGDIR"] = str(tmp_path_factory.mktemp("matplotlib"))
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, tmp_path):
     """Every test has its own working folder and cache, and the default seed."""
