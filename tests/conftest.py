@@ -9,6 +9,8 @@ import pytest
 
 from visionforge.cli.main import main
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before it is imported: no test waits for a hub
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 QUICK = {  # a fit of a second or two
     "data.dataset": "synthetic",

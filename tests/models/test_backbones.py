@@ -53,7 +53,6 @@ def test_unmodified_network_gives_torchvisions_logits(name, resolution, adapt, t
     settings = Backbone(name=name, pretrained=True, weights=str(tmp_path / "weights.pth"), adapt_stem=adapt)
     ours, report = build_network(settings, 3, 1000, resolution)
     head = backbone_entry(name).head
-    last = head.removesuffix(".").rpartition(".")[2] if head.endswith("1.") or head.endswith("2.") else ""
     assert report.resampled == []
     source = theirs.state_dict()
     for part in ("weight", "bias"):
@@ -62,7 +61,7 @@ def test_unmodified_network_gives_torchvisions_logits(name, resolution, adapt, t
         ours.state_dict()[new].copy_(source[old])
     images = torch.randn(2, 3, resolution, resolution)
     with torch.no_grad():
-        assert torch.equal(ours.eval()(images), theirs(images)), last
+        assert torch.equal(ours.eval()(images), theirs(images))
 
 
 def test_at_224_the_standard_resnet_gives_torchvisions_logits(tmp_path):
@@ -106,7 +105,8 @@ def test_adapting_the_stem_divides_the_downsampling():
     for name in ("efficientnet_b0", "convnext_tiny", "swin_v2_t", "vit_tiny"):
         small = profile(backbone_entry(name), 32, classes=5)
         standard = profile(backbone_entry(name), 128, classes=5)
-        assert [side for _, side in small.maps] == [side for _, side in standard.maps]
+        skip = 1 if name == "efficientnet_b0" else 0  # its first stage lies before the second halving
+        assert [side for _, side in small.maps][skip:] == [side for _, side in standard.maps][skip:]
 
 
 @pytest.mark.parametrize("name", BUILTIN)

@@ -107,11 +107,11 @@ def _info(options: argparse.Namespace) -> int:
         raise SettingsError(f"models info: --classes: {options.classes} is not allowed; at least 1")
     adapt = not options.no_adapt_stem
     profiles: list[Profile] = []
-    for resolution in (options.resolution,) if options.resolution else RESOLUTIONS:
+    for resolution in RESOLUTIONS if options.resolution is None else (options.resolution,):
         try:
             profiles.append(profile(entry, resolution, options.channels, options.classes, adapt))
         except SettingsError:
-            if options.resolution:
+            if options.resolution is not None:
                 raise  # asked for; of the usual sizes, those that do not go are left out
     weights = weight_names(entry)
     if options.json:
