@@ -146,3 +146,12 @@ def test_strict_mode_sets_what_cuda_needs_before_it_starts(tmp_path, monkeypatch
 def test_mistakes_are_one_line(refuse, changes, complaint):
     (line,) = refuse("fit", *flags(**changes), keeps=("cache", "visionforge", "weights", "torch"))
     assert line.startswith(complaint)
+
+
+def test_ordinal_checkpoint_is_not_read_as_another_loss(tmp_path, refuse):
+    run = fit(tmp_path / "outputs", data__synthetic__task="ordinal", model__loss__name="ordinal")
+    (line,) = refuse("test", "--run", str(run), "--model.loss.name", "cross_entropy")
+    assert line == "model.loss.name: cross_entropy asked for, the checkpoint has the outputs of ordinal"
+    assert main(["test", "--run", str(run)]) == 0
+    found = json.loads((run / "evaluations" / "test_best" / "metrics.json").read_text())
+    assert found == json.loads((run / "metrics.json").read_text())

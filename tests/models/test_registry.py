@@ -73,6 +73,12 @@ def test_unknown_names(name, complaint):
     assert len(caught.value.problems) == 1
 
 
+@pytest.mark.parametrize(("name", "resolution"), [("torchvision/alexnet", 32), ("timm/inception_v3", 28)])
+def test_library_models_say_when_an_image_is_too_small(name, resolution):
+    with pytest.raises(SettingsError, match=f"cannot be built for 3×{resolution}×{resolution} images"):
+        build(name, resolution=resolution)
+
+
 def tiny(*, in_channels: int, num_classes: int, dropout: float, resolution: int, scale: int) -> nn.Module:
     """Two layers."""
     layers = nn.AdaptiveAvgPool2d(scale), nn.Flatten(), nn.Linear(in_channels * scale**2, num_classes)
@@ -102,6 +108,12 @@ def test_a_builder_that_fails_is_one_line(registry):
     def broken(*, in_channels, num_classes, dropout, resolution, scale):
         raise ValueError("too small\nby far")
 
+    def crooked(*, in_channels, num_classes, dropout, resolution, scale):
+        return nn.Identity()
+
+    register_backbone(BackboneEntry("crooked", crooked, "crooked", head="x."))
+    with pytest.raises(SettingsError, match=r"crooked cannot be built .* gives \(1, 3, 32, 32\) for one image"):
+        build("crooked")
     register_backbone(BackboneEntry("broken", broken, "broken"))
     with pytest.raises(SettingsError, match="broken cannot be built for 3×32×32 images: too small") as caught:
         build("broken")

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import io
+import random
 import ssl
 import threading
 import urllib.request
@@ -70,6 +71,38 @@ def test_published_weights_are_found_where_they_were_placed(tmp_path, monkeypatc
         found = pretrained_state(entry, tag, 28)
         assert same(dict(found.tensors), dict(source))
         assert found.source == "torchvision ResNet18_Weights.IMAGENET1K_V1"
+
+
+def test_damaged_published_file_is_told(tmp_path, monkeypatch):
+    from torchvision.models import ResNet18_Weights
+
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    file = tmp_path / "hub" / "checkpoints" / Path(ResNet18_Weights.DEFAULT.url).name
+    file.parent.mkdir(parents=True)
+    file.touch()
+    with pytest.raises(WeightsError, match=f"{file.name} is damaged; delete it"):
+        pretrained_state(backbone_entry("resnet18"), None, 28)
+
+
+def test_damaged_files_of_many_kinds_are_told(tmp_path):
+    """Random bytes and damaged copies of a good file: read, or refused in one printable line."""
+    rng = random.Random(0)
+    good = tmp_path / "good.pth"
+    torch.save({"a.weight": torch.zeros(3, 2)}, good)
+    whole = good.read_bytes()
+    for case in range(600):
+        content = bytearray(whole) if case % 2 else bytearray(rng.randbytes(rng.randrange(1, 60)))
+        for _ in range(rng.randrange(1, 6)):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        path = tmp_path / f"bad{rng.choice(['.pth', '.safetensors'])}"
+        path.write_bytes(bytes(content))
+        problems = []
+        try:
+            read_weight_file(path)
+        except WeightsError as error:
+            problems = error.problems
+        assert len(problems) <= 1
+        assert all(problem.isprintable() for problem in problems)
 
 
 # --- addresses
@@ -185,7 +218,7 @@ def test_damaged_weight_file_is_one_line(tmp_path, content, suffix):
     assert "\n" not in caught.value.problems[0]
 
 
-@pytest.mark.parametrize("content", [[1, 2], {}, {"a": 1}, {"state_dict": {"a": "text"}}])
+@pytest.mark.parametrize("content", [[1, 2], {}, {"a": 1}, {1: torch.zeros(2)}, {"state_dict": {"a": "text"}}])
 def test_file_that_holds_no_state_dict(tmp_path, content):
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="holds no state dict"):

@@ -122,3 +122,14 @@ def test_a_network_without_batch_norm_is_averaged_too():
     trace = Trace()
     fit(module, 1, data(resolution=8), callbacks=[trace], max_steps=2)
     torch.testing.assert_close(weights(module), (trace.steps[0] + trace.steps[1]) / 2, atol=1e-6, rtol=1e-5)
+
+
+def test_lightnings_own_callback_is_saved_the_same_way(tmp_path):
+    best = BestCheckpoint(tmp_path, filename="best", monitor="val/auc", mode="max", save_weights_only=True)
+    ema = pl.callbacks.EMAWeightAveraging(decay=0.8)
+    source, module = data(), make(Averaging())
+    fit(module, 2, source, callbacks=[best, ema], enable_checkpointing=True)
+    saved = ImageClassifier.load_from_checkpoint(best.best_model_path, weights_only=True)
+    other = trainer()
+    other.validate(saved, datamodule=source, verbose=False)
+    assert float(other.callback_metrics["val/auc"]) == pytest.approx(float(best.best_model_score), abs=1e-6)

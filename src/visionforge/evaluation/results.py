@@ -20,7 +20,7 @@ from visionforge.evaluation.figures import (
 from visionforge.evaluation.metrics import classification_metrics, predicted_labels
 from visionforge.evaluation.predictions import write_predictions
 from visionforge.runs.files import write_atomic
-from visionforge.training.classifier import Predictions
+from visionforge.training.predictions import Predictions
 
 log = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 import logging
 
+import torch
 from torch import nn
 
 from visionforge.config.schema import Backbone
@@ -45,7 +46,11 @@ def build_network(
             resolution=resolution,
             scale=scale,
         )
+        if not entry.is_builtin:
+            _try(network, in_channels, num_classes, resolution)
     except (ValueError, RuntimeError, TypeError, AssertionError) as error:
+        if "deterministic implementation" in str(error):  # strict mode's, which says more
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SettingsError(
             f"model.backbone.name: {entry.name} cannot be built for {in_channels}×{resolution}×{resolution} images: "
@@ -65,6 +70,21 @@ def build_network(
     report.source, report.sha256 = found.source, found.sha256
     log.info("%s: weights of %s: %s", settings.name, found.source, report)
     return network, report
+
+
+def _try(network: nn.Module, in_channels: int, num_classes: int, resolution: int) -> None:
+    """Send one image through a network that we do not know.
+
+    Raises:
+        ValueError: If it does not give one logit per class.
+    """
+    network.eval()
+    with torch.no_grad():
+        logits = network(torch.zeros(1, in_channels, resolution, resolution))
+    network.train()
+    shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if shape != (1, num_classes):
+        raise ValueError(f"gives {shape} for one image, expected (1, {num_classes})")
 
 
 def _fits(entry: BackboneEntry, network: nn.Module) -> dict[str, Fit]:

@@ -26,6 +26,7 @@ def entry(model: str) -> BackboneEntry:
         name=f"torchvision/{model}",
         builder=build,
         description=f"torchvision's {model}, its stem unchanged",
+        stride=int(model.rpartition("_")[2]) if model.startswith("vit_") else 32,
         fixed_size=model.startswith(("vit_", "maxvit_")),
         patch=int(model.rpartition("_")[2]) if model.startswith("vit_") else 1,
         min_resolution=32,

@@ -53,7 +53,7 @@ class BackboneEntry:
         weights: Name of torchvision's weight enum, such as ``ResNet18_Weights``; None if there are none.
         timm: Name of the same network in timm, whose weights it can take over; None if there is none.
         stem: Name of the first convolution's weight; empty is the first weight with four dimensions.
-        head: Prefix of the classifier's parameters; empty is the last linear layer.
+        head: Prefix of the classifier's parameters; empty is the last linear layer or convolution.
         fits: Further tensors that a transfer may reshape: (name, ``module:function`` from the pretrained tensor and the
             network's own to the fitted one).
         rename: ``module:function`` that gives pretrained tensors the network's names; None leaves them.
@@ -97,8 +97,13 @@ class BackboneEntry:
         return max(1, self.patch // self.scale(resolution, adapt_stem))
 
     def final_map(self, resolution: int, adapt_stem: bool) -> int:
-        """Return the height and width of the last feature map."""
+        """Return the height and width of the last feature map, rounded up."""
         return -(-resolution * self.scale(resolution, adapt_stem) // self.stride)
+
+    @property
+    def is_builtin(self) -> bool:
+        """Return whether it is one of our own, whose sizes are known to work."""
+        return isinstance(self.builder, str) and self.builder.startswith(f"{__package__}.")
 
     @property
     def has_published_weights(self) -> bool:
@@ -128,10 +133,10 @@ class BackboneEntry:
             return self.head
         from torch import nn
 
-        linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-        if not linear:
-            raise SettingsError(f"model.backbone.name: {self.name} ends in no linear layer; register it with its head")
-        return f"{linear[-1]}."
+        layers = [name for name, module in network.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+        if not layers:
+            raise SettingsError(f"model.backbone.name: {self.name} has no linear layer; register it with its head")
+        return f"{layers[-1]}."
 
 
 def load_function(name: str) -> Any:

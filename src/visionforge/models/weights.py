@@ -77,6 +77,8 @@ def _published_state(chosen: Any) -> Mapping[str, Tensor]:
         state: Mapping[str, Tensor] = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:  # no connection, or a damaged file, of which the reader may raise almost anything
         file = Path(torch.hub.get_dir()) / "checkpoints" / Path(chosen.url).name
+        if file.is_file():
+            raise WeightsError(f"{_SETTING}: {file} is damaged; delete it, and it is downloaded anew") from error
         raise WeightsError(
             f"{_SETTING}: {chosen} is not on this machine and cannot be downloaded "
             f"({getattr(error, 'reason', error)}); place {chosen.url} at {file}, "
@@ -152,9 +154,10 @@ def read_weight_file(path: Path) -> Mapping[str, Tensor]:
     except Exception as error:  # a damaged file makes the readers raise almost anything
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise WeightsError(f"{_SETTING}: {path} is no weight file ({reason})") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()) or not state:
+    state: Any = content.get("state_dict", content) if isinstance(content, dict) else content
+    named = isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+    if not named or not state:
         raise WeightsError(f"{_SETTING}: {path} holds no state dict (names with tensors)")
     if all(name.startswith(("network.", "cumulative.")) for name in state):  # a checkpoint of an ImageClassifier
         return {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
-    return state
+    return dict(state)

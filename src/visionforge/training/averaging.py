@@ -47,13 +47,6 @@ class AveragedWeights(WeightAveraging):
         """Return whether anything has been averaged yet."""
         return self._average_model is not None and int(self._average_model.n_averaged) > 0
 
-    def state_of_average(self) -> dict[str, Tensor] | None:
-        """Return the averaged module's state, or None before the first average."""
-        if not self.started:
-            return None
-        assert self._average_model is not None
-        return {name: value.clone() for name, value in self._average_model.module.state_dict().items()}
-
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -100,6 +93,16 @@ class AveragedWeights(WeightAveraging):
         """Take both states up again."""
         if self._average_model is not None and "averaging_state" in checkpoint:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+def state_of_average(trainer: pl.Trainer) -> dict[str, Tensor] | None:
+    """Return the state of the averaged module, ours or of a callback of Lightning's; None if there is no average."""
+    callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
+    averages = next((c for c in callbacks if isinstance(c, WeightAveraging)), None)
+    model = None if averages is None else averages._average_model
+    if model is None or int(model.n_averaged) == 0:
+        return None
+    return {name: value.clone() for name, value in model.module.state_dict().items()}
 
 
 def fit_batch_norm(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

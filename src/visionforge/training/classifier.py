@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from visionforge.config.problems import validation_problems
@@ -33,40 +32,22 @@ from visionforge.models.build import build_network
 from visionforge.models.registry import backbone_entry
 from visionforge.models.stages import stage_names
 from visionforge.models.transfer import TransferReport
-from visionforge.training.averaging import AveragedWeights
+from visionforge.training.averaging import AveragedWeights, state_of_average
+from visionforge.training.compatibility import check_compatible, differences, plain
 from visionforge.training.finetuning import StagedUnfreezing
 from visionforge.training.gather import gather_rows
 from visionforge.training.losses import Criterion, CumulativeLogits, class_weights, probabilities, soft_targets
-from visionforge.training.metrics import accuracy, auc, best_thresholds, share_hit
+from visionforge.training.metrics import best_thresholds, ranking_metrics, share_hit
 from visionforge.training.mixup import draw_mix, mix_images, mix_targets
 from visionforge.training.optimisers import build_optimizer, parameter_groups
+from visionforge.training.predictions import Predictions
 from visionforge.training.schedules import RateCurve
 from visionforge.training.tta import average_views, tta_views, view_functions
 
 log = logging.getLogger(__name__)
 
 _DEFAULT = ModelSettings()
-_SPEC_IDENTITY = ("task", "classes", "channels")  # what a network cannot be moved across
 MONITOR = "val/auc"  # what the best checkpoint is chosen by; higher is better
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What one pass over a split gave, in the order of the split.
-
-    Attributes:
-        probabilities: (N, K) float32 on the CPU.
-        probabilities_tta: The same averaged over the views of test-time augmentation; None if it is off.
-        labels: (N,) int64, or (N, K) 0/1.
-        loss: Mean loss without smoothing.
-        thresholds: (L,) per label of multi-label data, chosen on the validation split; None for other tasks.
-    """
-
-    probabilities: Tensor
-    probabilities_tta: Tensor | None
-    labels: Tensor
-    loss: float
-    thresholds: Tensor | None = None
 
 
 class ImageClassifier(pl.LightningModule):
@@ -121,8 +102,8 @@ class ImageClassifier(pl.LightningModule):
             "tta_weight": tta_weight,
         }
         try:
-            self.settings = ModelSettings.model_validate(_plain(sections))
-            self.spec = None if spec is None else TaskSpec.model_validate(_plain(spec))
+            self.settings = ModelSettings.model_validate(plain(sections))
+            self.spec = None if spec is None else TaskSpec.model_validate(plain(spec))
         except ValidationError as error:
             raise SettingsError(validation_problems(error, ModelSettings, prefix="model.")) from error
         self.restoring = restoring
@@ -187,7 +168,7 @@ class ImageClassifier(pl.LightningModule):
             self.spec = spec
             self._remember()
             return
-        if problems := _differences(self.spec, spec):
+        if problems := differences(self.spec, spec):
             raise SettingsError(problems)
 
     def restore(self, checkpoint: Mapping[str, Any]) -> None:
@@ -210,9 +191,8 @@ class ImageClassifier(pl.LightningModule):
         checkpoint["thresholds"] = None if self.thresholds is None else self.thresholds.tolist()
         checkpoint["epoch_sums"] = None if self._sums is None else self._sums.tolist()
         checkpoint["weight_transfer"] = None if self.transfer is None else self.transfer.as_dict()
-        averages = next((c for c in self.trainer.callbacks if isinstance(c, AveragedWeights)), None)  # type: ignore[attr-defined]
-        if averages is not None and "averaging_state" not in checkpoint:  # a checkpoint of weights only
-            checkpoint["state_dict"] = averages.state_of_average() or checkpoint["state_dict"]
+        if "averaging_state" not in checkpoint:  # a checkpoint of weights only, which callbacks do not see
+            checkpoint["state_dict"] = state_of_average(self.trainer) or checkpoint["state_dict"]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the network that the checkpoint's weights belong to.
@@ -222,29 +202,14 @@ class ImageClassifier(pl.LightningModule):
         """
         stored = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         if stored.get("spec") and self.spec is not None:
-            self._compare(TaskSpec.model_validate(_plain(stored["spec"])), Backbone.model_validate(stored["backbone"]))
+            check_compatible(stored, self.spec, self.settings)
         self._build(pretrained=False)
         thresholds = checkpoint.get("thresholds")
         self.thresholds = None if thresholds is None else torch.tensor(thresholds)
+        transfer = checkpoint.get("weight_transfer")
+        self.transfer = None if transfer is None else TransferReport(**transfer)
         sums = checkpoint.get("epoch_sums")
         self._sums = None if sums is None else torch.tensor(sums)
-
-    def _compare(self, spec: TaskSpec, backbone: Backbone) -> None:
-        """Raise if a checkpoint with this spec and backbone does not fit the settings."""
-        assert self.spec is not None
-        problems = _differences(spec, self.spec)
-        mine = self.settings.backbone
-        if mine.name != backbone.name:
-            problems.append(f"model.backbone.name: {mine.name} asked for, the checkpoint has {backbone.name}")
-        elif not backbone_entry(mine.name).same_shape(
-            (self.spec.resolution, mine.adapt_stem), (spec.resolution, backbone.adapt_stem)
-        ):
-            problems.append(
-                f"data.resolution: {self.spec.resolution} needs another network than the checkpoint has, "
-                f"which was trained at {spec.resolution} (model.backbone.adapt_stem {backbone.adapt_stem})"
-            )
-        if problems:
-            raise SettingsError(problems)
 
     def _build(self, pretrained: bool | None) -> None:
         if self.network is not None or self.spec is None:
@@ -430,22 +395,17 @@ class ImageClassifier(pl.LightningModule):
                 f"model.optimizer.learning_rate: the training has diverged, the network's outputs are not finite in "
                 f"epoch {self.current_epoch + 1}; lower the learning rate ({self.settings.optimizer.learning_rate:g})"
             )
-        task = self._bound_spec().task
         criterion = self._bound_criterion()
         shown = probabilities(logits, criterion.output)
+        if criterion.task == "multi-label" and prefix == "val":
+            self.thresholds = best_thresholds(shown.cpu(), labels.cpu())
         loss = criterion.plain()(logits.float(), labels)
         tta = None if averaged is None else averaged.cpu()
-        if task == "multi-label" and prefix == "val":
-            self.thresholds = best_thresholds(shown.cpu(), labels.cpu())
         self.predictions = Predictions(shown.cpu(), tta, labels.cpu(), float(loss), self.thresholds)
-        values = {
-            f"{prefix}/loss": loss,
-            f"{prefix}/accuracy": accuracy(shown, labels, task),
-            f"{prefix}/auc": auc(shown, labels, task),
-        }
+        values = {f"{prefix}/loss": loss, **ranking_metrics(shown, labels, criterion.task, prefix)}
         if averaged is not None:
-            values[f"{prefix}/accuracy_tta"] = accuracy(averaged, labels, task)
-            values[f"{prefix}/auc_tta"] = auc(averaged, labels, task)
+            tta_values = ranking_metrics(averaged, labels, criterion.task, prefix)
+            values |= {f"{name}_tta": value for name, value in tta_values.items()}
         return values
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -461,21 +421,3 @@ class ImageClassifier(pl.LightningModule):
         ranks = self.trainer.world_size
         views = None if averaged[0] is None else gather_rows(torch.cat(averaged), ranks)
         return gather_rows(torch.cat(logits), ranks), gather_rows(torch.cat(labels), ranks), views
-
-
-def _differences(network: TaskSpec, data: TaskSpec) -> list[str]:
-    """Return a line for everything that keeps a network made for one task from another task's data."""
-    return [
-        f"data.dataset: {data.dataset} has {name} {theirs}, the network was made for {mine}"
-        for name in _SPEC_IDENTITY
-        if (mine := getattr(network, name)) != (theirs := getattr(data, name))
-    ]
-
-
-def _plain(value: Any) -> Any:
-    """Turn models into dictionaries, so that they are validated anew."""
-    if isinstance(value, BaseModel):
-        return value.model_dump()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return value

@@ -75,3 +75,11 @@ def auc(probabilities: Tensor, labels: Tensor, task: Task) -> Tensor:
     if not rankable:
         return probabilities.new_tensor(float("nan"))
     return torch.stack([binary_auroc(probabilities[:, k], truth[:, k]) for k in rankable]).mean()
+
+
+def ranking_metrics(probabilities: Tensor, labels: Tensor, task: Task, prefix: str) -> dict[str, Tensor]:
+    """Return accuracy and AUC under the names ``PREFIX/accuracy`` and ``PREFIX/auc``."""
+    return {
+        f"{prefix}/accuracy": accuracy(probabilities, labels, task),
+        f"{prefix}/auc": auc(probabilities, labels, task),
+    }

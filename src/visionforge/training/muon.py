@@ -39,7 +39,8 @@ def orthogonalise(matrix: Tensor) -> Tensor:
         if step + 1 < ITERATIONS:
             gram = factor @ gram @ factor
     x = product @ x
-    return (x.mT if tall else x).to(matrix.dtype)
+    found: Tensor = (x.mT if tall else x).to(matrix.dtype)
+    return found
 
 
 class Muon(torch.optim.Optimizer):

@@ -1,0 +1,63 @@
+"""Whether a checkpoint's network is the one that data and settings ask for, told in one line per difference."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from visionforge.config.schema import Backbone, Loss, ModelSettings
+from visionforge.data.info import TaskSpec
+from visionforge.errors import SettingsError
+from visionforge.models.registry import backbone_entry
+from visionforge.training.losses import loss_name, output_kind
+
+_SPEC_IDENTITY = ("task", "classes", "channels")  # what a network cannot be moved across
+
+
+def differences(network: TaskSpec, data: TaskSpec) -> list[str]:
+    """Return a line for everything that keeps a network made for one task from another task's data."""
+    return [
+        f"data.dataset: {data.dataset} has {name} {theirs}, the network was made for {mine}"
+        for name in _SPEC_IDENTITY
+        if (mine := getattr(network, name)) != (theirs := getattr(data, name))
+    ]
+
+
+def check_compatible(stored: Mapping[str, Any], spec: TaskSpec, settings: ModelSettings) -> None:
+    """Raise if a checkpoint does not fit.
+
+    Args:
+        stored: The checkpoint's hyperparameters.
+        spec: The task at hand.
+        settings: The settings at hand.
+
+    Raises:
+        SettingsError: With a line for every difference.
+    """
+    theirs = TaskSpec.model_validate(plain(stored["spec"]))
+    backbone, loss = Backbone.model_validate(stored["backbone"]), Loss.model_validate(stored["loss"])
+    problems = differences(theirs, spec)
+    mine = settings.backbone
+    if mine.name != backbone.name:
+        problems.append(f"model.backbone.name: {mine.name} asked for, the checkpoint has {backbone.name}")
+    elif not backbone_entry(mine.name).same_shape(
+        (spec.resolution, mine.adapt_stem), (theirs.resolution, backbone.adapt_stem)
+    ):
+        problems.append(
+            f"data.resolution: {spec.resolution} needs another network than the checkpoint has, "
+            f"which was trained at {theirs.resolution} (model.backbone.adapt_stem {backbone.adapt_stem})"
+        )
+    asked, has = loss_name(settings.loss, spec.task), loss_name(loss, theirs.task)
+    if theirs.task == spec.task and output_kind(asked, spec.task) != output_kind(has, spec.task):
+        problems.append(f"model.loss.name: {asked} asked for, the checkpoint has the outputs of {has}")
+    if problems:
+        raise SettingsError(problems)
+
+
+def plain(value: Any) -> Any:
+    """Turn models into dictionaries, so that they are validated anew."""
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return value

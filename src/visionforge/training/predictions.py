@@ -1,0 +1,24 @@
+"""The record of one pass over a split."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one pass over a split gave, in the order of the split.
+
+    Attributes:
+        probabilities: (N, K) float32 on the CPU.
+        probabilities_tta: The same averaged over the views of test-time augmentation; None if it is off.
+        labels: (N,) int64, or (N, K) 0/1.
+        loss: Mean loss without smoothing.
+        thresholds: (L,) per label of multi-label data, chosen on the validation split; None for other tasks.
+    """
+
+    probabilities: Tensor
+    probabilities_tta: Tensor | None
+    labels: Tensor
+    loss: float
+    thresholds: Tensor | None = None
