@@ -1,6 +1,4 @@
-"""Every backbone at every size: it runs, learns, reloads, sees what the tables say, and is torchvision's if it can."""
-
-import copy
+"""Every backbone sees and costs what the tables say, and is torchvision's network where it is not adapted."""
 
 import pytest
 import torch
@@ -21,27 +19,6 @@ PUBLISHED_SIZE = {"efficientnet_v2_s": 384, "swin_v2_t": 256}  # at which torchv
 
 def build(name: str, channels: int = 3, resolution: int = 28, **settings) -> nn.Module:
     return build_network(Backbone(name=name, pretrained=False, **settings), channels, 5, resolution)[0]
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("resolution", [28, 64, 224])
-@pytest.mark.parametrize("name", BUILTIN)
-def test_forward_backward_and_reload(name, resolution, channels):
-    torch.manual_seed(0)
-    network = build(name, channels, resolution)
-    images = torch.randn(1 if resolution == 224 else 2, channels, resolution, resolution)
-    network.eval()  # a single image has no batch statistics
-    logits = network(images)
-    assert logits.shape == (len(images), 5)
-    logits.square().sum().backward()
-    for parameter_name, parameter in network.named_parameters():
-        assert parameter.grad is not None, parameter_name
-        assert torch.isfinite(parameter.grad).all(), parameter_name
-    again = build(name, channels, resolution).eval()
-    with torch.no_grad():
-        assert not torch.equal(again(images), logits)
-        again.load_state_dict(copy.deepcopy(network.state_dict()))
-        assert torch.equal(again(images), logits)
 
 
 @pytest.mark.parametrize(("resolution", "adapt"), [(112, True), (64, False)])
