@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
+from tests.training.helpers import trainer
 from visionforge.config.schema import Augmentation, Backbone, MixUp, Optimizer, Schedule, Synthetic
 from visionforge.data import MedMNISTDataModule
 from visionforge.training.classifier import ImageClassifier
@@ -45,20 +46,8 @@ def fit(schedule: Schedule, rate: float = HIGH, resume: str | None = None, **fla
         augmentation=Augmentation(preset="none"),
         synthetic=Synthetic(train=STEPS * 8, val=24, test=8),
     )
-    trainer = pl.Trainer(
-        **{
-            "max_epochs": EPOCHS,
-            "accelerator": "cpu",
-            "logger": False,
-            "enable_checkpointing": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "num_sanity_val_steps": 0,
-            "callbacks": [kept],
-            **flags,
-        }
-    )
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    one = trainer(EPOCHS, **{"callbacks": [kept], **flags})
+    one.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     return kept
 
 
