@@ -2,7 +2,8 @@
 
 import json
 import logging
-import re
+import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,26 +18,36 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from visionforge.cli.compat import use_current_leaf_spec
+from visionforge.cli.ending import conclude, requeue, translate
+from visionforge.cli.parser import Parser
+from visionforge.cli.plan import Plan, inherited_folder, outputs_of
 from visionforge.cli.precheck import check_settings
 from visionforge.cli.report import print_results
 from visionforge.cli.target import Target, read_checkpoint
 from visionforge.config.problems import describe_allowed, flatten
 from visionforge.config.schema import RunSettings
 from visionforge.data.datamodule import MedMNISTDataModule
-from visionforge.data.info import Split
-from visionforge.data.source import fingerprint, prepare
-from visionforge.errors import RunError, SettingsError, TrainingError, VisionForgeError
+from visionforge.data.info import DatasetInfo, Split
+from visionforge.data.source import EMBEDDED, fingerprint, prepare
+from visionforge.errors import DataError, RunError, SettingsError
 from visionforge.evaluation.predictions import write_predictions
 from visionforge.evaluation.results import write_results, write_training_curves
 from visionforge.models.registry import backbone_entry
 from visionforge.models.weights import pretrained_state
 from visionforge.runs.files import write_atomic
-from visionforge.runs.identity import digest
+from visionforge.runs.active import ActiveRun
+from visionforge.runs.anchors import cache_folder, resolve, shown
+from visionforge.runs.facts import environment_variables
+from visionforge.runs.identity import digest, with_portable_paths
+from visionforge.runs.locks import Lock
 from visionforge.runs.logfile import RunLog
-from visionforge.runs.workspace import OUTPUTS, Workspace, create_workspace
-from visionforge.training.callbacks import BestCheckpoint, SpaceCheck
+from visionforge.runs.signals import Interrupted
+from visionforge.runs.workspace import Workspace, run_name
+from visionforge.training.callbacks import SpaceCheck
+from visionforge.training.checkpoints import BEST, LAST, BestCheckpoint, LastCheckpoint, WholeFiles
 from visionforge.training.classifier import MONITOR, ImageClassifier
 from visionforge.training.epoch_log import EpochLog
+from visionforge.training.switches import device_name, devices_in_use, switches_in_force
 
 log = logging.getLogger(__name__)
 
@@ -50,27 +61,13 @@ TRAINER_DEFAULTS = {
     "log_every_n_steps": 1,  # epochs of small data sets are shorter than Lightning's default of 50 steps
     "num_sanity_val_steps": 0,  # the archive is verified; metrics of two batches would only mislead
 }
+RUN_FLAGS = ("resume", "checkpoint_minutes", "exclusive_device", "device_wait", "log_level")
 BAR_REFRESH_STEPS = 10  # a refresh costs as much as a training step of a small network
 
 
-class Parser(LightningArgumentParser):
-    """A parser whose complaints are one line each."""
-
-    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
-        """Raise instead of printing sixty lines of usage."""
-        text = " ".join(str(message).split())
-        key = re.search(r'Parser key "([^"]+)"', text)
-        value = re.search(r"Given value: (.*)$", text)
-        kinds = re.search(r"Subtypes: \[(.*?)\] Errors", text)
-        if key and value and kinds:
-            names = re.sub(r"<class '([^']+)'>", r"\1", kinds[1]).replace("NoneType", "null").split(", ")
-            text = f"{key[1]}: {value[1]!r} is not allowed; allowed: {', '.join(sorted(names))}"
-        raise SettingsError(text) from ex
-
-
-def is_first_rank() -> bool:
-    """Return whether this process writes the files; Lightning reads the rank from the launcher's environment."""
-    return getattr(rank_zero_only, "rank", 0) in (0, None)
+def current_rank() -> int:
+    """Return the number of this process; the first, 0, writes the files. Lightning reads it from the environment."""
+    return getattr(rank_zero_only, "rank", None) or 0
 
 
 def _leave_process_group() -> None:
@@ -83,6 +80,14 @@ def _leave_process_group() -> None:
         torch.distributed.destroy_process_group()
 
 
+def _leave_or_end(trainer: pl.Trainer, error: Interrupted) -> None:
+    """Part from the other ranks: in order if all of them stopped after the same step, otherwise by ending them."""
+    if error.together:
+        _leave_process_group()
+    elif trainer.strategy.launcher is not None:
+        trainer.strategy.launcher.kill(signal.SIGKILL)
+
+
 class VisionForgeCLI(LightningCLI):
     """`fit`, `validate`, `test` and `predict` of an `ImageClassifier` on a `MedMNISTDataModule`.
 
@@ -91,14 +96,20 @@ class VisionForgeCLI(LightningCLI):
         arguments: What follows it on the command line.
         run_log: Takes the log file once the run folder exists.
         target: The trained network to evaluate; None when fitting.
+        plan: The run to continue, and how signals are handled.
     """
 
-    def __init__(self, stage: str, arguments: list[str], run_log: RunLog, target: Target | None) -> None:
+    def __init__(
+        self, stage: str, arguments: list[str], run_log: RunLog, target: Target | None, plan: Plan
+    ) -> None:
         self._run_log = run_log
         self._target = target
+        self._plan = plan
+        self.active: ActiveRun | None = plan.active
         self.workspace: Workspace | None = None
         self._best: ModelCheckpoint | None = None
-        self._last: ModelCheckpoint | None = None
+        self._last: LastCheckpoint | None = None
+        self._device_lock: Lock | None = None
         super().__init__(
             ImageClassifier,
             MedMNISTDataModule,
@@ -113,36 +124,41 @@ class VisionForgeCLI(LightningCLI):
         )
 
     @classmethod
-    def launch(cls, stage: str, arguments: list[str], run_log: RunLog, target: Target | None = None) -> None:
-        """Run a stage; LightningCLI runs inside its constructor, so a failure is cleaned up here."""
+    def launch(cls, stage: str, arguments: list[str], run_log: RunLog, target: Target | None, plan: Plan) -> None:
+        """Run a stage; LightningCLI runs inside its constructor, so whatever ends it is dealt with here."""
         use_current_leaf_spec()
         cli = cls.__new__(cls)
         try:
-            cli.__init__(stage, arguments, run_log, target)  # type: ignore[misc]
+            cli.__init__(stage, arguments, run_log, target, plan)  # type: ignore[misc]
             _leave_process_group()
-        except SystemExit:
-            trainer = getattr(cli, "trainer", None)
-            if trainer is None or not trainer.interrupted:
+        except BaseException as error:
+            told = translate(error)
+            cli._end(told)
+            if isinstance(error, SystemExit) and cli._was_interrupted():
+                raise KeyboardInterrupt from None  # which Lightning turned into an exit
+            if told is error:
                 raise
-            raise KeyboardInterrupt from None  # which Lightning turned into an exit
-        except RuntimeError as error:
-            kernel = re.search(r"(\S+) does not have a deterministic implementation", str(error))
-            if kernel is None:
-                raise
-            cli._discard(target)
-            raise TrainingError(
-                f"trainer.deterministic: {kernel[1]} has no deterministic form on this device; choose another "
-                "backbone, set trainer.accelerator to cpu, or trainer.deterministic to warn (gives up repeatability)"
-            ) from error
-        except (VisionForgeError, OSError):
-            cli._discard(target)
-            raise
+            raise told from error
+        cli._end(None)
 
-    def _discard(self, target: Target | None) -> None:
-        """Remove the run folder of a failed fit that was not trained."""
-        workspace = getattr(self, "workspace", None)
-        if workspace is not None and (target is None or target.run is None):
-            workspace.discard_unless_trained()
+    def _was_interrupted(self) -> bool:
+        trainer = getattr(self, "trainer", None)
+        return trainer is not None and bool(trainer.interrupted)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Let go of run and device, and write how the run ended."""
+        with self._plan.interruption.deferred():
+            active: ActiveRun | None = getattr(self, "active", None)
+            if active is not None:
+                conclude(active, error)
+            device: Lock | None = getattr(self, "_device_lock", None)
+            if device is not None:
+                device.release()
+            trainer: pl.Trainer | None = getattr(self, "trainer", None)
+            if isinstance(error, Interrupted) and trainer is not None:
+                requeue(trainer, error.number)
+                if trainer.world_size > 1:
+                    _leave_or_end(trainer, error)
 
     # --- the parser
 
@@ -176,9 +192,16 @@ class VisionForgeCLI(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        for name, field in RunSettings.model_fields.items():
+            if name in RUN_FLAGS and not (name == "resume" and subcommand != "fit"):
+                help_text = f"{field.description} Allowed: {describe_allowed(field)}."
+                parser.add_argument(f"--{name}", type=field.annotation, default=field.default, help=help_text)
         if subcommand != "fit":
             parser.add_argument(
-                "--run", type=str, default=None, help="Run folder: its configuration and its best checkpoint."
+                "--run",
+                type=str,
+                default=None,
+                help="Run (folder, or name in the outputs folder): its configuration and its best checkpoint.",
             )
         return parser
 
@@ -196,26 +219,70 @@ class VisionForgeCLI(LightningCLI):
         """Check the resolved settings, verify data and weights, then make the run folder; nothing exists before."""
         stage = str(self.subcommand)
         dumped = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[stage]
-        config = {key: value for key, value in dumped.items() if key not in ("config", "run", "ckpt_path")}
-        settings = check_settings(config, stage)
-        config["model"]["tta"] = settings.model.tta  # true and full are the same run
-        data = settings.data
+        left_out = ("config", "run", "resume", *(() if stage == "fit" else ("ckpt_path",)))
+        config = {key: value for key, value in dumped.items() if key not in left_out}
+        self.settings = check_settings(config, stage)
+        config["model"]["tta"] = self.settings.model.tta  # true and full are the same run
+        config = with_portable_paths(config)
+        data = self.settings.data
         module = MedMNISTDataModule(dataset=data.dataset, resolution=data.resolution, synthetic=data.synthetic)
         prepare(module.info, data.resolution, data.root, data.download)
-        backbone = settings.model.backbone
-        if stage == "fit" and backbone.pretrained:
+        backbone = self.settings.model.backbone
+        if stage == "fit" and backbone.pretrained and self._plan.checkpoint is None:
             pretrained_state(backbone_entry(backbone.name), backbone.weights, data.resolution)
-        outputs = Path(config["trainer"].get("default_root_dir") or OUTPUTS)
-        name = data.dataset, settings.model.backbone.name, digest(config)
-        if self._target is not None and self._target.run is not None:
-            self.workspace = Workspace(self._evaluation_folder(stage, self._target, digest(config)))
-        elif is_first_rank():
-            self.workspace = create_workspace(outputs, *name)
-        else:  # only the first rank writes files; the Trainer tells the others where its checkpoints are
-            self.workspace = Workspace(outputs / "_".join(name))
-        if stage == "fit" and is_first_rank():
-            write_atomic(self.workspace.config, yaml.safe_dump(config, sort_keys=False))
+        self.workspace = self._take_workspace(stage, config)
+        rank = current_rank()
+        if stage != "fit":
+            return
+        if rank == 0:
             self._run_log.attach(self.workspace.log)
+            assert self.active is not None
+            self._describe_data(self.active, module.info)
+        elif inherited_folder() is not None:
+            self._run_log.attach(self.workspace.rank_log(rank))
+
+    def _take_workspace(self, stage: str, config: dict[str, Any]) -> Workspace:
+        """Return the folder of this command, made if need be."""
+        identity = digest(config)
+        if self._target is not None and self._target.run is not None:
+            return Workspace(self._evaluation_folder(stage, self._target, identity))
+        if current_rank() != 0:  # only the first rank writes; the Trainer tells the others where its checkpoints are
+            folder = inherited_folder()
+            names = self.settings.data.dataset, self.settings.model.backbone.name, identity
+            return Workspace(folder or outputs_of(self.settings) / run_name(*names))
+        if self.active is None:
+            plan = self._plan
+            self.active = ActiveRun.create(
+                outputs_of(self.settings),
+                config,
+                identity,
+                stage=stage,
+                parent=plan.parent,
+                past_interrupted=plan.past_interrupted,
+            )
+        return self.active.workspace
+
+    def _describe_data(self, active: ActiveRun, info: DatasetInfo) -> None:
+        """Write into the manifest what is read; a resumed run has to read the same.
+
+        Raises:
+            DataError: If the data is not what the run was begun with.
+        """
+        data = self.settings.data
+        found = {
+            "dataset": info.name,
+            "resolution": data.resolution,
+            "archive": None if info.source in EMBEDDED else info.archive_name(data.resolution),
+            "md5": fingerprint(info, data.resolution, data.root),
+            "images": info.splits.model_dump(),
+        }
+        before = active.manifest.data
+        if before and before != found:
+            raise DataError(
+                f"data.root: {found['archive']} has MD5 {found['md5']}, the run was begun with {before.get('md5')}; "
+                "name the folder of that archive, or begin a new run"
+            )
+        active.update(data=found)
 
     def _evaluation_folder(self, stage: str, target: Target, current: str) -> Path:
         """Return where a later evaluation writes; the results of the fit itself are never overwritten."""
@@ -229,6 +296,29 @@ class VisionForgeCLI(LightningCLI):
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
         self.trainer = self.instantiate_trainer()
+        self._hold_device()
+
+    def _hold_device(self) -> None:
+        """Wait for the device, if no other run may use it at the same time.
+
+        Raises:
+            LockedError: If it is not free in time.
+        """
+        device = self.trainer.strategy.root_device
+        if not self.settings.exclusive_device or (device.type == "cpu" and current_rank() != 0):
+            return
+        folder = cache_folder() / "devices"
+        folder.mkdir(parents=True, exist_ok=True)
+        name = device_name(device)
+        lock = Lock(folder / f"{socket.gethostname()}-{name}.lock", f"exclusive_device: {name}")
+        lock.acquire(self.settings.device_wait)
+        self._device_lock = lock
+
+    def _progress(self, epochs: int, steps: int) -> None:
+        """Write into the manifest how far the training has come."""
+        if self.active is not None:
+            longest = self.settings.trainer.max_epochs
+            self.active.update(progress={"epochs": epochs, "max_epochs": longest, "steps": steps})
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Add what every run has: checkpoints, the table of epochs, a progress bar on a terminal."""
@@ -238,6 +328,7 @@ class VisionForgeCLI(LightningCLI):
         callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
         loggers: list[Any] = []
         if self.subcommand == "fit":
+            rows = EpochLog(self.workspace.epochs)
             self._best = BestCheckpoint(
                 self.workspace.checkpoints,
                 filename="best",
@@ -246,9 +337,17 @@ class VisionForgeCLI(LightningCLI):
                 save_weights_only=True,
                 enable_version_counter=False,
             )
-            self._last = ModelCheckpoint(self.workspace.checkpoints, filename="last", enable_version_counter=False)
+            self._last = LastCheckpoint(
+                self.workspace.checkpoints,
+                self.settings.checkpoint_minutes,
+                self._plan.interruption,
+                rows,
+                self._progress,
+            )
             callbacks += [SpaceCheck(self.workspace.path), self._best, self._last]
-            loggers.append(EpochLog(self.workspace.epochs))
+            loggers.append(rows)
+            plugins = given.get("plugins") or []
+            kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), WholeFiles()]
         else:
             kwargs["enable_checkpointing"] = False
         wanted = given.get("enable_progress_bar")
@@ -276,7 +375,18 @@ class VisionForgeCLI(LightningCLI):
     def before_fit(self) -> None:
         """Say what is about to be trained, and where."""
         assert self.workspace is not None
-        log.info("run folder %s", self.workspace.path)
+        log.info("run folder %s", shown(self.workspace.path))
+        if self._plan.checkpoint is not None:
+            log.info("continues from %s", shown(self._plan.checkpoint))
+        if self.active is not None:
+            session = self.active.manifest.sessions[-1]
+            checkpoint = self._plan.checkpoint
+            self.active.update_session(
+                hardware={**session.hardware, **devices_in_use(self.trainer)},
+                switches=switches_in_force(),
+                environment=environment_variables(),
+                checkpoint=None if checkpoint is None else checkpoint.name,
+            )
         data = self.datamodule
         log.info(
             "%s: %s, %d classes, %s train / %s val / %s test images of %d×%d pixels",
@@ -289,13 +399,20 @@ class VisionForgeCLI(LightningCLI):
         )
 
     def fit(self, **kwargs: Any) -> None:
-        """Train."""
-        self.trainer.fit(**kwargs, weights_only=True)
+        """Train; a signal ends the training after a step."""
+        start = kwargs.pop("ckpt_path", None)
+        checkpoint = self._plan.checkpoint or (None if start is None else resolve(start))
+        with self._plan.interruption.deferred():
+            self.trainer.fit(**kwargs, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
+        self._plan.interruption.check()
 
     def _write_transfer(self) -> None:
         """Write what became of pretrained weights."""
         assert self.workspace is not None
         if self.model.transfer is not None:
+            if self.active is not None:
+                weights = {"source": self.model.transfer.source, "sha256": self.model.transfer.sha256}
+                self.active.update(weights=weights)
             self.workspace.weight_transfer.parent.mkdir(exist_ok=True)
             write_atomic(self.workspace.weight_transfer, json.dumps(self.model.transfer.as_dict(), indent=2) + "\n")
 
@@ -304,18 +421,22 @@ class VisionForgeCLI(LightningCLI):
         assert self.workspace is not None
         assert self._best is not None
         assert self._last is not None
-        written = self._best.best_model_path or self._last.best_model_path
-        if not written:
+        checkpoint = self.trainer.strategy.broadcast(self._tested())
+        if checkpoint is None:
             log.warning("no checkpoint was written, so there is nothing to test")
             return
-        checkpoint = Path(written)
         if self.trainer.is_global_zero:
-            checkpoint = self.workspace.checkpoints / checkpoint.name  # relative if the outputs folder is
             title = f"{self.model.spec.dataset}, {self.model.settings.backbone.name}"
             picture = self.workspace.figures / "training_curves.png"
             write_training_curves(self.workspace.epochs, picture, title)
             self._write_transfer()
         self._evaluate("test", checkpoint)
+
+    def _tested(self) -> Path | None:
+        """Return the checkpoint that is tested: the best, or the last of a training without validation."""
+        assert self.workspace is not None
+        paths = (self.workspace.checkpoints / name for name in (BEST, LAST))
+        return next((path for path in paths if path.is_file()), None)
 
     def test(self, **_: Any) -> None:
         """Evaluate the target on the test split and write the results."""

@@ -4,12 +4,14 @@ Nothing heavy is imported here; `--version`, `--help` and the light commands ans
 """
 
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 
 from visionforge.config.problems import nearest
 from visionforge.errors import SettingsError, VisionForgeError
+from visionforge.runs.signals import Interrupted
 
 Command = Callable[[list[str]], int]
 
@@ -23,6 +25,9 @@ commands:
   validate   evaluate a run on the validation split
   test       evaluate a run on the test split
   predict    write the class probabilities of a run for the test split
+  runs       list | show | diff | compare | clean: what the outputs folder holds
+  reproduce  run a run again, and say where the first difference is
+  doctor     this machine, its folders, and processes that dead runs left behind
   datasets   list | info | download | check | stats | show | import: the catalog of data sets
   models     list | info: the backbones, what they cost and what they see
   smoke      try the whole pipeline on rendered images in a temporary folder
@@ -36,6 +41,7 @@ examples:
   visionforge fit --config configs/quickstart.yaml
   visionforge fit --config configs/resnet18_28.yaml --data.dataset breastmnist --trainer.max_epochs 10
   visionforge test --run outputs/20261123_breastmnist_resnet18_a3f7c2
+  visionforge fit --resume latest
 """
 
 EXIT_MISTAKE = 2
@@ -64,6 +70,24 @@ def _models(arguments: list[str]) -> int:
     return run_models(arguments)
 
 
+def _runs(arguments: list[str]) -> int:
+    from visionforge.cli.runs import run_runs
+
+    return run_runs(arguments)
+
+
+def _reproduce(arguments: list[str]) -> int:
+    from visionforge.cli.reproduce import run_reproduce
+
+    return run_reproduce(arguments)
+
+
+def _doctor(arguments: list[str]) -> int:
+    from visionforge.cli.doctor import run_doctor
+
+    return run_doctor(arguments)
+
+
 def _smoke(arguments: list[str]) -> int:
     from visionforge.cli.smoke import run_smoke
 
@@ -75,6 +99,9 @@ COMMANDS: dict[str, Command] = {
     "validate": _lightning("validate"),
     "test": _lightning("test"),
     "predict": _lightning("predict"),
+    "runs": _runs,
+    "reproduce": _reproduce,
+    "doctor": _doctor,
     "datasets": _datasets,
     "models": _models,
     "smoke": _smoke,
@@ -88,8 +115,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: The arguments after the program's name; None takes those of the process.
 
     Returns:
-        0 if it worked, 2 after a mistake in the settings, the data or the environment, 1 if a check failed, 130 if
-        it was interrupted.
+        0 if it worked, 2 after a mistake in the settings, the data or the environment, 1 if a check failed, 128 plus
+        the number of the signal that interrupted it.
     """
     arguments = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in arguments
@@ -103,6 +130,11 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         where = f"{error.filename}: " if error.filename else ""
         _tell([f"{where}{(error.strerror or str(error)).lower()}; check permissions and free disk space"], debug)
+    except Interrupted as interrupted:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            return 0  # any other status makes the launcher kill the first process, which still writes
+        sys.stderr.write(f"interrupted by {interrupted.name}\n")
+        return interrupted.exit_status
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return EXIT_INTERRUPTED

@@ -16,6 +16,8 @@ from visionforge.config.schema import RunSettings
 from visionforge.data.registry import dataset_info
 from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.models.registry import backbone_entry
+from visionforge.runs.anchors import is_anchored, resolve
+from visionforge.runs.identity import PATHS
 
 
 @cache
@@ -61,7 +63,7 @@ def check_settings(values: Mapping[str, Any], stage: str, sources: Mapping[str, 
             where = f" ({sources[name]})" if sources and name in sources else ""
             problems.append(unknown_setting(name, flags, where))
     unknown = _lookup_problems(values)
-    problems += unknown
+    problems += unknown + _path_problems(values)
     if settings is not None and not unknown:  # the rules need complete settings, and what they name has to exist
         problems += check_rules(settings, gather_facts(settings), stage)
     if problems or settings is None:
@@ -74,12 +76,29 @@ def check_arguments(raw: RawConfig, stage: str) -> RunSettings:
     return check_settings(raw.values, stage, raw.sources)
 
 
+def _value_at(values: Mapping[str, Any], path: str) -> Any:
+    value: Any = values
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _path_problems(values: Mapping[str, Any]) -> list[str]:
+    problems: list[str] = []
+    for path in PATHS:
+        value = _value_at(values, path)
+        if isinstance(value, str) and (is_anchored(value) or path != "model.backbone.weights"):
+            try:
+                resolve(value)
+            except ValueError as error:
+                problems.append(f"{path}: {error}")
+    return problems
+
+
 def _lookup_problems(values: Mapping[str, Any]) -> list[str]:
     problems: list[str] = []
     for path, look_up in (("data.dataset", dataset_info), ("model.backbone.name", backbone_entry)):
-        value: Any = values
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
+        value = _value_at(values, path)
         if isinstance(value, str):
             try:
                 look_up(value)

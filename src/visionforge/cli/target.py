@@ -6,6 +6,7 @@ from typing import Any
 
 from visionforge.config.loading import read_yaml
 from visionforge.errors import RunError
+from visionforge.runs.store import find_run
 from visionforge.runs.workspace import Workspace
 
 
@@ -37,9 +38,7 @@ def find_target(stage: str, run: object, ckpt_path: object) -> Target:
         )
     if run is None:
         return _from_file(stage, str(ckpt_path))
-    workspace = Workspace(Path(str(run)))
-    if not workspace.path.is_dir():
-        raise RunError(f"--run: {workspace.path} is no folder; name a run folder such as outputs/20261123_…")
+    workspace = find_run(str(run), "--run")
     if not workspace.config.is_file():
         raise RunError(f"--run: {workspace.path} holds no config.yaml, so it is no run folder")
     choice = "best" if ckpt_path is None else str(ckpt_path)

@@ -14,6 +14,7 @@ import yaml
 from visionforge.errors import SettingsError
 
 COMMAND_LINE = "on the command line"
+SWITCHES = ("exclusive_device",)  # flags that need no value
 _PASS_THROUGH = ("--help", "-h", "--print_config")
 MAX_CONFIG_BYTES = 1_000_000  # a configuration is a page of text; anything larger is the wrong file
 
@@ -81,6 +82,22 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
             f"{path}: a configuration is a mapping of settings, this file holds a {type(tree).__name__}"
         )
     return tree
+
+
+def normalise(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments in the form that all readers know: ``--exclusive-device`` is ``--exclusive_device true``."""
+    result: list[str] = []
+    for position, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if not flag.startswith("--") or "." in flag:
+            result.append(argument)
+            continue
+        following = arguments[position + 1] if position + 1 < len(arguments) else "--"
+        result.append(f"--{name}{equals}{value}")
+        if name in SWITCHES and not equals and following.startswith("--"):
+            result.append("true")
+    return result
 
 
 def read_arguments(arguments: Sequence[str]) -> RawConfig:

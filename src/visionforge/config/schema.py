@@ -325,3 +325,28 @@ class RunSettings(Section):
     model: ModelSettings = Field(ModelSettings(), description="Network and training.")
     trainer: TrainerSettings = Field(TrainerSettings(), description="Flags of the Lightning Trainer.")
     ckpt_path: str | None = Field(None, description="Checkpoint: best, last or a file.")
+    resume: str | None = Field(
+        None,
+        description="Run to continue: its folder or name; auto continues the newest interrupted run of the same "
+        "settings, if there is one; never begins a new run also where one was interrupted.",
+    )
+    checkpoint_minutes: float = Field(
+        10.0,
+        gt=0.0,
+        le=1440.0,
+        description="Longest time between two checkpoints; every epoch ends with one anyway.",
+        json_schema_extra={"unit": "minutes"},
+    )
+    exclusive_device: bool = Field(
+        False, description="Wait until no other run of this user with this flag is on the same device."
+    )
+    device_wait: float = Field(
+        3600.0,
+        ge=0.0,
+        le=604800.0,
+        description="Longest wait for a device under `exclusive_device`.",
+        json_schema_extra={"unit": "seconds"},
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity of what the console shows; run.log has everything from info on."
+    )

@@ -1,27 +1,23 @@
 """Where archives lie, and how a missing one is got: downloaded once, by one process."""
 
 import contextlib
-import os
 import ssl
 import urllib.error
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-from platformdirs import user_cache_path
 
 from visionforge.data.info import DatasetInfo
 from visionforge.errors import DataError
 from visionforge.fetch import DEFAULT_RETRIES, Checksum, Retries, fetch
+from visionforge.runs.anchors import data_folder, resolve
+from visionforge.runs.locks import LockedError, held
 
 LOCK_TIMEOUT_S = 3600.0  # another process is downloading the same file
 
 
 def data_root(root: str | None) -> Path:
-    """Return the folder that holds archives: `root`, else $VISIONFORGE_DATA, else the user's cache folder."""
-    if root is not None:
-        return Path(root).expanduser()
-    environment = os.environ.get("VISIONFORGE_DATA")
-    return Path(environment).expanduser() if environment else user_cache_path("visionforge") / "datasets"
+    """Return the folder that holds archives: `root`, else the folder of `data://`."""
+    return data_folder() if root is None else resolve(root)
 
 
 def ensure_archive(
@@ -51,12 +47,13 @@ def ensure_archive(
     lock, partial = Path(f"{path}.lock"), path.with_name(f"{path.name}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=LOCK_TIMEOUT_S):
+        with held(lock, str(path), LOCK_TIMEOUT_S):
             if not path.is_file():
                 fetch(archive.url, path, Checksum("md5", archive.md5) if archive.md5 else None, most, retries)
         return path
-    except Timeout as error:
-        raise DataError(f"{path}: another process has held its lock for {LOCK_TIMEOUT_S:.0f} s; {by_hand}") from error
+    except LockedError as error:
+        owner = error.owner or "another process"
+        raise DataError(f"{path}: {owner} has held its lock for {LOCK_TIMEOUT_S:.0f} s; {by_hand}") from error
     except (urllib.error.URLError, ssl.SSLError, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", error)
         raise DataError(f"{path}: missing, and the download failed ({reason}); {by_hand}") from error
@@ -65,5 +62,4 @@ def ensure_archive(
     finally:
         if made_folder and not path.is_file() and not partial.exists():  # leave nothing behind
             with contextlib.suppress(OSError):
-                lock.unlink(missing_ok=True)
                 folder.rmdir()

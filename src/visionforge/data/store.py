@@ -22,8 +22,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
-from platformdirs import user_cache_path
 
 from visionforge.data.archive import (
     READ_ERRORS,
@@ -36,7 +34,9 @@ from visionforge.data.archive import (
 )
 from visionforge.data.info import SPLITS, DatasetInfo, Split
 from visionforge.errors import DataError
+from visionforge.runs.anchors import cache_folder
 from visionforge.runs.files import write_atomic
+from visionforge.runs.locks import LockedError, held
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +77,7 @@ class Member:
 
 def store_folder() -> Path:
     """Return the folder of unpacked arrays: $VISIONFORGE_CACHE, or else the user's cache folder."""
-    environment = os.environ.get("VISIONFORGE_CACHE")
-    base = Path(environment).expanduser() if environment else user_cache_path("visionforge")
-    return base / "arrays"
+    return cache_folder() / "arrays"
 
 
 def open_split(path: Path, info: DatasetInfo, resolution: int, split: Split) -> SplitArrays:
@@ -117,11 +115,12 @@ def open_archive(path: Path, info: DatasetInfo, resolution: int) -> dict[str, Me
         check_split_labels(path, info, split)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock", timeout=LOCK_TIMEOUT_S):
+        with held(Path(f"{folder}.lock"), f"{path}: unpacking", LOCK_TIMEOUT_S):
             members = _read_store(folder, path, expected)  # another process may have been faster
             return members if members is not None else _build_store(folder, path)
-    except Timeout as error:
-        raise StoreError(f"{folder}: another process has held its lock for {LOCK_TIMEOUT_S:.0f} s") from error
+    except LockedError as error:
+        owner = error.owner or "another process"
+        raise StoreError(f"{folder}: {owner} has held its lock for {LOCK_TIMEOUT_S:.0f} s") from error
     except OSError as error:
         raise StoreError(
             f"{folder}: the unpacked arrays cannot be written ({error.strerror or error}); "

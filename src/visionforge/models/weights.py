@@ -9,15 +9,16 @@ from urllib.parse import urlsplit
 
 import torch
 import torchvision
-from filelock import FileLock
-from platformdirs import user_cache_path
 from safetensors.torch import load_file
 from torch import Tensor
 
 from visionforge.errors import DataError, WeightsError
 from visionforge.fetch import Checksum, fetch
 from visionforge.models.registry import BackboneEntry
+from visionforge.runs.anchors import cache_folder, is_anchored, resolve
+from visionforge.runs.locks import LockedError, held
 
+LOCK_TIMEOUT_S = 3600.0  # another process is downloading the same file
 MAX_DOWNLOAD_BYTES = 4_000_000_000  # larger than any network for small images
 WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 _SETTING = "model.backbone.weights"
@@ -55,9 +56,9 @@ def pretrained_state(entry: BackboneEntry, weights: str | None, resolution: int)
     if published and (weights is None or weights in names):
         chosen = published[weights] if weights else published.DEFAULT
         return PretrainedState(_published_state(chosen), f"torchvision {entry.weights}.{chosen.name}")
-    if weights is not None and "://" in weights:
+    if weights is not None and "://" in weights and not is_anchored(weights):
         return _from_file(_downloaded(weights), weights)
-    path = None if weights is None else Path(weights).expanduser()
+    path = None if weights is None else resolve(weights) if is_anchored(weights) else Path(weights).expanduser()
     if path is not None and path.is_dir():
         return _from_file(_checkpoint_of(path), str(path))
     if path is not None and path.is_file():
@@ -110,22 +111,18 @@ def _downloaded(address: str) -> Path:
             f"{_SETTING}: {address}: an address needs its file's SHA-256: https://HOST/FILE#sha256=DIGEST"
         )
     checksum = Checksum("sha256", digest[1].lower())
-    path = user_cache_path("visionforge") / "weights" / f"{checksum.value[:16]}-{name}"
-    lock = Path(f"{path}.lock")
+    path = cache_folder() / "weights" / f"{checksum.value[:16]}-{name}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
+        with held(Path(f"{path}.lock"), str(path), LOCK_TIMEOUT_S):
             if not path.is_file() or not checksum.fits(path):
                 fetch(url, path, checksum, MAX_DOWNLOAD_BYTES)
-    except DataError as error:
+    except (DataError, LockedError) as error:
         raise WeightsError([f"{_SETTING}: {problem}" for problem in error.problems]) from error
     except OSError as error:
         raise WeightsError(
             f"{_SETTING}: {url} cannot be downloaded ({getattr(error, 'reason', error)}); place it at {path}"
         ) from error
-    finally:
-        if not path.is_file():
-            lock.unlink(missing_ok=True)
     return path
 
 

@@ -1,28 +1,53 @@
 """Files that appear whole or not at all."""
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import IO
+
+TEMPORARY = ".*.tmp"  # what a killed process may leave
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file beside its place and rename it there, so that a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode("utf-8") if isinstance(content, str) else content
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with replacing(path) as (file, _):
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """Open a temporary file beside `path`, and put it in its place when the block ends without an error.
+
+    Yields:
+        The open file, and where it lies until then.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file, temporary
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~umask())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
+def remove_temporary(folder: Path) -> None:
+    """Remove what a killed process left of half-written files; nobody else may be writing there."""
+    for path in folder.rglob(TEMPORARY):
+        path.unlink(missing_ok=True)
+
+
+@cache  # it can only be read by setting it, which other threads would notice
+def umask() -> int:
+    """Return which permissions new files do not get."""
     current = os.umask(0)
     os.umask(current)
     return current

@@ -5,43 +5,131 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from visionforge.runs.anchors import is_anchored, portable
+
 # Where a run happens, what it prints and how fast it loads; none of these changes a weight or a metric.
-VOLATILE = frozenset(
-    {
-        "ckpt_path",
-        "data.cache",
-        "data.download",
-        "data.num_workers",
-        "data.root",
-        "trainer.accelerator",
-        "trainer.default_root_dir",
-        "trainer.devices",
-        "trainer.enable_autolog_hparams",
-        "trainer.enable_checkpointing",
-        "trainer.enable_model_summary",
-        "trainer.enable_progress_bar",
-        "trainer.log_every_n_steps",
-        "trainer.logger",
-        "trainer.num_nodes",
-        "trainer.num_sanity_val_steps",
-        "trainer.profiler",
-        "trainer.strategy",
-    }
-)
+VOLATILE: dict[str, str] = {
+    "checkpoint_minutes": "how often it is saved",
+    "data.cache": "how fast it loads",
+    "data.download": "how the data got here",
+    "data.num_workers": "how fast it loads; order and augmentation do not depend on it",
+    "data.root": "where the data lies; the manifest has its MD5",
+    "device_wait": "when it starts",
+    "exclusive_device": "when it starts",
+    "log_level": "what it prints",
+    "resume": "whether it was interrupted",
+    "trainer.accelerator": "where it runs",
+    "trainer.default_root_dir": "where the run folder lies",
+    "trainer.devices": "where it runs; their number, if above 1, goes in, because it multiplies the batch",
+    "trainer.enable_autolog_hparams": "what it logs",
+    "trainer.enable_checkpointing": "what it saves",
+    "trainer.enable_model_summary": "what it prints",
+    "trainer.enable_progress_bar": "what it prints",
+    "trainer.log_every_n_steps": "what it logs",
+    "trainer.logger": "what it logs",
+    "trainer.num_nodes": "where it runs; goes into the number of processes, like the devices",
+    "trainer.num_sanity_val_steps": "what it prints",
+    "trainer.profiler": "what it logs",
+    "trainer.strategy": "where it runs",
+}
+# What Lightning takes where nothing is said; written out here, so that the digest does not depend on its version.
+NEUTRAL: dict[str, Any] = {
+    "trainer.barebones": False,
+    "trainer.check_val_every_n_epoch": 1,
+    "trainer.detect_anomaly": False,
+    "trainer.fast_dev_run": False,
+    "trainer.inference_mode": True,
+    "trainer.max_steps": -1,
+    "trainer.overfit_batches": 0.0,
+    "trainer.reload_dataloaders_every_n_epochs": 0,
+    "trainer.sync_batchnorm": False,
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.use_distributed_sampler": True,
+}
+PATHS = ("ckpt_path", "data.root", "model.backbone.weights", "trainer.default_root_dir")  # settings that can be paths
 
 
 def canonical(config: Mapping[str, Any]) -> str:
-    """Return the configuration without its volatile settings as sorted JSON with floats in their shortest form."""
-    return json.dumps(_without_volatile(config), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    """Return what identifies a configuration, as sorted JSON.
+
+    Left out are the settings in `VOLATILE`, and Trainer flags that are null or have the value in `NEUTRAL`: a new flag
+    of a later Lightning must not change the digest. Numbers have their shortest form, so that 1 and 1.0 are the same;
+    paths are relative to their anchors.
+    """
+    kept = _kept(config)
+    trainer = config.get("trainer")
+    processes = _processes(trainer if isinstance(trainer, Mapping) else {})
+    if processes is not None:
+        kept["processes"] = processes
+    return json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def _without_volatile(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _kept(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, value in config.items():
         path = f"{prefix}{key}"
-        if path not in VOLATILE:
-            kept[key] = _without_volatile(value, f"{path}.") if isinstance(value, Mapping) else value
+        if path in VOLATILE or (value is None and prefix in ("", "trainer.")):
+            continue
+        if path in NEUTRAL and value == NEUTRAL[path]:
+            continue
+        if isinstance(value, Mapping):
+            kept[key] = _kept(value, f"{path}.")
+        elif path in PATHS and isinstance(value, str):
+            kept[key] = anchored(value)
+        else:
+            kept[key] = _shortest(value)
     return kept
+
+
+def _shortest(value: Any) -> Any:
+    """Return a value in which whole floats are integers, at any depth."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list | tuple):
+        return [_shortest(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _shortest(item) for key, item in value.items()}
+    return value
+
+
+def anchored(text: str) -> str:
+    """Return a path relative to its anchor; text that is no path, such as a tag or an address, stays as it is."""
+    is_path = "/" in text or "\\" in text or text.startswith("~") or text.endswith((".pth", ".safetensors", ".ckpt"))
+    is_address = "://" in text and not is_anchored(text)
+    return portable(text) if is_path and not is_address else text
+
+
+def _processes(trainer: Mapping[str, Any]) -> int | None:
+    """Return the number of training processes if the settings fix one above 1; otherwise it is up to the machine."""
+    devices = trainer.get("devices", "auto")
+    if isinstance(devices, str):
+        names = [name for name in devices.split(",") if name.strip()]
+        if "," in devices:
+            devices = names
+        else:
+            devices = int(devices) if devices.strip().lstrip("-").isdigit() else "auto"
+    count = len(devices) if isinstance(devices, list | tuple) else devices if isinstance(devices, int) else 1
+    total = max(1, count) * int(trainer.get("num_nodes") or 1)
+    return total if total > 1 else None
+
+
+def with_portable_paths(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration whose paths are relative to their anchors, as it is saved."""
+
+    def walk(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key, value in tree.items():
+            path = f"{prefix}{key}"
+            if isinstance(value, Mapping):
+                result[key] = walk(value, f"{path}.")
+            elif path in PATHS and isinstance(value, str):
+                # a folder setting is a path whatever it looks like
+                result[key] = anchored(value) if path.endswith("weights") else portable(value)
+            else:
+                result[key] = value
+        return result
+
+    return walk(config, "")
 
 
 def digest(config: Mapping[str, Any]) -> str:

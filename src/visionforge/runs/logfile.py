@@ -18,7 +18,8 @@ class _OneLine(logging.Formatter):
 
 CONSOLE_FORMAT = _OneLine("%(asctime)s %(message)s", datefmt="%H:%M:%S")
 FILE_FORMAT = _OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s")
-_SOURCES = ("visionforge", "lightning.pytorch", "lightning.fabric", "py.warnings")
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_SOURCES = ("visionforge", "lightning.pytorch", "lightning.fabric", "py.warnings", "torch", "optuna")
 _BUFFER = 100_000  # lines said before the run folder exists; far more than there are
 
 
@@ -33,23 +34,32 @@ class _StandardError(logging.StreamHandler[TextIO]):
         return sys.stderr
 
 
-class RunLog:
-    """Routes the log lines of visionforge, Lightning and Python's warnings.
+class _Console(logging.Filter):
+    """Lets through visionforge's own lines and everybody's warnings; tracebacks that Python prints itself are not."""
 
-    The console shows visionforge's own lines and everybody's warnings; the file holds all lines. Lines said before
-    `attach` are kept and written to the file first.
+    def filter(self, record: logging.LogRecord) -> bool:
+        ours = record.name.startswith("visionforge") or record.levelno >= logging.WARNING
+        return ours and not getattr(record, "file_only", False)
+
+
+class RunLog:
+    """Routes the log lines of visionforge, its libraries and Python's warnings.
+
+    The console shows visionforge's own lines and everybody's warnings; the file holds all lines from `info` on. Lines
+    said before `attach` are kept and written to the file first.
 
     Args:
-        quiet: Show only errors on the console; for every rank but the first.
+        level: Least severity on the console: `debug`, `info`, `warning` or `error`. With `debug` the file has those
+            lines, too.
+        rank: Number of the process; all but the first show only errors on the console, marked with their number.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, level: str = "info", rank: int = 0) -> None:
+        self._level = min(LEVELS[level], logging.INFO)
         self._console = _StandardError()
-        self._console.setFormatter(CONSOLE_FORMAT)
-        self._console.setLevel(logging.ERROR if quiet else logging.NOTSET)
-        self._console.addFilter(
-            lambda record: record.name.startswith("visionforge") or record.levelno >= logging.WARNING
-        )
+        self._console.setFormatter(CONSOLE_FORMAT if rank == 0 else _OneLine(f"[rank {rank}] %(message)s"))
+        self._console.setLevel(LEVELS[level] if rank == 0 else logging.ERROR)
+        self._console.addFilter(_Console())
         self._buffer = MemoryHandler(_BUFFER, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
         self._file: logging.FileHandler | None = None
         self._saved: list[tuple[logging.Logger, list[logging.Handler], int, bool]] = []
@@ -61,7 +71,7 @@ class RunLog:
             logger = logging.getLogger(name)
             self._saved.append((logger, logger.handlers[:], logger.level, logger.propagate))
             logger.handlers = [self._console, self._buffer]
-            logger.setLevel(logging.INFO)
+            logger.setLevel(self._level)
             logger.propagate = False
 
     def attach(self, path: Path) -> None:

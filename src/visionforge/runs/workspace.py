@@ -1,6 +1,5 @@
-"""The run folder: its name, its creation, and where everything in it lies."""
+"""The run folder: its name, and where everything in it lies."""
 
-import contextlib
 import datetime
 import errno
 import shutil
@@ -9,8 +8,6 @@ from pathlib import Path
 
 from visionforge.errors import RunError
 
-OUTPUTS = Path("outputs")
-
 
 @dataclass(frozen=True)
 class Workspace:
@@ -18,11 +15,9 @@ class Workspace:
 
     Attributes:
         path: The folder.
-        made_parent: Whether the folder of all runs was made together with it.
     """
 
     path: Path
-    made_parent: bool = False
 
     @property
     def config(self) -> Path:
@@ -49,6 +44,10 @@ class Workspace:
         """Everything that was logged."""
         return self.path / "run.log"
 
+    def rank_log(self, rank: int) -> Path:
+        """Return the log of a process other than the first."""
+        return self.path / f"run.rank{rank}.log"
+
     @property
     def checkpoints(self) -> Path:
         """Folder of `best.ckpt` and `last.ckpt`."""
@@ -64,37 +63,25 @@ class Workspace:
         """What became of pretrained weights."""
         return self.path / "reports" / "weight_transfer.json"
 
-    def discard_unless_trained(self) -> bool:
-        """Remove the folder of a run that failed before its first checkpoint; return whether it was removed."""
-        if any(self.checkpoints.glob("*.ckpt")):
-            return False
-        shutil.rmtree(self.path, ignore_errors=True)
-        if self.made_parent:
-            with contextlib.suppress(OSError):  # another run may have begun in it
-                self.path.parent.rmdir()
-        return True
+    @property
+    def manifest(self) -> Path:
+        """What the run is and how far it came."""
+        return self.path / "run.json"
+
+    @property
+    def lock(self) -> Path:
+        """Lock file, held while a process works on the run."""
+        return self.path / ".lock"
+
+    @property
+    def trained(self) -> bool:
+        """Whether there is a checkpoint."""
+        return any(self.checkpoints.glob("*.ckpt"))
 
 
-def create_workspace(outputs: Path, dataset: str, model: str, digest: str) -> Workspace:
-    """Make the folder ``OUTPUTS/YYYYMMDD_DATASET_MODEL_DIGEST``, with ``-2``, ``-3``, … if it exists already.
-
-    Raises:
-        RunError: If it cannot be made.
-    """
-    name = f"{datetime.date.today():%Y%m%d}_{dataset}_{model.replace('/', '-')}_{digest}"
-    try:
-        made_parent = not outputs.exists()
-        outputs.mkdir(parents=True, exist_ok=True)
-        for attempt in range(1, 10_000):
-            path = outputs / (name if attempt == 1 else f"{name}-{attempt}")
-            try:
-                path.mkdir()
-            except FileExistsError:
-                continue
-            return Workspace(path, made_parent)
-    except OSError as error:
-        raise RunError(f"{outputs}: no run folder can be made here ({describe(error)}); {_remedy(error)}") from error
-    raise RunError(f"{outputs}: holds 9,999 runs of the same settings and day; remove some")
+def run_name(dataset: str, model: str, digest: str) -> str:
+    """Return ``YYYYMMDD_DATASET_MODEL_DIGEST`` of today."""
+    return f"{datetime.date.today():%Y%m%d}_{dataset}_{model.replace('/', '-')}_{digest}"
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:
@@ -116,7 +103,8 @@ def describe(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _remedy(error: OSError) -> str:
+def remedy(error: OSError) -> str:
+    """Return what the user can do about an error of the file system under the outputs folder."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some disk space, or set trainer.default_root_dir to another disk"
     return "set trainer.default_root_dir to a folder that you may write to"

@@ -1,10 +1,9 @@
-"""Callbacks that every fit has: the choice of the best epoch, and a look at the disk before the first checkpoint."""
+"""A look at the disk before the training."""
 
 from pathlib import Path
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from torch import Tensor
+from lightning.pytorch.callbacks import Callback
 
 from visionforge.runs.workspace import require_space
 
@@ -22,7 +21,7 @@ class SpaceCheck(Callback):
         self._folder = folder
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compare the free space with what two checkpoints need, each written beside the one that it replaces.
+        """Compare the free space with what the checkpoints need: best, last and the one before, and each written anew.
 
         Raises:
             RunError: If there is too little.
@@ -30,14 +29,4 @@ class SpaceCheck(Callback):
         if trainer.is_global_zero:
             weights = sum(p.numel() * p.element_size() for p in [*pl_module.parameters(), *pl_module.buffers()])
             best, last = weights, 2 * weights  # the last one holds the momentum too
-            require_space(self._folder, 2 * (best + last) + RESULT_BYTES)
-
-
-class BestCheckpoint(ModelCheckpoint):
-    """Keeps the epoch with the best monitored value; of equal ones the later, which a falling learning rate favours."""
-
-    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
-        """Return whether the current value is as good as the best one so far."""
-        if super().check_monitor_top_k(trainer, current):
-            return True
-        return current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
+            require_space(self._folder, 2 * best + 3 * last + RESULT_BYTES)

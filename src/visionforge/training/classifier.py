@@ -116,6 +116,7 @@ class ImageClassifier(pl.LightningModule):
         self._outputs: list[tuple[Tensor, Tensor, Tensor | None]] = []
         self._sums: Tensor | None = None
         self._curve: RateCurve | None = None
+        self.logged_names: tuple[str, ...] = ()  # of the last finished training epoch
         self._remember()
 
     def _remember(self) -> None:
@@ -341,7 +342,9 @@ class ImageClassifier(pl.LightningModule):
         loss, hits, count = self._sums.unbind()
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         name = "train/accuracy_mixed" if self._mixes() else "train/accuracy"
-        self.log_dict({"train/loss": loss / count, name: hits / count, "lr": rate}, sync_dist=True)
+        values = {"train/loss": loss / count, name: hits / count, "lr": rate}
+        self.logged_names = tuple(values)
+        self.log_dict(values, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and the curve of its learning rate, which moves with every step."""

@@ -42,6 +42,7 @@ class EpochLog(Logger):
         self._path = path
         self._rows: dict[int, dict[str, float]] = {}
         self._started = time.monotonic()
+        self._finished: set[int] = set()  # epochs of this process, each told once
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
@@ -80,7 +81,8 @@ class EpochLog(Logger):
         epoch = int(values.pop("epoch"))
         row = self._rows.setdefault(epoch, {"epoch": float(epoch)})
         row.update(values)
-        if "train/loss" in values:  # logged after the epoch's validation, so the row is complete
+        if "train/loss" in values and epoch not in self._finished:  # logged after the validation: the row is complete
+            self._finished.add(epoch)
             now = time.monotonic()
             row["seconds"], self._started = now - self._started, now
             log.info("%s", describe(row))

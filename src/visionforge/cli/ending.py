@@ -1,0 +1,109 @@
+"""How a run ends: what an error means for its state, and what the user is told."""
+
+import errno
+import logging
+import re
+import subprocess
+
+import lightning.pytorch as pl
+import torch
+
+from visionforge.errors import TrainingError, VisionForgeError
+from visionforge.runs.active import ActiveRun
+from visionforge.runs.manifest import State
+from visionforge.runs.scheduler import detect_scheduler
+from visionforge.runs.signals import Interrupted
+from visionforge.training.checkpoints import slurm_environment
+
+log = logging.getLogger(__name__)
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+REQUEUE_TIMEOUT_S = 60.0
+
+
+def translate(error: BaseException) -> BaseException:
+    """Return what the user is told instead of an error of the libraries; other errors are returned as they are."""
+    text = str(error)
+    if isinstance(error, RuntimeError):
+        kernel = re.search(r"(\S+) does not have a deterministic implementation", text)
+        if kernel is not None:
+            return TrainingError(
+                f"trainer.deterministic: {kernel[1]} has no deterministic form on this device; choose another "
+                "backbone, set trainer.accelerator to cpu, or trainer.deterministic to warn (gives up repeatability)"
+            )
+    if is_out_of_memory(error):
+        return TrainingError(
+            "data.batch_size: out of memory; set a smaller batch_size (with trainer.accumulate_grad_batches to keep "
+            f"the effective one), a smaller backbone or data.resolution ({text.splitlines()[0][:160] if text else ''})"
+        )
+    return error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out, of the device or of the machine."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def conclude(active: ActiveRun, error: BaseException | None) -> None:
+    """Write how a run ended; a run that failed by a mistake before its first checkpoint is removed.
+
+    Args:
+        active: The run.
+        error: What ended it, or None.
+    """
+    if error is None:
+        active.finish("complete")
+        return
+    mistake = isinstance(error, VisionForgeError | OSError) and not is_out_of_memory(error)
+    evaluation = active.manifest.stage != "fit"
+    if active.new and not active.workspace.trained and (mistake or evaluation):
+        active.discard()
+        return
+    state, reason = how_it_ended(error)
+    if state == "failed" and not mistake:
+        log.error("%s", reason, exc_info=error, extra={"file_only": True})  # the console has it from Python itself
+    active.finish(state, reason)
+    if state == "interrupted":
+        log.warning("%s; continue it with `visionforge fit --resume %s`", reason, active.workspace.path)
+
+
+def how_it_ended(error: BaseException) -> tuple[State, str]:
+    """Return the state after an error, and why: interrupted if the same run may well go on later."""
+    if isinstance(error, Interrupted):
+        return "interrupted", f"interrupted by {error.name}"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "interrupted by SIGINT"
+    if is_out_of_memory(error) or is_out_of_memory(error.__cause__ or error):
+        return "interrupted", f"out of memory: {str(error).splitlines()[0]}"
+    if isinstance(error, OSError):
+        state: State = "interrupted" if error.errno in _FULL else "failed"
+        return state, f"{(error.strerror or str(error)).lower()}"
+    text = str(error).splitlines()[0] if str(error) else ""
+    return "failed", text if isinstance(error, VisionForgeError) else f"{type(error).__name__}: {text}"
+
+
+def requeue(trainer: pl.Trainer | None, number: int) -> None:
+    """Ask SLURM to start the job again, if the Trainer's SLURM plugin does so and this is the signal it waits for."""
+    environment = None if trainer is None else slurm_environment(trainer)
+    scheduler = detect_scheduler()
+    if environment is None or scheduler is None or not environment.auto_requeue:
+        return
+    if number != environment.requeue_signal or not trainer or not trainer.is_global_zero:
+        return
+    try:
+        done = subprocess.run(
+            ["scontrol", "requeue", scheduler.job],
+            capture_output=True,
+            text=True,
+            timeout=REQUEUE_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        log.warning("job %s cannot be requeued (%s); submit it again", scheduler.job, error)
+        return
+    if done.returncode:
+        log.warning("job %s cannot be requeued (%s); submit it again", scheduler.job, done.stderr.strip())
+    else:
+        log.info("job %s is requeued", scheduler.job)

@@ -1,0 +1,125 @@
+"""What a command is about to do with its run folder: make one, or continue one from a checkpoint."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from visionforge.config.schema import RunSettings
+from visionforge.errors import RunError, SettingsError
+from visionforge.runs.active import FOLDER, ActiveRun
+from visionforge.runs.anchors import outputs_folder, resolve, shown
+from visionforge.runs.identity import canonical, digest
+from visionforge.runs.scheduler import detect_scheduler
+from visionforge.runs.signals import Interruption
+from visionforge.runs.store import StoredRun, differences, find_run, stored_runs
+from visionforge.runs.workspace import Workspace
+
+CHECKPOINT = "VISIONFORGE_RUN_CHECKPOINT"  # environment variable: what the other ranks continue from
+_WORDS = ("auto", "never")
+
+
+@dataclass
+class Plan:
+    """What is decided before LightningCLI takes over.
+
+    Attributes:
+        interruption: Handles the signals.
+        active: A run that was reopened; None makes a new one.
+        checkpoint: What training continues from; None begins anew.
+        parent: The run or study that a new run comes from.
+        past_interrupted: Make a new run also where one of the same settings was interrupted.
+    """
+
+    interruption: Interruption = field(default_factory=Interruption)
+    active: ActiveRun | None = None
+    checkpoint: Path | None = None
+    parent: dict[str, Any] | None = None
+    past_interrupted: bool = False
+
+
+def run_to_resume(choice: str | None, settings: RunSettings) -> Workspace | None:
+    """Return the run that `--resume` names or finds, or None for a new one.
+
+    Without `--resume`, a job that SLURM has requeued continues its own run.
+
+    Args:
+        choice: A folder, a name, `auto`, `never`, or None.
+        settings: The settings of a new run.
+
+    Raises:
+        RunError: If there is no such run.
+    """
+    if choice is not None and choice not in _WORDS:
+        return find_run(choice, "--resume")
+    scheduler = detect_scheduler()
+    requeued = scheduler is not None and scheduler.name == "SLURM" and scheduler.restarts > 0
+    if choice == "never" or (choice is None and not requeued):
+        return None
+    runs, _ = stored_runs(outputs_of(settings))
+    wanted = digest(settings.model_dump(mode="json"))
+    found = [run for run in runs if run.manifest.stage == "fit" and digest_of(run) == wanted]
+    if choice is None:
+        assert scheduler is not None
+        found = [run for run in found if scheduler.job in _jobs(run)]
+    interrupted = [run for run in found if run.state == "interrupted"]
+    return interrupted[-1].workspace if interrupted else None
+
+
+def digest_of(run: StoredRun) -> str:
+    """Return the digest of a stored run's configuration as it is now."""
+    return digest(run.config)
+
+
+def _jobs(run: StoredRun) -> list[str]:
+    return [str(session.scheduler["job"]) for session in run.manifest.sessions if session.scheduler]
+
+
+def outputs_of(settings: RunSettings) -> Path:
+    """Return the folder of all runs: the Trainer's flag, or else the anchor `outputs://`."""
+    chosen = (settings.trainer.model_extra or {}).get("default_root_dir")
+    return resolve(chosen) if chosen else outputs_folder()
+
+
+def require_same_settings(stored: Mapping[str, Any], settings: RunSettings, run: Workspace) -> None:
+    """Check that a resumed run keeps what identifies it.
+
+    Raises:
+        SettingsError: With a line for every setting that would change the result.
+    """
+    given = settings.model_dump(mode="json")
+    if canonical(stored) == canonical(given):
+        return
+    changed = differences(json.loads(canonical(stored)), json.loads(canonical(given)))
+    raise SettingsError(
+        [
+            f"{path}: {new!r} given, {shown(run.path)} was begun with {old!r}; a resumed run keeps its settings "
+            "(leave it out, or begin a new run without --resume)"
+            for path, (old, new) in changed.items()
+        ]
+    )
+
+
+def inherited_plan(plan: Plan) -> Plan:
+    """Return the plan of a rank that the first one has started: its folder and checkpoint are in the environment."""
+    checkpoint = os.environ.get(CHECKPOINT)
+    plan.checkpoint = Path(checkpoint) if checkpoint else None
+    return plan
+
+
+def inherited_folder() -> Path | None:
+    """Return the run folder that the first rank has made, if it has started this process."""
+    folder = os.environ.get(FOLDER)
+    return Path(folder) if folder else None
+
+
+def refuse_search_by_ranks(choice: str | None) -> None:
+    """Ranks that were started from outside cannot agree on what to resume; they have to be told.
+
+    Raises:
+        RunError: If the choice is left to each of them.
+    """
+    if choice == "auto" and inherited_folder() is None:
+        raise RunError("--resume: auto works for processes that visionforge starts itself; name the run folder")

@@ -1,0 +1,97 @@
+"""`run.json`: what a run is, how far it came, and everything that is needed to judge and to repeat it."""
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from visionforge.errors import RunError
+from visionforge.runs.files import write_atomic
+from visionforge.runs.processes import ProcessId
+
+State = Literal["running", "complete", "interrupted", "failed"]
+FORMAT = 1
+MAX_BYTES = 4_000_000  # a manifest is some pages of text; anything larger is the wrong file
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a later version may write more
+
+
+class Session(_Part):
+    """One process that worked on the run: the first, and one more for every resume."""
+
+    started: str = Field(description="UTC, ISO 8601.")
+    ended: str | None = Field(None, description="UTC; null while it works, or if it was killed.")
+    process: dict[str, Any] = Field(description="pid, creation time, host and machine.")
+    command: list[str] = Field(description="The command line.")
+    checkpoint: str | None = Field(None, description="The checkpoint that it continued from.")
+    scheduler: dict[str, Any] | None = Field(None, description="Batch system and job.")
+    hardware: dict[str, Any] = Field({}, description="Processor, memory, devices.")
+    packages: dict[str, str] = Field({}, description="Versions, Python's and the operating system's among them.")
+    code: dict[str, Any] = Field({}, description="Version of visionforge; commit and state of the work trees.")
+    environment: dict[str, str] = Field({}, description="Environment variables that can change a result.")
+    switches: dict[str, Any] = Field({}, description="Switches of determinism and precision, as they were in force.")
+
+
+class Manifest(_Part):
+    """What `run.json` holds."""
+
+    format: int = Field(FORMAT, description="Version of this layout.")
+    run: str = Field(description="Name of the folder.")
+    mark: str = Field(description="A number that no other run has; its processes carry it.")
+    stage: str = Field("fit", description="`fit`, or the evaluation that the folder was made for.")
+    state: State = Field(description="running, complete, interrupted or failed.")
+    error: str | None = Field(None, description="Why it was interrupted or failed.")
+    started: str = Field(description="UTC, ISO 8601.")
+    ended: str | None = Field(None, description="UTC; null while it runs, or if it was killed.")
+    hash: str = Field(description="Digest of the configuration, six digits.")
+    dataset: str = Field(description="Catalog name.")
+    model: str = Field(description="Backbone.")
+    seeds: dict[str, int] = Field({}, description="Seeds.")
+    data: dict[str, Any] = Field({}, description="What was read: archive, MD5, number of images.")
+    weights: dict[str, Any] | None = Field(None, description="Source and SHA-256 of pretrained weights.")
+    parent: dict[str, Any] | None = Field(None, description="The run or study that this one comes from.")
+    progress: dict[str, int] = Field({}, description="Finished epochs, all epochs, optimiser steps.")
+    sessions: list[Session] = Field([], description="The processes that worked on it, in order.")
+
+    @property
+    def owner(self) -> ProcessId | None:
+        """Return the process that worked on it last."""
+        try:
+            return ProcessId.from_dict(self.sessions[-1].process)
+        except (IndexError, KeyError, TypeError, ValueError):
+            return None
+
+    def with_session(self, **changes: Any) -> "Manifest":
+        """Return a copy in which fields of the last session are changed."""
+        *before, last = self.sessions
+        return self.model_copy(update={"sessions": [*before, last.model_copy(update=changes)]})
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        write_atomic(path, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read `run.json`.
+
+    Raises:
+        RunError: If it is missing or not valid.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise RunError(f"{path}: larger than {MAX_BYTES:,} bytes, so it is no manifest of a run")
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise RunError(f"{path.parent}: holds no run.json, so it is no run") from None
+    except (OSError, ValidationError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{path}: cannot be read as the manifest of a run ({reason})") from error
+
+
+def utc_now() -> str:
+    """Return the time as ISO 8601 in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

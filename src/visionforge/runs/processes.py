@@ -1,0 +1,182 @@
+"""Processes of a run, known by pid, creation time and mark, never by name; and what a dead run left of them."""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+
+from visionforge.runs.files import write_atomic
+
+MARK = "VISIONFORGE_RUN"  # environment variable with the run's own number; inherited by every program that it starts
+RECORD = ".processes.json"
+RECORD_EVERY_S = 5.0
+CREATION_TOLERANCE_S = 0.5  # psutil computes the time of creation from the boot time, which a clock may correct
+TERM_WAIT_S = 5.0
+
+
+@cache
+def machine() -> str:
+    """Return what tells machines, boots and process namespaces (containers) apart; a pid means something in one only.
+
+    Where the system does not say, it is the host's name.
+    """
+    boot = namespace = ""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    return "/".join((socket.gethostname(), boot, namespace))
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """A process that cannot be mistaken for a later one with the same pid.
+
+    Attributes:
+        pid: Number.
+        created: When it was created, in seconds since 1970.
+        host: Name of its machine.
+        machine: Machine, boot and process namespace.
+    """
+
+    pid: int
+    created: float
+    host: str
+    machine: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """Return the process that `as_dict` described."""
+        return cls(int(content["pid"]), float(content["created"]), str(content["host"]), str(content["machine"]))
+
+    def find(self) -> psutil.Process | None:
+        """Return the process if it lives, here."""
+        if self.machine != machine():
+            return None
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.created) <= CREATION_TOLERANCE_S
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.Error:
+            return None
+
+    def may_live(self) -> bool:
+        """Return False only if it is known to be dead; of another machine nothing is known."""
+        return self.machine.split("/")[0] != socket.gethostname() or self.find() is not None
+
+
+def this_process() -> ProcessId:
+    """Return this process."""
+    return ProcessId(os.getpid(), psutil.Process().create_time(), socket.gethostname(), machine())
+
+
+class ProcessRecord:
+    """Keeps the list of a run's processes in its folder, as long as the run lives.
+
+    Args:
+        folder: The run folder.
+        mark: The run's own number.
+    """
+
+    def __init__(self, folder: Path, mark: str) -> None:
+        self._path = folder / RECORD
+        self._mark = mark
+        self._done = threading.Event()
+        self._known: list[tuple[int, float]] = []
+        self._thread = threading.Thread(target=self._watch, name="visionforge-processes", daemon=True)
+
+    def start(self) -> None:
+        """Write the list now, and again when a process is added or gone."""
+        os.environ[MARK] = self._mark
+        self.write()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Remove the list: the run has ended in order."""
+        self._done.set()
+        self._thread.join(timeout=RECORD_EVERY_S)
+        os.environ.pop(MARK, None)
+        self._path.unlink(missing_ok=True)
+
+    def write(self) -> None:
+        """Write the list if it has changed."""
+        found = sorted(_children())
+        if found == self._known and self._path.exists():
+            return
+        self._known = found
+        main = this_process()
+        processes = [asdict(main), *({**asdict(main), "pid": pid, "created": created} for pid, created in found)]
+        write_atomic(self._path, json.dumps({"mark": self._mark, "processes": processes}))
+
+    def _watch(self) -> None:
+        while not self._done.wait(RECORD_EVERY_S):
+            with contextlib.suppress(OSError):  # a full disk; the next round tries again
+                self.write()
+
+
+def _children() -> Iterable[tuple[int, float]]:
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            yield process.pid, process.create_time()
+
+
+def leftovers(folder: Path) -> list[psutil.Process]:
+    """Return the living processes of a run whose main process is dead; none if that lives, or is of another machine.
+
+    A process counts if the run's record names it by pid and creation time, or if it carries the run's mark in its
+    environment; and only if it belongs to this user and carries no other mark.
+
+    Args:
+        folder: The run folder.
+    """
+    try:
+        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        mark = str(content["mark"])
+        recorded = [ProcessId.from_dict(entry) for entry in content["processes"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    if not recorded or recorded[0].machine != machine() or recorded[0].find() is not None:
+        return []
+    found = {process.pid: process for entry in recorded if (process := entry.find()) is not None}
+    for process in psutil.process_iter():
+        if process.pid not in found and process.pid != os.getpid() and _mark_of(process) == mark:
+            found[process.pid] = process
+    return [p for pid, p in sorted(found.items()) if _is_own(p) and _mark_of(p) in (None, mark) and pid != os.getpid()]
+
+
+def _mark_of(process: psutil.Process) -> str | None:
+    """Return the mark in a process's environment; forked ones have that of the program they were forked from."""
+    try:
+        return process.environ().get(MARK)
+    except (psutil.Error, OSError):
+        return None
+
+
+def _is_own(process: psutil.Process) -> bool:
+    try:
+        return not hasattr(os, "getuid") or process.uids().real == os.getuid()
+    except psutil.Error:
+        return False
+
+
+def end_processes(processes: list[psutil.Process], wait_s: float = TERM_WAIT_S) -> list[psutil.Process]:
+    """Ask processes to end, wait, and kill those that are left; return those that live even then."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=wait_s)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    return psutil.wait_procs(alive, timeout=wait_s)[1]

@@ -1,0 +1,107 @@
+"""Signals that end a run: while it trains they wait for the end of a step, otherwise they take effect at once."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+GRACE_S = 60.0  # batch systems kill half a minute to a few minutes after they have asked
+_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1")
+
+
+class Interrupted(BaseException):  # noqa: N818  # like KeyboardInterrupt, it is no error
+    """A signal asked the run to end.
+
+    Args:
+        number: The signal.
+        together: All processes of the training stop after the same step.
+    """
+
+    def __init__(self, number: int, together: bool = False) -> None:
+        self.number = number
+        self.together = together
+        self.name = signal.Signals(number).name
+        super().__init__(self.name)
+
+    @property
+    def exit_status(self) -> int:
+        """Return 128 + the signal's number, as shells report it."""
+        return 128 + self.number
+
+
+class Interruption:
+    """Handles SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 in a ``with`` block.
+
+    A signal raises `Interrupted`, but within `deferred` it is only remembered in `requested`, so that a training step
+    and its checkpoint can be finished. A second Ctrl-C, or the end of the grace period, does not wait.
+
+    Args:
+        grace_s: How long a deferred signal may wait; then the process ends without further ado, in seconds.
+    """
+
+    def __init__(self, grace_s: float = GRACE_S) -> None:
+        self.requested: int | None = None
+        self._grace_s = grace_s
+        self._deferred = False
+        self._pid = os.getpid()
+        self._earlier: dict[int, Any] = {}
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> Self:
+        """Begin to handle."""
+        if threading.current_thread() is threading.main_thread():
+            self._earlier = {n: signal.getsignal(n) for n in self._numbers()}
+            self.install()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the signals back to who handled them before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for number, handler in self._earlier.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    @staticmethod
+    def _numbers() -> list[int]:
+        return [int(getattr(signal, name)) for name in _NAMES if hasattr(signal, name)]
+
+    def install(self, *more: int) -> None:
+        """Handle the signals, and `more` of them; Lightning sets handlers of its own when a stage begins."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (*self._numbers(), *more):
+                signal.signal(number, self._handle)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Only remember signals in this block."""
+        before, self._deferred = self._deferred, True
+        try:
+            yield
+        finally:
+            self._deferred = before
+
+    def check(self, together: bool = False) -> None:
+        """Raise `Interrupted` if a signal was remembered."""
+        if self.requested is not None:
+            raise Interrupted(self.requested, together)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:  # a forked loader process; its parent decides what Ctrl-C means
+            if number != signal.SIGINT:
+                os._exit(128 + number)
+            return
+        impatient = self.requested == number == signal.SIGINT  # a second Ctrl-C
+        first, self.requested = self.requested is None, number
+        if self._deferred and not impatient:
+            if not first:
+                return
+            self._timer = threading.Timer(self._grace_s, os._exit, (128 + number,))
+            self._timer.daemon = True
+            self._timer.start()
+            return
+        raise Interrupted(number)

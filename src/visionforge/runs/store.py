@@ -1,0 +1,163 @@
+"""The runs of an outputs folder: found, read, compared; nothing here changes one."""
+
+import datetime
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from visionforge.errors import RunError
+from visionforge.runs.active import derived_state
+from visionforge.runs.anchors import outputs_folder, resolve, shown
+from visionforge.runs.manifest import Manifest, State, read_manifest
+from visionforge.runs.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as it lies on the disk.
+
+    Attributes:
+        workspace: The folder.
+        manifest: What it says of itself.
+        state: Its state; a killed run says `running`, but is interrupted.
+    """
+
+    workspace: Workspace
+    manifest: Manifest
+    state: State
+
+    @property
+    def name(self) -> str:
+        """Return the name of the folder."""
+        return self.workspace.path.name
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Return the content of `metrics.json`, or nothing if it is not there yet."""
+        try:
+            content = json.loads(self.workspace.metrics.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Return the resolved configuration, or nothing if there is none."""
+        try:
+            content = yaml.safe_load(self.workspace.config.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    @property
+    def seconds(self) -> float:
+        """Return how long it was worked on, in seconds; sessions that were killed are not known and not counted."""
+        total = 0.0
+        for session in self.manifest.sessions:
+            if session.ended is not None:
+                total += (_time(session.ended) - _time(session.started)).total_seconds()
+        return total
+
+    def as_row(self) -> dict[str, Any]:
+        """Return what a list of runs shows of it."""
+        best = self.metrics.get("with_tta") or self.metrics.get("without_tta") or {}
+        progress = self.manifest.progress
+        return {
+            "run": self.name,
+            "state": self.state,
+            "stage": self.manifest.stage,
+            "started": self.manifest.started,
+            "seconds": self.seconds,
+            "dataset": self.manifest.dataset,
+            "model": self.manifest.model,
+            "hash": self.manifest.hash,
+            "seed": self.manifest.seeds.get("seed_everything"),
+            "epochs": progress.get("epochs", 0),
+            "max_epochs": progress.get("max_epochs"),
+            "accuracy": best.get("accuracy"),
+            "auc": best.get("auc"),
+            "error": self.manifest.error,
+        }
+
+
+def _time(text: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(text)
+
+
+def load_run(workspace: Workspace) -> StoredRun:
+    """Read a run.
+
+    Raises:
+        RunError: If the folder holds none.
+    """
+    manifest = read_manifest(workspace.manifest)
+    return StoredRun(workspace, manifest, derived_state(workspace, manifest))
+
+
+def stored_runs(outputs: Path) -> tuple[list[StoredRun], list[str]]:
+    """Return all runs of a folder, oldest first, and a line for each whose manifest cannot be read."""
+    found: list[StoredRun] = []
+    problems: list[str] = []
+    for path in sorted(outputs.glob("[!.]*/run.json")):
+        if path.parent.is_symlink():
+            continue  # `latest`
+        try:
+            found.append(load_run(Workspace(path.parent)))
+        except RunError as error:
+            problems += error.problems
+    return sorted(found, key=lambda run: (run.manifest.started, run.name)), problems
+
+
+def find_run(text: str, flag: str) -> Workspace:
+    """Return the run that a text names: a folder, or a name such as `latest` in the outputs folder.
+
+    Args:
+        text: Path or name.
+        flag: Where it was given, for the message.
+
+    Raises:
+        RunError: If there is no such folder.
+    """
+    try:
+        path = resolve(text)
+    except ValueError as error:
+        raise RunError(f"{flag}: {error}") from error
+    if not path.is_dir() and "/" not in text:
+        path = outputs_folder() / text
+    if not path.is_dir():
+        raise RunError(
+            f"{flag}: {text} is no folder; name a run folder such as outputs/20261123_…, or a run of "
+            f"{shown(outputs_folder())} (`visionforge runs list`)"
+        )
+    return Workspace(shown(path.resolve() if path.is_symlink() else path))
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted path, value) of all leaves."""
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def differences(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted paths at which two nested mappings differ, with both values; a missing one is None."""
+    left, right = dict(flat(one)), dict(flat(two))
+    paths = sorted({*left, *right})
+    return {path: (left.get(path), right.get(path)) for path in paths if left.get(path) != right.get(path)}
+
+
+def provenance(run: StoredRun) -> dict[str, Any]:
+    """Return what else than the settings can make two runs differ: data, weights, code, versions, machine."""
+    last = run.manifest.sessions[-1] if run.manifest.sessions else None
+    return {
+        "data": run.manifest.data,
+        "weights": run.manifest.weights or {},
+        **({} if last is None else last.model_dump(include={"code", "packages", "hardware", "environment", "switches"})),
+    }

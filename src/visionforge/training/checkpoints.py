@@ -1,0 +1,214 @@
+"""Checkpoints that are whole or absent: written beside, read back, renamed, and the one before kept."""
+
+import errno
+import logging
+import os
+import signal
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from torch import Tensor
+
+from visionforge.errors import RunError
+from visionforge.runs.files import replacing
+from visionforge.runs.signals import Interruption
+from visionforge.training.epoch_log import EpochLog
+
+log = logging.getLogger(__name__)
+
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "last-previous.ckpt"
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, verifies what is on the disk, and puts it there in one step.
+
+    The `last.ckpt` that it replaces stays as `last-previous.ckpt`.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            OSError: If the disk is full, or does not give back what was written.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as (file, temporary):
+            try:
+                torch.save(checkpoint, file)
+                file.flush()
+            except RuntimeError as error:  # torch's writer hides what the operating system said
+                raise OSError(errno.ENOSPC, "the checkpoint cannot be written, the disk is full", str(path)) from error
+            if damage := damage_of(temporary):
+                raise OSError(errno.EIO, f"the disk does not give back what was written ({damage})", str(path))
+            if path.name == LAST and path.exists():
+                _keep(path, path.with_name(PREVIOUS))
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give a file a second name, so that neither name is ever without a whole file."""
+    spare = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
+    spare.unlink(missing_ok=True)
+    try:
+        spare.hardlink_to(path)
+    except OSError:  # a file system without hard links: for a moment only the previous name is there
+        path.replace(previous)
+    else:
+        spare.replace(previous)
+        spare.unlink(missing_ok=True)  # renaming does nothing where both names were the same file already
+
+
+def damage_of(path: Path) -> str | None:
+    """Return what is wrong with a checkpoint file, or None: every byte is compared with the checksums inside it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+        return None if bad is None else f"{bad} does not have its checksum"
+    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+        return str(error) or type(error).__name__
+
+
+def checkpoint_to_resume(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint to continue from, or None if there is none yet.
+
+    Raises:
+        RunError: If there are checkpoints, but none is whole.
+    """
+    present = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
+    damaged = []
+    for path in present:
+        damage = damage_of(path)
+        if damage is None:
+            if damaged:
+                log.warning("%s is damaged, so the run continues from the one before, %s", damaged[-1], path.name)
+            return path
+        damaged.append(f"{path} ({damage})")
+    if damaged:
+        raise RunError(
+            f"{' and '.join(damaged)}: damaged, so there is nothing to continue from; begin anew with --resume never"
+        )
+    return None
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the epoch with the best monitored value; of equal ones the later, which a falling learning rate favours."""
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
+        """Return whether the current value is as good as the best one so far."""
+        if super().check_monitor_top_k(trainer, current):
+            return True
+        return current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the best value so far, also in a run folder that was moved."""
+        folder = str(self.dirpath)
+        best = os.path.join(folder, BEST) if state_dict["best_model_path"] else ""  # noqa: PTH118  # as Lightning does
+        scores = dict.fromkeys([best] if best else [], state_dict["best_model_score"])
+        moved = {"dirpath": self.dirpath, "best_model_path": best, "kth_best_model_path": best, "best_k_models": scores}
+        super().load_state_dict({**state_dict, **moved})
+
+
+class LastCheckpoint(Checkpoint):
+    """Saves everything that is needed to continue: after every epoch, every N minutes, and when a signal asks to end.
+
+    It also writes the epoch's row of `metrics.csv` before the epoch's checkpoint, so that no row is lost between them.
+
+    Args:
+        folder: Folder of the checkpoints.
+        minutes: Time between two checkpoints within an epoch.
+        interruption: Where a signal is remembered; None for a process that handles none.
+        rows: The table of epochs.
+        saved: Called after every checkpoint with the number of finished epochs and of optimiser steps.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        minutes: float,
+        interruption: Interruption | None = None,
+        rows: EpochLog | None = None,
+        saved: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.path = folder / LAST
+        self._seconds = minutes * 60.0
+        self._interruption = interruption
+        self._rows = rows
+        self._saved = saved
+        self._written = time.monotonic()
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Take the signals back from Lightning, which would save in the middle of a step."""
+        if self._interruption is not None:
+            self._interruption.install(*_requeue_signals(trainer))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to count the minutes."""
+        self._written = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save within an epoch if it is time; end here if a signal asks to.
+
+        Raises:
+            Interrupted: If a signal asked to end.
+        """
+        if trainer.is_last_batch:  # the end of the epoch, with its validation, is next
+            return
+        asked = self._asked(trainer)
+        due = time.monotonic() - self._written >= self._seconds
+        if asked or (trainer.strategy.reduce_boolean_decision(due, all=False) if trainer.world_size > 1 else due):
+            self._save(trainer, trainer.current_epoch)
+        if asked:
+            self._end()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save after an epoch; end here if a signal asks to.
+
+        Raises:
+            Interrupted: If a signal asked to end.
+        """
+        if self._rows is not None:
+            known = trainer.callback_metrics  # of all epochs so far; those of this one are chosen by name
+            names = getattr(pl_module, "logged_names", ())
+            self._rows.log_metrics({"epoch": trainer.current_epoch, **{name: float(known[name]) for name in names}})
+        self._save(trainer, trainer.current_epoch + 1)
+        if self._asked(trainer):
+            self._end()
+
+    def _asked(self, trainer: pl.Trainer) -> bool:
+        """Return whether any process was asked to end; all of them then end after the same step."""
+        asked = self._interruption is not None and self._interruption.requested is not None
+        return trainer.strategy.reduce_boolean_decision(asked, all=False) if trainer.world_size > 1 else asked
+
+    def _save(self, trainer: pl.Trainer, epochs: int) -> None:
+        trainer.save_checkpoint(self.path)
+        self._written = time.monotonic()
+        if self._saved is not None and trainer.is_global_zero:
+            self._saved(epochs, trainer.global_step)
+
+    def _end(self) -> None:
+        assert self._interruption is not None
+        self._interruption.requested = self._interruption.requested or signal.SIGTERM  # another process was asked
+        self._interruption.check(together=True)
+
+
+def _requeue_signals(trainer: pl.Trainer) -> tuple[int, ...]:
+    """Return the signal by which a SLURM plugin of the Trainer expects to be told of the job's end."""
+    environment = slurm_environment(trainer)
+    chosen = None if environment is None else environment.requeue_signal
+    return () if chosen is None else (int(chosen),)
+
+
+def slurm_environment(trainer: pl.Trainer) -> SLURMEnvironment | None:
+    """Return the Trainer's SLURM plugin, if it has one."""
+    environment = trainer._accelerator_connector.cluster_environment
+    return environment if isinstance(environment, SLURMEnvironment) else None
