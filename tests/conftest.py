@@ -32,6 +32,11 @@ def flags(**changes: object) -> list[str]:
     return [text for key, value in settings.items() for text in (f"--{key}", str(value))]
 
 
+def run_folders(outputs: Path) -> list[Path]:
+    """Return the run folders, without the link `latest`."""
+    return sorted(path.parent for path in outputs.glob("*/run.json") if not path.parent.is_symlink())
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_process_arguments():
     """LightningCLI warns when it is given arguments while the process has others."""
@@ -53,7 +58,7 @@ def clean_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    for name in ("VISIONFORGE_DATA", "VISIONFORGE_CACHE", "VISIONFORGE_CATALOG"):
+    for name in ("VISIONFORGE_DATA", "VISIONFORGE_OUTPUTS", "VISIONFORGE_CACHE", "VISIONFORGE_CATALOG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PL_GLOBAL_SEED", "42")
 
@@ -91,5 +96,5 @@ def quick_run(tmp_path_factory) -> Path:
     """The folder of one quick, finished fit; do not change it."""
     outputs = tmp_path_factory.mktemp("quick") / "outputs"
     assert main(["fit", *flags(trainer__default_root_dir=outputs, trainer__deterministic="true")]) == 0
-    (run,) = outputs.iterdir()
+    (run,) = run_folders(outputs)
     return run

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import run_folders
 from visionforge.cli.main import main
 from visionforge.data.registry import dataset_names
 
@@ -93,7 +94,7 @@ def test_imported_pictures_train(capsys, tmp_path):
     command = next(line for line in shown.splitlines() if "visionforge fit" in line).split()[2:]
     quick = ["--model.backbone.name", "mini_cnn", "--model.backbone.pretrained", "false"]
     assert main([*command, *quick, "--data.batch_size", "8", "--trainer.max_epochs", "4"]) == 0
-    (run,) = (tmp_path / "outputs").iterdir()
+    (run,) = run_folders(tmp_path / "outputs")
     assert json.loads((run / "metrics.json").read_text())["without_tta"]["auc"] == 1.0
     assert main(["datasets", "list"]) == 0
     assert "mine" in capsys.readouterr().out

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from tests.conftest import flags
+from tests.conftest import flags, run_folders
 from visionforge.cli.main import main
 from visionforge.evaluation.predictions import read_predictions
 
@@ -20,7 +20,7 @@ def test_two_ranks_evaluate_every_image_once(tmp_path):
     command = [sys.executable, "-m", "visionforge", "fit", *settings, *two]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    (run,) = (tmp_path / "outputs").iterdir()
+    (run,) = run_folders(tmp_path / "outputs")
     shown, labels = read_predictions(run / "predictions.csv")
     assert len(shown) == len(labels) == 35
     assert done.stderr.count("epoch 2, loss") == 1

@@ -16,7 +16,7 @@ import torchvision
 import yaml
 from medmnist.evaluator import getACC, getAUC
 
-from tests.conftest import REPOSITORY, flags
+from tests.conftest import REPOSITORY, flags, run_folders
 from visionforge.cli.main import main
 from visionforge.config.schema import Optimizer
 from visionforge.data import dataset_info
@@ -28,9 +28,9 @@ from visionforge.training.classifier import ImageClassifier
 
 def fit(outputs: Path, *arguments: str, **changes: object) -> Path:
     """Fit with quick settings and return the new run folder."""
-    before = set(outputs.iterdir()) if outputs.exists() else set()
+    before = set(run_folders(outputs))
     assert main(["fit", *flags(trainer__default_root_dir=outputs, **changes), *arguments]) == 0
-    (run,) = set(outputs.iterdir()) - before
+    (run,) = set(run_folders(outputs)) - before
     return run
 
 
@@ -115,7 +115,7 @@ def test_checkpoint_predicts_what_the_table_says(quick_run):
 def test_config_of_a_run_repeats_it(quick_run, tmp_path):
     arguments = ["--config", str(quick_run / "config.yaml"), "--trainer.default_root_dir", str(tmp_path / "again")]
     assert main(["fit", *arguments]) == 0
-    (again,) = (tmp_path / "again").iterdir()
+    (again,) = run_folders(tmp_path / "again")
     assert again.name == quick_run.name
     assert same(weights(quick_run), weights(again))
     assert json.loads((again / "metrics.json").read_text()) == json.loads((quick_run / "metrics.json").read_text())
@@ -203,7 +203,7 @@ def test_lone_checkpoint_needs_no_configuration(run, tmp_path, monkeypatch):
     shutil.move(run / "checkpoints" / "best.ckpt", tmp_path / "lone.ckpt")
     arguments = ["--data.synthetic.train", "64", "--data.synthetic.val", "32", "--data.synthetic.test", "32"]
     assert main(["test", "--ckpt_path", "lone.ckpt", *arguments]) == 0
-    (folder,) = (tmp_path / "outputs").iterdir()
+    (folder,) = run_folders(tmp_path / "outputs")
     again = json.loads((folder / "metrics.json").read_text())["without_tta"]
     reported = json.loads((run / "metrics.json").read_text())["without_tta"]
     assert again == pytest.approx(reported, abs=1e-6)
@@ -261,7 +261,7 @@ def test_every_configuration_runs(config, tmp_path):
         place_published_weights(content)
     # all epochs keep their place, because warm-up and freezing are counted in them; two steps are taken
     assert main(["fit", "--config", str(config), *arguments, "--trainer.max_steps", "2"]) == 0
-    (run,) = (tmp_path / "outputs").iterdir()
+    (run,) = run_folders(tmp_path / "outputs")
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["task"] == info.task
     assert 0 <= metrics["without_tta"]["accuracy"] <= 1

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, run_folders
 
 
 @pytest.mark.slow
@@ -16,7 +16,7 @@ def test_quickstart_reaches_its_accuracy(tmp_path):
     assert command is not None
     arguments = [*command[1].split(), "--trainer.default_root_dir", str(tmp_path / "outputs")]
     subprocess.run([sys.executable, "-m", "visionforge", *arguments], check=True, cwd=REPOSITORY)
-    (run,) = (tmp_path / "outputs").iterdir()
+    (run,) = run_folders(tmp_path / "outputs")
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["without_tta"]["accuracy"] >= 0.98
     assert metrics["with_tta"] is None, "at 8×8 pixels no view of a digit keeps it as it is"

@@ -9,16 +9,16 @@ import torch
 import yaml
 from torch import nn
 
-from tests.conftest import flags
+from tests.conftest import flags, run_folders
 from visionforge.cli.main import main
 from visionforge.models import BackboneEntry, register_backbone
 from visionforge.models.registry import _ENTRIES
 
 
 def fit(outputs, *arguments, **changes):
-    before = set(outputs.iterdir()) if outputs.exists() else set()
+    before = set(run_folders(outputs))
     assert main(["fit", *flags(trainer__default_root_dir=outputs, **changes), *arguments]) == 0
-    (run,) = set(outputs.iterdir()) - before
+    (run,) = set(run_folders(outputs)) - before
     return run
 
 

@@ -6,7 +6,7 @@ import torch
 
 from tests.training.helpers import MINI, data, fit, trainer, weights
 from visionforge.config.schema import Augmentation, Averaging, Backbone, MixUp, Optimizer
-from visionforge.training.callbacks import BestCheckpoint
+from visionforge.training.checkpoints import BestCheckpoint
 from visionforge.training.classifier import ImageClassifier
 
 STEPS = 5  # per epoch

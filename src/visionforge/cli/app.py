@@ -34,10 +34,10 @@ from visionforge.evaluation.predictions import write_predictions
 from visionforge.evaluation.results import write_results, write_training_curves
 from visionforge.models.registry import backbone_entry
 from visionforge.models.weights import pretrained_state
-from visionforge.runs.files import write_atomic
 from visionforge.runs.active import ActiveRun
 from visionforge.runs.anchors import cache_folder, resolve, shown
 from visionforge.runs.facts import environment_variables
+from visionforge.runs.files import write_atomic
 from visionforge.runs.identity import digest, with_portable_paths
 from visionforge.runs.locks import Lock
 from visionforge.runs.logfile import RunLog
@@ -99,9 +99,7 @@ class VisionForgeCLI(LightningCLI):
         plan: The run to continue, and how signals are handled.
     """
 
-    def __init__(
-        self, stage: str, arguments: list[str], run_log: RunLog, target: Target | None, plan: Plan
-    ) -> None:
+    def __init__(self, stage: str, arguments: list[str], run_log: RunLog, target: Target | None, plan: Plan) -> None:
         self._run_log = run_log
         self._target = target
         self._plan = plan

@@ -1,26 +1,20 @@
 """`visionforge datasets …`: list, describe, download, check, count, show and import data sets."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
+from visionforge.cli.arguments import CommandParser, plain_console, print_json
 from visionforge.data.info import SPLITS, DatasetInfo, Split
 from visionforge.data.registry import dataset_info, dataset_names
 from visionforge.errors import DataError, SettingsError, VisionForgeError
 
 EXIT_CHECK_FAILED = 1
 Check = tuple[str, bool, str]
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{self.prog.removeprefix('visionforge ')}: {message} (`{self.prog} --help`)")
 
 
 def run_datasets(arguments: list[str]) -> int:
@@ -34,11 +28,13 @@ def run_datasets(arguments: list[str]) -> int:
     return command(options)
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog="visionforge datasets", description="The catalog of data sets.")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="visionforge datasets", description="The catalog of data sets.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=CommandParser)
 
-    def add(name: str, run: Callable[[argparse.Namespace], int], help_text: str, archive: bool = False) -> _Parser:
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], help_text: str, archive: bool = False
+    ) -> CommandParser:
         command = commands.add_parser(name, help=help_text, description=help_text)
         command.set_defaults(run=run)
         command.add_argument("--json", action="store_true", help="print JSON instead of text")
@@ -80,14 +76,6 @@ def _parser() -> _Parser:
     return parser
 
 
-def _print_json(content: Any) -> None:
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def _console() -> Console:
-    return Console(highlight=False, markup=False, soft_wrap=True)
-
-
 # --- the catalog
 
 
@@ -102,7 +90,7 @@ def _list(options: argparse.Namespace) -> int:
     for problem in broken:  # somebody's own entry; the others are still listed
         sys.stderr.write(f"warning: {problem}\n")
     if options.json:
-        _print_json([entry.model_dump(mode="json") for entry in entries])
+        print_json([entry.model_dump(mode="json") for entry in entries])
         return 0
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("name", "task (classes)", "images", "train/val/test", "resolutions"):
@@ -123,7 +111,7 @@ def _resolutions(entry: DatasetInfo) -> str:
 def _info(options: argparse.Namespace) -> int:
     entry = dataset_info(options.name)
     if options.json:
-        _print_json(entry.model_dump(mode="json"))
+        print_json(entry.model_dump(mode="json"))
         return 0
     flags = entry.flags
     allowed = [name for name, yes in (("left-right flip", flags.hflip), ("top-bottom flip", flags.vflip)) if yes]
@@ -190,9 +178,9 @@ def _download(options: argparse.Namespace) -> int:
     finally:
         log.stop()
     if options.json:
-        _print_json({"file": str(path), "bytes": path.stat().st_size, "md5": entry.archives[resolution].md5})
+        print_json({"file": str(path), "bytes": path.stat().st_size, "md5": entry.archives[resolution].md5})
     else:
-        _console().print(f"✓ {path} ({path.stat().st_size:,} bytes, verified)")
+        plain_console().print(f"✓ {path} ({path.stat().st_size:,} bytes, verified)")
     return 0
 
 
@@ -208,9 +196,9 @@ def _check(options: argparse.Namespace) -> int:
     status = 0 if all(ok for _, ok, _ in failed) else EXIT_CHECK_FAILED
     results += leaks
     if options.json:
-        _print_json({"file": str(path), "checks": [{"check": c, "ok": ok, "found": found} for c, ok, found in results]})
+        print_json({"file": str(path), "checks": [{"check": c, "ok": ok, "found": found} for c, ok, found in results]})
     else:
-        console = _console()
+        console = plain_console()
         console.print(str(path))
         for check, ok, found in results:
             console.print(f"  {'✓' if ok else '✗'} {check}: {found}")
@@ -279,7 +267,7 @@ def _stats(options: argparse.Namespace) -> int:
     mean, std = channel_statistics(parts["train"].images)
     if options.json:
         per_class = {name: {s: counts[s][k] for s in SPLITS} for k, name in enumerate(entry.classes)}
-        _print_json({"name": entry.name, "resolution": resolution, "classes": per_class, "mean": mean, "std": std})
+        print_json({"name": entry.name, "resolution": resolution, "classes": per_class, "mean": mean, "std": std})
         return 0
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("class", overflow="fold")
@@ -292,7 +280,9 @@ def _stats(options: argparse.Namespace) -> int:
     Console(highlight=False).print(table)
     largest, smallest = max(counts["train"]), min(counts["train"])
     balance = f"largest to smallest class {largest / smallest:.1f}" if smallest else "a class has no training image"
-    _console().print(f"{balance}; mean {_numbers(mean)}, std {_numbers(std)} (training images at {resolution} pixels)")
+    plain_console().print(
+        f"{balance}; mean {_numbers(mean)}, std {_numbers(std)} (training images at {resolution} pixels)"
+    )
     return 0
 
 
@@ -320,9 +310,9 @@ def _show(options: argparse.Namespace) -> int:
     )
     augmentation_sheet(module, target)
     if options.json:
-        _print_json({"file": str(target), "preset": options.preset})
+        print_json({"file": str(target), "preset": options.preset})
     else:
-        _console().print(f"✓ {target}")
+        plain_console().print(f"✓ {target}")
     return 0
 
 
@@ -362,9 +352,9 @@ def _import(options: argparse.Namespace) -> int:
     if options.json:
         broken = [{"file": str(path), "reason": reason} for path, reason in report.broken]
         entry = info.model_dump(mode="json")
-        _print_json({"archive": str(report.archive), "entry": str(report.entry), "info": entry, "broken": broken})
+        print_json({"archive": str(report.archive), "entry": str(report.entry), "info": entry, "broken": broken})
         return 0
-    console = _console()
+    console = plain_console()
     for path, reason in report.broken:
         console.print(f"✗ {path}: {reason}; left out")
     sizes = " / ".join(f"{count:,} {split}" for split, count in info.splits.model_dump().items())

@@ -1,23 +1,17 @@
 """`visionforge models …`: list the backbones, and say what one of them costs and sees."""
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
-from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
+from visionforge.cli.arguments import CommandParser, plain_console, print_json
 from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.models.registry import LIBRARIES, BackboneEntry, backbone_entry, backbone_names
 
 RESOLUTIONS = (28, 64, 224)  # what `info` shows without --resolution
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{self.prog.removeprefix('visionforge ')}: {message} (`{self.prog} --help`)")
 
 
 def run_models(arguments: list[str]) -> int:
@@ -31,9 +25,9 @@ def run_models(arguments: list[str]) -> int:
     return status
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog="visionforge models", description="The backbones.")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="visionforge models", description="The backbones.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=CommandParser)
     text = "all backbones, a line each"
     command = commands.add_parser("list", help=text, description=text)
     command.set_defaults(run=_list)
@@ -68,7 +62,7 @@ def _list(options: argparse.Namespace) -> int:
             sys.stderr.write("".join(f"warning: {problem}\n" for problem in error.problems))
     if options.json:
         described = {entry.name: entry.description for entry in entries}
-        _print_json([{"name": name, "description": described.get(name)} for name in names])
+        print_json([{"name": name, "description": described.get(name)} for name in names])
         return 0
     if not entries:
         sys.stdout.write("".join(f"{name}\n" for name in names))
@@ -95,10 +89,6 @@ def _print_table(table: Table) -> None:
     console.print(table)
 
 
-def _print_json(content: Any) -> None:
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
 def _info(options: argparse.Namespace) -> int:
     from visionforge.models.inspect import Profile, map_sizes, profile
 
@@ -121,9 +111,9 @@ def _info(options: argparse.Namespace) -> int:
             "weights": weights,
             "profiles": [asdict(each) for each in profiles],
         }
-        _print_json(content)
+        print_json(content)
         return 0
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = plain_console()
     rows = {
         "name": entry.name,
         "network": entry.description,

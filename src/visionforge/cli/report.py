@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from visionforge.runs.anchors import shown
 from visionforge.runs.workspace import Workspace
 
 _ROWS = (
@@ -52,4 +53,4 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
         ("predictions", workspace.predictions),
         ("figures", workspace.figures),
     ):
-        console.print(f"{label:>12}  {path}", soft_wrap=True)
+        console.print(f"{label:>12}  {shown(path)}", soft_wrap=True)

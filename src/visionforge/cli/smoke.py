@@ -137,7 +137,7 @@ def weight_transfer(bench: Bench) -> str:
 def fit(bench: Bench) -> str:
     """Train with MixUp from the made weight file."""
     _main(["fit", *_settings(bench)])
-    (bench.run,) = (bench.folder / "outputs").iterdir()
+    bench.run = (bench.folder / "outputs" / "latest").resolve()
     with (bench.run / "metrics.csv").open(newline="") as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file)]
     _require(len(losses) == 2, f"metrics.csv has {len(losses)} epochs, expected 2")

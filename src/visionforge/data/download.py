@@ -5,7 +5,6 @@ import ssl
 import urllib.error
 from pathlib import Path
 
-
 from visionforge.data.info import DatasetInfo
 from visionforge.errors import DataError
 from visionforge.fetch import DEFAULT_RETRIES, Checksum, Retries, fetch

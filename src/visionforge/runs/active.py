@@ -113,9 +113,7 @@ class ActiveRun:
                 lock = Lock(workspace.lock, str(workspace.path))
                 lock.acquire(wait_s=2.0)  # somebody who lists the runs may look at it for a moment
         except OSError as error:
-            raise RunError(
-                f"{outputs}: no run folder can be made here ({describe(error)}); {remedy(error)}"
-            ) from error
+            raise RunError(f"{outputs}: no run folder can be made here ({describe(error)}); {remedy(error)}") from error
         point_latest(outputs, workspace.path.name)
         return cls(workspace, manifest, lock, new=True, made_outputs=made_outputs)
 

@@ -34,7 +34,15 @@ class _with:  # noqa: N801  # reads as a predicate
         self._names = names
 
     def __call__(self, folder: Path) -> bool:
-        return any((folder / name).exists() for name in self._names)
+        return any(_there(folder / name) for name in self._names)
+
+
+def _there(path: Path) -> bool:
+    """Return whether something exists; what may not be looked at does not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _holds_runs(folder: Path) -> bool:
@@ -81,8 +89,9 @@ def _environment(name: str) -> Path | None:
 
 def writable(folder: Path) -> bool:
     """Return whether a folder can be written, or made where it does not exist yet."""
-    existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
-    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    existing = next((path for path in (folder, *folder.parents) if _there(path)), folder)
+    effective = os.access in os.supports_effective_ids
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK, effective_ids=effective)
 
 
 def anchors() -> dict[str, Path]:

@@ -104,12 +104,11 @@ def _processes(trainer: Mapping[str, Any]) -> int | None:
     devices = trainer.get("devices", "auto")
     if isinstance(devices, str):
         names = [name for name in devices.split(",") if name.strip()]
-        if "," in devices:
-            devices = names
-        else:
-            devices = int(devices) if devices.strip().lstrip("-").isdigit() else "auto"
+        number = devices.strip().lstrip("-")
+        devices = names if "," in devices else int(devices) if number.isdigit() else "auto"
     count = len(devices) if isinstance(devices, list | tuple) else devices if isinstance(devices, int) else 1
-    total = max(1, count) * int(trainer.get("num_nodes") or 1)
+    nodes = trainer.get("num_nodes")
+    total = max(1, count) * (nodes if isinstance(nodes, int) else 1)
     return total if total > 1 else None
 
 

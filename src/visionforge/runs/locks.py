@@ -8,7 +8,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,26 +150,46 @@ def _now() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
-def shared_only_here(path: Path) -> str | None:
-    """Return why a lock may not hold off other machines, or None if it does or the file system is a local one."""
-    mount = _mount_of(path)
+@dataclass(frozen=True)
+class Mount:
+    """A mounted file system.
+
+    Attributes:
+        point: Where it is mounted.
+        kind: Its type, such as `ext4` or `nfs4`.
+        options: What it was mounted with.
+    """
+
+    point: str
+    kind: str
+    options: frozenset[str]
+
+
+def mounts() -> list[Mount]:
+    """Return the mounted file systems."""
+    try:
+        found = psutil.disk_partitions(all=True)
+    except OSError:
+        return []
+    return [Mount(each.mountpoint, each.fstype.lower(), frozenset(each.opts.split(","))) for each in found]
+
+
+def shared_only_here(path: Path, mounted: Sequence[Mount] | None = None) -> str | None:
+    """Return why a lock may not hold off other machines; None if it does, or the file system is a local one.
+
+    Args:
+        path: The lock file.
+        mounted: The file systems; None takes those of this machine.
+    """
+    folder = path.absolute().parent
+    above = [mount for mount in (mounts() if mounted is None else mounted) if folder.is_relative_to(mount.point)]
+    mount = max(above, key=lambda mount: len(mount.point), default=None)
     if mount is None:
         return None
-    kind, options = mount.fstype.lower(), set(mount.opts.split(","))
-    if kind.startswith("nfs") and options & {"nolock", "local_lock=all", "local_lock=flock"}:
-        return f"{mount.mountpoint} is NFS mounted without locks between machines; use it from one machine at a time"
-    if kind == "lustre" and not options & {"flock"}:
-        return f"{mount.mountpoint} is Lustre mounted without flock; use it from one machine at a time"
-    if kind in _ONE_MACHINE:
-        return f"{mount.mountpoint} is {kind}, whose locks may not reach other machines; use it from one at a time"
+    if mount.kind.startswith("nfs") and mount.options & {"nolock", "local_lock=all", "local_lock=flock"}:
+        return f"{mount.point} is NFS mounted without locks between machines; use it from one machine at a time"
+    if mount.kind == "lustre" and "flock" not in mount.options:
+        return f"{mount.point} is Lustre mounted without flock; use it from one machine at a time"
+    if mount.kind in _ONE_MACHINE:
+        return f"{mount.point} is {mount.kind}, whose locks may not reach other machines; use it from one at a time"
     return None
-
-
-def _mount_of(path: Path) -> "psutil._common.sdiskpart | None":  # type: ignore[name-defined]
-    """Return the mount that holds a path: the one with the longest mount point."""
-    folder = path.absolute().parent
-    try:
-        mounts = [mount for mount in psutil.disk_partitions(all=True) if folder.is_relative_to(mount.mountpoint)]
-    except OSError:
-        return None
-    return max(mounts, key=lambda mount: len(mount.mountpoint), default=None)

@@ -12,7 +12,7 @@ GRACE_S = 60.0  # batch systems kill half a minute to a few minutes after they h
 _NAMES = ("SIGTERM", "SIGINT", "SIGUSR1")
 
 
-class Interrupted(BaseException):  # noqa: N818  # like KeyboardInterrupt, it is no error
+class Interrupted(BaseException):  # like KeyboardInterrupt, it is no error
     """A signal asked the run to end.
 
     Args:

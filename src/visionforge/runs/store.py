@@ -15,6 +15,8 @@ from visionforge.runs.anchors import outputs_folder, resolve, shown
 from visionforge.runs.manifest import Manifest, State, read_manifest
 from visionforge.runs.workspace import Workspace
 
+_SESSION_FACTS = {"code", "packages", "hardware", "environment", "switches"}
+
 
 @dataclass(frozen=True)
 class StoredRun:
@@ -159,5 +161,5 @@ def provenance(run: StoredRun) -> dict[str, Any]:
     return {
         "data": run.manifest.data,
         "weights": run.manifest.weights or {},
-        **({} if last is None else last.model_dump(include={"code", "packages", "hardware", "environment", "switches"})),
+        **({} if last is None else last.model_dump(include=_SESSION_FACTS)),
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch import Tensor
@@ -83,7 +83,7 @@ def checkpoint_to_resume(folder: Path) -> Path | None:
         RunError: If there are checkpoints, but none is whole.
     """
     present = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
-    damaged = []
+    damaged: list[str] = []
     for path in present:
         damage = damage_of(path)
         if damage is None:
@@ -100,6 +100,12 @@ def checkpoint_to_resume(folder: Path) -> Path | None:
 
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the epoch with the best monitored value; of equal ones the later, which a falling learning rate favours."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Prepare; Lightning's warning that the folder is not empty is wrong for a run that continues in it."""
+        kept, self.save_top_k = self.save_top_k, 0
+        super().setup(trainer, pl_module, stage)
+        self.save_top_k = kept
 
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
         """Return whether the current value is as good as the best one so far."""

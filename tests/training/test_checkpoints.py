@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from visionforge.training.callbacks import BestCheckpoint
+from visionforge.training.checkpoints import BestCheckpoint
 
 
 class Scripted(pl.LightningModule):

@@ -1,0 +1,158 @@
+"""`visionforge reproduce RUN`: check data, versions and settings, run it again, and name the first difference."""
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from visionforge.cli.arguments import CommandParser, print_json
+from visionforge.errors import RunError, SettingsError
+from visionforge.runs.anchors import resolve, shown
+from visionforge.runs.facts import code_state, environment_variables, package_versions
+from visionforge.runs.identity import digest
+from visionforge.runs.store import StoredRun, differences, find_run, load_run, stored_runs
+from visionforge.runs.workspace import Workspace
+
+EXIT_DIFFERENT = 1
+_TIMES = ("seconds",)  # columns of metrics.csv that are no results
+
+
+def run_reproduce(arguments: list[str]) -> int:
+    """Run `visionforge reproduce RUN`; return 0 if the results are the same, 1 if they differ.
+
+    Raises:
+        VisionForgeError: If the run is not complete, or cannot be run again here.
+    """
+    parser = CommandParser(
+        prog="visionforge reproduce",
+        description="Run a complete run again, and say where the first difference is. Exit status 1 if there is one.",
+    )
+    parser.add_argument("name", metavar="RUN", help="folder or name")
+    parser.add_argument("--outputs", help="folder for the new run; default: beside the old one")
+    parser.add_argument("--check", action="store_true", help="only check data, versions and settings")
+    parser.add_argument("--json", action="store_true", help="print JSON at the end instead of text")
+    options = parser.parse_args(arguments)
+    run = load_run(find_run(options.name, "reproduce"))
+    if run.state != "complete" or run.manifest.stage != "fit":
+        raise RunError(f"reproduce: {run.name} is {run.state}; only a complete fit can be compared")
+    notes = list(_checks(run))
+    if not options.json:
+        for note in notes:
+            sys.stdout.write(f"! {note}\n")
+        if not notes:
+            sys.stdout.write("✓ settings, versions and environment are those of the run\n")
+    if options.check:
+        if options.json:
+            print_json({"run": run.name, "notes": notes})
+        return 0
+    again = _run_again(run, options)
+    difference = first_difference(run.workspace, again.workspace)
+    if options.json:
+        print_json({"run": run.name, "again": str(again.workspace.path), "notes": notes, "difference": difference})
+    elif difference is None:
+        sys.stdout.write(f"✓ no difference: {_compared(run)}\n  {shown(again.workspace.path)}\n")
+    else:
+        sys.stdout.write(f"✗ first difference: {difference}\n  {shown(again.workspace.path)}\n")
+    return 0 if difference is None else EXIT_DIFFERENT
+
+
+def _checks(run: StoredRun) -> Iterator[str]:
+    """Yield a line for everything that may make the result differ."""
+    found = digest(run.config)
+    if found != run.manifest.hash:
+        yield f"settings: config.yaml was changed after the run: digest {found}, the run's is {run.manifest.hash}"
+    session = run.manifest.sessions[-1]
+    if len(run.manifest.sessions) > 1:
+        yield f"sessions: the run was interrupted {len(run.manifest.sessions) - 1} time(s)"
+    if not session.switches.get("deterministic_algorithms"):
+        yield "trainer.deterministic: false in the run, so that small differences are to be expected"
+    for path, (before, now) in differences(session.packages, package_versions()).items():
+        yield f"{path}: {before} in the run, {now} here"
+    for path, (before, now) in differences(session.environment, environment_variables()).items():
+        yield f"${path}: {before} in the run, {now} here"
+    code = code_state()
+    for path, (before, now) in differences(session.code, code).items():
+        yield f"code.{path}: {before} in the run, {now} here"
+    if (code.get("package") or {}).get("changed_files"):
+        yield "code: the work tree of visionforge has changes that are not committed"
+
+
+def _run_again(run: StoredRun, options: argparse.Namespace) -> StoredRun:
+    """Fit the run's configuration anew, and return the new run.
+
+    Raises:
+        VisionForgeError: If it cannot be run here; data that is not the run's is refused.
+    """
+    from visionforge.cli.run import run_stage
+
+    try:
+        outputs = resolve(options.outputs) if options.outputs else run.workspace.path.absolute().parent
+    except ValueError as error:
+        raise SettingsError(f"--outputs: {error}") from error
+    before = {each.name for each in stored_runs(outputs)[0]}
+    parent = {"run": run.name, "reason": "reproduce", "data": run.manifest.data}
+    arguments = ["--config", str(run.workspace.config), "--trainer.default_root_dir", str(outputs), "--resume", "never"]
+    run_stage("fit", arguments, parent)
+    new = [each for each in stored_runs(outputs)[0] if each.name not in before and each.manifest.parent == parent]
+    return new[-1]
+
+
+def first_difference(one: Workspace, two: Workspace) -> str | None:
+    """Return where the results of two runs differ first, in the order in which they came about; None if nowhere.
+
+    Compared are the rows of `metrics.csv` (without times), every tensor of the last and of the best checkpoint, and the
+    predictions of the test split.
+    """
+    for find in (_first_epoch, _first_tensor, _first_prediction):
+        difference = find(one, two)
+        if difference is not None:
+            return difference
+    return None
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _first_epoch(one: Workspace, two: Workspace) -> str | None:
+    old, new = _rows(one.epochs), _rows(two.epochs)
+    for before, now in zip(old, new, strict=False):
+        for name in before:
+            if name not in _TIMES and before[name] != now.get(name):
+                return f"epoch {int(before['epoch']) + 1}, {name}: {before[name]} before, {now.get(name)} now"
+    return f"epochs: {len(old)} before, {len(new)} now" if len(old) != len(new) else None
+
+
+def _first_tensor(one: Workspace, two: Workspace) -> str | None:
+    import torch
+
+    from visionforge.cli.target import read_checkpoint
+
+    for name in ("last.ckpt", "best.ckpt"):
+        if not (one.checkpoints / name).exists():
+            continue
+        before, now = (read_checkpoint(each.checkpoints / name)["state_dict"] for each in (one, two))
+        if before.keys() != now.keys():
+            return f"{name}: other tensors"
+        for key, tensor in before.items():
+            if not torch.equal(tensor, now[key]):
+                largest = float((tensor.double() - now[key].double()).abs().max())
+                return f"{name}, {key}: largest deviation {largest:.3g}"
+    return None
+
+
+def _first_prediction(one: Workspace, two: Workspace) -> str | None:
+    old, new = _rows(one.predictions), _rows(two.predictions)
+    for number, (before, now) in enumerate(zip(old, new, strict=False)):
+        for name in before:
+            if before[name] != now.get(name):
+                return f"predictions.csv, image {number}, {name}: {before[name]} before, {now.get(name)} now"
+    return f"predictions.csv: {len(old)} images before, {len(new)} now" if len(old) != len(new) else None
+
+
+def _compared(run: StoredRun) -> str:
+    epochs, images = len(_rows(run.workspace.epochs)), len(_rows(run.workspace.predictions))
+
+    return f"{epochs} epochs, the tensors of both checkpoints and {images:,} predictions are equal"

@@ -1,0 +1,282 @@
+"""`visionforge runs …`: list, show, diff, compare and clean the runs of an outputs folder."""
+
+import argparse
+import datetime
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from visionforge.cli.arguments import CommandParser, plain_console, print_json
+from visionforge.errors import RunError, SettingsError
+from visionforge.runs.active import repoint_latest
+from visionforge.runs.anchors import outputs_folder, resolve, shown
+from visionforge.runs.locks import Lock, LockedError, is_held
+from visionforge.runs.processes import leftovers
+from visionforge.runs.store import StoredRun, differences, find_run, flat, load_run, provenance, stored_runs
+
+_SHOWN = ("run", "state", "started", "seconds", "epochs", "accuracy", "auc")
+COLUMNS = (*_SHOWN, "dataset", "model", "hash", "seed", "stage")  # the name of a run says some of them
+
+
+def run_runs(arguments: list[str]) -> int:
+    """Run `visionforge runs …` and return its exit status.
+
+    Raises:
+        VisionForgeError: If the command or the run is unknown.
+    """
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.run_command
+    return command(options)
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="visionforge runs", description="The runs of an outputs folder.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=CommandParser)
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], help_text: str) -> CommandParser:
+        command = commands.add_parser(name, help=help_text, description=help_text)
+        command.set_defaults(run_command=run)
+        command.add_argument("--json", action="store_true", help="print JSON instead of text")
+        return command
+
+    listing = add("list", _list, "all runs, a line each")
+    clean = add("clean", _clean, "remove runs that are not complete and not in use")
+    for command in (listing, clean):
+        command.add_argument("--outputs", help="folder of the runs; default $VISIONFORGE_OUTPUTS or the project's")
+    listing.add_argument("--sort", choices=COLUMNS, default="started", help="column to sort by; default started")
+    listing.add_argument("--reverse", action="store_true", help="largest first")
+    listing.add_argument("--state", choices=("running", "complete", "interrupted", "failed"), help="only these")
+    clean.add_argument("--incomplete", action="store_true", required=True, help="interrupted and failed runs")
+    clean.add_argument("--yes", action="store_true", help="remove them; without it, they are only listed")
+    add("show", _show, "everything that is known of a run").add_argument("name", metavar="RUN", help="folder or name")
+    diff = add("diff", _diff, "the settings, data, versions and results in which two runs differ")
+    diff.add_argument("names", metavar="RUN", nargs=2, help="folder or name")
+    compare = add("compare", _compare, "the metrics of several runs beside each other, with the settings that differ")
+    compare.add_argument("names", metavar="RUN", nargs="+", help="folder or name")
+    return parser
+
+
+def _outputs(options: argparse.Namespace) -> Path:
+    try:
+        folder = resolve(options.outputs) if options.outputs else outputs_folder()
+    except ValueError as error:
+        raise SettingsError(f"--outputs: {error}") from error
+    if options.outputs and not folder.is_dir():
+        raise RunError(f"--outputs: {folder} is no folder")
+    return folder
+
+
+# --- list
+
+
+def _list(options: argparse.Namespace) -> int:
+    folder = _outputs(options)
+    runs, problems = stored_runs(folder)
+    for problem in problems:
+        sys.stderr.write(f"warning: {problem}\n")
+    rows = [run.as_row() for run in runs if options.state in (None, run.state)]
+    known = [row for row in rows if row[options.sort] is not None]
+    unknown = [row for row in rows if row[options.sort] is None]  # last, whichever way the others are sorted
+    rows = sorted(known, key=lambda row: row[options.sort], reverse=options.reverse) + unknown
+    if options.json:
+        print_json(rows)
+        return 0
+    if not rows:
+        which = f"{options.state} runs" if options.state else "runs"
+        sys.stdout.write(f"no {which} in {shown(folder)}\n")
+        return 0
+    table = _table(*_SHOWN, right=("seconds", "epochs", "accuracy", "auc"))
+    for row in rows:
+        table.add_row(*(_cell(name, row) for name in _SHOWN))
+    plain_console().print(table)
+    return 0
+
+
+def _table(*headings: str, right: Sequence[str] = ()) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in headings:
+        table.add_column(heading, no_wrap=True, justify="right" if heading in right else "left")
+    return table
+
+
+def _cell(name: str, row: dict[str, Any]) -> str:
+    value = row[name]
+    if value is None:
+        return "–"
+    if name == "started":
+        return datetime.datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M")
+    if name == "seconds":
+        return duration(value)
+    if name == "epochs" and row["max_epochs"]:
+        return f"{value}/{row['max_epochs']}"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Return a time span as people read it, for instance ``2 h 05 min``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+# --- show
+
+
+def _show(options: argparse.Namespace) -> int:
+    run = load_run(find_run(options.name, "runs show"))
+    content = {**run.manifest.model_dump(mode="json"), "state": run.state}
+    if options.json:
+        print_json({**content, "metrics": run.metrics, "config": run.config})
+        return 0
+    console = plain_console()
+    row = run.as_row()
+    console.print(run.name, style="bold")
+    state = run.state if not run.manifest.error else f"{run.state} ({run.manifest.error})"
+    facts: dict[str, Any] = {
+        "folder": shown(run.workspace.path),
+        "state": state,
+        "started": _cell("started", row),
+        "worked on": f"{_cell('seconds', row)} in {len(run.manifest.sessions)} session(s)",
+        "epochs": _cell("epochs", row),
+        "seed": row["seed"],
+        "data": ", ".join(f"{key} {value}" for key, value in run.manifest.data.items() if value and key != "images"),
+        "weights": (run.manifest.weights or {}).get("source", "random"),
+        "parent": None if run.manifest.parent is None else run.manifest.parent.get("run"),
+    }
+    for session in run.manifest.sessions[-1:]:
+        commit = (session.code.get("package") or {}).get("commit", "")
+        device = session.hardware.get("device_name") or session.hardware.get("processor")
+        packages = session.packages
+        facts |= {
+            "device": f"{device}, {session.hardware.get('processes', 1)} process(es)",
+            "host": session.process.get("host"),
+            "job": session.scheduler and f"{session.scheduler['name']} {session.scheduler['job']}",
+            "versions": ", ".join(f"{name} {packages[name]}" for name in ("visionforge", "torch", "python")),
+            "commit": commit[:10] or None,
+            "strict": session.switches.get("deterministic_algorithms"),
+            "command": " ".join(session.command),
+        }
+    for kind in ("without_tta", "with_tta"):
+        values = run.metrics.get(kind) or {}
+        facts[kind.replace("_", " ").replace("tta", "TTA")] = ", ".join(
+            f"{name} {value:.4f}" for name, value in values.items() if isinstance(value, float)
+        )
+    for name, value in facts.items():
+        if value not in (None, ""):
+            console.print(f"{name:>12}  {value}")
+    return 0
+
+
+# --- diff and compare
+
+
+def _diff(options: argparse.Namespace) -> int:
+    one, two = (load_run(find_run(name, "runs diff")) for name in options.names)
+    parts = {
+        "settings": differences(one.config, two.config),
+        "provenance": differences(provenance(one), provenance(two)),
+        "metrics": differences(_metrics(one), _metrics(two)),
+    }
+    if options.json:
+        print_json({name: {path: list(pair) for path, pair in part.items()} for name, part in parts.items()})
+        return 0
+    console = plain_console()
+    table = _table("", one.name, two.name)
+    for name, part in parts.items():
+        if not part:
+            console.print(f"{name}: the same")
+        for path, pair in part.items():
+            table.add_row(path, *(_value(value) for value in pair))
+    if table.row_count:
+        console.print(table)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    runs = [load_run(find_run(name, "runs compare")) for name in options.names]
+    configs = [run.config for run in runs]
+    changed = sorted({path for config in configs[1:] for path in differences(configs[0], config)})
+    flats = [dict(flat(config)) for config in configs]
+    settings = {path: [config.get(path) for config in flats] for path in changed}
+    values = [dict(flat(_metrics(run))) for run in runs]
+    names = list(dict.fromkeys(name for each in values for name in each))
+    metrics = {name: [each.get(name) for each in values] for name in names}
+    if options.json:
+        print_json({"runs": [run.name for run in runs], "settings": settings, "metrics": metrics})
+        return 0
+    table = _table("", *(run.name for run in runs))
+    table.add_row("state", *(run.state for run in runs))
+    for part in (settings, metrics):
+        for name, row in part.items():
+            table.add_row(name, *(_value(value) for value in row))
+    plain_console().print(table)
+    return 0
+
+
+def _metrics(run: StoredRun) -> dict[str, Any]:
+    return {kind: run.metrics[kind] for kind in ("without_tta", "with_tta") if run.metrics.get(kind)}
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+# --- clean
+
+
+def _clean(options: argparse.Namespace) -> int:
+    folder = _outputs(options)
+    runs, problems = stored_runs(folder)
+    for problem in problems:
+        sys.stderr.write(f"warning: {problem}\n")
+    found = [run for run in runs if run.state in ("interrupted", "failed")]
+    remains = [path for path in folder.glob(".*.new-*") if path.is_dir()]  # of processes that were killed
+    locks = [path for path in folder.glob(".*.lock") if not is_held(path) and path.exists()]
+    removed: list[str] = []
+    for run in found if options.yes else ():
+        if _remove(run):
+            removed.append(run.name)
+    if options.yes:
+        for path in remains:
+            shutil.rmtree(path, ignore_errors=True)
+        for path in locks:
+            path.unlink(missing_ok=True)
+        repoint_latest(folder)
+    if options.json:
+        print_json({"found": [run.as_row() for run in found], "removed": removed})
+        return 0
+    for run in found:
+        row = run.as_row()
+        verb = "removed" if run.name in removed else "kept" if options.yes else "would be removed"
+        sys.stdout.write(f"{verb}: {run.name} ({run.state}, {_cell('epochs', row)} epochs)\n")
+    if not found:
+        sys.stdout.write(f"no incomplete runs in {shown(folder)}\n")
+    elif not options.yes:
+        sys.stdout.write("nothing was removed; `--yes` removes them\n")
+    return 0
+
+
+def _remove(run: StoredRun) -> bool:
+    """Remove a run, unless somebody has just taken it up or processes of it still live."""
+    lock = Lock(run.workspace.lock, str(run.workspace.path))
+    try:
+        lock.acquire()
+    except (LockedError, OSError) as error:
+        sys.stderr.write(f"warning: {error}\n")
+        return False
+    try:
+        if left := leftovers(run.workspace.path):
+            pids = ", ".join(str(process.pid) for process in left)
+            sys.stderr.write(f"warning: {run.name}: processes {pids} of it live; `visionforge doctor` tells more\n")
+            return False
+        shutil.rmtree(run.workspace.path)
+    finally:
+        lock.release()
+    return True

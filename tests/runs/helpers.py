@@ -1,0 +1,74 @@
+"""Run folders without a training, and processes that hold them."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from visionforge.runs.active import ActiveRun
+from visionforge.runs.identity import digest
+
+NOBODY = 65534  # the user without rights on Linux
+CONFIG = {"seed_everything": 42, "data": {"dataset": "d"}, "model": {"backbone": {"name": "m"}}, "trainer": {}}
+
+
+def create(outputs: Path, **options) -> ActiveRun:
+    """Make a run folder of made-up settings."""
+    return ActiveRun.create(outputs, CONFIG, digest(CONFIG), **options)
+
+
+def wait_for(condition, seconds: float = 30.0):
+    """Wait until a condition holds, and return what it gave."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+@contextlib.contextmanager
+def without_rights():
+    """Act as the user nobody, where the tests run as root, who may write everywhere."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@contextlib.contextmanager
+def readable_folder():
+    """Make a folder that everybody may look into, unlike those of pytest."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def python(code: str, *arguments: object, **options):
+    """Run a program beside the test; it says `ready` when it is, and is killed at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True, **options
+    )
+    try:
+        assert process.stdout.readline().strip() == "ready"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+HOLD_RUN = """
+import sys, time
+from pathlib import Path
+from tests.runs.helpers import create
+run = create(Path(sys.argv[1]))
+print("ready", flush=True)
+time.sleep(100)
+"""

@@ -1,0 +1,161 @@
+"""Processes of dead runs are known by the run's own record, never by name, and only those are ended."""
+
+import json
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from tests.runs.helpers import create, wait_for
+from visionforge.runs.active import clear_leftovers
+from visionforge.runs.processes import (
+    MARK,
+    RECORD,
+    ProcessId,
+    end_processes,
+    leftovers,
+    machine,
+    this_process,
+)
+from visionforge.runs.workspace import Workspace
+
+SLEEP = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(100)"]
+DEAF = [
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(100)",
+]
+POLITE = """
+import pathlib, signal, sys, time
+def leave(*_):
+    pathlib.Path(sys.argv[1]).write_text("left")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, leave)
+print('ready', flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.fixture
+def start():
+    processes = []
+
+    def run(command=SLEEP, mark=None):
+        environment = {key: value for key, value in os.environ.items() if key != MARK}
+        if mark is not None:
+            environment[MARK] = mark
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+        assert process.stdout.readline() == b"ready\n"
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def dead():
+    return {**this_process().as_dict(), "pid": 2**22 - 1, "created": 1.0}
+
+
+def record(folder, *processes, mark="mine", main=None):
+    entries = [
+        {**this_process().as_dict(), "pid": p.pid, "created": psutil.Process(p.pid).create_time()} for p in processes
+    ]
+    folder.mkdir(exist_ok=True)
+    (folder / RECORD).write_text(json.dumps({"mark": mark, "processes": [main or dead(), *entries]}))
+
+
+def pids(folder):
+    return {process.pid for process in leftovers(folder)}
+
+
+def test_recorded_and_marked_processes_are_found(tmp_path, start):
+    recorded, marked, other, stranger = start(), start(mark="mine"), start(mark="other"), start()
+    record(tmp_path, recorded, other)
+    assert pids(tmp_path) == {recorded.pid, marked.pid}
+    assert stranger.pid not in pids(tmp_path)
+
+
+def test_pid_that_was_given_to_another_process_is_not(tmp_path, start):
+    process = start()
+    record(tmp_path, process)
+    content = json.loads((tmp_path / RECORD).read_text())
+    content["processes"][1]["created"] -= 60
+    (tmp_path / RECORD).write_text(json.dumps(content))
+    assert pids(tmp_path) == set()
+
+
+def test_record_of_another_machine_or_boot_names_nothing(tmp_path, start):
+    process = start()
+    record(tmp_path, process)
+    content = (tmp_path / RECORD).read_text()
+    (tmp_path / RECORD).write_text(content.replace(machine(), "elsewhere/1/2"))
+    assert pids(tmp_path) == set()
+
+
+def test_living_run_has_no_leftovers(tmp_path, start):
+    process = start()
+    record(tmp_path, process, main=this_process().as_dict())
+    assert pids(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"mark": 1, "processes": [{}]}', '{"mark": "mine", "processes": []}']
+)
+def test_damaged_record_names_nothing(tmp_path, content):
+    (tmp_path / RECORD).write_text(content)
+    assert pids(tmp_path) == set()
+
+
+def test_they_are_asked_first_and_killed_then(tmp_path, start):
+    note = tmp_path / "note"
+    polite, deaf = start([sys.executable, "-c", POLITE, str(note)]), start(DEAF)
+    record(tmp_path, polite, deaf)
+    assert end_processes(leftovers(tmp_path), wait_s=2.0) == []
+    assert note.read_text() == "left"
+    assert not psutil.pid_exists(polite.pid)
+    assert not psutil.pid_exists(deaf.pid)
+
+
+def test_under_a_scheduler_they_are_only_told_of(tmp_path, start, monkeypatch, caplog):
+    process = start()
+    record(tmp_path, process)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    clear_leftovers(Workspace(tmp_path))
+    assert f"processes {process.pid} were left behind by the run; under SLURM they are not ended" in caplog.text
+    assert process.poll() is None
+    monkeypatch.delenv("SLURM_JOB_ID")
+    clear_leftovers(Workspace(tmp_path))
+    assert not psutil.pid_exists(process.pid)
+
+
+def test_record_follows_the_processes(tmp_path, start):
+    run = create(tmp_path)
+    process = start(mark=run.manifest.mark)
+    path = run.workspace.path / RECORD
+
+    def recorded():
+        run._record.write()
+        return {entry["pid"] for entry in json.loads(path.read_text())["processes"]}
+
+    assert {os.getpid(), process.pid} <= recorded()
+    process.kill()
+    process.wait()
+    wait_for(lambda: process.pid not in recorded())
+    run.finish("complete")
+    assert not path.exists()
+
+
+def test_process_is_found_again_only_as_itself(start):
+    process = start()
+    found = psutil.Process(process.pid)
+    known = ProcessId(process.pid, found.create_time(), "host", machine())
+    assert known.find() == found
+    assert known.may_live()
+    process.kill()
+    process.wait()
+    assert known.find() is None
