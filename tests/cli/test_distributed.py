@@ -1,13 +1,17 @@
 """Two real processes: every image is evaluated once, and the numbers are those of one process."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 import torch
 
 from tests.conftest import flags, run_folders
+from tests.runs.helpers import wait_for
 from visionforge.cli.main import main
 from visionforge.evaluation.predictions import read_predictions
 
@@ -30,3 +34,37 @@ def test_two_ranks_evaluate_every_image_once(tmp_path):
     reported = json.loads((run / "metrics.json").read_text())
     assert again["without_tta"] == pytest.approx(reported["without_tta"], abs=1e-5)
     assert again["with_tta"] == pytest.approx(reported["with_tta"], abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
+@pytest.mark.parametrize("whom", ["first", "second", "all"])
+def test_two_ranks_stop_after_the_same_step_and_go_on(tmp_path, whom):
+    outputs = tmp_path / "outputs"
+    settings = flags(data__synthetic__train=320, trainer__max_epochs=8, trainer__deterministic="true")
+    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    begin = [sys.executable, "-m", "visionforge", "fit", *settings, *two, "--trainer.default_root_dir", str(outputs)]
+    process = subprocess.Popen(begin, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for(lambda: any(progress(run) >= 1 for run in run_folders(outputs)), 120)
+    (run,) = run_folders(outputs)
+    if whom == "all":
+        os.killpg(process.pid, signal.SIGTERM)
+    else:
+        (second,) = [each for each in psutil.Process(process.pid).children() if each.environ().get("LOCAL_RANK") == "1"]
+        os.kill(process.pid if whom == "first" else second.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, said[-3000:]
+    assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
+    resume = [sys.executable, "-m", "visionforge", "fit", "--resume", str(run), *two]
+    done = subprocess.run(resume, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    stored = json.loads((run / "run.json").read_text())
+    assert (stored["state"], stored["progress"]["epochs"]) == ("complete", 8)
+    assert stored["sessions"][1]["hardware"]["processes"] == 2
+    log = (run / "run.log").read_text()
+    assert [log.count(f"epoch {epoch}, loss") for epoch in range(1, 9)] == [1] * 8
+    assert "ERROR" not in log + (run / "run.rank1.log").read_text()
+
+
+def progress(run):
+    return json.loads((run / "run.json").read_text())["progress"].get("epochs", 0)

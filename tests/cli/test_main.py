@@ -242,7 +242,7 @@ def test_damaged_checkpoint_is_one_line(refuse, quick_run, tmp_path):
     assert "it holds no state_dict" in line
     (run / "checkpoints" / "best.ckpt").unlink()
     (line,) = refuse("test", "--run", str(run))
-    assert "the run has only last.ckpt" in line
+    assert "the run has only last-previous.ckpt, last.ckpt" in line
     (run / "checkpoints" / "last.ckpt").unlink()
     (line,) = refuse("test", "--run", str(run))
     assert "no checkpoint, so it was not trained" in line

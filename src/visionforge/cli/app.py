@@ -243,7 +243,7 @@ class VisionForgeCLI(LightningCLI):
         """Return the folder of this command, made if need be."""
         identity = digest(config)
         if self._target is not None and self._target.run is not None:
-            return Workspace(self._evaluation_folder(stage, self._target, identity))
+            return Workspace(self._evaluation_folder(stage, self._target, digest(config, training=False)))
         if current_rank() != 0:  # only the first rank writes; the Trainer tells the others where its checkpoints are
             folder = inherited_folder()
             names = self.settings.data.dataset, self.settings.model.backbone.name, identity
@@ -285,7 +285,7 @@ class VisionForgeCLI(LightningCLI):
     def _evaluation_folder(self, stage: str, target: Target, current: str) -> Path:
         """Return where a later evaluation writes; the results of the fit itself are never overwritten."""
         assert target.run is not None
-        changed = "" if current == digest(target.config) else f"_{current}"
+        changed = "" if current == digest(target.config, training=False) else f"_{current}"
         return target.run.path / "evaluations" / f"{stage}_{target.checkpoint.stem}{changed}"
 
     def instantiate_classes(self) -> None:

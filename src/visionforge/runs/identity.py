@@ -49,17 +49,21 @@ NEUTRAL: dict[str, Any] = {
 PATHS = ("ckpt_path", "data.root", "model.backbone.weights", "trainer.default_root_dir")  # settings that can be paths
 
 
-def canonical(config: Mapping[str, Any]) -> str:
+def canonical(config: Mapping[str, Any], training: bool = True) -> str:
     """Return what identifies a configuration, as sorted JSON.
 
     Left out are the settings in `VOLATILE`, and Trainer flags that are null or have the value in `NEUTRAL`: a new flag
     of a later Lightning must not change the digest. Numbers have their shortest form, so that 1 and 1.0 are the same;
     paths are relative to their anchors.
+
+    Args:
+        config: Nested settings.
+        training: The number of processes counts; the results of an evaluation do not depend on it.
     """
     kept = _kept(config)
     trainer = config.get("trainer")
     processes = _processes(trainer if isinstance(trainer, Mapping) else {})
-    if processes is not None:
+    if training and processes is not None:
         kept["processes"] = processes
     return json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
@@ -131,6 +135,6 @@ def with_portable_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     return walk(config, "")
 
 
-def digest(config: Mapping[str, Any]) -> str:
-    """Return six hexadecimal digits that identify a configuration: its 3-byte BLAKE2b digest."""
-    return hashlib.blake2b(canonical(config).encode(), digest_size=3).hexdigest()
+def digest(config: Mapping[str, Any], training: bool = True) -> str:
+    """Return six hexadecimal digits that identify a configuration: its 3-byte BLAKE2b digest; see `canonical`."""
+    return hashlib.blake2b(canonical(config, training).encode(), digest_size=3).hexdigest()

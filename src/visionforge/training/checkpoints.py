@@ -150,13 +150,10 @@ class LastCheckpoint(Checkpoint):
         self._saved = saved
         self._written = time.monotonic()
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Take the signals back from Lightning, which would save in the middle of a step."""
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signals back from Lightning, which would act in the middle of a step; begin to count the minutes."""
         if self._interruption is not None:
             self._interruption.install(*_requeue_signals(trainer))
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin to count the minutes."""
         self._written = time.monotonic()
 
     def on_train_batch_end(
