@@ -272,7 +272,12 @@ def test_requeued_slurm_job_continues_by_itself(fleet, whole, tmp_path):
     program = tmp_path / "bin" / "scontrol"
     program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
     program.chmod(0o755)
-    job = {"SLURM_JOB_ID": "123", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "night", "PATH": f"{program.parent}:/usr/bin:/bin"}
+    job = {
+        "SLURM_JOB_ID": "123",
+        "SLURM_NTASKS": "1",
+        "SLURM_JOB_NAME": "night",
+        "PATH": f"{program.parent}:/usr/bin:/bin",
+    }
     command = ["fit", *settings(tmp_path / "outputs")]
     pid = fleet.start(*command, **job)
     wait_for(trained(tmp_path / "outputs", 2))

@@ -20,7 +20,7 @@ from torch import Tensor
 from visionforge.cli.compat import use_current_leaf_spec
 from visionforge.cli.ending import conclude, requeue, translate
 from visionforge.cli.parser import Parser
-from visionforge.cli.plan import Plan, inherited_folder, outputs_of
+from visionforge.cli.plan import Plan, inherited_folder, outputs_of, parent_of
 from visionforge.cli.precheck import check_settings
 from visionforge.cli.report import print_results
 from visionforge.cli.target import Target, read_checkpoint
@@ -255,7 +255,7 @@ class VisionForgeCLI(LightningCLI):
                 config,
                 identity,
                 stage=stage,
-                parent=plan.parent,
+                parent=plan.parent or parent_of(self.settings),
                 past_interrupted=plan.past_interrupted,
             )
         return self.active.workspace
@@ -374,11 +374,11 @@ class VisionForgeCLI(LightningCLI):
         """Say what is about to be trained, and where."""
         assert self.workspace is not None
         log.info("run folder %s", shown(self.workspace.path))
-        if self._plan.checkpoint is not None:
-            log.info("continues from %s", shown(self._plan.checkpoint))
+        checkpoint = self._beginning()
+        if checkpoint is not None:
+            log.info("continues from %s", shown(checkpoint))
         if self.active is not None:
             session = self.active.manifest.sessions[-1]
-            checkpoint = self._plan.checkpoint
             self.active.update_session(
                 hardware={**session.hardware, **devices_in_use(self.trainer)},
                 switches=switches_in_force(),
@@ -396,10 +396,15 @@ class VisionForgeCLI(LightningCLI):
             data.spec.resolution,
         )
 
+    def _beginning(self) -> Path | None:
+        """Return the checkpoint that the training goes on from: the run's own, or the one that it was given."""
+        given = self.settings.ckpt_path
+        return self._plan.checkpoint or (None if given is None else resolve(given))
+
     def fit(self, **kwargs: Any) -> None:
         """Train; a signal ends the training after a step."""
-        start = kwargs.pop("ckpt_path", None)
-        checkpoint = self._plan.checkpoint or (None if start is None else resolve(start))
+        kwargs.pop("ckpt_path", None)
+        checkpoint = self._beginning()
         with self._plan.interruption.deferred():
             self.trainer.fit(**kwargs, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
         self._plan.interruption.check()

@@ -6,8 +6,11 @@ import sys
 from typing import Any, NoReturn
 
 from rich.console import Console
+from rich.table import Table
 
 from visionforge.errors import SettingsError
+
+_WIDEST = 10_000
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -21,6 +24,14 @@ class CommandParser(argparse.ArgumentParser):
 def print_json(content: Any) -> None:
     """Print a value as JSON."""
     sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as it is: a line that a narrow terminal breaks is better than names that are cut."""
+    console = plain_console()
+    needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
+    console.width = max(console.width, needed)
+    console.print(table)
 
 
 def plain_console() -> Console:

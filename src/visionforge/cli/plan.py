@@ -10,7 +10,7 @@ from typing import Any
 from visionforge.config.schema import RunSettings
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.active import FOLDER, ActiveRun
-from visionforge.runs.anchors import outputs_folder, resolve, shown
+from visionforge.runs.anchors import is_anchored, outputs_folder, resolve, shown
 from visionforge.runs.identity import canonical, digest
 from visionforge.runs.scheduler import detect_scheduler
 from visionforge.runs.signals import Interruption
@@ -81,6 +81,19 @@ def outputs_of(settings: RunSettings) -> Path:
     """Return the folder of all runs: the Trainer's flag, or else the anchor `outputs://`."""
     chosen = (settings.trainer.model_extra or {}).get("default_root_dir")
     return resolve(chosen) if chosen else outputs_folder()
+
+
+def parent_of(settings: RunSettings) -> dict[str, Any] | None:
+    """Return the run that a checkpoint or weights were taken from, if they lie in one."""
+    origins = {"checkpoint": settings.ckpt_path, "weights": settings.model.backbone.weights}
+    for reason, text in origins.items():
+        if text is None or ("://" in text and not is_anchored(text)):
+            continue
+        path = resolve(text)
+        folder = path if path.is_dir() else path.parent.parent
+        if Workspace(folder).manifest.is_file():
+            return {"run": folder.resolve().name, "reason": reason}
+    return None
 
 
 def require_same_settings(stored: Mapping[str, Any], settings: RunSettings, run: Workspace) -> None:

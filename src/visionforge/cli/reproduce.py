@@ -5,13 +5,15 @@ import csv
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from visionforge.cli.arguments import CommandParser, print_json
+from visionforge.config.seeding import STRICT_VARIABLE
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.anchors import resolve, shown
 from visionforge.runs.facts import code_state, environment_variables, package_versions
 from visionforge.runs.identity import digest
-from visionforge.runs.store import StoredRun, differences, find_run, load_run, stored_runs
+from visionforge.runs.store import StoredRun, differences, find_run, load_run, provenance, stored_runs
 from visionforge.runs.workspace import Workspace
 
 EXIT_DIFFERENT = 1
@@ -48,12 +50,15 @@ def run_reproduce(arguments: list[str]) -> int:
         return 0
     again = _run_again(run, options)
     difference = first_difference(run.workspace, again.workspace)
+    if difference is not None:
+        notes += [f"{path}: {a} in the run, {b} here" for path, (a, b) in _circumstances(run, again).items()]
     if options.json:
         print_json({"run": run.name, "again": str(again.workspace.path), "notes": notes, "difference": difference})
     elif difference is None:
         sys.stdout.write(f"✓ no difference: {_compared(run)}\n  {shown(again.workspace.path)}\n")
     else:
         sys.stdout.write(f"✗ first difference: {difference}\n  {shown(again.workspace.path)}\n")
+        sys.stdout.write("".join(f"! {note}\n" for note in notes))
     return 0 if difference is None else EXIT_DIFFERENT
 
 
@@ -69,7 +74,10 @@ def _checks(run: StoredRun) -> Iterator[str]:
         yield "trainer.deterministic: false in the run, so that small differences are to be expected"
     for path, (before, now) in differences(session.packages, package_versions()).items():
         yield f"{path}: {before} in the run, {now} here"
-    for path, (before, now) in differences(session.environment, environment_variables()).items():
+    here = environment_variables()
+    if session.switches.get("deterministic_algorithms"):
+        here.setdefault(*STRICT_VARIABLE)  # as the fit will set it
+    for path, (before, now) in differences(session.environment, here).items():
         yield f"${path}: {before} in the run, {now} here"
     code = code_state()
     for path, (before, now) in differences(session.code, code).items():
@@ -96,6 +104,12 @@ def _run_again(run: StoredRun, options: argparse.Namespace) -> StoredRun:
     run_stage("fit", arguments, parent)
     new = [each for each in stored_runs(outputs)[0] if each.name not in before and each.manifest.parent == parent]
     return new[-1]
+
+
+def _circumstances(one: StoredRun, two: StoredRun) -> dict[str, tuple[Any, Any]]:
+    """Return what was different about machine and switches, which are known only once both have run."""
+    parts = ("hardware", "switches")
+    return differences(*({part: provenance(run).get(part, {}) for part in parts} for run in (one, two)))
 
 
 def first_difference(one: Workspace, two: Workspace) -> str | None:

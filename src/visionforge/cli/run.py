@@ -21,14 +21,13 @@ from visionforge.cli.precheck import check_arguments
 from visionforge.cli.target import Target, find_target
 from visionforge.config.loading import RawConfig, normalise, read_arguments, read_yaml
 from visionforge.config.schema import RunSettings
+from visionforge.config.seeding import STRICT_VARIABLE
 from visionforge.errors import RunError
 from visionforge.runs.active import ActiveRun
 from visionforge.runs.anchors import resolve
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import Workspace
-
-CUBLAS_WORKSPACE = ":4096:8"  # fixed workspaces, without which cuBLAS does not repeat; read once, when CUDA starts
 
 
 def run_stage(stage: str, arguments: list[str], parent: dict[str, Any] | None = None) -> int:
@@ -61,7 +60,7 @@ def run_stage(stage: str, arguments: list[str], parent: dict[str, Any] | None = 
 def _checked(raw: RawConfig, stage: str) -> RunSettings:
     settings = check_arguments(raw, stage)
     if settings.trainer.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
+        os.environ.setdefault(*STRICT_VARIABLE)
     return settings
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -10,10 +11,11 @@ from typing import Any
 
 from rich.table import Table
 
-from visionforge.cli.arguments import CommandParser, plain_console, print_json
+from visionforge.cli.arguments import CommandParser, plain_console, print_json, print_table
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.active import repoint_latest
 from visionforge.runs.anchors import outputs_folder, resolve, shown
+from visionforge.runs.identity import canonical
 from visionforge.runs.locks import Lock, LockedError, is_held
 from visionforge.runs.processes import leftovers
 from visionforge.runs.store import StoredRun, differences, find_run, flat, load_run, provenance, stored_runs
@@ -92,7 +94,7 @@ def _list(options: argparse.Namespace) -> int:
     table = _table(*_SHOWN, right=("seconds", "epochs", "accuracy", "auc"))
     for row in rows:
         table.add_row(*(_cell(name, row) for name in _SHOWN))
-    plain_console().print(table)
+    print_table(table)
     return 0
 
 
@@ -141,7 +143,8 @@ def _show(options: argparse.Namespace) -> int:
         "folder": shown(run.workspace.path),
         "state": state,
         "started": _cell("started", row),
-        "worked on": f"{_cell('seconds', row)} in {len(run.manifest.sessions)} session(s)",
+        "worked on": _cell("seconds", row),
+        "resumed": f"{resumes} ×" if (resumes := len(run.manifest.sessions) - 1) > 0 else None,
         "epochs": _cell("epochs", row),
         "seed": row["seed"],
         "data": ", ".join(f"{key} {value}" for key, value in run.manifest.data.items() if value and key != "images"),
@@ -153,7 +156,8 @@ def _show(options: argparse.Namespace) -> int:
         device = session.hardware.get("device_name") or session.hardware.get("processor")
         packages = session.packages
         facts |= {
-            "device": f"{device}, {session.hardware.get('processes', 1)} process(es)",
+            "device": device,
+            "processes": session.hardware.get("processes", 1),
             "host": session.process.get("host"),
             "job": session.scheduler and f"{session.scheduler['name']} {session.scheduler['job']}",
             "versions": ", ".join(f"{name} {packages[name]}" for name in ("visionforge", "torch", "python")),
@@ -193,13 +197,13 @@ def _diff(options: argparse.Namespace) -> int:
         for path, pair in part.items():
             table.add_row(path, *(_value(value) for value in pair))
     if table.row_count:
-        console.print(table)
+        print_table(table)
     return 0
 
 
 def _compare(options: argparse.Namespace) -> int:
     runs = [load_run(find_run(name, "runs compare")) for name in options.names]
-    configs = [run.config for run in runs]
+    configs = [json.loads(canonical(run.config)) for run in runs]
     changed = sorted({path for config in configs[1:] for path in differences(configs[0], config)})
     flats = [dict(flat(config)) for config in configs]
     settings = {path: [config.get(path) for config in flats] for path in changed}
@@ -214,7 +218,7 @@ def _compare(options: argparse.Namespace) -> int:
     for part in (settings, metrics):
         for name, row in part.items():
             table.add_row(name, *(_value(value) for value in row))
-    plain_console().print(table)
+    print_table(table)
     return 0
 
 

@@ -1,0 +1,337 @@
+"""What the outputs folder holds can be listed, shown, compared, cleaned, examined and reproduced."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from tests.conftest import REPOSITORY, flags, run_folders
+from tests.runs.helpers import HOLD_RUN, create, python
+from visionforge.cli.main import main
+from visionforge.runs.processes import RECORD, this_process
+
+
+@pytest.fixture
+def outputs(quick_run, tmp_path) -> Path:
+    """A complete run, a copy of it with another seed and worse results, and an interrupted one."""
+    folder = tmp_path / "outputs"
+    shutil.copytree(quick_run, folder / quick_run.name)
+    other = folder / "20200101_synthetic_mini_cnn_000000"
+    shutil.copytree(quick_run, other)
+    config = yaml.safe_load((other / "config.yaml").read_text())
+    (other / "config.yaml").write_text(yaml.safe_dump({**config, "seed_everything": 7}))
+    manifest = json.loads((other / "run.json").read_text())
+    manifest |= {"run": other.name, "seeds": {"seed_everything": 7}, "started": "2020-01-01T00:00:00+00:00"}
+    (other / "run.json").write_text(json.dumps(manifest))
+    metrics = json.loads((other / "metrics.json").read_text())
+    metrics["with_tta"]["auc"] = 0.125
+    (other / "metrics.json").write_text(json.dumps(metrics))
+    run = create(folder)
+    run.update(progress={"epochs": 3, "max_epochs": 8})
+    run.finish("interrupted", "interrupted by SIGTERM")
+    return folder
+
+
+def said(capsys, *arguments):
+    capsys.readouterr()
+    status = main(list(map(str, arguments)))
+    return status, capsys.readouterr().out
+
+
+def listed(capsys, *arguments):
+    return [row["run"] for row in json.loads(said(capsys, "runs", "list", "--json", *arguments)[1])]
+
+
+def test_list_shows_every_run_in_a_line(outputs, capsys, quick_run):
+    status, text = said(capsys, "runs", "list")
+    assert status == 0
+    lines = text.splitlines()
+    assert len(lines) == 4
+    assert lines[1].split()[0] == "20200101_synthetic_mini_cnn_000000"
+    assert lines[1].split()[-1] == "0.1250"
+    (interrupted,) = [line for line in lines if "interrupted" in line]
+    assert "3/8" in interrupted
+    assert "–" in interrupted
+    assert quick_run.name in text, "names are never cut"
+
+
+def test_list_is_sorted_by_any_column(outputs, capsys, quick_run):
+    old, new = "20200101_synthetic_mini_cnn_000000", quick_run.name
+    cut = next(path.name for path in run_folders(outputs) if "_d_m_" in path.name)
+    assert listed(capsys) == [old, new, cut]
+    assert listed(capsys, "--sort", "auc") == [old, new, cut]
+    assert listed(capsys, "--sort", "auc", "--reverse") == [new, old, cut], "what has no value comes last"
+    assert listed(capsys, "--sort", "seed", "--reverse")[-1] == old
+    assert listed(capsys, "--state", "interrupted") == [cut]
+    assert said(capsys, "runs", "list", "--state", "failed") == (0, "no failed runs in outputs\n")
+
+
+def test_list_of_another_folder_and_of_none(outputs, capsys, tmp_path):
+    outputs.rename(tmp_path / "elsewhere")
+    assert said(capsys, "runs", "list") == (0, "no runs in outputs\n")
+    assert len(listed(capsys, "--outputs", "elsewhere")) == 3
+
+
+def test_unreadable_manifest_does_not_hide_the_others(outputs, capsys):
+    (outputs / "20200101_synthetic_mini_cnn_000000" / "run.json").write_text("{")
+    capsys.readouterr()
+    assert main(["runs", "list", "--json"]) == 0
+    output = capsys.readouterr()
+    assert len(json.loads(output.out)) == 2
+    assert "run.json: cannot be read as the manifest" in output.err
+
+
+def test_killed_run_counts_as_interrupted_and_a_living_one_as_running(tmp_path, capsys):
+    with python(HOLD_RUN, tmp_path / "outputs", cwd=REPOSITORY) as owner:
+        assert json.loads(said(capsys, "runs", "list", "--json")[1])[0]["state"] == "running"
+        owner.kill()
+        owner.wait()
+        assert json.loads(said(capsys, "runs", "list", "--json")[1])[0]["state"] == "interrupted"
+
+
+def test_show(outputs, capsys, quick_run):
+    status, text = said(capsys, "runs", "show", quick_run.name)
+    assert status == 0
+    for fact in ("state  complete", "epochs  2/2", "seed  42", "strict  True", "without TTA  accuracy "):
+        assert fact in text
+    content = json.loads(said(capsys, "runs", "show", outputs / quick_run.name, "--json")[1])
+    assert content["state"] == "complete"
+    assert content["config"]["data"]["dataset"] == "synthetic"
+    assert content["metrics"]["images"] == 32
+    assert "interrupted by SIGTERM" in said(capsys, "runs", "show", "latest")[1]
+
+
+def test_diff_names_what_differs_and_nothing_else(outputs, capsys, quick_run):
+    old = "20200101_synthetic_mini_cnn_000000"
+    content = json.loads(said(capsys, "runs", "diff", old, quick_run.name, "--json")[1])
+    assert content["settings"] == {"seed_everything": [7, 42]}
+    assert content["provenance"] == {}
+    assert list(content["metrics"]) == ["with_tta.auc"]
+    text = said(capsys, "runs", "diff", old, quick_run.name)[1]
+    assert "provenance: the same" in text
+    assert "seed_everything" in text
+
+
+def test_compare_puts_metrics_beside_each_other(outputs, capsys, quick_run):
+    old = "20200101_synthetic_mini_cnn_000000"
+    content = json.loads(said(capsys, "runs", "compare", old, quick_run.name, quick_run.name, "--json")[1])
+    assert content["settings"] == {"seed_everything": [7, 42, 42]}
+    assert content["metrics"]["with_tta.auc"][0] == 0.125
+    assert "without_tta.accuracy" in said(capsys, "runs", "compare", old, quick_run.name)[1]
+
+
+def test_clean_lists_first_and_removes_only_what_is_incomplete_and_free(outputs, capsys, quick_run):
+    cut = next(path.name for path in run_folders(outputs) if "_d_m_" in path.name)
+    (outputs / ".x.new-abc").mkdir()
+    status, text = said(capsys, "runs", "clean", "--incomplete")
+    assert (status, text.splitlines()[0]) == (0, f"would be removed: {cut} (interrupted, 3/8 epochs)")
+    assert (outputs / cut).is_dir()
+    assert said(capsys, "runs", "clean", "--incomplete", "--yes")[1] == f"removed: {cut} (interrupted, 3/8 epochs)\n"
+    assert {path.name for path in outputs.iterdir()} == {quick_run.name, "20200101_synthetic_mini_cnn_000000", "latest"}
+    assert (outputs / "latest").exists()
+
+
+def test_clean_keeps_a_run_in_use(tmp_path, capsys):
+    with python(HOLD_RUN, tmp_path / "outputs", cwd=REPOSITORY):
+        assert said(capsys, "runs", "clean", "--incomplete", "--yes") == (0, "no incomplete runs in outputs\n")
+        assert len(run_folders(tmp_path / "outputs")) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["show", "nothing"], "runs show: nothing is no folder; name a run folder such as"),
+        (["show", "."], "holds no run.json, so it is no run"),
+        (["diff", "latest"], "runs diff: the following arguments are required: RUN"),
+        (["list", "--sort", "beauty"], "invalid choice: 'beauty'"),
+        (["list", "--outputs", "none"], "none is no folder"),
+        (["list", "--outputs", "s3://x"], "--outputs: s3://x: no such anchor"),
+        (["clean"], "the following arguments are required: --incomplete"),
+    ],
+)
+def test_mistakes_are_one_line(refuse, arguments, line):
+    (found,) = refuse("runs", *arguments)
+    assert line in found
+
+
+def test_light_commands_stay_light(outputs):
+    code = (
+        "import sys; from visionforge.cli.main import main; status = main(sys.argv[1:]); "
+        "heavy = [n for n in ('torch', 'lightning', 'matplotlib') if n in sys.modules]; assert not heavy, heavy"
+    )
+    for command in ("list", "show latest", "clean --incomplete"):
+        done = subprocess.run([sys.executable, "-c", code, "runs", *command.split()], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+# --- doctor
+
+
+@pytest.fixture
+def ghost(tmp_path):
+    """A process that a dead run has left behind."""
+    run = create(tmp_path / "outputs")
+    folder = run.workspace.path
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    run._record.write()
+    content = (folder / RECORD).read_text().replace(f'"pid": {os.getpid()},', '"pid": 4194303,')
+    run.finish("interrupted", "killed")
+    (folder / RECORD).write_text(content)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_doctor_lists_what_is_left_and_ends_it_when_asked(ghost, capsys):
+    status, text = said(capsys, "doctor")
+    assert status == 1
+    assert f"✗ process {ghost.pid} of " in text
+    assert "`visionforge doctor --kill` ends them" in text
+    assert ghost.poll() is None
+    status, text = said(capsys, "doctor", "--kill")
+    assert status == 0
+    assert f"✓ process {ghost.pid} of " in text
+    assert not psutil.pid_exists(ghost.pid)
+    assert said(capsys, "doctor")[0] == 0
+
+
+@pytest.mark.parametrize("variable", ["SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "KUBERNETES_SERVICE_HOST"])
+def test_doctor_only_reports_under_a_scheduler(ghost, capsys, monkeypatch, variable):
+    monkeypatch.setenv(variable, "7")
+    status, text = said(capsys, "doctor", "--kill")
+    assert status == 1
+    assert "processes are not ended; let the scheduler do it" in text
+    assert ghost.poll() is None
+
+
+def test_doctor_tells_of_machine_and_folders(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VISIONFORGE_CACHE", str(tmp_path / "file" / "cache"))
+    status, text = said(capsys, "doctor", "--json")
+    report = json.loads(text)
+    assert status == 1
+    assert report["folders"]["outputs"]["ok"]
+    assert not report["folders"]["cache"]["ok"]
+    assert report["packages"]["torch"]
+    assert report["machine"]["memory_gb"] > 0
+    assert "✗ cache: file/cache (cannot be written" in said(capsys, "doctor")[1]
+
+
+# --- reproduce
+
+
+@pytest.fixture
+def stored(quick_run, tmp_path) -> Path:
+    shutil.copytree(quick_run, tmp_path / "outputs" / quick_run.name)
+    return tmp_path / "outputs" / quick_run.name
+
+
+def test_strict_run_is_reproduced(stored, capsys):
+    before = this_process()
+    status, text = said(capsys, "reproduce", stored)
+    assert status == 0, text
+    assert "✓ no difference: 2 epochs, the tensors of both checkpoints and 32 predictions are equal" in text
+    first, second = run_folders(stored.parent)
+    assert second.name == f"{first.name}-2"
+    assert json.loads((second / "run.json").read_text())["parent"]["run"] == first.name
+    assert before.find() is not None
+
+
+@pytest.mark.parametrize("what", ["epoch", "tensor", "prediction"])
+def test_first_difference_is_named(stored, capsys, what):
+    import torch
+
+    if what == "epoch":
+        lines = (stored / "metrics.csv").read_text().splitlines()
+        values = lines[2].split(",")
+        lines[2] = ",".join([values[0], "9.5", *values[2:]])
+        (stored / "metrics.csv").write_text("\n".join(lines) + "\n")
+        expected = "epoch 2, train/loss: 9.5 before, "
+    elif what == "tensor":
+        content = torch.load(stored / "checkpoints" / "last.ckpt", weights_only=True)
+        name = list(content["state_dict"])[2]
+        content["state_dict"][name].view(-1)[0] += 1.0
+        torch.save(content, stored / "checkpoints" / "last.ckpt")
+        expected = f"last.ckpt, {name}: largest deviation 1"
+    else:
+        lines = (stored / "predictions.csv").read_text().splitlines()
+        lines[5] = lines[5].rpartition(",")[0] + ",0.999"
+        (stored / "predictions.csv").write_text("\n".join(lines) + "\n")
+        expected = "predictions.csv, image 4, "
+    status, text = said(capsys, "reproduce", stored)
+    assert status == 1
+    assert f"✗ first difference: {expected}" in text
+
+
+def test_changes_since_the_run_are_told_before(stored, capsys, monkeypatch):
+    config = (stored / "config.yaml").read_text()
+    (stored / "config.yaml").write_text(config.replace("learning_rate: 0.008", "learning_rate: 0.009"))
+    manifest = json.loads((stored / "run.json").read_text())
+    manifest["sessions"][-1]["packages"]["torch"] = "1.0"
+    manifest["sessions"][-1]["switches"]["deterministic_algorithms"] = False
+    (stored / "run.json").write_text(json.dumps(manifest))
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    status, text = said(capsys, "reproduce", stored, "--check")
+    assert status == 0
+    assert "! settings: config.yaml was changed after the run" in text
+    assert "! torch: 1.0 in the run, " in text
+    assert "! $OMP_NUM_THREADS: None in the run, 7 here" in text
+    assert "! trainer.deterministic: false in the run" in text
+    assert len(run_folders(stored.parent)) == 1
+
+
+def test_incomplete_run_is_not_reproduced(refuse, tmp_path):
+    create(tmp_path / "outputs").finish("failed", "x")
+    (line,) = refuse("reproduce", "latest")
+    assert "is failed; only a complete fit can be compared" in line
+
+
+# --- many at once
+
+
+@pytest.mark.slow
+def test_ten_fits_at_once_each_in_its_own_folder_or_refused(tmp_path):
+    """Six with the same settings, four with others; real processes, as from ten terminals."""
+    outputs = tmp_path / "outputs"
+    seeds = [42] * 6 + [1, 2, 3, 4]
+    command = [sys.executable, "-m", "visionforge", "fit"]
+    started = [
+        subprocess.Popen(
+            [*command, *flags(seed_everything=seed, trainer__default_root_dir=outputs)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for seed in seeds
+    ]
+    said = [process.communicate(timeout=500)[1] for process in started]
+    runs = run_folders(outputs)
+    ended = [process.returncode for process in started]
+    assert ended[6:] == [0] * 4, said[6:]
+    assert len(runs) == ended.count(0)
+    for status, text in zip(ended[:6], said[:6], strict=True):
+        assert status in (0, 2)
+        if status == 2:
+            (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
+            owner = next(each for each in started if f"in use by process {each.pid} on " in line)
+            assert owner.returncode == 0
+    for run in runs:
+        stored = json.loads((run / "run.json").read_text())
+        assert stored["state"] == "complete"
+        assert stored["run"] == run.name
+        assert (run / "metrics.json").is_file()
+        assert (run / "run.log").read_text().count("run folder") == 1
+    assert sorted(json.loads((run / "run.json").read_text())["seeds"]["seed_everything"] for run in runs)[:4] == [
+        1,
+        2,
+        3,
+        4,
+    ]
+    assert not [path for path in outputs.rglob(".*")], "no lock and no temporary file is left"
+    assert not [p for p in psutil.process_iter() if str(outputs) in " ".join(p.cmdline() if p.is_running() else [])]
