@@ -7,7 +7,7 @@ import yaml
 
 from tests.conftest import REPOSITORY
 from visionforge.cli.precheck import check_settings
-from visionforge.config.loading import read_arguments
+from visionforge.config.loading import normalise, read_arguments
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^visionforge (fit .*?)(?:\s+#.*)?$", README, re.MULTILINE)
@@ -23,7 +23,16 @@ def test_yaml_is_a_valid_configuration():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_fit_commands_are_valid(command, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
-    check_settings(read_arguments(command.split()[1:]).values, "fit")
+    check_settings(read_arguments(normalise(command.split()[1:])).values, "fit")
+
+
+def test_runs_page_describes_every_key_of_the_manifest():
+    from visionforge.runs.manifest import Manifest, Session
+
+    page = (REPOSITORY / "docs" / "runs.md").read_text(encoding="utf-8")
+    for model in (Manifest, Session):
+        for name, field in model.model_fields.items():
+            assert f"| `{name}` | {field.description} |" in page
 
 
 def test_settings_page_has_the_declared_defaults_and_names():
@@ -48,8 +57,9 @@ def test_settings_page_lists_what_the_digest_leaves_out():
     from visionforge.runs.identity import VOLATILE
 
     page = (REPOSITORY / "docs" / "settings.md").read_text(encoding="utf-8").split("## What a run's name covers")[1]
-    listed = set(re.findall(r"`([a-z_.]+)`", page))
-    assert {name.removeprefix("trainer.") for name in VOLATILE} <= listed
+    for name, reason in VOLATILE.items():
+        assert f"| `{name}` | {reason} |" in page
+    assert {*re.findall(r"^\| `([a-z_.]+)` \| ", page.split("## All settings")[0], re.MULTILINE)} == set(VOLATILE)
 
 
 def test_settings_page_holds_the_table_of_all_settings():
