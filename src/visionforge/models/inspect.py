@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from visionforge.config.schema import Backbone
@@ -72,7 +73,8 @@ def profile(
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its fused kernel is not counted
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        # attention as plain matrix products: not every torch counts its fused kernels
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
             network(torch.zeros(1, channels, resolution, resolution))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
