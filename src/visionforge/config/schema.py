@@ -92,8 +92,8 @@ class DataSettings(Section):
     dataset: str = Field("bloodmnist", description="Catalog name; `visionforge datasets list` shows them.")
     root: str | None = Field(
         None,
-        description="Folder that holds the archives; null is $VISIONFORGE_DATA, or the project's folder `dataset` if it "
-        "has one, or else the user's cache folder.",
+        description="Folder that holds the archives; null is $VISIONFORGE_DATA, or the project's folder `dataset` if "
+        "it has one, or else the user's cache folder.",
     )
     download: bool = Field(True, description="Download a missing archive.")
     resolution: int = Field(
