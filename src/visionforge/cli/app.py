@@ -2,8 +2,6 @@
 
 import json
 import logging
-import signal
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,13 +10,22 @@ import lightning.pytorch as pl
 import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from visionforge.cli.compat import use_current_leaf_spec
 from visionforge.cli.ending import conclude, requeue, translate
+from visionforge.cli.equipment import (
+    as_list,
+    describe_data,
+    describe_session,
+    fit_callbacks,
+    hold_device,
+    leave_or_end,
+    leave_process_group,
+)
 from visionforge.cli.parser import Parser
 from visionforge.cli.plan import Plan, inherited_folder, outputs_of, parent_of
 from visionforge.cli.precheck import check_settings
@@ -27,27 +34,24 @@ from visionforge.cli.target import Target, read_checkpoint
 from visionforge.config.problems import describe_allowed, flatten
 from visionforge.config.schema import RunSettings
 from visionforge.data.datamodule import MedMNISTDataModule
-from visionforge.data.info import DatasetInfo, Split
-from visionforge.data.source import EMBEDDED, fingerprint, prepare
-from visionforge.errors import DataError, RunError, SettingsError
+from visionforge.data.info import Split
+from visionforge.data.source import fingerprint, prepare
+from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.predictions import write_predictions
 from visionforge.evaluation.results import write_results, write_training_curves
 from visionforge.models.registry import backbone_entry
 from visionforge.models.weights import pretrained_state
 from visionforge.runs.active import ActiveRun
-from visionforge.runs.anchors import cache_folder, resolve, shown
-from visionforge.runs.facts import environment_variables
+from visionforge.runs.anchors import resolve, shown
 from visionforge.runs.files import write_atomic
 from visionforge.runs.identity import digest, with_portable_paths
 from visionforge.runs.locks import Lock
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.signals import Interrupted
 from visionforge.runs.workspace import Workspace, run_name
-from visionforge.training.callbacks import SpaceCheck
-from visionforge.training.checkpoints import BEST, LAST, BestCheckpoint, LastCheckpoint, WholeFiles
-from visionforge.training.classifier import MONITOR, ImageClassifier
+from visionforge.training.checkpoints import BEST, LAST, WholeFiles
+from visionforge.training.classifier import ImageClassifier
 from visionforge.training.epoch_log import EpochLog
-from visionforge.training.switches import device_name, devices_in_use, switches_in_force
 
 log = logging.getLogger(__name__)
 
@@ -70,24 +74,6 @@ def current_rank() -> int:
     return getattr(rank_zero_only, "rank", None) or 0
 
 
-def _leave_process_group() -> None:
-    """Let all ranks wait for the first, which writes the results, and end their communication in order.
-
-    A rank that ends before is taken for a crash by its launcher, which then kills the others.
-    """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
-
-
-def _leave_or_end(trainer: pl.Trainer, error: Interrupted) -> None:
-    """Part from the other ranks: in order if all of them stopped after the same step, otherwise by ending them."""
-    if error.together:
-        _leave_process_group()
-    elif trainer.strategy.launcher is not None:
-        trainer.strategy.launcher.kill(signal.SIGKILL)
-
-
 class VisionForgeCLI(LightningCLI):
     """`fit`, `validate`, `test` and `predict` of an `ImageClassifier` on a `MedMNISTDataModule`.
 
@@ -105,8 +91,6 @@ class VisionForgeCLI(LightningCLI):
         self._plan = plan
         self.active: ActiveRun | None = plan.active
         self.workspace: Workspace | None = None
-        self._best: ModelCheckpoint | None = None
-        self._last: LastCheckpoint | None = None
         self._device_lock: Lock | None = None
         super().__init__(
             ImageClassifier,
@@ -128,7 +112,7 @@ class VisionForgeCLI(LightningCLI):
         cli = cls.__new__(cls)
         try:
             cli.__init__(stage, arguments, run_log, target, plan)  # type: ignore[misc]
-            _leave_process_group()
+            leave_process_group()
         except BaseException as error:
             told = translate(error)
             cli._end(told)
@@ -156,7 +140,7 @@ class VisionForgeCLI(LightningCLI):
             if isinstance(error, Interrupted) and trainer is not None:
                 requeue(trainer, error.number)
                 if trainer.world_size > 1:
-                    _leave_or_end(trainer, error)
+                    leave_or_end(trainer, error)
 
     # --- the parser
 
@@ -235,7 +219,7 @@ class VisionForgeCLI(LightningCLI):
         if rank == 0:
             self._run_log.attach(self.workspace.log)
             assert self.active is not None
-            self._describe_data(self.active, module.info)
+            describe_data(self.active, module.info, data)
         elif inherited_folder() is not None:
             self._run_log.attach(self.workspace.rank_log(rank))
 
@@ -260,28 +244,6 @@ class VisionForgeCLI(LightningCLI):
             )
         return self.active.workspace
 
-    def _describe_data(self, active: ActiveRun, info: DatasetInfo) -> None:
-        """Write into the manifest what is read; a resumed run has to read the same.
-
-        Raises:
-            DataError: If the data is not what the run was begun with.
-        """
-        data = self.settings.data
-        found = {
-            "dataset": info.name,
-            "resolution": data.resolution,
-            "archive": None if info.source in EMBEDDED else info.archive_name(data.resolution),
-            "md5": fingerprint(info, data.resolution, data.root),
-            "images": info.splits.model_dump(),
-        }
-        before = active.manifest.data
-        if before and before != found:
-            raise DataError(
-                f"data.root: {found['archive']} has MD5 {found['md5']}, the run was begun with {before.get('md5')}; "
-                "name the folder of that archive, or begin a new run"
-            )
-        active.update(data=found)
-
     def _evaluation_folder(self, stage: str, target: Target, current: str) -> Path:
         """Return where a later evaluation writes; the results of the fit itself are never overwritten."""
         assert target.run is not None
@@ -294,23 +256,9 @@ class VisionForgeCLI(LightningCLI):
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
         self.trainer = self.instantiate_trainer()
-        self._hold_device()
-
-    def _hold_device(self) -> None:
-        """Wait for the device, if no other run may use it at the same time.
-
-        Raises:
-            LockedError: If it is not free in time.
-        """
-        device = self.trainer.strategy.root_device
-        if not self.settings.exclusive_device or (device.type == "cpu" and current_rank() != 0):
-            return
-        folder = cache_folder() / "devices"
-        folder.mkdir(parents=True, exist_ok=True)
-        name = device_name(device)
-        lock = Lock(folder / f"{socket.gethostname()}-{name}.lock", f"exclusive_device: {name}")
-        lock.acquire(self.settings.device_wait)
-        self._device_lock = lock
+        if self.settings.exclusive_device:
+            device = self.trainer.strategy.root_device
+            self._device_lock = hold_device(device, current_rank(), self.settings.device_wait)
 
     def _progress(self, epochs: int, steps: int) -> None:
         """Write into the manifest how far the training has come."""
@@ -322,41 +270,19 @@ class VisionForgeCLI(LightningCLI):
         """Add what every run has: checkpoints, the table of epochs, a progress bar on a terminal."""
         assert self.workspace is not None
         given = dict(self._get(self.config_init, "trainer"))
-        callbacks = given.get("callbacks") or []
-        callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
-        loggers: list[Any] = []
+        callbacks, loggers = as_list(given.get("callbacks")), as_list(given.get("logger"))
         if self.subcommand == "fit":
             rows = EpochLog(self.workspace.epochs)
-            self._best = BestCheckpoint(
-                self.workspace.checkpoints,
-                filename="best",
-                monitor=MONITOR,
-                mode="max",
-                save_weights_only=True,
-                enable_version_counter=False,
-            )
-            self._last = LastCheckpoint(
-                self.workspace.checkpoints,
-                self.settings.checkpoint_minutes,
-                self._plan.interruption,
-                rows,
-                self._progress,
-            )
-            callbacks += [SpaceCheck(self.workspace.path), self._best, self._last]
-            loggers.append(rows)
-            plugins = given.get("plugins") or []
-            kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), WholeFiles()]
+            interruption = self._plan.interruption
+            callbacks += fit_callbacks(self.workspace, self.settings, interruption, rows, self._progress)
+            loggers.insert(0, rows)
+            kwargs["plugins"] = [*as_list(given.get("plugins")), WholeFiles()]
         else:
             kwargs["enable_checkpointing"] = False
         wanted = given.get("enable_progress_bar")
         bar = sys.stdout.isatty() if wanted is None else bool(wanted)
         if bar:
             callbacks.append(RichProgressBar(refresh_rate=BAR_REFRESH_STEPS))
-        chosen = given.get("logger")
-        if isinstance(chosen, list):
-            loggers += chosen
-        elif chosen is not None and not isinstance(chosen, bool):
-            loggers.append(chosen)
         kwargs.update(
             callbacks=callbacks,
             logger=loggers or False,
@@ -378,13 +304,7 @@ class VisionForgeCLI(LightningCLI):
         if checkpoint is not None:
             log.info("continues from %s", shown(checkpoint))
         if self.active is not None:
-            session = self.active.manifest.sessions[-1]
-            self.active.update_session(
-                hardware={**session.hardware, **devices_in_use(self.trainer)},
-                switches=switches_in_force(),
-                environment=environment_variables(),
-                checkpoint=None if checkpoint is None else checkpoint.name,
-            )
+            describe_session(self.active, self.trainer, None if checkpoint is None else checkpoint.name)
         data = self.datamodule
         log.info(
             "%s: %s, %d classes, %s train / %s val / %s test images of %d×%d pixels",
@@ -422,8 +342,6 @@ class VisionForgeCLI(LightningCLI):
     def after_fit(self) -> None:
         """Test the best checkpoint and write the results."""
         assert self.workspace is not None
-        assert self._best is not None
-        assert self._last is not None
         checkpoint = self.trainer.strategy.broadcast(self._tested())
         if checkpoint is None:
             log.warning("no checkpoint was written, so there is nothing to test")
