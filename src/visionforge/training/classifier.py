@@ -42,23 +42,10 @@ from visionforge.training.mixup import draw_mix, mix_images, mix_targets
 from visionforge.training.optimisers import build_optimizer, parameter_groups
 from visionforge.training.predictions import Predictions
 from visionforge.training.schedules import RateCurve
+from visionforge.training.switches import seed_generators
 from visionforge.training.tta import average_views, tta_views, view_functions
 
 log = logging.getLogger(__name__)
-
-
-def seed_generators(seed: int, device: torch.device) -> None:
-    """Seed torch's generators of the CPU and of one device.
-
-    `torch.manual_seed` gives them the same seeds, but where CUDA is built in and not in use it formats a stack trace at
-    every call, which costs more than the step of a small network.
-    """
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(seed)
-
 
 _DEFAULT = ModelSettings()
 MONITOR = "val/auc"  # what the best checkpoint is chosen by; higher is better
