@@ -1,5 +1,6 @@
 """The LightningCLI: four stages of one Trainer, with the run folder, its checkpoints and its results added."""
 
+import argparse
 import json
 import logging
 import sys
@@ -132,7 +133,8 @@ class VisionForgeCLI(LightningCLI):
         with self._plan.interruption.deferred():
             active: ActiveRun | None = getattr(self, "active", None)
             if active is not None:
-                conclude(active, error)
+                trial = self._plan.trial
+                conclude(active, error, None if trial is None else trial.pruned)
             device: Lock | None = getattr(self, "_device_lock", None)
             if device is not None:
                 device.release()
@@ -178,6 +180,8 @@ class VisionForgeCLI(LightningCLI):
             if name in RUN_FLAGS and not (name == "resume" and subcommand != "fit"):
                 help_text = f"{field.description} Allowed: {describe_allowed(field)}."
                 parser.add_argument(f"--{name}", type=field.annotation, default=field.default, help=help_text)
+        # a file may hold the settings of the search; they are checked with all others, and read by `tune` alone
+        parser.add_argument("--tune", type=dict | None, default=None, help=argparse.SUPPRESS)
         if subcommand != "fit":
             parser.add_argument(
                 "--run",
@@ -201,7 +205,7 @@ class VisionForgeCLI(LightningCLI):
         """Check the resolved settings, verify data and weights, then make the run folder; nothing exists before."""
         stage = str(self.subcommand)
         dumped = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[stage]
-        left_out = ("config", "run", "resume", *(() if stage == "fit" else ("ckpt_path",)))
+        left_out = ("config", "run", "resume", "tune", *(() if stage == "fit" else ("ckpt_path",)))
         config = {key: value for key, value in dumped.items() if key not in left_out}
         self.settings = check_settings(config, stage)
         config["model"]["tta"] = self.settings.model.tta  # true and full are the same run
@@ -241,7 +245,10 @@ class VisionForgeCLI(LightningCLI):
                 stage=stage,
                 parent=plan.parent or parent_of(self.settings),
                 past_interrupted=plan.past_interrupted,
+                past_running=plan.trial is not None,  # another worker may try the same values
             )
+            if plan.trial is not None:
+                plan.trial.made(self.active.workspace)
         return self.active.workspace
 
     def _evaluation_folder(self, stage: str, target: Target, current: str) -> Path:
@@ -274,13 +281,14 @@ class VisionForgeCLI(LightningCLI):
         if self.subcommand == "fit":
             rows = EpochLog(self.workspace.epochs)
             interruption = self._plan.interruption
+            callbacks += () if self._plan.trial is None else self._plan.trial.callbacks
             callbacks += fit_callbacks(self.workspace, self.settings, interruption, rows, self._progress)
             loggers.insert(0, rows)
             kwargs["plugins"] = [*as_list(given.get("plugins")), WholeFiles()]
         else:
             kwargs["enable_checkpointing"] = False
         wanted = given.get("enable_progress_bar")
-        bar = sys.stdout.isatty() if wanted is None else bool(wanted)
+        bar = (sys.stdout.isatty() and self._plan.trial is None) if wanted is None else bool(wanted)
         if bar:
             callbacks.append(RichProgressBar(refresh_rate=BAR_REFRESH_STEPS))
         kwargs.update(
@@ -340,8 +348,11 @@ class VisionForgeCLI(LightningCLI):
             write_atomic(self.workspace.weight_transfer, json.dumps(self.model.transfer.as_dict(), indent=2) + "\n")
 
     def after_fit(self) -> None:
-        """Test the best checkpoint and write the results."""
+        """Test the best checkpoint and write the results; a trial of a study does not touch the test split."""
         assert self.workspace is not None
+        if self._plan.trial is not None:
+            self._write_transfer()
+            return
         checkpoint = self.trainer.strategy.broadcast(self._tested())
         if checkpoint is None:
             log.warning("no checkpoint was written, so there is nothing to test")

@@ -22,6 +22,7 @@ Train, evaluate and compare image classifiers on small images, with PyTorch Ligh
 
 commands:
   fit        train a network, test its best checkpoint, write the run folder
+  tune       search hyperparameters; the same command again resumes the study
   validate   evaluate a run on the validation split
   test       evaluate a run on the test split
   predict    write the class probabilities of a run for the test split
@@ -42,6 +43,7 @@ examples:
   visionforge fit --config configs/resnet18_28.yaml --data.dataset breastmnist --trainer.max_epochs 10
   visionforge test --run outputs/20261123_breastmnist_resnet18_a3f7c2
   visionforge fit --resume latest
+  visionforge tune --config configs/tune_resnet18_28.yaml --tune.n_trials 20
 """
 
 EXIT_MISTAKE = 2
@@ -56,6 +58,12 @@ def _lightning(subcommand: str) -> Command:
         return run_stage(subcommand, arguments)
 
     return command
+
+
+def _tune(arguments: list[str]) -> int:
+    from visionforge.cli.tune import run_tune
+
+    return run_tune(arguments)
 
 
 def _datasets(arguments: list[str]) -> int:
@@ -96,6 +104,7 @@ def _smoke(arguments: list[str]) -> int:
 
 COMMANDS: dict[str, Command] = {
     "fit": _lightning("fit"),
+    "tune": _tune,
     "validate": _lightning("validate"),
     "test": _lightning("test"),
     "predict": _lightning("predict"),

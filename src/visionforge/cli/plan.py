@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,21 @@ CHECKPOINT = "VISIONFORGE_RUN_CHECKPOINT"  # environment variable: what the othe
 _WORDS = ("auto", "never")
 
 
+@dataclass(frozen=True)
+class TrialPart:
+    """What a study adds to an ordinary fit, which is then neither tested nor shown.
+
+    Attributes:
+        callbacks: Further callbacks.
+        pruned: The exception by which one of them ends the fit early.
+        made: Called with the run folder.
+    """
+
+    callbacks: Sequence[Any]
+    pruned: type[Exception]
+    made: Callable[[Workspace], None]
+
+
 @dataclass
 class Plan:
     """What is decided before LightningCLI takes over.
@@ -31,6 +46,7 @@ class Plan:
         checkpoint: What training continues from; None begins anew.
         parent: The run or study that a new run comes from.
         past_interrupted: Make a new run also where one of the same settings was interrupted.
+        trial: The fit is a trial of a study.
     """
 
     interruption: Interruption = field(default_factory=Interruption)
@@ -38,6 +54,7 @@ class Plan:
     checkpoint: Path | None = None
     parent: dict[str, Any] | None = None
     past_interrupted: bool = False
+    trial: TrialPart | None = None
 
 
 def run_to_resume(choice: str | None, settings: RunSettings) -> Workspace | None:

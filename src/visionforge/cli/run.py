@@ -48,12 +48,12 @@ def run_stage(stage: str, arguments: list[str], parent: dict[str, Any] | None = 
         return _hand_over(stage, arguments, "info", None, Plan())
     if stage == "fit":
         with Interruption() as interruption:
-            return _fit(arguments, raw, Plan(interruption=interruption, parent=parent))
+            return fit(arguments, Plan(interruption=interruption, parent=parent))
     target = _resolve_target(stage, raw)
     settings = _checked(raw, stage)
     with tempfile.TemporaryDirectory(prefix="visionforge-") as folder:
         base = _base_config(Path(folder), target.config)  # the run's settings first; the user's then win
-        rest = _without(arguments, ("--run", "--ckpt_path"))
+        rest = without_tune(_without(arguments, ("--run", "--ckpt_path")))
         return _hand_over(stage, [*base, *rest], settings.log_level, target, Plan())
 
 
@@ -64,9 +64,11 @@ def _checked(raw: RawConfig, stage: str) -> RunSettings:
     return settings
 
 
-def _fit(arguments: list[str], raw: RawConfig, plan: Plan) -> int:
+def fit(arguments: list[str], plan: Plan) -> int:
+    """Fit with the given arguments, which are in their normal form; see `run_stage`."""
+    raw = read_arguments(arguments)
     choice = raw.values.get("resume")
-    rest = _without(arguments, ("--resume",))
+    rest = without_tune(_without(arguments, ("--resume",)))
     named = None if choice in (None, "auto", "never") else run_to_resume(str(choice), RunSettings())
     if named is not None:
         stored = _stored_config(named)
@@ -164,6 +166,8 @@ def _hand_over(stage: str, arguments: list[str], level: str, target: Target | No
     # seconds of imports; Lightning sets up its loggers here, so they come before our own
     from visionforge.cli.app import VisionForgeCLI, current_rank
 
+    if plan.trial is not None and level != "debug":
+        level = "error"  # the study tells of its trials; run.log has all lines
     run_log = RunLog(level, current_rank())
     run_log.start()
     try:
@@ -171,6 +175,12 @@ def _hand_over(stage: str, arguments: list[str], level: str, target: Target | No
         return 0
     finally:
         run_log.stop()
+
+
+def without_tune(arguments: list[str]) -> list[str]:
+    """Return the arguments without the settings of the search, which every file may hold."""
+    names = {argument.partition("=")[0] for argument in arguments if argument.startswith("--tune")}
+    return _without(arguments, tuple(names))
 
 
 def _without(arguments: list[str], flags: tuple[str, ...]) -> list[str]:

@@ -51,7 +51,9 @@ def _parser() -> CommandParser:
         command.add_argument("--outputs", help="folder of the runs; default $VISIONFORGE_OUTPUTS or the project's")
     listing.add_argument("--sort", choices=COLUMNS, default="started", help="column to sort by; default started")
     listing.add_argument("--reverse", action="store_true", help="largest first")
-    listing.add_argument("--state", choices=("running", "complete", "interrupted", "failed"), help="only these")
+    listing.add_argument(
+        "--state", choices=("running", "complete", "interrupted", "failed", "pruned"), help="only these"
+    )
     clean.add_argument("--incomplete", action="store_true", required=True, help="interrupted and failed runs")
     clean.add_argument("--yes", action="store_true", help="remove them; without it, they are only listed")
     add("show", _show, "everything that is known of a run").add_argument("name", metavar="RUN", help="folder or name")

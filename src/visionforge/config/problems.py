@@ -141,6 +141,8 @@ def _locate(
         path = prefix + ".".join([*parts, str(part)])
         if field is not None and path not in fields and not any(key.startswith(f"{path}.") for key in fields):
             annotation = field.annotation
+            if get_origin(annotation) is dict:  # keys of the user's own
+                return f"{prefix}{'.'.join(map(str, location))}", None
             if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
                 break  # inside a leaf: a union member or a list index
         parts.append(str(part))

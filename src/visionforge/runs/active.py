@@ -64,6 +64,7 @@ class ActiveRun:
         stage: str = "fit",
         parent: dict[str, Any] | None = None,
         past_interrupted: bool = False,
+        past_running: bool = False,
     ) -> "ActiveRun":
         """Make a run folder; it appears with its configuration and its manifest, and locked.
 
@@ -74,6 +75,7 @@ class ActiveRun:
             stage: `fit` or an evaluation.
             parent: The run or study that this one comes from.
             past_interrupted: Make a new run also where one of the same settings and day was interrupted.
+            past_running: Make a new run also where one of the same settings and day is in use.
 
         Raises:
             RunError: If it cannot be made, a run of the same settings and day is in use, or was interrupted.
@@ -86,7 +88,7 @@ class ActiveRun:
             with held(outputs / f".{name}.lock", f"{name}", CREATION_WAIT_S):
                 for stale in outputs.glob(f".{name}.new-*"):
                     shutil.rmtree(stale, ignore_errors=True)
-                workspace = _free_folder(outputs, name, past_interrupted or stage != "fit")
+                workspace = _free_folder(outputs, name, past_interrupted or stage != "fit", past_running)
                 manifest = Manifest(
                     run=workspace.path.name,
                     mark=uuid.uuid4().hex,
@@ -240,11 +242,11 @@ def same_settings(outputs: Path, name: str) -> Iterator[Workspace]:
         yield Workspace(path)
 
 
-def _free_folder(outputs: Path, name: str, past_interrupted: bool) -> Workspace:
+def _free_folder(outputs: Path, name: str, past_interrupted: bool, past_running: bool) -> Workspace:
     count = 0
     for workspace in same_settings(outputs, name):
         count += 1
-        if is_held(workspace.lock):
+        if not past_running and is_held(workspace.lock):
             raise LockedError(
                 f"{workspace.path}: a run of the same settings; wait for its end, or change a setting (for instance "
                 "seed_everything)",

@@ -31,6 +31,7 @@ VOLATILE: dict[str, str] = {
     "trainer.num_sanity_val_steps": "what it prints",
     "trainer.profiler": "what it logs",
     "trainer.strategy": "where it runs",
+    "tune": "what else is tried",
 }
 # What Lightning takes where nothing is said; written out here, so that the digest does not depend on its version.
 NEUTRAL: dict[str, Any] = {
@@ -62,7 +63,7 @@ def canonical(config: Mapping[str, Any], training: bool = True) -> str:
     """
     kept = _kept(config)
     trainer = config.get("trainer")
-    processes = _processes(trainer if isinstance(trainer, Mapping) else {})
+    processes = processes_of(trainer if isinstance(trainer, Mapping) else {})
     if training and processes is not None:
         kept["processes"] = processes
     return json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
@@ -103,7 +104,7 @@ def anchored(text: str) -> str:
     return portable(text) if is_path and not is_address else text
 
 
-def _processes(trainer: Mapping[str, Any]) -> int | None:
+def processes_of(trainer: Mapping[str, Any]) -> int | None:
     """Return the number of training processes if the settings fix one above 1; otherwise it is up to the machine."""
     devices = trainer.get("devices", "auto")
     if isinstance(devices, str):

@@ -11,7 +11,7 @@ from visionforge.errors import RunError
 from visionforge.runs.files import write_atomic
 from visionforge.runs.processes import ProcessId
 
-State = Literal["running", "complete", "interrupted", "failed"]
+State = Literal["running", "complete", "interrupted", "failed", "pruned"]
 FORMAT = 1
 MAX_BYTES = 4_000_000  # a manifest is some pages of text; anything larger is the wrong file
 
@@ -43,7 +43,7 @@ class Manifest(_Part):
     run: str = Field(description="Name of the folder.")
     mark: str = Field(description="A number that no other run has; its processes carry it.")
     stage: str = Field("fit", description="`fit`, or the evaluation that the folder was made for.")
-    state: State = Field(description="running, complete, interrupted or failed.")
+    state: State = Field(description="running, complete, interrupted, failed, or (a trial of a study) pruned.")
     error: str | None = Field(None, description="Why it was interrupted or failed.")
     started: str = Field(description="UTC, ISO 8601.")
     ended: str | None = Field(None, description="UTC; null while it runs, or if it was killed.")

@@ -1,0 +1,349 @@
+"""`visionforge tune`: check everything, open the study, run its trials as fits, and keep its reports current."""
+
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from visionforge.cli.plan import Plan, TrialPart, outputs_of
+from visionforge.cli.precheck import check_arguments, check_settings
+from visionforge.cli.run import fit
+from visionforge.config.loading import normalise, read_arguments, read_yaml
+from visionforge.config.problems import describe_allowed, flatten
+from visionforge.config.schema import RunSettings, TuneSettings
+from visionforge.data.registry import dataset_info
+from visionforge.data.source import prepare
+from visionforge.errors import SettingsError, VisionForgeError
+from visionforge.models.registry import backbone_entry, backbone_names
+from visionforge.runs.anchors import outputs_folder, shown
+from visionforge.runs.files import write_atomic
+from visionforge.runs.identity import canonical, digest, processes_of, with_portable_paths
+from visionforge.runs.logfile import RunLog
+from visionforge.runs.signals import Interrupted, Interruption
+from visionforge.runs.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+USAGE = """\
+usage: visionforge tune --config FILE [--tune.n_trials 20] [--section.key VALUE ...]
+       visionforge tune --report STUDY
+
+Search hyperparameters. Every trial is an ordinary fit; the same command again resumes the study.
+All settings of `visionforge fit --help` apply, and these:
+"""
+HIDDEN = "…"
+FIGURES_SHARE = 0.1  # of the time may go into figures while the search runs; at its end they are always written
+
+
+def run_tune(arguments: list[str]) -> int:
+    """Run `visionforge tune` and return its exit status.
+
+    Raises:
+        VisionForgeError: For every mistake that the user can mend.
+        Interrupted: If a signal ended the search.
+    """
+    if any(argument in ("-h", "--help") for argument in arguments):
+        sys.stdout.write(USAGE + _help())
+        return 0
+    arguments = normalise(arguments)
+    if "--report" in arguments or any(argument.startswith("--report=") for argument in arguments):
+        return _rebuild(arguments)
+    raw = read_arguments(arguments)
+    settings = check_arguments(raw, "fit")
+    _require_tunable(settings)
+    return Tuning(settings, arguments).run()
+
+
+def _help() -> str:
+    lines = []
+    for path, field in flatten(TuneSettings, "tune.").items():
+        default = field.default if not isinstance(field.default, dict) else "{}"
+        lines.append(
+            f"  --{path}  (default {default})\n      {field.description} Allowed: {describe_allowed(field)}.\n"
+        )
+    return "".join(lines)
+
+
+def _require_tunable(settings: RunSettings) -> None:
+    """Check the rules of a search.
+
+    Raises:
+        SettingsError: With a line for every broken one.
+    """
+    tune, problems = settings.tune, []
+    if processes_of(settings.trainer.model_dump()) is not None:
+        problems.append("trainer.devices: a trial runs on one device; set it to 1, and tune.workers to their number")
+    if settings.ckpt_path is not None or settings.resume is not None:
+        problems.append("ckpt_path and resume: a search begins anew or goes on by itself; leave them out")
+    if tune.second_metric is not None and tune.pruner != "none":
+        problems.append("tune.pruner: nothing can be pruned with two objectives; set it to none")
+    if tune.sampler == "nsgaii" and tune.second_metric is None:
+        problems.append("tune.sampler: nsgaii is for two objectives; set tune.second_metric, or take tpe")
+    if tune.second_metric is not None and tune.sampler not in ("nsgaii", "tpe", "random"):
+        problems.append(f"tune.sampler: {tune.sampler} takes one objective; allowed with two: nsgaii, tpe, random")
+    if tune.pool is not None and tune.preset != "architectures":
+        problems.append(f"tune.pool: would be ignored, because tune.preset is {tune.preset}; set it to architectures")
+    for name in tune.pool or ():
+        try:
+            backbone_entry(name)
+        except VisionForgeError as error:
+            problems += [problem.replace("model.backbone.name", "tune.pool") for problem in error.problems]
+    if problems:
+        raise SettingsError(problems)
+
+
+def studies_folder(settings: RunSettings) -> Path:
+    """Return the folder of all studies."""
+    return outputs_of(settings) / "studies"
+
+
+class Tuning:
+    """One command: the study it works on, and what it tells and writes.
+
+    Args:
+        settings: The settings.
+        arguments: The command line, which workers repeat.
+    """
+
+    def __init__(self, settings: RunSettings, arguments: list[str]) -> None:
+        from visionforge.tuning.search import quiet_optuna
+        from visionforge.tuning.space import build_space
+        from visionforge.tuning.study import StudyFolder, objectives
+
+        quiet_optuna()
+        self.settings = settings
+        self.arguments = arguments
+        self.info = dataset_info(settings.data.dataset, settings.data.synthetic)
+        self.space = build_space(settings, self.info.flags, self._pool(), self._check)
+        self.config = with_portable_paths(self.space.base)
+        self.searched = self._searched()
+        self.name = settings.tune.study or self._default_name()
+        self.folder = StudyFolder(studies_folder(settings) / self.name)
+        self.objectives = objectives(settings.tune)
+        self._figures_took = 0.0
+        self._figures_at = time.monotonic()
+
+    def _pool(self) -> list[str]:
+        """Return the built-in backbones that fit the images, for the preset `architectures`."""
+        resolution = self.settings.data.resolution
+        found = []
+        for entry in (backbone_entry(name) for name in backbone_names()):
+            if not entry.is_builtin:
+                continue
+            fits = resolution >= entry.min_resolution and resolution % entry.multiple_of(resolution, True) == 0
+            if fits and (entry.has_published_weights or not self.settings.model.backbone.pretrained):
+                found.append(entry.name)
+        return found
+
+    @staticmethod
+    def _check(values: Mapping[str, Any]) -> list[str]:
+        try:
+            check_settings(values, "fit")
+        except SettingsError as error:
+            return list(error.problems)
+        return []
+
+    def _searched(self) -> dict[str, Any]:
+        """Return what a study keeps when it is resumed."""
+        tune = self.settings.tune
+        kept = ("metric", "second_metric", "epochs", "sampler", "pruner")
+        return {
+            "space": self.space.described(),
+            "configuration": digest(self.config),
+            "resolution": self.settings.data.resolution,
+            **{f"tune.{name}": getattr(tune, name) for name in kept},
+        }
+
+    def _default_name(self) -> str:
+        import hashlib
+        import json
+
+        text = canonical(self.config) + json.dumps(self.searched, sort_keys=True)
+        number = hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
+        return f"{self.info.name}_{self.settings.model.backbone.name.replace('/', '-')}_{number}"
+
+    # --- the command
+
+    def run(self) -> int:
+        """Search, report, and refit if that is asked for."""
+        from visionforge.tuning.study import open_study, shown_storage
+
+        data = self.settings.data
+        prepare(self.info, data.resolution, data.root, data.download)
+        run_log = RunLog(self.settings.log_level)
+        run_log.start()
+        try:
+            with Interruption() as interruption:
+                self._write_settings()
+                run_log.attach(self.folder.log)
+                for line in self.space.left_out:
+                    log.info("%s", line)
+                study = open_study(self.settings.tune, self.folder, self.name, self.searched)
+                log.info("study %s in %s", self.name, shown(self.folder.path))
+                log.info("kept in %s", shown_storage(self.settings.tune, self.folder))
+                try:
+                    reason = self._search(study, interruption)
+                except BaseException as error:
+                    self._say_how_to_go_on(error)
+                    raise
+                finally:
+                    with interruption.deferred():
+                        if not is_worker():
+                            self.report(study, figures=True)
+                log.info("%s", reason)
+                if is_worker():
+                    return 0
+                self._conclude(study)
+                return self._refit(study, interruption) if self.settings.tune.refit else 0
+        finally:
+            run_log.stop()
+
+    def _write_settings(self) -> None:
+        if is_worker() or self.folder.settings.exists():
+            return
+        storage = self.settings.tune.storage
+        shown_storage = storage if storage in (None, "journal") else HIDDEN  # it may hold a password
+        content = {**self.config, "tune": {**self.settings.tune.model_dump(mode="json"), "storage": shown_storage}}
+        write_atomic(self.folder.settings, yaml.safe_dump(content, sort_keys=False))
+
+    def _search(self, study: Any, interruption: Interruption) -> str:
+        from visionforge.tuning.live import Progress
+        from visionforge.tuning.objective import Objective
+        from visionforge.tuning.search import begin, search
+        from visionforge.tuning.workers import run_workers
+
+        tune = self.settings.tune
+        minutes = tune.timeout_minutes
+        deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        if not is_worker():
+            begin(study, self.space)
+        with Progress(study, tune.n_trials, self.objectives, quiet=is_worker()) as progress:
+            if tune.workers > 1 and not is_worker():
+                return run_workers(
+                    study,
+                    self.settings,
+                    self.arguments,
+                    deadline,
+                    lambda: self._trial_ended(study, progress.refresh),
+                    interruption,
+                )
+            runner = _Runner(self.settings, interruption)
+            objective = Objective(self.settings, self.space, runner, self.folder.trials, self.name, progress.epoch)
+            return search(
+                study,
+                self.settings,
+                self.space,
+                objective,
+                lambda trial: self._trial_ended(study, lambda: progress.ended(trial)),
+                deadline,
+            )
+
+    def _trial_ended(self, study: Any, tell: Callable[[], None]) -> None:
+        """Tell of a trial and bring the reports up to date; figures only as often as their time allows."""
+        tell()
+        if not is_worker():
+            due = time.monotonic() - self._figures_at >= self._figures_took / FIGURES_SHARE
+            self.report(study, figures=due)
+
+    def report(self, study: Any, figures: bool) -> None:
+        """Write the tables, and the figures if asked."""
+        from visionforge.tuning.report import write_figures, write_tables
+
+        settings = self.settings.tune.model_dump(mode="json", exclude={"storage"})
+        content = write_tables(study, self.folder, self.objectives, settings)
+        if figures:
+            started = time.monotonic()
+            write_figures(study, self.folder, content)
+            self._figures_at = time.monotonic()
+            self._figures_took = self._figures_at - started
+
+    def _say_how_to_go_on(self, error: BaseException) -> None:
+        if isinstance(error, Interrupted):
+            log.warning("interrupted by %s; the same command goes on with the study %s", error.name, self.name)
+
+    def _conclude(self, study: Any) -> None:
+        """Print the best trial and where everything lies."""
+        from visionforge.tuning.live import print_summary
+
+        print_summary(study, self.folder, self.objectives)
+
+    def _refit(self, study: Any, interruption: Interruption) -> int:
+        """Train the best trial's configuration at full length, and test it."""
+        from visionforge.tuning.study import best_trials
+
+        best = best_trials(study)
+        if not best:
+            log.warning("no trial was completed, so there is nothing to train at full length")
+            return 1
+        config = self.folder.reports / "best_config.yaml"
+        parent = {"study": self.name, "trial": best[0].number, "reason": "refit"}
+        arguments = ["--config", str(config), "--trainer.default_root_dir", str(outputs_of(self.settings))]
+        return fit([*arguments, "--resume", "auto"], Plan(interruption=interruption, parent=parent))
+
+
+def is_worker() -> bool:
+    """Return whether another process of this command tells of the trials and writes the reports."""
+    from visionforge.tuning.workers import WORKER
+
+    return WORKER in os.environ
+
+
+class _Runner:
+    """Runs a trial as `visionforge fit` would, in this process.
+
+    Args:
+        settings: The settings of the study.
+        interruption: Handles the signals.
+    """
+
+    def __init__(self, settings: RunSettings, interruption: Interruption) -> None:
+        self._settings = settings
+        self._interruption = interruption
+
+    def __call__(self, trial: Any) -> Path:
+        """Fit, and return the run folder."""
+        import optuna
+
+        made: list[Workspace] = []
+        part = TrialPart(trial.callbacks, optuna.TrialPruned, made.append)
+        config = dict(trial.config)
+        for name in ("resume", "ckpt_path"):
+            config.pop(name, None)
+        trainer = {**config["trainer"], "default_root_dir": str(trial.folder), "devices": 1}
+        with tempfile.TemporaryDirectory(prefix="visionforge-") as folder:
+            path = Path(folder) / "trial.yaml"
+            path.write_text(yaml.safe_dump({**config, "trainer": trainer}), encoding="utf-8")
+            plan = Plan(self._interruption, parent=trial.parent, past_interrupted=True, trial=part)
+            fit(["--config", str(path)], plan)
+        return made[0].path
+
+
+def _rebuild(arguments: list[str]) -> int:
+    """Write all reports of a study anew: `visionforge tune --report STUDY [--tune.storage URL]`."""
+    from visionforge.tuning.live import print_summary
+    from visionforge.tuning.report import find_study, write_figures, write_tables
+    from visionforge.tuning.search import quiet_optuna
+    from visionforge.tuning.study import load_study, objectives
+
+    quiet_optuna()
+    raw = read_arguments(arguments)
+    text = raw.values.pop("report", None)
+    settings = RunSettings.model_validate(raw.values)
+    folder = find_study(str(text), studies_folder(settings) if raw.values else outputs_folder() / "studies")
+    stored = read_yaml(folder.settings)["tune"]
+    storage = settings.tune.storage or stored["storage"]
+    if storage == HIDDEN:
+        raise SettingsError("--report: the study is kept in a database of its own; name it with --tune.storage")
+    tune = TuneSettings.model_validate({**stored, "storage": storage})
+    study = load_study(tune, folder, folder.path.name)
+    names = objectives(tune)
+    content = write_tables(study, folder, names, tune.model_dump(mode="json", exclude={"storage"}))
+    write_figures(study, folder, content)
+    print_summary(study, folder, names)
+    return 0

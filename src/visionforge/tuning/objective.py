@@ -1,0 +1,198 @@
+"""One trial: values from the sampler, an ordinary fit, and the best epoch as the result."""
+
+import gc
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import optuna
+import torch
+from lightning.pytorch.callbacks import Callback
+from optuna.trial import Trial
+from optuna_integration import PyTorchLightningPruningCallback
+
+from visionforge.config.schema import RunSettings, TuneSettings
+from visionforge.data.registry import dataset_info
+from visionforge.errors import VisionForgeError
+from visionforge.models.inspect import profile
+from visionforge.models.registry import backbone_entry
+from visionforge.runs.processes import this_process
+from visionforge.runs.signals import Interrupted
+from visionforge.tuning.space import Space, Values
+from visionforge.tuning.study import OWNER, REASON, RUN, SURPLUS, counted, cut_off, minimised
+
+log = logging.getLogger(__name__)
+
+BEST_EPOCH, EPOCHS, SEED = "best_epoch", "epochs", "seed"  # user attributes of a trial
+ORDERLY_RETRIES = 1_000  # an interrupted trial is tried again whenever the search goes on
+
+
+class SurplusError(Exception):
+    """The trial is one more than asked for: another worker was faster."""
+
+
+class BestEpoch(Callback):
+    """Remembers the best value of the metric over the epochs, and tells of every epoch.
+
+    Args:
+        metric: Name of the metric.
+        told: Called with the number of finished epochs and the value of the last.
+    """
+
+    def __init__(self, metric: str, told: Callable[[int, float], None]) -> None:
+        self._metric = metric
+        self._told = told
+        self.value: float | None = None
+        self.epoch = -1
+        self.epochs = 0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare with the best epoch so far; of equal ones the later counts, as for the best checkpoint."""
+        value = float(trainer.callback_metrics[self._metric])
+        self.epochs = trainer.current_epoch + 1
+        better = self.value is None or (value <= self.value if minimised(self._metric) else value >= self.value)
+        if better:
+            self.value, self.epoch = value, trainer.current_epoch
+        self._told(self.epochs, value)
+
+
+@dataclass(frozen=True)
+class TrialFit:
+    """What a trial asks the front door to do: an ordinary fit, without its test.
+
+    Attributes:
+        config: The nested configuration.
+        folder: Where the run folder is made.
+        callbacks: Further callbacks.
+        parent: What the manifest says of its origin.
+    """
+
+    config: dict[str, Any]
+    folder: Path
+    callbacks: list[Callback]
+    parent: dict[str, Any]
+
+
+Fit = Callable[[TrialFit], Path]  # returns the run folder
+
+
+class Objective:
+    """The function that a study optimises.
+
+    Args:
+        settings: The settings of the whole study.
+        space: The space.
+        fit: Runs an ordinary fit.
+        folder: Folder of the trials' runs.
+        name: Name of the study.
+        told: Called with (trial number, finished epochs, all epochs, last value).
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        space: Space,
+        fit: Fit,
+        folder: Path,
+        name: str,
+        told: Callable[[int, int, int, float], None],
+    ) -> None:
+        self._settings = settings
+        self._space = space
+        self._fit = fit
+        self._folder = folder
+        self._name = name
+        self._told = told
+
+    @property
+    def _tune(self) -> TuneSettings:
+        return self._settings.tune
+
+    def __call__(self, trial: Trial) -> float | tuple[float, ...]:
+        """Run one trial and return its value, or its two values.
+
+        Raises:
+            optuna.TrialPruned: If it was ended early.
+            VisionForgeError: If it failed; the study stores the reason.
+        """
+        study = trial.study
+        counting = [other.number for other in counted(study.get_trials(deepcopy=False))]
+        if trial.number in counting[self._tune.n_trials :]:
+            trial.set_user_attr(SURPLUS, True)
+            raise SurplusError
+        trial.set_user_attr(OWNER, this_process().as_dict())
+        values = self._space.suggest(trial)
+        epochs = self._tune.epochs or self._settings.trainer.max_epochs
+        trial.set_user_attr(EPOCHS, epochs)
+        trial.set_user_attr(SEED, self._settings.seed_everything)
+        best = BestEpoch(self._tune.metric, lambda done, value: self._told(trial.number, done, epochs, value))
+        callbacks: list[Callback] = [best]
+        if self._tune.second_metric is None and self._tune.pruner != "none":
+            callbacks.append(PyTorchLightningPruningCallback(trial, self._tune.metric))
+        else:
+            callbacks.append(_Reporter(trial, self._tune))
+        try:
+            run = self._fit(TrialFit(self._config(values, epochs), self._folder, callbacks, self._parent(trial)))
+        except Interrupted as interrupted:
+            frozen = study._storage.get_trial(trial._trial_id)
+            cut_off(study, frozen, f"interrupted by {interrupted.name}", ORDERLY_RETRIES)
+            raise
+        except optuna.TrialPruned:
+            trial.set_user_attr(BEST_EPOCH, best.epoch + 1)
+            raise
+        except Exception as error:
+            trial.set_user_attr(REASON, _reason(error))
+            raise
+        finally:
+            self._tidy()
+        trial.set_user_attr(RUN, str(run))
+        trial.set_user_attr(BEST_EPOCH, best.epoch + 1)
+        assert best.value is not None
+        if self._tune.second_metric is None:
+            return best.value
+        return best.value, float(self._cost(values))
+
+    def _parent(self, trial: Trial) -> dict[str, Any]:
+        return {"study": self._name, "trial": trial.number, "reason": "trial"}
+
+    def _config(self, values: Values, epochs: int) -> dict[str, Any]:
+        return self._space.apply({**values, "trainer.max_epochs": epochs})
+
+    def _cost(self, values: Values) -> int:
+        """Return multiply-adds per image or parameters of the trial's network."""
+        settings = RunSettings.model_validate(self._space.apply(values))
+        info = dataset_info(settings.data.dataset, settings.data.synthetic)
+        backbone = settings.model.backbone
+        channels = 3 if settings.data.force_rgb else info.channels
+        entry = backbone_entry(backbone.name)
+        found = profile(entry, settings.data.resolution, channels, len(info.classes), backbone.adapt_stem)
+        return found.multiply_adds if self._tune.second_metric == "multiply_adds" else found.parameters
+
+    @staticmethod
+    def _tidy() -> None:
+        """Give back the memory of a trial before the next begins."""
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+class _Reporter(Callback):
+    """Stores every epoch's value where nothing is pruned; a study with two objectives cannot store any."""
+
+    def __init__(self, trial: Trial, settings: TuneSettings) -> None:
+        self._trial = trial
+        self._metric = settings.metric
+        self._on = settings.second_metric is None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Store the value."""
+        if self._on:
+            self._trial.report(float(trainer.callback_metrics[self._metric]), step=trainer.current_epoch)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())[:500]
+    return text if isinstance(error, VisionForgeError) else f"{type(error).__name__}: {text}"

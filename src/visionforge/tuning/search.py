@@ -1,0 +1,112 @@
+"""The search itself: trial after trial until enough of them count, the target is reached, or time is up."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import optuna
+from optuna.samplers import GridSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from visionforge.config.schema import RunSettings
+from visionforge.errors import TrainingError
+from visionforge.tuning.objective import Objective
+from visionforge.tuning.space import Space
+from visionforge.tuning.study import (
+    REASON,
+    counted,
+    failures_in_a_row,
+    finished,
+    make_pruner,
+    make_sampler,
+    minimised,
+    recover,
+)
+
+log = logging.getLogger(__name__)
+
+
+def begin(study: Study, space: Space) -> None:
+    """Put the configuration's own values in line as the first trial; take up what a killed process left."""
+    if not study.get_trials(deepcopy=False):
+        values = space.of_base()
+        if values is None:
+            log.info("the configuration's own values lie outside the space, so they are not tried")
+        else:
+            study.enqueue_trial(values, skip_if_exists=True)
+    for trial in recover(study):
+        log.warning("trial %d was cut off; its values are tried again", trial.number)
+
+
+def reason_to_stop(settings: RunSettings, trials: list[FrozenTrial], deadline: float | None) -> str | None:
+    """Return why no further trial is begun, or None.
+
+    Args:
+        settings: The settings.
+        trials: All trials of the study.
+        deadline: Time of `time.monotonic` after which none is begun.
+
+    Raises:
+        TrainingError: If too many trials have failed in a row.
+    """
+    tune = settings.tune
+    failed = failures_in_a_row(trials)
+    if len(failed) >= tune.max_failures:
+        reasons = Counter(str(trial.user_attrs.get(REASON, "unknown")) for trial in failed)
+        common, times = reasons.most_common(1)[0]
+        raise TrainingError(
+            f"tune: {len(failed)} trials in a row failed, so the search stops; the most common reason ({times} of "
+            f"{len(failed)}): {common}"
+        )
+    if len(counted(trials)) >= tune.n_trials:
+        return f"all {tune.n_trials} trials are done"
+    ended = [trial for trial in finished(trials) if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    if tune.target is not None and not minimised(tune.metric) and len(ended) >= tune.target_trials:
+        values = [trial.values[0] for trial in ended if trial.state == TrialState.COMPLETE]
+        if values and max(values) >= tune.target:
+            return f"{tune.metric} {max(values):.4f} has reached the target of {tune.target:g}"
+    if deadline is not None and time.monotonic() >= deadline:
+        return f"the time of {tune.timeout_minutes:g} minutes is up"
+    return None
+
+
+def search(
+    study: Study,
+    settings: RunSettings,
+    space: Space,
+    objective: Objective,
+    ended: Callable[[FrozenTrial], None],
+    deadline: float | None,
+) -> str:
+    """Run trials until there is a reason to stop, and return it.
+
+    Args:
+        study: The study.
+        settings: The settings.
+        space: The space.
+        objective: Runs a trial.
+        ended: Called after every trial.
+        deadline: Time of `time.monotonic` after which no trial is begun.
+
+    Raises:
+        TrainingError: If too many trials have failed in a row.
+        Interrupted: If a signal asked to end.
+    """
+    study.pruner = make_pruner(settings.tune, settings.tune.epochs or settings.trainer.max_epochs)
+    while True:
+        trials = study.get_trials(deepcopy=False)
+        reason = reason_to_stop(settings, trials, deadline)
+        if reason is not None:
+            return reason
+        sampler = make_sampler(settings.tune, space, settings.seed_everything, len(counted(trials)))
+        if isinstance(sampler, GridSampler) and sampler.is_exhausted(study):
+            return "the grid is exhausted"
+        study.sampler = sampler
+        study.optimize(objective, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: ended(trial)])
+
+
+def quiet_optuna() -> None:
+    """Leave it to visionforge to tell of trials."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)

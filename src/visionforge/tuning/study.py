@@ -1,0 +1,363 @@
+"""The study: where it is kept, how values are proposed, and which of its trials count."""
+
+import datetime
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PatientPruner, PercentilePruner
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    GridSampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from visionforge.config.schema import TuneSettings
+from visionforge.config.seeding import derive_seed
+from visionforge.errors import RunError, SettingsError
+from visionforge.runs.processes import ProcessId
+from visionforge.tuning.space import Space
+
+log = logging.getLogger(__name__)
+
+LOCK_WAIT_S = 120.0  # SQLite: another worker is writing
+# User attributes of a trial
+SURPLUS, REASON, OWNER, RUN, RETRY, RETRIES = "surplus", "reason", "owner", "run", "retry_of", "retries"
+SEARCHED = "searched"  # user attribute of the study: what it searches, by which it recognises itself
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Where a study lies.
+
+    Attributes:
+        path: ``OUTPUTS/studies/NAME``.
+    """
+
+    path: Path
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file of the study, if it is kept there."""
+        return self.path / "database" / "study.db"
+
+    @property
+    def journal(self) -> Path:
+        """The journal file of the study, if it is kept there."""
+        return self.path / "database" / "study.journal"
+
+    @property
+    def trials(self) -> Path:
+        """Folder of the trials' runs."""
+        return self.path / "trials"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of tables and configurations."""
+        return self.path / "reports"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of figures."""
+        return self.path / "figures"
+
+    @property
+    def settings(self) -> Path:
+        """The configuration of the study."""
+        return self.path / "config.yaml"
+
+    @property
+    def log(self) -> Path:
+        """Everything that was logged."""
+        return self.path / "tune.log"
+
+
+def minimised(metric: str) -> bool:
+    """Return whether lower values of a metric are better."""
+    return metric == "val/loss"
+
+
+def objectives(settings: TuneSettings) -> list[str]:
+    """Return the names of the objectives."""
+    return [settings.metric] if settings.second_metric is None else [settings.metric, settings.second_metric]
+
+
+def directions(settings: TuneSettings) -> list[StudyDirection]:
+    """Return the direction of every objective, which follows from what it measures."""
+    first = StudyDirection.MINIMIZE if minimised(settings.metric) else StudyDirection.MAXIMIZE
+    return [first] if settings.second_metric is None else [first, StudyDirection.MINIMIZE]
+
+
+# --- storage
+
+
+def storage_url(settings: TuneSettings, folder: StudyFolder) -> str:
+    """Return the URL of the storage, or `journal`."""
+    return settings.storage or f"sqlite:///{folder.database.absolute()}"
+
+
+def shown_storage(settings: TuneSettings, folder: StudyFolder) -> str:
+    """Return where the study is kept, without a password."""
+    url = storage_url(settings, folder)
+    return str(folder.journal) if url == "journal" else make_url(url).render_as_string(hide_password=True)
+
+
+def open_storage(settings: TuneSettings, folder: StudyFolder) -> BaseStorage:
+    """Open the storage; a new SQLite or journal file is made with its folder.
+
+    Raises:
+        SettingsError: If the address is none.
+        RunError: If the storage cannot be reached or written.
+    """
+    url = storage_url(settings, folder)
+    try:
+        if url == "journal":
+            folder.journal.parent.mkdir(parents=True, exist_ok=True)
+            return JournalStorage(JournalFileBackend(str(folder.journal)))
+        backend = make_url(url).get_backend_name()
+        if settings.storage is None:
+            folder.database.parent.mkdir(parents=True, exist_ok=True)
+        return RDBStorage(
+            url,
+            engine_kwargs={"connect_args": {"timeout": LOCK_WAIT_S}}
+            if backend == "sqlite"
+            else {"pool_pre_ping": True},
+            heartbeat_interval=settings.heartbeat_seconds,
+            grace_period=2 * settings.heartbeat_seconds,
+            heartbeat_stale_trial_callback=put_in_line,
+        )
+    except (ArgumentError, ValueError) as error:
+        raise SettingsError(
+            "tune.storage: is no address of a database; allowed: null (SQLite in the study's folder), journal, or a "
+            "URL such as postgresql://USER@HOST/NAME"
+        ) from error
+    except ImportError as error:
+        raise SettingsError(f"tune.storage: the driver of this database is missing ({error}); install it") from error
+    except (SQLAlchemyError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise RunError(f"tune.storage: {shown_storage(settings, folder)} cannot be opened ({reason})") from error
+
+
+def open_study(settings: TuneSettings, folder: StudyFolder, name: str, searched: dict[str, Any]) -> Study:
+    """Make the study, or take it up again.
+
+    Args:
+        settings: The settings.
+        folder: Where it lies.
+        name: Its name.
+        searched: What is searched, and around which configuration; a study keeps that.
+
+    Raises:
+        SettingsError: If there is a study of that name that searches something else.
+        RunError: If the storage cannot be reached or written.
+    """
+    storage = open_storage(settings, folder)
+    study = optuna.create_study(
+        storage=storage, study_name=name, directions=directions(settings), load_if_exists=True, pruner=NopPruner()
+    )
+    if study.directions != directions(settings):
+        raise SettingsError(f"tune.metric: the study {name} was begun with other objectives; choose another tune.study")
+    stored = study.user_attrs.get(SEARCHED)
+    if stored is None:
+        study.set_user_attr(SEARCHED, searched)
+        study.set_metric_names(objectives(settings))
+    elif stored != searched:
+        changed = sorted(key for key in {*stored, *searched} if stored.get(key) != searched.get(key))
+        raise SettingsError(
+            f"tune.study: {name} was begun with other settings ({', '.join(changed)}); choose another name, "
+            "or leave tune.study out"
+        )
+    return study
+
+
+def load_study(settings: TuneSettings, folder: StudyFolder, name: str) -> Study:
+    """Open a study that exists.
+
+    Raises:
+        RunError: If there is none of that name in the storage.
+    """
+    if settings.storage is None and not folder.database.is_file():
+        raise RunError(f"{folder.path}: holds no database/study.db; name the storage with --tune.storage")
+    try:
+        return optuna.load_study(study_name=name, storage=open_storage(settings, folder))
+    except KeyError as error:
+        raise RunError(f"{shown_storage(settings, folder)}: holds no study {name}") from error
+
+
+# --- sampler and pruner
+
+
+def make_sampler(settings: TuneSettings, space: Space, seed: int, position: int) -> BaseSampler:
+    """Return the sampler for one trial.
+
+    Its seed is a function of the study's seed and of the trial's position, so that a study proposes the same values
+    whether or not it was interrupted.
+
+    Args:
+        settings: The settings.
+        space: The space.
+        seed: The study's seed.
+        position: Number of trials that count and came before.
+
+    Raises:
+        SettingsError: If a grid is asked for and a parameter has no end of values.
+    """
+    number = derive_seed(seed, "sampler", position) % 2**32
+    match settings.sampler:
+        case "random":
+            return RandomSampler(seed=number)
+        case "cmaes":
+            return CmaEsSampler(
+                seed=number, n_startup_trials=settings.n_startup_trials, warn_independent_sampling=False
+            )
+        case "gp":
+            return GPSampler(seed=number, n_startup_trials=settings.n_startup_trials)
+        case "nsgaii":
+            return NSGAIISampler(seed=number)
+        case "grid":
+            return GridSampler(grid_of(space), seed=derive_seed(seed, "grid") % 2**32)
+    return TPESampler(
+        seed=number,
+        n_startup_trials=settings.n_startup_trials,
+        multivariate=True,
+        group=True,  # conditional parameters
+        constant_liar=True,  # several workers
+        warn_independent_sampling=False,
+    )
+
+
+def grid_of(space: Space) -> dict[str, list[Any]]:
+    """Return all values of every parameter.
+
+    Raises:
+        SettingsError: If a parameter has no end of them, or is not always proposed.
+    """
+    found: dict[str, list[Any]] = {}
+    problems = []
+    for parameter in space.parameters:
+        values = parameter.grid()
+        deciders = {p.path for p in space.parameters} & {c.decider for c in parameter.conditions}
+        if values is None:
+            problems.append(f"tune.space.{parameter.path}: a grid needs choices, or low and high with a step")
+        elif deciders:
+            problems.append(
+                f"tune.space.{parameter.path}: depends on {', '.join(deciders)}, which a grid cannot follow"
+            )
+        else:
+            found[parameter.path] = values
+    if problems:
+        raise SettingsError(problems)
+    return found
+
+
+def make_pruner(settings: TuneSettings, epochs: int) -> BasePruner:
+    """Return the pruner for trials of so many epochs."""
+    startup, warmup = settings.n_startup_trials, settings.n_warmup_epochs
+    match settings.pruner:
+        case "median":
+            return MedianPruner(n_startup_trials=startup, n_warmup_steps=warmup)
+        case "percentile":
+            return PercentilePruner(settings.percentile, n_startup_trials=startup, n_warmup_steps=warmup)
+        case "hyperband":
+            return HyperbandPruner(min_resource=max(1, warmup), max_resource=epochs, reduction_factor=3)
+        case "patient":
+            median = MedianPruner(n_startup_trials=startup, n_warmup_steps=warmup)
+            return PatientPruner(median, patience=settings.patience)
+    return NopPruner()
+
+
+# --- which trials count
+
+
+def counted(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that are part of `n_trials`, by number.
+
+    Not among them are those that still wait, those that were one too many, and those that were cut off and put in line
+    again: their retry counts.
+    """
+    trials = list(trials)
+    retried = {trial.user_attrs.get(RETRY) for trial in trials}
+    return sorted(
+        (
+            trial
+            for trial in trials
+            if trial.state != TrialState.WAITING and not trial.user_attrs.get(SURPLUS) and trial.number not in retried
+        ),
+        key=lambda trial: trial.number,
+    )
+
+
+def finished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that count and have ended."""
+    return [trial for trial in counted(trials) if trial.state.is_finished()]
+
+
+def failures_in_a_row(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the failed trials since the last that did not fail, in the order in which they ended."""
+    ended = sorted(finished(trials), key=lambda trial: trial.datetime_complete or datetime.datetime.min)
+    row: list[FrozenTrial] = []
+    for trial in reversed(ended):
+        if trial.state != TrialState.FAIL:
+            break
+        row.insert(0, trial)
+    return row
+
+
+def best_trials(study: Study) -> list[FrozenTrial]:
+    """Return the completed trials, best first; with two objectives those that no other one beats come first."""
+    completed = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+    sign = -1.0 if study.directions[0] == StudyDirection.MAXIMIZE else 1.0
+    front = {trial.number for trial in study.best_trials} if len(study.directions) > 1 and completed else set()
+    return sorted(completed, key=lambda t: (t.number not in front, sign * t.values[0], t.number))
+
+
+# --- trials that were cut off
+
+
+def put_in_line(study: Study, trial: FrozenTrial, times: int = 1) -> None:
+    """Let the values of a trial that was cut off be tried again.
+
+    Args:
+        study: The study.
+        trial: The trial; it has failed already.
+        times: How often at most; a trial that kills its process each time must not do so for ever.
+    """
+    before = int(trial.user_attrs.get(RETRIES, 0))
+    if before < times:
+        study.enqueue_trial(trial.params, user_attrs={RETRY: trial.number, RETRIES: before + 1})
+
+
+def cut_off(study: Study, trial: FrozenTrial, reason: str, times: int = 1) -> None:
+    """Fail a trial that says it is running, and put its values in line again; see `put_in_line`."""
+    storage = study._storage
+    try:
+        storage.set_trial_user_attr(trial._trial_id, REASON, reason)
+        if not storage.set_trial_state_values(trial._trial_id, TrialState.FAIL):
+            return
+    except optuna.exceptions.UpdateFinishedTrialError:
+        return  # another worker was faster
+    put_in_line(study, trial, times)
+
+
+def recover(study: Study) -> list[FrozenTrial]:
+    """Cut off the trials whose process is known to be dead, and return them."""
+    found = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        owner = trial.user_attrs.get(OWNER)
+        if owner is not None and not ProcessId.from_dict(owner).may_live():
+            cut_off(study, trial, "its process was killed")
+            found.append(trial)
+    return found
