@@ -243,7 +243,8 @@ def test_damaged_checkpoint_is_one_line(refuse, quick_run, tmp_path):
     (run / "checkpoints" / "best.ckpt").unlink()
     (line,) = refuse("test", "--run", str(run))
     assert "the run has only last-previous.ckpt, last.ckpt" in line
-    (run / "checkpoints" / "last.ckpt").unlink()
+    for name in ("last.ckpt", "last-previous.ckpt"):
+        (run / "checkpoints" / name).unlink()
     (line,) = refuse("test", "--run", str(run))
     assert "no checkpoint, so it was not trained" in line
     (run / "config.yaml").unlink()

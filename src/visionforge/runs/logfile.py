@@ -19,7 +19,7 @@ class _OneLine(logging.Formatter):
 CONSOLE_FORMAT = _OneLine("%(asctime)s %(message)s", datefmt="%H:%M:%S")
 FILE_FORMAT = _OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s")
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_SOURCES = ("visionforge", "lightning.pytorch", "lightning.fabric", "py.warnings", "torch", "optuna")
+_SOURCES = ("visionforge", "lightning.pytorch", "lightning.fabric", "py.warnings", "torch")
 _BUFFER = 100_000  # lines said before the run folder exists; far more than there are
 
 
@@ -54,6 +54,8 @@ class RunLog:
         rank: Number of the process; all but the first show only errors on the console, marked with their number.
     """
 
+    _open = 0  # logs of this process that have been started and not stopped
+
     def __init__(self, level: str = "info", rank: int = 0) -> None:
         self._level = min(LEVELS[level], logging.INFO)
         self._console = _StandardError()
@@ -67,6 +69,7 @@ class RunLog:
     def start(self) -> None:
         """Begin to route; earlier handlers of these loggers are set aside until `stop`."""
         logging.captureWarnings(True)
+        RunLog._open += 1
         for name in _SOURCES:
             logger = logging.getLogger(name)
             self._saved.append((logger, logger.handlers[:], logger.level, logger.propagate))
@@ -89,6 +92,8 @@ class RunLog:
             logger.handlers, logger.propagate = handlers, propagate
             logger.setLevel(level)
         self._saved.clear()
-        logging.captureWarnings(False)
+        RunLog._open -= 1
+        if RunLog._open == 0:  # the log of a study goes on when that of a trial ends
+            logging.captureWarnings(False)
         if self._file is not None:
             self._file.close()

@@ -22,7 +22,7 @@ from visionforge.models.registry import backbone_entry
 from visionforge.runs.processes import this_process
 from visionforge.runs.signals import Interrupted
 from visionforge.tuning.space import Space, Values
-from visionforge.tuning.study import OWNER, REASON, RUN, SURPLUS, counted, cut_off, minimised
+from visionforge.tuning.study import OWN, OWNER, REASON, RUN, SURPLUS, counted, cut_off, minimised
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,8 @@ class Objective:
             trial.set_user_attr(SURPLUS, True)
             raise SurplusError
         trial.set_user_attr(OWNER, this_process().as_dict())
-        values = self._space.suggest(trial)
+        own = bool(trial.user_attrs.get(OWN))
+        values = self._space.suggest_base(trial) if own else self._space.suggest(trial)
         epochs = self._tune.epochs or self._settings.trainer.max_epochs
         trial.set_user_attr(EPOCHS, epochs)
         trial.set_user_attr(SEED, self._settings.seed_everything)

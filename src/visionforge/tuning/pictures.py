@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from optuna.distributions import CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -83,12 +84,13 @@ def parallel_coordinates(trials: list[FrozenTrial], metric: str, minimise: bool)
     ticks = [_ends(values, False)]
     for name in names:
         raw = [trial.params[name] for trial in trials]
-        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in raw):
-            numbers, log = np.array(raw, dtype=float), bool(getattr(trials[0].distributions[name], "log", False))
+        distribution = trials[0].distributions[name]
+        if not isinstance(distribution, CategoricalDistribution):
+            numbers, log = np.array(raw, dtype=float), bool(getattr(distribution, "log", False))
             columns.append(_scaled(numbers, log))
             ticks.append(_ends(numbers, log))
         else:
-            kinds = sorted({str(value) for value in raw})
+            kinds = [str(value) for value in distribution.choices]
             places = {kind: index / max(1, len(kinds) - 1) for index, kind in enumerate(kinds)}
             columns.append(np.array([places[str(value)] for value in raw]))
             ticks.append({place: kind[:MAX_LABEL] for kind, place in places.items()})

@@ -4,6 +4,7 @@ import datetime
 import html
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from openpyxl import Workbook
 from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.utils import get_column_letter
+from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -28,6 +30,7 @@ from visionforge.tuning.study import REASON, RUN, StudyFolder, best_trials, coun
 log = logging.getLogger(__name__)
 
 TOP = 10
+FEWEST_FOR_IMPORTANCE = 4
 MOST_PARAMETERS = 5  # of a contour plot, which has a panel for each pair of them
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -79,23 +82,40 @@ def summary(study: Study, names: list[str], settings: dict[str, Any]) -> dict[st
         "counts": {state: states.count(state) for state in ("complete", "pruned", "failed", "running")},
         "epochs_saved": 1 - trained / planned if planned and len(names) == 1 else None,
         "best": trial_row(best[0], names) if best else None,
-        "importances": importances(study, names),
+        "importances": importances(study),
         "settings": settings,
         "trials": [trial_row(trial, names) for trial in trials],
     }
 
 
-def importances(study: Study, names: list[str]) -> dict[str, float]:
-    """Return the share of every parameter in the variation of the first objective, largest first.
+def _evaluator(trials: int) -> PedAnovaImportanceEvaluator:
+    """Return what measures importances: by the best tenth of the trials, or the best quarter of few."""
+    return PedAnovaImportanceEvaluator(target_quantile=0.1 if trials >= 20 else 0.25)
+
+
+def _to_rank(study: Study) -> tuple[list[FrozenTrial], list[str]]:
+    """Return the completed trials, and the parameters about which they can tell something.
+
+    Few trials tell nothing; nor does a parameter that only one of them has, or only one has not.
+    """
+    completed = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
+    if len(completed) < FEWEST_FOR_IMPORTANCE or len({t.values[0] for t in completed}) < 2:
+        return completed, []
+    having = Counter(name for trial in completed for name in trial.params)
+    return completed, [name for name, n in having.items() if n > 1 and len(completed) - n != 1]
+
+
+def importances(study: Study) -> dict[str, float]:
+    """Return how much every parameter matters for being among the best trials, largest first; they add up to 1.
 
     Computed by Optuna's PED-ANOVA (Watanabe et al., 2023, arXiv:2304.10255); nothing with too few trials.
     """
-    completed = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
-    if len(completed) < 4 or len({t.values[0] for t in completed}) < 2:
+    completed, names = _to_rank(study)
+    if not names:
         return {}
-    target = None if len(names) == 1 else (lambda trial: trial.values[0])
     try:
-        return dict(optuna.importance.get_param_importances(study, target=target))
+        found = optuna.importance.get_param_importances(study, evaluator=_evaluator(len(completed)), params=names)
+        return dict(found)
     except (ValueError, RuntimeError) as error:  # no parameter that all trials share
         log.debug("no importances (%s)", error)
         return {}
@@ -198,13 +218,12 @@ def _target(study: Study) -> dict[str, Any]:
         return {}
     return {
         "target": lambda trial: trial.values[0],
-        "target_name": study.metric_names[0] if study.metric_names else "first",
+        "target_name": "first objective",
     }
 
 
 def _most_important(study: Study) -> list[str]:
-    names = study.metric_names or []
-    ranked = list(importances(study, names if len(study.directions) > 1 else names[:1] or ["value"]))
+    ranked = list(importances(study))
     every = sorted({name for trial in study.trials for name in trial.params})
     return [*ranked, *(name for name in every if name not in ranked)][:MOST_PARAMETERS]
 
@@ -214,7 +233,7 @@ def figures_of(study: Study) -> list[Figure]:
     from optuna import visualization as plots
 
     found = [
-        Figure("param_importances", "Which parameters matter", lambda s: plots.plot_param_importances(s, **_target(s))),
+        Figure("param_importances", "Which parameters matter", _draw_importances),
         Figure("optimization_history", "Best value so far", lambda s: plots.plot_optimization_history(s, **_target(s))),
         Figure(
             "parallel_coordinates", "Every trial as a line", lambda s: plots.plot_parallel_coordinate(s, **_target(s))
@@ -227,6 +246,15 @@ def figures_of(study: Study) -> list[Figure]:
     if len(study.directions) > 1:
         found.insert(0, Figure("pareto_front", "Trials that no other one beats", plots.plot_pareto_front))
     return found
+
+
+def _draw_importances(study: Study) -> Any:
+    from optuna.visualization import plot_param_importances
+
+    completed, names = _to_rank(study)
+    if not names:
+        raise ValueError(f"importances need {FEWEST_FOR_IMPORTANCE} complete trials with different values")
+    return plot_param_importances(study, evaluator=_evaluator(len(completed)), params=names)
 
 
 def _draw_contour(study: Study) -> Any:
@@ -256,8 +284,6 @@ def for_figures(study: Study) -> Study:
     trials = counted(study.get_trials(deepcopy=False))
     names = short_names(sorted({name for trial in trials for name in trial.params}))
     copy = optuna.create_study(directions=study.directions, study_name=study.study_name)
-    if study.metric_names:
-        copy.set_metric_names(study.metric_names)
     for trial in trials:
         if trial.state == TrialState.COMPLETE or trial.state.is_finished():
             short = create_trial(
@@ -300,7 +326,7 @@ def write_figures(study: Study, folder: StudyFolder, content: dict[str, Any]) ->
         write_atomic(folder.figures / f"{figure.name}.html", page)
     write_atomic(folder.path / "index.html", _index(study, folder, content, parts, script))
     names = list(content["objectives"])
-    write_pictures(copy, folder.figures, importances(copy, names), names[0], minimised(names[0]))
+    write_pictures(copy, folder.figures, importances(copy), names[0], minimised(names[0]))
 
 
 _STYLE = """

@@ -15,6 +15,7 @@ from visionforge.errors import TrainingError
 from visionforge.tuning.objective import Objective
 from visionforge.tuning.space import Space
 from visionforge.tuning.study import (
+    OWN,
     REASON,
     counted,
     failures_in_a_row,
@@ -31,11 +32,7 @@ log = logging.getLogger(__name__)
 def begin(study: Study, space: Space) -> None:
     """Put the configuration's own values in line as the first trial; take up what a killed process left."""
     if not study.get_trials(deepcopy=False):
-        values = space.of_base()
-        if values is None:
-            log.info("the configuration's own values lie outside the space, so they are not tried")
-        else:
-            study.enqueue_trial(values, skip_if_exists=True)
+        study.enqueue_trial(space.of_base(), user_attrs={OWN: True})
     for trial in recover(study):
         log.warning("trial %d was cut off; its values are tried again", trial.number)
 

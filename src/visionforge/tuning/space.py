@@ -189,19 +189,22 @@ class Space:
                 values[parameter.path] = parameter.suggest(trial)
         return values
 
+    def suggest_base(self, trial: optuna.trial.BaseTrial) -> Values:
+        """Let a trial have the configuration's own values; those outside their range are no parameters of it."""
+        inside = self.of_base()
+        for parameter in self.parameters:
+            if parameter.path in inside:
+                parameter.suggest(trial)
+        return {}
+
     def _takes_effect(self, parameter: Parameter, values: Mapping[str, Any]) -> bool:
         return all(c.allows(values.get(c.decider, value_at(self.base, c.decider))) for c in parameter.conditions)
 
-    def of_base(self) -> Values | None:
-        """Return the configuration's own values as a point of the space, or None if it lies outside."""
-        values: Values = {}
-        for parameter in self.parameters:
-            if self._takes_effect(parameter, values):
-                value = value_at(self.base, parameter.path)
-                if not parameter.holds(value):
-                    return None
-                values[parameter.path] = value
-        return values
+    def of_base(self) -> Values:
+        """Return the configuration's own values, as far as they lie in their ranges."""
+        found = {p.path: value_at(self.base, p.path) for p in self.parameters if self._takes_effect(p, {})}
+        by_path = {parameter.path: parameter for parameter in self.parameters}
+        return {path: value for path, value in found.items() if by_path[path].holds(value)}
 
     def apply(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the configuration with values in place."""

@@ -1,8 +1,10 @@
 """The study: where it is kept, how values are proposed, and which of its trials count."""
 
+import contextlib
 import datetime
 import logging
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 LOCK_WAIT_S = 120.0  # SQLite: another worker is writing
 # User attributes of a trial
 SURPLUS, REASON, OWNER, RUN, RETRY, RETRIES = "surplus", "reason", "owner", "run", "retry_of", "retries"
+OWN = "own"  # the trial has the values of the configuration itself
 SEARCHED = "searched"  # user attribute of the study: what it searches, by which it recognises itself
 
 
@@ -130,15 +133,16 @@ def open_storage(settings: TuneSettings, folder: StudyFolder) -> BaseStorage:
         backend = make_url(url).get_backend_name()
         if settings.storage is None:
             folder.database.parent.mkdir(parents=True, exist_ok=True)
-        return RDBStorage(
-            url,
-            engine_kwargs={"connect_args": {"timeout": LOCK_WAIT_S}}
-            if backend == "sqlite"
-            else {"pool_pre_ping": True},
-            heartbeat_interval=settings.heartbeat_seconds,
-            grace_period=2 * settings.heartbeat_seconds,
-            heartbeat_stale_trial_callback=put_in_line,
-        )
+        with _experimental():
+            return RDBStorage(
+                url,
+                engine_kwargs={"connect_args": {"timeout": LOCK_WAIT_S}}
+                if backend == "sqlite"
+                else {"pool_pre_ping": True},
+                heartbeat_interval=settings.heartbeat_seconds,
+                grace_period=2 * settings.heartbeat_seconds,
+                heartbeat_stale_trial_callback=put_in_line,
+            )
     except (ArgumentError, ValueError) as error:
         raise SettingsError(
             "tune.storage: is no address of a database; allowed: null (SQLite in the study's folder), journal, or a "
@@ -149,6 +153,14 @@ def open_storage(settings: TuneSettings, folder: StudyFolder) -> BaseStorage:
     except (SQLAlchemyError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise RunError(f"tune.storage: {shown_storage(settings, folder)} cannot be opened ({reason})") from error
+
+
+@contextlib.contextmanager
+def _experimental() -> Iterator[None]:
+    """Use what Optuna may still change: heartbeats, and groups of conditional parameters. Tests would show it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
 
 
 def open_study(settings: TuneSettings, folder: StudyFolder, name: str, searched: dict[str, Any]) -> Study:
@@ -173,7 +185,6 @@ def open_study(settings: TuneSettings, folder: StudyFolder, name: str, searched:
     stored = study.user_attrs.get(SEARCHED)
     if stored is None:
         study.set_user_attr(SEARCHED, searched)
-        study.set_metric_names(objectives(settings))
     elif stored != searched:
         changed = sorted(key for key in {*stored, *searched} if stored.get(key) != searched.get(key))
         raise SettingsError(
@@ -220,23 +231,21 @@ def make_sampler(settings: TuneSettings, space: Space, seed: int, position: int)
         case "random":
             return RandomSampler(seed=number)
         case "cmaes":
-            return CmaEsSampler(
-                seed=number, n_startup_trials=settings.n_startup_trials, warn_independent_sampling=False
-            )
+            return CmaEsSampler(seed=number, n_startup_trials=settings.n_startup_trials)
         case "gp":
             return GPSampler(seed=number, n_startup_trials=settings.n_startup_trials)
         case "nsgaii":
             return NSGAIISampler(seed=number)
         case "grid":
             return GridSampler(grid_of(space), seed=derive_seed(seed, "grid") % 2**32)
-    return TPESampler(
-        seed=number,
-        n_startup_trials=settings.n_startup_trials,
-        multivariate=True,
-        group=True,  # conditional parameters
-        constant_liar=True,  # several workers
-        warn_independent_sampling=False,
-    )
+    with _experimental():
+        return TPESampler(
+            seed=number,
+            n_startup_trials=settings.n_startup_trials,
+            multivariate=True,
+            group=True,  # conditional parameters
+            constant_liar=True,  # several workers
+        )
 
 
 def grid_of(space: Space) -> dict[str, list[Any]]:
@@ -337,7 +346,8 @@ def put_in_line(study: Study, trial: FrozenTrial, times: int = 1) -> None:
     """
     before = int(trial.user_attrs.get(RETRIES, 0))
     if before < times:
-        study.enqueue_trial(trial.params, user_attrs={RETRY: trial.number, RETRIES: before + 1})
+        own = {OWN: True} if trial.user_attrs.get(OWN) else {}
+        study.enqueue_trial(trial.params, user_attrs={**own, RETRY: trial.number, RETRIES: before + 1})
 
 
 def cut_off(study: Study, trial: FrozenTrial, reason: str, times: int = 1) -> None:
