@@ -114,13 +114,15 @@ class Tuning:
     def __init__(self, settings: RunSettings, arguments: list[str]) -> None:
         from visionforge.tuning.search import quiet_optuna
         from visionforge.tuning.space import build_space
-        from visionforge.tuning.study import StudyFolder, objectives
+        from visionforge.tuning.study import StudyFolder, grid_of, objectives
 
         quiet_optuna()
         self.settings = settings
         self.arguments = arguments
         self.info = dataset_info(settings.data.dataset, settings.data.synthetic)
         self.space = build_space(settings, self.info.flags, self._pool(), self._check)
+        if settings.tune.sampler == "grid":
+            grid_of(self.space)
         self.config = with_portable_paths(self.space.base)
         self.searched = self._searched()
         self.name = settings.tune.study or self._default_name()
@@ -180,11 +182,12 @@ class Tuning:
         run_log.start()
         try:
             with Interruption() as interruption:
+                study = open_study(self.settings.tune, self.folder, self.name, self.searched)
                 self._write_settings()
-                run_log.attach(self.folder.log)
+                if not is_worker():
+                    run_log.attach(self.folder.log)
                 for line in self.space.left_out:
                     log.info("%s", line)
-                study = open_study(self.settings.tune, self.folder, self.name, self.searched)
                 log.info("study %s in %s", self.name, shown(self.folder.path))
                 log.info("kept in %s", shown_storage(self.settings.tune, self.folder))
                 try:

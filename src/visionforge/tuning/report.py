@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 TOP = 10
 FEWEST_FOR_IMPORTANCE = 4
+PANEL_PIXELS = 170  # height of one panel of the contour plot
 MOST_PARAMETERS = 5  # of a contour plot, which has a panel for each pair of them
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -263,7 +264,8 @@ def _draw_contour(study: Study) -> Any:
     names = _most_important(study)
     if len(names) < 2:
         raise ValueError("a contour needs two parameters")
-    return plot_contour(study, params=names, **_target(study))
+    figure = plot_contour(study, params=names, **_target(study))
+    return figure.update_layout(height=PANEL_PIXELS * len(names))
 
 
 def short_names(paths: list[str]) -> dict[str, str]:
@@ -344,7 +346,9 @@ th { background: var(--head); } td.number { text-align: right; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: .8rem 0; }
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
 .plot { background: #fff; border-radius: 6px; overflow-x: auto; }
-.plotly-graph-div { min-height: 420px; min-width: 560px; }
+.plotly-graph-div { min-height: 420px; min-width: 340px; }
+#parallel_coordinates + .plot .plotly-graph-div, #contour + .plot .plotly-graph-div { min-width: 760px; }
+@media (max-width: 640px) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; } }
 code { font-size: .9em; }
 """
 

@@ -1,0 +1,433 @@
+"""A search from the command line: safe to stop, exact in number, honest about failures, and readable at any time."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import openpyxl
+import optuna
+import pytest
+import torch
+import yaml
+
+from tests.cli.fleet import Fleet
+from tests.conftest import QUICK, flags, run_folders
+from tests.runs.helpers import wait_for
+from visionforge.cli.main import main
+from visionforge.config.schema import RunSettings
+from visionforge.tuning.study import counted
+
+TUNE = {
+    "trainer__deterministic": "true",
+    "tune__preset": "quick",
+    "tune__n_trials": 5,
+    "tune__n_startup_trials": 2,
+    "tune__n_warmup_epochs": 1,
+    "tune__target": "null",
+    "tune__study": "s",
+    "data__synthetic__classes": 6,
+}
+SPACE = '{"model.optimizer.learning_rate": {"low": 0.0001, "high": 0.3, "log": true}}'
+FIGURES = (
+    "param_importances",
+    "optimization_history",
+    "parallel_coordinates",
+    "slice",
+    "contour",
+    "intermediate_values",
+    "timeline",
+)
+KILLS = 20
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory):
+    fleet = Fleet(tmp_path_factory.mktemp("fleet"))
+    yield fleet
+    fleet.close()
+
+
+def arguments(outputs, **changes):
+    return flags(**{**TUNE, "trainer__default_root_dir": outputs, **changes})
+
+
+def study_of(outputs, name="s"):
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{outputs}/studies/{name}/database/study.db")
+
+
+def ended(outputs, name="s"):
+    return [t for t in counted(study_of(outputs, name).trials) if t.state.is_finished()]
+
+
+def results(outputs, name="s"):
+    return [(trial.params, trial.values, trial.state.name) for trial in ended(outputs, name)]
+
+
+@pytest.fixture(scope="module")
+def whole(fleet, tmp_path_factory):
+    """A search that was never interrupted."""
+    outputs = tmp_path_factory.mktemp("whole") / "outputs"
+    done = fleet.run("tune", *arguments(outputs))
+    assert done.status == 0, done.err
+    return outputs, done
+
+
+def test_study_folder_is_complete(whole):
+    outputs, done = whole
+    folder = outputs / "studies" / "s"
+    for name in FIGURES:
+        text = (folder / "figures" / f"{name}.html").read_text()
+        assert "Plotly.newPlot" in text, name
+        assert "<script src=" not in text, "it opens offline"
+    for name in FIGURES[:3]:
+        assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
+    index = (folder / "index.html").read_text()
+    assert all(f'id="{name}"' in index for name in FIGURES)
+    assert index.count("Plotly.newPlot") >= len(FIGURES)
+    assert "best: trial" in done.out
+    assert done.err.count("trial 4 (5/5) ") == 1
+    assert "FutureWarning" not in done.err
+    assert "ExperimentalWarning" not in done.err
+    assert not list(folder.rglob(".*"))
+
+
+def test_first_trial_is_the_configuration_itself(whole):
+    first = study_of(whole[0]).trials[0]
+    assert first.params["model.optimizer.learning_rate"] == 0.008
+    config = yaml.safe_load((Path(first.user_attrs["run"]) / "config.yaml").read_text())
+    assert config["data"]["batch_size"] == QUICK["data.batch_size"]
+
+
+def test_trials_are_ordinary_runs_without_a_test(whole):
+    outputs, _ = whole
+    runs = run_folders(outputs / "studies" / "s" / "trials")
+    assert len(runs) == 5
+    for trial in ended(outputs):
+        if trial.state.name == "COMPLETE":
+            run = Path(trial.user_attrs["run"])
+            stored = json.loads((run / "run.json").read_text())
+            assert stored["state"] == "complete"
+            assert stored["parent"] == {"study": "s", "trial": trial.number, "reason": "trial"}
+            assert not (run / "metrics.json").exists()
+            assert (
+                torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] + 1
+                == (trial.user_attrs["best_epoch"])
+            )
+
+
+def test_summary_and_spreadsheet_say_what_the_study_says(whole):
+    outputs, _ = whole
+    reports = outputs / "studies" / "s" / "reports"
+    content = json.loads((reports / "study_summary.json").read_text())
+    assert sum(content["counts"].values()) == 5
+    best = max((t for t in ended(outputs) if t.state.name == "COMPLETE"), key=lambda t: (t.value, -t.number))
+    assert content["best"]["trial"] == best.number
+    assert content["best"]["val/auc"] == best.value
+    sheet = openpyxl.load_workbook(reports / "top_10_trials.xlsx").active
+    header = [cell.value for cell in sheet[1]]
+    assert header[:3] == ["rank", "trial", "val/auc"]
+    assert sheet.freeze_panes == "C2"
+    assert sheet.cell(2, 2).value == best.number
+    assert isinstance(sheet.cell(2, 3).value, float | int)
+    values = [sheet.cell(row, 3).value for row in range(2, sheet.max_row + 1)]
+    assert values == sorted(values, reverse=True)
+    assert Path(sheet.cell(2, len(header)).value).is_dir()
+
+
+def test_best_configuration_gives_the_metrics_of_its_trial_exactly(whole, tmp_path):
+    outputs, _ = whole
+    best = outputs / "studies" / "s" / "reports" / "best_config.yaml"
+    assert "tune" not in yaml.safe_load(best.read_text())
+    number = json.loads((best.parent / "study_summary.json").read_text())["best"]["trial"]
+    trial = study_of(outputs).trials[number]
+    again = ["--seed_everything", "42", "--trainer.max_epochs", "2", "--trainer.default_root_dir", str(tmp_path)]
+    assert main(["fit", "--config", str(best), *again]) == 0
+    (run,) = run_folders(tmp_path)
+    rows = (run / "metrics.csv").read_text().splitlines()
+    old = (Path(trial.user_attrs["run"]) / "metrics.csv").read_text().splitlines()
+    assert [row.rpartition(",")[0] for row in rows] == [row.rpartition(",")[0] for row in old]
+    one, two = (
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for folder in (run, Path(trial.user_attrs["run"]))
+    )
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_same_command_again_does_nothing_more_and_a_larger_one_goes_on(fleet, whole, tmp_path):
+    outputs = tmp_path / "outputs"
+    shutil.copytree(whole[0], outputs)
+    before = results(outputs)
+    assert fleet.run("tune", *arguments(outputs)).status == 0
+    assert results(outputs) == before
+    done = fleet.run("tune", *arguments(outputs, tune__n_trials=7))
+    assert done.status == 0, done.err
+    assert results(outputs)[:5] == before
+    assert len(results(outputs)) == 7
+    longer = tmp_path / "longer"
+    assert fleet.run("tune", *arguments(longer, tune__n_trials=7)).status == 0
+    assert results(longer) == results(outputs), "the same values are proposed as without the break"
+
+
+def test_other_settings_under_the_same_name_are_refused(whole, refuse, tmp_path):
+    outputs = tmp_path / "outputs"
+    shutil.copytree(whole[0], outputs)
+    (line,) = refuse("tune", *arguments(outputs, model__loss__label_smoothing=0.1))
+    assert "tune.study: s was begun with other settings (configuration)" in line
+    (line,) = refuse("tune", *arguments(outputs, tune__preset="full"))
+    assert "tune.study: s was begun with other settings (space)" in line
+
+
+def test_default_name_tells_searches_apart(fleet, tmp_path):
+    for changes in ({}, {"tune__metric": "val/loss"}, {"tune__workers": 1}):
+        few = {key: value for key, value in {**TUNE, "tune__n_trials": 1, **changes}.items() if key != "tune__study"}
+        assert fleet.run("tune", *flags(**few, trainer__default_root_dir=tmp_path)).status == 0
+    names = sorted(path.name for path in (tmp_path / "studies").iterdir())
+    assert len(names) == 2
+    assert all(name.startswith("synthetic_mini_cnn_") for name in names)
+
+
+def test_reports_can_be_made_anew(whole, tmp_path, capsys):
+    outputs = tmp_path / "outputs"
+    shutil.copytree(whole[0], outputs)
+    folder = outputs / "studies" / "s"
+    shutil.rmtree(folder / "figures")
+    shutil.rmtree(folder / "reports")
+    assert main(["tune", "--report", str(folder)]) == 0
+    assert "best: trial" in capsys.readouterr().out
+    assert {path.stem for path in (folder / "figures").glob("*.html")} == set(FIGURES)
+    assert (folder / "reports" / "best_config.yaml").is_file()
+
+
+def test_pruned_trials_are_cheaper_and_say_so(fleet, tmp_path):
+    changes = {"tune__n_trials": 8, "trainer__max_epochs": 5, "tune__space": SPACE, "tune__n_startup_trials": 1}
+    assert fleet.run("tune", *arguments(tmp_path, **changes)).status == 0
+    trials = ended(tmp_path)
+    pruned = [trial for trial in trials if trial.state.name == "PRUNED"]
+    assert pruned
+    assert all(len(trial.intermediate_values) < 5 for trial in pruned)
+    runs = [json.loads((run / "run.json").read_text()) for run in run_folders(tmp_path / "studies" / "s" / "trials")]
+    assert sum(run["state"] == "pruned" for run in runs) == len(pruned)
+    summary = json.loads((tmp_path / "studies" / "s" / "reports" / "study_summary.json").read_text())
+    assert summary["counts"]["pruned"] == len(pruned)
+    assert summary["epochs_saved"] == pytest.approx(1 - sum(len(t.intermediate_values) for t in trials) / 40)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tune__target": 0.3, "tune__target_trials": 2}, "has reached the target of 0.3"),
+        ({"tune__timeout_minutes": 1e-6}, "the time of 1e-06 minutes is up"),
+        ({"tune__storage": "journal"}, "study.journal"),
+        ({"tune__epochs": 1, "tune__n_trials": 2}, "all 2 trials are done"),
+        ({"tune__sampler": "nsgaii", "tune__second_metric": "parameters", "tune__pruner": "none"}, "parameters 93"),
+        ({"tune__metric": "val/loss", "tune__sampler": "random"}, "val/loss"),
+    ],
+)
+def test_settings_of_the_search_change_what_happens(fleet, tmp_path, changes, said):
+    done = fleet.run("tune", *arguments(tmp_path, **changes))
+    assert done.status == 0, done.err
+    assert said in done.err + done.out
+    summary = json.loads((tmp_path / "studies" / "s" / "reports" / "study_summary.json").read_text())
+    number = sum(summary["counts"].values())
+    if "tune__target" in changes:
+        assert number == 2
+    if "tune__timeout_minutes" in changes:
+        assert number == 0
+    if "tune__epochs" in changes:
+        assert [trial["epochs"] for trial in summary["trials"]] == [1, 1]
+        best = (tmp_path / "studies" / "s" / "reports" / "best_config.yaml").read_text()
+        assert yaml.safe_load(best)["trainer"]["max_epochs"] == 2
+    if "tune__second_metric" in changes:
+        assert list(summary["objectives"].values()) == ["maximize", "minimize"]
+        assert (tmp_path / "studies" / "s" / "figures" / "pareto_front.html").is_file()
+    if "tune__metric" in changes:
+        losses = [trial["val/loss"] for trial in summary["trials"] if trial["state"] == "complete"]
+        assert summary["best"]["val/loss"] == min(losses)
+
+
+def test_refit_trains_the_best_at_full_length_and_tests_it(fleet, tmp_path):
+    done = fleet.run("tune", *arguments(tmp_path, tune__epochs=1, tune__n_trials=2, tune__refit="true"))
+    assert done.status == 0, done.err
+    (run,) = run_folders(tmp_path)
+    stored = json.loads((run / "run.json").read_text())
+    assert (stored["parent"]["study"], stored["parent"]["reason"]) == ("s", "refit")
+    assert stored["progress"]["epochs"] == 2
+    assert json.loads((run / "metrics.json").read_text())["split"] == "test"
+
+
+def test_failed_trials_have_a_reason_and_the_search_goes_on(fleet, tmp_path):
+    """A learning rate of almost 1 with almost as much momentum makes the network's outputs infinite."""
+    space = (
+        '{"model.optimizer.learning_rate": {"choices": [0.01, 0.999]}, "model.optimizer.momentum": {"choices": [0.99]}}'
+    )
+    changes = {"tune__preset": "none", "tune__space": space, "tune__n_trials": 6, "tune__sampler": "grid"}
+    changes |= {"trainer__max_epochs": 6, "model__schedule__name": "constant", "data__synthetic__train": 128}
+    done = fleet.run("tune", *arguments(tmp_path, **changes))
+    assert done.status == 0, done.err
+    failed = [trial for trial in ended(tmp_path) if trial.state.name == "FAIL"]
+    assert [trial.params["model.optimizer.learning_rate"] for trial in failed] == [0.999]
+    assert "the training has diverged" in failed[0].user_attrs["reason"]
+    assert failed[0].value is None
+    assert "failed: model.optimizer.learning_rate: the training has diverged" in done.err
+
+
+def test_too_many_failures_in_a_row_stop_with_the_cause(fleet, tmp_path):
+    space = '{"model.optimizer.momentum": {"low": 0.98, "high": 0.99}}'
+    changes = {"tune__preset": "none", "tune__space": space, "model__optimizer__learning_rate": 0.999}
+    changes |= {"tune__max_failures": 2, "trainer__max_epochs": 6, "data__synthetic__train": 128}
+    changes |= {"model__schedule__name": "constant", "model__optimizer__momentum": 0.985}
+    done = fleet.run("tune", *arguments(tmp_path, **changes))
+    assert done.status == 2
+    (line,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert "2 trials in a row failed" in line
+    assert "the training has diverged" in line
+    assert (tmp_path / "studies" / "s" / "index.html").is_file()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_signal_ends_the_search_in_order_and_it_goes_on_the_same(fleet, whole, tmp_path, name):
+    number = getattr(signal, name)
+    pid = fleet.start("tune", *arguments(tmp_path))
+    database = tmp_path / "studies" / "s" / "database" / "study.db"
+    wait_for(lambda: database.is_file() and len(ended(tmp_path)) >= 1)
+    os.kill(pid, number)
+    stopped = fleet.wait()
+    assert stopped.status == 128 + number, stopped.err
+    assert "the same command goes on with the study s" in stopped.err
+    assert (tmp_path / "studies" / "s" / "index.html").is_file()
+    assert not [trial for trial in study_of(tmp_path).trials if trial.state.name == "RUNNING"]
+    assert fleet.run("tune", *arguments(tmp_path)).status == 0
+    assert results(tmp_path) == results(whole[0])
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_keeps_what_is_finished_and_ends_with_the_number(fleet, tmp_path, whole):
+    """Twenty kills at random moments; each time the same command again."""
+    moments, kills = random.Random(7), 0
+    seconds = whole[1].seconds
+    expected = results(whole[0])
+    while kills < KILLS:
+        outputs = tmp_path / f"outputs{kills}"
+        kept: list = []
+        for _ in range(4):
+            done = fleet.killed_after(moments.uniform(0.0, seconds), "tune", *arguments(outputs))
+            if done.status == 0:
+                break
+            assert done.status == -signal.SIGKILL, done.err
+            kills += 1
+            if (outputs / "studies" / "s" / "config.yaml").is_file():
+                now = results(outputs)
+                assert now[: len(kept)] == kept, "a finished trial was lost"
+                kept = now
+        assert fleet.run("tune", *arguments(outputs)).status == 0
+        found = results(outputs)
+        assert len(found) == TUNE["tune__n_trials"]
+        assert found[: len(kept)] == kept
+        if all(state != "FAIL" for *_, state in found):  # a trial that was killed twice has failed
+            assert found == expected
+        trials = outputs / "studies" / "s" / "trials"
+        states = [json.loads((run / "run.json").read_text())["state"] for run in run_folders(trials)]
+        assert states.count("complete") + states.count("pruned") >= len([s for *_, s in found if s != "FAIL"])
+
+
+@pytest.mark.slow
+def test_workers_share_the_study_and_the_number_is_exact(tmp_path):
+    outputs = tmp_path / "outputs"
+    begin = ["tune", *arguments(outputs, tune__n_trials=7, tune__workers=2, tune__heartbeat_seconds=1)]
+    assert main(begin) == 0
+    trials = ended(outputs)
+    assert len(trials) == 7
+    assert len({trial.user_attrs["owner"]["pid"] for trial in trials}) == 2
+    assert len(run_folders(outputs / "studies" / "s" / "trials")) >= 7
+    assert (
+        json.loads((outputs / "studies" / "s" / "reports" / "study_summary.json").read_text())["counts"]["running"] == 0
+    )
+
+
+@pytest.mark.slow
+def test_killed_worker_is_replaced_and_its_trial_tried_again(fleet, tmp_path):
+    outputs = tmp_path / "outputs"
+    changes = {"tune__n_trials": 6, "tune__workers": 2, "trainer__max_epochs": 30, "tune__pruner": "none"}
+    fleet.start("tune", *arguments(outputs, **changes))
+    database = outputs / "studies" / "s" / "database" / "study.db"
+
+    def running():
+        if not database.is_file():
+            return []
+        try:
+            return [t for t in study_of(outputs).trials if t.state.name == "RUNNING" and "owner" in t.user_attrs]
+        except KeyError:
+            return []
+
+    victim = wait_for(running, 120)[0]
+    time.sleep(0.3)
+    os.kill(victim.user_attrs["owner"]["pid"], signal.SIGKILL)
+    done = fleet.wait()
+    assert done.status == 0, done.err
+    assert "was cut off; its values are tried again" in done.err
+    trials = ended(outputs)
+    assert len(trials) == 6
+    assert [trial.user_attrs.get("retry_of") for trial in trials].count(victim.number) == 1
+    runs = run_folders(outputs / "studies" / "s" / "trials")
+    assert len(runs) == 7
+
+
+MISTAKES = {
+    "misspelt": (
+        ["--tune.n_trails", "3"],
+        "tune.n_trails: unknown setting (on the command line); nearest: tune.n_trials",
+    ),
+    "out of range": (["--tune.n_trials", "0"], "tune.n_trials: 0 is not allowed"),
+    "two objectives and a pruner": (["--tune.second_metric", "parameters"], "tune.pruner: nothing can be pruned"),
+    "nsgaii alone": (["--tune.sampler", "nsgaii"], "tune.sampler: nsgaii is for two objectives"),
+    "endless grid": (["--tune.sampler", "grid"], "a grid needs choices, or low and high with a step"),
+    "pool without use": (["--tune.pool", "[resnet18]"], "tune.pool: would be ignored"),
+    "unknown backbone": (["--tune.preset", "architectures", "--tune.pool", "[resnet19]"], "tune.pool: 'resnet19'"),
+    "name with a slash": (["--tune.study", "../x"], "tune.study: '../x' is not allowed"),
+    "several devices": (["--trainer.devices", "2"], "trainer.devices: a trial runs on one device"),
+    "resume": (["--resume", "auto"], "a search begins anew or goes on by itself"),
+    "storage": (["--tune.storage", "foo"], "tune.storage: is no address of a database"),
+    "no study": (["--report", "nothing"], "--report: nothing is no study"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_one_line_and_leave_nothing(refuse, name):
+    mistake, line = MISTAKES[name]
+    given = mistake if name == "no study" else [*flags(tune__preset="quick"), *mistake]
+    lines = refuse("tune", *given)
+    assert any(found.startswith(line) or line in found for found in lines), lines
+
+
+def test_help_names_every_setting_of_the_search(capsys):
+    assert main(["tune", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in RunSettings.model_fields["tune"].annotation.model_fields:
+        assert f"--tune.{name} " in shown
+
+
+def test_fit_passes_over_the_section(tmp_path):
+    (tmp_path / "x.yaml").write_text("tune: {n_trials: 3, preset: quick}\n")
+    begin = ["fit", "--config", "x.yaml", "--tune.n_trials", "4"]
+    assert main([*begin, *flags(trainer__default_root_dir=tmp_path / "one", trainer__max_epochs=1)]) == 0
+    assert main(["fit", *flags(trainer__default_root_dir=tmp_path / "two", trainer__max_epochs=1)]) == 0
+    (one,), (two,) = run_folders(tmp_path / "one"), run_folders(tmp_path / "two")
+    assert one.name == two.name
+    assert "tune" not in yaml.safe_load((one / "config.yaml").read_text())
+
+
+def test_memory_does_not_grow_from_trial_to_trial(tmp_path):
+    """Resident memory after ten more trials, in a process that has run five."""
+    import psutil
+
+    sizes = []
+    for number in (5, 10, 15):
+        changes = {"tune__n_trials": number, "tune__pruner": "none", "trainer__max_epochs": 1}
+        assert main(["tune", *arguments(tmp_path, **changes)]) == 0
+        sizes.append(psutil.Process().memory_info().rss / 1e6)
+    assert np.diff(sizes).max() < 60, sizes

@@ -1,0 +1,294 @@
+"""The study proposes the same values whether or not it was interrupted, and counts each trial once."""
+
+import optuna
+import pytest
+from optuna.samplers import CmaEsSampler, GPSampler, GridSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import TrialState
+
+from visionforge.cli.tune import Tuning
+from visionforge.config.schema import RunSettings, TuneSettings
+from visionforge.data import dataset_info
+from visionforge.errors import RunError, SettingsError, TrainingError
+from visionforge.runs.processes import this_process
+from visionforge.tuning.search import reason_to_stop
+from visionforge.tuning.space import build_space
+from visionforge.tuning.study import (
+    OWNER,
+    REASON,
+    RETRY,
+    SURPLUS,
+    StudyFolder,
+    best_trials,
+    counted,
+    cut_off,
+    failures_in_a_row,
+    finished,
+    grid_of,
+    make_pruner,
+    make_sampler,
+    open_study,
+    recover,
+    shown_storage,
+)
+
+STEPS = {
+    "model.backbone.dropout": {"low": 0, "high": 0.4, "step": 0.1},
+    "data.batch_size": {"choices": [16, 32]},
+    "model.optimizer.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True},
+}
+
+
+def settings(**tune):
+    tree = {"data": {"dataset": "breastmnist"}, "model": {"backbone": {"name": "mini_cnn", "pretrained": False}}}
+    return RunSettings.model_validate({**tree, "tune": {"preset": "none", "space": STEPS, **tune}})
+
+
+def space_of(chosen):
+    return build_space(chosen, dataset_info("breastmnist").flags, [], Tuning._check)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return StudyFolder(tmp_path / "study")
+
+
+def made(folder, searched=None, **tune):
+    return open_study(settings(**tune).tune, folder, "s", searched or {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("tpe", TPESampler),
+        ("random", RandomSampler),
+        ("cmaes", CmaEsSampler),
+        ("gp", GPSampler),
+        ("nsgaii", NSGAIISampler),
+    ],
+)
+def test_every_sampler_proposes_and_repeats_itself(name, kind):
+    chosen = settings(sampler=name, n_startup_trials=3)
+    space = space_of(chosen)
+
+    def proposed(seed):
+        study = optuna.create_study(direction="maximize")
+        found = []
+        for number in range(8):
+            study.sampler = make_sampler(chosen.tune, space, seed, number)
+            assert isinstance(study.sampler, kind)
+            trial = study.ask()
+            found.append(space.suggest(trial))
+            study.tell(trial, found[-1]["model.backbone.dropout"])
+        return found
+
+    assert proposed(1) == proposed(1)
+    assert proposed(1) != proposed(2)
+    assert len({tuple(values.items()) for values in proposed(1)}) > 4
+
+
+def test_grid_goes_through_all_values_once():
+    chosen = settings(sampler="grid", space={k: v for k, v in STEPS.items() if k != "model.optimizer.learning_rate"})
+    space = space_of(chosen)
+    study = optuna.create_study()
+    found = []
+    while True:
+        study.sampler = make_sampler(chosen.tune, space, 1, len(found))
+        assert isinstance(study.sampler, GridSampler)
+        if study.sampler.is_exhausted(study):
+            break
+        study.optimize(lambda trial: len(found.append(tuple(space.suggest(trial).values())) or found), n_trials=1)
+    assert len(found) == len(set(found)) == 10
+
+
+def test_grid_needs_an_end_and_no_conditions():
+    with pytest.raises(SettingsError, match="learning_rate: a grid needs choices, or low and high with a step"):
+        grid_of(space_of(settings(sampler="grid")))
+    conditional = {
+        "model.optimizer.name": {"choices": ["sgd", "adamw"]},
+        "model.optimizer.momentum": {"choices": [0.8, 0.9]},
+    }
+    with pytest.raises(SettingsError, match=r"depends on model\.optimizer\.name, which a grid cannot follow"):
+        grid_of(space_of(settings(sampler="grid", space=conditional)))
+
+
+def pruned_at(pruner, curves):
+    """Return after how many reports the last of several trials is pruned, or None."""
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    for values in curves:
+        trial = study.ask()
+        for step, value in enumerate(values):
+            trial.report(value, step)
+            if trial.should_prune():
+                study.tell(trial, state=TrialState.PRUNED)
+                last = step + 1
+                break
+        else:
+            study.tell(trial, values[-1])
+            last = None
+    return last
+
+
+GOOD, BAD = [0.8] * 8, [0.1] * 8
+
+
+def test_start_up_trials_and_warm_up_epochs_reach_the_pruner():
+    def after(startup, warmup, name="median"):
+        chosen = TuneSettings(pruner=name, n_startup_trials=startup, n_warmup_epochs=warmup)
+        return pruned_at(make_pruner(chosen, 8), [*[GOOD] * 4, BAD])
+
+    assert after(4, 0) == 1
+    assert after(4, 3) == 4
+    assert after(5, 0) is None
+    assert after(4, 2, "percentile") == 3
+    assert after(0, 0, "none") is None
+
+
+def test_percentile_and_patience_and_hyperband_have_their_own_settings():
+    middle = [0.5] * 8
+
+    def percentile(share):
+        chosen = TuneSettings(pruner="percentile", percentile=share, n_startup_trials=3, n_warmup_epochs=0)
+        return pruned_at(make_pruner(chosen, 8), [GOOD, BAD, BAD, middle])
+
+    assert percentile(20) == 1
+    assert percentile(90) is None
+    rising = [0.1, 0.2, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3]
+    for patience, expected in ((1, 5), (3, 7)):
+        chosen = TuneSettings(pruner="patient", patience=patience, n_startup_trials=1, n_warmup_epochs=0)
+        assert pruned_at(make_pruner(chosen, 8), [GOOD, rising]) == expected
+    hyperband = make_pruner(TuneSettings(pruner="hyperband", n_warmup_epochs=1), 27)
+    assert isinstance(hyperband, optuna.pruners.HyperbandPruner)
+    assert any(pruned_at(hyperband, [[0.9] * 27] * 8 + [[0.1] * 27]) is not None for _ in range(4))
+
+
+@pytest.mark.parametrize("storage", [None, "journal", "file"])
+def test_study_is_kept_where_it_is_told_and_found_again(folder, tmp_path, storage):
+    url = f"sqlite:///{tmp_path / 'mine.db'}" if storage == "file" else storage
+    study = made(folder, storage=url)
+    study.tell(study.ask(), 0.5)
+    files = {None: folder.database, "journal": folder.journal, "file": tmp_path / "mine.db"}
+    assert files[storage].is_file()
+    assert [trial.value for trial in made(folder, storage=url).trials] == [0.5]
+
+
+def test_password_is_not_shown(folder):
+    chosen = TuneSettings(storage="postgresql://me:secret@host/db")
+    assert "secret" not in shown_storage(chosen, folder)
+
+
+@pytest.mark.parametrize("url", ["foo", "://", "sqlite"])
+def test_address_that_is_none_is_one_line(folder, url):
+    with pytest.raises(SettingsError, match=r"tune\.storage: is no address of a database"):
+        made(folder, storage=url)
+
+
+def test_storage_that_cannot_be_written_is_one_line(folder):
+    with pytest.raises(RunError, match="cannot be opened"):
+        made(folder, storage="sqlite:////proc/nothing/study.db")
+
+
+def test_study_of_something_else_is_refused(folder):
+    made(folder, {"space": 1, "configuration": "a"})
+    with pytest.raises(SettingsError, match=r"was begun with other settings \(configuration\)"):
+        made(folder, {"space": 1, "configuration": "b"})
+    with pytest.raises(SettingsError, match="was begun with other objectives"):
+        made(folder, {"space": 1, "configuration": "a"}, metric="val/loss")
+
+
+def test_direction_follows_from_the_metric(folder, tmp_path):
+    assert made(folder).direction.name == "MAXIMIZE"
+    assert made(StudyFolder(tmp_path / "loss"), metric="val/loss").direction.name == "MINIMIZE"
+    two = made(StudyFolder(tmp_path / "two"), second_metric="multiply_adds", sampler="nsgaii", pruner="none")
+    assert [direction.name for direction in two.directions] == ["MAXIMIZE", "MINIMIZE"]
+    for values in ((0.9, 5.0), (0.8, 1.0), (0.7, 3.0)):
+        two.tell(two.ask(), values)
+    assert [trial.number for trial in best_trials(two)] == [0, 1, 2]
+
+
+def test_trial_of_a_dead_process_is_tried_again_once(folder):
+    study = made(folder)
+
+    def killed():
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+        trial.set_user_attr(OWNER, {**this_process().as_dict(), "pid": 4194303, "created": 1.0})
+        return trial
+
+    first = killed()
+    assert [trial.number for trial in recover(study)] == [0]
+    assert recover(study) == []
+    assert counted(study.trials) == []
+    second = killed()
+    assert second.params == first.params
+    assert study.trials[1].user_attrs[RETRY] == 0
+    assert len(counted(study.trials)) == 1
+    assert [trial.number for trial in recover(study)] == [1]
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL"], "not a third time"
+    assert [trial.number for trial in finished(study.trials)] == [1]
+    assert study.trials[1].user_attrs[REASON] == "its process was killed"
+
+
+def test_trial_of_a_living_process_is_left_alone(folder):
+    study = made(folder)
+    trial = study.ask()
+    trial.set_user_attr(OWNER, this_process().as_dict())
+    other = study.ask()
+    other.set_user_attr(OWNER, {**this_process().as_dict(), "host": "elsewhere", "machine": "elsewhere/1/2"})
+    assert recover(study) == []
+
+
+def test_interrupted_trial_is_tried_again_however_often(folder):
+    study = made(folder)
+    for number in range(5):
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+        cut_off(study, study.trials[number], "interrupted", 1000)
+    assert len({trial.params["x"] for trial in study.trials[:5]}) == 1
+    assert counted(study.trials) == []
+
+
+def test_what_counts(folder):
+    study = made(folder)
+    study.tell(study.ask(), 0.3)
+    surplus = study.ask()
+    surplus.set_user_attr(SURPLUS, True)
+    study.tell(surplus, state=TrialState.FAIL)
+    study.enqueue_trial({"x": 1})
+    assert [trial.number for trial in counted(study.trials)] == [0]
+
+
+def fail(study, reason):
+    trial = study.ask()
+    trial.set_user_attr(REASON, reason)
+    study.tell(trial, state=TrialState.FAIL)
+
+
+def test_failures_in_a_row_stop_the_search_with_the_common_cause(folder):
+    study = made(folder)
+    chosen = settings(max_failures=3)
+    fail(study, "a")
+    study.tell(study.ask(), 0.3)
+    for reason in ("out of memory", "a", "out of memory"):
+        assert reason_to_stop(chosen, study.trials, None) is None
+        fail(study, reason)
+    assert len(failures_in_a_row(study.trials)) == 3
+    with pytest.raises(TrainingError, match=r"3 trials in a row failed.*\(2 of 3\): out of memory"):
+        reason_to_stop(chosen, study.trials, None)
+
+
+def test_target_needs_its_trials(folder):
+    study = made(folder)
+    for value, stops in ((0.99995, False), (0.3, False), (0.4, True)):
+        study.tell(study.ask(), value)
+        assert (reason_to_stop(settings(target_trials=3), study.trials, None) is not None) == stops
+    assert reason_to_stop(settings(target=None), study.trials, None) is None
+    assert reason_to_stop(settings(target=0.99999), study.trials, None) is None
+    assert "reached the target of 0.9999" in reason_to_stop(settings(), study.trials, None)
+    assert reason_to_stop(settings(metric="val/loss"), study.trials, None) is None
+
+
+def test_number_of_trials_and_time_stop_the_search(folder):
+    study = made(folder)
+    study.tell(study.ask(), 0.3)
+    assert reason_to_stop(settings(n_trials=1), study.trials, None) == "all 1 trials are done"
+    assert reason_to_stop(settings(timeout_minutes=5), study.trials, 0.0) == "the time of 5 minutes is up"
