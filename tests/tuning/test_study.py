@@ -152,10 +152,13 @@ def test_percentile_and_patience_and_hyperband_have_their_own_settings():
 
     assert percentile(20) == 1
     assert percentile(90) is None
-    rising = [0.1, 0.2, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3]
-    for patience, expected in ((1, 5), (3, 7)):
+    falling = [0.3, 0.2, 0.15, 0.1, 0.1, 0.1, 0.1, 0.1]
+
+    def patient(patience):
         chosen = TuneSettings(pruner="patient", patience=patience, n_startup_trials=1, n_warmup_epochs=0)
-        assert pruned_at(make_pruner(chosen, 8), [GOOD, rising]) == expected
+        return pruned_at(make_pruner(chosen, 8), [GOOD, falling])
+
+    assert (patient(1), patient(3)) == (3, 5)
     hyperband = make_pruner(TuneSettings(pruner="hyperband", n_warmup_epochs=1), 27)
     assert isinstance(hyperband, optuna.pruners.HyperbandPruner)
     assert any(pruned_at(hyperband, [[0.9] * 27] * 8 + [[0.1] * 27]) is not None for _ in range(4))

@@ -19,12 +19,18 @@ from visionforge.tuning.study import REASON, StudyFolder, best_trials, counted, 
 
 log = logging.getLogger(__name__)
 
+LARGE = 1_000
 RECENT = 8  # trials in the live table
 
 
 def values_text(trial: FrozenTrial, names: list[str]) -> str:
     """Return the values of a completed trial in words."""
-    return ", ".join(f"{name} {value:.4f}" for name, value in zip(names, trial.values, strict=True))
+    return ", ".join(f"{name} {value_text(value)}" for name, value in zip(names, trial.values, strict=True))
+
+
+def value_text(value: float) -> str:
+    """Return a value of an objective; multiply-adds and parameters are large whole numbers."""
+    return f"{value:,.0f}" if abs(value) >= LARGE else f"{value:.4f}"
 
 
 def params_text(trial: FrozenTrial) -> str:
@@ -128,7 +134,7 @@ class Progress:
             table.add_column(heading, justify="left" if heading == "state" else "right")
         for trial in [trial for trial in trials if trial.state.is_finished()][-RECENT:]:
             values = trial.values if trial.state == TrialState.COMPLETE else [None] * len(self._names)
-            cells = ["–" if value is None else f"{value:.4f}" for value in values]
+            cells = ["–" if value is None else value_text(value) for value in values]
             seconds = f"{duration_s(trial) or 0.0:.1f}"
             table.add_row(str(trial.number), STATES[trial.state], *cells, str(len(trial.intermediate_values)), seconds)
         lines += [table, Text(self._current or " ", style="dim")]

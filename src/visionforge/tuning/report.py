@@ -94,6 +94,17 @@ def _evaluator(trials: int) -> PedAnovaImportanceEvaluator:
     return PedAnovaImportanceEvaluator(target_quantile=0.1 if trials >= 20 else 0.25)
 
 
+def _first_objective(study: Study) -> Study:
+    """Return a study as one of its first objective alone."""
+    if len(study.directions) == 1:
+        return study
+    copy = optuna.create_study(direction=study.directions[0])
+    for trial in study.get_trials(states=(TrialState.COMPLETE,)):
+        parameters, distributions = trial.params, trial.distributions
+        copy.add_trial(create_trial(value=trial.values[0], params=parameters, distributions=distributions))
+    return copy
+
+
 def _to_rank(study: Study) -> tuple[list[FrozenTrial], list[str]]:
     """Return the completed trials, and the parameters about which they can tell something.
 
@@ -115,7 +126,8 @@ def importances(study: Study) -> dict[str, float]:
     if not names:
         return {}
     try:
-        found = optuna.importance.get_param_importances(study, evaluator=_evaluator(len(completed)), params=names)
+        single = _first_objective(study)
+        found = optuna.importance.get_param_importances(single, evaluator=_evaluator(len(completed)), params=names)
         return dict(found)
     except (ValueError, RuntimeError) as error:  # no parameter that all trials share
         log.debug("no importances (%s)", error)
@@ -255,7 +267,7 @@ def _draw_importances(study: Study) -> Any:
     completed, names = _to_rank(study)
     if not names:
         raise ValueError(f"importances need {FEWEST_FOR_IMPORTANCE} complete trials with different values")
-    return plot_param_importances(study, evaluator=_evaluator(len(completed)), params=names)
+    return plot_param_importances(_first_objective(study), evaluator=_evaluator(len(completed)), params=names)
 
 
 def _draw_contour(study: Study) -> Any:

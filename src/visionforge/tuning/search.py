@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 def begin(study: Study, space: Space) -> None:
     """Put the configuration's own values in line as the first trial; take up what a killed process left."""
     if not study.get_trials(deepcopy=False):
-        study.enqueue_trial(space.of_base(), user_attrs={OWN: True})
+        study.enqueue_trial(space.of_base(), user_attrs={OWN: True}, skip_if_exists=True)
     for trial in recover(study):
         log.warning("trial %d was cut off; its values are tried again", trial.number)
 

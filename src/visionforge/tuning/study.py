@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import logging
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from visionforge.tuning.space import Space
 
 log = logging.getLogger(__name__)
 
+OPEN_ATTEMPTS, OPEN_WAIT_S = 4, 0.2  # doubled after each
 LOCK_WAIT_S = 120.0  # SQLite: another worker is writing
 # User attributes of a trial
 SURPLUS, REASON, OWNER, RUN, RETRY, RETRIES = "surplus", "reason", "owner", "run", "retry_of", "retries"
@@ -118,6 +120,28 @@ def shown_storage(settings: TuneSettings, folder: StudyFolder) -> str:
     return str(folder.journal) if url == "journal" else make_url(url).render_as_string(hide_password=True)
 
 
+def _open_database(url: str, backend: str, heartbeat_s: int) -> RDBStorage:
+    """Open a database; several processes may be making its tables at the same time, of which one succeeds first."""
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if backend == "sqlite":
+        options = {"connect_args": {"timeout": LOCK_WAIT_S}}
+    for attempt in range(OPEN_ATTEMPTS):
+        try:
+            with _experimental():
+                return RDBStorage(
+                    url,
+                    engine_kwargs=options,
+                    heartbeat_interval=heartbeat_s,
+                    grace_period=2 * heartbeat_s,
+                    heartbeat_stale_trial_callback=put_in_line,
+                )
+        except (SQLAlchemyError, AssertionError):
+            if attempt == OPEN_ATTEMPTS - 1:
+                raise
+            time.sleep(OPEN_WAIT_S * 2**attempt)
+    raise AssertionError("unreachable")
+
+
 def open_storage(settings: TuneSettings, folder: StudyFolder) -> BaseStorage:
     """Open the storage; a new SQLite or journal file is made with its folder.
 
@@ -133,16 +157,7 @@ def open_storage(settings: TuneSettings, folder: StudyFolder) -> BaseStorage:
         backend = make_url(url).get_backend_name()
         if settings.storage is None:
             folder.database.parent.mkdir(parents=True, exist_ok=True)
-        with _experimental():
-            return RDBStorage(
-                url,
-                engine_kwargs={"connect_args": {"timeout": LOCK_WAIT_S}}
-                if backend == "sqlite"
-                else {"pool_pre_ping": True},
-                heartbeat_interval=settings.heartbeat_seconds,
-                grace_period=2 * settings.heartbeat_seconds,
-                heartbeat_stale_trial_callback=put_in_line,
-            )
+        return _open_database(url, backend, settings.heartbeat_seconds)
     except (ArgumentError, ValueError) as error:
         raise SettingsError(
             "tune.storage: is no address of a database; allowed: null (SQLite in the study's folder), journal, or a "
