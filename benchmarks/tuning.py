@@ -1,0 +1,98 @@
+"""What pruning saves, and what TPE is worth against random search, by running the search itself.
+
+``python benchmarks/tuning.py --root FOLDER`` prints two Markdown tables. The test split is not read.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from visionforge.cli.main import main
+
+SEEDS = (1, 2, 3, 4, 5)
+
+
+def search(options: argparse.Namespace, folder: Path, name: str, **tune: object) -> tuple[dict, float]:
+    """Run one search and return its summary and how long it took, in seconds."""
+    seed = tune.pop("seed", 42)
+    settings = {
+        "data.dataset": options.dataset,
+        "data.root": options.root,
+        "data.batch_size": 32,
+        "model.backbone.name": "mini_cnn",
+        "model.backbone.pretrained": "false",
+        "trainer.accelerator": "cpu",
+        "trainer.max_epochs": options.epochs,
+        "trainer.default_root_dir": folder,
+        "seed_everything": seed,
+        "log_level": "error",
+        "tune.study": name,
+        "tune.preset": "full",
+        "tune.target": "null",
+        "tune.n_trials": options.trials,
+        **{f"tune.{key}": value for key, value in tune.items()},
+    }
+    arguments = [text for key, value in settings.items() for text in (f"--{key}", str(value))]
+    started = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        status = main(["tune", *arguments])
+    if status:
+        raise SystemExit(f"{name}: exit status {status}")
+    content = json.loads((folder / "studies" / name / "reports" / "study_summary.json").read_text())
+    return content, time.perf_counter() - started
+
+
+def best(content: dict) -> float:
+    """Return the best value of a search."""
+    return float(content["best"]["val/auc"])
+
+
+def benchmark() -> None:
+    """Run both comparisons."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", required=True, help="folder that holds the archives")
+    parser.add_argument("--dataset", default="breastmnist")
+    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=12)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        sys.stdout.write(
+            f"{options.dataset}, mini_cnn, {options.trials} trials of {options.epochs} epochs, preset full, TPE\n\n"
+            "| pruner | epochs trained | saved | pruned trials | best validation AUC | minutes |\n"
+            "|---|---|---|---|---|---|\n"
+        )
+        for pruner in ("none", "median"):
+            content, seconds = search(options, folder, pruner, pruner=pruner)
+            trained = sum(trial["epochs"] for trial in content["trials"])
+            sys.stdout.write(
+                f"| {pruner} | {trained} | {content['epochs_saved']:.0%} | {content['counts']['pruned']} | "
+                f"{best(content):.4f} | {seconds / 60:.1f} |\n"
+            )
+            sys.stdout.flush()
+        found: dict[str, list[float]] = {"tpe": [], "random": []}
+        for seed in SEEDS:  # in turn
+            for sampler, values in found.items():
+                name = f"{sampler}{seed}"
+                values.append(best(search(options, folder, name, sampler=sampler, seed=seed)[0]))
+                sys.stderr.write(f"{name}: {values[-1]:.4f}\n")
+    sys.stdout.write(
+        f"\n{len(SEEDS)} seeds, {options.trials} trials each, pruned\n\n"
+        "| sampler | best validation AUC: mean (range) |\n|---|---|\n"
+    )
+    for sampler, values in found.items():
+        sys.stdout.write(f"| {sampler} | {statistics.mean(values):.4f} ({min(values):.4f} to {max(values):.4f}) |\n")
+    better = sum(a > b for a, b in zip(found["tpe"], found["random"], strict=True))
+    sys.stdout.write(f"\nTPE was better with {better} of {len(SEEDS)} seeds.\n")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("MPLBACKEND", "agg")
+    benchmark()
