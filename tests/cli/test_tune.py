@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,8 @@ from tests.conftest import QUICK, flags, run_folders
 from tests.runs.helpers import wait_for
 from visionforge.cli.main import main
 from visionforge.config.schema import RunSettings
+from visionforge.runs.store import load_run
+from visionforge.runs.workspace import Workspace
 from visionforge.tuning.study import counted
 
 TUNE = {
@@ -361,11 +362,10 @@ def test_killed_worker_is_replaced_and_its_trial_tried_again(fleet, tmp_path):
     changes = {"tune__n_trials": 6, "tune__workers": 2, "trainer__max_epochs": 30, "tune__pruner": "none"}
     fleet.start("tune", *arguments(outputs, **changes))
 
-    def running():
-        return [t for t in begun(outputs) if t.state.name == "RUNNING" and "owner" in t.user_attrs]
+    def training():
+        return [t for t in begun(outputs) if t.state.name == "RUNNING" and t.intermediate_values]
 
-    victim = wait_for(running, 120)[0]
-    time.sleep(0.3)
+    victim = wait_for(training, 120)[0]
     os.kill(victim.user_attrs["owner"]["pid"], signal.SIGKILL)
     done = fleet.wait()
     assert done.status == 0, done.err
@@ -373,7 +373,8 @@ def test_killed_worker_is_replaced_and_its_trial_tried_again(fleet, tmp_path):
     trials = ended(outputs)
     assert len(trials) == 6
     assert [trial.user_attrs.get("retry_of") for trial in trials].count(victim.number) == 1
-    runs = run_folders(outputs / "studies" / "s" / "trials")
+    runs = [load_run(Workspace(run)) for run in run_folders(outputs / "studies" / "s" / "trials")]
+    assert [run.state for run in runs].count("interrupted") == 1, "what was half written says so"
     assert len(runs) == 7
 
 
