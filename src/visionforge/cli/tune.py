@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -27,6 +27,11 @@ from visionforge.runs.identity import canonical, digest, processes_of, with_port
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.runs.workspace import Workspace
+
+if TYPE_CHECKING:  # imported where it is needed, because torch and optuna take seconds
+    from optuna.study import Study
+
+    from visionforge.tuning.objective import TrialFit
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +183,8 @@ class Tuning:
 
         data = self.settings.data
         prepare(self.info, data.resolution, data.root, data.download)
-        run_log = RunLog(self.settings.log_level)
+        level = self.settings.log_level
+        run_log = RunLog("error" if is_worker() and level != "debug" else level)
         run_log.start()
         try:
             with Interruption() as interruption:
@@ -215,7 +221,7 @@ class Tuning:
         content = {**self.config, "tune": {**self.settings.tune.model_dump(mode="json"), "storage": shown_storage}}
         write_atomic(self.folder.settings, yaml.safe_dump(content, sort_keys=False))
 
-    def _search(self, study: Any, interruption: Interruption) -> str:
+    def _search(self, study: "Study", interruption: Interruption) -> str:
         from visionforge.tuning.live import Progress
         from visionforge.tuning.objective import Objective
         from visionforge.tuning.search import begin, search
@@ -247,14 +253,14 @@ class Tuning:
                 deadline,
             )
 
-    def _trial_ended(self, study: Any, tell: Callable[[], None]) -> None:
+    def _trial_ended(self, study: "Study", tell: Callable[[], None]) -> None:
         """Tell of a trial and bring the reports up to date; figures only as often as their time allows."""
         tell()
         if not is_worker():
             due = time.monotonic() - self._figures_at >= self._figures_took / FIGURES_SHARE
             self.report(study, figures=due)
 
-    def report(self, study: Any, figures: bool) -> None:
+    def report(self, study: "Study", figures: bool) -> None:
         """Write the tables, and the figures if asked."""
         from visionforge.tuning.report import write_figures, write_tables
 
@@ -270,13 +276,13 @@ class Tuning:
         if isinstance(error, Interrupted):
             log.warning("interrupted by %s; the same command goes on with the study %s", error.name, self.name)
 
-    def _conclude(self, study: Any) -> None:
+    def _conclude(self, study: "Study") -> None:
         """Print the best trial and where everything lies."""
         from visionforge.tuning.live import print_summary
 
         print_summary(study, self.folder, self.objectives)
 
-    def _refit(self, study: Any, interruption: Interruption) -> int:
+    def _refit(self, study: "Study", interruption: Interruption) -> int:
         """Train the best trial's configuration at full length, and test it."""
         from visionforge.tuning.study import best_trials
 
@@ -309,7 +315,7 @@ class _Runner:
         self._settings = settings
         self._interruption = interruption
 
-    def __call__(self, trial: Any) -> Path:
+    def __call__(self, trial: "TrialFit") -> Path:
         """Fit, and return the run folder."""
         import optuna
 

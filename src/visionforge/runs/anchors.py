@@ -22,19 +22,19 @@ def project_folder(start: Path | None = None) -> Path | None:
     """
     first = Path.cwd() if start is None else start.resolve()
     parents = (first, *first.parents)
-    for found in (_with(MARKERS), _holds_runs, _with(WEAK_MARKERS)):
+    for is_project in (_is_marked, _holds_runs, _has_readme):
         for folder in parents:
-            if found(folder):
+            if is_project(folder):
                 return folder
     return None
 
 
-class _with:  # noqa: N801  # reads as a predicate
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self._names = names
+def _is_marked(folder: Path) -> bool:
+    return any(_there(folder / name) for name in MARKERS)
 
-    def __call__(self, folder: Path) -> bool:
-        return any(_there(folder / name) for name in self._names)
+
+def _has_readme(folder: Path) -> bool:
+    return any(_there(folder / name) for name in WEAK_MARKERS)
 
 
 def _there(path: Path) -> bool:

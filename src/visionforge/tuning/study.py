@@ -125,7 +125,8 @@ def _open_database(url: str, backend: str, heartbeat_s: int) -> RDBStorage:
     options: dict[str, Any] = {"pool_pre_ping": True}
     if backend == "sqlite":
         options = {"connect_args": {"timeout": LOCK_WAIT_S}}
-    for attempt in range(OPEN_ATTEMPTS):
+    attempt = 0
+    while True:
         try:
             with _experimental():
                 return RDBStorage(
@@ -135,11 +136,11 @@ def _open_database(url: str, backend: str, heartbeat_s: int) -> RDBStorage:
                     grace_period=2 * heartbeat_s,
                     heartbeat_stale_trial_callback=put_in_line,
                 )
-        except (SQLAlchemyError, AssertionError):
-            if attempt == OPEN_ATTEMPTS - 1:
+        except (SQLAlchemyError, AssertionError):  # Optuna asserts that the tables are whole
+            attempt += 1
+            if attempt == OPEN_ATTEMPTS:
                 raise
             time.sleep(OPEN_WAIT_S * 2**attempt)
-    raise AssertionError("unreachable")
 
 
 def open_storage(settings: TuneSettings, folder: StudyFolder) -> BaseStorage:
