@@ -80,7 +80,8 @@ def samplers(options: argparse.Namespace, folder: Path) -> None:
             values.append(best(search(options, folder, name, sampler=sampler, seed=seed)[0]))
             sys.stderr.write(f"{name}: {values[-1]:.4f}\n")
     sys.stdout.write(
-        f"\n{options.dataset}, mini_cnn, {len(SEEDS)} seeds, {options.trials} trials of {options.epochs} epochs, pruned\n\n"
+        f"\n{options.dataset}, mini_cnn, {len(SEEDS)} seeds, {options.trials} trials of {options.epochs} epochs, "
+        "median pruner\n\n"
         "| sampler | best validation AUC: mean (range) |\n|---|---|\n"
     )
     for sampler, values in found.items():
