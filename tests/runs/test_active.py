@@ -4,6 +4,7 @@ import datetime
 import os
 import signal
 import stat
+import sys
 import threading
 
 import pytest
@@ -193,6 +194,22 @@ def test_manifest_knows_machine_code_and_environment(tmp_path, monkeypatch):
     assert session.hardware["cores"] >= 1
     assert session.code["version"]
     assert CONFIG["data"]["dataset"] == read_manifest(run.workspace.manifest).dataset
+
+
+@pytest.mark.parametrize(
+    ("argument", "stored"),
+    [
+        ("postgresql://me:se/c:ret@host:5432/db", "postgresql://me:…@host:5432/db"),
+        ("--tune.storage=mysql+pymysql://me:secret@host/db", "--tune.storage=mysql+pymysql://me:…@host/db"),
+        ("https://host:443/a.pth#sha256=00", "https://host:443/a.pth#sha256=00"),
+        ("project://a@b", "project://a@b"),
+    ],
+)
+def test_passwords_are_not_stored(tmp_path, monkeypatch, argument, stored):
+    monkeypatch.setattr(sys, "argv", ["visionforge", argument])
+    run = create(tmp_path)
+    run.finish("complete")
+    assert read_manifest(run.workspace.manifest).sessions[0].command == ["visionforge", stored]
 
 
 def test_forked_child_does_not_keep_the_lock(tmp_path):

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -199,13 +200,18 @@ def new_session() -> Session:
     return Session(
         started=utc_now(),
         process=this_process().as_dict(),
-        command=sys.argv,
+        command=[without_password(argument) for argument in sys.argv],
         scheduler=None if scheduler is None else scheduler.as_dict(),
         hardware=processor(),
         packages=package_versions(),
         code=code_state(),
         environment=environment_variables(),
     )
+
+
+def without_password(argument: str) -> str:
+    """Return an argument in which the password of an address, such as a database's, is left out."""
+    return re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:…@", argument)
 
 
 def clear_leftovers(workspace: Workspace) -> None:
