@@ -20,6 +20,7 @@ from visionforge.cli.compat import use_current_leaf_spec
 from visionforge.cli.ending import conclude, requeue, translate
 from visionforge.cli.equipment import (
     as_list,
+    checkpoint_plugins,
     describe_data,
     describe_session,
     fit_callbacks,
@@ -50,7 +51,7 @@ from visionforge.runs.locks import Lock
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.signals import Interrupted
 from visionforge.runs.workspace import Workspace, run_name
-from visionforge.training.checkpoints import BEST, LAST, WholeFiles
+from visionforge.training.checkpoints import BEST, LAST
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.epoch_log import EpochLog
 
@@ -284,7 +285,7 @@ class VisionForgeCLI(LightningCLI):
             callbacks += () if self._plan.trial is None else self._plan.trial.callbacks
             callbacks += fit_callbacks(self.workspace, self.settings, interruption, rows, self._progress)
             loggers.insert(0, rows)
-            kwargs["plugins"] = [*as_list(given.get("plugins")), WholeFiles()]
+            kwargs["plugins"] = [*as_list(given.get("plugins")), *checkpoint_plugins(given.get("strategy"))]
         else:
             kwargs["enable_checkpointing"] = False
         wanted = given.get("enable_progress_bar")

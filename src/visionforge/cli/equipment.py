@@ -20,10 +20,12 @@ from visionforge.runs.locks import Lock
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.runs.workspace import Workspace
 from visionforge.training.callbacks import SpaceCheck
-from visionforge.training.checkpoints import BestCheckpoint, LastCheckpoint
+from visionforge.training.checkpoints import BestCheckpoint, LastCheckpoint, WholeFiles
 from visionforge.training.classifier import MONITOR
 from visionforge.training.epoch_log import EpochLog
 from visionforge.training.switches import device_name, devices_in_use, switches_in_force
+
+_SHARDED = ("fsdp", "deepspeed", "modelparallel", "model_parallel")
 
 
 def as_list(value: Any) -> list[Any]:
@@ -31,6 +33,12 @@ def as_list(value: Any) -> list[Any]:
     if value is None or isinstance(value, bool):
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def checkpoint_plugins(strategy: Any) -> list[Any]:
+    """Return what writes checkpoints whole; strategies that shard the network write theirs themselves."""
+    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    return [] if name.lower().startswith(_SHARDED) else [WholeFiles()]
 
 
 def fit_callbacks(
