@@ -240,6 +240,7 @@ class Tuning:
                     self.arguments,
                     deadline,
                     lambda: self._trial_ended(study, progress.refresh),
+                    progress.tick,
                     interruption,
                 )
             runner = _Runner(self.settings, interruption)

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from visionforge.runs.anchors import shown
+from visionforge.tuning.objective import EPOCHS
 from visionforge.tuning.report import STATES, duration_s, short_names
 from visionforge.tuning.study import REASON, StudyFolder, best_trials, counted, finished
 
@@ -86,6 +87,14 @@ class Progress:
         """Tell of one trial."""
         self._current = ""
         self.refresh()
+
+    def tick(self) -> None:
+        """Show how far the trials of other processes have come."""
+        if self._live is not None:
+            trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            parts = (f"{t.number}, epoch {len(t.intermediate_values)}/{t.user_attrs.get(EPOCHS, '?')}" for t in trials)
+            self._current = "   ".join(f"trial {part}" for part in parts)
+            self._live.update(self._render())
 
     def refresh(self) -> None:
         """Tell of all trials that have ended since the last time."""

@@ -30,6 +30,7 @@ def run_workers(
     arguments: list[str],
     deadline: float | None,
     changed: Callable[[], None],
+    tick: Callable[[], None],
     interruption: Interruption,
 ) -> str:
     """Run the search in several processes, and return why it has ended.
@@ -40,6 +41,7 @@ def run_workers(
         arguments: The command line, which the workers repeat.
         deadline: Time of `time.monotonic` after which no trial is begun.
         changed: Called when a trial has ended.
+        tick: Called every now and then.
         interruption: Handles the signals.
 
     Raises:
@@ -54,6 +56,7 @@ def run_workers(
             processes[number] = _start(number, settings, arguments, deadline)
         while True:
             time.sleep(POLL_S)
+            tick()
             trials = study.get_trials(deepcopy=False)
             if (now := len(finished(trials))) != known:
                 known = now
