@@ -67,8 +67,10 @@ def test_help_of_fit_names_every_setting(capsys):
     assert main(["fit", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     for path, field in flatten(RunSettings).items():
+        if path.startswith("tune."):
+            continue  # `tune --help` lists those
         assert f"--{path}" in shown, path
-        if not path.startswith("trainer."):
+        if path != "tune" and not path.startswith("trainer."):
             assert field.description.split(";")[0].split(":")[0] in shown, path
 
 

@@ -335,7 +335,9 @@ def test_killed_at_any_moment_it_keeps_what_is_finished_and_ends_with_the_number
         found = results(outputs)
         assert len(found) == TUNE["tune__n_trials"]
         assert found[: len(kept)] == kept
-        if all(state != "FAIL" for *_, state in found):  # a trial that was killed twice has failed
+        failed = [trial for trial in ended(outputs) if trial.state.name == "FAIL"]
+        assert all(trial.user_attrs["reason"] == "its process was killed" for trial in failed)
+        if not failed:  # a trial that was killed twice has failed
             assert found == expected
         trials = outputs / "studies" / "s" / "trials"
         states = [json.loads((run / "run.json").read_text())["state"] for run in run_folders(trials)]

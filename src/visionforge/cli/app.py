@@ -1,6 +1,5 @@
 """The LightningCLI: four stages of one Trainer, with the run folder, its checkpoints and its results added."""
 
-import argparse
 import json
 import logging
 import sys
@@ -182,7 +181,8 @@ class VisionForgeCLI(LightningCLI):
                 help_text = f"{field.description} Allowed: {describe_allowed(field)}."
                 parser.add_argument(f"--{name}", type=field.annotation, default=field.default, help=help_text)
         # a file may hold the settings of the search; they are checked with all others, and read by `tune` alone
-        parser.add_argument("--tune", type=dict | None, default=None, help=argparse.SUPPRESS)
+        text = "The search of `visionforge tune`, which this command passes over; `visionforge tune --help` lists it."
+        parser.add_argument("--tune", type=dict | None, default=None, help=text)
         if subcommand != "fit":
             parser.add_argument(
                 "--run",

@@ -80,7 +80,7 @@ def fit(arguments: list[str], plan: Plan) -> int:
         plan = inherited_plan(plan)
     run = named or (run_to_resume(settings.resume, settings) if first else None)
     if run is None:
-        plan.past_interrupted = settings.resume == "never"
+        plan.past_interrupted |= settings.resume == "never"
         _require_file(raw)
         return _hand_over("fit", rest, settings.log_level, None, plan)
     stored = _stored_config(run)
