@@ -29,6 +29,7 @@ from visionforge.tuning.study import (
     open_study,
     recover,
     shown_storage,
+    without_owner,
 )
 
 STEPS = {
@@ -229,6 +230,16 @@ def test_trial_of_a_dead_process_is_tried_again_once(folder):
     assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL"], "not a third time"
     assert [trial.number for trial in finished(study.trials)] == [1]
     assert study.trials[1].user_attrs[REASON] == "its process was killed"
+
+
+def test_trial_that_was_killed_before_it_said_whose_it_is_is_tried_again(folder, monkeypatch):
+    study = made(folder)
+    study.ask().suggest_float("x", 0, 1)
+    assert recover(study) == [], "it may just have begun"
+    assert [trial.number for trial in without_owner(study)] == [0]
+    monkeypatch.setattr("visionforge.tuning.study.OWNER_WAIT_S", -1.0)  # instead of waiting
+    assert [trial.number for trial in recover(study)] == [0]
+    assert counted(study.trials) == []
 
 
 def test_trial_of_a_living_process_is_left_alone(folder):

@@ -24,6 +24,7 @@ from visionforge.tuning.study import (
     make_sampler,
     minimised,
     recover,
+    without_owner,
 )
 
 log = logging.getLogger(__name__)
@@ -93,8 +94,12 @@ def search(
     """
     study.pruner = make_pruner(settings.tune, settings.tune.epochs or settings.trainer.max_epochs)
     while True:
+        recover(study)
         trials = study.get_trials(deepcopy=False)
         reason = reason_to_stop(settings, trials, deadline)
+        if reason is not None and without_owner(study):
+            time.sleep(1.0)  # one of them may have been killed as it began, and then has to be tried again
+            continue
         if reason is not None:
             return reason
         sampler = make_sampler(settings.tune, space, settings.seed_everything, len(counted(trials)))

@@ -36,6 +36,7 @@ from visionforge.tuning.space import Space
 
 log = logging.getLogger(__name__)
 
+OWNER_WAIT_S = 10.0  # a trial says whose it is within milliseconds of its beginning
 OPEN_ATTEMPTS, OPEN_WAIT_S = 4, 0.2  # doubled after each
 LOCK_WAIT_S = 120.0  # SQLite: another worker is writing
 # User attributes of a trial
@@ -378,12 +379,23 @@ def cut_off(study: Study, trial: FrozenTrial, reason: str, times: int = 1) -> No
     put_in_line(study, trial, times)
 
 
+def without_owner(study: Study) -> list[FrozenTrial]:
+    """Return the running trials that do not say whose they are: just begun, or killed in that moment."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [trial for trial in running if OWNER not in trial.user_attrs]
+
+
 def recover(study: Study) -> list[FrozenTrial]:
     """Cut off the trials whose process is known to be dead, and return them."""
     found = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get(OWNER)
-        if owner is not None and not ProcessId.from_dict(owner).may_live():
+        if owner is None:
+            age = datetime.datetime.now() - (trial.datetime_start or datetime.datetime.min)
+            dead = age.total_seconds() > OWNER_WAIT_S
+        else:
+            dead = not ProcessId.from_dict(owner).may_live()
+        if dead:
             cut_off(study, trial, "its process was killed")
             found.append(trial)
     return found

@@ -14,7 +14,7 @@ from optuna.study import Study
 from visionforge.config.schema import RunSettings
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.tuning.search import reason_to_stop
-from visionforge.tuning.study import counted, finished, recover
+from visionforge.tuning.study import counted, finished, recover, without_owner
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def run_workers(
             if waiting and died < settings.tune.max_failures:
                 for number in sorted(set(range(settings.tune.workers)) - set(processes)):
                     processes[number] = _start(number, settings, arguments, deadline)
-            if not processes:
+            if not processes and not without_owner(study):
                 changed()
                 final = reason_to_stop(settings, study.get_trials(deepcopy=False), deadline)
                 return final or f"{died} workers died, so the search stops"
