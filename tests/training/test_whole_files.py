@@ -106,6 +106,7 @@ def test_endings():
     assert isinstance(told, TrainingError)
     assert "data.batch_size: out of memory" in str(told)
     assert how_it_ended(found.value)[0] == "interrupted"
+    assert how_it_ended(told)[0] == "interrupted", "what the user is told does not change how the run ended"
     assert how_it_ended(MemoryError("x"))[0] == "interrupted"
     assert how_it_ended(OSError(28, os.strerror(28))) == ("interrupted", "no space left on device")
     assert how_it_ended(OSError(13, os.strerror(13))) == ("failed", "permission denied")

@@ -121,7 +121,7 @@ class VisionForgeCLI(LightningCLI):
                 raise KeyboardInterrupt from None  # which Lightning turned into an exit
             if told is error:
                 raise
-            raise told from error
+            raise told from told.__cause__
         cli._end(None)
 
     def _was_interrupted(self) -> bool:

@@ -22,25 +22,29 @@ REQUEUE_TIMEOUT_S = 60.0
 
 
 def translate(error: BaseException) -> BaseException:
-    """Return what the user is told instead of an error of the libraries; other errors are returned as they are."""
+    """Return what the user is told instead of an error of the libraries, which stays its cause; others as they are."""
     text = str(error)
-    if isinstance(error, RuntimeError):
-        kernel = re.search(r"(\S+) does not have a deterministic implementation", text)
-        if kernel is not None:
-            return TrainingError(
-                f"trainer.deterministic: {kernel[1]} has no deterministic form on this device; choose another "
-                "backbone, set trainer.accelerator to cpu, or trainer.deterministic to warn (gives up repeatability)"
-            )
-    if is_out_of_memory(error):
-        return TrainingError(
+    kernel = re.search(r"(\S+) does not have a deterministic implementation", text)
+    if isinstance(error, RuntimeError) and kernel is not None:
+        told = TrainingError(
+            f"trainer.deterministic: {kernel[1]} has no deterministic form on this device; choose another "
+            "backbone, set trainer.accelerator to cpu, or trainer.deterministic to warn (gives up repeatability)"
+        )
+    elif is_out_of_memory(error):
+        told = TrainingError(
             "data.batch_size: out of memory; set a smaller batch_size (with trainer.accumulate_grad_batches to keep "
             f"the effective one), a smaller backbone or data.resolution ({text.splitlines()[0][:160] if text else ''})"
         )
-    return error
+    else:
+        return error
+    told.__cause__ = error
+    return told
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out, of the device or of the machine."""
+    """Return whether memory ran out, of the device or of the machine; also of what it was translated to."""
+    if isinstance(error, TrainingError) and error.__cause__ is not None:
+        return is_out_of_memory(error.__cause__)
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
@@ -79,8 +83,8 @@ def how_it_ended(error: BaseException) -> tuple[State, str]:
         return "interrupted", f"interrupted by {error.name}"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "interrupted by SIGINT"
-    if is_out_of_memory(error) or is_out_of_memory(error.__cause__ or error):
-        return "interrupted", f"out of memory: {str(error).splitlines()[0]}"
+    if is_out_of_memory(error):
+        return "interrupted", f"out of memory: {str(error.__cause__ or error).splitlines()[0]}"
     if isinstance(error, OSError):
         state: State = "interrupted" if error.errno in _FULL else "failed"
         return state, f"{(error.strerror or str(error)).lower()}"
