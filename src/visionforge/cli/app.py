@@ -131,13 +131,11 @@ class VisionForgeCLI(LightningCLI):
     def _end(self, error: BaseException | None) -> None:
         """Let go of run and device, and write how the run ended."""
         with self._plan.interruption.deferred():
-            active: ActiveRun | None = getattr(self, "active", None)
-            if active is not None:
+            if self.active is not None:
                 trial = self._plan.trial
-                conclude(active, error, None if trial is None else trial.pruned)
-            device: Lock | None = getattr(self, "_device_lock", None)
-            if device is not None:
-                device.release()
+                conclude(self.active, error, None if trial is None else trial.pruned)
+            if self._device_lock is not None:
+                self._device_lock.release()
             trainer: pl.Trainer | None = getattr(self, "trainer", None)
             if isinstance(error, Interrupted) and trainer is not None:
                 requeue(trainer, error.number)
@@ -182,7 +180,7 @@ class VisionForgeCLI(LightningCLI):
                 parser.add_argument(f"--{name}", type=field.annotation, default=field.default, help=help_text)
         # a file may hold the settings of the search; they are checked with all others, and read by `tune` alone
         text = "The search of `visionforge tune`, which this command passes over; `visionforge tune --help` lists it."
-        parser.add_argument("--tune", type=dict | None, default=None, help=text)
+        parser.add_argument("--tune", type=dict, default={}, help=text)  # printed, it is a valid section
         if subcommand != "fit":
             parser.add_argument(
                 "--run",
