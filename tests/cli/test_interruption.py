@@ -5,15 +5,14 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 
 import psutil
 import pytest
 
-from tests.cli.fleet import Fleet, digests, results, same_weights
+from tests.cli.fleet import digests, results, same_weights
 from tests.conftest import flags, run_folders
-from tests.runs.helpers import wait_for
+from tests.runs.helpers import small_disk, wait_for
 
 LONG = {
     "data__synthetic__train": 320,
@@ -24,13 +23,6 @@ LONG = {
 }
 KILLS = 30
 SEED = 20261124
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory):
-    fleet = Fleet(tmp_path_factory.mktemp("fleet"))
-    yield fleet
-    fleet.close()
 
 
 def settings(outputs, **changes):
@@ -231,12 +223,7 @@ def test_other_data_than_before_is_refused(fleet, archives, tmp_path):
 
 def test_full_disk_interrupts_and_with_room_it_goes_on(fleet, whole, tmp_path):
     """A real file system: a small tmpfs, where this machine lets us mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(disk)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this machine does not let us mount a small file system")
-    try:
+    with small_disk(tmp_path / "disk", "40m") as disk:
         fleet.start("fit", *settings(disk / "outputs"))
         wait_for(trained(disk / "outputs", 1))
         with (disk / "filler").open("wb") as file:
@@ -250,8 +237,6 @@ def test_full_disk_interrupts_and_with_room_it_goes_on(fleet, whole, tmp_path):
         again = fleet.run("fit", "--resume", run)
         assert again.status == 0, again.err
         has_ended_like(run, whole[0])
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_out_of_memory_interrupts_and_with_memory_it_goes_on(fleet, whole, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY, flags
+from tests.runs.helpers import small_disk
 from visionforge.cli.main import COMMANDS, USAGE, main
 from visionforge.data.registry import dataset_info
 
@@ -269,12 +270,7 @@ def test_outputs_that_cannot_be_written(refuse, tmp_path):
 
 def test_full_disk_leaves_nothing(tmp_path):
     """A real, full file system: a small tmpfs, where this machine lets us mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this machine does not let us mount a small file system")
-    try:
+    with small_disk(tmp_path / "disk", "2m") as disk:
         done = subprocess.run(
             [sys.executable, "-m", "visionforge", "fit", *flags(trainer__default_root_dir=disk / "outputs")],
             capture_output=True,
@@ -285,8 +281,6 @@ def test_full_disk_leaves_nothing(tmp_path):
         assert "no disk space" in done.stderr
         assert "Traceback" not in done.stderr
         assert list(disk.iterdir()) == []
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_readme_configurations_exist():

@@ -15,7 +15,6 @@ import sqlalchemy
 import torch
 import yaml
 
-from tests.cli.fleet import Fleet
 from tests.conftest import QUICK, flags, run_folders
 from tests.runs.helpers import wait_for
 from visionforge.cli.main import main
@@ -45,13 +44,6 @@ FIGURES = (
     "timeline",
 )
 KILLS = 20
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory):
-    fleet = Fleet(tmp_path_factory.mktemp("fleet"))
-    yield fleet
-    fleet.close()
 
 
 def arguments(outputs, **changes):

@@ -2,11 +2,14 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import pytest
 
 from visionforge.runs.active import ActiveRun
 from visionforge.runs.identity import digest
@@ -48,6 +51,19 @@ def readable_folder():
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str):
+    """Mount a small tmpfs at a new folder, where this machine lets us; skip the test elsewhere."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let us mount a small file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 @contextlib.contextmanager

@@ -12,14 +12,20 @@ import psutil
 
 from visionforge.cli.arguments import CommandParser, plain_console, print_json
 from visionforge.errors import SettingsError
-from visionforge.runs.active import derived_state
-from visionforge.runs.anchors import cache_folder, data_folder, outputs_folder, project_folder, resolve, shown
+from visionforge.runs.anchors import (
+    cache_folder,
+    data_folder,
+    nearest_existing,
+    outputs_folder,
+    project_folder,
+    resolve,
+    shown,
+)
 from visionforge.runs.facts import package_versions, processor
 from visionforge.runs.locks import shared_only_here
-from visionforge.runs.manifest import read_manifest
 from visionforge.runs.processes import end_processes, leftovers
 from visionforge.runs.scheduler import detect_scheduler
-from visionforge.runs.workspace import Workspace
+from visionforge.runs.store import stored_runs
 
 EXIT_PROBLEMS = 1
 
@@ -87,7 +93,7 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _folder(folder: Path, must_write: bool) -> dict[str, Any]:
-    existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    existing = nearest_existing(folder)
     written = _can_write(existing)
     return {
         "path": str(folder),
@@ -110,29 +116,28 @@ def _can_write(folder: Path) -> bool:
 
 def _leftovers(outputs: Path, kill: bool) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for path in sorted(outputs.glob("[!.]*/run.json")):
-        workspace = Workspace(path.parent)
-        if path.parent.is_symlink() or derived_state(workspace, read_manifest(path)) == "running":
+    for run in stored_runs(outputs)[0]:
+        if run.state == "running":
             continue
-        found = leftovers(workspace.path)
-        described = [_describe(process, workspace) for process in found]
+        found = leftovers(run.workspace.path)
+        described = [_describe(process, run.name) for process in found]
         alive = {process.pid for process in end_processes(found)} if kill else {process.pid for process in found}
         rows += [{**row, "ended": row["pid"] not in alive} for row in described]
     return rows
 
 
-def _describe(process: psutil.Process, workspace: Workspace) -> dict[str, Any]:
+def _describe(process: psutil.Process, run: str) -> dict[str, Any]:
     try:
         with process.oneshot():
             return {
-                "run": workspace.path.name,
+                "run": run,
                 "pid": process.pid,
                 "command": " ".join(process.cmdline())[:120],
                 "age_s": round(time.time() - process.create_time()),
                 "memory_mb": round(process.memory_info().rss / 1e6),
             }
     except psutil.Error:
-        return {"run": workspace.path.name, "pid": process.pid, "command": "", "age_s": 0, "memory_mb": 0}
+        return {"run": run, "pid": process.pid, "command": "", "age_s": 0, "memory_mb": 0}
 
 
 def _print(report: dict[str, Any]) -> None:

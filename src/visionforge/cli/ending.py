@@ -84,7 +84,8 @@ def how_it_ended(error: BaseException) -> tuple[State, str]:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "interrupted by SIGINT"
     if is_out_of_memory(error):
-        return "interrupted", f"out of memory: {str(error.__cause__ or error).splitlines()[0]}"
+        cause = error.__cause__ or error
+        return "interrupted", f"out of memory: {next(iter(str(cause).splitlines()), type(cause).__name__)}"
     if isinstance(error, OSError):
         state: State = "interrupted" if error.errno in _FULL else "failed"
         return state, f"{(error.strerror or str(error)).lower()}"

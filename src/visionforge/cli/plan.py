@@ -77,17 +77,12 @@ def run_to_resume(choice: str | None, settings: RunSettings) -> Workspace | None
         return None
     runs, _ = stored_runs(outputs_of(settings))
     wanted = digest(settings.model_dump(mode="json"))
-    found = [run for run in runs if run.manifest.stage == "fit" and digest_of(run) == wanted]
+    found = [run for run in runs if run.manifest.stage == "fit" and digest(run.config) == wanted]
     if choice is None:
         assert scheduler is not None
         found = [run for run in found if scheduler.job in _jobs(run)]
     interrupted = [run for run in found if run.state == "interrupted"]
     return interrupted[-1].workspace if interrupted else None
-
-
-def digest_of(run: StoredRun) -> str:
-    """Return the digest of a stored run's configuration as it is now."""
-    return digest(run.config)
 
 
 def _jobs(run: StoredRun) -> list[str]:

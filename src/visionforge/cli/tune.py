@@ -1,5 +1,6 @@
 """`visionforge tune`: check everything, open the study, run its trials as fits, and keep its reports current."""
 
+import json
 import logging
 import os
 import sys
@@ -21,9 +22,9 @@ from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
 from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.models.registry import backbone_entry, backbone_names
-from visionforge.runs.anchors import outputs_folder, shown
+from visionforge.runs.anchors import shown
 from visionforge.runs.files import write_atomic
-from visionforge.runs.identity import canonical, digest, processes_of, with_portable_paths
+from visionforge.runs.identity import canonical, digest, processes_of, six_digits, with_portable_paths
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.runs.workspace import Workspace
@@ -168,11 +169,7 @@ class Tuning:
         }
 
     def _default_name(self) -> str:
-        import hashlib
-        import json
-
-        text = canonical(self.config) + json.dumps(self.searched, sort_keys=True)
-        number = hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
+        number = six_digits(canonical(self.config) + json.dumps(self.searched, sort_keys=True))
         return f"{self.info.name}_{self.settings.model.backbone.name.replace('/', '-')}_{number}"
 
     # --- the command
@@ -345,7 +342,7 @@ def _rebuild(arguments: list[str]) -> int:
     raw = read_arguments(arguments)
     text = raw.values.pop("report", None)
     settings = RunSettings.model_validate(raw.values)
-    folder = find_study(str(text), studies_folder(settings) if raw.values else outputs_folder() / "studies")
+    folder = find_study(str(text), studies_folder(settings))
     stored = read_yaml(folder.settings)["tune"]
     storage = settings.tune.storage or stored["storage"]
     if storage == HIDDEN:

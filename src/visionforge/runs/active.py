@@ -127,7 +127,7 @@ class ActiveRun:
         Raises:
             RunError: If it is complete, in use, or no run.
         """
-        manifest = read_manifest(workspace.manifest)
+        read_manifest(workspace.manifest)  # a folder that is no run gets no lock file
         lock = Lock(workspace.lock, str(workspace.path))
         try:
             lock.acquire(wait_s=2.0)

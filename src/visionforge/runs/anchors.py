@@ -89,9 +89,14 @@ def _environment(name: str) -> Path | None:
 
 def writable(folder: Path) -> bool:
     """Return whether a folder can be written, or made where it does not exist yet."""
-    existing = next((path for path in (folder, *folder.parents) if _there(path)), folder)
+    existing = nearest_existing(folder)
     effective = os.access in os.supports_effective_ids
     return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK, effective_ids=effective)
+
+
+def nearest_existing(folder: Path) -> Path:
+    """Return a folder, or the nearest of its parents that is there."""
+    return next((path for path in (folder, *folder.parents) if _there(path)), folder)
 
 
 def anchors() -> dict[str, Path]:

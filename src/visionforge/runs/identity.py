@@ -138,4 +138,9 @@ def with_portable_paths(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def digest(config: Mapping[str, Any], training: bool = True) -> str:
     """Return six hexadecimal digits that identify a configuration: its 3-byte BLAKE2b digest; see `canonical`."""
-    return hashlib.blake2b(canonical(config, training).encode(), digest_size=3).hexdigest()
+    return six_digits(canonical(config, training))
+
+
+def six_digits(text: str) -> str:
+    """Return the 3-byte BLAKE2b digest of a text as hexadecimal digits."""
+    return hashlib.blake2b(text.encode(), digest_size=3).hexdigest()

@@ -166,10 +166,11 @@ class LastCheckpoint(Checkpoint):
         """
         if trainer.is_last_batch:  # the end of the epoch, with its validation, is next
             return
-        asked = self._asked(trainer)
         due = time.monotonic() - self._written >= self._seconds
-        if asked or (trainer.strategy.reduce_boolean_decision(due, all=False) if trainer.world_size > 1 else due):
-            self._save(trainer, trainer.current_epoch)
+        if not _any(trainer, due or self._asked):  # the ranks agree once per step, and again only when there is cause
+            return
+        asked = _any(trainer, self._asked)
+        self._save(trainer, trainer.current_epoch)
         if asked:
             self._end()
 
@@ -184,13 +185,13 @@ class LastCheckpoint(Checkpoint):
             names = getattr(pl_module, "logged_names", ())
             self._rows.log_metrics({"epoch": trainer.current_epoch, **{name: float(known[name]) for name in names}})
         self._save(trainer, trainer.current_epoch + 1)
-        if self._asked(trainer):
+        if _any(trainer, self._asked):
             self._end()
 
-    def _asked(self, trainer: pl.Trainer) -> bool:
-        """Return whether any process was asked to end; all of them then end after the same step."""
-        asked = self._interruption is not None and self._interruption.requested is not None
-        return trainer.strategy.reduce_boolean_decision(asked, all=False) if trainer.world_size > 1 else asked
+    @property
+    def _asked(self) -> bool:
+        """Whether this process was asked to end."""
+        return self._interruption is not None and self._interruption.requested is not None
 
     def _save(self, trainer: pl.Trainer, epochs: int) -> None:
         trainer.save_checkpoint(self.path)
@@ -202,6 +203,11 @@ class LastCheckpoint(Checkpoint):
         assert self._interruption is not None
         self._interruption.requested = self._interruption.requested or signal.SIGTERM  # another process was asked
         self._interruption.check(together=True)
+
+
+def _any(trainer: pl.Trainer, decision: bool) -> bool:
+    """Return whether any process of the training decides so; all of them get the same answer."""
+    return trainer.strategy.reduce_boolean_decision(decision, all=False) if trainer.world_size > 1 else decision
 
 
 def _requeue_signals(trainer: pl.Trainer) -> tuple[int, ...]:

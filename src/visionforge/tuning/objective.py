@@ -131,12 +131,12 @@ class Objective:
         trial.set_user_attr(SEED, self._settings.seed_everything)
         best = BestEpoch(self._tune.metric, lambda done, value: self._told(trial.number, done, epochs, value))
         callbacks: list[Callback] = [best]
-        if self._tune.second_metric is None and self._tune.pruner != "none":
+        if self._tune.second_metric is None:  # a study with two objectives cannot store values of epochs
             callbacks.append(PyTorchLightningPruningCallback(trial, self._tune.metric))
-        else:
-            callbacks.append(_Reporter(trial, self._tune))
         try:
-            run = self._fit(TrialFit(self._config(values, epochs), self._folder, callbacks, self._parent(trial)))
+            config = self._space.apply({**values, "trainer.max_epochs": epochs})
+            parent = {"study": self._name, "trial": trial.number, "reason": "trial"}
+            run = self._fit(TrialFit(config, self._folder, callbacks, parent))
         except Interrupted as interrupted:
             frozen = study._storage.get_trial(trial._trial_id)
             cut_off(study, frozen, f"interrupted by {interrupted.name}", ORDERLY_RETRIES)
@@ -156,12 +156,6 @@ class Objective:
             return best.value
         return best.value, float(self._cost(values))
 
-    def _parent(self, trial: Trial) -> dict[str, Any]:
-        return {"study": self._name, "trial": trial.number, "reason": "trial"}
-
-    def _config(self, values: Values, epochs: int) -> dict[str, Any]:
-        return self._space.apply({**values, "trainer.max_epochs": epochs})
-
     def _cost(self, values: Values) -> int:
         """Return multiply-adds per image or parameters of the trial's network."""
         settings = RunSettings.model_validate(self._space.apply(values))
@@ -178,20 +172,6 @@ class Objective:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-class _Reporter(Callback):
-    """Stores every epoch's value where nothing is pruned; a study with two objectives cannot store any."""
-
-    def __init__(self, trial: Trial, settings: TuneSettings) -> None:
-        self._trial = trial
-        self._metric = settings.metric
-        self._on = settings.second_metric is None
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Store the value."""
-        if self._on:
-            self._trial.report(float(trainer.callback_metrics[self._metric]), step=trainer.current_epoch)
 
 
 def _reason(error: Exception) -> str:

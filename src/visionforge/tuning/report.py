@@ -2,6 +2,7 @@
 
 import datetime
 import html
+import io
 import json
 import logging
 from collections import Counter
@@ -197,10 +198,9 @@ def _write_spreadsheet(trials: list[FrozenTrial], folder: StudyFolder, names: li
         cell.fill = PatternFill("solid", fgColor="E3ECF7")  # the best
     sheet.freeze_panes = "C2"
     sheet.auto_filter.ref = sheet.dimensions
-    target = folder.reports / "top_10_trials.xlsx"
-    temporary = folder.reports / f".{target.name}.tmp"
-    book.save(temporary)
-    temporary.replace(target)
+    buffer = io.BytesIO()
+    book.save(buffer)
+    write_atomic(folder.reports / "top_10_trials.xlsx", buffer.getvalue())
 
 
 def _text(value: Any) -> str:
@@ -299,7 +299,7 @@ def for_figures(study: Study) -> Study:
     names = short_names(sorted({name for trial in trials for name in trial.params}))
     copy = optuna.create_study(directions=study.directions, study_name=study.study_name)
     for trial in trials:
-        if trial.state == TrialState.COMPLETE or trial.state.is_finished():
+        if trial.state.is_finished():
             short = create_trial(
                 state=trial.state,
                 values=trial.values if trial.state == TrialState.COMPLETE else None,

@@ -14,7 +14,7 @@ from optuna.study import Study
 from visionforge.config.schema import RunSettings
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.tuning.search import reason_to_stop
-from visionforge.tuning.study import counted, finished, recover, without_owner
+from visionforge.tuning.study import finished, recover, without_owner
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,6 @@ def run_workers(
         with interruption.deferred():
             _end(list(processes.values()))
             recover(study)
-            log.debug("%d trials count", len(counted(study.get_trials(deepcopy=False))))
 
 
 def _start(
