@@ -260,7 +260,8 @@ class Tuning:
 
     def report(self, study: "Study", figures: bool) -> None:
         """Write the tables, and the figures if asked."""
-        from visionforge.tuning.report import write_figures, write_tables
+        from visionforge.tuning.page import write_figures
+        from visionforge.tuning.report import write_tables
 
         settings = self.settings.tune.model_dump(mode="json", exclude={"storage"})
         content = write_tables(study, self.folder, self.objectives, settings)
@@ -334,7 +335,8 @@ class _Runner:
 def _rebuild(arguments: list[str]) -> int:
     """Write all reports of a study anew: `visionforge tune --report STUDY [--tune.storage URL]`."""
     from visionforge.tuning.live import print_summary
-    from visionforge.tuning.report import find_study, write_figures, write_tables
+    from visionforge.tuning.page import write_figures
+    from visionforge.tuning.report import find_study, write_tables
     from visionforge.tuning.search import quiet_optuna
     from visionforge.tuning.study import load_study, objectives
 
