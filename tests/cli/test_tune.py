@@ -339,7 +339,8 @@ def test_killed_at_any_moment_it_keeps_what_is_finished_and_ends_with_the_number
 @pytest.mark.slow
 def test_workers_share_the_study_and_the_number_is_exact(tmp_path):
     outputs = tmp_path / "outputs"
-    begin = ["tune", *arguments(outputs, tune__n_trials=7, tune__workers=2, tune__heartbeat_seconds=1)]
+    changes = {"trainer__max_epochs": 15, "tune__pruner": "none"}  # long enough for both to have begun
+    begin = ["tune", *arguments(outputs, tune__n_trials=7, tune__workers=2, tune__heartbeat_seconds=1, **changes)]
     assert main(begin) == 0
     trials = ended(outputs)
     assert len(trials) == 7

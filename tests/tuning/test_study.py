@@ -1,10 +1,15 @@
 """The study proposes the same values whether or not it was interrupted, and counts each trial once."""
 
+import contextlib
+import time
+
 import optuna
 import pytest
 from optuna.samplers import CmaEsSampler, GPSampler, GridSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
+from tests.conftest import REPOSITORY
+from tests.runs.helpers import python
 from visionforge.cli.tune import Tuning
 from visionforge.config.schema import RunSettings, TuneSettings
 from visionforge.data import dataset_info
@@ -207,6 +212,30 @@ def test_direction_follows_from_the_metric(folder, tmp_path):
     for values in ((0.9, 5.0), (0.8, 1.0), (0.7, 3.0)):
         two.tell(two.ask(), values)
     assert [trial.number for trial in best_trials(two)] == [0, 1, 2]
+
+
+def test_waiting_trial_is_taken_by_one_process_only(folder):
+    """Two that take the same one would both run it, and the second could not tell its result."""
+    code = """
+import sys, time
+from pathlib import Path
+from visionforge.config.schema import TuneSettings
+from visionforge.tuning.search import quiet_optuna
+from visionforge.tuning.study import StudyFolder, open_study
+quiet_optuna()
+study = open_study(TuneSettings(), StudyFolder(Path(sys.argv[1])), "s", {"a": 1})
+print("ready", flush=True)
+time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
+print(*(study.ask().number for _ in range(10)), flush=True)
+"""
+    study = made(folder)
+    for number in range(40):
+        study.enqueue_trial({"x": number})
+    start = time.time() + 15
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(python(code, folder.path, start, cwd=REPOSITORY)) for _ in range(4)]
+        taken = [int(text) for process in processes for text in process.stdout.read().split()]
+    assert sorted(taken) == list(range(40))
 
 
 def test_trial_of_a_dead_process_is_tried_again_once(folder):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PatientPruner, PercentilePruner
 from optuna.samplers import (
     BaseSampler,
@@ -24,13 +25,14 @@ from optuna.samplers import (
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from visionforge.config.schema import TuneSettings
 from visionforge.config.seeding import derive_seed
 from visionforge.errors import RunError, SettingsError
+from visionforge.runs.locks import held
 from visionforge.runs.processes import ProcessId
 from visionforge.tuning.space import Space
 
@@ -79,6 +81,11 @@ class StudyFolder:
     def figures(self) -> Path:
         """Folder of figures."""
         return self.path / "figures"
+
+    @property
+    def asking(self) -> Path:
+        """Lock file of the one who takes the next trial."""
+        return self.path / ".ask.lock"
 
     @property
     def settings(self) -> Path:
@@ -208,7 +215,20 @@ def open_study(settings: TuneSettings, folder: StudyFolder, name: str, searched:
             f"tune.study: {name} was begun with other settings ({', '.join(changed)}); choose another name, "
             "or leave tune.study out"
         )
+    _ask_in_turn(study, folder)
     return study
+
+
+def _ask_in_turn(study: Study, folder: StudyFolder) -> None:
+    """Let one process of this machine at a time take a trial: SQLite locks no rows, so two could take the same one."""
+    ask = study.ask
+
+    def in_turn(fixed_distributions: dict[str, BaseDistribution] | None = None) -> Trial:
+        with held(folder.asking, f"{folder.path}: the next trial", LOCK_WAIT_S):
+            return ask(fixed_distributions)
+
+    folder.path.mkdir(parents=True, exist_ok=True)
+    study.ask = in_turn  # type: ignore[method-assign]  # `optimize` calls it
 
 
 def load_study(settings: TuneSettings, folder: StudyFolder, name: str) -> Study:
