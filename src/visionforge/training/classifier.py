@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import lightning.pytorch as pl
@@ -33,6 +34,7 @@ from visionforge.models.registry import backbone_entry
 from visionforge.models.stages import stage_names
 from visionforge.models.transfer import TransferReport
 from visionforge.training.averaging import AveragedWeights, state_of_average
+from visionforge.training.calibration import Calibration, fit_temperature, scale
 from visionforge.training.compatibility import check_compatible, differences, plain
 from visionforge.training.finetuning import StagedUnfreezing
 from visionforge.training.gather import gather_rows
@@ -114,6 +116,7 @@ class ImageClassifier(pl.LightningModule):
         self.criterion: Criterion | None = None
         self.predictions: Predictions | None = None
         self.thresholds: Tensor | None = None
+        self.calibration: Calibration | None = None
         self._outputs: list[tuple[Tensor, Tensor, Tensor | None]] = []
         self._sums: Tensor | None = None
         self._curve: RateCurve | None = None
@@ -191,6 +194,7 @@ class ImageClassifier(pl.LightningModule):
         """Let the checkpoint say that it brings the weights itself; keep thresholds and an unfinished epoch's sums."""
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**self.hparams, "restoring": True}
         checkpoint["thresholds"] = None if self.thresholds is None else self.thresholds.tolist()
+        checkpoint["calibration"] = None if self.calibration is None else asdict(self.calibration)
         checkpoint["epoch_sums"] = None if self._sums is None else self._sums.tolist()
         checkpoint["weight_transfer"] = None if self.transfer is None else self.transfer.as_dict()
         if "averaging_state" not in checkpoint:  # a checkpoint of weights only, which callbacks do not see
@@ -208,6 +212,8 @@ class ImageClassifier(pl.LightningModule):
         self._build(pretrained=False)
         thresholds = checkpoint.get("thresholds")
         self.thresholds = None if thresholds is None else torch.tensor(thresholds)
+        calibration = checkpoint.get("calibration")
+        self.calibration = None if calibration is None else Calibration.from_dict(calibration)
         transfer = checkpoint.get("weight_transfer")
         self.transfer = None if transfer is None else TransferReport(**transfer)
         sums = checkpoint.get("epoch_sums")
@@ -255,6 +261,18 @@ class ImageClassifier(pl.LightningModule):
         logits, averaged = self._views_forward(images, tta is not False)
         return probabilities(logits, self._bound_criterion().output), averaged
 
+    def calibrated(self, given: Tensor, tta: bool) -> Tensor:
+        """Return probabilities (N, K) with the temperature of the validation split; unchanged if it has none.
+
+        Args:
+            given: What `predict_probabilities` returns, of the images alone or averaged over the views.
+            tta: Whether they are averaged over the views.
+        """
+        if self.calibration is None:
+            return given
+        temperature = self.calibration.temperature_tta if tta else self.calibration.temperature
+        return scale(given, temperature, self._bound_criterion().output)
+
     def _views_forward(self, images: Tensor, tta: bool) -> tuple[Tensor, Tensor | None]:
         """Return the logits (N, K) of the images, and the mean probabilities (N, K) of their views, in one pass."""
         spec, settings = self._bound_spec(), self.settings
@@ -283,6 +301,7 @@ class ImageClassifier(pl.LightningModule):
         Raises:
             SettingsError: If that is asked for, and the data module does not tell.
         """
+        self.calibration = None  # of the weights that the training begins with
         spec, settings = self._bound_spec(), self.settings.loss
         if settings.class_weights == "none":
             return
@@ -366,11 +385,15 @@ class ImageClassifier(pl.LightningModule):
     # --- evaluation
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Keep the batch's logits; the metrics need the whole split."""
-        self._outputs.append((self(batch[0]), batch[1], None))
+        """Keep the batch's logits; after the training, its probabilities over the test-time views, too."""
+        logits, averaged = self._views_forward(batch[0], self.trainer.state.fn != TrainerFn.FITTING)
+        self._outputs.append((logits, batch[1], averaged))
 
     def on_validation_epoch_end(self) -> None:
-        """Log loss (without smoothing, focusing and class weights), accuracy and AUC of the whole validation split."""
+        """Log loss (without smoothing, focusing and class weights), accuracy and AUC of the whole validation split.
+
+        Outside a training the temperature is fitted, too; see `Calibration`.
+        """
         values = self._conclude("val")
         self.log_dict(values, sync_dist=True)
         if self._curve is not None and self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
@@ -405,12 +428,25 @@ class ImageClassifier(pl.LightningModule):
             self.thresholds = best_thresholds(shown.cpu(), labels.cpu())
         loss = criterion.plain()(logits.float(), labels)
         tta = None if averaged is None else averaged.cpu()
-        self.predictions = Predictions(shown.cpu(), tta, labels.cpu(), float(loss), self.thresholds)
+        if prefix == "val" and self.trainer.state.fn != TrainerFn.FITTING:
+            self.calibration = self._calibrate(shown.cpu(), tta, labels.cpu())
+        self.predictions = Predictions(
+            shown.cpu(), tta, labels.cpu(), float(loss), self.thresholds, self.calibration, criterion.output
+        )
         values = {f"{prefix}/loss": loss, **ranking_metrics(shown, labels, criterion.task, prefix)}
         if averaged is not None:
             tta_values = ranking_metrics(averaged, labels, criterion.task, prefix)
             values |= {f"{name}_tta": value for name, value in tta_values.items()}
         return values
+
+    def _calibrate(self, shown: Tensor, averaged: Tensor | None, labels: Tensor) -> Calibration:
+        output = self._bound_criterion().output
+        return Calibration(
+            len(labels),
+            fit_temperature(shown, labels, output),
+            None if averaged is None else fit_temperature(averaged, labels, output),
+            tuple(best_thresholds(averaged, labels).tolist()) if averaged is not None and output == "labels" else None,
+        )
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return (N, K) probabilities, averaged over the test-time views if they are on."""

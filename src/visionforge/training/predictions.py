@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from visionforge.training.calibration import Calibration
+from visionforge.training.losses import Output
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -15,6 +18,8 @@ class Predictions:
         labels: (N,) int64, or (N, K) 0/1.
         loss: Mean loss without smoothing.
         thresholds: (L,) per label of multi-label data, chosen on the validation split; None for other tasks.
+        calibration: What the validation split says about the probabilities; None if it was not asked.
+        output: What the network's outputs are.
     """
 
     probabilities: Tensor
@@ -22,3 +27,5 @@ class Predictions:
     labels: Tensor
     loss: float
     thresholds: Tensor | None = None
+    calibration: Calibration | None = None
+    output: Output = "classes"

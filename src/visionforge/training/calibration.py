@@ -1,0 +1,121 @@
+"""Temperature scaling: one number, fitted on the validation split, that makes probabilities mean what they say.
+
+Guo et al. (2017, arXiv:1706.04599). The temperature divides the logits; it changes how sure a network says it is, and
+never what it says. Everything here works on probabilities, from which the logits follow up to a constant that cancels,
+so that averages over test-time views are calibrated in the same way, with a temperature of their own.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from visionforge.training.losses import Output
+
+LOWEST, HIGHEST = 0.05, 20.0  # temperatures; a best value at either end means that the data does not fix it
+_AT_THE_END = 0.05  # distance to an end, on the logarithmic scale, that counts as being there
+_SMALLEST = torch.finfo(torch.float32).tiny  # of the probabilities that a softmax in float32 gives
+_CLOSEST = torch.finfo(torch.float32).eps / 2  # a sigmoid in float32 comes no closer to 1
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the validation split says about how to read the probabilities of a network.
+
+    Attributes:
+        images: Number of validation images.
+        temperature: Divides the logits of an image alone; None if the split does not fix it, as one without a mistake.
+        temperature_tta: The same for the average over the test-time views; None also without views.
+        thresholds_tta: (L,) per label of multi-label data, for the average over the views.
+    """
+
+    images: int
+    temperature: float | None
+    temperature_tta: float | None = None
+    thresholds_tta: tuple[float, ...] | None = None
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Calibration":
+        """Return what `dataclasses.asdict` has written."""
+        thresholds = values.get("thresholds_tta")
+        return cls(
+            int(values["images"]),
+            values.get("temperature"),
+            values.get("temperature_tta"),
+            None if thresholds is None else tuple(thresholds),
+        )
+
+
+def scale(given: Tensor, temperature: float | None, output: Output) -> Tensor:
+    """Return probabilities whose logits are divided by a temperature.
+
+    Args:
+        given: (N, K) probabilities of the classes, or of each label.
+        temperature: Above 1 makes them less sure; None leaves them as they are.
+        output: What the network's outputs are.
+
+    Returns:
+        (N, K) in the precision of `given`.
+    """
+    if temperature is None:
+        return given
+    return _from_logits(_logits(given.double(), output) / temperature, output).to(given.dtype)
+
+
+def _logits(given: Tensor, output: Output) -> Tensor:
+    if output == "classes":
+        return given.clamp(min=_SMALLEST).log()
+    if output == "labels":
+        return torch.logit(given.clamp(_SMALLEST, 1 - _CLOSEST))
+    above = given.flip(1).cumsum(dim=1).flip(1)[:, 1:]
+    return torch.logit(above.clamp(_SMALLEST, 1 - _CLOSEST))
+
+
+def _from_logits(logits: Tensor, output: Output) -> Tensor:
+    """Return what `losses.probabilities` does, in the precision of the logits."""
+    if output == "labels":
+        return torch.sigmoid(logits)
+    if output == "classes":
+        return torch.softmax(logits, dim=1)
+    above = F.pad(torch.sigmoid(logits), (1, 0), value=1.0)
+    return above - F.pad(above[:, 1:], (0, 1), value=0.0)
+
+
+def negative_log_likelihood(given: Tensor, labels: Tensor) -> float:
+    """Return the mean of -log of the probability that was given to what is true, in nats.
+
+    Args:
+        given: (N, K) probabilities.
+        labels: (N,) int64, or (N, K) 0/1 for multi-label data, of which the labels are averaged.
+    """
+    given = given.double()
+    chosen = torch.where(labels.bool(), given, 1 - given) if labels.ndim == 2 else given.gather(1, labels[:, None])
+    return float(-chosen.clamp(min=_SMALLEST).log().mean())
+
+
+def fit_temperature(given: Tensor, labels: Tensor, output: Output) -> float | None:
+    """Return the temperature under which the labels are most probable, between 0.05 and 20.
+
+    Args:
+        given: (N, K) probabilities.
+        labels: (N,) int64, or (N, K) 0/1.
+        output: What the network's outputs are.
+
+    Returns:
+        The temperature, or None if the best one lies at an end of the range: then the labels do not fix it, as where
+        every prediction is right and a lower temperature is always better.
+    """
+    if not len(labels):
+        return None
+    logits = _logits(given.double(), output)
+
+    def loss(log_temperature: float) -> float:
+        return negative_log_likelihood(_from_logits(logits / math.exp(log_temperature), output), labels)
+
+    low, high = math.log(LOWEST), math.log(HIGHEST)
+    best = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-5}).x)
+    return math.exp(best) if low + _AT_THE_END < best < high - _AT_THE_END else None
