@@ -23,6 +23,9 @@ QUICK = {  # a fit of a second or two
     "model.backbone.pretrained": "false",
     "trainer.max_epochs": 2,
     "trainer.accelerator": "cpu",
+    "evaluation.resamples": 50,
+    "evaluation.figures": "false",
+    "evaluation.report": "false",
 }
 
 
@@ -95,6 +98,7 @@ def refuse(capsys, tmp_path) -> Callable[..., list[str]]:
 def quick_run(tmp_path_factory) -> Path:
     """The folder of one quick, finished fit; do not change it."""
     outputs = tmp_path_factory.mktemp("quick") / "outputs"
-    assert main(["fit", *flags(trainer__default_root_dir=outputs, trainer__deterministic="true")]) == 0
+    shown = {"evaluation__figures": "true", "evaluation__report": "true"}
+    assert main(["fit", *flags(trainer__default_root_dir=outputs, trainer__deterministic="true", **shown)]) == 0
     (run,) = run_folders(outputs)
     return run

@@ -18,6 +18,7 @@ from torch import Tensor
 from visionforge.cli.compat import use_current_leaf_spec
 from visionforge.cli.ending import conclude, requeue, translate
 from visionforge.cli.equipment import (
+    TRAINER_DEFAULTS,
     as_list,
     checkpoint_plugins,
     describe_data,
@@ -27,6 +28,7 @@ from visionforge.cli.equipment import (
     leave_or_end,
     leave_process_group,
 )
+from visionforge.cli.outcome import write_outcome
 from visionforge.cli.parser import Parser
 from visionforge.cli.plan import Plan, inherited_folder, outputs_of, parent_of
 from visionforge.cli.precheck import check_settings
@@ -39,7 +41,7 @@ from visionforge.data.info import Split
 from visionforge.data.source import fingerprint, prepare
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.predictions import write_predictions
-from visionforge.evaluation.results import write_results, write_training_curves
+from visionforge.evaluation.results import write_training_curves
 from visionforge.models.registry import backbone_entry
 from visionforge.models.weights import pretrained_state
 from visionforge.runs.active import ActiveRun
@@ -50,22 +52,12 @@ from visionforge.runs.locks import Lock
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.signals import Interrupted
 from visionforge.runs.workspace import Workspace, run_name
-from visionforge.training.checkpoints import BEST, LAST
+from visionforge.training.checkpoints import BEST, LAST, keep_calibration
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.epoch_log import EpochLog
 
 log = logging.getLogger(__name__)
 
-TRAINER_DEFAULTS = {
-    "max_epochs": 60,
-    "accelerator": "auto",
-    "devices": "auto",
-    "precision": "32-true",
-    "deterministic": False,
-    "enable_model_summary": False,  # one line in the log says as much
-    "log_every_n_steps": 1,  # epochs of small data sets are shorter than Lightning's default of 50 steps
-    "num_sanity_val_steps": 0,  # the archive is verified; metrics of two batches would only mislead
-}
 RUN_FLAGS = ("resume", "checkpoint_minutes", "exclusive_device", "device_wait", "log_level")
 BAR_REFRESH_STEPS = 10  # a refresh costs as much as a training step of a small network
 
@@ -178,6 +170,8 @@ class VisionForgeCLI(LightningCLI):
             if name in RUN_FLAGS and not (name == "resume" and subcommand != "fit"):
                 help_text = f"{field.description} Allowed: {describe_allowed(field)}."
                 parser.add_argument(f"--{name}", type=field.annotation, default=field.default, help=help_text)
+        evaluation = RunSettings.model_fields["evaluation"]
+        parser.add_argument("--evaluation", type=evaluation.annotation, default=evaluation.default)
         # a file may hold the settings of the search; they are checked with all others, and read by `tune` alone
         text = "The search of `visionforge tune`, which this command passes over; `visionforge tune --help` lists it."
         parser.add_argument("--tune", type=dict, default={}, help=text)  # printed, it is a valid section
@@ -208,7 +202,7 @@ class VisionForgeCLI(LightningCLI):
         config = {key: value for key, value in dumped.items() if key not in left_out}
         self.settings = check_settings(config, stage)
         config["model"]["tta"] = self.settings.model.tta  # true and full are the same run
-        config = with_portable_paths(config)
+        config = self._resolved = with_portable_paths(config)
         data = self.settings.data
         module = MedMNISTDataModule(dataset=data.dataset, resolution=data.resolution, synthetic=data.synthetic)
         prepare(module.info, data.resolution, data.root, data.download)
@@ -357,9 +351,10 @@ class VisionForgeCLI(LightningCLI):
             log.warning("no checkpoint was written, so there is nothing to test")
             return
         if self.trainer.is_global_zero:
-            title = f"{self.model.spec.dataset}, {self.model.settings.backbone.name}"
-            picture = self.workspace.figures / "training_curves.png"
-            write_training_curves(self.workspace.epochs, picture, title)
+            if self.settings.evaluation.figures:
+                title = f"{self.model.spec.dataset}, {self.model.settings.backbone.name}"
+                picture = self.workspace.figures / "training_curves.png"
+                write_training_curves(self.workspace.epochs, picture, title, self.settings.evaluation.figure_dpi)
             self._write_transfer()
         self._evaluate("test", checkpoint)
 
@@ -375,7 +370,7 @@ class VisionForgeCLI(LightningCLI):
         self._evaluate("test", self._target.checkpoint)
 
     def validate(self, **_: Any) -> None:
-        """Evaluate the target on the validation split, without test-time augmentation, and write the results."""
+        """Evaluate the target on the validation split and write the results."""
         assert self._target is not None
         self._evaluate("val", self._target.checkpoint)
 
@@ -392,12 +387,29 @@ class VisionForgeCLI(LightningCLI):
         sys.stdout.write(f"{len(probabilities):,} predictions: {self.workspace.predictions}\n")
 
     def _evaluate(self, split: Split, checkpoint: Path) -> None:
-        """Evaluate one checkpoint on one split and write the results."""
+        """Evaluate one checkpoint on one split and write the results.
+
+        A checkpoint whose temperature is not known yet is calibrated first; the one that a fit has chosen keeps it.
+        """
         epoch = self._restore(checkpoint)
-        stage = self.trainer.test if split == "test" else self.trainer.validate
-        stage(self.model, datamodule=self.datamodule, verbose=False)
+        if split == "test":
+            if self.model.calibration is None:
+                self._calibrate(checkpoint)
+            self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+        else:
+            self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
         if self.trainer.is_global_zero:
             self._write(split, checkpoint, epoch)
+
+    def _calibrate(self, checkpoint: Path) -> None:
+        """Look at the validation split once more, with test-time views; nothing of it is logged."""
+        if not self.trainer.limit_val_batches:
+            return
+        loggers, self.trainer.loggers = self.trainer.loggers, []
+        self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+        self.trainer.loggers = loggers
+        if self.subcommand == "fit" and self.trainer.is_global_zero and self.model.calibration is not None:
+            keep_calibration(checkpoint, self.model.calibration)
 
     def _restore(self, checkpoint: Path) -> int | None:
         """Take the weights, and nothing else, of a checkpoint; return the number of epochs it was trained for."""
@@ -410,7 +422,6 @@ class VisionForgeCLI(LightningCLI):
         """Write and print the results of the split that was just evaluated."""
         assert self.workspace is not None
         model, data = self.model, self.datamodule
-        assert model.predictions is not None
         settings = data.settings
         provenance = {
             "backbone": model.settings.backbone.name,
@@ -418,7 +429,7 @@ class VisionForgeCLI(LightningCLI):
             "epoch": epoch,
             "archive_md5": fingerprint(data.info, settings.resolution, settings.root),
         }
-        content = write_results(
-            self.workspace.path, model.predictions, model.spec, split, data.dataset_for(split), provenance
-        )
+        run = self._target.run if self._target is not None else self.workspace
+        reported = self.settings.evaluation
+        content = write_outcome(self.workspace, run, model, data, split, reported, self._resolved, provenance)
         print_results(content, self.workspace, checkpoint)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -32,6 +33,26 @@ def print_table(table: Table) -> None:
     needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
     console.width = max(console.width, needed)
     console.print(table)
+
+
+def plain_table(*headings: str, right: Sequence[str] = ()) -> Table:
+    """Return an empty table without lines.
+
+    Args:
+        headings: Names of the columns.
+        right: Those that are aligned to the right.
+    """
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in headings:
+        table.add_column(heading, no_wrap=True, justify="right" if heading in right else "left")
+    return table
+
+
+def value_text(value: Any) -> str:
+    """Return a value as tables show it."""
+    if value is None:
+        return "–"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def plain_console() -> Console:

@@ -25,6 +25,16 @@ from visionforge.training.classifier import MONITOR
 from visionforge.training.epoch_log import EpochLog
 from visionforge.training.switches import device_name, devices_in_use, switches_in_force
 
+TRAINER_DEFAULTS = {
+    "max_epochs": 60,
+    "accelerator": "auto",
+    "devices": "auto",
+    "precision": "32-true",
+    "deterministic": False,
+    "enable_model_summary": False,  # one line in the log says as much
+    "log_every_n_steps": 1,  # epochs of small data sets are shorter than Lightning's default of 50 steps
+    "num_sanity_val_steps": 0,  # the archive is verified; metrics of two batches would only mislead
+}
 _SHARDED = ("fsdp", "deepspeed", "modelparallel", "model_parallel")
 
 

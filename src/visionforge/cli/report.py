@@ -7,17 +7,21 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from visionforge.evaluation.names import METRICS, READINGS
 from visionforge.runs.anchors import shown
 from visionforge.runs.workspace import Workspace
 
-_ROWS = (
-    ("accuracy", "accuracy"),
-    ("auc", "AUC"),
-    ("f1_macro", "macro-F1"),
-    ("balanced_accuracy", "balanced accuracy"),
-    ("f1_macro_tuned", "macro-F1, tuned thresholds"),
-    ("balanced_accuracy_tuned", "balanced accuracy, tuned"),
-    ("loss", "loss"),
+_SHOWN = (  # the others are in metrics.json and in the report
+    "accuracy",
+    "auc",
+    "f1_macro",
+    "balanced_accuracy",
+    "kappa_quadratic",
+    "mae",
+    "f1_macro_tuned",
+    "balanced_accuracy_tuned",
+    "ece",
+    "loss",
 )
 
 
@@ -30,19 +34,25 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
         checkpoint: The checkpoint that was evaluated.
     """
     console = Console(highlight=False)
-    averaged = content["with_tta"]
-    table = Table(
-        box=SIMPLE_HEAD,
-    )
+    readings = [name for name in READINGS if content[name]]
+    intervals = content.get("intervals")
+    table = Table(box=SIMPLE_HEAD)
     table.add_column("metric")
-    table.add_column("image alone" if averaged else "value", justify="right")
-    if averaged:
-        table.add_column("with TTA", justify="right")
-    for key, label in _ROWS:
-        if key not in content["without_tta"]:
+    for name in readings:
+        table.add_column(READINGS[name] if len(readings) > 1 else "value", justify="right")
+        if intervals:
+            table.add_column(f"{intervals['confidence']:.0%} interval", justify="right")
+    for metric in _SHOWN:
+        if metric not in content["without_tta"]:
             continue
-        values = [content["without_tta"].get(key), *([averaged.get(key)] if averaged else [])]
-        table.add_row(label, *("–" if value is None else f"{value:.4f}" for value in values))
+        row = [METRICS[metric]]
+        for name in readings:
+            value = content[name].get(metric)
+            row.append("–" if value is None else f"{value:.4f}")
+            if intervals:
+                ends = intervals[name].get(metric)
+                row.append("" if ends is None else f"{ends[0]:.3f}–{ends[1]:.3f}")
+        table.add_row(*row)
     heading = f"{content['dataset']} {content['split']} split, {content['images']:,} images, {checkpoint.name}"
     console.print(f"\n{heading}", style="bold", soft_wrap=True)
     console.print(table)
@@ -52,5 +62,8 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
         ("metrics", workspace.metrics),
         ("predictions", workspace.predictions),
         ("figures", workspace.figures),
+        ("report", workspace.report),
     ):
+        if not path.exists():
+            continue  # figures and report can be switched off
         console.print(f"{label:>12}  {shown(path)}", soft_wrap=True)

@@ -43,6 +43,10 @@ def run_stage(stage: str, arguments: list[str], parent: dict[str, Any] | None = 
         Interrupted: If a signal ended a fit.
     """
     arguments = normalise(arguments)
+    if stage == "fit" and any(argument.partition("=")[0] == "--seeds" for argument in arguments):
+        from visionforge.cli.seeds import run_seeds
+
+        return run_seeds(arguments)
     raw = read_arguments(arguments)
     if raw.wants_help:
         return _hand_over(stage, arguments, "info", None, Plan())
@@ -53,7 +57,7 @@ def run_stage(stage: str, arguments: list[str], parent: dict[str, Any] | None = 
     settings = _checked(raw, stage)
     with tempfile.TemporaryDirectory(prefix="visionforge-") as folder:
         base = _base_config(Path(folder), target.config)  # the run's settings first; the user's then win
-        rest = without_tune(_without(arguments, ("--run", "--ckpt_path")))
+        rest = without_tune(without(arguments, ("--run", "--ckpt_path")))
         return _hand_over(stage, [*base, *rest], settings.log_level, target, Plan())
 
 
@@ -68,7 +72,7 @@ def fit(arguments: list[str], plan: Plan) -> int:
     """Fit with the given arguments, which are in their normal form; see `run_stage`."""
     raw = read_arguments(arguments)
     choice = raw.values.get("resume")
-    rest = without_tune(_without(arguments, ("--resume",)))
+    rest = without_tune(without(arguments, ("--resume",)))
     named = None if choice in (None, "auto", "never") else run_to_resume(str(choice), RunSettings())
     if named is not None:
         stored = _stored_config(named)
@@ -180,11 +184,16 @@ def _hand_over(stage: str, arguments: list[str], level: str, target: Target | No
 def without_tune(arguments: list[str]) -> list[str]:
     """Return the arguments without the settings of the search, which every file may hold."""
     names = {argument.partition("=")[0] for argument in arguments if argument.startswith("--tune")}
-    return _without(arguments, tuple(names))
+    return without(arguments, tuple(names))
 
 
-def _without(arguments: list[str], flags: tuple[str, ...]) -> list[str]:
-    """Return the arguments without some flags and their values."""
+def without(arguments: list[str], flags: tuple[str, ...]) -> list[str]:
+    """Return the arguments without some flags and their values.
+
+    Args:
+        arguments: In their normal form.
+        flags: Names with their dashes.
+    """
     kept, skip = [], False
     for argument in arguments:
         if skip:

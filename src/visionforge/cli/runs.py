@@ -2,25 +2,31 @@
 
 import argparse
 import datetime
-import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from visionforge.cli.arguments import CommandParser, plain_console, print_json, print_table
+from visionforge.cli.arguments import (
+    CommandParser,
+    plain_console,
+    plain_table,
+    print_json,
+    print_table,
+    value_text,
+)
+from visionforge.cli.compare import READINGS, comparison, print_comparison
+from visionforge.config.schema import EvaluationSettings
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.active import repoint_latest
 from visionforge.runs.anchors import outputs_folder, resolve, shown
-from visionforge.runs.identity import canonical
 from visionforge.runs.locks import Lock, LockedError, is_held
 from visionforge.runs.processes import leftovers
-from visionforge.runs.store import StoredRun, differences, find_run, flat, load_run, provenance, stored_runs
+from visionforge.runs.store import StoredRun, differences, find_run, load_run, provenance, stored_runs
 
 _SHOWN = ("run", "state", "started", "seconds", "epochs", "accuracy", "auc")
+MOST_RESAMPLES = 100_000
 COLUMNS = (*_SHOWN, "dataset", "model", "hash", "seed", "stage")  # the name of a run says some of them
 
 
@@ -61,7 +67,34 @@ def _parser() -> CommandParser:
     diff.add_argument("names", metavar="RUN", nargs=2, help="folder or name")
     compare = add("compare", _compare, "the metrics of several runs beside each other, with the settings that differ")
     compare.add_argument("names", metavar="RUN", nargs="+", help="folder or name")
+    defaults = EvaluationSettings()
+    compare.add_argument(
+        "--resamples",
+        type=_resamples,
+        default=defaults.resamples,
+        help=f"bootstrap resamples of the differences, 0 leaves them out; default {defaults.resamples}",
+    )
+    compare.add_argument(
+        "--confidence",
+        type=_confidence,
+        default=defaults.confidence,
+        help=f"share of the resamples that an interval holds; default {defaults.confidence:g}",
+    )
     return parser
+
+
+def _resamples(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= MOST_RESAMPLES:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed; allowed: 0 to {MOST_RESAMPLES:,}")
+    return number
+
+
+def _confidence(text: str) -> float:
+    share = float(text)
+    if not 0.5 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed; allowed: above 0.5 to below 1")
+    return share
 
 
 def _outputs(options: argparse.Namespace) -> Path:
@@ -93,18 +126,11 @@ def _list(options: argparse.Namespace) -> int:
         which = f"{options.state} runs" if options.state else "runs"
         sys.stdout.write(f"no {which} in {shown(folder)}\n")
         return 0
-    table = _table(*_SHOWN, right=("seconds", "epochs", "accuracy", "auc"))
+    table = plain_table(*_SHOWN, right=("seconds", "epochs", "accuracy", "auc"))
     for row in rows:
         table.add_row(*(_cell(name, row) for name in _SHOWN))
     print_table(table)
     return 0
-
-
-def _table(*headings: str, right: Sequence[str] = ()) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in headings:
-        table.add_column(heading, no_wrap=True, justify="right" if heading in right else "left")
-    return table
 
 
 def _cell(name: str, row: dict[str, Any]) -> str:
@@ -192,12 +218,12 @@ def _diff(options: argparse.Namespace) -> int:
         print_json({name: {path: list(pair) for path, pair in part.items()} for name, part in parts.items()})
         return 0
     console = plain_console()
-    table = _table("", one.name, two.name)
+    table = plain_table("", one.name, two.name)
     for name, part in parts.items():
         if not part:
             console.print(f"{name}: the same")
         for path, pair in part.items():
-            table.add_row(path, *(_value(value) for value in pair))
+            table.add_row(path, *(value_text(value) for value in pair))
     if table.row_count:
         print_table(table)
     return 0
@@ -205,33 +231,16 @@ def _diff(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     runs = [load_run(find_run(name, "runs compare")) for name in options.names]
-    configs = [json.loads(canonical(run.config)) for run in runs]
-    changed = sorted({path for config in configs[1:] for path in differences(configs[0], config)})
-    flats = [dict(flat(config)) for config in configs]
-    settings = {path: [config.get(path) for config in flats] for path in changed}
-    values = [dict(flat(_metrics(run))) for run in runs]
-    names = list(dict.fromkeys(name for each in values for name in each))
-    metrics = {name: [each.get(name) for each in values] for name in names}
+    content = comparison(runs, options.resamples, options.confidence)
     if options.json:
-        print_json({"runs": [run.name for run in runs], "settings": settings, "metrics": metrics})
-        return 0
-    table = _table("", *(run.name for run in runs))
-    table.add_row("state", *(run.state for run in runs))
-    for part in (settings, metrics):
-        for name, row in part.items():
-            table.add_row(name, *(_value(value) for value in row))
-    print_table(table)
+        print_json(content)
+    else:
+        print_comparison(content)
     return 0
 
 
 def _metrics(run: StoredRun) -> dict[str, Any]:
-    return {kind: run.metrics[kind] for kind in ("without_tta", "with_tta") if run.metrics.get(kind)}
-
-
-def _value(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return {kind: run.metrics[kind] for kind in READINGS if run.metrics.get(kind)}
 
 
 # --- clean

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,17 @@ DPI = 150
 Array = npt.NDArray[Any]
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
+def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> None:
+    """Write a figure as PNG, whole or not at all.
+
+    Args:
+        figure: The figure.
+        path: The PNG file.
+        dpi: Pixels per inch.
+    """
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
     write_atomic(path, buffer.getvalue())
 
 
@@ -89,7 +96,7 @@ def _curve(axes: Any, rows: Sequence[Mapping[str, float]], key: str, label: str,
 
 
 def confusion_matrix(labels: Array, predicted: Array, classes: Sequence[str], title: str) -> Figure:
-    """Draw counts per (truth, prediction), shaded by the share of the true class.
+    """Draw counts per (truth, prediction), and below each its share of the true class, which shades it, too.
 
     Args:
         labels: (N,) true classes.
@@ -101,11 +108,11 @@ def confusion_matrix(labels: Array, predicted: Array, classes: Sequence[str], ti
     counts = np.zeros((size, size), dtype=np.int64)
     np.add.at(counts, (labels, predicted), 1)
     rates = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = 2.6 + 0.52 * size + 0.06 * max(map(len, classes))
+    side = 2.6 + 0.62 * size + 0.06 * max(map(len, classes))
     figure = Figure(figsize=(max(side, 4.6), max(side - 0.4, 4.2)), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(rates, cmap="Blues", vmin=0, vmax=1)
-    names = [_shorten(name, 24) for name in classes]
+    names = [shorten(name, 24) for name in classes]
     turned = max(map(len, names)) > 3
     axes.set_xticks(range(size), names, rotation=45 if turned else 0, ha="right" if turned else "center")
     axes.set_yticks(range(size), names)
@@ -114,7 +121,8 @@ def confusion_matrix(labels: Array, predicted: Array, classes: Sequence[str], ti
         for column in range(size):
             if counts[row, column]:
                 colour = "white" if rates[row, column] > 0.55 else "black"
-                axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=colour, fontsize=9)
+                text = f"{counts[row, column]:,}\n{rates[row, column]:.0%}"
+                axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8, linespacing=1.25)
     figure.colorbar(image, ax=axes, shrink=0.75, label="share of the true class")
     return figure
 
@@ -136,7 +144,7 @@ def label_matrix(labels: Array, predicted: Array, classes: Sequence[str], title:
     axes.barh(rows, hit, color=BLUE, label="present and found")
     axes.barh(rows, missed, left=hit, color="#BBD6EA", label="present, missed")
     axes.barh(rows, -false, color=VERMILION, label="absent, reported")
-    axes.set_yticks(rows, [_shorten(name, 28) for name in classes])
+    axes.set_yticks(rows, [shorten(name, 28) for name in classes])
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
     axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):,.0f}")
@@ -146,51 +154,105 @@ def label_matrix(labels: Array, predicted: Array, classes: Sequence[str], title:
     return figure
 
 
-def sample_grid(
-    images: Array, labels: Array, predicted: Array, confidence: Array, classes: Sequence[str], title: str
-) -> Figure:
+@dataclass(frozen=True)
+class Picture:
+    """One image of a grid.
+
+    Attributes:
+        image: (C, H, W) uint8.
+        index: Its position in the split.
+        truth: Class, or (K,) labels.
+        predicted: The same for the prediction.
+        confidence: Probability of the prediction.
+        overlay: (P, P, 3) uint8, where the network looked; None without an explanation.
+    """
+
+    image: Array
+    index: int
+    truth: Any
+    predicted: Any
+    confidence: float
+    overlay: Array | None = None
+
+    @property
+    def right(self) -> bool:
+        """Return whether the prediction is right, all labels of it."""
+        return bool(np.array_equal(self.truth, self.predicted))
+
+
+def sample_grid(pictures: Sequence[Picture], classes: Sequence[str], title: str) -> Figure:
     """Draw up to 24 images with truth, prediction and probability; wrong ones are framed and marked.
 
     Args:
-        images: (N, C, H, W) uint8.
-        labels: (N,) true classes, or (N, K) labels.
-        predicted: The same for the prediction.
-        confidence: (N,) probability of the prediction.
+        pictures: The images.
         classes: Class names in label order.
         title: Heading.
     """
-    count = min(len(images), 24)
-    columns = min(8, count)
-    lines = -(-count // columns)
+    shown = pictures[:24]
+    columns = min(8, len(shown))
+    lines = -(-len(shown) // columns)
     figure = Figure(figsize=(1.62 * columns + 0.2, 2.0 * lines + 0.5), layout="constrained")
     grid = np.atleast_1d(figure.subplots(lines, columns, squeeze=False)).ravel()
-    for axes in grid[count:]:
+    for axes in grid[len(shown) :]:
         axes.axis("off")
-    for axes, image, truth, guess, share in zip(grid, images, labels, predicted, confidence, strict=False):
-        pixels = image.transpose(1, 2, 0)
-        grey = pixels.shape[2] == 1 or (pixels == pixels[..., :1]).all()
-        axes.imshow(pixels[..., 0] if grey else pixels, cmap="gray" if grey else None, vmin=0, vmax=255)
-        right = bool(np.array_equal(truth, guess))
-        colour = "#15803D" if right else "#B91C1C"
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set(color=colour, linewidth=1.0 if right else 2.6)
-        said = f"{'✓' if right else '✗'} {label_names(guess, classes, 14)}  {share:.0%}"
-        text = said if right else f"{said}\ntrue: {label_names(truth, classes, 14)}"
-        axes.set_title(text, fontsize=7.5, color=colour, loc="left", pad=3)
+    for axes, picture in zip(grid, shown, strict=False):
+        _image(axes, picture.image.transpose(1, 2, 0))
+        _caption(axes, picture, classes)
     figure.suptitle(title, fontsize=12)
     return figure
+
+
+def map_grid(pictures: Sequence[Picture], classes: Sequence[str], title: str) -> Figure:
+    """Draw images, and below each where the network looked.
+
+    Args:
+        pictures: Images with overlays.
+        classes: Class names in label order.
+        title: Heading.
+    """
+    columns = min(8, len(pictures))
+    lines = -(-len(pictures) // columns)
+    figure = Figure(figsize=(1.62 * columns + 0.2, 3.6 * lines + 0.5), layout="constrained")
+    grid = figure.subplots(2 * lines, columns, squeeze=False)
+    for axes in grid.ravel():
+        axes.axis("off")
+    for place, picture in enumerate(pictures):
+        line, column = divmod(place, columns)
+        above, below = grid[2 * line, column], grid[2 * line + 1, column]
+        above.axis("on")
+        _image(above, picture.image.transpose(1, 2, 0))
+        _caption(above, picture, classes)
+        if picture.overlay is not None:
+            below.imshow(picture.overlay)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def _image(axes: Any, pixels: Array) -> None:
+    grey = pixels.shape[2] == 1 or (pixels == pixels[..., :1]).all()
+    axes.imshow(pixels[..., 0] if grey else pixels, cmap="gray" if grey else None, vmin=0, vmax=255)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _caption(axes: Any, picture: Picture, classes: Sequence[str]) -> None:
+    colour = "#15803D" if picture.right else "#B91C1C"
+    for spine in axes.spines.values():
+        spine.set(color=colour, linewidth=1.0 if picture.right else 2.6)
+    said = f"{'✓' if picture.right else '✗'} {label_names(picture.predicted, classes, 14)}  {picture.confidence:.0%}"
+    text = said if picture.right else f"{said}\ntrue: {label_names(picture.truth, classes, 14)}"
+    axes.set_title(text, fontsize=7.5, color=colour, loc="left", pad=3)
 
 
 def label_names(value: Any, classes: Sequence[str], length: int) -> str:
     """Return a class name, or the names of all set labels."""
     if np.ndim(value):
-        return _shorten(
+        return shorten(
             ", ".join(name for name, present in zip(classes, value, strict=True) if present) or "none", length
         )
-    return _shorten(classes[int(value)], length)
+    return shorten(classes[int(value)], length)
 
 
-def _shorten(text: str, length: int) -> str:
+def shorten(text: str, length: int) -> str:
+    """Return a text of at most `length` characters."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"

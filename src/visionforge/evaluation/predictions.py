@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from visionforge.config.schema import Task
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
-from visionforge.evaluation.metrics import classification_metrics, predicted_labels
+from visionforge.evaluation.metrics import medmnist_metrics
+from visionforge.evaluation.scores import Scorer, predicted_labels
 from visionforge.runs.files import write_atomic
 
 PLAIN, TTA = "probability", "tta_probability"
@@ -84,6 +86,23 @@ def read_predictions(path: Path, tta: bool = True) -> tuple[npt.NDArray[np.float
     return table[columns].to_numpy(np.float64), labels
 
 
+def scorer_of(path: Path, task: Task, tta: bool) -> Scorer:
+    """Return what computes the metrics of a predictions table.
+
+    Args:
+        path: The CSV file.
+        task: Kind of labels.
+        tta: Take the probabilities with test-time augmentation, if the table has them.
+
+    Raises:
+        RunError: If it has no labels.
+    """
+    probabilities, labels = read_predictions(path, tta)
+    if labels is None:
+        raise RunError(f"{path}: has no labels, so it cannot be scored")
+    return Scorer(probabilities.astype(np.float32), labels, task)
+
+
 def write_medmnist_scores(
     predictions: Path, spec: TaskSpec, split: str, folder: Path, run: str = "visionforge", tta: bool = True
 ) -> Path:
@@ -103,7 +122,7 @@ def write_medmnist_scores(
     probabilities, labels = read_predictions(predictions, tta)
     if labels is None:
         raise RunError(f"{predictions}: has no labels, so it cannot be scored")
-    metrics = classification_metrics(probabilities, labels, spec.task)
+    metrics = medmnist_metrics(probabilities, labels, spec.task)
     size = "" if spec.resolution == 28 else f"_{spec.resolution}"
     auc = metrics["auc"] if metrics["auc"] is not None else float("nan")
     name = f"{spec.dataset}{size}_{split}_[AUC]{auc:.3f}_[ACC]{metrics['accuracy']:.3f}@{run}.csv"

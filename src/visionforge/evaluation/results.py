@@ -1,104 +1,169 @@
-"""What a test leaves in a folder: metrics, predictions and figures."""
+"""What an evaluation leaves in a folder: metrics, predictions, figures, report and spreadsheet."""
 
 import csv
 import json
 import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from visionforge.data.batches import ArrayDataset
-from visionforge.data.info import TaskSpec
+from visionforge.evaluation.curve_figures import precision_recall_figure, reliability_figure, roc_figure
+from visionforge.evaluation.evaluation import Array, Evaluation
 from visionforge.evaluation.figures import (
+    Picture,
     confusion_matrix,
     label_matrix,
+    map_grid,
     sample_grid,
     save_figure,
     training_curves,
 )
-from visionforge.evaluation.metrics import classification_metrics, predicted_labels
 from visionforge.evaluation.predictions import write_predictions
+from visionforge.evaluation.report import Background, write_report
+from visionforge.evaluation.selection import Chosen, confidence_of, confident_mistakes, least_certain
+from visionforge.evaluation.spreadsheet import write_summary
 from visionforge.runs.files import write_atomic
-from visionforge.training.predictions import Predictions
+from visionforge.runs.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-Metrics = dict[str, float | None]
 SAMPLE_SEED = 0  # which images the grid of samples shows
 SAMPLES = 24
-
-
-def evaluate(predictions: Predictions, spec: TaskSpec) -> tuple[Metrics, Metrics | None]:
-    """Return the metrics without and with test-time augmentation (None if it is off)."""
-    labels = predictions.labels.numpy()
-    thresholds = None if predictions.thresholds is None else predictions.thresholds.numpy()
-    plain = classification_metrics(predictions.probabilities.numpy(), labels, spec.task, thresholds)
-    plain["loss"] = predictions.loss
-    if predictions.probabilities_tta is None:
-        return plain, None
-    return plain, classification_metrics(predictions.probabilities_tta.numpy(), labels, spec.task, thresholds)
+Explainer = Callable[[Array], tuple[list[Array], str]]  # (N, C, H, W) uint8 → overlays (P, P, 3) and how they were made
 
 
 def write_results(
-    folder: Path, predictions: Predictions, spec: TaskSpec, split: str, images: ArrayDataset, provenance: dict[str, Any]
+    workspace: Workspace,
+    evaluation: Evaluation,
+    images: ArrayDataset,
+    provenance: Mapping[str, Any],
+    background: Background,
+    explainer: Explainer | None = None,
 ) -> dict[str, Any]:
-    """Write `metrics.json`, `predictions.csv` and the figures of one evaluated split.
+    """Write all results of one evaluated split.
 
     Args:
-        folder: Where the files go.
-        predictions: What the network said.
-        spec: The task.
-        split: Name of the split.
-        images: The split itself, for the grid of samples.
+        workspace: Where the files go.
+        evaluation: The numbers.
+        images: The split itself, for the grids of images.
         provenance: Further facts for `metrics.json`, such as the checkpoint and the digest of the data.
+        background: What the report says beside the numbers; its pictures are added here.
+        explainer: Makes the overlays that show where the network looked; None leaves them out.
 
     Returns:
         The content of `metrics.json`.
     """
-    plain, averaged = evaluate(predictions, spec)
+    spec, settings = evaluation.spec, evaluation.settings
     content = {
         "dataset": spec.dataset,
-        "split": split,
-        "images": len(predictions.labels),
+        "split": evaluation.split,
+        "images": len(evaluation.labels),
         "task": spec.task,
         "resolution": spec.resolution,
         **provenance,
-        "without_tta": plain,
-        "with_tta": averaged,
+        **evaluation.as_dict(),
     }
-    if predictions.thresholds is not None:
-        content["thresholds"] = dict(zip(spec.classes, predictions.thresholds.tolist(), strict=True))
-    probabilities = predictions.probabilities.numpy()
-    tta = None if predictions.probabilities_tta is None else predictions.probabilities_tta.numpy()
-    write_predictions(folder / "predictions.csv", spec, probabilities, tta, predictions.labels.numpy())
-    _write_figures(folder / "figures", predictions, spec, split, images)
-    write_atomic(folder / "metrics.json", json.dumps(content, indent=2) + "\n")  # last: its presence means complete
+    plain, averaged = evaluation.readings["without_tta"], evaluation.readings.get("with_tta")
+    write_predictions(
+        workspace.predictions,
+        spec,
+        plain.probabilities,
+        None if averaged is None else averaged.probabilities,
+        evaluation.labels,
+    )
+    background = _with_pictures(background, evaluation, images, explainer)
+    if settings.figures:
+        _write_figures(workspace.figures, evaluation, images, background)
+    if settings.report:
+        write_report(workspace.report, evaluation, background)
+        write_summary(workspace.summary, evaluation, background)
+    write_atomic(workspace.metrics, json.dumps(content, indent=2) + "\n")  # last: its presence means complete
     return content
 
 
-def _write_figures(folder: Path, predictions: Predictions, spec: TaskSpec, split: str, images: ArrayDataset) -> None:
-    best = predictions.probabilities if predictions.probabilities_tta is None else predictions.probabilities_tta
-    shown, labels = best.numpy(), predictions.labels.numpy()
-    predicted = predicted_labels(shown, spec.task)
-    heading = f"{spec.dataset}, {split} split, {len(labels):,} images"
+def _pictures(evaluation: Evaluation, images: ArrayDataset, chosen: Chosen) -> list[Picture]:
+    if not len(chosen.indices):
+        return []
+    pixels = images.__getitems__(chosen.indices.tolist())[0].cpu().numpy()
+    labels, predicted = evaluation.labels[chosen.indices], evaluation.predicted[chosen.indices]
+    rows = zip(pixels, chosen.indices.tolist(), labels, predicted, chosen.confidence.tolist(), strict=True)
+    return [Picture(*row) for row in rows]
+
+
+def _with_pictures(
+    background: Background, evaluation: Evaluation, images: ArrayDataset, explainer: Explainer | None
+) -> Background:
+    mistakes = _pictures(evaluation, images, confident_mistakes(evaluation))
+    uncertain = _pictures(evaluation, images, least_certain(evaluation))
+    count = evaluation.settings.explanations
+    if explainer is None or not count or not (evaluation.settings.report or evaluation.settings.figures):
+        return replace(background, mistakes=mistakes, uncertain=uncertain)
+    wrong = mistakes[: count // 2]  # half of them mistakes, the others drawn from what is right
+    agree = evaluation.predicted == evaluation.labels
+    right = np.flatnonzero(agree if agree.ndim == 1 else agree.all(axis=1))
+    chosen = _drawn(right)[: count - len(wrong)]
+    wanted = [*wrong, *_pictures(evaluation, images, Chosen(chosen, confidence_of(evaluation)[chosen]))]
+    if not wanted:
+        return replace(background, mistakes=mistakes, uncertain=uncertain)
+    overlays, method = explainer(np.stack([picture.image for picture in wanted]))
+    if not overlays:
+        return replace(background, mistakes=mistakes, uncertain=uncertain)
+    explained = [replace(picture, overlay=overlay) for picture, overlay in zip(wanted, overlays, strict=True)]
+    return replace(background, mistakes=mistakes, uncertain=uncertain, explained=explained, method=method)
+
+
+def _drawn(indices: Array) -> Array:
+    """Return indices in a random order that is always the same."""
+    return np.random.default_rng(SAMPLE_SEED).permutation(indices)
+
+
+def _write_figures(folder: Path, evaluation: Evaluation, images: ArrayDataset, background: Background) -> None:
+    spec, dpi, split = evaluation.spec, evaluation.settings.figure_dpi, evaluation.split
+    count = len(evaluation.labels)
+    heading = f"{spec.dataset}, {split} split, {count:,} images"
     draw = label_matrix if spec.task == "multi-label" else confusion_matrix
-    save_figure(draw(labels, predicted, spec.classes, heading), folder / "confusion_matrix.png")
-    chosen = np.sort(np.random.default_rng(SAMPLE_SEED).permutation(len(labels))[:SAMPLES])
-    confidence = np.where(predicted == 1, shown, 1 - shown).min(1) if spec.task == "multi-label" else shown.max(1)
-    figure = sample_grid(
-        images.__getitems__(chosen.tolist())[0].cpu().numpy(),
-        labels[chosen],
-        predicted[chosen],
-        confidence[chosen],
-        spec.classes,
-        f"{spec.dataset}: {len(chosen)} images of the {split} split, drawn at random",
-    )
-    save_figure(figure, folder / "sample_predictions.png")
+    decisions = draw(evaluation.labels, evaluation.predicted, spec.classes, heading)
+    chosen = np.sort(_drawn(np.arange(count))[:SAMPLES])
+    samples = _pictures(evaluation, images, Chosen(chosen, confidence_of(evaluation)[chosen]))
+    figures = {
+        "confusion_matrix": decisions,
+        "roc": roc_figure(evaluation, heading),
+        "precision_recall": precision_recall_figure(evaluation, heading),
+        "reliability": reliability_figure(evaluation, heading),
+    }
+    drawn = f"{spec.dataset}: {len(chosen)} images of the {split} split, drawn at random"
+    for name, pictures, title in (
+        ("sample_predictions", samples, drawn),
+        ("mistakes", background.mistakes, f"{spec.dataset}, {split} split: the most confident mistakes"),
+        ("least_certain", background.uncertain, f"{spec.dataset}, {split} split: the least certain predictions"),
+    ):
+        if pictures:
+            figures[name] = sample_grid(pictures, spec.classes, title)
+    if background.explained:
+        figures["explanations"] = map_grid(background.explained, spec.classes, background.method)
+    for name, figure in figures.items():
+        save_figure(figure, folder / f"{name}.png", dpi)
 
 
-def write_training_curves(epochs: Path, figure: Path, title: str) -> None:
-    """Draw `metrics.csv` as a picture."""
-    with epochs.open(newline="", encoding="utf-8") as file:
-        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-    save_figure(training_curves(rows, title), figure)
+def read_epochs(path: Path) -> list[dict[str, float]]:
+    """Return the rows of `metrics.csv`, without the cells that are empty; none if there is no such file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def write_training_curves(epochs: Path, figure: Path, title: str, dpi: int) -> None:
+    """Draw `metrics.csv` as a picture.
+
+    Args:
+        epochs: The table.
+        figure: The PNG file.
+        title: Heading.
+        dpi: Pixels per inch.
+    """
+    save_figure(training_curves(read_epochs(epochs), title), figure, dpi)

@@ -15,6 +15,7 @@ VOLATILE: dict[str, str] = {
     "data.num_workers": "how fast it loads; order and augmentation do not depend on it",
     "data.root": "where the data lies; the manifest has its MD5",
     "device_wait": "when it starts",
+    "evaluation": "what is reported of the same network",
     "exclusive_device": "when it starts",
     "log_level": "what it prints",
     "resume": "whether it was interrupted",

@@ -59,6 +59,16 @@ class Workspace:
         return self.path / "figures"
 
     @property
+    def report(self) -> Path:
+        """The page with all results, which opens offline."""
+        return self.path / "report.html"
+
+    @property
+    def summary(self) -> Path:
+        """The spreadsheet with all results."""
+        return self.path / "reports" / "training_summary.xlsx"
+
+    @property
     def weight_transfer(self) -> Path:
         """What became of pretrained weights."""
         return self.path / "reports" / "weight_transfer.json"

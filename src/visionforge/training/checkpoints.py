@@ -7,6 +7,7 @@ import signal
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from visionforge.errors import RunError
 from visionforge.runs.files import replacing
 from visionforge.runs.signals import Interruption
+from visionforge.training.calibration import Calibration
 from visionforge.training.epoch_log import EpochLog
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,13 @@ class WholeFiles(TorchCheckpointIO):
                 raise OSError(errno.EIO, f"the disk does not give back what was written ({damage})", str(path))
             if path.name == LAST and path.exists():
                 _keep(path, path.with_name(PREVIOUS))
+
+
+def keep_calibration(path: Path, calibration: Calibration) -> None:
+    """Write into a checkpoint what the validation split says about its probabilities."""
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint["calibration"] = asdict(calibration)
+    WholeFiles().save_checkpoint(checkpoint, path)
 
 
 def _keep(path: Path, previous: Path) -> None:

@@ -1,0 +1,155 @@
+"""Images per second from a folder of PNGs to their probabilities, against torchvision and a DataLoader with 2 workers.
+
+    python benchmarks/predict_images.py [--rounds 5] [--images 10000] [--models mini_cnn resnet18]
+
+Both read the same files, scale and normalise them, and run the same network with the same weights, without test-time
+augmentation, in batches of 128. The peak of the resident memory is that of `visionforge predict --images` in a process
+of its own, which includes the imports (Linux).
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from timing import rates, ratio, summary
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from visionforge.cli.predict_images import load_classifier
+from visionforge.config.schema import Backbone
+from visionforge.data.info import DomainFlags, TaskSpec
+from visionforge.data.picture_sources import list_pictures
+from visionforge.data.stream import picture_batches
+from visionforge.evaluation.picture_table import table_rows
+from visionforge.training.classifier import ImageClassifier
+
+PIXELS, BATCH, THREADS = 28, 128, 2
+SPEC = TaskSpec(
+    dataset="benchmark", task="multi-class", classes=tuple("abcdefgh"), channels=3, resolution=PIXELS,
+    mean=(0.5,) * 3, std=(0.25,) * 3,
+    flags=DomainFlags(hflip=True, vflip=True, rotation="any", texture_is_label=True, colour_is_label=True),
+)  # fmt: skip
+
+
+class Folder(Dataset[torch.Tensor]):
+    """What most code does: one file, one chain of transforms."""
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = sorted(folder.rglob("*.png"))
+        self.transform = v2.Compose(
+            [
+                v2.ToImage(),
+                v2.Resize(PIXELS, antialias=True),
+                v2.CenterCrop(PIXELS),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(list(SPEC.mean), list(SPEC.std)),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        with Image.open(self.paths[index]) as picture:
+            return self.transform(picture.convert("RGB"))
+
+
+def make_pictures(folder: Path, count: int) -> None:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        low = Image.fromarray(rng.integers(0, 256, (7, 7, 3), dtype=np.uint8))
+        low.resize((PIXELS, PIXELS), Image.Resampling.BICUBIC).save(folder / f"{index:06d}.png")
+
+
+def write_checkpoint(path: Path, backbone: str) -> None:
+    torch.manual_seed(0)
+    model = ImageClassifier(backbone=Backbone(name=backbone, pretrained=False), tta=False, spec=SPEC)
+    model.configure_model()
+    content = {"state_dict": model.state_dict(), "hyper_parameters": {**model.hparams, "restoring": True}}
+    torch.save({**content, "pytorch-lightning_version": "2.6.0"}, path)
+
+
+def ours(model: ImageClassifier, folder: Path) -> Callable[[], int]:
+    def work() -> int:
+        batches = picture_batches(list_pictures([folder]), PIXELS, 3, BATCH, THREADS)
+        return sum(len(table_rows(model, batch, tta=False)) for batch in batches)
+
+    return work
+
+
+def theirs(model: ImageClassifier, folder: Path) -> Callable[[], int]:
+    def work() -> int:
+        loader = DataLoader(Folder(folder), BATCH, num_workers=2)
+        with torch.inference_mode():
+            return sum(len(model(images).softmax(1).tolist()) for images in loader)
+
+    return work
+
+
+def decoding(folder: Path) -> Callable[[], int]:
+    def work() -> int:
+        return sum(len(b.names) for b in picture_batches(list_pictures([folder]), PIXELS, 3, BATCH, THREADS))
+
+    return work
+
+
+# VmHWM belongs to the new process alone; ru_maxrss would begin with that of the process which started it
+CHILD = """
+import json, pathlib, re, sys
+from visionforge.cli.predict_images import run_predict_images
+run_predict_images(["--ckpt_path", sys.argv[1], "--out", sys.argv[3], "--overwrite", "--images", sys.argv[2]])
+print(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+"""
+
+
+def peak_megabytes(checkpoint: Path, pictures: Path, out: Path) -> float:
+    """Return the peak of the resident memory of one prediction in a process of its own."""
+    command = [sys.executable, "-c", CHILD, str(checkpoint), str(pictures), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.splitlines()[-1]) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--models", nargs="+", default=["mini_cnn", "resnet18"])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        few = options.images // 10
+        for count in (few, options.images):
+            make_pictures(folder / str(count), count)
+        pictures = folder / str(options.images)
+        print("| network | alternative | images/s: median (range) | ours is faster by: median (range) |")
+        print("|---|---|---|---|")
+        for name in options.models:
+            write_checkpoint(folder / f"{name}.ckpt", name)
+            model = load_classifier(folder / f"{name}.ckpt")
+            alternatives = {
+                "visionforge, 2 threads": ours(model, pictures),
+                "torchvision, 2 workers": theirs(model, pictures),
+            }
+            measured = rates(alternatives, options.rounds)
+            mine = measured["visionforge, 2 threads"]
+            for alternative, values in measured.items():
+                faster = "" if values is mine else ratio(mine, values)
+                print(f"| {name} | {alternative} | {summary(values)} | {faster} |", flush=True)
+        alone = rates({"": decoding(pictures)}, options.rounds)[""]
+        print(f"| none | visionforge, reading alone | {summary(alone)} |  |")
+        print("\n| network | pictures | peak resident memory |\n|---|---|---|")
+        for name in options.models:
+            for count in (few, options.images):
+                peak = peak_megabytes(folder / f"{name}.ckpt", folder / str(count), folder / "out.csv")
+                print(f"| {name} | {count:,} | {peak:,.0f} MB |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""`visionforge runs compare`: runs beside each other, mean and spread over seeds, and paired differences."""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from visionforge.cli.arguments import plain_console, plain_table, print_table, value_text
+from visionforge.runs.identity import canonical, digest
+from visionforge.runs.store import StoredRun, differences, flat
+
+SEED = "seed_everything"
+READINGS = ("without_tta", "with_tta")
+NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of the models
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs whose settings are the same but for the seed.
+
+    Attributes:
+        name: What tells it from the others.
+        runs: The runs.
+    """
+
+    name: str
+    runs: list[StoredRun]
+
+
+def groups_of(runs: Sequence[StoredRun]) -> list[Group]:
+    """Return the runs in groups of equal settings, in the order of their first run."""
+    found: dict[str, list[StoredRun]] = {}
+    for run in runs:
+        config = {key: value for key, value in run.config.items() if key != SEED}
+        found.setdefault(digest(config), []).append(run)
+    return [
+        Group(NAMES[place] if place < len(NAMES) else str(place + 1), members)
+        for place, members in enumerate(found.values())
+    ]
+
+
+def metrics_of(run: StoredRun) -> dict[str, float]:
+    """Return the metrics of a run under dotted names such as ``with_tta.auc``."""
+    content = run.metrics
+    parts = {kind: content[kind] for kind in READINGS if content.get(kind)}
+    return {name: value for name, value in flat(parts) if isinstance(value, int | float)}
+
+
+def comparison(runs: Sequence[StoredRun], resamples: int, confidence: float) -> dict[str, Any]:
+    """Return what differs between runs and what their metrics are, in a form for JSON.
+
+    Args:
+        runs: The runs, two or more for anything to compare.
+        resamples: Bootstrap resamples of the differences; 0 leaves the differences out.
+        confidence: Share of the resamples that their intervals hold.
+    """
+    configs = [json.loads(canonical(run.config)) for run in runs]
+    changed = sorted({path for config in configs[1:] for path in differences(configs[0], config)})
+    flats = [dict(flat(config)) for config in configs]
+    values = [metrics_of(run) for run in runs]
+    names = list(dict.fromkeys(name for each in values for name in each))
+    groups = groups_of(runs)
+    found, note = _differences(groups, resamples, confidence)
+    return {
+        "runs": [run.name for run in runs],
+        "states": [run.state for run in runs],
+        "settings": {path: [config.get(path) for config in flats] for path in changed},
+        "metrics": {name: [each.get(name) for each in values] for name in names},
+        "groups": [
+            {
+                "name": group.name,
+                "runs": [run.name for run in group.runs],
+                "metrics": {name: spread([metrics_of(run).get(name) for run in group.runs]) for name in names},
+            }
+            for group in groups
+        ],
+        "confidence": confidence,
+        "differences": found,
+        "note": note,
+    }
+
+
+def spread(values: Sequence[float | None]) -> dict[str, float | int | None] | None:
+    """Return mean, sample standard deviation (None for one value) and number; None where a value is missing."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None
+    deviation = statistics.stdev(known) if len(known) > 1 else None
+    return {"mean": statistics.fmean(known), "sd": deviation, "n": len(known)}
+
+
+def _differences(groups: list[Group], resamples: int, confidence: float) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the paired differences of every further model from the first, or why there are none."""
+    if len(groups) == 1 and len(groups[0].runs) == 2:  # the seed alone differs: each run is a model of its own
+        groups = [Group(NAMES[place], [run]) for place, run in enumerate(groups[0].runs)]
+    if len(groups) < 2 or not resamples:
+        return [], None
+    from visionforge.evaluation.bootstrap import paired_differences
+    from visionforge.evaluation.predictions import scorer_of
+
+    found = []
+    for other in groups[1:]:
+        for reading in READINGS:
+            members = [*groups[0].runs, *other.runs]
+            if not all(run.metrics.get(reading) and run.workspace.predictions.is_file() for run in members):
+                continue
+            tasks = {(run.metrics["task"], run.metrics["dataset"], run.metrics["split"]) for run in members}
+            if len(tasks) > 1:
+                return [], "no differences: the runs were tested on different data"
+            scorers = {
+                run.name: scorer_of(run.workspace.predictions, run.metrics["task"], reading == "with_tta")
+                for run in members
+            }
+            one, two = ([scorers[run.name] for run in group.runs] for group in (other, groups[0]))
+            try:
+                gaps = paired_differences(one, two, resamples, confidence)
+            except ValueError as error:
+                return [], f"no differences: {error}"
+            for name, gap in gaps.items():
+                row = {"of": other.name, "from": groups[0].name, "metric": f"{reading}.{name}", "value": gap.value}
+                found.append({**row, "interval": gap.interval, "p": gap.p})
+    return found, None if found else "no differences: the runs have no predictions yet"
+
+
+# --- text
+
+
+def print_comparison(content: Mapping[str, Any]) -> None:
+    """Print a comparison: every run, then means over seeds, then differences of models on the same cases."""
+    console = plain_console()
+    table = plain_table("", *content["runs"])
+    table.add_row("state", *content["states"])
+    for part in (content["settings"], content["metrics"]):
+        for name, row in part.items():
+            table.add_row(name, *(value_text(value) for value in row))
+    print_table(table)
+    groups = content["groups"]
+    if any(len(group["runs"]) > 1 for group in groups):
+        console.print("\nmean ± standard deviation over seeds", style="bold")
+        several = len(groups) > 1
+        headings = [f"{group['name']} (n = {len(group['runs'])})" for group in groups]
+        table = plain_table("", *(headings if several else [f"n = {len(groups[0]['runs'])}"]))
+        for name in content["metrics"]:
+            table.add_row(name, *(_mean_text(group["metrics"][name]) for group in groups))
+        print_table(table)
+    if content["differences"]:
+        console.print("\ndifferences on the same cases (paired bootstrap)", style="bold")
+        members = (
+            groups
+            if len(groups) > 1
+            else [{"name": n, "runs": [r]} for n, r in zip(NAMES, content["runs"], strict=False)]
+        )
+        for group in members:
+            console.print(f"{group['name']}: {', '.join(group['runs'])}")
+        table = plain_table("", "metric", "difference", f"{content['confidence']:.0%} interval", "p")
+        for row in content["differences"]:
+            interval = row["interval"]
+            ends = "–" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
+            p = "–" if row["p"] is None else f"{row['p']:.3f}"
+            table.add_row(f"{row['of']} − {row['from']}", row["metric"], f"{row['value']:+.4f}", ends, p)
+        print_table(table)
+        if any(len(group["runs"]) > 1 for group in groups) and len(groups) > 1:
+            console.print("The intervals are over the test images; the seeds' own spread is in the table above.")
+    elif content["note"]:
+        console.print(f"\n{content['note']}")
+
+
+def _mean_text(value: Mapping[str, Any] | None) -> str:
+    if value is None or not math.isfinite(value["mean"]):
+        return "–"
+    return f"{value['mean']:.4f}" if value["sd"] is None else f"{value['mean']:.4f} ± {value['sd']:.4f}"

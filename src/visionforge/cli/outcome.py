@@ -1,0 +1,113 @@
+"""From an evaluated split to the files that tell of it."""
+
+import inspect
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from visionforge.cli.equipment import TRAINER_DEFAULTS
+from visionforge.config.schema import EvaluationSettings, RunSettings
+from visionforge.data.datamodule import MedMNISTDataModule
+from visionforge.data.info import DatasetInfo, Split
+from visionforge.data.registry import is_builtin
+from visionforge.errors import RunError
+from visionforge.evaluation.evaluation import evaluate
+from visionforge.evaluation.explain import explain, explanation_method, overlay
+from visionforge.evaluation.predictions import write_medmnist_scores
+from visionforge.evaluation.report import Background
+from visionforge.evaluation.results import read_epochs, write_results
+from visionforge.runs.manifest import read_manifest
+from visionforge.runs.workspace import Workspace
+from visionforge.training.classifier import ImageClassifier
+
+log = logging.getLogger(__name__)
+
+METHODS = {
+    "grad-cam": "Grad-CAM (Selvaraju et al., 2017) of the predicted class: the brighter, the more it speaks for it.",
+    "attention-rollout": "Attention rollout (Abnar and Zuidema, 2020): the brighter, the more attention it got.",
+}
+
+
+def write_outcome(
+    workspace: Workspace,
+    run: Workspace | None,
+    model: ImageClassifier,
+    data: MedMNISTDataModule,
+    split: Split,
+    settings: EvaluationSettings,
+    config: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write everything about the split that a model was just evaluated on; return the content of `metrics.json`.
+
+    Args:
+        workspace: Where the files go.
+        run: The run that the model comes from; None for a checkpoint that lies in none.
+        model: The model, with its predictions.
+        data: The data.
+        split: The evaluated split.
+        settings: What is reported.
+        config: The resolved configuration.
+        provenance: Facts for `metrics.json`: backbone, checkpoint, epoch, digest of the data.
+    """
+    assert model.predictions is not None
+    evaluation = evaluate(model.predictions, model.spec or data.spec, split, settings)
+    epoch = provenance.get("epoch")
+    facts = {
+        "": data.info.title,
+        "at": f"{evaluation.spec.resolution} pixels",
+        "backbone": str(provenance["backbone"]),
+        "split": f"{split}, {len(evaluation.labels):,} images",
+        "checkpoint": f"{provenance['checkpoint']}" + (f", epoch {epoch}" if epoch else ""),
+    }
+    manifest = None
+    if run is not None and run.manifest.is_file():
+        manifest = read_manifest(run.manifest)
+    background = Background(
+        title=(run or workspace).path.name,
+        facts=facts,
+        config=config,
+        defaults=default_settings(),
+        manifest=manifest,
+        epochs=read_epochs((run or workspace).epochs),
+    )
+
+    def explainer(images: npt.NDArray[Any]) -> tuple[list[npt.NDArray[Any]], str]:
+        return overlays(model, images)
+
+    content = write_results(workspace, evaluation, data.dataset_for(split), provenance, background, explainer)
+    if has_medmnist_evaluator(data.info):
+        write_medmnist_scores(workspace.predictions, evaluation.spec, split, workspace.summary.parent)
+    return content
+
+
+def default_settings() -> dict[str, Any]:
+    """Return what a configuration is where nothing is set, the Trainer's own flags among it."""
+    parameters = inspect.signature(pl.Trainer.__init__).parameters
+    flags = {name: item.default for name, item in parameters.items() if item.kind is item.KEYWORD_ONLY}
+    settings = RunSettings().model_dump(mode="json", exclude={"tune"})
+    return {**settings, "trainer": {**flags, **TRAINER_DEFAULTS, **settings["trainer"]}}
+
+
+def has_medmnist_evaluator(info: DatasetInfo) -> bool:
+    """Return whether MedMNIST's evaluator knows a data set."""
+    return info.source == "archive" and is_builtin(info.name)
+
+
+def overlays(model: ImageClassifier, images: npt.NDArray[Any]) -> tuple[list[npt.NDArray[Any]], str]:
+    """Return images (N, C, H, W) uint8 with what the network looked at on top, and how that was found out.
+
+    A backbone that neither method fits gives no overlays, with a line in the log.
+    """
+    try:
+        method = METHODS[explanation_method(model)]
+        maps = explain(model, torch.from_numpy(np.ascontiguousarray(images)).to(model.device))
+    except RunError as error:
+        log.info("no explanations: %s", error)
+        return [], ""
+    return [overlay(image, heat) for image, heat in zip(images, maps.numpy(), strict=True)], method

@@ -1,0 +1,259 @@
+"""`visionforge predict --run RUN --images …`: classify anybody's pictures, as a stream, into a table."""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from visionforge.cli.arguments import CommandParser
+from visionforge.cli.target import Target, find_target, read_checkpoint
+from visionforge.config.loading import normalise
+from visionforge.data.info import SPLITS
+from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
+from visionforge.data.stream import picture_batches
+from visionforge.errors import DataError, RunError, SettingsError
+from visionforge.evaluation.table_writers import Column, TableWriter, open_table, require_format
+from visionforge.runs.anchors import shown, writable
+from visionforge.runs.signals import Interruption
+from visionforge.runs.workspace import describe
+
+if TYPE_CHECKING:
+    import torch
+
+    from visionforge.training.classifier import ImageClassifier
+
+MOST_THREADS = 8  # that decode; more wait for each other
+WARNINGS = 10  # pictures that could not be read which are shown; the others are in the table of errors
+_ERROR_COLUMNS = (Column("path"), Column("reason"))
+
+
+def run_predict_images(arguments: list[str]) -> int:
+    """Run `visionforge predict --images …` and return its exit status.
+
+    Args:
+        arguments: What follows `predict` on the command line.
+
+    Raises:
+        VisionForgeError: For every mistake that the user can mend, and if no picture could be read.
+        Interrupted: If a signal ended it; nothing is left behind then.
+    """
+    options = _parser().parse_args(normalise(arguments))
+    with Interruption() as interruption:
+        if options.out is not None:
+            _check_output(options.out, options.overwrite, made=False)
+        target = find_target("predict", options.run, options.ckpt_path)
+        out = _default_output(target) if options.out is None else options.out
+        _check_output(out, options.overwrite, made=options.out is None)
+        listed = list_pictures(options.images, options.split)
+        if options.split is not None and not any(isinstance(source, ArchiveImages) for source in listed):
+            raise SettingsError("--split: chooses a part of .npz archives; --images names none")
+        model = load_classifier(target.checkpoint)
+        if options.tta and model.settings.tta == "off":
+            model.settings = model.settings.model_copy(update={"tta": "full"})
+        with interruption.deferred():  # a batch is finished first, so that no file is caught half open
+            _predict(options, model, listed, out, interruption)
+    return 0
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog="visionforge predict",
+        description="Classify pictures. Without --images, `predict` writes the probabilities of the test split.",
+    )
+    add = parser.add_argument
+    add("--images", nargs="+", type=Path, required=True, metavar="PATH", help="folders, picture files, .npz archives")
+    add("--run", help="run (folder, or name in the outputs folder), of which the best checkpoint is taken")
+    add("--ckpt_path", metavar="best|last|FILE", help="another checkpoint of the run, or a file")
+    where = "predictions.csv in the run's evaluations, or in the working folder for a lone checkpoint"
+    add("--out", type=Path, metavar="FILE", help=f"table to write: .csv, .parquet or .jsonl; default {where}")
+    add("--overwrite", action="store_true", help="replace a table that exists")
+    add("--split", choices=SPLITS, help="part of .npz archives; default test")
+    add("--tta", action="store_true", default=None, help="average over test-time views; default as the network is set")
+    add("--no-tta", "--no_tta", dest="tta", action="store_false", help="take each picture as it is")
+    add("--batch_size", type=_count, default=128, metavar="N", help="pictures per batch; default 128")
+    accelerators = ("auto", "cpu", "gpu", "cuda", "mps")
+    add("--accelerator", choices=accelerators, default="auto", help="device; default auto, the best one present")
+    add("--num_threads", type=_count, metavar="N", help="CPU threads of the network, and of reading pictures")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: whole numbers from 1")
+    return int(text)
+
+
+# --- where the table goes
+
+
+def _default_output(target: Target) -> Path:
+    if target.run is None:
+        return Path("predictions.csv")
+    return target.run.path / "evaluations" / f"predict_{target.checkpoint.stem}_images" / "predictions.csv"
+
+
+def _errors_of(out: Path) -> Path:
+    return out.with_name(f"{out.stem}.errors.csv")
+
+
+def _check_output(out: Path, overwrite: bool, made: bool) -> None:
+    """Refuse what cannot be written, before anything is read.
+
+    Args:
+        out: The table.
+        overwrite: Whether tables that exist may be replaced.
+        made: Whether the folder is made if need be.
+
+    Raises:
+        SettingsError: If the suffix means no table, or a file would be lost.
+        RunError: If the folder cannot be written.
+    """
+    require_format(out)
+    for path in (out, _errors_of(out)):
+        if path.is_dir():
+            raise SettingsError(f"--out: {shown(path)} is a folder; name a file in it")
+        if path.exists() and not overwrite:
+            raise SettingsError(f"--out: {shown(path)} exists already; name another file, or add --overwrite")
+    parent = out.absolute().parent
+    if not made and not parent.is_dir():
+        raise RunError(f"--out: {shown(parent)} does not exist; make the folder, or name another")
+    if not writable(parent):
+        raise RunError(f"--out: {shown(parent)} cannot be written; name a file in another folder")
+
+
+@contextlib.contextmanager
+def _folder_for(out: Path) -> Iterator[None]:
+    """Make the folder of a file; if the block fails, remove what was made."""
+    folder = out.absolute().parent
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
+
+
+# --- the network
+
+
+def load_classifier(checkpoint: Path) -> "ImageClassifier":
+    """Return the network of a checkpoint, ready to predict, from the checkpoint alone.
+
+    Args:
+        checkpoint: A file that a fit has written.
+
+    Raises:
+        RunError: If it cannot be read, or was not written by visionforge.
+    """
+    content = read_checkpoint(checkpoint)
+    settings = content.get("hyper_parameters")
+    if not isinstance(settings, dict) or not settings.get("spec"):
+        raise RunError(f"{checkpoint}: was not written by visionforge: it does not say what it was trained on")
+
+    from visionforge.training.classifier import ImageClassifier
+
+    try:
+        model = ImageClassifier(**{**settings, "restoring": True})
+        model.restore(content)
+    except (TypeError, KeyError, RuntimeError) as error:  # of another version: other settings, or other tensors
+        reason = " ".join(str(error).split())[:160]
+        raise RunError(f"{checkpoint}: does not fit this version of visionforge ({reason})") from error
+    return model.eval()
+
+
+def device_of(accelerator: str) -> "torch.device":
+    """Return the device that a flag means.
+
+    Args:
+        accelerator: `auto`, `cpu`, `gpu`, `cuda` or `mps`.
+
+    Raises:
+        SettingsError: If it is not present.
+    """
+    import torch
+
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    wanted = {"auto": ("cuda", "mps", "cpu"), "gpu": ("cuda", "mps")}.get(accelerator, (accelerator,))
+    for name in wanted:
+        if present[name]:
+            return torch.device(name)
+    names = ", ".join(name for name, there in present.items() if there)
+    raise SettingsError(f"--accelerator: {accelerator} is not present on this machine; present: {names}")
+
+
+# --- the stream
+
+
+def _predict(
+    options: argparse.Namespace,
+    model: "ImageClassifier",
+    listed: Sequence[PictureFiles | ArchiveImages],
+    out: Path,
+    interruption: Interruption,
+) -> None:
+    import torch
+
+    from visionforge.cli.ending import is_out_of_memory
+    from visionforge.evaluation.picture_table import columns_of, table_rows
+
+    assert model.spec is not None
+    if options.num_threads is not None:
+        torch.set_num_threads(options.num_threads)
+    model.to(device_of(options.accelerator))
+    threads = min(MOST_THREADS, options.num_threads or os.cpu_count() or 1)
+    total, failed = sum(map(len, listed)), 0
+    errors = _errors_of(out)
+    batches = picture_batches(listed, model.spec.resolution, model.spec.channels, options.batch_size, threads)
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_folder_for(out))
+            table = stack.enter_context(open_table(out, columns_of(model.spec)))
+            error_table: TableWriter | None = None
+            progress = stack.enter_context(_progress())
+            task = progress.add_task("predict", total=total)
+            for batch in stack.enter_context(contextlib.closing(batches)):
+                interruption.check()
+                if batch.failures:
+                    if error_table is None:  # most folders need none
+                        error_table = stack.enter_context(open_table(errors, _ERROR_COLUMNS))
+                    error_table.write(batch.failures)
+                    _warn(batch.failures[: max(0, WARNINGS - failed)])
+                    failed += len(batch.failures)
+                if batch.names:
+                    table.write(table_rows(model, batch, options.tta))
+                progress.advance(task, len(batch.names) + len(batch.failures))
+            if failed == total:
+                raise RunError(f"--images: none of the {total:,} files could be read, so nothing was written")
+        if not failed:
+            errors.unlink(missing_ok=True)  # of the table that was replaced
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(f"--batch_size: out of memory with {options.batch_size} pictures at once; set fewer") from error
+    except OSError as error:
+        raise RunError(f"--out: {shown(out)} cannot be written ({describe(error)})") from error
+    line = f"{total - failed:,} predictions: {shown(out)}"
+    if failed:
+        line += f"; {failed:,} of {total:,} files could not be read: {shown(errors)}"
+    sys.stdout.write(f"{line}\n")
+
+
+def _warn(failures: Sequence[tuple[str, str]]) -> None:
+    if failures:
+        for line in DataError([f"{name}: {reason}" for name, reason in failures]).problems:  # printable, as all errors
+            sys.stderr.write(f"warning: {line}\n")
+
+
+def _progress() -> Progress:
+    """Return a bar on a terminal, and nothing elsewhere."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())

@@ -1,0 +1,176 @@
+"""Which pictures folders, files and archives hold; nothing is decoded here, and nothing of it needs torch."""
+
+import lzma
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from visionforge.data.archive import MAX_NPY_HEADER, READ_ERRORS
+from visionforge.data.info import SPLITS, Split
+from visionforge.data.pictures import MAX_PIXELS, SUFFIXES
+from visionforge.errors import DataError
+
+UNPACK_ERRORS = (*READ_ERRORS, KeyError, lzma.LZMAError)  # of archives that may be packed in any way
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """Picture files, in the order in which they are read.
+
+    Attributes:
+        paths: The files, as text, which takes less memory than `Path` objects.
+    """
+
+    paths: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True)
+class ArchiveImages:
+    """One array of images in an NPZ archive, of which the header has been checked.
+
+    Attributes:
+        path: The archive.
+        member: Name of the array, for instance `test_images`.
+        shape: (N, H, W) or (N, H, W, C) with C 1 or 3.
+    """
+
+    path: Path
+    member: str
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def name(self, row: int) -> str:
+        """Return what a table calls an image, for instance ``archive.npz:test/000123``."""
+        return f"{self.path}:{self.member.removesuffix('_images')}/{row:06d}"
+
+
+def list_pictures(
+    sources: Sequence[Path], split: Split | None = None, where: str = "--images"
+) -> list[PictureFiles | ArchiveImages]:
+    """Return what folders, files and archives hold, in the order in which they are given.
+
+    A folder gives the files with a picture suffix in it and below, sorted by name; hidden files and folders are
+    skipped, and links to folders are not followed, which might lead in circles. A file is taken whatever its suffix,
+    but an `.npz` archive gives its images: those of `split`, else the array `images` or the only one.
+
+    Args:
+        sources: Folders, files and archives.
+        split: Split of archives that have several; None prefers `test`, and takes an archive without splits, too.
+        where: What the sources were given as, for messages.
+
+    Raises:
+        DataError: If one does not exist, cannot be listed, or holds no pictures.
+    """
+    listed: list[PictureFiles | ArchiveImages] = []
+    problems: list[str] = []
+    for source in sources:
+        try:
+            if source.is_dir():
+                listed.append(PictureFiles(list(_walk(source))))
+                if not listed[-1]:
+                    problems.append(f"{where}: {source} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+            elif not source.is_file():
+                what = "is neither a file nor a folder" if source.exists() else "does not exist"
+                problems.append(f"{where}: {source} {what}")
+            elif source.suffix.lower() == ".npz":
+                listed.append(open_images(source, split, where))
+            else:
+                listed.append(PictureFiles([str(source)]))
+        except DataError as error:
+            problems += error.problems
+        except OSError as error:
+            problems.append(f"{where}: {error.filename or source}: {(error.strerror or str(error)).lower()}")
+    if problems:
+        raise DataError(problems)
+    return listed
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Yield the pictures of a folder and of those below it, each folder sorted by name."""
+    open_folders = [iter(_entries(str(folder)))]  # a stack of our own: folders may be nested deeper than calls may be
+    while open_folders:
+        entry = next(open_folders[-1], None)
+        if entry is None:
+            open_folders.pop()
+        elif entry.is_dir(follow_symlinks=False):
+            open_folders.append(iter(_entries(entry.path)))
+        elif Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file():
+            yield str(Path(entry.path))  # without the ./ of the working folder
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+
+
+def open_images(path: Path, split: Split | None = None, where: str = "--images") -> ArchiveImages:
+    """Choose and check the images of an archive, without unpacking them.
+
+    Args:
+        path: The archive; it may come from strangers.
+        split: See `list_pictures`.
+        where: What it was given as, for messages.
+
+    Raises:
+        DataError: If it is no archive, or has no such array of uint8 images.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = _choose(archive, split, where)
+            entry = archive.getinfo(f"{member}.npy")
+            with archive.open(entry) as file:
+                shape, dtype, fortran = read_images_header(file)
+                size = file.tell() + prod(shape) * dtype.itemsize
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{where}: {path} is no complete NPZ archive") from error
+    except UNPACK_ERRORS as error:
+        raise DataError(f"{where}: {path} cannot be read as an NPZ archive ({error})") from error
+    problem = None
+    if dtype != np.uint8:
+        kind = "Python objects, which are never loaded" if dtype.hasobject else str(dtype)
+        problem = f"holds {kind}; images are uint8"
+    elif len(shape) not in (3, 4) or min(shape) < 1 or (len(shape) == 4 and shape[3] not in (1, 3)):
+        problem = f"has the shape {shape}; images are (N, H, W) or (N, H, W, 3)"
+    elif shape[1] * shape[2] > MAX_PIXELS:
+        problem = f"has images of {shape[2]}×{shape[1]} pixels, more than {MAX_PIXELS:,}"
+    elif fortran:
+        problem = "is stored in Fortran order; save it after np.ascontiguousarray"
+    elif entry.file_size != size:
+        problem = f"unpacks to {entry.file_size:,} bytes, expected {size:,}"
+    if problem:
+        raise DataError(f"{where}: {path}: {member} {problem}")
+    return ArchiveImages(path, member, shape)
+
+
+def _choose(archive: zipfile.ZipFile, split: Split | None, where: str) -> str:
+    names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    wanted = f"{split or 'test'}_images"
+    if wanted in names:
+        return wanted
+    splits = [name for name in SPLITS if f"{name}_images" in names]
+    if split is None and not splits and ("images" in names or len(names) == 1):
+        return "images" if "images" in names else names[0]
+    hint = f"; choose with --split: {', '.join(splits)}" if splits else ""
+    present = ", ".join(sorted(names)[:8]) or "none"
+    raise DataError(f"{where}: {archive.filename} has no array {wanted} (it has: {present}){hint}")
+
+
+def read_images_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    """Return shape, type and whether the first index runs fastest; raises ValueError if it is no array."""
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"unknown .npy version {version}")
+    shape, fortran, dtype = readers[version](file, max_header_size=MAX_NPY_HEADER)
+    return shape, dtype, fortran

@@ -1,0 +1,188 @@
+"""Pictures of any number as a stream of batches: files, folders and archives, decoded ahead in a few threads.
+
+What is kept in memory is the list of the paths and a few batches of decoded images, however many there are.
+"""
+
+import threading
+import warnings
+import zipfile
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil, prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from visionforge.data.picture_sources import UNPACK_ERRORS, ArchiveImages, PictureFiles, read_images_header
+from visionforge.data.pictures import PictureError, read_picture
+from visionforge.data.pictures import _resize as resized
+from visionforge.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PIECE = 16  # pictures that a thread takes at once; handing over single small ones would cost as much as reading them
+PIECE_BYTES = 1 << 24  # of an archive, at most so many are read at once
+Pixels = npt.NDArray[np.uint8]
+Decoded = tuple[str, Pixels | PictureError]  # the name, and the image (C, R, R) or what is wrong with it
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some pictures, in input order.
+
+    Attributes:
+        names: Path of each image, or its place in an archive.
+        images: (B, C, R, R) uint8; B may be 0.
+        failures: Names of the pictures that could not be read, and why.
+    """
+
+    names: list[str]
+    images: "Tensor"
+    failures: list[tuple[str, str]]
+
+
+def picture_batches(
+    listed: Sequence[PictureFiles | ArchiveImages], resolution: int, channels: int, batch_size: int, threads: int
+) -> Generator[Batch, None, None]:
+    """Yield all pictures in input order, decoded ahead by a few batches at most.
+
+    Close the generator to stop early; its threads end after the picture they are at.
+
+    Args:
+        listed: What `list_pictures` gives.
+        resolution: Height and width R that every picture is scaled and cut to, as imported training images are.
+        channels: 1 turns colours into luma, 3 repeats grey.
+        batch_size: Images per batch; only the last has fewer, and those that end with as many failures.
+        threads: Number of threads that decode.
+
+    Raises:
+        DataError: If an archive is damaged.
+    """
+    import torch
+
+    stop = threading.Event()
+    names: list[str] = []
+    images: list[Pixels] = []
+    failures: list[tuple[str, str]] = []
+
+    def batch() -> Batch:
+        stacked = np.stack(images) if images else np.empty((0, channels, resolution, resolution), np.uint8)
+        full = Batch(names[:], torch.from_numpy(stacked), failures[:])
+        for part in (names, images, failures):
+            part.clear()
+        return full
+
+    with _bombs_refused(), ThreadPoolExecutor(threads, "visionforge-decode") as pool:
+        try:
+            for name, result in _ahead(pool, _pieces(listed, resolution, channels, stop), threads, batch_size):
+                if isinstance(result, PictureError):
+                    failures.append((name, str(result)))
+                else:
+                    names.append(name)
+                    images.append(result)
+                if batch_size in (len(images), len(failures)):
+                    yield batch()
+            if images or failures:
+                yield batch()
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, pieces: Iterator[Callable[[], list[Decoded]]], threads: int, batch_size: int
+) -> Iterator[Decoded]:
+    """Yield the results in order, while the pool works on the next batch and on a piece per thread."""
+    waiting: deque[Future[list[Decoded]]] = deque()
+    most = threads + ceil(batch_size / PIECE)
+    for piece in pieces:
+        waiting.append(pool.submit(piece))
+        if len(waiting) > most:
+            yield from waiting.popleft().result()
+    while waiting:
+        yield from waiting.popleft().result()
+
+
+@contextmanager
+def _bombs_refused() -> Iterator[None]:
+    """Turn Pillow's warning of a decompression bomb into an error, for all threads.
+
+    `read_picture` does so as well, but the filters are the process's: a thread that leaves such a block would take them
+    away from one that is inside.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _pieces(
+    listed: Sequence[PictureFiles | ArchiveImages], resolution: int, channels: int, stop: threading.Event
+) -> Iterator[Callable[[], list[Decoded]]]:
+    """Yield functions that decode a few pictures each; the parts of an archive are read here, one after the other."""
+
+    def decode(names: Sequence[str], read: Callable[[int], Pixels]) -> list[Decoded]:
+        results: list[Decoded] = []
+        for position, name in enumerate(names):
+            if stop.is_set():
+                break
+            try:
+                results.append((name, _with_channels(read(position), channels)))
+            except PictureError as error:
+                results.append((name, error))
+            except Exception as error:  # on damaged files, Pillow's readers raise almost anything
+                results.append((name, PictureError(f"cannot be read ({str(error) or type(error).__name__})")))
+        return results
+
+    def files(paths: Sequence[str]) -> list[Decoded]:
+        names = [path.encode("utf-8", "backslashreplace").decode("utf-8") for path in paths]
+        return decode(names, lambda position: read_picture(Path(paths[position]), resolution))
+
+    def rows(names: Sequence[str], part: Pixels) -> list[Decoded]:
+        return decode(names, lambda position: _scaled(part[position], resolution))
+
+    for source in listed:
+        if isinstance(source, PictureFiles):
+            for start in range(0, len(source), PIECE):
+                yield lambda paths=source.paths[start : start + PIECE]: files(paths)  # type: ignore[misc]
+        else:
+            for names, part in _slices(source):
+                yield lambda names=names, part=part: rows(names, part)  # type: ignore[misc]
+
+
+def _slices(source: ArchiveImages) -> Iterator[tuple[list[str], Pixels]]:
+    """Yield the names and images (n, H, W[, C]) of an archive in order, unpacked as they come."""
+    row_bytes = prod(source.shape[1:])
+    step = max(1, min(PIECE, PIECE_BYTES // row_bytes))
+    try:
+        with zipfile.ZipFile(source.path) as archive, archive.open(f"{source.member}.npy") as file:
+            if read_images_header(file)[0] != source.shape:
+                raise ValueError("it has changed")
+            for start in range(0, len(source), step):
+                count = min(step, len(source) - start)
+                data = file.read(count * row_bytes)
+                if len(data) != count * row_bytes:
+                    raise EOFError("it ends too early")
+                part = np.frombuffer(data, np.uint8).reshape(count, *source.shape[1:])
+                yield [source.name(row) for row in range(start, start + count)], part
+    except UNPACK_ERRORS as error:
+        raise DataError(f"{source.path}: {source.member} cannot be unpacked ({error})") from error
+
+
+def _scaled(image: Pixels, resolution: int) -> Pixels:
+    """Return an image (H, W[, C]) as (R, R[, 3]), scaled as pictures are if it has another size."""
+    image = image[:, :, 0] if image.shape[2:] == (1,) else image
+    return image if image.shape[:2] == (resolution, resolution) else resized(Image.fromarray(image), resolution)
+
+
+def _with_channels(image: Pixels, channels: int) -> Pixels:
+    """Return an image (R, R) or (R, R, 3) as (C, R, R)."""
+    if channels == 1:
+        return (image if image.ndim == 2 else np.asarray(Image.fromarray(image).convert("L")))[None]
+    return np.broadcast_to(image, (channels, *image.shape)) if image.ndim == 2 else image.transpose(2, 0, 1)

@@ -1,0 +1,174 @@
+"""All numbers of one evaluated split: metrics with intervals, per class, and before and after calibration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from visionforge.config.schema import EvaluationSettings
+from visionforge.data.info import TaskSpec
+from visionforge.evaluation.bootstrap import Estimate, estimate
+from visionforge.evaluation.metrics import classification_metrics, medmnist_metrics
+from visionforge.evaluation.scores import Scorer, predicted_labels
+from visionforge.training.calibration import Calibration, scale
+from visionforge.training.predictions import Predictions
+
+Array = npt.NDArray[Any]
+Metrics = dict[str, float | None]
+OF_PROBABILITIES = ("brier", "log_loss", "ece")  # what a temperature changes
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one way of asking the network gave: about the image alone, or averaged over its test-time views.
+
+    Attributes:
+        probabilities: (N, K), as the network gives them.
+        calibrated: (N, K) with the temperature of the validation split; None if there is no temperature.
+        thresholds: (K,) of multi-label data, or None.
+        estimate: Metrics of `probabilities` and their intervals.
+        after: The metrics in `OF_PROBABILITIES`, of `calibrated`.
+        medmnist: Accuracy and AUC as published results of MedMNIST have them.
+    """
+
+    probabilities: Array
+    calibrated: Array | None
+    thresholds: Array | None
+    estimate: Estimate
+    after: Metrics | None
+    medmnist: Metrics
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The numbers of one split.
+
+    Attributes:
+        spec: The task.
+        split: Name of the split.
+        labels: (N,), or (N, K) 0/1.
+        readings: `without_tta`, and with test-time augmentation `with_tta`.
+        calibration: What the validation split says; None if it was not asked.
+        loss: Mean loss of the images alone, without smoothing.
+        settings: How intervals are computed.
+    """
+
+    spec: TaskSpec
+    split: str
+    labels: Array
+    readings: Mapping[str, Reading]
+    calibration: Calibration | None
+    loss: float
+    settings: EvaluationSettings
+
+    @property
+    def best(self) -> Reading:
+        """Return the reading that predictions follow: with test-time augmentation if it is on."""
+        return self.readings.get("with_tta", self.readings["without_tta"])
+
+    @property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """Return (N,) predicted classes, or (N, K) labels at the threshold 0.5."""
+        return predicted_labels(self.best.probabilities, self.spec.task)
+
+    @property
+    def support(self) -> list[int]:
+        """Return the number of cases of each class or label."""
+        if self.labels.ndim == 2:
+            return [int(count) for count in self.labels.sum(axis=0)]
+        return [int(count) for count in np.bincount(self.labels, minlength=len(self.spec.classes))]
+
+    @property
+    def absent(self) -> list[str]:
+        """Return the classes or labels without a case; they are in no average."""
+        return [name for name, count in zip(self.spec.classes, self.support, strict=True) if count == 0]
+
+    def metrics(self, reading: str) -> Metrics:
+        """Return the metrics of a reading; those of the images alone have the loss, too."""
+        found = dict(self.readings[reading].estimate.overall)
+        return {**found, "loss": self.loss} if reading == "without_tta" else found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `metrics.json` holds of it."""
+        content: dict[str, Any] = {
+            "without_tta": self.metrics("without_tta"),
+            "with_tta": self.metrics("with_tta") if "with_tta" in self.readings else None,
+            "medmnist": {name: reading.medmnist for name, reading in self.readings.items()},
+            "absent_classes": self.absent,
+        }
+        if self.settings.resamples:
+            content["intervals"] = {
+                "method": "stratified bootstrap, bias-corrected percentiles",
+                "resamples": self.settings.resamples,
+                "confidence": self.settings.confidence,
+                **{name: dict(reading.estimate.intervals) for name, reading in self.readings.items()},
+            }
+        content["per_class"] = {name: self._per_class(reading) for name, reading in self.readings.items()}
+        content["calibration"] = self._calibration()
+        for name, reading in self.readings.items():
+            if reading.thresholds is not None:
+                key = "thresholds" if name == "without_tta" else "thresholds_tta"
+                content[key] = dict(zip(self.spec.classes, reading.thresholds.tolist(), strict=True))
+        return content
+
+    def _per_class(self, reading: Reading) -> dict[str, dict[str, Any]]:
+        found = reading.estimate
+        return {
+            label: {
+                "cases": self.support[k],
+                **{name: values[k] for name, values in found.per_class.items()},
+                "intervals": {name: ends[k] for name, ends in found.class_intervals.items() if ends[k] is not None},
+            }
+            for k, label in enumerate(self.spec.classes)
+        }
+
+    def _calibration(self) -> dict[str, Any] | None:
+        if self.calibration is None:
+            return None
+        return {
+            "validation_images": self.calibration.images,
+            "temperature": self.calibration.temperature,
+            "temperature_tta": self.calibration.temperature_tta,
+            **{
+                name: {
+                    "before": {key: reading.estimate.overall[key] for key in OF_PROBABILITIES},
+                    "after": reading.after,
+                }
+                for name, reading in self.readings.items()
+            },
+        }
+
+
+def evaluate(predictions: Predictions, spec: TaskSpec, split: str, settings: EvaluationSettings) -> Evaluation:
+    """Compute all numbers of a split.
+
+    Args:
+        predictions: What the network said.
+        spec: The task.
+        split: Name of the split.
+        settings: How intervals are computed.
+    """
+    labels, calibration = predictions.labels.numpy(), predictions.calibration
+    given = {"without_tta": predictions.probabilities}
+    temperatures = {"without_tta": None if calibration is None else calibration.temperature}
+    thresholds = {"without_tta": None if predictions.thresholds is None else predictions.thresholds.numpy()}
+    if predictions.probabilities_tta is not None:
+        given["with_tta"] = predictions.probabilities_tta
+        temperatures["with_tta"] = None if calibration is None else calibration.temperature_tta
+        own = None if calibration is None else calibration.thresholds_tta
+        thresholds["with_tta"] = thresholds["without_tta"] if not own else np.array(own, dtype=np.float32)
+    scorers = [Scorer(p.numpy(), labels, spec.task, thresholds[name]) for name, p in given.items()]
+    estimates = estimate(scorers, settings.resamples, settings.confidence)
+    readings = {}
+    for (name, probabilities), found in zip(given.items(), estimates, strict=True):
+        calibrated = after = None
+        if (temperature := temperatures[name]) is not None:
+            calibrated = scale(probabilities.to(torch.float32), temperature, predictions.output).numpy()
+            scaled = classification_metrics(calibrated, labels, spec.task)
+            after = {key: scaled[key] for key in OF_PROBABILITIES}
+        medmnist = medmnist_metrics(probabilities.numpy(), labels, spec.task)
+        readings[name] = Reading(probabilities.numpy(), calibrated, thresholds[name], found, after, medmnist)
+    return Evaluation(spec, split, labels, readings, calibration, predictions.loss, settings)

@@ -1,0 +1,245 @@
+"""Where a network looks: Grad-CAM for feature maps, attention rollout for transformers.
+
+Both answer a question about one network and one image. Neither shows that what is bright is what decides, and a map can
+look sensible for a network that is wrong.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812
+from PIL import Image
+from torch import Tensor, nn
+
+from visionforge.data.augment import normalise
+from visionforge.errors import RunError
+from visionforge.training.classifier import ImageClassifier
+from visionforge.training.losses import probabilities
+
+Method = Literal["grad-cam", "attention-rollout"]
+OVERLAY_PIXELS = 224
+MAX_ALPHA = 0.75  # of the brightest spot, so that the image can be seen through it
+_SMALL_PIXELS = 96  # up to this width the pixels of an image stay visible when it is enlarged
+_SMALLEST = 1e-30
+
+
+def explanation_method(model: ImageClassifier) -> Method:
+    """Return which method fits the network: rollout where every token attends to all others, Grad-CAM otherwise.
+
+    Raises:
+        RunError: If the network is not built yet.
+    """
+    return "attention-rollout" if _attention_modules(_network(model)) else "grad-cam"
+
+
+def explain(model: ImageClassifier, images: Tensor, targets: Tensor | None = None) -> Tensor:
+    """Return maps (N, R, R) float32 in [0, 1] on the CPU, each scaled by its own maximum; one without any stays 0.
+
+    Grad-CAM (Selvaraju et al., 2017, arXiv:1610.02391) weighs the channels of the last feature map by the mean gradient
+    of the class's logit, under the ordinal loss by that of the grade's log-probability, and keeps what speaks for it.
+    Attention rollout (Abnar and Zuidema, 2020, arXiv:2005.00928) multiplies the attention of all layers, averaged over
+    the heads and with the identity for the residual path; it is the same for every class.
+
+    Args:
+        model: The model; it is left as it was.
+        images: (N, C, R, R) uint8.
+        targets: (N,) classes or labels to explain; None is the predicted class, or the most probable label.
+
+    Raises:
+        RunError: If the network is not built, or has no feature map wider than a pixel.
+    """
+    network, spec = _network(model), model.spec
+    assert spec is not None
+    training = model.training
+    model.eval()
+    try:
+        inputs = normalise(images, spec.mean, spec.std)
+        rollout = explanation_method(model) == "attention-rollout"
+        maps = _rollout(network, inputs) if rollout else _grad_cam(model, network, inputs, targets)
+    finally:
+        model.train(training)
+    maps = F.interpolate(maps[:, None].float(), size=images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    highest = maps.flatten(1).amax(dim=1)[:, None, None]
+    return (maps / highest.clamp(min=_SMALLEST)).clamp(0, 1).detach().cpu()
+
+
+def _network(model: ImageClassifier) -> nn.Module:
+    if model.network is None:
+        raise RunError("the network is not built: load a checkpoint first")
+    return model.network
+
+
+# --- Grad-CAM
+
+
+def _grad_cam(model: ImageClassifier, network: nn.Module, inputs: Tensor, targets: Tensor | None) -> Tensor:
+    """Return (N, h, w) maps of the last feature map's size."""
+    layer = feature_layer(network, inputs[:1])
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, given: Any, output: Tensor) -> Tensor:
+        held = output.clone()  # later layers may work in place
+        kept.append(held)
+        return held.clone()
+
+    with torch.inference_mode(False), torch.enable_grad(), _hooked(layer.register_forward_hook(keep)):
+        logits = model(inputs.clone().requires_grad_())
+        score = _score(model, logits, targets)
+        (gradient,) = torch.autograd.grad(score.sum(), kept[0])
+    features = kept[0].detach()
+    if _channels_last(features):
+        features, gradient = features.permute(0, 3, 1, 2), gradient.permute(0, 3, 1, 2)
+    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    return F.relu((weights * features).sum(dim=1))
+
+
+def _score(model: ImageClassifier, logits: Tensor, targets: Tensor | None) -> Tensor:
+    """Return (N,) what is explained."""
+    graded = model.cumulative is not None
+    shown = probabilities(logits, "cumulative") if graded else logits
+    if targets is None:
+        targets = shown.argmax(dim=1)
+    score = shown.gather(1, targets.to(shown.device)[:, None])[:, 0]
+    return score.clamp(min=_SMALLEST).log() if graded else score
+
+
+def feature_layer(network: nn.Module, image: Tensor) -> nn.Module:
+    """Return the module that gives the last feature map of more than one pixel, found by watching one image pass.
+
+    Args:
+        network: The network.
+        image: (1, C, R, R), normalised.
+
+    Raises:
+        RunError: If there is none.
+    """
+    calls: dict[nn.Module, int] = {}
+    order: list[nn.Module] = []
+
+    def watch(module: nn.Module, given: Any, output: Any) -> None:
+        calls[module] = calls.get(module, 0) + 1
+        if isinstance(output, Tensor) and output.ndim == 4 and _pixels(output) > 1:
+            order.append(module)
+
+    with torch.no_grad(), ExitStack() as stack:
+        for module in network.modules():
+            stack.enter_context(_hooked(module.register_forward_hook(watch)))
+        network(image)
+    found = [module for module in order if calls[module] == 1]  # a shared activation has no output of its own
+    if not found:
+        raise RunError("the network has no feature map of more than one pixel, so there is nothing to show on an image")
+    return found[-1]
+
+
+def _channels_last(features: Tensor) -> bool:
+    """Return whether (N, H, W, C) features of a square image are meant, not (N, C, H, W)."""
+    return features.shape[1] == features.shape[2] != features.shape[3]
+
+
+def _pixels(features: Tensor) -> int:
+    first = 1 if _channels_last(features) else 2
+    return features.shape[first] * features.shape[first + 1]
+
+
+# --- attention rollout
+
+
+def _attention_modules(network: nn.Module) -> list[nn.Module]:
+    """Return the layers of global self-attention, in order; none where tokens attend within windows."""
+    found: list[nn.Module] = [module for module in network.modules() if isinstance(module, nn.MultiheadAttention)]
+    if found:
+        return found
+    blocks = getattr(network, "blocks", None)
+    if not hasattr(network, "num_prefix_tokens") or not isinstance(blocks, nn.Sequential | nn.ModuleList):
+        return []
+    layers = [getattr(block, "attn", None) for block in blocks]  # timm's VisionTransformer
+    if not all(isinstance(layer, nn.Module) and hasattr(layer, "fused_attn") for layer in layers):
+        return []
+    return [layer for layer in layers if isinstance(layer, nn.Module)]
+
+
+def _rollout(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Return (N, g, g) how much each patch was attended to, through all layers."""
+    layers = _attention_modules(network)
+    attentions: list[Tensor] = []
+    with torch.no_grad(), ExitStack() as stack:
+        for layer in layers:
+            watch = _watch_torch if isinstance(layer, nn.MultiheadAttention) else _watch_timm
+            stack.enter_context(watch(layer, attentions))
+        network(inputs)
+    joint: Tensor | None = None
+    for attention in attentions:
+        identity = torch.eye(attention.shape[-1], device=attention.device)
+        step = (attention.float() + identity) / 2  # rows of both add up to 1
+        joint = step if joint is None else step @ joint
+    assert joint is not None
+    prefix = int(getattr(network, "num_prefix_tokens", 1))
+    patches = (joint[:, 0] if prefix else joint.mean(dim=1))[:, prefix:]
+    side = round(patches.shape[1] ** 0.5)
+    if side * side != patches.shape[1]:
+        raise RunError(f"{patches.shape[1]} patches are no square, so they cannot be laid over the image")
+    return patches.reshape(-1, side, side)
+
+
+@contextmanager
+def _watch_torch(layer: nn.Module, attentions: list[Tensor]) -> Iterator[None]:
+    """Collect the attention (N, L, L) of an `nn.MultiheadAttention`, averaged over its heads."""
+
+    def ask(module: nn.Module, given: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return given, {**named, "need_weights": True, "average_attn_weights": True}
+
+    def take(module: nn.Module, given: Any, output: tuple[Tensor, Tensor]) -> None:
+        attentions.append(output[1])
+
+    with _hooked(layer.register_forward_pre_hook(ask, with_kwargs=True)), _hooked(layer.register_forward_hook(take)):
+        yield
+
+
+@contextmanager
+def _watch_timm(layer: Any, attentions: list[Tensor]) -> Iterator[None]:
+    """Collect the attention (N, L, L) of timm's `Attention`, which its fused form never computes as such."""
+
+    def take(module: nn.Module, given: tuple[Tensor]) -> None:
+        attentions.append(given[0].mean(dim=1))
+
+    fused, layer.fused_attn = layer.fused_attn, False
+    try:
+        with _hooked(layer.attn_drop.register_forward_pre_hook(take)):
+            yield
+    finally:
+        layer.fused_attn = fused
+
+
+@contextmanager
+def _hooked(handle: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+# --- pictures
+
+
+def overlay(image: npt.NDArray[Any], heat: npt.NDArray[Any], pixels: int = OVERLAY_PIXELS) -> npt.NDArray[np.uint8]:
+    """Return an image with a map on top, (P, P, 3) uint8; where the map is 0, the image is as it was.
+
+    Args:
+        image: (C, H, W) uint8, grey or colour.
+        heat: (H, W) in [0, 1].
+        pixels: Height and width P of the result.
+    """
+    planes = image if image.shape[0] == 3 else np.repeat(image[:1], 3, axis=0)
+    small = image.shape[-1] <= _SMALL_PIXELS
+    way = Image.Resampling.NEAREST if small else Image.Resampling.BICUBIC
+    ground = np.asarray(Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0))).resize((pixels, pixels), way))
+    values = Image.fromarray(np.asarray(heat, dtype=np.float32)).resize((pixels, pixels), Image.Resampling.BILINEAR)
+    strength = np.clip(np.asarray(values), 0, 1)[..., None]
+    colours = matplotlib.colormaps["inferno"](strength[..., 0])[..., :3] * 255
+    alpha = MAX_ALPHA * strength
+    return np.asarray(np.rint(ground * (1 - alpha) + colours * alpha), dtype=np.uint8)

@@ -1,0 +1,174 @@
+"""The interactive figures of a report, as plain Plotly specifications: `data` and `layout`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from visionforge.evaluation.curve_figures import PALETTE, reliability_series, shares_by_bin
+from visionforge.evaluation.curves import class_columns, precision_recall_points, roc_points
+from visionforge.evaluation.evaluation import Evaluation
+from visionforge.evaluation.figures import shorten
+from visionforge.evaluation.scores import ECE_BINS
+
+Spec = dict[str, Any]
+BLUE, VERMILION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#8A93A0"
+_DASHES = ("solid", "dash", "dot", "dashdot")
+_DIGITS = 5
+
+
+def _numbers(values: Any) -> list[float]:
+    return [round(float(value), _DIGITS) for value in values]
+
+
+def _line(x: Any, y: Any, name: str, colour: str, dash: str = "solid", **more: Any) -> Spec:
+    line = {"color": colour, "width": 2, "dash": dash}
+    return {"type": "scatter", "mode": "lines", "x": x, "y": y, "name": name, "line": line, **more}
+
+
+def training_plots(rows: Sequence[Mapping[str, float]]) -> list[Spec]:
+    """Return loss, and accuracy with AUC, over the epochs.
+
+    Args:
+        rows: One mapping per epoch with the columns of `metrics.csv`.
+    """
+
+    def curve(key: str, name: str, colour: str, dash: str = "solid") -> list[Spec]:
+        points = [(int(row["epoch"]) + 1, row[key]) for row in rows if key in row and not np.isnan(row[key])]
+        if not points:
+            return []
+        x, y = zip(*points, strict=True)
+        spec = _line(list(x), _numbers(y), name, colour, dash=dash)
+        return [spec | ({"mode": "lines+markers", "marker": {"size": 5}} if len(points) <= 20 else {})]
+
+    mixed = any("train/accuracy_mixed" in row for row in rows)
+    name = "training (mixed)" if mixed else "training"
+    losses = curve("train/loss", name, BLUE) + curve("val/loss", "validation", VERMILION)
+    shares = [
+        *curve("train/accuracy", "accuracy, training", BLUE),
+        *curve("train/accuracy_mixed", "accuracy, training (mixed)", BLUE, "dot"),
+        *curve("val/accuracy", "accuracy, validation", VERMILION),
+        *curve("val/auc", "AUC, validation", GREEN),
+    ]
+    epochs: Spec = {"title": {"text": "epoch"}, "rangemode": "normal", "tickformat": "d"}
+    if len(rows) <= 10:
+        epochs["dtick"] = 1
+    return [
+        {"data": losses, "layout": {"title": {"text": "Loss"}, "height": 360, "xaxis": epochs, "yaxis": {}}},
+        {
+            "data": shares,
+            "layout": {"title": {"text": "Accuracy and AUC"}, "height": 360, "xaxis": epochs, "yaxis": {}},
+        },
+    ]
+
+
+def curve_plots(evaluation: Evaluation) -> list[Spec]:
+    """Return ROC and precision-recall curves of every class against the rest."""
+    classes, reading = evaluation.spec.classes, evaluation.best
+    columns = class_columns(evaluation.labels, len(classes), evaluation.spec.task)
+    roc: list[Spec] = [_line([0, 1], [0, 1], "chance", GREY, dash="dot", hoverinfo="skip", showlegend=False)]
+    precision: list[Spec] = []
+    for place, (k, truth) in enumerate(columns):
+        scores = reading.probabilities[:, k]
+        colour, dash = PALETTE[place % len(PALETTE)], _DASHES[place // len(PALETTE) % len(_DASHES)]
+        label = _plain(classes[k])
+        for specs, points, metric in (
+            (roc, roc_points, "auc"),
+            (precision, precision_recall_points, "average_precision"),
+        ):
+            x, y = points(truth, scores)
+            value = reading.estimate.per_class[metric][k]
+            specs.append(_line(_numbers(x), _numbers(y), f"{label} ({value:.3f})", colour, dash=dash))
+    height = 420 + 12 * len(columns)
+    unit = {"range": [-0.01, 1.01], "constrain": "domain"}
+    return [
+        {
+            "data": roc,
+            "layout": {
+                "title": {"text": "ROC, with AUC"},
+                "height": height,
+                "xaxis": {**unit, "title": {"text": "1 − specificity"}},
+                "yaxis": {**unit, "title": {"text": "sensitivity"}},
+            },
+        },
+        {
+            "data": precision,
+            "layout": {
+                "title": {"text": "Precision and recall, with average precision"},
+                "height": height,
+                "xaxis": {**unit, "title": {"text": "recall"}},
+                "yaxis": {**unit, "title": {"text": "precision"}},
+            },
+        },
+    ]
+
+
+def reliability_plots(evaluation: Evaluation) -> list[Spec]:
+    """Return how often statements of a given sureness are right, and how many there are of them."""
+    of_labels = evaluation.spec.task == "multi-label"
+    curves: list[Spec] = [_line([0, 1], [0, 1], "as sure as right", GREY, dash="dot", hoverinfo="skip")]
+    bars: list[Spec] = []
+    centres = _numbers((np.arange(ECE_BINS) + 0.5) / ECE_BINS)
+    for (name, curve), colour in zip(reliability_series(evaluation), (ORANGE, BLUE), strict=False):
+        marks = {"mode": "lines+markers", "marker": {"size": 7}, "customdata": curve.count.tolist()}
+        hover = {"hovertemplate": "given %{x:.3f}, true %{y:.3f}, %{customdata} cases<extra></extra>"}
+        curves.append(_line(_numbers(curve.confidence), _numbers(curve.frequency), name, colour) | marks | hover)
+        shares = _numbers(shares_by_bin(curve))
+        bars.append({"type": "bar", "x": centres, "y": shares, "name": name, "marker": {"color": colour}})
+    says = "share of the labels that are present" if of_labels else "share that is right"
+    unit = {"range": [0, 1.01], "title": {"text": "probability that was given"}}
+    return [
+        {
+            "data": curves,
+            "layout": {
+                "title": {"text": "Reliability"},
+                "height": 420,
+                "xaxis": unit,
+                "yaxis": {"range": [0, 1.02], "title": {"text": says}},
+            },
+        },
+        {
+            "data": bars,
+            "layout": {
+                "title": {"text": "How sure it says it is"},
+                "height": 420,
+                "barmode": "group",
+                "xaxis": unit,
+                "yaxis": {"title": {"text": "share of all"}, "rangemode": "tozero"},
+            },
+        },
+    ]
+
+
+def label_plot(evaluation: Evaluation) -> Spec:
+    """Return hits, misses and false alarms per label of multi-label data."""
+    truth, said = evaluation.labels.astype(bool), evaluation.predicted.astype(bool)
+    names = [_plain(name) for name in evaluation.spec.classes]
+    parts = (
+        ("present and found", (truth & said).sum(0), BLUE),
+        ("present, missed", (truth & ~said).sum(0), "#56B4E9"),
+        ("absent, reported", (~truth & said).sum(0), VERMILION),
+    )
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "y": names,
+            "x": [int(n) for n in counts],
+            "name": name,
+            "marker": {"color": colour},
+        }
+        for name, counts, colour in parts
+    ]
+    layout = {
+        "barmode": "stack",
+        "height": 200 + 30 * len(names),
+        "yaxis": {"autorange": "reversed", "automargin": True},
+        "xaxis": {"title": {"text": "images"}},
+    }
+    return {"data": data, "layout": layout}
+
+
+def _plain(name: str) -> str:
+    """Return a class name that Plotly does not read as markup, short enough for a legend."""
+    return shorten(name, 32).replace("&", "&amp;").replace("<", "&lt;")

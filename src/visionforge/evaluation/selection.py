@@ -1,0 +1,66 @@
+"""Which images of a split are worth a look: the most confident mistakes, and those the network is least sure about."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from visionforge.evaluation.evaluation import Evaluation
+
+MISTAKES = UNCERTAIN = 24
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Images and what is said of them.
+
+    Attributes:
+        indices: (M,) positions in the split.
+        confidence: (M,) probability of the prediction; of labels, of the one that is decided worst.
+    """
+
+    indices: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float64]
+
+
+def confidence_of(evaluation: Evaluation) -> npt.NDArray[np.float64]:
+    """Return (N,) the probability of each prediction; of labels, that of the decision that is least sure."""
+    shown = evaluation.best.probabilities.astype(np.float64)
+    if evaluation.spec.task == "multi-label":
+        return np.asarray(np.where(shown > 0.5, shown, 1 - shown).min(axis=1))
+    return np.asarray(shown.max(axis=1))
+
+
+def confident_mistakes(evaluation: Evaluation, count: int = MISTAKES) -> Chosen:
+    """Return the wrong predictions, the surest first; of labels, by the probability of the worst wrong decision."""
+    shown, predicted = evaluation.best.probabilities.astype(np.float64), evaluation.predicted
+    if evaluation.spec.task == "multi-label":
+        wrong = predicted != evaluation.labels
+        sure = np.where(wrong, np.where(shown > 0.5, shown, 1 - shown), 0.0).max(axis=1)
+        missed = wrong.any(axis=1)
+    else:
+        sure, missed = shown.max(axis=1), predicted != evaluation.labels
+    order = np.argsort(-sure, kind="stable")
+    indices = order[missed[order]][:count]
+    return Chosen(indices, sure[indices])
+
+
+def least_certain(evaluation: Evaluation, count: int = UNCERTAIN) -> Chosen:
+    """Return the images of the highest entropy, the least certain first; of labels, by the mean of their entropies."""
+    shown = evaluation.best.probabilities.astype(np.float64)
+    order = np.argsort(-entropy(shown, evaluation.spec.task == "multi-label"), kind="stable")[:count]
+    return Chosen(order, confidence_of(evaluation)[order])
+
+
+def entropy(probabilities: npt.NDArray[np.float64], of_labels: bool) -> npt.NDArray[np.float64]:
+    """Return (N,) entropies in [0, 1]: 0 is sure, 1 is a guess among all classes.
+
+    Args:
+        probabilities: (N, K).
+        of_labels: Each column is a label of its own, of which the binary entropies are averaged.
+    """
+    p = np.clip(probabilities, 1e-30, 1.0)
+    if of_labels:
+        q = np.clip(1 - probabilities, 1e-30, 1.0)
+        return np.asarray(-(p * np.log2(p) + q * np.log2(q)).mean(axis=1).clip(0, 1))
+    return np.asarray((-(p * np.log(p)).sum(axis=1) / np.log(p.shape[1])).clip(0, 1))

@@ -1,0 +1,197 @@
+"""`training_summary.xlsx`: the numbers of a run for people who work in spreadsheets; numbers are numbers."""
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from openpyxl import Workbook
+from openpyxl.cell import WriteOnlyCell
+from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+from openpyxl.styles import Alignment, Font, PatternFill
+from openpyxl.utils import get_column_letter
+
+from visionforge.evaluation.evaluation import OF_PROBABILITIES, Evaluation
+from visionforge.evaluation.names import METRICS, PER_CLASS, READINGS
+from visionforge.evaluation.report import Background, changed_settings, origin_rows
+from visionforge.runs.files import write_atomic
+from visionforge.runs.store import flat
+
+_HEAD = Font(bold=True, color="FFFFFF")
+_HEAD_FILL = PatternFill("solid", fgColor="2F4B7C")
+_CHANGED_FILL = PatternFill("solid", fgColor="FFF3CD")
+_WIDEST = 60
+_MEASURED_ROWS = 200  # a column is as wide as what its first rows need
+MAX_ROWS = 1_048_575  # of a worksheet, without the heading
+
+Row = Sequence[Any]
+
+
+class _Sheet:
+    """One worksheet with a frozen, filtered heading, written row by row."""
+
+    def __init__(self, book: Workbook, title: str, headings: Sequence[str], rows: Iterable[Row]) -> None:
+        listed = list(rows)[:MAX_ROWS]
+        self._sheet = book.create_sheet(title)
+        self._sheet.freeze_panes = "B2"
+        for index, heading in enumerate(headings):
+            texts = [_text(row[index]) for row in listed[:_MEASURED_ROWS] if index < len(row)]
+            width = max([len(heading), *map(len, texts)]) + 3
+            self._sheet.column_dimensions[get_column_letter(index + 1)].width = min(_WIDEST, width)
+        self._sheet.auto_filter.ref = f"A1:{get_column_letter(len(headings))}{len(listed) + 1}"
+        self._append(headings, head=True)
+        for row in listed:
+            self._append(row)
+
+    def _append(self, row: Row, head: bool = False) -> None:
+        self._sheet.append([self._cell(value, head) for value in row])
+
+    def _cell(self, value: Any, head: bool) -> Any:
+        if isinstance(value, Changed):
+            cell = WriteOnlyCell(self._sheet, _plain(value.value))
+            cell.fill = _CHANGED_FILL
+            return cell
+        if head:
+            cell = WriteOnlyCell(self._sheet, value)
+            cell.font, cell.fill, cell.alignment = _HEAD, _HEAD_FILL, Alignment(vertical="center", wrap_text=True)
+            return cell
+        plain = _plain(value)
+        if isinstance(plain, float):
+            cell = WriteOnlyCell(self._sheet, plain)
+            cell.number_format = "0.0000" if 1e-3 <= abs(plain) < 1e4 or plain == 0 else "0.00E+00"
+            return cell
+        return plain
+
+
+class Changed:
+    """A value that is not the default; its cell is coloured.
+
+    Args:
+        value: The value.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+def _plain(value: Any) -> Any:
+    """Return what a cell can hold: numbers stay numbers, text is never taken for a formula."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = ILLEGAL_CHARACTERS_RE.sub("�", str(value))[:32_000]
+    return f"'{text}" if text.startswith("=") else text
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def write_summary(path: Path, evaluation: Evaluation, background: Background) -> None:
+    """Write the workbook with the sheets Summary, Per class, Epochs, Predictions, Configuration and Environment.
+
+    Args:
+        path: The file.
+        evaluation: The numbers.
+        background: Settings, epochs and origin.
+    """
+    book = Workbook(write_only=True)
+    _Sheet(book, "Summary", *_summary(evaluation, background))
+    _Sheet(book, "Per class", *_per_class(evaluation))
+    _Sheet(book, "Epochs", *_epochs(background.epochs))
+    _Sheet(book, "Predictions", *_predictions(evaluation))
+    _Sheet(book, "Configuration", *_configuration(background))
+    _Sheet(book, "Environment", ["group", "name", "value"], origin_rows(background))
+    buffer = io.BytesIO()
+    book.save(buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, buffer.getvalue())
+
+
+def _summary(evaluation: Evaluation, background: Background) -> tuple[list[str], list[Row]]:
+    headings = ["metric"]
+    for name in evaluation.readings:
+        headings += [READINGS[name], f"{READINGS[name]}, from", f"{READINGS[name]}, to"]
+    rows: list[Row] = []
+    for metric, label in METRICS.items():
+        if metric not in evaluation.metrics("without_tta"):
+            continue
+        row: list[Any] = [label]
+        for name, reading in evaluation.readings.items():
+            row += [evaluation.metrics(name).get(metric), *(reading.estimate.intervals.get(metric) or (None, None))]
+        rows.append(row)
+    for metric in ("accuracy", "auc"):
+        row = [f"{METRICS[metric]}, as MedMNIST defines it"]
+        for reading in evaluation.readings.values():
+            row += [reading.medmnist[metric], None, None]
+        rows.append(row)
+    for metric in OF_PROBABILITIES:
+        row = [f"{METRICS[metric]}, with temperature"]
+        for reading in evaluation.readings.values():
+            row += [None if reading.after is None else reading.after[metric], None, None]
+        rows.append(row)
+    rows += [[name, text] for name, text in {"run": background.title, **background.facts}.items()]
+    rows.append(["images", len(evaluation.labels)])
+    rows.append(["classes without a case", ", ".join(evaluation.absent) or "none"])
+    rows.append(["bootstrap resamples", evaluation.settings.resamples])
+    rows.append(["confidence of the intervals", evaluation.settings.confidence])
+    return headings, rows
+
+
+def _per_class(evaluation: Evaluation) -> tuple[list[str], list[Row]]:
+    readings = evaluation.readings
+    metrics = [name for name in PER_CLASS if name in readings["without_tta"].estimate.per_class]
+    headings = ["class", "cases"]
+    for name in readings:
+        for metric in metrics:
+            label = f"{PER_CLASS[metric]}, {READINGS[name]}"
+            headings += [label, f"{label}, from", f"{label}, to"]
+    rows: list[Row] = []
+    for k, label in enumerate(evaluation.spec.classes):
+        row: list[Any] = [label, evaluation.support[k]]
+        for reading in readings.values():
+            for metric in metrics:
+                ends = reading.estimate.class_intervals.get(metric, [])
+                low, high = (ends[k] if ends else None) or (None, None)
+                present = evaluation.support[k] > 0
+                row += [reading.estimate.per_class[metric][k] if present else "absent", low, high]
+        rows.append(row)
+    return headings, rows
+
+
+def _epochs(rows: Sequence[Mapping[str, float]]) -> tuple[list[str], list[Row]]:
+    columns = list(dict.fromkeys(name for row in rows for name in row)) or ["epoch"]
+    return columns, [[int(row["epoch"]) + 1, *(row.get(name) for name in columns if name != "epoch")] for row in rows]
+
+
+def _predictions(evaluation: Evaluation) -> tuple[list[str], Iterable[Row]]:
+    classes, best = evaluation.spec.classes, evaluation.best
+    shown = best.probabilities if best.calibrated is None else best.calibrated
+    kind = "probability" if best.calibrated is None else "calibrated probability"
+    of_labels = evaluation.labels.ndim == 2
+
+    def name(value: Any) -> str:
+        return "|".join(c for c, on in zip(classes, value, strict=True) if on) if of_labels else classes[int(value)]
+
+    def right(truth: Any, said: Any) -> bool:
+        return bool((truth == said).all()) if of_labels else bool(truth == said)
+
+    headings = ["index", "true", "predicted", "right", *(f"{kind} of {label}" for label in classes)]
+    rows = (
+        [index, name(truth), name(said), right(truth, said), *map(float, row)]
+        for index, (truth, said, row) in enumerate(zip(evaluation.labels, evaluation.predicted, shown, strict=True))
+    )
+    return headings, rows
+
+
+def _configuration(background: Background) -> tuple[list[str], list[Row]]:
+    changed = changed_settings(background)
+    rows: list[Row] = []
+    for path, value in flat(background.config):
+        shown = value if isinstance(value, bool | int | float | None) else str(value)
+        default = changed[path][0] if path in changed else shown
+        default = default if isinstance(default, bool | int | float | None) else str(default)
+        rows.append([path, Changed(shown) if path in changed else shown, default])
+    return ["setting", "value", "default"], rows

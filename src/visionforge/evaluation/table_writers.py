@@ -1,0 +1,177 @@
+"""Tables of any length as CSV, Parquet or JSON Lines, written row by row; the file appears whole or not at all."""
+
+import contextlib
+import csv
+import importlib.util
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol
+
+from visionforge.errors import SettingsError
+from visionforge.runs.files import replacing
+
+Cell = str | int | float
+ROW_GROUP = 8192  # rows of a Parquet row group: what is kept in memory, and what a reader may skip
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        name: Its heading.
+        kind: Its cells: text, a whole number, or a float32 number.
+    """
+
+    name: str
+    kind: Literal["text", "integer", "number"] = "text"
+
+
+class TableWriter(Protocol):
+    """Takes the rows of a table."""
+
+    def write(self, rows: Sequence[Sequence[Cell]]) -> None:
+        """Add rows, each with a cell per column."""
+
+    def close(self) -> None:
+        """Write what is still kept; the file itself is left open."""
+
+
+def require_format(path: Path, where: str = "--out") -> None:
+    """Check that a table can be written in the format that the file's suffix means.
+
+    Args:
+        path: The file.
+        where: What it was given as, for messages.
+
+    Raises:
+        SettingsError: If the suffix means none, or a package is missing.
+    """
+    if path.suffix.lower() not in _WRITERS:
+        raise SettingsError(
+            f"{where}: {path} has the suffix {path.suffix!r}, which means no table; allowed: {', '.join(_WRITERS)}"
+        )
+    if path.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise SettingsError(f'{where}: {path} needs the package pyarrow: pip install "visionforge[parquet]"')
+
+
+@contextlib.contextmanager
+def open_table(path: Path, columns: Sequence[Column]) -> Iterator[TableWriter]:
+    """Write a table beside its place, and put it there when the block ends without an error.
+
+    Args:
+        path: The file; its suffix chooses the format: `.csv`, `.parquet` or `.jsonl`.
+        columns: The columns, whose names differ.
+
+    Raises:
+        SettingsError: If the suffix means no format, or a package is missing.
+        OSError: If the file cannot be written.
+    """
+    require_format(path)
+    with replacing(path) as (file, _):
+        writer = _WRITERS[path.suffix.lower()](file, columns)
+        try:
+            yield writer
+        except BaseException:
+            with contextlib.suppress(Exception):  # the file is thrown away, and the first error is the one to tell
+                writer.close()
+            raise
+        writer.close()
+
+
+class CsvWriter:
+    """Writes CSV; numbers have the nine digits that a float32 needs.
+
+    Args:
+        file: Where to write.
+        columns: The columns.
+    """
+
+    def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
+        self._file = file
+        self._write_lines([[column.name for column in columns]])
+
+    def write(self, rows: Sequence[Sequence[Cell]]) -> None:
+        """Add rows."""
+        self._write_lines([[f"{cell:.9g}" if isinstance(cell, float) else cell for cell in row] for row in rows])
+
+    def _write_lines(self, rows: Sequence[Sequence[Cell]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self._file.write(text.getvalue().encode("utf-8"))
+
+    def close(self) -> None:
+        """Do nothing: no row is kept."""
+
+
+class JsonLinesWriter:
+    """Writes a JSON object per line; numbers that are not finite are refused with ValueError, JSON has none.
+
+    Args:
+        file: Where to write.
+        columns: The columns.
+    """
+
+    def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
+        self._file = file
+        self._names = [column.name for column in columns]
+
+    def write(self, rows: Sequence[Sequence[Cell]]) -> None:
+        """Add rows."""
+        for row in rows:
+            cells = (float(f"{cell:.9g}") if isinstance(cell, float) else cell for cell in row)
+            content = dict(zip(self._names, cells, strict=True))
+            self._file.write(f"{json.dumps(content, ensure_ascii=False, allow_nan=False)}\n".encode())
+
+    def close(self) -> None:
+        """Do nothing: no row is kept."""
+
+
+class ParquetWriter:
+    """Writes Parquet with row groups of some thousand rows.
+
+    Args:
+        file: Where to write.
+        columns: The columns.
+    """
+
+    def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        kinds = {"text": pa.string(), "integer": pa.int64(), "number": pa.float32()}
+        self._schema = pa.schema([pa.field(column.name, kinds[column.kind], nullable=False) for column in columns])
+        self._writer = parquet.ParquetWriter(file, self._schema)
+        self._rows: list[Sequence[Cell]] = []
+
+    def write(self, rows: Sequence[Sequence[Cell]]) -> None:
+        """Add rows."""
+        self._rows += rows
+        while len(self._rows) >= ROW_GROUP:
+            self._flush(ROW_GROUP)
+
+    def _flush(self, count: int) -> None:
+        import pyarrow as pa
+
+        part, self._rows = self._rows[:count], self._rows[count:]
+        cells: list[Sequence[Any]] = list(zip(*part, strict=True))
+        arrays = [pa.array(values, field.type) for values, field in zip(cells, self._schema, strict=True)]
+        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema), row_group_size=count)
+
+    def close(self) -> None:
+        """Write the last rows and the index of the file."""
+        try:
+            if self._rows:
+                self._flush(len(self._rows))
+        finally:
+            self._writer.close()
+
+
+_WRITERS: dict[str, type[CsvWriter] | type[ParquetWriter] | type[JsonLinesWriter]] = {
+    ".csv": CsvWriter,
+    ".parquet": ParquetWriter,
+    ".jsonl": JsonLinesWriter,
+}

@@ -1,0 +1,424 @@
+"""`predict --images`: anybody's pictures get the probabilities that the same images have in a test, in any format."""
+
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from tests.data.test_stream import BROKEN, GOOD, odd_folder  # noqa: F401  # a fixture
+from tests.runs.helpers import wait_for
+from visionforge.cli.main import main
+from visionforge.config.schema import Backbone, Loss, Synthetic
+from visionforge.data.augment import normalise
+from visionforge.data.datamodule import MedMNISTDataModule
+from visionforge.data.info import DomainFlags, TaskSpec
+from visionforge.evaluation.predictions import read_predictions
+from visionforge.training.classifier import ImageClassifier
+
+MORE_IMAGES = 3000
+GROWTH_MB = 16  # between 300 and 3,000 images of 64 × 64 pixels; keeping the decoded ones would take 33 MB
+
+
+def checkpoint(
+    path, task="multi-class", classes=("ant", "bee", "cat"), tta="off", channels=3, loss="auto", size=28, **more
+):
+    """Write the checkpoint of an untrained network; `more` goes into the file."""
+    spec = TaskSpec(
+        dataset="made", task=task, classes=classes, channels=channels, resolution=size, mean=(0.5,) * channels,
+        std=(0.3,) * channels, flags=DomainFlags(
+            hflip=True, vflip=False, rotation="small", texture_is_label=True, colour_is_label=True
+        ),
+    )  # fmt: skip
+    torch.manual_seed(1)
+    model = ImageClassifier(Backbone(name="mini_cnn", pretrained=False), loss=Loss(name=loss), tta=tta, spec=spec)
+    model.configure_model()
+    model.eval()
+    with torch.no_grad():  # an untrained network says the same of every image
+        head = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)][-1]
+        head.weight.mul_(30)
+        head.bias.sub_(
+            model.network(normalise(as_input(noise(12))[:, :channels], (0.5,) * channels, (0.3,) * channels)).mean(
+                dim=0
+            )
+        )
+    content = {"state_dict": model.state_dict(), "hyper_parameters": {**model.hparams, "restoring": True}, **more}
+    torch.save({**content, "pytorch-lightning_version": "2.6.0"}, path)
+    return model
+
+
+def noise(count):
+    """Return images (N, 28, 28, 3) of noise, each with a colour of its own."""
+    rng = np.random.default_rng(7)
+    tops = rng.integers(1, 256, (count, 1, 1, 3))
+    return rng.integers(0, tops, (count, 28, 28, 3), dtype=np.uint8, endpoint=True)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Twelve pictures of noise, of the size that the network takes."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, image in enumerate(noise(12)):
+        Image.fromarray(image).save(folder / f"{number:02d}.png")
+    return folder
+
+
+def predict(*arguments):
+    assert main(["predict", *map(str, arguments), "--accelerator", "cpu"]) == 0
+
+
+def table(path="predictions.csv"):
+    return pd.read_csv(path, dtype={"prediction": str, "label": str}, keep_default_na=False)
+
+
+def probabilities(content):
+    return content[[name for name in content if name.startswith("probability_")]].to_numpy(np.float64)
+
+
+def as_input(images):
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+# --- the numbers
+
+
+@pytest.fixture
+def without_calibration(quick_run, tmp_path):
+    """A copy of the quick run whose checkpoint says nothing of temperatures."""
+    run = tmp_path / "run"
+    shutil.copytree(quick_run, run)
+    content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    torch.save({**content, "calibration": None}, run / "checkpoints" / "best.ckpt")
+    return run
+
+
+@pytest.fixture
+def test_split(tmp_path):
+    """The images of the quick run's test split, as an archive and as pictures."""
+    settings = Synthetic(train=64, val=32, test=32)
+    data = MedMNISTDataModule("synthetic", resolution=28, batch_size=16, synthetic=settings)
+    data.setup("test")
+    images = data.dataset_for("test").images.permute(0, 2, 3, 1).numpy()
+    np.savez_compressed(tmp_path / "split.npz", test_images=images)
+    (tmp_path / "split").mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / "split" / f"{number:03d}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("tta", [True, False])
+@pytest.mark.parametrize("source", ["split.npz", "split"])
+def test_numbers_are_those_of_the_test(without_calibration, test_split, tta, source, capsys):
+    predict("--run", without_calibration, "--images", source, *([] if tta else ["--no-tta"]))
+    out = without_calibration / "evaluations" / "predict_best_images" / "predictions.csv"
+    assert capsys.readouterr().out == f"32 predictions: {out.relative_to(test_split)}\n"
+    ours, tested = table(out), read_predictions(without_calibration / "predictions.csv", tta)[0]
+    np.testing.assert_allclose(probabilities(ours), tested, atol=1e-6)
+    assert ours["prediction"].astype(int).tolist() == tested.argmax(axis=1).tolist()
+    names = [f"split.npz:test/{k:06d}" if source.endswith("npz") else f"split/{k:03d}.png" for k in range(32)]
+    assert ours["path"].tolist() == names
+    assert not np.allclose(tested, read_predictions(without_calibration / "predictions.csv", not tta)[0], atol=1e-4)
+
+
+def test_table_of_a_run_is_reproduced_and_leaves_the_run_alone(quick_run, tmp_path, photos):
+    run = tmp_path / "run"
+    shutil.copytree(quick_run, run)
+    predict("--run", run, "--ckpt_path", "last", "--images", photos)
+    out = run / "evaluations" / "predict_last_images" / "predictions.csv"
+    first = out.read_bytes()
+    predict("--ckpt_path", run / "checkpoints" / "last.ckpt", "--images", photos, "--overwrite")
+    assert out.read_bytes() == first
+    changed = {path.relative_to(run) for path in run.rglob("*") if path.is_file()}
+    assert changed - {path.relative_to(quick_run) for path in quick_run.rglob("*")} == {out.relative_to(run)}
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_probabilities_are_calibrated_and_labels_are_not_moved(tmp_path, photos, tta):
+    calibration = {"images": 9, "temperature": 3.0, "temperature_tta": 0.5, "thresholds_tta": None}
+    model = checkpoint("x.ckpt", tta="light" if tta else "off", calibration=calibration)
+    predict("--ckpt_path", "x.ckpt", "--images", photos)
+    with torch.inference_mode():
+        alone, averaged = model.predict_probabilities(as_input(noise(12)))
+    raw = (averaged if tta else alone).double().numpy()
+    wanted = raw ** (1 / (0.5 if tta else 3.0))
+    wanted /= wanted.sum(axis=1, keepdims=True)
+    ours = table()
+    np.testing.assert_allclose(probabilities(ours), wanted, atol=1e-6)
+    entropy = -(wanted * np.log(wanted)).sum(axis=1) / math.log(3)
+    np.testing.assert_allclose(ours["uncertainty"], entropy, atol=1e-5)
+    assert ours["label"].tolist() == [("ant", "bee", "cat")[k] for k in raw.argmax(axis=1)]
+    assert len(set(ours["label"])) > 1
+
+
+def test_views_are_chosen_on_the_command_line(photos):
+    model = checkpoint("off.ckpt", tta="off")
+    full, light = checkpoint("full.ckpt", tta="full"), checkpoint("light.ckpt", tta="light")
+    for name, flag, wanted in (
+        ("off", [], model), ("off", ["--tta"], full), ("off", ["--no-tta"], model),
+        ("light", [], light), ("light", ["--tta"], light), ("full", ["--no_tta"], model),
+    ):  # fmt: skip
+        predict("--ckpt_path", f"{name}.ckpt", "--images", photos, "--overwrite", *flag)
+        with torch.inference_mode():
+            alone, averaged = wanted.predict_probabilities(as_input(noise(12)))
+        given = (alone if averaged is None else averaged).numpy()
+        np.testing.assert_allclose(probabilities(table()), given, atol=1e-6, err_msg=f"{name} {flag}")
+
+
+def test_batch_size_and_threads_do_not_change_the_numbers(photos):
+    checkpoint("x.ckpt")
+    found = []
+    threads = torch.get_num_threads()
+    try:
+        for batch, count in ((1, 1), (5, 2), (128, 3)):
+            predict(
+                "--ckpt_path",
+                "x.ckpt",
+                "--images",
+                photos,
+                "--overwrite",
+                "--batch-size",
+                batch,
+                "--num_threads",
+                count,
+            )
+            found.append(table())
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        np.testing.assert_allclose(probabilities(other), probabilities(found[0]), atol=1e-6)
+        assert other["path"].tolist() == found[0]["path"].tolist()
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+@pytest.mark.parametrize("tta", [False, True])
+def test_multi_label(photos, tuned, tta):
+    thresholds, thresholds_tta = [0.45, 0.55, 0.5], (0.52, 0.48, 0.4)
+    calibration = {"images": 9, "temperature": 2.0, "temperature_tta": 2.0, "thresholds_tta": thresholds_tta}
+    more = {"thresholds": thresholds, "calibration": calibration} if tuned else {}
+    model = checkpoint("x.ckpt", task="multi-label", tta="light" if tta else "off", **more)
+    predict("--ckpt_path", "x.ckpt", "--images", photos)
+    with torch.inference_mode():
+        alone, averaged = model.predict_probabilities(as_input(noise(12)))
+    raw = (averaged if tta else alone).double()
+    digits = (raw > torch.tensor((thresholds_tta if tta else thresholds) if tuned else [0.5] * 3)).int().tolist()
+    ours = table()
+    assert ours["prediction"].tolist() == ["".join(map(str, row)) for row in digits]
+    assert ours["label"].tolist() == [
+        "|".join(name for name, digit in zip(("ant", "bee", "cat"), row, strict=True) if digit) for row in digits
+    ]
+    assert len(set(ours["prediction"])) > 1
+    wanted = torch.sigmoid(torch.logit(raw) / (2.0 if tuned else 1.0)).numpy()
+    np.testing.assert_allclose(probabilities(ours), wanted, atol=1e-6)
+    entropy = -(wanted * np.log2(wanted) + (1 - wanted) * np.log2(1 - wanted)).mean(axis=1)
+    np.testing.assert_allclose(ours["uncertainty"], entropy, atol=1e-5)
+
+
+def test_ordinal(photos):
+    model = checkpoint("x.ckpt", task="ordinal", loss="ordinal", classes=("0", "1", "2", "3"))
+    predict("--ckpt_path", "x.ckpt", "--images", photos)
+    with torch.inference_mode():
+        given = model.predict_probabilities(as_input(noise(12)))[0].numpy()
+    ours = table()
+    np.testing.assert_allclose(probabilities(ours), given, atol=1e-6)
+    np.testing.assert_allclose(probabilities(ours).sum(axis=1), 1, atol=1e-6)
+    assert ours["uncertainty"].between(0, 1).all()
+
+
+def test_grey_network_takes_colours_as_luma(photos):
+    model = checkpoint("x.ckpt", channels=1)
+    predict("--ckpt_path", "x.ckpt", "--images", photos)
+    grey = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in noise(12)])[:, None]
+    with torch.inference_mode():
+        given = model.predict_probabilities(torch.from_numpy(grey))[0].numpy()
+    np.testing.assert_allclose(probabilities(table()), given, atol=1e-6)
+
+
+# --- the table
+
+
+def test_formats_agree(photos):
+    checkpoint("x.ckpt", classes=("a b", 'q"u,o', "猫"))
+    for suffix in ("csv", "parquet", "jsonl"):
+        predict("--ckpt_path", "x.ckpt", "--images", photos, "--out", f"x.{suffix}")
+    one = pd.read_csv("x.csv")
+    columns = ["probability_a b", 'probability_q"u,o', "probability_猫"]
+    assert list(one) == ["path", "label", "prediction", *columns, "uncertainty"]
+    numbers = [*columns, "uncertainty"]
+    for other in (pd.read_parquet("x.parquet"), pd.read_json("x.jsonl", lines=True)):
+        pd.testing.assert_frame_equal(other.drop(columns=numbers), one.drop(columns=numbers), check_dtype=False)
+        np.testing.assert_array_equal(other[numbers].astype(np.float32), one[numbers].astype(np.float32))
+    assert json.loads(next(iter(open("x.jsonl", encoding="utf-8"))))["prediction"] == one["prediction"][0]  # noqa: PTH123, SIM115
+
+
+def test_equal_class_names_have_columns_of_their_own(photos):
+    checkpoint("x.ckpt", classes=("other", "cat", "other"))
+    predict("--ckpt_path", "x.ckpt", "--images", photos)
+    assert list(table())[3:6] == ["probability_0_other", "probability_1_cat", "probability_2_other"]
+
+
+def test_what_cannot_be_read_is_listed(odd_folder, capsys):  # noqa: F811
+    checkpoint("x.ckpt")
+    predict("--ckpt_path", "x.ckpt", "--images", "odd", "--out", "mine.jsonl")
+    output = capsys.readouterr()
+    assert output.out == "7 predictions: mine.jsonl; 4 of 11 files could not be read: mine.errors.csv\n"
+    assert pd.read_json("mine.jsonl", lines=True)["path"].tolist() == [f"odd/{name}" for name in GOOD]
+    errors = pd.read_csv("mine.errors.csv")
+    assert errors["path"].tolist() == [f"odd/{name}" for name in BROKEN]
+    warned = [line for line in output.err.splitlines() if line.startswith("warning: ")]
+    assert warned == [f"warning: {path}: {reason}" for path, reason in errors.to_numpy()]
+    for name in BROKEN:
+        (odd_folder / name).unlink()
+    predict("--ckpt_path", "x.ckpt", "--images", "odd", "--out", "mine.jsonl", "--overwrite")
+    assert not os.path.exists("mine.errors.csv"), "it told of the table that was replaced"  # noqa: PTH110
+
+
+def test_ten_warnings_are_enough(photos, capsys):
+    checkpoint("x.ckpt")
+    for number in range(25):
+        (photos / f"broken\n{number:02d}.png").touch()
+    predict("--ckpt_path", "x.ckpt", "--images", photos, "--batch_size", 4)
+    output = capsys.readouterr()
+    assert output.err.count("warning: ") == len(output.err.splitlines()) == 10
+    assert "12 predictions: predictions.csv; 25 of 37 files could not be read" in output.out
+    assert len(pd.read_csv("predictions.errors.csv")) == 25
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--images", "nowhere"], "--images: nowhere does not exist"),
+        (["--images", "empty"], "--images: empty holds no pictures (.bmp, .gif, .jpeg"),
+        (["--images", "bad.npz"], "--images: bad.npz: images holds float64; images are uint8"),
+        (["--images", "split.npz"], "--images: split.npz has no array test_images (it has: train_images); choose with"),
+        (["--images", "photos", "--split", "val"], "--split: chooses a part of .npz archives"),
+        (["--images", "photos", "--out", "x.xlsx"], "--out: x.xlsx has the suffix '.xlsx', which means no table"),
+        (["--images", "photos", "--out", "no/x.csv"], "--out: no does not exist; make the folder"),
+        (["--images", "photos", "--out", "there.csv"], "--out: there.csv exists already; name another file, or add"),
+        (["--images", "photos", "--out", "folder.csv"], "--out: folder.csv is a folder"),
+        (["--images", "text.png", "text.png"], "--images: none of the 2 files could be read"),
+        (["--images", "photos", "--batch_size", "0"], "predict: argument --batch_size: '0' is not allowed"),
+        (["--images", "photos", "--data.root", "x"], "predict: unrecognized arguments: --data.root x"),
+        (["--images", "photos", "--run", "nowhere"], "--run: nowhere is no folder"),
+        (["--images", "photos", "--ckpt_path", "no.ckpt"], "--ckpt_path: no.ckpt does not exist"),
+        (["--images", "photos", "--ckpt_path", "text.png"], "text.png: cannot be read as a checkpoint"),
+        (["--images", "photos", "--ckpt_path", "other.ckpt"], "--ckpt_path: other.ckpt was not written by visionforge"),
+        (["--images", "photos", "--ckpt_path", "nan.ckpt"], "the network's outputs are not finite"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(photos, refuse, arguments, complaint, tmp_path):
+    content = {"state_dict": {}, "hyper_parameters": {}, "pytorch-lightning_version": "2.6.0"}
+    torch.save(content, "other.ckpt")
+    model = checkpoint("x.ckpt")
+    weights = {name: value * torch.nan for name, value in model.state_dict().items()}
+    checkpoint("nan.ckpt", state_dict=weights)
+    for name in ("empty", "folder.csv"):
+        (tmp_path / name).mkdir()
+    for name in ("there.csv", "text.png"):
+        (tmp_path / name).write_text("text")
+    np.savez("bad.npz", images=np.zeros((2, 4, 4)))
+    np.savez("split.npz", train_images=np.zeros((2, 4, 4), np.uint8))
+    chosen = [] if {"--run", "--ckpt_path"} & set(arguments) else ["--ckpt_path", "x.ckpt"]
+    (line,) = refuse("predict", *arguments, *chosen)
+    assert line.startswith(complaint)
+
+
+def test_untrained_networks_are_not_asked(refuse, photos):
+    (line,) = refuse("predict", "--images", "photos")
+    assert line.startswith("predict: give a trained network with --run FOLDER")
+
+
+def test_default_folder_of_a_failed_prediction_is_removed(quick_run, tmp_path, capsys):
+    shutil.copytree(quick_run, tmp_path / "run")
+    before = sorted(tmp_path.rglob("*"))
+    (tmp_path / "x.png").touch()
+    assert main(["predict", "--run", "run", "--images", "x.png"]) == 2
+    (tmp_path / "x.png").unlink()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_damaged_archive_leaves_what_was_there(tmp_path, capsys):
+    checkpoint("x.ckpt")
+    np.savez("x.npz", images=noise(300))
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[-2000] ^= 0xFF  # of the last image
+    (tmp_path / "x.npz").write_bytes(content)
+    (tmp_path / "predictions.csv").write_text("earlier")
+    assert main(["predict", "--ckpt_path", "x.ckpt", "--images", "x.npz", "--overwrite"]) == 2
+    assert "error: x.npz: images cannot be unpacked (Bad CRC-32" in capsys.readouterr().err
+    assert (tmp_path / "predictions.csv").read_text() == "earlier"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.csv", "x.ckpt", "x.npz"]
+
+
+def test_predict_without_images_is_what_it_was(quick_run, tmp_path):
+    shutil.copytree(quick_run, tmp_path / "run")
+    assert main(["predict", "--run", "run"]) == 0
+    assert (tmp_path / "run" / "evaluations" / "predict_best" / "predictions.csv").is_file()
+
+
+# --- processes
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_signal_leaves_no_half_file(fleet, tmp_path, name):
+    checkpoint(tmp_path / "x.ckpt")
+    np.savez_compressed(tmp_path / "x.npz", images=np.zeros((1_000_000, 28, 28), np.uint8))
+    (tmp_path / "out").mkdir()
+    arguments = (
+        "--ckpt_path",
+        tmp_path / "x.ckpt",
+        "--images",
+        tmp_path / "x.npz",
+        "--out",
+        tmp_path / "out" / "x.csv",
+    )
+    pid = fleet.start("predict", *arguments, "--accelerator", "cpu")
+    wait_for(lambda: any(path.stat().st_size > 10_000 for path in (tmp_path / "out").iterdir()))
+    os.kill(pid, getattr(signal, name))
+    ended = fleet.wait()
+    assert ended.status == 128 + getattr(signal, name), ended.err
+    assert ended.err == f"interrupted by {name}\n"
+    assert not list((tmp_path / "out").iterdir())
+
+
+CHILD = """
+import re, sys
+from pathlib import Path
+from visionforge.cli.predict_images import run_predict_images
+run_predict_images(["--ckpt_path", sys.argv[1], "--images", sys.argv[2], "--overwrite", "--accelerator", "cpu"])
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+
+
+def peak_megabytes(tmp_path, count):
+    """Return the peak of the resident memory; ru_maxrss would begin with that of the process which starts it."""
+    folder = tmp_path / str(count)
+    folder.mkdir()
+    image = Image.fromarray(noise(1)[0])
+    for number in range(count):
+        image.save(folder / f"{number}.png")
+    command = [sys.executable, "-c", CHILD, "x.ckpt", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert f"{count:,} predictions" in done.stdout
+    return int(re.findall(r"\d+", done.stdout)[-1]) / 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak from /proc")
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
+    checkpoint("x.ckpt", size=64)
+    few, many = peak_megabytes(tmp_path, 300), peak_megabytes(tmp_path, MORE_IMAGES)
+    assert many - few < GROWTH_MB, f"{few:.0f} MB for 300, {many:.0f} MB for {MORE_IMAGES:,}"

@@ -1,0 +1,129 @@
+"""Intervals hold the truth as often as they say; resamples are stratified and a function of the seed alone."""
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap as scipy_bootstrap
+from sklearn.metrics import roc_auc_score
+
+from visionforge.evaluation import bootstrap
+from visionforge.evaluation.bootstrap import estimate, paired_differences, resample_weights, strata_of
+from visionforge.evaluation.scores import Scorer
+
+SHIFT = 1.5  # of the score of the true class
+
+
+def simulated(rng: np.random.Generator, task: str, count: int):
+    """Draw probabilities and labels with fixed class frequencies from a known model."""
+    classes = {"binary": 2, "ordinal": 4, "multi-class": 3, "multi-label": 3}[task]
+    if task == "multi-label":
+        labels = (np.arange(count)[:, None] % np.array([2, 3, 5]) == 0).astype(np.int64)
+        return 1 / (1 + np.exp(-(rng.normal(size=(count, 3)) + SHIFT * labels - 0.7))), labels
+    labels = np.arange(count) % classes
+    logits = rng.normal(size=(count, classes))
+    logits[np.arange(count), labels] += SHIFT
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), labels
+
+
+@pytest.mark.parametrize("task", ["binary", "ordinal", "multi-label"])
+def test_intervals_hold_the_truth(task):
+    rng = np.random.default_rng(2026)
+    big = estimate([Scorer(*simulated(rng, task, 300_000), task)], resamples=0)[0].overall
+    names = [name for name in big if name not in bootstrap.NO_INTERVAL]
+    held = dict.fromkeys(names, 0)
+    for number in range(500):
+        found = estimate([Scorer(*simulated(rng, task, 240), task)], resamples=600, seed=number)[0].intervals
+        for name in names:
+            low, high = found[name]
+            held[name] += low <= big[name] <= high
+    assert all(0.93 <= count / 500 <= 0.97 for count in held.values()), held
+
+
+def test_the_percentiles_are_scipys():
+    rng = np.random.default_rng(0)
+    shown, labels = simulated(rng, "binary", 200)
+    ours = estimate([Scorer(shown, labels, "binary")], resamples=4000)[0].intervals["auc"]
+    kinds = [shown[labels == k, 1] for k in (0, 1)]
+
+    def auc(negative, positive):
+        return roc_auc_score(np.repeat([0, 1], [len(negative), len(positive)]), np.concatenate([negative, positive]))
+
+    theirs = scipy_bootstrap(kinds, auc, n_resamples=4000, method="percentile", vectorized=False, rng=1)
+    np.testing.assert_allclose(ours, theirs.confidence_interval, atol=0.005)
+
+
+@pytest.mark.parametrize("labels", [np.array([0, 0, 0, 1, 1, 2]), np.array([[1, 0], [1, 1], [0, 0], [0, 1], [1, 0]])])
+def test_every_stratum_keeps_its_size(labels):
+    strata = strata_of(labels)
+    weights = np.concatenate(list(resample_weights(strata, 200, 3)), axis=1)
+    assert weights.shape == (len(labels), 200)
+    for stratum in np.unique(strata):
+        assert (weights[strata == stratum].sum(axis=0) == (strata == stratum).sum()).all()
+    assert (weights[strata == strata[0]].std(axis=1) > 0).any()
+
+
+def test_a_rare_label_is_never_lost():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((100, 3)) < [0.6, 0.4, 0.02]).astype(np.int64)
+    labels[:2, 2] = 1
+    weights = np.concatenate(list(resample_weights(strata_of(labels), 500, 0)), axis=1)
+    assert (weights[labels[:, 2] == 1].sum(axis=0) == labels[:, 2].sum()).all()
+
+
+def test_resamples_are_a_function_of_the_seed_alone(monkeypatch):
+    strata = np.arange(50) % 3
+    first = np.concatenate(list(resample_weights(strata, 40, 7)), axis=1)
+    monkeypatch.setattr(bootstrap, "_CHUNK_VALUES", 150)
+    np.testing.assert_array_equal(np.concatenate(list(resample_weights(strata, 40, 7)), axis=1), first)
+    assert (np.concatenate(list(resample_weights(strata, 40, 8)), axis=1) != first).any()
+
+
+def test_undefined_metrics_have_no_interval():
+    shown, labels = np.full((4, 3), 1 / 3), np.zeros(4, dtype=np.int64)
+    found = estimate([Scorer(shown, labels, "multi-class")], resamples=50)[0]
+    assert found.overall["auc"] is None
+    assert found.intervals["auc"] is None
+    assert found.per_class["sensitivity"] == [1.0, None, None]
+    assert found.class_intervals["sensitivity"] == [(1.0, 1.0), None, None]
+
+
+def test_more_confidence_is_a_wider_interval():
+    shown, labels = simulated(np.random.default_rng(1), "binary", 100)
+    scorer = Scorer(shown, labels, "binary")
+    narrow, wide = (estimate([scorer], 500, share)[0].intervals["accuracy"] for share in (0.8, 0.99))
+    assert wide[0] < narrow[0] <= narrow[1] < wide[1]
+
+
+def test_paired_differences_are_narrower_than_the_intervals_apart():
+    rng = np.random.default_rng(0)
+    shown, labels = simulated(rng, "multi-class", 400)
+    noisy = shown + rng.normal(0, 0.02, shown.shape).clip(-0.05, 0.05) - 0.02 * np.eye(3)[labels]
+    better, worse = Scorer(shown, labels, "multi-class"), Scorer(noisy, labels, "multi-class")
+    found = paired_differences([better], [worse], resamples=500)["auc"]
+    apart = [estimate([scorer], 500)[0].intervals["auc"] for scorer in (better, worse)]
+    assert found.interval[1] - found.interval[0] < (apart[0][1] - apart[0][0]) / 2
+    assert found.interval[0] > 0
+    assert found.p < 0.05
+    assert apart[0][0] < apart[1][1]  # the intervals themselves overlap, so they would not tell
+
+
+def test_equal_models_do_not_differ():
+    shown, labels = simulated(np.random.default_rng(0), "binary", 60)
+    scorer = Scorer(shown, labels, "binary")
+    found = paired_differences([scorer], [scorer], resamples=100)
+    assert found["accuracy"].value == 0
+    assert found["accuracy"].p == 1
+
+
+def test_repetitions_are_averaged():
+    rng = np.random.default_rng(0)
+    one, labels = simulated(rng, "binary", 80)
+    two = np.clip(one + rng.normal(0, 0.1, one.shape), 0, 1)
+    first, second = Scorer(one, labels, "binary"), Scorer(two, labels, "binary")
+    halves = paired_differences([first, second], [second], resamples=100)["brier"].value
+    assert halves == pytest.approx(paired_differences([first], [second], resamples=100)["brier"].value / 2)
+
+
+def test_other_cases_cannot_be_compared():
+    one, two = (Scorer(*simulated(np.random.default_rng(0), "binary", count), "binary") for count in (40, 42))
+    with pytest.raises(ValueError, match="same cases"):
+        paired_differences([one], [two])
