@@ -264,7 +264,7 @@ def test_images_of_any_size_are_scaled_as_pictures_are(tmp_path, shape, key):
         ({"images": np.array([None])}, None, "images holds Python objects, which are never loaded; images are uint8"),
         ({"images": np.zeros((0, 4, 4), np.uint8)}, None, "images has the shape (0, 4, 4); images are (N, H, W)"),
         ({"images": np.zeros((2, 4, 4, 2), np.uint8)}, None, "images has the shape (2, 4, 4, 2); images are (N, H, W)"),
-        ({"images": np.zeros((3, 4, 5), np.uint8).T}, None, "images is stored in Fortran order"),
+        ({"images": np.zeros((3, 4, 5), np.uint8).T}, None, "stored in Fortran order"),
     ],
 )
 def test_archive_that_cannot_be_taken(tmp_path, arrays, split, complaint):

@@ -13,8 +13,7 @@ from visionforge.data.augment import normalise
 from visionforge.data.info import DomainFlags, TaskSpec
 from visionforge.errors import RunError
 from visionforge.evaluation.explain import explain, explanation_method, feature_layer, overlay
-from visionforge.models import backbone_entry
-from visionforge.models.registry import builtin_names
+from visionforge.models.registry import backbone_names
 from visionforge.training.classifier import ImageClassifier
 
 FLAGS = DomainFlags(hflip=True, vflip=False, rotation="none", texture_is_label=False, colour_is_label=False)
@@ -45,7 +44,7 @@ def pictures(count: int = 2, resolution: int = 28) -> torch.Tensor:
 
 def scaled(maps: torch.Tensor, size: int = 28) -> torch.Tensor:
     large = F.interpolate(maps[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0]
-    return large / large.flatten(1).amax(1)[:, None, None]
+    return large / large.flatten(1).amax(1).clamp(min=1e-30)[:, None, None]
 
 
 def test_grad_cam_of_pooled_features_is_the_class_activation_map():
@@ -68,9 +67,12 @@ def test_grad_cam_is_captums(backbone):
     model, images = model_of(backbone), pictures()
     inputs = normalise(images, model.spec.mean, model.spec.std)
     layer = feature_layer(model.network, inputs[:1])
-    theirs = captum.attr.LayerGradCam(model.network, layer).attribute(inputs, target=1, relu_attributions=True)
-    found = explain(model, images, torch.tensor([1, 1]))
-    torch.testing.assert_close(found, scaled(theirs[:, 0].detach()), atol=1e-4, rtol=1e-4)
+    reference = captum.attr.LayerGradCam(model.network, layer)
+    found = [explain(model, images, torch.full((2,), target)) for target in range(3)]
+    for target in range(3):
+        theirs = reference.attribute(inputs, target=target, relu_attributions=True)
+        torch.testing.assert_close(found[target], scaled(theirs[:, 0].detach()), atol=1e-4, rtol=1e-4)
+    assert torch.stack(found).max() == 1  # some class has a map that is not empty
 
 
 def test_rollout_is_that_of_attention_computed_by_hand():
@@ -108,15 +110,18 @@ def test_randomised_weights_change_the_map(backbone):
     """The sanity check of Adebayo et al. (2018): a map that survives this would show the image alone."""
     images = pictures(4)
     model, other = model_of(backbone, seed=0), model_of(backbone, seed=1)
+    for each in (model, other):  # all features speak for class 0, so that there is a map
+        *_, weight, _ = each.network.parameters()
+        weight.data[0].abs_()
     targets = torch.zeros(4, dtype=torch.int64)
     again = explain(model, images, targets)
     first, second = (explain(each, images, targets) for each in (model, other))
     torch.testing.assert_close(first, again)
     agreement = [spearmanr(one.flatten(), two.flatten()).statistic for one, two in zip(first, second, strict=True)]
-    assert np.nanmean(np.abs(agreement)) < 0.7
+    assert np.mean(np.abs(agreement)) < 0.7
 
 
-@pytest.mark.parametrize("backbone", builtin_names())
+@pytest.mark.parametrize("backbone", backbone_names())
 def test_every_backbone_has_a_map(backbone):
     model, images = model_of(backbone), pictures()
     maps = explain(model, images)
@@ -204,7 +209,3 @@ def test_overlay_leaves_cold_parts_alone(channels):
     warm = overlay(image, heat, 56)
     assert (warm[24:36, 24:36] != cold[24:36, 24:36]).any(axis=-1).all()
     np.testing.assert_array_equal(warm[:16], cold[:16])
-
-
-def test_registered_names_are_the_backbones():
-    assert all(backbone_entry(name).name == name for name in builtin_names())

@@ -25,7 +25,8 @@ commands:
   tune       search hyperparameters; the same command again resumes the study
   validate   evaluate a run on the validation split
   test       evaluate a run on the test split
-  predict    write the class probabilities of a run for the test split
+  predict    write the class probabilities of a run for the test split, or with --images for any pictures
+  explain    show on pictures where the network of a run looks
   runs       list | show | diff | compare | clean: what the outputs folder holds
   reproduce  run a run again, and say where the first difference is
   doctor     this machine, its folders, and processes that dead runs left behind
@@ -58,6 +59,20 @@ def _lightning(subcommand: str) -> Command:
         return run_stage(subcommand, arguments)
 
     return command
+
+
+def _predict(arguments: list[str]) -> int:
+    if any(argument.partition("=")[0] == "--images" for argument in arguments):
+        from visionforge.cli.predict_images import run_predict_images
+
+        return run_predict_images(arguments)
+    return _lightning("predict")(arguments)
+
+
+def _explain(arguments: list[str]) -> int:
+    from visionforge.cli.explain import run_explain
+
+    return run_explain(arguments)
 
 
 def _tune(arguments: list[str]) -> int:
@@ -107,7 +122,8 @@ COMMANDS: dict[str, Command] = {
     "tune": _tune,
     "validate": _lightning("validate"),
     "test": _lightning("test"),
-    "predict": _lightning("predict"),
+    "predict": _predict,
+    "explain": _explain,
     "runs": _runs,
     "reproduce": _reproduce,
     "doctor": _doctor,

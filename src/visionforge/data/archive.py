@@ -123,14 +123,14 @@ def _header_problem(
 
 
 def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-    """Read the header of an ``.npy`` stream; raises ValueError if it is none."""
+    """Read the header of an ``.npy`` stream; raises ValueError if it is none, or its first index runs fastest."""
     version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file, max_header_size=MAX_NPY_HEADER)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(file, max_header_size=MAX_NPY_HEADER)
-    else:
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
         raise ValueError(f"unknown .npy version {version}")
+    shape, fortran, dtype = readers[version](file, max_header_size=MAX_NPY_HEADER)
+    if fortran and len(shape) > 1:  # it would be mapped with its axes exchanged
+        raise ValueError("stored in Fortran order; save it after np.ascontiguousarray")
     return shape, dtype
 
 

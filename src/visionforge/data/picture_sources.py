@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 
-from visionforge.data.archive import MAX_NPY_HEADER, READ_ERRORS
+from visionforge.data.archive import READ_ERRORS, read_header
 from visionforge.data.info import SPLITS, Split
 from visionforge.data.pictures import MAX_PIXELS, SUFFIXES
 from visionforge.errors import DataError
@@ -130,7 +129,7 @@ def open_images(path: Path, split: Split | None = None, where: str = "--images")
             member = _choose(archive, split, where)
             entry = archive.getinfo(f"{member}.npy")
             with archive.open(entry) as file:
-                shape, dtype, fortran = read_images_header(file)
+                shape, dtype = read_header(file)
                 size = file.tell() + prod(shape) * dtype.itemsize
     except zipfile.BadZipFile as error:
         raise DataError(f"{where}: {path} is no complete NPZ archive") from error
@@ -144,8 +143,6 @@ def open_images(path: Path, split: Split | None = None, where: str = "--images")
         problem = f"has the shape {shape}; images are (N, H, W) or (N, H, W, 3)"
     elif shape[1] * shape[2] > MAX_PIXELS:
         problem = f"has images of {shape[2]}×{shape[1]} pixels, more than {MAX_PIXELS:,}"
-    elif fortran:
-        problem = "is stored in Fortran order; save it after np.ascontiguousarray"
     elif entry.file_size != size:
         problem = f"unpacks to {entry.file_size:,} bytes, expected {size:,}"
     if problem:
@@ -164,13 +161,3 @@ def _choose(archive: zipfile.ZipFile, split: Split | None, where: str) -> str:
     hint = f"; choose with --split: {', '.join(splits)}" if splits else ""
     present = ", ".join(sorted(names)[:8]) or "none"
     raise DataError(f"{where}: {archive.filename} has no array {wanted} (it has: {present}){hint}")
-
-
-def read_images_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-    """Return shape, type and whether the first index runs fastest; raises ValueError if it is no array."""
-    version = np.lib.format.read_magic(file)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
-        raise ValueError(f"unknown .npy version {version}")
-    shape, fortran, dtype = readers[version](file, max_header_size=MAX_NPY_HEADER)
-    return shape, dtype, fortran

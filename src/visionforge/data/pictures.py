@@ -50,13 +50,13 @@ def read_picture(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
 
 def _square(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8]:
     if picture.mode in _DEEP:
-        return _resize(Image.fromarray(_to_eight_bits(np.asarray(picture), picture.mode)), resolution)
+        return resize_square(Image.fromarray(_to_eight_bits(np.asarray(picture), picture.mode)), resolution)
     if picture.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in picture.info:
         layers = picture.convert("RGBA")
         ground = Image.new("RGBA", layers.size, (0, 0, 0, 255))
         flat = Image.alpha_composite(ground, layers)
-        return _resize(flat.convert("L" if picture.mode in _GREY else "RGB"), resolution)
-    return _resize(picture.convert("L" if picture.mode in _GREY else "RGB"), resolution)
+        return resize_square(flat.convert("L" if picture.mode in _GREY else "RGB"), resolution)
+    return resize_square(picture.convert("L" if picture.mode in _GREY else "RGB"), resolution)
 
 
 def _to_eight_bits(values: npt.NDArray[np.generic], mode: str) -> npt.NDArray[np.float32]:
@@ -68,8 +68,13 @@ def _to_eight_bits(values: npt.NDArray[np.generic], mode: str) -> npt.NDArray[np
     return (np.clip(deep, 0, 65535) / 257).astype(np.float32)
 
 
-def _resize(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8]:
-    """Scale the shorter side, cut the middle out; antialiased bicubic."""
+def resize_square(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8]:
+    """Return a picture as (R, R) or (R, R, 3): the shorter side scaled, the middle cut out; antialiased bicubic.
+
+    Args:
+        picture: Of mode L, F (values 0 to 255) or RGB.
+        resolution: Height and width R, in pixels.
+    """
     scale = resolution / min(picture.size)
     size = tuple(max(resolution, round(side * scale)) for side in picture.size)
     left, top = ((side - resolution) // 2 for side in size)

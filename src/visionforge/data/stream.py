@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from visionforge.data.picture_sources import UNPACK_ERRORS, ArchiveImages, PictureFiles, read_images_header
-from visionforge.data.pictures import PictureError, read_picture
-from visionforge.data.pictures import _resize as resized
+from visionforge.data.archive import read_header
+from visionforge.data.picture_sources import UNPACK_ERRORS, ArchiveImages, PictureFiles
+from visionforge.data.pictures import PictureError, read_picture, resize_square
 from visionforge.errors import DataError
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _slices(source: ArchiveImages) -> Iterator[tuple[list[str], Pixels]]:
     step = max(1, min(PIECE, PIECE_BYTES // row_bytes))
     try:
         with zipfile.ZipFile(source.path) as archive, archive.open(f"{source.member}.npy") as file:
-            if read_images_header(file)[0] != source.shape:
+            if read_header(file)[0] != source.shape:
                 raise ValueError("it has changed")
             for start in range(0, len(source), step):
                 count = min(step, len(source) - start)
@@ -178,7 +178,7 @@ def _slices(source: ArchiveImages) -> Iterator[tuple[list[str], Pixels]]:
 def _scaled(image: Pixels, resolution: int) -> Pixels:
     """Return an image (H, W[, C]) as (R, R[, 3]), scaled as pictures are if it has another size."""
     image = image[:, :, 0] if image.shape[2:] == (1,) else image
-    return image if image.shape[:2] == (resolution, resolution) else resized(Image.fromarray(image), resolution)
+    return image if image.shape[:2] == (resolution, resolution) else resize_square(Image.fromarray(image), resolution)
 
 
 def _with_channels(image: Pixels, channels: int) -> Pixels:

@@ -46,8 +46,8 @@ def write_predictions(
     for index in range(len(probabilities)):
         row: list[Any] = [index]
         if labels is not None:
-            row.append(_cell(labels[index]))
-        row.append(_cell(predicted[index]))
+            row.append(cell_text(labels[index]))
+        row.append(cell_text(predicted[index]))
         row += [f"{value:.9g}" for value in probabilities[index]]
         if averaged is not None:
             row += [f"{value:.9g}" for value in averaged[index]]
@@ -55,7 +55,8 @@ def write_predictions(
     write_atomic(path, text.getvalue())
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """Return a class, or labels one digit each, as a cell of a table."""
     return "".join(str(int(v)) for v in value) if np.ndim(value) else str(int(value))
 
 
