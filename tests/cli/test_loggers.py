@@ -19,7 +19,7 @@ from visionforge.cli.loggers import LONGEST_VALUE, final_metrics, hyperparameter
 from visionforge.cli.main import main
 from visionforge.runs.identity import digest
 
-SHOWN = {"evaluation__figures": "true", "evaluation__report": "true"}
+SHOWN = {"evaluation__figures": "true", "evaluation__report": "true", "evaluation__figure_dpi": 72}
 HIDDEN = ["--evaluation.figures", "false", "--evaluation.report", "false"]
 EPOCHS = 2
 STEPS = 8  # two epochs of 64 images, 16 at a time

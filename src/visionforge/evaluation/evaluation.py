@@ -166,7 +166,7 @@ def evaluate(predictions: Predictions, spec: TaskSpec, split: str, settings: Eva
     for (name, probabilities), found in zip(given.items(), estimates, strict=True):
         calibrated = after = None
         if (temperature := temperatures[name]) is not None:
-            calibrated = scale(probabilities.to(torch.float32), temperature, predictions.output).numpy()
+            calibrated = scale(probabilities.to(torch.float32), temperature, spec.task).numpy()
             scaled = classification_metrics(calibrated, labels, spec.task)
             after = {key: scaled[key] for key in OF_PROBABILITIES}
         medmnist = medmnist_metrics(probabilities.numpy(), labels, spec.task)

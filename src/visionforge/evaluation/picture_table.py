@@ -24,8 +24,8 @@ def columns_of(spec: TaskSpec) -> list[Column]:
 def table_rows(model: ImageClassifier, batch: Batch, tta: bool | None) -> list[list[Cell]]:
     """Return a row per image of a batch, with a cell per column of `columns_of`.
 
-    The label is chosen before the probabilities are calibrated, which is how `test` counts; the temperature changes
-    how sure a network says it is, and thresholds were chosen without it. The uncertainty is the entropy of the
+    Labels are chosen before the probabilities are calibrated, as `test` does: thresholds are chosen without the
+    temperature, which never changes the most probable class. The uncertainty is the entropy of the
     calibrated probabilities as a share of the highest possible; for multi-label data, the mean over the labels.
 
     Args:

@@ -1,8 +1,8 @@
 """Temperature scaling: one number, fitted on the validation split, that makes probabilities mean what they say.
 
 Guo et al. (2017, arXiv:1706.04599). The temperature divides the logits; it changes how sure a network says it is, and
-never what it says. Everything here works on probabilities, from which the logits follow up to a constant that cancels,
-so that averages over test-time views are calibrated in the same way, with a temperature of their own.
+never what it says. Everything here works on probabilities, from which the logits follow up to a constant that cancels.
+So grades are calibrated in the same way, and averages over test-time views, which have a temperature of their own.
 """
 
 import math
@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from visionforge.training.losses import Output
+from visionforge.config.schema import Task
 
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures; a best value at either end means that the data does not fix it
 _AT_THE_END = 0.05  # distance to an end, on the logarithmic scale, that counts as being there
@@ -50,39 +49,30 @@ class Calibration:
         )
 
 
-def scale(given: Tensor, temperature: float | None, output: Output) -> Tensor:
+def scale(given: Tensor, temperature: float | None, task: Task) -> Tensor:
     """Return probabilities whose logits are divided by a temperature.
 
     Args:
         given: (N, K) probabilities of the classes, or of each label.
         temperature: Above 1 makes them less sure; None leaves them as they are.
-        output: What the network's outputs are.
+        task: Kind of labels.
 
     Returns:
         (N, K) in the precision of `given`.
     """
     if temperature is None:
         return given
-    return _from_logits(_logits(given.double(), output) / temperature, output).to(given.dtype)
+    return _from_logits(_logits(given.double(), task) / temperature, task).to(given.dtype)
 
 
-def _logits(given: Tensor, output: Output) -> Tensor:
-    if output == "classes":
-        return given.clamp(min=_SMALLEST).log()
-    if output == "labels":
+def _logits(given: Tensor, task: Task) -> Tensor:
+    if task == "multi-label":
         return torch.logit(given.clamp(_SMALLEST, 1 - _CLOSEST))
-    above = given.flip(1).cumsum(dim=1).flip(1)[:, 1:]
-    return torch.logit(above.clamp(_SMALLEST, 1 - _CLOSEST))
+    return given.clamp(min=_SMALLEST).log()
 
 
-def _from_logits(logits: Tensor, output: Output) -> Tensor:
-    """Return what `losses.probabilities` does, in the precision of the logits."""
-    if output == "labels":
-        return torch.sigmoid(logits)
-    if output == "classes":
-        return torch.softmax(logits, dim=1)
-    above = F.pad(torch.sigmoid(logits), (1, 0), value=1.0)
-    return above - F.pad(above[:, 1:], (0, 1), value=0.0)
+def _from_logits(logits: Tensor, task: Task) -> Tensor:
+    return torch.sigmoid(logits) if task == "multi-label" else torch.softmax(logits, dim=1)
 
 
 def negative_log_likelihood(given: Tensor, labels: Tensor) -> float:
@@ -97,13 +87,13 @@ def negative_log_likelihood(given: Tensor, labels: Tensor) -> float:
     return float(-chosen.clamp(min=_SMALLEST).log().mean())
 
 
-def fit_temperature(given: Tensor, labels: Tensor, output: Output) -> float | None:
+def fit_temperature(given: Tensor, labels: Tensor, task: Task) -> float | None:
     """Return the temperature under which the labels are most probable, between 0.05 and 20.
 
     Args:
         given: (N, K) probabilities.
         labels: (N,) int64, or (N, K) 0/1.
-        output: What the network's outputs are.
+        task: Kind of labels.
 
     Returns:
         The temperature, or None if the best one lies at an end of the range: then the labels do not fix it, as where
@@ -111,10 +101,10 @@ def fit_temperature(given: Tensor, labels: Tensor, output: Output) -> float | No
     """
     if not len(labels):
         return None
-    logits = _logits(given.double(), output)
+    logits = _logits(given.double(), task)
 
     def loss(log_temperature: float) -> float:
-        return negative_log_likelihood(_from_logits(logits / math.exp(log_temperature), output), labels)
+        return negative_log_likelihood(_from_logits(logits / math.exp(log_temperature), task), labels)
 
     low, high = math.log(LOWEST), math.log(HIGHEST)
     best = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-5}).x)

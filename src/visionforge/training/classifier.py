@@ -271,7 +271,7 @@ class ImageClassifier(pl.LightningModule):
         if self.calibration is None:
             return given
         temperature = self.calibration.temperature_tta if tta else self.calibration.temperature
-        return scale(given, temperature, self._bound_criterion().output)
+        return scale(given, temperature, self._bound_spec().task)
 
     def _views_forward(self, images: Tensor, tta: bool) -> tuple[Tensor, Tensor | None]:
         """Return the logits (N, K) of the images, and the mean probabilities (N, K) of their views, in one pass."""
@@ -430,9 +430,7 @@ class ImageClassifier(pl.LightningModule):
         tta = None if averaged is None else averaged.cpu()
         if prefix == "val" and self.trainer.state.fn != TrainerFn.FITTING:
             self.calibration = self._calibrate(shown.cpu(), tta, labels.cpu())
-        self.predictions = Predictions(
-            shown.cpu(), tta, labels.cpu(), float(loss), self.thresholds, self.calibration, criterion.output
-        )
+        self.predictions = Predictions(shown.cpu(), tta, labels.cpu(), float(loss), self.thresholds, self.calibration)
         values = {f"{prefix}/loss": loss, **ranking_metrics(shown, labels, criterion.task, prefix)}
         if averaged is not None:
             tta_values = ranking_metrics(averaged, labels, criterion.task, prefix)
@@ -440,13 +438,12 @@ class ImageClassifier(pl.LightningModule):
         return values
 
     def _calibrate(self, shown: Tensor, averaged: Tensor | None, labels: Tensor) -> Calibration:
-        output = self._bound_criterion().output
-        return Calibration(
-            len(labels),
-            fit_temperature(shown, labels, output),
-            None if averaged is None else fit_temperature(averaged, labels, output),
-            tuple(best_thresholds(averaged, labels).tolist()) if averaged is not None and output == "labels" else None,
-        )
+        task = self._bound_spec().task
+        if averaged is None:
+            return Calibration(len(labels), fit_temperature(shown, labels, task))
+        thresholds = tuple(best_thresholds(averaged, labels).tolist()) if task == "multi-label" else None
+        temperatures = (fit_temperature(given, labels, task) for given in (shown, averaged))
+        return Calibration(len(labels), *temperatures, thresholds)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return (N, K) probabilities, averaged over the test-time views if they are on."""

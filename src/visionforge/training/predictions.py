@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from visionforge.training.calibration import Calibration
-from visionforge.training.losses import Output
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,6 @@ class Predictions:
         loss: Mean loss without smoothing.
         thresholds: (L,) per label of multi-label data, chosen on the validation split; None for other tasks.
         calibration: What the validation split says about the probabilities; None if it was not asked.
-        output: What the network's outputs are.
     """
 
     probabilities: Tensor
@@ -28,4 +26,3 @@ class Predictions:
     loss: float
     thresholds: Tensor | None = None
     calibration: Calibration | None = None
-    output: Output = "classes"
