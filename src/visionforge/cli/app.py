@@ -28,6 +28,7 @@ from visionforge.cli.equipment import (
     leave_or_end,
     leave_process_group,
 )
+from visionforge.cli.loggers import close_loggers, log_hyperparameters, log_results, logger_error, shield
 from visionforge.cli.outcome import write_outcome
 from visionforge.cli.parser import Parser
 from visionforge.cli.plan import Plan, inherited_folder, outputs_of, parent_of
@@ -129,6 +130,9 @@ class VisionForgeCLI(LightningCLI):
             if self._device_lock is not None:
                 self._device_lock.release()
             trainer: pl.Trainer | None = getattr(self, "trainer", None)
+            if trainer is not None and trainer.is_global_zero:
+                pruned = self._plan.trial is not None and isinstance(error, self._plan.trial.pruned)
+                close_loggers(trainer.loggers, failed=error is not None and not pruned)
             if isinstance(error, Interrupted) and trainer is not None:
                 requeue(trainer, error.number)
                 if trainer.world_size > 1:
@@ -252,7 +256,13 @@ class VisionForgeCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build data module, model and Trainer; Lightning's own version calls a deprecated method of the parser."""
-        self.config_init = self.parser.instantiate(self.config)
+        try:
+            self.config_init = self.parser.instantiate(self.config)
+        except Exception as error:
+            told = logger_error(error)
+            if told is None:
+                raise
+            raise told from error
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
         self.trainer = self.instantiate_trainer()
@@ -280,6 +290,7 @@ class VisionForgeCLI(LightningCLI):
             kwargs["plugins"] = [*as_list(given.get("plugins")), *checkpoint_plugins(given.get("strategy"))]
         else:
             kwargs["enable_checkpointing"] = False
+        shield(loggers)
         wanted = given.get("enable_progress_bar")
         bar = (sys.stdout.isatty() and self._plan.trial is None) if wanted is None else bool(wanted)
         if bar:
@@ -306,6 +317,7 @@ class VisionForgeCLI(LightningCLI):
             log.info("continues from %s", shown(checkpoint))
         if self.active is not None:
             describe_session(self.active, self.trainer, None if checkpoint is None else checkpoint.name)
+        self._introduce(self.workspace.path.name)
         data = self.datamodule
         log.info(
             "%s: %s, %d classes, %s train / %s val / %s test images of %d×%d pixels",
@@ -316,6 +328,14 @@ class VisionForgeCLI(LightningCLI):
             data.spec.resolution,
             data.spec.resolution,
         )
+
+    def _introduce(self, run: str) -> None:
+        """Tell the loggers what is about to run."""
+        if self.trainer.is_global_zero:
+            facts = {"run.name": run, "run.hash": digest(self._resolved), "run.stage": str(self.subcommand)}
+            parent = self._plan.parent or {}
+            facts |= {f"run.{key}": parent[key] for key in ("study", "trial") if key in parent}
+            log_hyperparameters(self.trainer.loggers, self._resolved, facts)
 
     def _beginning(self) -> Path | None:
         """Return the checkpoint that the training goes on from: the run's own, or the one that it was given."""
@@ -392,22 +412,27 @@ class VisionForgeCLI(LightningCLI):
         A checkpoint whose temperature is not known yet is calibrated first; the one that a fit has chosen keeps it.
         """
         epoch = self._restore(checkpoint)
-        if split == "test":
-            if self.model.calibration is None:
-                self._calibrate(checkpoint)
-            self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
-        else:
-            self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+        if self.subcommand != "fit":
+            run = self._target.run if self._target is not None else None
+            self._introduce((run.path if run is not None else checkpoint).name)
+        loggers, self.trainer.loggers = self.trainer.loggers, []  # they get what is reported, in `_write`
+        try:
+            if split == "test":
+                if self.model.calibration is None:
+                    self._calibrate(checkpoint)
+                self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+            else:
+                self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+        finally:
+            self.trainer.loggers = loggers
         if self.trainer.is_global_zero:
             self._write(split, checkpoint, epoch)
 
     def _calibrate(self, checkpoint: Path) -> None:
-        """Look at the validation split once more, with test-time views; nothing of it is logged."""
+        """Look at the validation split once more, with test-time views."""
         if not self.trainer.limit_val_batches:
             return
-        loggers, self.trainer.loggers = self.trainer.loggers, []
         self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
-        self.trainer.loggers = loggers
         if self.subcommand == "fit" and self.trainer.is_global_zero and self.model.calibration is not None:
             keep_calibration(checkpoint, self.model.calibration)
 
@@ -433,3 +458,4 @@ class VisionForgeCLI(LightningCLI):
         reported = self.settings.evaluation
         content = write_outcome(self.workspace, run, model, data, split, reported, self._resolved, provenance)
         print_results(content, self.workspace, checkpoint)
+        log_results(self.trainer.loggers, self.workspace, content, self.trainer.global_step)

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from visionforge.cli.loggers import logger_problems
 from visionforge.config.loading import RawConfig
 from visionforge.config.problems import unknown_setting, validation_problems
 from visionforge.config.rules import BackboneFacts, DatasetFacts, DeviceFacts, Facts, check_rules
@@ -62,6 +63,7 @@ def check_settings(values: Mapping[str, Any], stage: str, sources: Mapping[str, 
         if name not in flags:
             where = f" ({sources[name]})" if sources and name in sources else ""
             problems.append(unknown_setting(name, flags, where))
+    problems += logger_problems(trainer.get("logger") if isinstance(trainer, Mapping) else None)
     unknown = _lookup_problems(values)
     problems += unknown + _path_problems(values)
     if settings is not None and not unknown:  # the rules need complete settings, and what they name has to exist

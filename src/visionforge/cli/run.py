@@ -146,6 +146,7 @@ def _resolve_target(stage: str, raw: RawConfig) -> Target:
     """Find the trained network, and put its configuration underneath what the user gave."""
     run = raw.values.pop("run", None)
     target = find_target(stage, run, raw.values.pop("ckpt_path", None))
+    target.config.get("trainer", {}).pop("logger", None)  # an evaluation is logged where its user says, if anywhere
     source = f"in {target.checkpoint.parent.parent / 'config.yaml'}" if target.run else "in the checkpoint"
     _underlay(raw, target.config, source)
     return target

@@ -49,8 +49,16 @@ class RawConfig:
                 self.sources[path] = source
 
     def set(self, path: str, value: Any, source: str) -> None:
-        """Set one dotted path."""
-        for part in reversed(path.split(".")):
+        """Set one dotted path; what follows the name of a class, such as `trainer.logger`, are its arguments."""
+        parts = path.split(".")
+        trainer = self.values.get("trainer")
+        if parts[0] == "trainer" and len(parts) > 2 and isinstance(trainer, dict):
+            chosen = trainer.get(parts[1])
+            if isinstance(chosen, str):
+                chosen = trainer[parts[1]] = {"class_path": chosen}
+            if isinstance(chosen, dict) and "class_path" in chosen and parts[2] not in ("class_path", "init_args"):
+                parts.insert(2, "init_args")
+        for part in reversed(parts):
             value = {part: value}
         self.merge(value, source)
 

@@ -62,5 +62,5 @@ def entropy(probabilities: npt.NDArray[np.float64], of_labels: bool) -> npt.NDAr
     p = np.clip(probabilities, 1e-30, 1.0)
     if of_labels:
         q = np.clip(1 - probabilities, 1e-30, 1.0)
-        return np.asarray(-(p * np.log2(p) + q * np.log2(q)).mean(axis=1).clip(0, 1))
+        return np.asarray((-(p * np.log2(p) + q * np.log2(q))).mean(axis=1).clip(0, 1))
     return np.asarray((-(p * np.log(p)).sum(axis=1) / np.log(p.shape[1])).clip(0, 1))

@@ -442,8 +442,8 @@ class ImageClassifier(pl.LightningModule):
         if averaged is None:
             return Calibration(len(labels), fit_temperature(shown, labels, task))
         thresholds = tuple(best_thresholds(averaged, labels).tolist()) if task == "multi-label" else None
-        temperatures = (fit_temperature(given, labels, task) for given in (shown, averaged))
-        return Calibration(len(labels), *temperatures, thresholds)
+        alone, with_views = (fit_temperature(given, labels, task) for given in (shown, averaged))
+        return Calibration(len(labels), alone, with_views, thresholds)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return (N, K) probabilities, averaged over the test-time views if they are on."""

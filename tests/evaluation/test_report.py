@@ -1,0 +1,182 @@
+"""The report holds everything, asks for nothing, and takes no class name for markup; so does the spreadsheet."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import openpyxl
+import pytest
+from PIL import Image
+
+from tests.evaluation.helpers import CLASSES, background_of, evaluation_of, images_of
+from visionforge.config.schema import EvaluationSettings
+from visionforge.evaluation.report import changed_settings, data_uri, write_report
+from visionforge.evaluation.results import write_results
+from visionforge.evaluation.spreadsheet import write_summary
+from visionforge.runs.workspace import Workspace
+
+TASKS = ("binary", "multi-class", "ordinal", "multi-label")
+
+
+def results(folder, evaluation, explainer=None):
+    workspace = Workspace(folder)
+    write_results(workspace, evaluation, images_of(evaluation), {"backbone": "any"}, background_of(), explainer)
+    return workspace
+
+
+def text_of(page: str) -> str:
+    """Return what a page says without the plotting library and the style sheet."""
+    return re.sub(r"<script>.*?</script>|<style>.*?</style>", "", page, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_report_has_all_sections_and_figures(tmp_path, task):
+    workspace = results(tmp_path, evaluation_of(task))
+    page = text_of(workspace.report.read_text(encoding="utf-8"))
+    for anchor in ("result", "training", "decisions", "curves", "calibration", "classes", "mistakes", "uncertain"):
+        assert f'<h2 id="{anchor}">' in page
+    figures = re.findall(r'data-figure="([^"]+)"', page)
+    specs = {name: json.loads(text) for name, text in re.findall(r'json" id="([^"]+)">(.*?)</script>', page)}
+    assert set(figures) == set(specs)
+    assert len(figures) == (7 if task == "multi-label" else 6)
+    assert all(spec["data"] for spec in specs.values())
+
+
+def test_report_asks_for_nothing(tmp_path):
+    page = results(tmp_path, evaluation_of()).report.read_text(encoding="utf-8")
+    assert "default-src 'none'" in page
+    body = text_of(page)
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', body)
+    assert "http" not in body.replace("http-equiv", "")
+
+
+def test_class_names_are_text(tmp_path):
+    page = text_of(results(tmp_path, evaluation_of()).report.read_text(encoding="utf-8"))
+    assert "<b>odd</b>" not in page
+    assert "mild &amp; &lt;b&gt;odd&lt;/b&gt;" in page
+    assert "a &lt;run&gt;" in page
+
+
+def test_report_shows_absent_classes_and_what_was_set(tmp_path):
+    page = text_of(results(tmp_path, evaluation_of(absent=True)).report.read_text(encoding="utf-8"))
+    assert "Without a case, so in no average: =1+1." in page
+    assert "absent" in page
+    assert "data.dataset" in page
+    assert "data.batch_size" not in page
+    assert changed_settings(background_of()) == {
+        "data.dataset": ("bloodmnist", "retinamnist"),
+        "seed_everything": (42, 7),
+    }
+
+
+def test_perfect_predictions_leave_no_mistakes(tmp_path):
+    workspace = results(tmp_path, evaluation_of(perfect=True, temperature=None))
+    page = text_of(workspace.report.read_text(encoding="utf-8"))
+    assert "every prediction is right" in page
+    assert "do not fix a temperature" in page
+    assert not (workspace.figures / "mistakes.png").exists()
+
+
+def test_figures_are_pictures_of_the_wanted_resolution(tmp_path):
+    settings = EvaluationSettings(resamples=0, figure_dpi=300, report=False)
+    coarse = results(tmp_path / "coarse", evaluation_of(settings=settings.model_copy(update={"figure_dpi": 100})))
+    fine = results(tmp_path / "fine", evaluation_of(settings=settings))
+    names = {path.name for path in fine.figures.iterdir()}
+    assert names == {
+        "confusion_matrix.png",
+        "least_certain.png",
+        "mistakes.png",
+        "precision_recall.png",
+        "reliability.png",
+        "roc.png",
+        "sample_predictions.png",
+    }
+    for name in names:
+        one, two = (Image.open(workspace.figures / name) for workspace in (coarse, fine))
+        assert two.width == pytest.approx(3 * one.width, abs=3)
+        assert two.info["dpi"][0] == pytest.approx(300, abs=1)
+        assert np.asarray(one.convert("L")).std() > 5
+    assert not fine.report.exists()
+    assert not fine.summary.exists()
+
+
+def test_figures_can_be_left_out(tmp_path):
+    workspace = results(tmp_path, evaluation_of(settings=EvaluationSettings(resamples=0, figures=False)))
+    assert not workspace.figures.exists()
+    assert workspace.report.exists()
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_explanations_are_of_mistakes_and_of_right_ones(tmp_path, count):
+    asked = []
+
+    def explainer(images):
+        asked.append(images)
+        return [np.full((32, 32, 3), 200, np.uint8) for _ in images], "by a test"
+
+    workspace = results(
+        tmp_path, evaluation_of(settings=EvaluationSettings(resamples=0, explanations=count)), explainer
+    )
+    page = text_of(workspace.report.read_text(encoding="utf-8"))
+    assert ("Where the network looked" in page) == (count > 0)
+    assert (workspace.figures / "explanations.png").exists() == (count > 0)
+    if count:
+        assert [images.shape for images in asked] == [(5, 3, 12, 12)]
+        assert page.count('class="twin"') == 5
+    else:
+        assert not asked
+
+
+def test_pictures_are_inside():
+    pixels = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
+    uri = data_uri(pixels)
+    held = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+    np.testing.assert_array_equal(held, pixels)
+    assert Image.open(
+        io.BytesIO(base64.b64decode(data_uri(np.zeros((300, 300, 1), np.uint8)).partition(",")[2]))
+    ).size == (
+        128,
+        128,
+    )
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_spreadsheet(tmp_path, task):
+    evaluation = evaluation_of(task, absent=task == "multi-class")
+    write_summary(tmp_path / "summary.xlsx", evaluation, background_of())
+    book = openpyxl.load_workbook(tmp_path / "summary.xlsx")
+    assert book.sheetnames == ["Summary", "Per class", "Epochs", "Predictions", "Configuration", "Environment"]
+    for sheet in book:
+        assert sheet.freeze_panes == "B2"
+        assert sheet["A1"].font.bold
+        assert sheet.auto_filter.ref
+    rows = {row[0]: row[1:] for row in book["Summary"].iter_rows(min_row=2, values_only=True)}
+    plain = evaluation.readings["without_tta"].estimate
+    assert rows["AUC"][0] == pytest.approx(plain.overall["auc"])
+    assert rows["AUC"][1:3] == pytest.approx(plain.intervals["auc"])
+    assert rows["images"][0] == 60
+    predictions = list(book["Predictions"].iter_rows(min_row=2, values_only=True))
+    assert len(predictions) == 60
+    assert isinstance(predictions[0][-1], float)
+    shown = evaluation.best.calibrated
+    np.testing.assert_allclose([row[4:] for row in predictions], shown, atol=1e-7)
+    formulas = [c for sheet in book for row in sheet.iter_rows() for c in row if c.data_type == "f"]
+    assert not formulas  # a class may be called =1+1
+    configuration = {row[0].value: row for row in book["Configuration"].iter_rows(min_row=2)}
+    assert configuration["seed_everything"][1].value == 7
+    assert configuration["seed_everything"][1].fill.fgColor.rgb.endswith("FFF3CD")
+    assert configuration["data.batch_size"][1].fill.fill_type is None
+    if task == "multi-class":
+        absent = [row for row in book["Per class"].iter_rows(min_row=2, values_only=True) if row[1] == 0]
+        assert len(absent) == 1
+        assert absent[0][2] == "absent"
+    assert [row[0].value for row in book["Epochs"].iter_rows(min_row=2)] == [1, 2, 3, 4]
+
+
+def test_report_of_a_checkpoint_without_a_run(tmp_path):
+    background = background_of()
+    write_report(tmp_path / "r.html", evaluation_of(count=30), background)
+    assert "lies in no run folder" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert len(CLASSES) == 4
