@@ -91,7 +91,8 @@ def test_rollout_is_that_of_attention_computed_by_hand():
             joint = (weights / 2 + torch.eye(x.shape[1]) / 2) @ joint
             x = block(x)
     side = round((x.shape[1] - 1) ** 0.5)
-    expected = scaled(joint[:, 0, 1:].reshape(-1, side, side))
+    patches = joint[:, 0, 1:] - joint[:, 0, 1:].amin(dim=1, keepdim=True)
+    expected = scaled(patches.reshape(-1, side, side))
     torch.testing.assert_close(explain(model, images), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -132,7 +133,7 @@ def test_every_backbone_has_a_map(backbone):
     assert maps.max() <= 1
     if explanation_method(model) == "grad-cam":
         each = [explain(model, images, torch.full((2,), target)) for target in range(3)]
-        assert not torch.equal(each[0], each[1]) or not torch.equal(each[1], each[2])
+        assert len({tuple(maps.flatten().tolist()) for maps in each}) >= 2  # two may be empty: nothing speaks for them
 
 
 def test_grades_are_explained_by_their_probability():
@@ -148,11 +149,13 @@ def test_grades_are_explained_by_their_probability():
 @pytest.mark.parametrize("backbone", ["resnet18", "vit_tiny"])
 def test_the_model_stays_as_it_was(backbone):
     model = model_of(backbone).train()
+    model.network.eval()  # modes that differ
     model.network.requires_grad_(False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with torch.inference_mode():  # as in a Trainer's evaluation
         explain(model, pictures())
     assert model.training
+    assert not any(module.training for module in model.network.modules())
     assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
@@ -194,6 +197,18 @@ def test_a_network_without_a_map_says_so():
     model.network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 28 * 28, 3))
     with pytest.raises(RunError, match="no feature map"):
         explain(model, pictures())
+
+
+@pytest.mark.parametrize("name", ["mixer_s32_224", "cait_xxs24_224"])
+def test_networks_of_other_tokens_are_not_explained(name):
+    pytest.importorskip("timm")
+    with pytest.raises(RunError, match="no feature map"):
+        explain(model_of(f"timm/{name}", resolution=224), pictures(1, 224))
+
+
+def test_a_class_that_is_none_is_refused():
+    with pytest.raises(RunError, match="0 to 2"):
+        explain(model_of("mini_cnn"), pictures(), torch.tensor([0, 3]))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -4,6 +4,7 @@ Both answer a question about one network and one image. Neither shows that what 
 look sensible for a network that is wrong.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer
 
 from visionforge.data.augment import normalise
 from visionforge.errors import RunError
@@ -26,6 +28,8 @@ OVERLAY_PIXELS = 224
 MAX_ALPHA = 0.75  # of the brightest spot, so that the image can be seen through it
 _SMALL_PIXELS = 96  # up to this width the pixels of an image stay visible when it is enlarged
 _SMALLEST = 1e-30
+_OF_ATTENTION = ("attn", "attention")  # modules within; theirs are maps of tokens by tokens, not of the image
+_MOST_LAYERS_AFTER = 6  # with parameters, behind the last feature map; a network of tokens has many behind its stem
 
 
 def explanation_method(model: ImageClassifier) -> Method:
@@ -43,7 +47,8 @@ def explain(model: ImageClassifier, images: Tensor, targets: Tensor | None = Non
     Grad-CAM (Selvaraju et al., 2017, arXiv:1610.02391) weighs the channels of the last feature map by the mean gradient
     of the class's logit, under the ordinal loss by that of the grade's log-probability, and keeps what speaks for it.
     Attention rollout (Abnar and Zuidema, 2020, arXiv:2005.00928) multiplies the attention of all layers, averaged over
-    the heads and with the identity for the residual path; it is the same for every class.
+    the heads and with the identity for the residual path; it is the same for every class. As every patch gets some
+    attention, the least is taken as 0.
 
     Args:
         model: The model; it is left as it was.
@@ -51,21 +56,32 @@ def explain(model: ImageClassifier, images: Tensor, targets: Tensor | None = Non
         targets: (N,) classes or labels to explain; None is the predicted class, or the most probable label.
 
     Raises:
-        RunError: If the network is not built, or has no feature map wider than a pixel.
+        RunError: If the network is not built, has no feature map of more than one pixel near its end, or a target is no
+            class.
     """
     network, spec = _network(model), model.spec
     assert spec is not None
-    training = model.training
-    model.eval()
-    try:
+    if targets is not None and not bool(((targets >= 0) & (targets < len(spec.classes))).all()):
+        raise RunError(f"there is no such class to explain; classes are numbered 0 to {len(spec.classes) - 1}")
+    with _evaluating(model):
         inputs = normalise(images, spec.mean, spec.std)
         rollout = explanation_method(model) == "attention-rollout"
         maps = _rollout(network, inputs) if rollout else _grad_cam(model, network, inputs, targets)
-    finally:
-        model.train(training)
     maps = F.interpolate(maps[:, None].float(), size=images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     highest = maps.flatten(1).amax(dim=1)[:, None, None]
     return (maps / highest.clamp(min=_SMALLEST)).clamp(0, 1).detach().cpu()
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Put all modules into evaluation mode, and each back into its own."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def _network(model: ImageClassifier) -> nn.Module:
@@ -118,22 +134,24 @@ def feature_layer(network: nn.Module, image: Tensor) -> nn.Module:
     Raises:
         RunError: If there is none.
     """
-    calls: dict[nn.Module, int] = {}
-    order: list[nn.Module] = []
+    order: list[tuple[nn.Module, bool]] = []  # every call, and whether it gave a feature map
 
     def watch(module: nn.Module, given: Any, output: Any) -> None:
-        calls[module] = calls.get(module, 0) + 1
-        if isinstance(output, Tensor) and output.ndim == 4 and _pixels(output) > 1:
-            order.append(module)
+        order.append((module, isinstance(output, Tensor) and output.ndim == 4 and _pixels(output) > 1))
 
     with torch.no_grad(), ExitStack() as stack:
-        for module in network.modules():
-            stack.enter_context(_hooked(module.register_forward_hook(watch)))
+        for name, module in network.named_modules():
+            if not any(word in name.lower() for word in _OF_ATTENTION):
+                stack.enter_context(_hooked(module.register_forward_hook(watch)))
         network(image)
-    found = [module for module in order if calls[module] == 1]  # a shared activation has no output of its own
-    if not found:
-        raise RunError("the network has no feature map of more than one pixel, so there is nothing to show on an image")
-    return found[-1]
+    calls = Counter(module for module, _ in order)
+    # an activation that is shared has no output of its own
+    places = [place for place, (module, is_map) in enumerate(order) if is_map and calls[module] == 1]
+    after = order[places[-1] + 1 :] if places else []
+    layers = sum(1 for module, _ in after if any(True for _ in module.parameters(recurse=False)))
+    if not places or layers > _MOST_LAYERS_AFTER:
+        raise RunError("the network has no feature map of more than one pixel near its end, so there is no map to show")
+    return order[places[-1]][0]
 
 
 def _channels_last(features: Tensor) -> bool:
@@ -151,9 +169,8 @@ def _pixels(features: Tensor) -> int:
 
 def _attention_modules(network: nn.Module) -> list[nn.Module]:
     """Return the layers of global self-attention, in order; none where tokens attend within windows."""
-    found: list[nn.Module] = [module for module in network.modules() if isinstance(module, nn.MultiheadAttention)]
-    if found:
-        return found
+    if isinstance(network, VisionTransformer):
+        return [module for module in network.modules() if isinstance(module, nn.MultiheadAttention)]
     blocks = getattr(network, "blocks", None)
     if not hasattr(network, "num_prefix_tokens") or not isinstance(blocks, nn.Sequential | nn.ModuleList):
         return []
@@ -179,10 +196,12 @@ def _rollout(network: nn.Module, inputs: Tensor) -> Tensor:
         joint = step if joint is None else step @ joint
     assert joint is not None
     prefix = int(getattr(network, "num_prefix_tokens", 1))
-    patches = (joint[:, 0] if prefix else joint.mean(dim=1))[:, prefix:]
+    by_token = prefix > 0 and getattr(network, "global_pool", "token") == "token"  # what the classifier reads
+    patches = (joint[:, 0] if by_token else joint[:, prefix:].mean(dim=1))[:, prefix:]
     side = round(patches.shape[1] ** 0.5)
     if side * side != patches.shape[1]:
         raise RunError(f"{patches.shape[1]} patches are no square, so they cannot be laid over the image")
+    patches = patches - patches.amin(dim=1, keepdim=True)
     return patches.reshape(-1, side, side)
 
 
