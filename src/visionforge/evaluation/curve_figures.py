@@ -86,7 +86,7 @@ def reliability_figure(evaluation: Evaluation, title: str) -> Figure:
     for axes in (upper, lower):
         axes.grid(color="#E5E7EB", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
-    upper.legend(frameon=False, fontsize=8, loc="upper left")
+    upper.legend(frameon=False, fontsize=8, loc="best")
     return figure
 
 

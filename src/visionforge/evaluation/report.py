@@ -328,9 +328,14 @@ def changed_settings(background: Background) -> dict[str, tuple[Any, Any]]:
     return {path: pair for path, pair in changed.items() if path in given}
 
 
+def _as_yaml(value: Any) -> str:
+    """Return a value as a configuration file writes it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _settings(background: Background) -> str:
     rows = [
-        [f"<code>{_text(path)}</code>", f"<code>{_text(value)}</code>", _text("" if default is None else default)]
+        [f"<code>{_text(path)}</code>", f"<code>{_text(_as_yaml(value))}</code>", _text(_as_yaml(default))]
         for path, (default, value) in changed_settings(background).items()
     ]
     return _table(["setting", "value", "default"], rows, numbers=False)

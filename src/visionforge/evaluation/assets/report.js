@@ -2,7 +2,8 @@
 // Draws every figure of the page in the colours that the reader has chosen: light, dark, or those of paper.
 (() => {
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const brighter = { "#0072B2": "#5AB4E8", "#4D4D4D": "#BFC5CE", "#009E73": "#35C79B", "#D55E00": "#F28543" };
+  const brighter = { "#0072B2": "#5AB4E8", "#4D4D4D": "#BFC5CE", "#009E73": "#35C79B", "#D55E00": "#F28543",
+    "#56B4E9": "#BFE3F7" };
   const swap = (value) => {
     if (Array.isArray(value)) return value.map(swap);
     if (value && typeof value === "object") {
