@@ -3,8 +3,19 @@
 import matplotlib.image
 import numpy as np
 import pytest
+from sklearn.metrics import auc, roc_curve
 
-from visionforge.evaluation.figures import confusion_matrix, label_matrix, sample_grid, save_figure, training_curves
+from tests.evaluation.helpers import evaluation_of
+from visionforge.evaluation.curve_figures import precision_recall_figure, reliability_figure, roc_figure
+from visionforge.evaluation.figures import (
+    Picture,
+    confusion_matrix,
+    label_matrix,
+    map_grid,
+    sample_grid,
+    save_figure,
+    training_curves,
+)
 
 ROWS = [
     {"epoch": float(e), "train/loss": 1 / (e + 1), "val/loss": 1.0, "val/auc": 0.5 + e / 10, "lr": 0.1}
@@ -15,7 +26,7 @@ ROWS = [
 def test_confusion_matrix_counts():
     figure = confusion_matrix(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 0]), ["a", "b", "c"], "t")
     texts = {(round(t.get_position()[1]), round(t.get_position()[0])): t.get_text() for t in figure.axes[0].texts}
-    assert texts == {(0, 0): "1", (0, 1): "1", (1, 1): "1", (2, 0): "1"}
+    assert texts == {(0, 0): "1\n50%", (0, 1): "1\n50%", (1, 1): "1\n100%", (2, 0): "1\n100%"}
 
 
 def test_label_matrix_counts():
@@ -36,8 +47,8 @@ def test_best_epoch_is_the_later_of_equals():
 @pytest.mark.parametrize("count", [1, 9, 40])
 def test_sample_grid_marks_mistakes(tmp_path, channels, count):
     images = np.random.default_rng(0).integers(0, 256, (count, channels, 12, 12), dtype=np.uint8)
-    labels = np.zeros(count, dtype=int)
-    figure = sample_grid(images, labels, labels + (np.arange(count) == 0), np.full(count, 0.9), ["no", "yes"], "t")
+    pictures = [Picture(image, index, 0, int(index == 0), 0.9) for index, image in enumerate(images)]
+    figure = sample_grid(pictures, ["no", "yes"], "t")
     titles = [axes.get_title(loc="left") for axes in figure.axes][: min(count, 24)]
     assert titles[0] == "✗ yes  90%\ntrue: no"
     assert set(titles[1:]) <= {"✓ no  90%"}
@@ -48,3 +59,38 @@ def test_sample_grid_marks_mistakes(tmp_path, channels, count):
 def test_training_curves_without_validation(tmp_path):
     save_figure(training_curves([{"epoch": 0.0, "train/loss": 1.0, "lr": 0.1}], "t"), tmp_path / "f.png")
     assert (tmp_path / "f.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("task", ["binary", "multi-class", "multi-label"])
+def test_curves_are_those_of_the_classes(task):
+    evaluation = evaluation_of(task)
+    lines = [line for line in roc_figure(evaluation, "t").axes[0].lines if "AUC" in line.get_label()]
+    assert len(lines) == (1 if task == "binary" else 4)
+    truth = evaluation.labels if task == "multi-label" else np.eye(len(evaluation.spec.classes))[evaluation.labels]
+    columns = [1] if task == "binary" else range(4)
+    for line, k in zip(lines, columns, strict=True):
+        false, true, _ = roc_curve(truth[:, k], evaluation.best.probabilities[:, k])
+        assert auc(line.get_xdata(), line.get_ydata()) == pytest.approx(auc(false, true))
+        assert f"{auc(false, true):.3f}" in line.get_label()
+    assert len(precision_recall_figure(evaluation, "t").axes[0].lines) == len(lines)
+
+
+@pytest.mark.parametrize(("temperature", "curves"), [(None, 1), (2.0, 2)])
+def test_reliability_before_and_after(temperature, curves):
+    evaluation = evaluation_of("multi-class", count=300, temperature=temperature)
+    lines = reliability_figure(evaluation, "t").axes[0].lines[1:]
+    assert len(lines) == curves
+    shown, right = evaluation.best.probabilities.max(1), evaluation.predicted == evaluation.labels
+    inside = (shown > 8 / 15) & (shown <= 9 / 15)
+    x, y = lines[0].get_xdata(), lines[0].get_ydata()
+    place = np.flatnonzero((x > 8 / 15) & (x <= 9 / 15))[0]
+    assert x[place] == pytest.approx(shown[inside].mean())
+    assert y[place] == pytest.approx(right[inside].mean())
+
+
+def test_map_grid_shows_image_and_map():
+    image = np.zeros((3, 12, 12), np.uint8)
+    pictures = [Picture(image, k, 0, 0, 0.5, np.full((20, 20, 3), 9, np.uint8)) for k in range(9)]
+    drawn = [axes.images[0].get_array().shape for axes in map_grid(pictures, ["no"], "t").axes if axes.images]
+    assert len(drawn) == 18
+    assert drawn.count((20, 20, 3)) == 9

@@ -21,7 +21,7 @@ usage: visionforge COMMAND [options]
 Train, evaluate and compare image classifiers on small images, with PyTorch Lightning.
 
 commands:
-  fit        train a network, test its best checkpoint, write the run folder
+  fit        train a network, test its best checkpoint, write the run folder; with --seeds 3, for three seeds
   tune       search hyperparameters; the same command again resumes the study
   validate   evaluate a run on the validation split
   test       evaluate a run on the test split
