@@ -148,7 +148,7 @@ def test_medmnists_evaluator_reads_the_file_of_a_run(tmp_path, archives, monkeyp
         ("confidence", "1", "evaluation.confidence: 1 is not allowed"),
         ("figure_dpi", "10", "evaluation.figure_dpi: 10 is not allowed"),
         ("explanations", "65", "evaluation.explanations: 65 is not allowed"),
-        ("report", "maybe", "evaluation.report: maybe is not allowed"),
+        ("report", "maybe", "evaluation.report: 'maybe' is not allowed"),
         ("figure", "true", "evaluation.figure: unknown setting"),
     ],
 )

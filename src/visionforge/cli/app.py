@@ -159,6 +159,8 @@ class VisionForgeCLI(LightningCLI):
             ImageClassifier, "model", skip={"spec", "restoring"}, fail_untyped=False, sub_configs=True
         )
         parser.add_lightning_class_args(MedMNISTDataModule, "data")
+        evaluation = RunSettings.model_fields["evaluation"]
+        parser.add_argument("--evaluation", type=evaluation.annotation, default=evaluation.default)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Take the help of every setting from its declaration."""
@@ -174,8 +176,6 @@ class VisionForgeCLI(LightningCLI):
             if name in RUN_FLAGS and not (name == "resume" and subcommand != "fit"):
                 help_text = f"{field.description} Allowed: {describe_allowed(field)}."
                 parser.add_argument(f"--{name}", type=field.annotation, default=field.default, help=help_text)
-        evaluation = RunSettings.model_fields["evaluation"]
-        parser.add_argument("--evaluation", type=evaluation.annotation, default=evaluation.default)
         # a file may hold the settings of the search; they are checked with all others, and read by `tune` alone
         text = "The search of `visionforge tune`, which this command passes over; `visionforge tune --help` lists it."
         parser.add_argument("--tune", type=dict, default={}, help=text)  # printed, it is a valid section
