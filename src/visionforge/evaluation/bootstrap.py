@@ -18,7 +18,7 @@ from visionforge.evaluation.scores import Floats, Scorer, Scores
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 SEED = 0
-_CHUNK_VALUES = 200_000  # weights of one part; they stay in the processor's cache
+_CHUNK_VALUES = 100_000  # weights of one part; they stay in the processor's cache
 NO_INTERVAL = frozenset({"ece"})  # resampling adds to its upward bias, so that percentiles miss it
 Array = npt.NDArray[Any]
 Interval = tuple[float, float]
@@ -169,12 +169,11 @@ def _gap(scores: Sequence[Mapping[str, Floats]], first: int, name: str) -> Float
 
 def _resampled(scorers: Sequence[Scorer], resamples: int, seed: int) -> list[Scores]:
     """Return the metrics of all resamples, joined from their parts."""
-    parts: list[list[Scores]] = [[] for _ in scorers]
+    parts: list[list[Scores]] = []
     if len(scorers[0].labels):
         for weights in resample_weights(strata_of(scorers[0].labels), resamples, seed):
-            for scorer, list_of_parts in zip(scorers, parts, strict=True):
-                list_of_parts.append(scorer(weights))
-    return [_joined(part) for part in parts]
+            parts.append([scorer(weights) for scorer in scorers])
+    return [_joined([part[position] for part in parts]) for position in range(len(scorers))]
 
 
 def _joined(parts: Sequence[Scores]) -> Scores:

@@ -222,34 +222,39 @@ def bin_of(confidence: Floats) -> npt.NDArray[np.int64]:
 class _Ranking:
     """AUC and average precision of one class against the rest, for many weightings.
 
+    Both are sums over the positive cases of how many cases rank at least as high, so that only one cumulative sum goes
+    over all cases.
+
     Args:
         scores: (N,), higher for the class.
         truth: (N,) 0/1.
     """
 
     def __init__(self, scores: Floats, truth: Floats) -> None:
-        self._order = np.argsort(scores, kind="stable")
-        ranked = scores[self._order]
-        self._truth = truth[self._order, None]
-        first = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-        self._groups = None if len(first) == len(ranked) else first  # where cases have equal scores
+        self._order = np.argsort(-scores, kind="stable")
+        ranked, positive = scores[self._order], truth[self._order] > 0
+        first = np.r_[True, ranked[1:] != ranked[:-1]]  # of the cases with equal scores
+        group = np.cumsum(first) - 1
+        self._starts = None if first.all() else np.flatnonzero(first)
+        self._positives = self._order[positive]
+        self._places, self._positive_starts = np.unique(group[positive], return_index=True)
 
     def __call__(self, weights: Floats) -> tuple[Floats, Floats]:
         """Return AUC (B,) and average precision (B,) of weights (N, B); NaN without cases of both kinds."""
-        ranked = weights[self._order]
-        positive = ranked * self._truth
-        if self._groups is not None:
-            positive, ranked = (np.add.reduceat(part, self._groups, axis=0) for part in (positive, ranked))
-        below, found = np.cumsum(ranked, axis=0), np.cumsum(positive, axis=0)
-        all_cases, hits = below[-1].copy(), found[-1].copy()
-        misses = all_cases - hits
-        # how many others are ranked below each group of equal scores, half of the group's own included
-        lower = below - found - (ranked - positive) / 2
+        if not len(self._positives):
+            return (np.full(weights.shape[1], np.nan),) * 2
+        each, positive = weights[self._order], weights[self._positives]
+        if self._starts is not None:
+            each = np.add.reduceat(each, self._starts, axis=0)
+            positive = np.add.reduceat(positive, self._positive_starts, axis=0)
+        above = np.cumsum(each, axis=0)  # cases that rank at least as high as each group
+        reported, hits = above[self._places], np.cumsum(positive, axis=0)
+        misses = above[-1] - hits[-1]
+        tied = each[self._places] - positive  # negative cases of the same score count as half
+        lower = misses - (reported - hits) + tied / 2
         with np.errstate(divide="ignore", invalid="ignore"):
-            area = np.einsum("nb,nb->b", positive, lower) / (hits * misses)
-            reported = all_cases - below + ranked  # cases at least as high
-            kept = hits - found + positive
-            precision = np.einsum("nb,nb->b", positive, kept / np.maximum(reported, 1e-300)) / hits
+            area = np.einsum("nb,nb->b", positive, lower) / (hits[-1] * misses)
+            precision = np.einsum("nb,nb->b", positive, hits / np.maximum(reported, 1e-300)) / hits[-1]
         precision[misses == 0] = np.nan
         return area, precision
 
