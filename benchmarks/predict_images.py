@@ -26,7 +26,7 @@ from visionforge.config.schema import Backbone
 from visionforge.data.info import DomainFlags, TaskSpec
 from visionforge.data.picture_sources import list_pictures
 from visionforge.data.stream import picture_batches
-from visionforge.evaluation.picture_table import table_rows
+from visionforge.evaluation.picture_table import NetworkPredictor, table_rows
 from visionforge.training.classifier import ImageClassifier
 
 PIXELS, BATCH, THREADS = 28, 128, 2
@@ -79,7 +79,7 @@ def write_checkpoint(path: Path, backbone: str) -> None:
 def ours(model: ImageClassifier, folder: Path) -> Callable[[], int]:
     def work() -> int:
         batches = picture_batches(list_pictures([folder]), PIXELS, 3, BATCH, THREADS)
-        return sum(len(table_rows(model, batch, tta=False)) for batch in batches)
+        return sum(len(table_rows(NetworkPredictor(model, tta=False), batch)) for batch in batches)
 
     return work
 

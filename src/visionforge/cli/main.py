@@ -27,6 +27,7 @@ commands:
   test       evaluate a run on the test split
   predict    write the class probabilities of a run for the test split, or with --images for any pictures
   explain    show on pictures where the network of a run looks
+  export     write the network of a run as ONNX, torch.export program or safetensors, with the proof that it is the same
   runs       list | show | diff | compare | clean: what the outputs folder holds
   reproduce  run a run again, and say where the first difference is
   doctor     this machine, its folders, and processes that dead runs left behind
@@ -73,6 +74,12 @@ def _explain(arguments: list[str]) -> int:
     from visionforge.cli.explain import run_explain
 
     return run_explain(arguments)
+
+
+def _export(arguments: list[str]) -> int:
+    from visionforge.cli.export import run_export
+
+    return run_export(arguments)
 
 
 def _tune(arguments: list[str]) -> int:
@@ -124,6 +131,7 @@ COMMANDS: dict[str, Command] = {
     "test": _lightning("test"),
     "predict": _predict,
     "explain": _explain,
+    "export": _export,
     "runs": _runs,
     "reproduce": _reproduce,
     "doctor": _doctor,

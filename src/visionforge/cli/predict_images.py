@@ -26,6 +26,7 @@ from visionforge.runs.workspace import describe
 if TYPE_CHECKING:
     import torch
 
+    from visionforge.evaluation.picture_table import Predictor
     from visionforge.training.classifier import ImageClassifier
 
 MOST_THREADS = 8  # that decode; more wait for each other
@@ -47,17 +48,15 @@ def run_predict_images(arguments: list[str]) -> int:
     with Interruption() as interruption:
         if options.out is not None:
             _check_output(options.out, options.overwrite, made=False)
-        target = find_target("predict", options.run, options.ckpt_path)
+        target = None if options.model is not None else find_target("predict", options.run, options.ckpt_path)
         out = _default_output(target) if options.out is None else options.out
         _check_output(out, options.overwrite, made=options.out is None)
         listed = list_pictures(options.images, options.split)
         if options.split is not None and not any(isinstance(source, ArchiveImages) for source in listed):
             raise SettingsError("--split: chooses a part of .npz archives; --images names none")
-        model = load_classifier(target.checkpoint)
-        if options.tta and model.settings.tta == "off":
-            model.settings = model.settings.model_copy(update={"tta": "full"})
+        predictor = _artifact(options) if target is None else _network(options, target)
         with interruption.deferred():  # a batch is finished first, so that no file is caught half open
-            _predict(options, model, listed, out, interruption)
+            _predict(options, predictor, listed, out, interruption)
     return 0
 
 
@@ -70,6 +69,9 @@ def _parser() -> CommandParser:
     add("--images", nargs="+", type=Path, required=True, metavar="PATH", help="folders, picture files, .npz archives")
     add("--run", help="run (folder, or name in the outputs folder), of which the best checkpoint is taken")
     add("--ckpt_path", metavar="best|last|FILE", help="another checkpoint of the run, or a file")
+    add(
+        "--model", type=Path, metavar="FILE", help="an exported .onnx or .safetensors file instead; needs no checkpoint"
+    )
     where = "predictions.csv in the run's evaluations, or in the working folder for a lone checkpoint"
     add("--out", type=Path, metavar="FILE", help=f"table to write: .csv, .parquet or .jsonl; default {where}")
     add("--overwrite", action="store_true", help="replace a table that exists")
@@ -92,8 +94,8 @@ def _count(text: str) -> int:
 # --- where the table goes
 
 
-def _default_output(target: Target) -> Path:
-    if target.run is None:
+def _default_output(target: Target | None) -> Path:
+    if target is None or target.run is None:
         return Path("predictions.csv")
     return target.run.path / "evaluations" / f"predict_{target.checkpoint.stem}_images" / "predictions.csv"
 
@@ -190,12 +192,41 @@ def device_of(accelerator: str) -> "torch.device":
     raise SettingsError(f"--accelerator: {accelerator} is not present on this machine; present: {names}")
 
 
+def _network(options: argparse.Namespace, target: Target) -> "Predictor":
+    """Return the network of a checkpoint on its device."""
+    from visionforge.evaluation.picture_table import NetworkPredictor
+
+    model = load_classifier(target.checkpoint)
+    if options.tta and model.settings.tta == "off":
+        model.settings = model.settings.model_copy(update={"tta": "full"})
+    return NetworkPredictor(model.to(device_of(options.accelerator)), options.tta)
+
+
+def _artifact(options: argparse.Namespace) -> "Predictor":
+    """Return an exported artifact.
+
+    Raises:
+        SettingsError: If a flag asks for what an artifact does not have.
+    """
+    if options.run is not None or options.ckpt_path is not None:
+        raise SettingsError("--model: is given instead of --run and --ckpt_path")
+    if options.tta is not None:
+        raise SettingsError("--tta: an artifact has no test-time augmentation; leave it out, or name a run")
+    if options.accelerator not in ("auto", "cpu"):
+        raise SettingsError(f"--accelerator: artifacts run on the CPU; {options.accelerator} was given")
+
+    from visionforge.export.formats import load_artifact
+    from visionforge.export.predictor import ArtifactPredictor
+
+    return ArtifactPredictor(load_artifact(options.model))
+
+
 # --- the stream
 
 
 def _predict(
     options: argparse.Namespace,
-    model: "ImageClassifier",
+    predictor: "Predictor",
     listed: Sequence[PictureFiles | ArchiveImages],
     out: Path,
     interruption: Interruption,
@@ -205,18 +236,17 @@ def _predict(
     from visionforge.cli.ending import is_out_of_memory
     from visionforge.evaluation.picture_table import columns_of, table_rows
 
-    assert model.spec is not None
+    spec = predictor.spec
     if options.num_threads is not None:
         torch.set_num_threads(options.num_threads)
-    model.to(device_of(options.accelerator))
     threads = min(MOST_THREADS, options.num_threads or os.cpu_count() or 1)
     total, failed = sum(map(len, listed)), 0
     errors = _errors_of(out)
-    batches = picture_batches(listed, model.spec.resolution, model.spec.channels, options.batch_size, threads)
+    batches = picture_batches(listed, spec.resolution, spec.channels, options.batch_size, threads)
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_folder_for(out))
-            table = stack.enter_context(open_table(out, columns_of(model.spec)))
+            table = stack.enter_context(open_table(out, columns_of(spec)))
             error_table: TableWriter | None = None
             progress = stack.enter_context(_progress())
             task = progress.add_task("predict", total=total)
@@ -229,7 +259,7 @@ def _predict(
                     _warn(batch.failures[: max(0, WARNINGS - failed)])
                     failed += len(batch.failures)
                 if batch.names:
-                    table.write(table_rows(model, batch, options.tta))
+                    table.write(table_rows(predictor, batch))
                 progress.advance(task, len(batch.names) + len(batch.failures))
             if failed == total:
                 raise RunError(f"--images: none of the {total:,} files could be read, so nothing was written")

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from visionforge.config.environment import strict_problems
+from visionforge.config.shipped import FLAGS, described, require_config, with_shipped
 from visionforge.errors import SettingsError
 
 COMMAND_LINE = "on the command line"
@@ -93,7 +95,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def normalise(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments in the form that all readers know: ``--exclusive-device`` is ``--exclusive_device true``."""
+    """Return the arguments in the form that all readers know.
+
+    ``--exclusive-device`` is ``--exclusive_device true``, and ``--config quickstart`` names the shipped file.
+    """
     result: list[str] = []
     for position, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
@@ -105,14 +110,15 @@ def normalise(arguments: Sequence[str]) -> list[str]:
         result.append(f"--{name}{equals}{value}")
         if name in SWITCHES and not equals and following.startswith("--"):
             result.append("true")
-    return result
+    return with_shipped(result)
 
 
 def read_arguments(arguments: Sequence[str]) -> RawConfig:
     """Read the arguments after a subcommand: ``--config FILE`` and ``--dotted.key VALUE``, in order.
 
     Raises:
-        SettingsError: If an argument has no value or is no flag; all such arguments are reported together.
+        SettingsError: If an argument has no value or is no flag, a file cannot be read, or strict mode does not allow a
+            value; all of these are reported together.
     """
     raw = RawConfig()
     problems: list[str] = []
@@ -135,14 +141,15 @@ def read_arguments(arguments: Sequence[str]) -> RawConfig:
             _apply(raw, flag, text)
         except SettingsError as error:
             problems.extend(error.problems)
+    problems += strict_problems(raw.values, raw.sources)
     if problems:
         raise SettingsError(problems)
     return raw
 
 
 def _apply(raw: RawConfig, flag: str, text: str) -> None:
-    if flag in ("--config", "-c"):
-        raw.merge(read_yaml(text), f"in {text}")
+    if flag in FLAGS:
+        raw.merge(read_yaml(require_config(text)), f"in {described(text)}")
         return
     path = flag.removeprefix("--").removesuffix("+")
     value = parse_value(text)

@@ -1,13 +1,16 @@
 """What a network says of pictures, as the rows of a table: label, probabilities and uncertainty."""
 
-import math
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from visionforge.data.info import TaskSpec
 from visionforge.data.stream import Batch
 from visionforge.errors import RunError
 from visionforge.evaluation.scores import predicted_labels
+from visionforge.evaluation.selection import entropy
 from visionforge.evaluation.table_writers import Cell, Column
 from visionforge.training.classifier import ImageClassifier
 
@@ -21,47 +24,89 @@ def columns_of(spec: TaskSpec) -> list[Column]:
     return [Column("path"), Column("label"), kind, *probabilities, Column("uncertainty", "number")]
 
 
-def table_rows(model: ImageClassifier, batch: Batch, tta: bool | None) -> list[list[Cell]]:
-    """Return a row per image of a batch, with a cell per column of `columns_of`.
+class Predictor(Protocol):
+    """What says something of pictures: a network, or an artifact that was exported from one."""
 
-    Labels are chosen before the probabilities are calibrated, as `test` does: thresholds are chosen without the
-    temperature, which never changes the most probable class. The uncertainty is the entropy of the
-    calibrated probabilities as a share of the highest possible; for multi-label data, the mean over the labels.
+    @property
+    def spec(self) -> TaskSpec:
+        """Return the task."""
+
+    def __call__(self, images: Tensor) -> "Said":
+        """Return what is said of uint8 images (B, C, R, R)."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is said of a batch.
+
+    Attributes:
+        given: (B, K) probabilities by which labels are chosen.
+        calibrated: (B, K) probabilities that are shown.
+        thresholds: (K,) of multi-label data; None is 0.5.
+    """
+
+    given: Tensor
+    calibrated: Tensor
+    thresholds: Tensor | None
+
+
+class NetworkPredictor:
+    """A network with its temperature and thresholds.
 
     Args:
         model: The network, in evaluation mode.
-        batch: The images.
         tta: Average over the test-time views; None takes the network's setting.
-
-    Raises:
-        RunError: If the network's outputs are not finite.
     """
-    assert model.spec is not None
-    spec, multi = model.spec, model.spec.task == "multi-label"
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        alone, averaged = model.predict_probabilities(batch.images.to(device), tta)
+
+    def __init__(self, model: ImageClassifier, tta: bool | None) -> None:
+        assert model.spec is not None
+        self.spec = model.spec
+        self._model = model
+        self._tta = tta
+
+    def __call__(self, images: Tensor) -> Said:
+        """Return what the network says of uint8 images (B, C, R, R).
+
+        Raises:
+            RunError: If its outputs are not finite.
+        """
+        model = self._model
+        alone, averaged = model.predict_probabilities(images.to(next(model.parameters()).device), self._tta)
         given = (alone if averaged is None else averaged).float().cpu()
         if not bool(torch.isfinite(given).all()):
             raise RunError(
                 "the network's outputs are not finite, so its training has diverged; take another checkpoint"
             )
-        calibrated = model.calibrated(given, tta=averaged is not None)
-        wide = calibrated.double().clamp(0, 1)
-        entropy = torch.special.entr(wide) + torch.special.entr(1 - wide) if multi else torch.special.entr(wide)
-        highest = len(spec.classes) * math.log(2) if multi else math.log(len(spec.classes))
-        uncertainty = (entropy.sum(dim=1) / highest).clamp(0, 1).tolist()
-    thresholds = model.thresholds
-    if averaged is not None and model.calibration is not None and model.calibration.thresholds_tta is not None:
-        thresholds = torch.tensor(model.calibration.thresholds_tta)
-    chosen = predicted_labels(given.numpy(), spec.task, None if thresholds is None else thresholds.numpy()).tolist()
+        thresholds = model.thresholds
+        if averaged is not None and model.calibration is not None and model.calibration.thresholds_tta is not None:
+            thresholds = torch.tensor(model.calibration.thresholds_tta)
+        return Said(given, model.calibrated(given, tta=averaged is not None), thresholds)
+
+
+def table_rows(predictor: Predictor, batch: Batch) -> list[list[Cell]]:
+    """Return a row per image of a batch, with a cell per column of `columns_of`.
+
+    Labels are chosen before the probabilities are calibrated, as `test` does: thresholds are chosen without the
+    temperature, which never changes the most probable class. The uncertainty is the entropy of the calibrated
+    probabilities as a share of the highest possible; for multi-label data, the mean over the labels.
+
+    Args:
+        predictor: The network or artifact.
+        batch: The images.
+    """
+    spec, multi = predictor.spec, predictor.spec.task == "multi-label"
+    with torch.inference_mode():
+        said = predictor(batch.images)
+        uncertainty = entropy(said.calibrated.double().numpy(), multi).tolist()
+    thresholds = None if said.thresholds is None else said.thresholds.numpy()
+    chosen = predicted_labels(said.given.numpy(), spec.task, thresholds).tolist()
     rows: list[list[Cell]] = []
-    for name, label, probabilities, entropy_share in zip(
-        batch.names, chosen, calibrated.tolist(), uncertainty, strict=True
+    for name, label, probabilities, share in zip(
+        batch.names, chosen, said.calibrated.tolist(), uncertainty, strict=True
     ):
         if multi:
             text = "|".join(spec.classes[k] for k, digit in enumerate(label) if digit)
-            rows.append([name, text, "".join(map(str, label)), *probabilities, entropy_share])
+            rows.append([name, text, "".join(map(str, label)), *probabilities, share])
         else:
-            rows.append([name, spec.classes[label], label, *probabilities, entropy_share])
+            rows.append([name, spec.classes[label], label, *probabilities, share])
     return rows

@@ -1,0 +1,305 @@
+"""`visionforge export --run RUN --format …`: an artifact, the proof that it is the network, and a model card."""
+
+import datetime
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+from argparse import Namespace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from visionforge.cli.arguments import CommandParser, plain_table, print_table
+from visionforge.cli.predict_images import load_classifier
+from visionforge.cli.target import Target, find_target
+from visionforge.config.loading import normalise
+from visionforge.config.schema import DataSettings
+from visionforge.data.info import DatasetInfo, Split
+from visionforge.data.picture_sources import list_pictures
+from visionforge.data.registry import dataset_info
+from visionforge.data.stream import picture_batches
+from visionforge.errors import DataError, RunError, SettingsError, VisionForgeError
+from visionforge.export.formats import FILES, OPSET, OPSETS, require_packages
+from visionforge.runs.anchors import shown, writable
+from visionforge.runs.files import umask
+from visionforge.runs.identity import digest
+from visionforge.runs.store import load_run
+
+IMAGES = 1000  # of the proof
+CALIBRATION_IMAGES = 256
+INT8 = "model_int8.onnx"
+DESCRIPTION, CARD = "export.json", "model_card.md"
+_PACKAGES = ("visionforge", "torch", "onnx", "onnxscript", "onnxruntime", "safetensors", "numpy")
+
+
+def run_export(arguments: list[str]) -> int:
+    """Run `visionforge export …` and return its exit status.
+
+    Args:
+        arguments: What follows `export` on the command line.
+
+    Raises:
+        VisionForgeError: For every mistake that the user can mend, and if the artifact is not the network; nothing is
+            left behind then.
+    """
+    options = _parser().parse_args(normalise(arguments))
+    _check(options)
+    target = find_target("export", options.run, options.ckpt_path)
+    folder = options.out or _default_folder(target, options.format)
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not options.overwrite)):
+        what = "is a file; name a folder" if not folder.is_dir() else "is not empty; name another, or add --overwrite"
+        raise SettingsError(f"--out: {shown(folder)} {what}")
+    if not writable(folder.absolute()):
+        raise RunError(f"--out: {shown(folder)} cannot be written; name another folder")
+    made = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.parent.exists())
+    existed = made.exists()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
+    try:
+        content = _export(options, target, staged)
+        staged.chmod(0o777 & ~umask())
+        for path in staged.iterdir():
+            path.chmod(0o666 & ~umask())  # some writers make files that nobody else may read
+        if folder.exists():
+            shutil.rmtree(folder)
+        staged.rename(folder)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        if not existed:
+            shutil.rmtree(made, ignore_errors=True)
+        raise
+    _tell(content, folder)
+    return 0
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog="visionforge export", description="Write a network as a file that predicts without visionforge."
+    )
+    add = parser.add_argument
+    add("--run", help="run (folder, or name in the outputs folder), of which the best checkpoint is taken")
+    add("--ckpt_path", metavar="best|last|FILE", help="another checkpoint of the run, or a file")
+    add(
+        "--format",
+        choices=(*FILES, "torchscript"),
+        default="onnx",
+        help="onnx; torch: a torch.export program; safetensors: the weights; default onnx",
+    )
+    add("--out", type=Path, metavar="FOLDER", help="default export/FORMAT in the run, or in the working folder")
+    add("--overwrite", action="store_true", help="replace what is in the folder")
+    add("--input", choices=("uint8", "float32"), default="uint8", help="pixels 0 to 255, or 0 to 1; default uint8")
+    add("--opset", type=int, default=OPSET, help=f"of ONNX, {OPSETS[0]} to {OPSETS[-1]}; default {OPSET}")
+    add("--int8", action="store_true", help="ONNX: write a quantised model, too, and measure what it loses")
+    add("--benchmark", action="store_true", help="measure latency and throughput beside PyTorch's")
+    add("--images", nargs="+", type=Path, metavar="PATH", help="prove it on these instead of the test split")
+    add("--root", help="folder of the archives; default as the run was configured")
+    return parser
+
+
+def _check(options: Namespace) -> None:
+    if options.format == "torchscript":
+        raise SettingsError(
+            "--format: torchscript is deprecated by PyTorch and is not written; --format torch is its successor"
+        )
+    if options.opset not in OPSETS:
+        raise SettingsError(f"--opset: {options.opset} is not allowed; allowed: {OPSETS[0]} to {OPSETS[-1]}")
+    if options.int8 and options.format != "onnx":
+        raise SettingsError(f"--int8: is a form of ONNX; --format is {options.format}")
+    if options.opset != OPSET and options.format != "onnx":
+        raise SettingsError(f"--opset: belongs to ONNX; --format is {options.format}")
+    require_packages(options.format)
+
+
+def _default_folder(target: Target, kind: str) -> Path:
+    base = Path("export") if target.run is None else target.run.path / "export"
+    return base / kind
+
+
+def _export(options: Namespace, target: Target, folder: Path) -> dict[str, Any]:
+    """Write everything into a folder; return the content of `export.json`."""
+    from visionforge.export.card import model_card
+    from visionforge.export.contract import contract_of
+    from visionforge.export.formats import (
+        load_onnx,
+        load_program,
+        load_weights,
+        quantise,
+        write_onnx,
+        write_program,
+        write_weights,
+    )
+    from visionforge.export.module import ExportedClassifier
+    from visionforge.export.parity import BOUND, calibration_batches, compare, expected
+
+    model = load_classifier(target.checkpoint)
+    assert model.spec is not None
+    config_hash = None if target.run is None else digest(target.config)
+    run_name = None if target.run is None else target.run.path.name
+    contract = contract_of(model, options.input, run_name, config_hash, target.checkpoint.name)
+    images = _given_images(options, model.spec) if options.images else _split_images(options, target, "test", IMAGES)
+    module = ExportedClassifier(model, contract)
+    path = folder / FILES[options.format]
+    if options.format == "onnx":
+        write_onnx(module, contract, path, options.opset)
+    elif options.format == "torch":
+        write_program(module, contract, path)
+    else:
+        write_weights(module, contract, path)
+    load = {"onnx": load_onnx, "torch": load_program, "safetensors": load_weights}[options.format]
+    runtime = load(path)
+    wanted = expected(model, images)
+    artifacts = [_described(path, compare(model.spec, wanted, runtime, images, BOUND).as_dict())]
+    runtimes = {options.format: runtime}
+    if options.int8:
+        val = _given_images(options, model.spec) if options.images else _split_images(options, target, "val", None)
+        small = folder / INT8
+        quantise(path, small, contract, calibration_batches(val, CALIBRATION_IMAGES))
+        runtimes["int8"] = load_onnx(small)
+        parity = compare(model.spec, wanted, runtimes["int8"], images, None)
+        artifacts.append({**_described(small, parity.as_dict()), "calibrated_on": val.source})
+    content: dict[str, Any] = {
+        "format": options.format,
+        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "run": run_name,
+        "config_hash": config_hash,
+        "checkpoint": target.checkpoint.name,
+        "dataset": model.spec.dataset,
+        "task": model.spec.task,
+        "backbone": model.settings.backbone.name,
+        **({"opset": options.opset} if options.format == "onnx" else {}),
+        **contract.as_text(),
+        "artifacts": artifacts,
+        "versions": _versions(),
+    }
+    if options.benchmark:
+        from visionforge.export.speed import compiled, eager, speed_table
+
+        works: dict[str, Any] = {"PyTorch": eager(model), "PyTorch, compiled": compiled(module, contract)}
+        works |= {_RUNTIMES[name]: runtime.run for name, runtime in runtimes.items()}
+        content["speed"] = speed_table(works, contract.shape[1:])
+    metrics = load_run(target.run).metrics if target.run is not None and target.run.manifest.is_file() else {}
+    info = _info(model.spec.dataset)
+    (folder / CARD).write_text(model_card(contract, info, content, metrics), encoding="utf-8")
+    (folder / DESCRIPTION).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return content
+
+
+_RUNTIMES = {
+    "onnx": "ONNX Runtime",
+    "int8": "ONNX Runtime, INT8",
+    "torch": "torch.export",
+    "safetensors": "safetensors",
+}
+
+
+def _described(path: Path, parity: dict[str, Any]) -> dict[str, Any]:
+    data = path.read_bytes()
+    return {
+        "file": path.name,
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "parity": parity,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _info(dataset: str) -> DatasetInfo | None:
+    try:
+        return dataset_info(dataset)
+    except VisionForgeError:
+        return None
+
+
+# --- images
+
+
+def _split_images(options: Namespace, target: Target, split: Split, limit: int | None) -> Any:
+    """Return images of a split of the run's data, evenly drawn.
+
+    Raises:
+        DataError: If the data is not here, with what to do.
+    """
+    from visionforge.data.datamodule import MedMNISTDataModule
+    from visionforge.export.parity import Images
+
+    given = {**target.config.get("data", {}), **({"root": options.root} if options.root else {})}
+    settings = DataSettings.model_validate({**given, "cache": "auto", "num_workers": 0})
+    try:
+        module = MedMNISTDataModule(
+            dataset=settings.dataset,
+            root=settings.root,
+            download=settings.download,
+            resolution=settings.resolution,
+            force_rgb=settings.force_rgb,
+            synthetic=settings.synthetic,
+        )
+        dataset = module.dataset_for(split)
+    except VisionForgeError as error:
+        raise DataError(f"{error}; an export is proven on real images: name some with --images") from error
+    count = len(dataset)
+    chosen = np.unique(np.linspace(0, count - 1, min(limit or count, count)).astype(np.int64)).tolist()
+    pixels, labels = dataset.__getitems__(chosen)
+    return Images(_channels(pixels.numpy(), module.spec.channels), labels.numpy(), f"{settings.dataset}, {split} split")
+
+
+def _given_images(options: Namespace, spec: Any) -> Any:
+    from visionforge.export.parity import Images
+
+    parts, names = [], 0
+    for batch in picture_batches(list_pictures(options.images), spec.resolution, spec.channels, 64, 2):
+        for name, reason in batch.failures:
+            sys.stderr.write(f"warning: {name}: {reason}\n")
+        if batch.names:
+            parts.append(batch.images.numpy())
+            names += len(batch.names)
+        if names >= IMAGES:
+            break
+    if not parts:
+        raise DataError("--images: none of the files could be read, so the artifact cannot be proven")
+    return Images(np.concatenate(parts)[:IMAGES], None, "given images")
+
+
+def _channels(pixels: Any, channels: int) -> Any:
+    return np.repeat(pixels, channels, axis=1) if pixels.shape[1] != channels else pixels
+
+
+# --- text
+
+
+def _tell(content: dict[str, Any], folder: Path) -> None:
+    for artifact in content["artifacts"]:
+        parity = artifact["parity"]
+        size = f"{artifact['bytes'] / 1e6:,.1f} MB"
+        sys.stdout.write(
+            f"{artifact['file']}: {size}; {parity['images']:,} images ({parity['source']}): {parity['agreement']:.2%} have "
+            f"the same label, largest deviation {parity['largest_deviation']:.2g}"
+        )
+        change = {name: parity["change"].get(name) for name in ("accuracy", "auc")}
+        told = ", ".join(f"{name} {value:+.4f}" for name, value in change.items() if value is not None)
+        sys.stdout.write(f"; {told}\n" if told else "\n")
+    if "speed" in content:
+        print_table(_speed(content["speed"]))
+    for name in (DESCRIPTION, CARD):
+        sys.stdout.write(f"{shown(folder / name)}\n")
+
+
+def _speed(rows: list[dict[str, Any]]) -> Table:
+    table = plain_table("runtime", "batch", "ms per batch", "images/s", right=("batch", "ms per batch", "images/s"))
+    for row in rows:
+        spans = ("{:,.2f} ({:,.2f} to {:,.2f})".format(*row[key]) for key in ("milliseconds", "images_per_second"))
+        table.add_row(row["runtime"], str(row["batch"]), *spans)
+    return table

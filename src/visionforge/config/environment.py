@@ -1,0 +1,128 @@
+"""The environment of containers: a mode in which runs repeat exactly, and cache folders that any user may write."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from visionforge.config.seeding import STRICT_VARIABLE
+from visionforge.errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+STRICT_MODE = "DOCKER_REPRODUCIBILITY_MODE"
+CONTAINER = "IN_DOCKER"
+HASH_SEED = "PYTHONHASHSEED"
+WORKSPACES = (STRICT_VARIABLE[1], ":16:8")  # with any other, PyTorch refuses to multiply matrices deterministically
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+# In strict mode these come before everything the user gives; a file or a flag can still change the second
+STRICT_DEFAULTS = {"trainer.deterministic": "true", "data.num_workers": "0"}
+# Folders that libraries write into, and where they lie below the cache
+_CACHES = {"TORCH_HOME": "torch", "MPLCONFIGDIR": "matplotlib"}
+
+
+def is_strict() -> bool:
+    """Return whether $DOCKER_REPRODUCIBILITY_MODE asks for runs that repeat exactly.
+
+    Raises:
+        SettingsError: If it is neither true nor false.
+    """
+    return _switch(STRICT_MODE)
+
+
+def in_container() -> bool:
+    """Return whether $IN_DOCKER says that this is a container.
+
+    Raises:
+        SettingsError: If it is neither true nor false.
+    """
+    return _switch(CONTAINER)
+
+
+def _switch(name: str) -> bool:
+    value = os.environ.get(name, "").strip().lower()
+    if value not in (*_TRUE, *_FALSE):
+        raise SettingsError(f"${name}: {os.environ[name]!r} is not allowed; allowed: TRUE, FALSE")
+    return value in _TRUE
+
+
+def strict_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the defaults of strict mode before them, and see to it that cuBLAS repeats.
+
+    As arguments, they are read by every reader and written into the configuration of the run. Out of strict mode,
+    nothing changes.
+
+    Args:
+        arguments: What follows `fit`, `validate`, `test`, `predict` or `tune`, in its normal form.
+
+    Raises:
+        SettingsError: If a variable of the environment has a value that is not allowed.
+    """
+    if not is_strict():
+        return list(arguments)
+    name, usual = STRICT_VARIABLE
+    if os.environ.setdefault(name, usual) not in WORKSPACES:
+        raise SettingsError(
+            f"${name}: {os.environ[name]!r} is not allowed, because {STRICT_MODE} is set; allowed: "
+            f"{', '.join(WORKSPACES)}"
+        )
+    defaults = [text for path, value in STRICT_DEFAULTS.items() for text in (f"--{path}", value)]
+    return list(arguments) if list(arguments[: len(defaults)]) == defaults else [*defaults, *arguments]
+
+
+def strict_problems(values: Mapping[str, Any], sources: Mapping[str, str]) -> list[str]:
+    """Return a line if the settings ask for something else than strict mode does.
+
+    Args:
+        values: Nested settings, as written.
+        sources: Dotted path → where it was written.
+    """
+    trainer = values.get("trainer")
+    if not isinstance(trainer, Mapping) or trainer.get("deterministic", True) is True or not is_strict():
+        return []
+    value = trainer["deterministic"]
+    shown = "null" if value is None else "false" if value is False else repr(value)
+    where = f" ({sources['trainer.deterministic']})" if "trainer.deterministic" in sources else ""
+    return [f"trainer.deterministic: {shown} is not allowed{where}, because {STRICT_MODE} is set; allowed: true"]
+
+
+def warn_of_environment() -> None:
+    """Say what keeps strict mode from being as strict as it can be; what is said goes to the log."""
+    if is_strict() and os.environ.get(HASH_SEED, "random") in ("", "random"):
+        log.warning(
+            "%s is not set, so the order of sets of text differs between processes; set it before Python starts, for "
+            "instance %s=42",
+            HASH_SEED,
+            HASH_SEED,
+        )
+
+
+def prepare_environment() -> None:
+    """Give a process in a container folders that it may write, where the image or the user has not named any.
+
+    A container may run as a user who is in no list of users and has no home folder. To be called before torch and
+    matplotlib are imported, which read these variables once.
+
+    Raises:
+        SettingsError: If a variable of the environment has a value that is not allowed.
+    """
+    if not in_container():
+        return
+    home = os.environ.get("HOME")
+    if not home or not _usable(Path(home)):
+        os.environ["HOME"] = tempfile.gettempdir()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    if not cache or not _usable(Path(cache)):
+        cache = os.environ["XDG_CACHE_HOME"] = str(Path(os.environ["HOME"]) / ".cache")
+    for name, folder in _CACHES.items():
+        os.environ.setdefault(name, str(Path(cache) / folder))
+    os.environ.setdefault("LOGNAME", "visionforge")  # a library that asks for the user's name finds no other
+
+
+def _usable(folder: Path) -> bool:
+    """Return whether a folder can be written, or made."""
+    # os.access, because Path.exists fails below a folder that must not be looked into
+    existing = next((path for path in (folder, *folder.parents) if os.access(path, os.F_OK)), folder)
+    return folder.is_absolute() and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)

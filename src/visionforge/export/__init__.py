@@ -1,0 +1,1 @@
+"""Export: artifacts that predict without visionforge, each proven against the network that it was made from."""

@@ -1,0 +1,122 @@
+"""The model card beside an artifact (Mitchell et al., 2019): what it is for, how good it is, and where it ends."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from visionforge.data.info import DatasetInfo
+from visionforge.evaluation.names import METRICS
+from visionforge.export.contract import Contract
+
+
+def model_card(
+    contract: Contract, info: DatasetInfo | None, content: Mapping[str, Any], metrics: Mapping[str, Any]
+) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        contract: What the artifact takes and gives.
+        info: The catalog entry of the data; None if it is not known here.
+        content: The content of `export.json`.
+        metrics: The content of the run's `metrics.json`, or nothing.
+    """
+    spec, backbone = contract.spec, contract.settings.backbone
+    described = contract.as_text()
+    lines = [
+        f"# {backbone.name} on {info.title if info else spec.dataset}",
+        "",
+        f"A classifier of {spec.resolution}×{spec.resolution} images into {len(spec.classes)} "
+        + ("labels" if spec.task == "multi-label" else "classes")
+        + f", made with visionforge {contract.version}.",
+        "",
+        "## Use",
+        "",
+        f"- Input `images`: {described['input']['type']}, ({', '.join(map(str, contract.shape))}), "
+        f"values {described['input']['values']}; {described['input']['channels']}.",
+        f"- Before: {described['input']['resize']}.",
+        f"- Output `probabilities`: {described['output']['meaning']}, in the order: {', '.join(spec.classes)}.",
+        "- Normalisation and temperature are inside. There is no test-time augmentation inside.",
+        "",
+        "Intended for images of the kind it was trained on, from the same source and prepared in the same way, and for "
+        "research. It is no medical device, and no diagnosis may rest on it.",
+        "",
+        "## Data",
+        "",
+    ]
+    if info is None:
+        lines.append(f"{spec.dataset}; its catalog entry is not known here.")
+    else:
+        splits = info.splits
+        lines += [
+            f"{info.title}: {info.description} {splits.train:,} training, {splits.val:,} validation and "
+            f"{splits.test:,} test images.",
+            "",
+            f"Licence of the images: {info.licence}. To be cited: {info.citation}",
+        ]
+    lines += ["", "## Results", "", *_results(metrics), "", "## Calibration", "", _calibration(contract, metrics)]
+    lines += ["", "## The artifact against the network", "", *_parity(content), "", "## Limits", ""]
+    lines += [
+        "- The ranges say how much a result depends on which test images there were. They do not cover other scanners, "
+        "sites, populations or years, on which it was not tested.",
+        "- It always chooses among its classes, also for an image that shows none of them.",
+    ]
+    absent = metrics.get("absent_classes") or []
+    if absent:
+        lines.append(f"- The test split has no case of: {', '.join(absent)}.")
+    lines += ["", "## Origin", ""]
+    origin = {
+        "run": contract.run,
+        "configuration": contract.config_hash,
+        "checkpoint": contract.checkpoint,
+        "averaged weights": contract.settings.averaging.name,
+        "pretrained weights": backbone.weights or backbone.pretrained,
+        **content["versions"],
+    }
+    lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in origin.items() if value is not None)]
+    return "\n".join(lines) + "\n"
+
+
+def _results(metrics: Mapping[str, Any]) -> list[str]:
+    plain = metrics.get("without_tta")
+    if not plain:
+        return ["The run has no results."]
+    intervals = metrics.get("intervals") or {}
+    ranges = intervals.get("without_tta", {})
+    share = f"{intervals['confidence']:.0%} interval" if intervals else ""
+    lines = [
+        f"On the {metrics['split']} split, {metrics['images']:,} images, the image alone:",
+        "",
+        f"| metric | value | {share} |",
+        "|---|---|---|",
+    ]
+    for name, label in METRICS.items():
+        value, ends = plain.get(name), ranges.get(name)
+        if isinstance(value, int | float):
+            lines.append(f"| {label} | {value:.4f} | {f'{ends[0]:.3f} to {ends[1]:.3f}' if ends else ''} |")
+    return lines
+
+
+def _calibration(contract: Contract, metrics: Mapping[str, Any]) -> str:
+    if contract.temperature is None:
+        return "The probabilities are as the network gives them; no temperature was fitted."
+    found = (metrics.get("calibration") or {}).get("without_tta") or {}
+    text = f"Temperature {contract.temperature:.4g}, fitted on the validation split, is inside."
+    before, after = found.get("before"), found.get("after")
+    if before and after:
+        text += f" Calibration error on the test split: {before['ece']:.4f} before, {after['ece']:.4f} after."
+    return text
+
+
+def _parity(content: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "| file | images | largest deviation of a probability | same label | change of accuracy | change of AUC |",
+        "|---|---|---|---|---|---|",
+    ]
+    for artifact in content["artifacts"]:
+        parity = artifact["parity"]
+        change = [parity["change"].get(name) for name in ("accuracy", "auc")]
+        cells = ["–" if value is None else f"{value:+.4f}" for value in change]
+        lines.append(
+            f"| `{artifact['file']}` | {parity['images']:,} ({parity['source']}) | {parity['largest_deviation']:.2g} "
+            f"| {parity['agreement']:.2%} | {cells[0]} | {cells[1]} |"
+        )
+    return lines

@@ -1,0 +1,112 @@
+"""What an artifact says of itself: what it takes, what it gives, where it comes from; it travels inside the file."""
+
+from typing import Any, Literal
+
+import visionforge
+from visionforge.config.schema import ModelSettings, Section
+from visionforge.data.info import TaskSpec
+from visionforge.errors import RunError
+from visionforge.training.classifier import ImageClassifier
+
+KEY = "visionforge"  # of the metadata entry that holds the contract as JSON
+InputKind = Literal["uint8", "float32"]
+RESIZE = (
+    "scale the shorter side to {r} pixels (antialiased bicubic), cut the middle {r}×{r} out; transparency on black; "
+    "16-bit values divided by 257"
+)
+
+
+class Contract(Section):
+    """The contract of an artifact.
+
+    Attributes are those of its JSON.
+    """
+
+    format_version: Literal[1] = 1
+    spec: TaskSpec
+    settings: ModelSettings
+    input: InputKind = "uint8"
+    temperature: float | None = None
+    thresholds: tuple[float, ...] | None = None
+    run: str | None = None
+    config_hash: str | None = None
+    checkpoint: str | None = None
+    version: str = visionforge.__version__
+
+    @property
+    def shape(self) -> tuple[str, int, int, int]:
+        """Return the shape of the input, batch first."""
+        return ("batch", self.spec.channels, self.spec.resolution, self.spec.resolution)
+
+    def as_text(self) -> dict[str, Any]:
+        """Return what a reader of `export.json` needs to know to use the artifact."""
+        values = "0 to 255" if self.input == "uint8" else "0 to 1, which is a pixel value divided by 255"
+        of_labels = self.spec.task == "multi-label"
+        return {
+            "input": {
+                "name": "images",
+                "type": self.input,
+                "shape": list(self.shape),
+                "values": values,
+                "channels": "red, green, blue; grey images have three equal ones"
+                if self.spec.channels == 3
+                else "grey",
+                "resize": RESIZE.format(r=self.spec.resolution),
+            },
+            "output": {
+                "name": "probabilities",
+                "type": "float32",
+                "shape": ["batch", len(self.spec.classes)],
+                "meaning": "calibrated probability of each label"
+                if of_labels
+                else "calibrated probability of each class",
+                "classes": list(self.spec.classes),
+                "thresholds": None if self.thresholds is None else list(self.thresholds),
+            },
+            "inside": {
+                "mean": list(self.spec.mean),
+                "std": list(self.spec.std),
+                "temperature": self.temperature,
+                "averaged_weights": self.settings.averaging.name,
+            },
+        }
+
+
+def contract_of(
+    model: ImageClassifier, kind: InputKind, run: str | None, config_hash: str | None, checkpoint: str | None
+) -> Contract:
+    """Return the contract of a model's artifact.
+
+    Args:
+        model: The model.
+        kind: What the artifact takes.
+        run: Name of the run.
+        config_hash: Digest of its configuration.
+        checkpoint: Name of the checkpoint.
+    """
+    assert model.spec is not None
+    return Contract(
+        spec=model.spec,
+        settings=model.settings,
+        input=kind,
+        temperature=None if model.calibration is None else model.calibration.temperature,
+        thresholds=None if model.thresholds is None else tuple(model.thresholds.tolist()),
+        run=run,
+        config_hash=config_hash,
+        checkpoint=checkpoint,
+    )
+
+
+def read_contract(text: str | None, where: str) -> Contract:
+    """Return the contract that an artifact holds.
+
+    Raises:
+        RunError: If it holds none, or one that this version does not know.
+    """
+    if text is None:
+        raise RunError(f"{where}: was not exported by visionforge: it does not say what it takes and gives")
+    try:
+        return Contract.model_validate_json(text)
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise RunError(f"{where}: its metadata cannot be read ({reason})") from error

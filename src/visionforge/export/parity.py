@@ -1,0 +1,132 @@
+"""Is the artifact the network? Both see the same real images, and every difference is written down."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from visionforge.data.info import TaskSpec
+from visionforge.errors import RunError
+from visionforge.evaluation.metrics import classification_metrics
+from visionforge.evaluation.scores import predicted_labels
+from visionforge.export.formats import Floats, Pixels, Runtime
+from visionforge.export.module import reference
+from visionforge.training.classifier import ImageClassifier
+
+BOUND = 1e-4  # of the probabilities, for float32
+BATCH = 128
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Real images to prove an artifact on.
+
+    Attributes:
+        pixels: (N, C, R, R) uint8.
+        labels: (N,), or (N, K) 0/1; None if they are not known.
+        source: Where they come from.
+    """
+
+    pixels: Pixels
+    labels: Array | None
+    source: str
+
+    def batches(self) -> Iterator[Pixels]:
+        """Yield the images in batches; the last has one image, so that other sizes than the first are tried, too."""
+        cuts = [*range(0, max(1, len(self.pixels) - 1), BATCH), len(self.pixels) - 1, len(self.pixels)]
+        for start, end in zip(sorted(set(cuts)), sorted(set(cuts))[1:], strict=False):
+            yield self.pixels[start:end]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an artifact is from the network that it was made from.
+
+    Attributes:
+        images: Number of images.
+        source: Where they come from.
+        largest_deviation: Of all probabilities.
+        mean_deviation: Mean over images and classes.
+        agreement: Share of the images whose labels are the same, all labels of multi-label data.
+        bound: What the largest deviation may be; None for a quantised artifact.
+        before: Metrics of the network; empty without labels.
+        after: Metrics of the artifact.
+        change: What the second has more than the first.
+    """
+
+    images: int
+    source: str
+    largest_deviation: float
+    mean_deviation: float
+    agreement: float
+    bound: float | None
+    before: dict[str, float | None]
+    after: dict[str, float | None]
+    change: dict[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the values for JSON."""
+        return asdict(self)
+
+
+def expected(model: ImageClassifier, images: Images) -> Floats:
+    """Return what the model itself gives for the images, (N, K)."""
+    return np.concatenate([reference(model, torch.from_numpy(part.copy())).numpy() for part in images.batches()])
+
+
+def compare(spec: TaskSpec, wanted: Floats, runtime: Runtime, images: Images, bound: float | None) -> Parity:
+    """Run an artifact and compare it with what was expected.
+
+    Args:
+        spec: The task.
+        wanted: (N, K) of the model itself.
+        runtime: The artifact, loaded by its own runtime.
+        images: The images.
+        bound: What the largest deviation may be; None allows any.
+
+    Raises:
+        RunError: If the largest deviation is beyond the bound, or a value is not finite.
+    """
+    given = np.concatenate([runtime.run(part) for part in images.batches()])
+    deviation = np.abs(given.astype(np.float64) - wanted)
+    largest = float(deviation.max())
+    if not np.isfinite(given).all():
+        raise RunError("the artifact gives values that are not finite, so it was not kept")
+    if bound is not None and largest > bound:
+        raise RunError(
+            f"the artifact deviates by {largest:.3g} from the network (allowed: {bound:g}), so it was not kept; try "
+            "another --opset or --format"
+        )
+    said, wished = (predicted_labels(p, spec.task) for p in (given, wanted))
+    same = (said == wished) if said.ndim == 1 else (said == wished).all(axis=1)
+    before: dict[str, float | None] = {}
+    after: dict[str, float | None] = {}
+    if images.labels is not None:
+        before, after = (classification_metrics(p, images.labels, spec.task) for p in (wanted, given))
+    change = {name: b - a for name, a in before.items() if a is not None and (b := after[name]) is not None}
+    return Parity(
+        len(wanted),
+        images.source,
+        largest,
+        float(deviation.mean()),
+        float(same.mean()),
+        bound,
+        before,
+        after,
+        change,
+    )
+
+
+def calibration_batches(images: Images, count: int) -> Sequence[Pixels]:
+    """Return images for quantisation, in batches of 32, drawn evenly over the split.
+
+    Args:
+        images: The validation images.
+        count: Most images.
+    """
+    chosen = np.unique(np.linspace(0, len(images.pixels) - 1, min(count, len(images.pixels))).astype(np.int64))
+    return [images.pixels[chosen[start : start + 32]] for start in range(0, len(chosen), 32)]

@@ -1,0 +1,195 @@
+"""`visionforge export` proves its artifact, describes it, and leaves nothing if it fails."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import REPOSITORY
+from visionforge.cli.main import main
+from visionforge.export import formats, parity
+from visionforge.export.formats import Runtime, load_onnx
+
+for package in ("onnx", "onnxruntime", "onnxscript"):
+    pytest.importorskip(package)
+
+
+@pytest.fixture
+def own_run(quick_run, tmp_path):
+    return shutil.copytree(quick_run, tmp_path / "outputs" / quick_run.name, symlinks=True)
+
+
+@pytest.fixture(scope="module")
+def exported(quick_run, tmp_path_factory):
+    """An export in ONNX with everything that it can have."""
+    folder = tmp_path_factory.mktemp("export") / "onnx"
+    assert main(["export", "--run", str(quick_run), "--out", str(folder), "--int8"]) == 0
+    return folder
+
+
+def content_of(folder):
+    return json.loads((folder / "export.json").read_text())
+
+
+def test_folder_is_complete_and_true(exported, quick_run):
+    assert {path.name for path in exported.iterdir()} == {
+        "model.onnx",
+        "model_int8.onnx",
+        "export.json",
+        "model_card.md",
+    }
+    content = content_of(exported)
+    metrics = json.loads((quick_run / "metrics.json").read_text())
+    whole, small = content["artifacts"]
+    assert whole["parity"]["largest_deviation"] < 1e-4
+    assert whole["parity"]["agreement"] == 1
+    assert whole["parity"]["images"] == 32
+    assert whole["parity"]["before"]["auc"] == pytest.approx(metrics["without_tta"]["auc"])
+    assert small["parity"]["bound"] is None
+    assert small["bytes"] < whole["bytes"]
+    assert small["calibrated_on"] == "synthetic, val split"
+    assert content["config_hash"] == quick_run.name[-6:]
+    assert content["output"]["classes"] == ["class 0", "class 1", "class 2", "class 3"]
+    card = (exported / "model_card.md").read_text()
+    for text in ("Licence", "Intended", "Calibration", content["config_hash"], f"{metrics['without_tta']['auc']:.4f}"):
+        assert text in card
+
+
+@pytest.mark.parametrize("kind", ["torch", "safetensors"])
+def test_other_formats(own_run, kind):
+    assert main(["export", "--run", str(own_run), "--format", kind]) == 0
+    content = content_of(own_run / "export" / kind)
+    assert content["artifacts"][0]["parity"]["largest_deviation"] < 1e-4
+    assert "opset" not in content
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.safetensors"])
+def test_predict_needs_no_checkpoint(own_run, tmp_path, name):
+    kind = "onnx" if name.endswith("onnx") else "safetensors"
+    assert main(["export", "--run", str(own_run), "--format", kind]) == 0
+    images = np.random.default_rng(0).integers(0, 256, (20, 40, 30), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images)
+    tables = []
+    for target in (["--model", str(own_run / "export" / kind / name)], ["--run", str(own_run), "--no-tta"]):
+        out = tmp_path / f"{len(tables)}.csv"
+        assert main(["predict", *target, "--images", str(tmp_path / "images.npz"), "--out", str(out)]) == 0
+        with out.open(newline="") as file:
+            tables.append(list(csv.reader(file)))
+    assert tables[0][0] == tables[1][0]
+    assert [row[:3] for row in tables[0]] == [row[:3] for row in tables[1]]
+    shown, wanted = (np.array([row[3:] for row in table[1:]], dtype=float) for table in tables)
+    np.testing.assert_allclose(shown, wanted, atol=1e-5)
+
+
+def test_the_example_of_the_docs_predicts(exported, tmp_path):
+    page = (REPOSITORY / "docs" / "export.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(code.splitlines()) <= 30
+    assert set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE)) == {"json", "sys", "numpy", "onnxruntime"}
+    (tmp_path / "example.py").write_text(code)
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images)
+    command = [sys.executable, str(tmp_path / "example.py"), str(exported / "model.onnx"), str(tmp_path / "images.npz")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    runtime = load_onnx(exported / "model.onnx")
+    wanted = runtime.run(np.repeat(images[:, None], 3, axis=1))
+    classes = runtime.contract.spec.classes
+    assert done.stdout.splitlines() == [f"{classes[row.argmax()]} {row.max():.4f}" for row in wanted]
+
+
+def test_other_images_prove_it_too(own_run, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (9, 50, 40, 3), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=images)
+    assert main(["export", "--run", str(own_run), "--images", str(tmp_path / "images.npz"), "--input", "float32"]) == 0
+    content = content_of(own_run / "export" / "onnx")
+    assert content["artifacts"][0]["parity"]["images"] == 9
+    assert content["artifacts"][0]["parity"]["before"] == {}
+    assert content["input"]["type"] == "float32"
+
+
+def test_benchmark(own_run, capsys, monkeypatch):
+    from visionforge.export import speed
+
+    monkeypatch.setattr(speed, "SECONDS", 0.001)
+    monkeypatch.setattr(speed, "ROUNDS", 2)
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic: module)  # needs a compiler, and half a minute
+    assert main(["export", "--run", str(own_run), "--benchmark"]) == 0
+    rows = content_of(own_run / "export" / "onnx")["speed"]
+    assert {row["batch"] for row in rows} == {1, 32, 256}
+    assert {row["runtime"] for row in rows} == {"PyTorch", "PyTorch, compiled", "ONNX Runtime"}
+    assert "ms per batch" in capsys.readouterr().out
+
+
+def test_an_artifact_that_is_not_the_network_is_not_kept(own_run, monkeypatch, capsys):
+    def wrong(path, threads=None):
+        runtime = load_onnx(path)
+        return Runtime(runtime.contract, lambda images: runtime.run(images) + np.float32(0.001))
+
+    monkeypatch.setattr(formats, "load_onnx", wrong)
+    before = sorted(own_run.rglob("*"))
+    assert main(["export", "--run", str(own_run)]) == 2
+    assert "deviates by 0.001 from the network (allowed: 0.0001)" in capsys.readouterr().err
+    assert sorted(own_run.rglob("*")) == before
+
+
+def test_again_needs_overwrite_and_replaces_only_when_it_worked(own_run, monkeypatch, capsys):
+    assert main(["export", "--run", str(own_run)]) == 0
+    first = content_of(own_run / "export" / "onnx")
+    assert main(["export", "--run", str(own_run)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    monkeypatch.setattr(parity, "BOUND", 0.0)
+    assert main(["export", "--run", str(own_run), "--overwrite"]) == 2
+    assert content_of(own_run / "export" / "onnx") == first
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--format", "torchscript"], "--format: torchscript is deprecated"),
+        (["--format", "h5"], "export: argument --format"),
+        (["--opset", "9"], "--opset: 9 is not allowed"),
+        (["--int8", "--format", "torch"], "--int8: is a form of ONNX"),
+        (["--opset", "19", "--format", "torch"], "--opset: belongs to ONNX"),
+        (["--run", "nothing"], "--run: nothing is no folder"),
+        (["--images", "nowhere"], "--images: nowhere does not exist"),
+        (["--ckpt_path", "missing"], "--run: missing does not exist"),
+    ],
+)
+def test_mistakes(refuse, quick_run, tmp_path, arguments, said):
+    (line,) = refuse("export", "--run", str(quick_run), "--out", str(tmp_path / "x" / "y"), *arguments)
+    assert line.startswith(said)
+
+
+def test_a_run_without_a_checkpoint(refuse, own_run):
+    shutil.rmtree(own_run / "checkpoints")
+    (line,) = refuse("export", "--run", str(own_run))
+    assert "no checkpoint, so it was not trained" in line
+
+
+def test_a_missing_extra_is_named(refuse, quick_run, tmp_path, monkeypatch):
+    real = formats.find_spec
+    monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxscript" else real(name))
+    (line,) = refuse("export", "--run", str(quick_run), "--out", str(tmp_path / "x"))
+    assert line == '--format: onnx needs onnxscript: pip install "visionforge[onnx]"'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model", "none.onnx"], "--model: none.onnx does not exist"),
+        (["--model", "m.onnx", "--run", "r"], "--model: is given instead of"),
+        (["--model", "m.onnx", "--tta"], "--tta: an artifact has no"),
+        (["--model", "m.onnx", "--accelerator", "gpu"], "--accelerator: artifacts run on the CPU"),
+    ],
+)
+def test_mistakes_of_predict(refuse, tmp_path, arguments, said):
+    np.savez(tmp_path / "images.npz", images=np.zeros((2, 28, 28), np.uint8))
+    (line,) = refuse("predict", "--images", str(tmp_path / "images.npz"), *arguments)
+    assert line.startswith(said)

@@ -1,0 +1,126 @@
+"""`--config NAME` is a configuration that comes with the package, for our own reader and for LightningCLI alike."""
+
+import shutil
+import tomllib
+
+import pytest
+import yaml
+
+from tests.conftest import REPOSITORY, flags
+from visionforge.cli.main import main
+from visionforge.config import shipped
+from visionforge.config.loading import normalise, read_arguments
+from visionforge.config.shipped import find_config, require_config, shipped_folder, shipped_names
+from visionforge.errors import SettingsError
+
+
+@pytest.fixture
+def tiny(tmp_path_factory, monkeypatch):
+    """Two shipped configurations of our own: `tiny`, which no data set can contradict, and `bad`."""
+    folder = tmp_path_factory.mktemp("shipped").resolve()
+    (folder / "tiny.yaml").write_text("evaluation: {resamples: 60, confidence: 0.8}\nlog_level: warning\n")
+    (folder / "bad.yaml").write_text("data: {batchsize: 3}\n")
+    monkeypatch.setattr(shipped, "shipped_folder", lambda: folder)
+    return folder
+
+
+def test_every_file_of_the_folder_is_shipped():
+    assert shipped_names() == sorted(path.stem for path in (REPOSITORY / "configs").iterdir())
+    assert {path.suffix for path in shipped_folder().iterdir()} == {".yaml"}
+
+
+@pytest.mark.parametrize("name", ["quickstart", "quickstart.yaml"])
+def test_name_and_file_name_mean_the_shipped_file(name):
+    assert find_config(name) == str(shipped_folder() / "quickstart.yaml")
+    assert require_config(name).is_file()
+
+
+@pytest.mark.parametrize("name", ["quickstart", "quickstart.yaml"])
+def test_file_in_the_working_folder_comes_first(tmp_path, name):
+    (tmp_path / name).write_text("data: {batch_size: 3}\n")
+    assert read_arguments(normalise(["--config", name])).values == {"data": {"batch_size": 3}}
+
+
+def test_folder_of_that_name_is_no_configuration(tmp_path):
+    (tmp_path / "quickstart").mkdir()
+    assert find_config("quickstart") == str(shipped_folder() / "quickstart.yaml")
+
+
+@pytest.mark.parametrize("text", ["./quickstart", "configs/quickstart.yaml", "a/../quickstart", "quickstart.yml.yaml"])
+def test_path_is_never_a_shipped_name(text):
+    assert find_config(text) == text
+
+
+def test_all_spellings_are_rewritten_and_nothing_else():
+    path = str(shipped_folder() / "quickstart.yaml")
+    other = ["--run", "quickstart", "--a=quickstart"]
+    given = ["--config", "quickstart", "--config=quickstart", "-c", "quickstart", *other]
+    made = ["--config", path, f"--config={path}", "-c", path, *other]
+    assert normalise(given) == made
+    assert normalise(made) == made
+
+
+def test_several_names_merge_in_order():
+    given = ["--config", "tune_resnet18_28", "--config=quickstart", "-c", "chestmnist"]
+    values = read_arguments(normalise(given)).values
+    assert values["tune"]["n_trials"] == 50  # of the first alone
+    assert values["model"]["optimizer"]["learning_rate"] == 1e-3  # of the last
+    assert values["data"]["dataset"] == "chestmnist"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("quikstart", "nearest: quickstart"),
+        ("resnet18", "nearest: resnet18_28, resnet18_64"),
+        ("quickstrat.yaml", "nearest: quickstart"),
+        ("mine", "nearest: mine.yaml"),
+        ("zzz", "shipped are: chestmnist, "),
+    ],
+)
+@pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict", "tune"])
+def test_unknown_name_is_one_line_with_the_nearest(refuse, tmp_path, stage, text, hint):
+    (tmp_path / "mine.yaml").write_text("")
+    (line,) = refuse(stage, "--config", text)
+    assert line.startswith(f"{text}: no such configuration file")
+    assert hint in line
+
+
+def test_unknown_name_is_told_with_all_other_mistakes():
+    with pytest.raises(SettingsError) as caught:
+        read_arguments(normalise(["--config", "quikstart", "stray", "--config", "also/missing.yaml"]))
+    assert [line.split(":")[0] for line in caught.value.problems] == ["quikstart", "stray", "also/missing.yaml"]
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("stage", ["fit", "tune"])
+def test_mistake_in_a_shipped_file_is_told_with_its_name(refuse, stage):
+    (line,) = refuse(stage, "--config", "bad", *flags())
+    assert line.startswith("data.batchsize: unknown setting (in the shipped bad.yaml)")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_fit_reads_it_twice(capsys):
+    assert main(["fit", "--config", "tiny", *flags(), "--print_config"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["evaluation"]["confidence"] == 0.8
+    assert printed["log_level"] == "warning"
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("stage", ["validate", "test", "predict"])
+def test_evaluation_reads_it_twice(stage, quick_run, tmp_path):
+    run = tmp_path / "outputs" / quick_run.name
+    shutil.copytree(quick_run, run)
+    assert main([stage, "--run", str(run), "--config", "tiny.yaml"]) == 0
+    (folder,) = (run / "evaluations").iterdir()
+    assert folder.name.startswith(f"{stage}_best")
+
+
+def test_list_of_packages_is_that_of_the_folders():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = project["tool"]["setuptools"]["packages"]
+    source = REPOSITORY / "src"
+    folders = {path.parent for path in (source / "visionforge").rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    found = {".".join(folder.relative_to(source).parts) for folder in folders}
+    assert sorted(listed) == sorted({*found, "visionforge.configs"})

@@ -1,0 +1,228 @@
+"""Every format gives the probabilities of the network, for every kind of task; tampered files are refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from tests.evaluation.test_explain import model_of, pictures
+from visionforge.errors import RunError
+from visionforge.export.contract import KEY, contract_of
+from visionforge.export.formats import (
+    FILES,
+    load_artifact,
+    load_onnx,
+    load_program,
+    load_weights,
+    quantise,
+    write_onnx,
+    write_program,
+    write_weights,
+)
+from visionforge.export.module import ExportedClassifier, reference
+from visionforge.models.registry import backbone_names
+from visionforge.training.calibration import Calibration
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+TASKS = {
+    "binary": {"classes": 2, "task": "binary"},
+    "multi-label": {"classes": 4, "task": "multi-label"},
+    "ordinal": {"classes": 4, "task": "ordinal", "loss": {"name": "ordinal"}},
+    "grades as classes": {"classes": 4, "task": "ordinal"},
+}
+
+
+def export(model, folder, kind="uint8", formats=("onnx", "torch", "safetensors"), opset=18):
+    """Write a model in several formats; return the loaded artifacts by format."""
+    contract = contract_of(model, kind, "a run", "abc123", "best.ckpt")
+    module = ExportedClassifier(model, contract)
+    found = {}
+    for name in formats:
+        path = folder / FILES[name]
+        if name == "onnx":
+            write_onnx(module, contract, path, opset)
+            found[name] = load_onnx(path)
+        elif name == "torch":
+            write_program(module, contract, path)
+            found[name] = load_program(path)
+        else:
+            write_weights(module, contract, path)
+            found[name] = load_weights(path)
+    return found
+
+
+def assert_same(model, runtime, resolution=28, channels=3):
+    for count in (1, 3, 7):
+        images = pictures(count, resolution)[:, :channels]
+        np.testing.assert_allclose(runtime.run(images.numpy()), reference(model, images).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [None, 1.7])
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_in_every_format(tmp_path, task, temperature):
+    model = model_of("mini_cnn", **TASKS[task])
+    model.calibration = Calibration(10, temperature)
+    for runtime in export(model, tmp_path).values():
+        assert_same(model, runtime)
+        assert runtime.contract.temperature == temperature
+        assert runtime.contract.spec == model.spec
+    if temperature:
+        model.calibration = None
+        images = pictures(3)
+        assert np.abs(runtime.run(images.numpy()) - reference(model, images).numpy()).max() > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+def test_input_kinds(tmp_path, kind):
+    model = model_of("mini_cnn")
+    for name, runtime in export(model, tmp_path, kind).items():
+        assert_same(model, runtime)
+        assert runtime.contract.input == kind, name
+    given = onnx.load(tmp_path / "model.onnx").graph.input[0].type.tensor_type.elem_type
+    assert given == (onnx.TensorProto.UINT8 if kind == "uint8" else onnx.TensorProto.FLOAT)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "vit_tiny"])
+def test_common_backbones(tmp_path, backbone):
+    model = model_of(backbone)
+    for runtime in export(model, tmp_path).values():
+        assert_same(model, runtime)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resolution", [28, 224])
+@pytest.mark.parametrize("backbone", backbone_names())
+def test_every_backbone(tmp_path, backbone, resolution):
+    model = model_of(backbone, resolution=resolution)
+    images = pictures(3, resolution)
+    wanted = reference(model, images).numpy()
+    for name, runtime in export(model, tmp_path, formats=("onnx", "torch")).items():
+        assert np.abs(runtime.run(images.numpy()) - wanted).max() < 1e-4, name
+        assert runtime.run(images[:1].numpy()).shape == (1, 3)
+
+
+@pytest.mark.parametrize("opset", [18, 20])
+def test_opset_is_the_one_that_was_asked_for(tmp_path, opset):
+    export(model_of("mini_cnn"), tmp_path, formats=("onnx",), opset=opset)
+    versions = {item.domain: item.version for item in onnx.load(tmp_path / "model.onnx").opset_import}
+    assert versions[""] == opset
+
+
+def test_metadata_says_what_is_inside(tmp_path):
+    model = model_of("mini_cnn")
+    export(model, tmp_path, formats=("onnx",))
+    written = onnx.load(tmp_path / "model.onnx")
+    properties = {entry.key: entry.value for entry in written.metadata_props}
+    assert json.loads(properties["classes"]) == list(model.spec.classes)
+    contract = json.loads(properties[KEY])
+    assert contract["spec"]["mean"] == list(model.spec.mean)
+    assert contract["run"] == "a run"
+    assert written.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+
+
+def test_the_model_itself_is_not_changed(tmp_path):
+    model = model_of("mini_cnn").train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    export(model, tmp_path)
+    assert model.training
+    assert all(p.requires_grad for p in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_int8_is_smaller_and_close(tmp_path):
+    model = model_of("resnet18")
+    export(model, tmp_path, formats=("onnx",))
+    contract = contract_of(model, "uint8", None, None, None)
+    source, target = tmp_path / "model.onnx", tmp_path / "int8.onnx"
+    quantise(source, target, contract, [pictures(32).numpy()])
+    assert target.stat().st_size < source.stat().st_size / 3
+    runtime = load_onnx(target)
+    assert runtime.contract == contract
+    images = pictures(16)
+    assert np.abs(runtime.run(images.numpy()) - reference(model, images).numpy()).mean() < 0.1
+    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "int8.onnx"}
+
+
+# --- files of strangers
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    export(model_of("mini_cnn"), tmp_path, formats=("onnx", "safetensors"))
+    return tmp_path
+
+
+def changed_onnx(folder, change):
+    model = onnx.load(folder / "model.onnx")
+    change(model)
+    onnx.save(model, folder / "changed.onnx")
+    return folder / "changed.onnx"
+
+
+def test_onnx_without_metadata(artifact):
+    path = changed_onnx(artifact, lambda model: model.ClearField("metadata_props"))
+    with pytest.raises(RunError, match="was not exported by visionforge"):
+        load_artifact(path)
+
+
+def test_onnx_whose_metadata_lies(artifact):
+    def change(model):
+        (entry,) = [entry for entry in model.metadata_props if entry.key == KEY]
+        contract = json.loads(entry.value)
+        contract["spec"]["resolution"] = 64
+        entry.value = json.dumps(contract)
+
+    with pytest.raises(RunError, match="was changed after the export"):
+        load_artifact(changed_onnx(artifact, change))
+
+
+def test_onnx_with_another_number_of_classes(artifact):
+    def change(model):
+        (entry,) = [entry for entry in model.metadata_props if entry.key == KEY]
+        contract = json.loads(entry.value)
+        contract["spec"]["classes"] = ["a", "b"]
+        entry.value = json.dumps(contract)
+
+    runtime = load_artifact(changed_onnx(artifact, change))
+    with pytest.raises(RunError, match="not a probability of each class"):
+        runtime.run(pictures(2).numpy())
+
+
+def test_onnx_with_an_unknown_operator(artifact):
+    def change(model):
+        model.graph.node[0].op_type = "NoSuchOperator"
+
+    with pytest.raises(RunError, match="cannot be loaded by ONNX Runtime"):
+        load_artifact(changed_onnx(artifact, change))
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.safetensors"])
+def test_truncated_and_foreign_files(artifact, name):
+    whole = (artifact / name).read_bytes()
+    for data in (b"", b"text", whole[: len(whole) // 2]):
+        (artifact / name).write_bytes(data)
+        with pytest.raises(RunError, match=name):
+            load_artifact(artifact / name)
+
+
+def test_weights_of_another_network(artifact):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(artifact / "model.safetensors", "pt") as file:
+        metadata = file.metadata()
+    save_file({"x": torch.zeros(3)}, artifact / "other.safetensors", metadata=metadata)
+    with pytest.raises(RunError, match="not those of mini_cnn"):
+        load_artifact(artifact / "other.safetensors")
+
+
+def test_formats_that_may_carry_code_are_not_loaded(artifact):
+    shutil.copy(artifact / "model.onnx", artifact / "model.pt2")
+    with pytest.raises(RunError, match="can run code"):
+        load_artifact(artifact / "model.pt2")
+    with pytest.raises(RunError, match="does not exist"):
+        load_artifact(artifact / "none.onnx")
