@@ -285,8 +285,8 @@ def _tell(content: dict[str, Any], folder: Path) -> None:
         parity = artifact["parity"]
         size = f"{artifact['bytes'] / 1e6:,.1f} MB"
         sys.stdout.write(
-            f"{artifact['file']}: {size}; {parity['images']:,} images ({parity['source']}): {parity['agreement']:.2%} have "
-            f"the same label, largest deviation {parity['largest_deviation']:.2g}"
+            f"{artifact['file']}: {size}; {parity['images']:,} images ({parity['source']}): {parity['agreement']:.2%} "
+            f"have the same label, largest deviation {parity['largest_deviation']:.2g}"
         )
         change = {name: parity["change"].get(name) for name in ("accuracy", "auc")}
         told = ", ".join(f"{name} {value:+.4f}" for name, value in change.items() if value is not None)
