@@ -16,8 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("evaluation",),
     ("training",),
     ("models", "data"),
-    ("fetch",),
-    ("runs", "config"),
+    ("runs", "fetch", "config"),
 )
 
 
@@ -74,8 +73,8 @@ def architecture(imports: Mapping[str, Mapping[str, int]]) -> str:
     places: dict[str, tuple[float, float]] = {}
     for row, names in enumerate(LAYERS):
         for column, name in enumerate(names):
-            offset = 0.0 if len(names) == 1 else 150.0 * (2 * column - 1)
-            places[name] = (width / 2 + offset, 40 + row * gap)
+            spread = (210 if len(names) == 3 else 300) * (column - (len(names) - 1) / 2)
+            places[name] = (width / 2 + spread, 40 + row * gap)
     level = {name: row for row, names in enumerate(LAYERS) for name in names}
     if missing := sorted({*imports} - {*places}):
         raise ValueError(f"{', '.join(missing)}: no place in LAYERS of docs/figures.py")
@@ -89,17 +88,8 @@ def architecture(imports: Mapping[str, Mapping[str, int]]) -> str:
     ]
     for one, two in reduced(imports):
         (x1, y1), (x2, y2) = places[one], places[two]
-        start, end = y1 + box_height / 2, y2 - box_height / 2
-        lean = 0.0 if x1 == x2 else 30.0 if x2 > x1 else -30.0
-        path = f"M{x1 + lean:g},{start:g} L{x2 - lean:g},{end:g}"
-        if level[two] - level[one] > 1:
-            # around the boxes between: out to the side on which the lower one lies
-            side = 24.0 if x2 < width / 2 else width - 24.0 if x2 > width / 2 else width - 70.0
-            path = (
-                f"M{x1 + (box_width / 2 if side > x1 else -box_width / 2):g},{y1:g} "
-                f"C{side:g},{y1:g} {side:g},{y1 + 20:g} {side:g},{(y1 + y2) / 2:g} "
-                f"S{side:g},{y2:g} {x2 + (box_width / 2 if side > x2 else -box_width / 2):g},{y2:g}"
-            )
+        lean = max(-30.0, min(30.0, (x2 - x1) / 4))  # arrows leave and arrive a little to the side
+        path = f"M{x1 + lean:g},{y1 + box_height / 2:g} L{x2 - lean:g},{y2 - box_height / 2:g}"
         parts.append(f"<path d='{path}' fill='none' stroke='{ACCENT}' stroke-width='2' marker-end='url(#tip)'/>")
     for name, (x, y) in places.items():
         parts.append(
@@ -110,26 +100,30 @@ def architecture(imports: Mapping[str, Mapping[str, int]]) -> str:
     return _svg(width, 40 + (len(LAYERS) - 1) * gap + 40, "Packages of visionforge and what they import", parts)
 
 
-def stem(rows: Sequence[tuple[str, str, int, Sequence[int]]], stages: Sequence[str]) -> str:
+def stem(rows: Sequence[tuple[str, int, Sequence[int]]], stages: Sequence[str]) -> str:
     """Draw the image and the feature map after each stage, to one scale.
 
     Args:
-        rows: (first line of the label, second line, side of the image in pixels, side of the map after each stage).
+        rows: (label, side of the image in pixels, side of the map after each stage).
         stages: Headings of the maps.
     """
-    pixel, left, step, height = 1.5, 190, 100, 126
-    width = left + step * (len(stages) + 1)
-    parts = [_text(left + step * (i + 0.5), 26, text, 15, colour=MUTED) for i, text in enumerate(("image", *stages))]
-    for row, (first, second, image, maps) in enumerate(rows):
-        middle = 40 + height * row + height / 2 - 10
-        parts.append(_text(12, middle - 4, first, 16, "start"))
-        parts.append(_text(12, middle + 18, second, 14, "start", MUTED))
+    pixel, step, top, label, foot = 1.4, 104, 34, 34, 30
+    width, parts, y = step * (len(stages) + 1), [], float(top)
+    for column, text in enumerate(("image", *stages)):
+        parts.append(_text(step * (column + 0.5), 24, text, 17, colour=MUTED))
+    for text, image, maps in rows:
+        parts.append(f"<line x1='0' y1='{y:g}' x2='{width}' y2='{y:g}' stroke='{FILL}'/>")
+        parts.append(_text(12, y + 24, text, 17, "start"))
+        longest = max(image, *maps) * pixel
+        middle = y + label + longest / 2
         for column, side in enumerate((image, *maps)):
-            x, length = left + step * (column + 0.5), side * pixel
-            colour = "#ffffff" if column == 0 else FILL
+            x, length = step * (column + 0.5), side * pixel
+            colour, edge = ("#ffffff", INK) if column == 0 else (FILL, ACCENT)
             parts.append(
                 f"<rect x='{x - length / 2:g}' y='{middle - length / 2:g}' width='{length:g}' height='{length:g}' "
-                f"fill='{colour}' stroke='{INK if column == 0 else ACCENT}'/>"
+                f"fill='{colour}' stroke='{edge}'/>"
             )
-            parts.append(_text(x, middle + max(length / 2, 8) + 18, str(side), 15))
-    return _svg(width, 40 + height * len(rows), "Feature maps of ResNet-18 with and without the adapted stem", parts)
+            parts.append(_text(x, middle + longest / 2 + 20, str(side), 17))
+        y += label + longest + foot
+    title = "Feature maps of ResNet-18 with and without the adapted stem"
+    return _svg(width, round(y), title, parts)

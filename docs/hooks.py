@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 TAKEN_OVER = {  # path in the repository → page of the site
     "benchmarks/README.md": "benchmarks.md",
+    "docker/README.md": "containers.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
 }
-LINK = re.compile(r"\]\(([^)#\s]+)((?:#[^)\s]*)?)\)")
+LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)((?:#[^)\s]*)?)\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -38,13 +39,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     folder = posixpath.dirname(sources.get(own, f"docs/{own}"))
 
     def turn(match: re.Match[str]) -> str:
-        target, anchor = match.groups()
+        text, target, anchor = match.groups()
         if "://" in target:
             return match[0]
         found = posixpath.normpath(posixpath.join(folder, target))
         wanted = TAKEN_OVER.get(found, found.removeprefix("docs/") if found.startswith("docs/") else None)
-        if wanted is None:
-            return match[0]
-        return f"]({posixpath.relpath(wanted, posixpath.dirname(own) or '.')}{anchor})"
+        if wanted is None:  # a file of the repository that the site does not have
+            return text if own in sources else match[0]
+        return f"[{text}]({posixpath.relpath(wanted, posixpath.dirname(own) or '.')}{anchor})"
 
     return LINK.sub(turn, markdown)

@@ -9,6 +9,8 @@ import pytest
 
 from visionforge.cli.main import main
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the processor; before torch is imported
 os.environ["HF_HUB_OFFLINE"] = "1"  # before it is imported: no test waits for a hub
 
 REPOSITORY = Path(__file__).resolve().parent.parent

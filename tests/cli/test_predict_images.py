@@ -25,8 +25,8 @@ from visionforge.data.info import DomainFlags, TaskSpec
 from visionforge.evaluation.predictions import read_predictions
 from visionforge.training.classifier import ImageClassifier
 
-MORE_IMAGES = 3000
-GROWTH_MB = 16  # between 300 and 3,000 images of 64 × 64 pixels; keeping the decoded ones would take 33 MB
+MORE_IMAGES = 6_000
+GROWTH_MB = 32  # between 300 and 3,000 images of 64 × 64 pixels; keeping the decoded ones would take 33 MB
 
 
 def checkpoint(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import flags
-from tests.docker.test_docker import COMPOSE, interpolated
+from tests.docker.compose import COMPOSE, interpolated
 from tests.runs.helpers import readable_folder, wait_for
 
 pytestmark = pytest.mark.slow

@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from tests.conftest import REPOSITORY, run_folders
+from tests.docker.compose import COMPOSE, interpolated
 from tests.docker.dockerfile import Stage, left_out, pairs, parse, patterns_of
 from tests.runs.helpers import readable_folder
 from visionforge.cli.precheck import check_settings
@@ -30,7 +31,6 @@ BEFORE, STAGES = parse((FOLDER / "Dockerfile").read_text(encoding="utf-8"))
 RUNTIME = list(STAGES.values())[-1]
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
 IGNORED = patterns_of(REPOSITORY / ".dockerignore")
-COMPOSE = (FOLDER / "compose.yaml", FOLDER / "compose.gpu.yaml")
 OPEN = ("/tmp", "/cache", "/data", "/outputs", "/workspace")  # folders that every user may write
 STRANGER = 12345  # a user that no list of users has
 
@@ -150,31 +150,6 @@ def test_file_of_passwords_stays_out_of_git():
 
 
 # --- the compose files
-
-
-def interpolated(path: Path, **variables: str) -> dict:
-    """Return a compose file with its variables in place: text stays text, as `docker compose` has it.
-
-    Raises:
-        KeyError: If a required one is missing.
-    """
-
-    def value(found: re.Match) -> str:
-        name, operator, rest = found.groups()
-        if variables.get(name):
-            return variables[name]
-        if operator != ":-":
-            raise KeyError(name)
-        return rest
-
-    def walk(tree: object) -> object:
-        if isinstance(tree, dict):
-            return {key: walk(item) for key, item in tree.items()}
-        if isinstance(tree, list):
-            return [walk(item) for item in tree]
-        return re.sub(r"\$\{(\w+)(:-|:\?)([^}]*)\}", value, tree) if isinstance(tree, str) else tree
-
-    return walk(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def services(path: Path) -> dict:
