@@ -108,8 +108,7 @@ def test_wheel_runs_the_quickstart_outside_of_a_checkout(built, tmp_path):
     (folder,) = run_folders(tmp_path / "empty" / "outputs")
     assert (folder / "report.html").is_file()
     where = subprocess.run(
-        [python, "-c", "import visionforge; print(visionforge.__file__)"],
-        cwd=tmp_path / "empty",
+        [python, "-I", "-c", "import visionforge; print(visionforge.__file__)"],
         check=True,
         capture_output=True,
         text=True,

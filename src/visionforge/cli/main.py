@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from visionforge.config.environment import prepare_environment
 from visionforge.config.problems import nearest
 from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.runs.signals import Interrupted
@@ -155,6 +156,7 @@ def main(args: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
+        prepare_environment()
         return _dispatch(arguments)
     except VisionForgeError as error:
         _tell(error.problems, debug)

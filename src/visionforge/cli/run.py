@@ -19,6 +19,7 @@ from visionforge.cli.plan import (
 )
 from visionforge.cli.precheck import check_arguments
 from visionforge.cli.target import Target, find_target
+from visionforge.config.environment import strict_arguments, warn_of_environment
 from visionforge.config.loading import RawConfig, normalise, read_arguments, read_yaml
 from visionforge.config.schema import RunSettings
 from visionforge.config.seeding import STRICT_VARIABLE
@@ -42,7 +43,7 @@ def run_stage(stage: str, arguments: list[str], parent: dict[str, Any] | None = 
         VisionForgeError: For every mistake that the user can mend.
         Interrupted: If a signal ended a fit.
     """
-    arguments = normalise(arguments)
+    arguments = strict_arguments(normalise(arguments))
     if stage == "fit" and any(argument.partition("=")[0] == "--seeds" for argument in arguments):
         from visionforge.cli.seeds import run_seeds
 
@@ -176,6 +177,7 @@ def _hand_over(stage: str, arguments: list[str], level: str, target: Target | No
     run_log = RunLog(level, current_rank())
     run_log.start()
     try:
+        warn_of_environment()
         VisionForgeCLI.launch(stage, arguments, run_log, target, plan)
         return 0
     finally:

@@ -15,6 +15,7 @@ import yaml
 from visionforge.cli.plan import Plan, TrialPart, outputs_of
 from visionforge.cli.precheck import check_arguments, check_settings
 from visionforge.cli.run import fit
+from visionforge.config.environment import strict_arguments, warn_of_environment
 from visionforge.config.loading import normalise, read_arguments, read_yaml
 from visionforge.config.problems import describe_allowed, flatten
 from visionforge.config.schema import RunSettings, TuneSettings
@@ -57,7 +58,7 @@ def run_tune(arguments: list[str]) -> int:
     if any(argument in ("-h", "--help") for argument in arguments):
         sys.stdout.write(USAGE + _help())
         return 0
-    arguments = normalise(arguments)
+    arguments = strict_arguments(normalise(arguments))
     if "--report" in arguments or any(argument.startswith("--report=") for argument in arguments):
         return _rebuild(arguments)
     raw = read_arguments(arguments)
@@ -189,6 +190,7 @@ class Tuning:
                 self._write_settings()
                 if not is_worker():
                     run_log.attach(self.folder.log)
+                    warn_of_environment()
                 for line in self.space.left_out:
                     log.info("%s", line)
                 log.info("study %s in %s", self.name, shown(self.folder.path))

@@ -118,8 +118,12 @@ def directions(settings: TuneSettings) -> list[StudyDirection]:
 
 
 def storage_url(settings: TuneSettings, folder: StudyFolder) -> str:
-    """Return the URL of the storage, or `journal`."""
-    return settings.storage or f"sqlite:///{folder.database.absolute()}"
+    """Return the URL of the storage, or `journal`; PostgreSQL's gets the driver that the extra installs."""
+    if settings.storage is None:
+        return f"sqlite:///{folder.database.absolute()}"
+    scheme, separator, rest = settings.storage.partition("://")
+    driver = "postgresql+psycopg2" if scheme in ("postgresql", "postgres") else scheme
+    return f"{driver}{separator}{rest}"
 
 
 def shown_storage(settings: TuneSettings, folder: StudyFolder) -> str:
