@@ -258,6 +258,9 @@ def test_page_has_the_arguments_and_variables():
 # --- the steps, played without a container engine
 
 
+EXHAUSTIVE = pytest.mark.skipif(
+    not os.environ.get("VISIONFORGE_EXHAUSTIVE"), reason="takes minutes: set VISIONFORGE_EXHAUSTIVE=1"
+)
 STUB = """#!/bin/sh
 echo "{name} $*" >> "{log}"
 """
@@ -394,12 +397,15 @@ def image():
         replay = Replay(root)
         replay.play(STAGES["build"])
         replay.play(RUNTIME)
-        if replay.run("--version").returncode:
+        if replay.run("--version").returncode and os.geteuid() == 0:
+            code = f"import os; os.listdir({sysconfig.get_path('purelib')!r})"
             reachable = subprocess.run(
-                ["setpriv", f"--reuid={STRANGER}", "--clear-groups", sys.executable, "-c", ""], check=False
+                ["setpriv", f"--reuid={STRANGER}", "--clear-groups", sys.executable, "-c", code],
+                check=False,
+                capture_output=True,
             )
             if reachable.returncode:
-                pytest.skip("this Python lies where other users may not look")
+                pytest.skip("Python or its packages lie where other users may not look")
         yield replay
 
 
@@ -446,16 +452,18 @@ def test_package_is_that_of_the_image(image):
     assert list((package / "__pycache__").glob("*.pyc")), "compiled, because nobody may write there later"
 
 
+NO_CACHE = {"XDG_CACHE_HOME": None, "MPLCONFIGDIR": None, "TORCH_HOME": None, "VISIONFORGE_CACHE": None}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"HOME": None},
-        {"HOME": "/nowhere/home"},
-        {"HOME": "/root", "XDG_CACHE_HOME": None, "MPLCONFIGDIR": None, "TORCH_HOME": None, "VISIONFORGE_CACHE": None},
+        pytest.param({}, id="as it is"),
+        pytest.param({"HOME": None}, id="no home", marks=EXHAUSTIVE),
+        pytest.param({"HOME": "/nowhere/home"}, id="home that cannot be made", marks=EXHAUSTIVE),
+        pytest.param({"HOME": "/root", **NO_CACHE}, id="no cache folder is named", marks=EXHAUSTIVE),
     ],
-    ids=["as it is", "no home", "home that cannot be made", "no cache folder is named"],
 )
 def test_stranger_trains_whatever_the_home_folder_is(image, changes):
     before = set(image.outputs())
@@ -471,6 +479,7 @@ def test_stranger_trains_whatever_the_home_folder_is(image, changes):
 
 
 @pytest.mark.slow
+@EXHAUSTIVE
 def test_strict_mode_in_the_image(image):
     before = set(image.outputs())
     arguments = ("fit", "--config", "quickstart", "--trainer.max_epochs", "1")
@@ -485,6 +494,7 @@ def test_strict_mode_in_the_image(image):
 
 
 @pytest.mark.slow
+@EXHAUSTIVE
 def test_doctor_and_smoke_pass_in_the_image(image):
     done = image.run("doctor", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
