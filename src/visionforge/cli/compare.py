@@ -5,14 +5,17 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from visionforge.cli.arguments import plain_console, plain_table, print_table, value_text
+from visionforge.config.schema import Task
+from visionforge.evaluation.names import READINGS
 from visionforge.runs.identity import canonical, digest
 from visionforge.runs.store import StoredRun, differences, flat
 
 SEED = "seed_everything"
-READINGS = ("without_tta", "with_tta")
 NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of the models
 
 
@@ -60,6 +63,7 @@ def comparison(runs: Sequence[StoredRun], resamples: int, confidence: float) -> 
     changed = sorted({path for config in configs[1:] for path in differences(configs[0], config)})
     flats = [dict(flat(config)) for config in configs]
     values = [metrics_of(run) for run in runs]
+    by_run = {run.workspace.path: each for run, each in zip(runs, values, strict=True)}
     names = list(dict.fromkeys(name for each in values for name in each))
     groups = groups_of(runs)
     found, note = _differences(groups, resamples, confidence)
@@ -72,7 +76,9 @@ def comparison(runs: Sequence[StoredRun], resamples: int, confidence: float) -> 
             {
                 "name": group.name,
                 "runs": [run.name for run in group.runs],
-                "metrics": {name: spread([metrics_of(run).get(name) for run in group.runs]) for name in names},
+                "metrics": {
+                    name: spread([by_run[run.workspace.path].get(name) for run in group.runs]) for name in names
+                },
             }
             for group in groups
         ],
@@ -99,21 +105,32 @@ def _differences(groups: list[Group], resamples: int, confidence: float) -> tupl
         return [], None
     from visionforge.evaluation.bootstrap import paired_differences
     from visionforge.evaluation.predictions import scorer_of
+    from visionforge.evaluation.scores import Scorer
+
+    metrics = {run.workspace.path: run.metrics for group in groups for run in group.runs}  # each file is read once
+
+    @cache
+    def scorer(predictions: Path, task: Task, tta: bool) -> Scorer:
+        return scorer_of(predictions, task, tta)
 
     found = []
     for other in groups[1:]:
         for reading in READINGS:
             members = [*groups[0].runs, *other.runs]
-            if not all(run.metrics.get(reading) and run.workspace.predictions.is_file() for run in members):
+            contents = [metrics[run.workspace.path] for run in members]
+            if not all(
+                content.get(reading) and run.workspace.predictions.is_file()
+                for run, content in zip(members, contents, strict=True)
+            ):
                 continue
-            tasks = {(run.metrics["task"], run.metrics["dataset"], run.metrics["split"]) for run in members}
+            tasks = {(content["task"], content["dataset"], content["split"]) for content in contents}
             if len(tasks) > 1:
                 return [], "no differences: the runs were tested on different data"
-            scorers = {
-                run.name: scorer_of(run.workspace.predictions, run.metrics["task"], reading == "with_tta")
-                for run in members
-            }
-            one, two = ([scorers[run.name] for run in group.runs] for group in (other, groups[0]))
+            ((task, _, _),) = tasks
+            one, two = (
+                [scorer(run.workspace.predictions, task, reading == "with_tta") for run in group.runs]
+                for group in (other, groups[0])
+            )
             try:
                 gaps = paired_differences(one, two, resamples, confidence)
             except ValueError as error:

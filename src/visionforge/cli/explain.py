@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionforge.cli.arguments import CommandParser
 from visionforge.cli.predict_images import device_of, load_classifier
-from visionforge.cli.target import Target, find_target
+from visionforge.cli.target import Target, add_target_flags, find_target
 from visionforge.config.loading import normalise
 from visionforge.config.problems import nearest
 from visionforge.data.info import SPLITS
@@ -75,8 +75,7 @@ def _parser() -> CommandParser:
     )
     add = parser.add_argument
     add("--images", nargs="+", type=Path, required=True, metavar="PATH", help="folders, picture files, .npz archives")
-    add("--run", help="run (folder, or name in the outputs folder), of which the best checkpoint is taken")
-    add("--ckpt_path", metavar="best|last|FILE", help="another checkpoint of the run, or a file")
+    add_target_flags(parser)
     add("--target", metavar="CLASS", help="class to explain, by name or number; default the predicted one")
     add("--out", type=Path, metavar="FOLDER", help="default explanations in the run's evaluations, or in this folder")
     add("--overwrite", action="store_true", help="replace explanations that are there")

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from visionforge.cli.arguments import CommandParser, plain_table, print_table
 from visionforge.cli.predict_images import load_classifier
-from visionforge.cli.target import Target, find_target
+from visionforge.cli.target import Target, add_target_flags, find_target
 from visionforge.config.loading import normalise
 from visionforge.config.schema import DataSettings
 from visionforge.data.info import DatasetInfo, Split
@@ -82,8 +82,7 @@ def _parser() -> CommandParser:
         prog="visionforge export", description="Write a network as a file that predicts without visionforge."
     )
     add = parser.add_argument
-    add("--run", help="run (folder, or name in the outputs folder), of which the best checkpoint is taken")
-    add("--ckpt_path", metavar="best|last|FILE", help="another checkpoint of the run, or a file")
+    add_target_flags(parser)
     add(
         "--format",
         choices=(*FILES, "torchscript"),

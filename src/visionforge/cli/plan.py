@@ -75,14 +75,19 @@ def run_to_resume(choice: str | None, settings: RunSettings) -> Workspace | None
     requeued = scheduler is not None and scheduler.name == "SLURM" and scheduler.restarts > 0
     if choice == "never" or (choice is None and not requeued):
         return None
-    runs, _ = stored_runs(outputs_of(settings))
-    wanted = digest(settings.model_dump(mode="json"))
-    found = [run for run in runs if run.manifest.stage == "fit" and digest(run.config) == wanted]
+    found = runs_like(settings)
     if choice is None:
         assert scheduler is not None
         found = [run for run in found if scheduler.job in _jobs(run)]
     interrupted = [run for run in found if run.state == "interrupted"]
     return interrupted[-1].workspace if interrupted else None
+
+
+def runs_like(settings: RunSettings) -> list[StoredRun]:
+    """Return the fits of the same settings in their outputs folder, oldest first."""
+    wanted = digest(settings.model_dump(mode="json"))
+    runs, _ = stored_runs(outputs_of(settings))
+    return [run for run in runs if run.manifest.stage == "fit" and digest(run.config) == wanted]
 
 
 def _jobs(run: StoredRun) -> list[str]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from visionforge.cli.arguments import CommandParser
-from visionforge.cli.target import Target, find_target, read_checkpoint
+from visionforge.cli.target import Target, add_target_flags, find_target, read_checkpoint
 from visionforge.config.loading import normalise
 from visionforge.data.info import SPLITS
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
@@ -67,8 +67,7 @@ def _parser() -> CommandParser:
     )
     add = parser.add_argument
     add("--images", nargs="+", type=Path, required=True, metavar="PATH", help="folders, picture files, .npz archives")
-    add("--run", help="run (folder, or name in the outputs folder), of which the best checkpoint is taken")
-    add("--ckpt_path", metavar="best|last|FILE", help="another checkpoint of the run, or a file")
+    add_target_flags(parser)
     add(
         "--model", type=Path, metavar="FILE", help="an exported .onnx or .safetensors file instead; needs no checkpoint"
     )

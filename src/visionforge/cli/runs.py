@@ -16,9 +16,10 @@ from visionforge.cli.arguments import (
     print_table,
     value_text,
 )
-from visionforge.cli.compare import READINGS, comparison, print_comparison
+from visionforge.cli.compare import comparison, print_comparison
 from visionforge.config.schema import EvaluationSettings
 from visionforge.errors import RunError, SettingsError
+from visionforge.evaluation.names import READINGS
 from visionforge.runs.active import repoint_latest
 from visionforge.runs.anchors import outputs_folder, resolve, shown
 from visionforge.runs.locks import Lock, LockedError, is_held

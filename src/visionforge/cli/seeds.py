@@ -1,19 +1,17 @@
 """`visionforge fit --seeds`: the same training with several seeds, and what the runs have in common."""
 
 import sys
-from pathlib import Path
 
 from visionforge.cli.compare import comparison, print_comparison
-from visionforge.cli.plan import Plan, outputs_of
+from visionforge.cli.plan import Plan, runs_like
 from visionforge.cli.precheck import check_arguments
 from visionforge.cli.run import fit, without
 from visionforge.config.loading import read_arguments
-from visionforge.config.schema import RunSettings
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.anchors import shown
-from visionforge.runs.identity import digest, processes_of
+from visionforge.runs.identity import processes_of
 from visionforge.runs.signals import Interruption
-from visionforge.runs.store import StoredRun, stored_runs
+from visionforge.runs.store import StoredRun
 
 FLAG = "--seeds"
 MOST = 100
@@ -48,15 +46,17 @@ def run_seeds(arguments: list[str]) -> int:
     with Interruption() as interruption:
         for number, seed in enumerate(seeds, start=1):
             one = [*rest, "--seed_everything", str(seed)]
-            run = None if anew else _complete(one, settings)
+            like = check_arguments(read_arguments(one), "fit")
+            known = runs_like(like)
+            complete = [run for run in known if run.state == "complete" and run.metrics]
             where = f"seed {seed} ({number} of {len(seeds)})"
-            if run is not None:
+            if complete and not anew:
+                run = complete[-1]
                 sys.stdout.write(f"{where}: complete already, {shown(run.workspace.path)}\n")
             else:
                 sys.stdout.write(f"{where}\n")
-                before = {each.name for each in _runs_of(one, settings)}
                 fit(one, Plan(interruption=interruption))
-                run = _new(_runs_of(one, settings), before)
+                run = _new(runs_like(like), {each.name for each in known})
             done.append(run)
     sys.stdout.write("\n")
     print_comparison(comparison(done, 0, settings.evaluation.confidence))  # seeds are repetitions, not rival models
@@ -103,18 +103,6 @@ def _given(arguments: list[str], flag: str) -> list[str]:
             value = arguments[position + 1]
         found = [flag, value]
     return found
-
-
-def _runs_of(arguments: list[str], settings: RunSettings) -> list[StoredRun]:
-    """Return the runs that the arguments would make or have made."""
-    wanted = digest(check_arguments(read_arguments(arguments), "fit").model_dump(mode="json"))
-    outputs: Path = outputs_of(settings)
-    return [run for run in stored_runs(outputs)[0] if run.manifest.stage == "fit" and digest(run.config) == wanted]
-
-
-def _complete(arguments: list[str], settings: RunSettings) -> StoredRun | None:
-    found = [run for run in _runs_of(arguments, settings) if run.state == "complete" and run.metrics]
-    return found[-1] if found else None
 
 
 def _new(runs: list[StoredRun], before: set[str]) -> StoredRun:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from visionforge.cli.arguments import CommandParser
 from visionforge.config.loading import read_yaml
 from visionforge.errors import RunError
 from visionforge.runs.store import find_run
@@ -23,6 +24,14 @@ class Target:
     checkpoint: Path
     config: dict[str, Any]
     run: Workspace | None
+
+
+def add_target_flags(parser: CommandParser) -> None:
+    """Add the flags that `find_target` resolves to a light command."""
+    parser.add_argument(
+        "--run", help="run (folder, or name in the outputs folder), of which the best checkpoint is taken"
+    )
+    parser.add_argument("--ckpt_path", metavar="best|last|FILE", help="another checkpoint of the run, or a file")
 
 
 def find_target(stage: str, run: object, ckpt_path: object) -> Target:

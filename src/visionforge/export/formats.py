@@ -92,18 +92,24 @@ def write_onnx(module: ExportedClassifier, contract: Contract, path: Path, opset
     written = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), None)
     if written != opset:
         raise RunError(f"--opset: {opset} was asked for, the exporter gives {written} for this network; choose that")
-    onnx.helper.set_model_props(model, {KEY: contract.model_dump_json(), "classes": json.dumps(contract.spec.classes)})
+    _describe(model, contract)
     model.producer_name, model.producer_version = "visionforge", contract.version
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
 
 
-def load_onnx(path: Path, threads: int | None = None) -> Runtime:
+def _describe(model: Any, contract: Contract) -> None:
+    """Write the contract into the metadata of an ONNX model."""
+    import onnx
+
+    onnx.helper.set_model_props(model, {KEY: contract.model_dump_json(), "classes": json.dumps(contract.spec.classes)})
+
+
+def load_onnx(path: Path) -> Runtime:
     """Load an ONNX model with ONNX Runtime on the CPU.
 
     Args:
         path: The file.
-        threads: CPU threads; None leaves it to the runtime.
 
     Raises:
         RunError: If it cannot be loaded, or was not exported by visionforge.
@@ -115,12 +121,10 @@ def load_onnx(path: Path, threads: int | None = None) -> Runtime:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; warnings speak of optimisations
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    _require_bounded(path)
+    data = path.read_bytes()  # bytes, not a path: the model cannot name further files that would be read
     try:
-        session = onnxruntime.InferenceSession(_bounded(path), options, providers=["CPUExecutionProvider"])
-    except RunError:
-        raise
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own errors have no common base
         raise RunError(f"{path}: cannot be loaded by ONNX Runtime ({_reason(error)})") from error
     contract = read_contract(session.get_modelmeta().custom_metadata_map.get(KEY), str(path))
@@ -176,9 +180,7 @@ def quantise(source: Path, target: Path, contract: Contract, images: Sequence[Pi
                 per_channel=True,
             )
         model = onnx.load(str(target))
-        onnx.helper.set_model_props(
-            model, {KEY: contract.model_dump_json(), "classes": json.dumps(contract.spec.classes)}
-        )
+        _describe(model, contract)
         onnx.save(model, str(target))
     except Exception as error:
         raise RunError(f"--int8: this network cannot be quantised ({_reason(error)})") from error
@@ -211,14 +213,7 @@ def load_program(path: Path) -> Runtime:
     with _quiet():
         program = torch.export.load(path, extra_files=extra)
     contract = read_contract(extra[KEY] or None, str(path))
-    module = program.module()
-
-    def run(images: Pixels) -> Floats:
-        with torch.inference_mode():
-            result: Floats = module(torch.from_numpy(prepared(images, contract))).numpy()
-        return _checked(result, contract, path)
-
-    return Runtime(contract, run)
+    return _torch_runtime(program.module(), contract, path)
 
 
 # --- safetensors
@@ -240,8 +235,7 @@ def load_weights(path: Path) -> Runtime:
     """
     from safetensors import SafetensorError, safe_open
 
-    if path.stat().st_size > MAX_BYTES:
-        raise RunError(f"{path}: larger than {MAX_BYTES:,} bytes, so it is no model of this kind")
+    _require_bounded(path)
     try:
         with safe_open(str(path), framework="pt") as file:
             contract = read_contract((file.metadata() or {}).get(KEY), str(path))
@@ -255,13 +249,7 @@ def load_weights(path: Path) -> Runtime:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise RunError(f"{path}: its tensors are not those of {contract.settings.backbone.name}") from error
-
-    def run(images: Pixels) -> Floats:
-        with torch.inference_mode():
-            result: Floats = module(torch.from_numpy(prepared(images, contract))).numpy()
-        return _checked(result, contract, path)
-
-    return Runtime(contract, run)
+    return _torch_runtime(module, contract, path)
 
 
 LOADERS: dict[str, Callable[[Path], Runtime]] = {".onnx": load_onnx, ".safetensors": load_weights}
@@ -293,10 +281,20 @@ def _example(contract: Contract) -> torch.Tensor:
     return torch.zeros(shape, dtype=torch.uint8 if contract.input == "uint8" else torch.float32)
 
 
-def _bounded(path: Path) -> bytes:
+def _require_bounded(path: Path) -> None:
     if path.stat().st_size > MAX_BYTES:
         raise RunError(f"{path}: larger than {MAX_BYTES:,} bytes, so it is no model of this kind")
-    return path.read_bytes()  # bytes, not a path: the model cannot name further files that would be read
+
+
+def _torch_runtime(module: Callable[[torch.Tensor], torch.Tensor], contract: Contract, path: Path) -> Runtime:
+    """Return a module of PyTorch as a loaded artifact."""
+
+    def run(images: Pixels) -> Floats:
+        with torch.inference_mode():
+            result: Floats = module(torch.from_numpy(prepared(images, contract))).numpy()
+        return _checked(result, contract, path)
+
+    return Runtime(contract, run)
 
 
 def _checked(result: Floats, contract: Contract, path: Path) -> Floats:
