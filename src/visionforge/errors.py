@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from visionforge.printable import printable
+
 
 class VisionForgeError(Exception):
     """A mistake in the settings, the data or the environment, told in lines that a user can act on.
@@ -12,13 +14,8 @@ class VisionForgeError(Exception):
 
     def __init__(self, problems: str | Sequence[str]) -> None:
         lines = (problems,) if isinstance(problems, str) else tuple(problems)
-        self.problems: tuple[str, ...] = tuple(map(_printable, lines))
+        self.problems: tuple[str, ...] = tuple(map(printable, lines))
         super().__init__("\n".join(self.problems))
-
-
-def _printable(line: str) -> str:
-    """Replace line breaks and control characters: a message may quote the bytes of a damaged or hostile file."""
-    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 class SettingsError(VisionForgeError):
