@@ -179,7 +179,10 @@ class VisionForgeCLI(LightningCLI):
         # a file may hold the settings of the search; they are checked with all others, and read by `tune` alone
         text = "The search of `visionforge tune`, which this command passes over; `visionforge tune --help` lists it."
         parser.add_argument("--tune", type=dict, default={}, help=text)  # printed, it is a valid section
-        if subcommand != "fit":
+        if subcommand == "fit":
+            text = "Run that is continued and may be a stranger's: build the classes that its configuration names."
+            parser.add_argument("--trust", type=str, default=None, help=text)
+        else:
             parser.add_argument(
                 "--run",
                 type=str,
@@ -202,7 +205,7 @@ class VisionForgeCLI(LightningCLI):
         """Check the resolved settings, verify data and weights, then make the run folder; nothing exists before."""
         stage = str(self.subcommand)
         dumped = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[stage]
-        left_out = ("config", "run", "resume", "tune", *(() if stage == "fit" else ("ckpt_path",)))
+        left_out = ("config", "run", "resume", "trust", "tune", *(() if stage == "fit" else ("ckpt_path",)))
         config = {key: value for key, value in dumped.items() if key not in left_out}
         self.settings = check_settings(config, stage)
         config["model"]["tta"] = self.settings.model.tta  # true and full are the same run
@@ -252,7 +255,7 @@ class VisionForgeCLI(LightningCLI):
         """Return where a later evaluation writes; the results of the fit itself are never overwritten."""
         assert target.run is not None
         changed = "" if current == digest(target.config, training=False) else f"_{current}"
-        return target.run.path / "evaluations" / f"{stage}_{target.checkpoint.stem}{changed}"
+        return target.run.within("evaluations", f"{stage}_{target.checkpoint.stem}{changed}")
 
     def instantiate_classes(self) -> None:
         """Build data module, model and Trainer; Lightning's own version calls a deprecated method of the parser."""

@@ -27,7 +27,6 @@ from visionforge.errors import DataError, RunError, SettingsError, VisionForgeEr
 from visionforge.export.formats import FILES, OPSET, OPSETS, require_packages
 from visionforge.runs.anchors import shown, writable
 from visionforge.runs.files import umask
-from visionforge.runs.identity import digest
 from visionforge.runs.store import load_run
 
 IMAGES = 1000  # of the proof
@@ -137,7 +136,7 @@ def _export(options: Namespace, target: Target, folder: Path) -> dict[str, Any]:
 
     model = load_classifier(target.checkpoint)
     assert model.spec is not None
-    config_hash = None if target.run is None else digest(target.config)
+    config_hash = target.config_hash
     run_name = None if target.run is None else target.run.path.name
     contract = contract_of(model, options.input, run_name, config_hash, target.checkpoint.name)
     images = _given_images(options, model.spec) if options.images else _split_images(options, target, "test", IMAGES)

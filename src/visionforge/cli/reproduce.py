@@ -3,11 +3,15 @@
 import argparse
 import csv
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from visionforge.cli.arguments import CommandParser, print_json
+from visionforge.cli.trust import FLAG, training_config
 from visionforge.config.seeding import STRICT_VARIABLE
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.anchors import resolve, shown
@@ -32,6 +36,7 @@ def run_reproduce(arguments: list[str]) -> int:
     )
     parser.add_argument("name", metavar="RUN", help="folder or name")
     parser.add_argument("--outputs", help="folder for the new run; default: beside the old one")
+    parser.add_argument(FLAG, metavar="RUN", help="build the classes that the configuration of this run names")
     parser.add_argument("--check", action="store_true", help="only check data, versions and settings")
     parser.add_argument("--json", action="store_true", help="print JSON at the end instead of text")
     options = parser.parse_args(arguments)
@@ -100,8 +105,12 @@ def _run_again(run: StoredRun, options: argparse.Namespace) -> StoredRun:
         raise SettingsError(f"--outputs: {error}") from error
     before = {each.name for each in stored_runs(outputs)[0]}
     parent = {"run": run.name, "reason": "reproduce", "data": run.manifest.data}
-    arguments = ["--config", str(run.workspace.config), "--trainer.default_root_dir", str(outputs), "--resume", "never"]
-    run_stage("fit", arguments, parent)
+    config = training_config(run.workspace, options.trust, "reproduce")
+    with tempfile.TemporaryDirectory(prefix="visionforge-") as folder:
+        path = Path(folder) / run.workspace.config.name
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        arguments = ["--config", str(path), "--trainer.default_root_dir", str(outputs), "--resume", "never"]
+        run_stage("fit", arguments, parent)
     new = [each for each in stored_runs(outputs)[0] if each.name not in before and each.manifest.parent == parent]
     return new[-1]
 

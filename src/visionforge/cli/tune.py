@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pydantic import ValidationError
 
 from visionforge.cli.plan import Plan, TrialPart, outputs_of
 from visionforge.cli.precheck import check_arguments, check_settings
 from visionforge.cli.run import fit
+from visionforge.cli.trust import training_config
 from visionforge.config.environment import strict_arguments, warn_of_environment
 from visionforge.config.loading import normalise, read_arguments, read_yaml
-from visionforge.config.problems import describe_allowed, flatten
+from visionforge.config.problems import describe_allowed, flatten, validation_problems
 from visionforge.config.schema import RunSettings, TuneSettings
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
-from visionforge.errors import SettingsError, VisionForgeError
+from visionforge.errors import RunError, SettingsError, VisionForgeError
 from visionforge.models.registry import backbone_entry, backbone_names
 from visionforge.runs.anchors import shown
 from visionforge.runs.files import write_atomic
@@ -285,16 +287,25 @@ class Tuning:
 
     def _refit(self, study: "Study", interruption: Interruption) -> int:
         """Train the best trial's configuration at full length, and test it."""
+        from visionforge.tuning.report import run_of
         from visionforge.tuning.study import best_trials
 
         best = best_trials(study)
         if not best:
             log.warning("no trial was completed, so there is nothing to train at full length")
             return 1
-        config = self.folder.reports / "best_config.yaml"
+        run = run_of(best[0], self.folder)
+        if run is None:
+            raise RunError(f"tune.refit: trial {best[0].number} does not say which run it was")
+        config = training_config(run, None, "tune.refit")
+        trainer = {**config["trainer"], "max_epochs": self.settings.trainer.max_epochs}
+        trainer["default_root_dir"] = str(outputs_of(self.settings))
         parent = {"study": self.name, "trial": best[0].number, "reason": "refit"}
-        arguments = ["--config", str(config), "--trainer.default_root_dir", str(outputs_of(self.settings))]
-        return fit([*arguments, "--resume", "auto"], Plan(interruption=interruption, parent=parent))
+        with tempfile.TemporaryDirectory(prefix="visionforge-") as folder:
+            path = Path(folder) / "refit.yaml"
+            path.write_text(yaml.safe_dump({**config, "trainer": trainer}), encoding="utf-8")
+            plan = Plan(interruption=interruption, parent=parent)
+            return fit(["--config", str(path), "--resume", "auto"], plan)
 
 
 def is_worker() -> bool:
@@ -345,13 +356,20 @@ def _rebuild(arguments: list[str]) -> int:
     quiet_optuna()
     raw = read_arguments(arguments)
     text = raw.values.pop("report", None)
-    settings = RunSettings.model_validate(raw.values)
+    settings = check_arguments(raw, "predict")
     folder = find_study(str(text), studies_folder(settings))
-    stored = read_yaml(folder.settings)["tune"]
-    storage = settings.tune.storage or stored["storage"]
-    if storage == HIDDEN:
+    stored = read_yaml(folder.settings).get("tune")
+    if not isinstance(stored, dict):
+        raise RunError(f"--report: {shown(folder.settings)} has no section tune, so it is of no study")
+    storage = settings.tune.storage or stored.get("storage")
+    if settings.tune.storage is None and storage not in (None, "journal"):  # only the user says what is connected to
         raise SettingsError("--report: the study is kept in a database of its own; name it with --tune.storage")
-    tune = TuneSettings.model_validate({**stored, "storage": storage})
+    try:
+        tune = TuneSettings.model_validate({**stored, "storage": storage})
+    except ValidationError as error:
+        raise SettingsError(
+            [f"{shown(folder.settings)}: {line}" for line in validation_problems(error, TuneSettings, prefix="tune.")]
+        ) from error
     study = load_study(tune, folder, folder.path.name)
     names = objectives(tune)
     content = write_tables(study, folder, names, tune.model_dump(mode="json", exclude={"storage"}))

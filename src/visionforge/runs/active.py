@@ -22,6 +22,7 @@ from visionforge.runs.locks import Lock, LockedError, held, is_held, read_owner
 from visionforge.runs.manifest import Manifest, Session, State, read_manifest, utc_now
 from visionforge.runs.processes import ProcessRecord, end_processes, leftovers, this_process
 from visionforge.runs.scheduler import detect_scheduler
+from visionforge.runs.signature import CONFIGURATION, canonical_content, sign
 from visionforge.runs.workspace import Workspace, describe, remedy, run_name
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ class ActiveRun:
                     state="running",
                     started=utc_now(),
                     hash=digest,
+                    signature=sign(canonical_content(config), CONFIGURATION) if stage == "fit" else None,
                     dataset=dataset,
                     model=model,
                     seeds={"seed_everything": int(config.get("seed_everything") or 0)},

@@ -5,7 +5,7 @@ import io
 import json
 import logging
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import optuna
@@ -17,9 +17,11 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from visionforge.config.loading import read_yaml
 from visionforge.config.problems import nearest
 from visionforge.errors import RunError
-from visionforge.runs.files import write_atomic
+from visionforge.runs.files import within, write_atomic
+from visionforge.runs.workspace import Workspace
 from visionforge.tuning.objective import BEST_EPOCH, EPOCHS
 from visionforge.tuning.study import REASON, RUN, StudyFolder, best_trials, counted, finished
 
@@ -135,6 +137,7 @@ def importances(study: Study) -> dict[str, float]:
 
 def write_tables(study: Study, folder: StudyFolder, names: list[str], settings: dict[str, Any]) -> dict[str, Any]:
     """Write the best configuration, the summary and the spreadsheet; return the summary."""
+    within(folder.path, folder.reports.name)
     content = summary(study, names, settings)
     folder.reports.mkdir(parents=True, exist_ok=True)
     write_atomic(folder.reports / "study_summary.json", json.dumps(content, indent=2) + "\n")
@@ -147,12 +150,11 @@ def write_tables(study: Study, folder: StudyFolder, names: list[str], settings: 
 
 def write_best_config(trial: FrozenTrial, folder: StudyFolder, names: list[str]) -> None:
     """Write the configuration of the best trial as a plain file for `fit`, with the full number of epochs."""
-    run = trial.user_attrs.get(RUN)
-    if run is None or not (Path(run) / "config.yaml").is_file():
+    run = run_of(trial, folder)
+    if run is None or not run.config.is_file():
         log.warning("trial %d: its run folder is gone, so its configuration is not written", trial.number)
         return
-    config = yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))
-    study_config = yaml.safe_load(folder.settings.read_text(encoding="utf-8"))
+    config, study_config = read_yaml(run.config), read_yaml(folder.settings)
     epochs = config["trainer"]["max_epochs"]
     config["trainer"] |= {"max_epochs": study_config["trainer"]["max_epochs"], "default_root_dir": None}
     values = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, trial.values, strict=True))
@@ -161,6 +163,17 @@ def write_best_config(trial: FrozenTrial, folder: StudyFolder, names: list[str])
         f"# found with --seed_everything {config['seed_everything']} --trainer.max_epochs {epochs}\n"
     )
     write_atomic(folder.reports / "best_config.yaml", heading + yaml.safe_dump(config, sort_keys=False))
+
+
+def run_of(trial: FrozenTrial, folder: StudyFolder) -> Workspace | None:
+    """Return the run of a trial, in the study's own folder, wherever that lies now; None if it says none.
+
+    Raises:
+        RunError: If a link leads out of the folder.
+    """
+    run = trial.user_attrs.get(RUN)
+    name = PurePath(run).name if isinstance(run, str) else ""
+    return Workspace(within(folder.path, folder.trials.name, name)) if name else None
 
 
 def _write_spreadsheet(trials: list[FrozenTrial], folder: StudyFolder, names: list[str]) -> None:
