@@ -98,6 +98,11 @@ def _require_tunable(settings: RunSettings) -> None:
         problems.append(f"tune.sampler: {tune.sampler} takes one objective; allowed with two: nsgaii, tpe, random")
     if tune.pool is not None and tune.preset != "architectures":
         problems.append(f"tune.pool: would be ignored, because tune.preset is {tune.preset}; set it to architectures")
+    flags = settings.trainer.model_extra or {}
+    if flags.get("limit_val_batches") in (0, 0.0) and flags.get("limit_val_batches") is not False:
+        problems.append("trainer.limit_val_batches: 0 leaves no metric to search for; raise it")
+    if flags.get("val_check_interval") not in (None, 1.0):
+        problems.append("trainer.val_check_interval: a search compares whole epochs; leave it out")
     for name in tune.pool or ():
         try:
             backbone_entry(name)
@@ -232,7 +237,7 @@ class Tuning:
         minutes = tune.timeout_minutes
         deadline = None if minutes is None else time.monotonic() + 60 * minutes
         if not is_worker():
-            begin(study, self.space)
+            begin(study, self.space, grid=tune.sampler == "grid")
         with Progress(study, tune.n_trials, self.objectives, quiet=is_worker()) as progress:
             if tune.workers > 1 and not is_worker():
                 return run_workers(

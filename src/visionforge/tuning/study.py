@@ -5,7 +5,7 @@ import datetime
 import logging
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -305,7 +305,7 @@ def make_sampler(settings: TuneSettings, space: Space, seed: int, position: int)
         case "nsgaii":
             return NSGAIISampler(seed=number)
         case "grid":
-            return GridSampler(grid_of(space), seed=derive_seed(seed, "grid") % 2**32)
+            return _Grid(grid_of(space), seed=derive_seed(seed, "grid") % 2**32)
     with _experimental():
         return TPESampler(
             seed=number,
@@ -314,6 +314,16 @@ def make_sampler(settings: TuneSettings, space: Space, seed: int, position: int)
             group=True,  # conditional parameters
             constant_liar=True,  # several workers
         )
+
+
+class _Grid(GridSampler):
+    """A grid whose end the search looks for itself, before every trial.
+
+    Optuna's stops the study after a trial, and fails there if the trial was put in line and is no point of the grid.
+    """
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Do nothing."""
 
 
 def grid_of(space: Space) -> dict[str, list[Any]]:
