@@ -28,7 +28,7 @@ _OF_FLAGS = (
 
 def translate(error: BaseException) -> BaseException:
     """Return what the user is told instead of an error of the libraries, which stays its cause; others as they are."""
-    text = str(error)
+    text = str(error).strip()
     told: VisionForgeError
     kernel = re.search(r"(\S+) does not have a deterministic implementation", text)
     if isinstance(error, RuntimeError) and kernel is not None:
