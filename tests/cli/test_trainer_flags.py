@@ -104,11 +104,24 @@ def test_every_precision_trains_calibrates_and_predicts(tmp_path, precision):
         evaluation__report="true",
     )
     metrics = json.loads((run / "metrics.json").read_text())
-    assert metrics["with_tta"]["auc"] is not None
+    assert metrics["without_tta"]["auc"] is not None
     assert main(["validate", "--run", str(run)]) == 0
     content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     wanted = {"bf16-true": torch.bfloat16, "64-true": torch.float64}.get(precision, torch.float32)
     assert content["network.features.0.weight"].dtype == wanted
+
+
+def test_a_training_that_steps_cut_short_says_what_it_does_not_reach(tmp_path, capsys):
+    fitted(
+        tmp_path,
+        trainer__max_epochs=9,
+        trainer__max_steps=9,
+        model__schedule__warmup_epochs=1,
+        model__averaging__name="ema",
+        model__averaging__start_epoch=3,
+    )
+    told = "trainer.max_steps: 9 steps end the training in epoch 2, before model.averaging.start_epoch (3)"
+    assert told in capsys.readouterr().err
 
 
 def test_overfitting_repeats_the_first_batches(tmp_path, caplog):
@@ -133,10 +146,6 @@ MISTAKES = {
     "averaged in 8 bits": (
         ["--trainer.precision", "bf16-true", "--model.averaging.name", "ema"],
         "model.averaging.name: ema is lost in rounding under trainer.precision bf16-true",
-    ),
-    "mixed for longer": (
-        ["--trainer.max_steps", "4", "--model.mixup.mixup_epochs", "2"],
-        "model.mixup.mixup_epochs: 2 is not allowed; at most 1, trainer.max_steps is 4",
     ),
     "monitor": (
         ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_loss"],

@@ -35,11 +35,12 @@ from visionforge.cli.limits import integers_first, limited, processes_or_one
 from visionforge.cli.loggers import close_loggers, log_hyperparameters, log_results, logger_error, shield
 from visionforge.cli.outcome import write_outcome
 from visionforge.cli.parser import Parser
-from visionforge.cli.plan import Plan, inherited_folder, outputs_of, parent_of
-from visionforge.cli.precheck import check_settings
+from visionforge.cli.plan import Plan, expected_processes, inherited_folder, outputs_of, parent_of
+from visionforge.cli.precheck import check_settings, gather_facts
 from visionforge.cli.report import print_results
 from visionforge.cli.target import Target, read_checkpoint
 from visionforge.config.problems import describe_allowed, flatten
+from visionforge.config.rules import cut_short
 from visionforge.config.schema import RunSettings
 from visionforge.data.datamodule import MedMNISTDataModule
 from visionforge.data.info import Split
@@ -244,6 +245,11 @@ class VisionForgeCLI(LightningCLI):
             return Workspace(self._evaluation_folder(stage, self._target, digest(config, training=False)))
         if current_rank() != 0:  # only the first rank writes; the Trainer tells the others where its checkpoints are
             folder = inherited_folder()
+            if folder is None and expected_processes(self.settings) == 1:
+                raise RunError(
+                    f"the environment says that this is process {current_rank()} of several (RANK, LOCAL_RANK or "
+                    "SLURM_PROCID), but the training has one; unset it"
+                )
             names = self.settings.data.dataset, self.settings.model.backbone.name, identity
             return Workspace(folder or outputs_of(self.settings) / run_name(*names))
         if self.active is None:
@@ -257,8 +263,7 @@ class VisionForgeCLI(LightningCLI):
                 past_interrupted=plan.past_interrupted,
                 past_running=plan.trial is not None,  # another worker may try the same values
             )
-            if plan.trial is not None:
-                plan.trial.made(self.active.workspace)
+            plan.made = self.active.workspace
         return self.active.workspace
 
     def _evaluation_folder(self, stage: str, target: Target, current: str) -> Path:
@@ -345,7 +350,7 @@ class VisionForgeCLI(LightningCLI):
         )
         try:
             return super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
+        except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError) as error:
             raise SettingsError(f"trainer: {' '.join(str(error).split())}") from error
 
     # --- the stages
@@ -354,6 +359,8 @@ class VisionForgeCLI(LightningCLI):
         """Say what is about to be trained, and where."""
         assert self.workspace is not None
         log.info("run folder %s", shown(self.workspace.path))
+        if told := cut_short(self.settings, gather_facts(self.settings)):
+            log.warning("%s", told)
         checkpoint = self._beginning()
         if checkpoint is not None:
             log.info("continues from %s", shown(checkpoint))

@@ -54,9 +54,11 @@ def checkpoint_plugins(strategy: Any) -> list[Any]:
 
 LOGGED = ("train/loss", "train/accuracy", "train/accuracy_mixed", "val/loss", "val/accuracy", "val/auc", "lr")
 _REFUSED = {  # callbacks of Lightning's that change settings behind the back of a run, which records them
+    "BackboneFinetuning": "set model.finetuning",
     "BatchSizeFinder": "set data.batch_size",
     "LearningRateFinder": "set model.optimizer.learning_rate, or search it with `visionforge tune`",
     "GradientAccumulationScheduler": "set trainer.accumulate_grad_batches, by which the schedule is planned",
+    "ModelPruning": "prune the network of a checkpoint afterwards",
 }
 
 

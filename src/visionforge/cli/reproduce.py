@@ -11,13 +11,16 @@ from typing import Any
 import yaml
 
 from visionforge.cli.arguments import CommandParser, print_json
+from visionforge.cli.plan import Plan
 from visionforge.cli.trust import FLAG, training_config
+from visionforge.config.environment import strict_arguments
 from visionforge.config.seeding import STRICT_VARIABLE
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.anchors import resolve, shown
 from visionforge.runs.facts import code_state, environment_variables, package_versions
 from visionforge.runs.identity import digest
-from visionforge.runs.store import StoredRun, differences, find_run, load_run, provenance, stored_runs
+from visionforge.runs.signals import Interruption
+from visionforge.runs.store import StoredRun, differences, find_run, load_run, provenance
 from visionforge.runs.workspace import Workspace
 
 EXIT_DIFFERENT = 1
@@ -97,22 +100,22 @@ def _run_again(run: StoredRun, options: argparse.Namespace) -> StoredRun:
     Raises:
         VisionForgeError: If it cannot be run here; data that is not the run's is refused.
     """
-    from visionforge.cli.run import run_stage
+    from visionforge.cli.run import fit
 
     try:
         outputs = resolve(options.outputs) if options.outputs else run.workspace.path.absolute().parent
     except ValueError as error:
         raise SettingsError(f"--outputs: {error}") from error
-    before = {each.name for each in stored_runs(outputs)[0]}
     parent = {"run": run.name, "reason": "reproduce", "data": run.manifest.data}
     config = training_config(run.workspace, options.trust, "reproduce")
-    with tempfile.TemporaryDirectory(prefix="visionforge-") as folder:
+    with tempfile.TemporaryDirectory(prefix="visionforge-") as folder, Interruption() as interruption:
         path = Path(folder) / run.workspace.config.name
         path.write_text(yaml.safe_dump(config), encoding="utf-8")
         arguments = ["--config", str(path), "--trainer.default_root_dir", str(outputs), "--resume", "never"]
-        run_stage("fit", arguments, parent)
-    new = [each for each in stored_runs(outputs)[0] if each.name not in before and each.manifest.parent == parent]
-    return new[-1]
+        plan = Plan(interruption=interruption, parent=parent)
+        fit(strict_arguments(arguments), plan)
+    assert plan.made is not None
+    return load_run(plan.made)
 
 
 def _circumstances(one: StoredRun, two: StoredRun) -> dict[str, tuple[Any, Any]]:

@@ -24,6 +24,7 @@ from visionforge.config.environment import strict_arguments, warn_of_environment
 from visionforge.config.loading import RawConfig, normalise, read_arguments
 from visionforge.config.schema import RunSettings
 from visionforge.config.seeding import STRICT_VARIABLE
+from visionforge.config.shipped import files_first
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.active import ActiveRun
 from visionforge.runs.anchors import resolve
@@ -44,7 +45,7 @@ def run_stage(stage: str, arguments: list[str], parent: dict[str, Any] | None = 
         VisionForgeError: For every mistake that the user can mend.
         Interrupted: If a signal ended a fit.
     """
-    arguments = strict_arguments(normalise(arguments))
+    arguments = files_first(strict_arguments(normalise(arguments)))
     if stage == "fit" and any(argument.partition("=")[0] == "--seeds" for argument in arguments):
         from visionforge.cli.seeds import run_seeds
 
@@ -93,6 +94,7 @@ def fit(arguments: list[str], plan: Plan) -> int:
         return _hand_over("fit", rest, settings.log_level, None, plan)
     if named is not None:  # a run that was found has the settings that were given
         require_same_settings(stored, settings, run)
+    plan.made = run
     with tempfile.TemporaryDirectory(prefix="visionforge-") as folder, _reopened(run, plan, first):
         base = _base_config(Path(folder), stored) if stored else []
         return _hand_over("fit", [*base, *rest], settings.log_level, None, plan)

@@ -21,6 +21,7 @@ from visionforge.config.environment import strict_arguments, warn_of_environment
 from visionforge.config.loading import normalise, read_arguments, read_yaml
 from visionforge.config.problems import describe_allowed, flatten, validation_problems
 from visionforge.config.schema import RunSettings, TuneSettings
+from visionforge.config.shipped import files_first
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
 from visionforge.errors import RunError, SettingsError, VisionForgeError
@@ -30,7 +31,6 @@ from visionforge.runs.files import write_atomic
 from visionforge.runs.identity import canonical, digest, processes_of, six_digits, with_portable_paths
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.signals import Interrupted, Interruption
-from visionforge.runs.workspace import Workspace
 
 if TYPE_CHECKING:  # imported where it is needed, because torch and optuna take seconds
     from optuna.study import Study
@@ -60,7 +60,7 @@ def run_tune(arguments: list[str]) -> int:
     if any(argument in ("-h", "--help") for argument in arguments):
         sys.stdout.write(USAGE + _help())
         return 0
-    arguments = strict_arguments(normalise(arguments))
+    arguments = files_first(strict_arguments(normalise(arguments)))
     if "--report" in arguments or any(argument.startswith("--report=") for argument in arguments):
         return _rebuild(arguments)
     raw = read_arguments(arguments)
@@ -336,8 +336,7 @@ class _Runner:
         """Fit, and return the run folder."""
         import optuna
 
-        made: list[Workspace] = []
-        part = TrialPart(trial.callbacks, optuna.TrialPruned, made.append)
+        part = TrialPart(trial.callbacks, optuna.TrialPruned)
         config = dict(trial.config)
         for name in ("resume", "ckpt_path"):
             config.pop(name, None)
@@ -347,7 +346,8 @@ class _Runner:
             path.write_text(yaml.safe_dump({**config, "trainer": trainer}), encoding="utf-8")
             plan = Plan(self._interruption, parent=trial.parent, past_interrupted=True, trial=part)
             fit(["--config", str(path)], plan)
-        return made[0].path
+        assert plan.made is not None
+        return plan.made.path
 
 
 def _rebuild(arguments: list[str]) -> int:

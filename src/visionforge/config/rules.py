@@ -94,26 +94,38 @@ def _learning_rates(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
 
 
-def planned_epochs(settings: RunSettings, facts: Facts) -> tuple[int, str]:
-    """Return the epochs of the training, begun ones among them, and the setting that says so with its value.
+def cut_short(settings: RunSettings, facts: Facts) -> str | None:
+    """Return a line if `max_steps` ends the training before something that begins or ends after some epochs.
 
-    It is `max_epochs`, or fewer where `max_steps` ends the training before.
+    It is no mistake: to try a configuration for a few steps is what the flag is for.
     """
     trainer = settings.trainer
     flags = trainer.model_extra or {}
     most = flags.get("max_steps")
-    planned = trainer.max_epochs, f"trainer.max_epochs is {trainer.max_epochs}"
     if facts.dataset is None or not isinstance(most, int) or most < 0:
-        return planned
+        return None
     batches = _training_images(settings, facts.dataset) // (settings.data.batch_size * _ranks(settings))
     limit = flags.get("limit_train_batches")
     if isinstance(limit, float):
         batches = int(batches * limit)
     elif isinstance(limit, int) and not isinstance(limit, bool):
         batches = min(batches, limit)
-    steps = -(-batches // trainer.accumulate_grad_batches)
-    epochs = -(-most // max(1, steps))
-    return (epochs, f"trainer.max_steps is {most}") if epochs < trainer.max_epochs else planned
+    epochs = -(-most // max(1, -(-batches // trainer.accumulate_grad_batches)))
+    late = [f"{path} ({value})" for path, value, _ in _of_epochs(settings) if value >= epochs]
+    if epochs >= trainer.max_epochs or not late:
+        return None
+    return f"trainer.max_steps: {most} steps end the training in epoch {epochs}, before {', '.join(late)}"
+
+
+def _of_epochs(settings: RunSettings) -> list[tuple[str, int, int]]:
+    """Return (path, value, by how much it must be below the number of epochs) of settings that count epochs."""
+    model = settings.model
+    return [
+        ("model.mixup.mixup_epochs", model.mixup.mixup_epochs or 0, 0),
+        ("model.schedule.warmup_epochs", model.schedule.warmup_epochs, 1),
+        ("model.averaging.start_epoch", model.averaging.start_epoch, 1),
+        ("model.finetuning.freeze_epochs", model.finetuning.freeze_epochs, 0),
+    ]
 
 
 def _training_images(settings: RunSettings, dataset: DatasetFacts) -> int:
@@ -247,16 +259,11 @@ def _lookup(settings: RunSettings, path: str) -> Any:
 
 
 def _epochs(settings: RunSettings, facts: Facts) -> Iterator[str]:
-    model, flags = settings.model, settings.trainer.model_extra or {}
-    longest, reason = planned_epochs(settings, facts)
-    for path, value, most in (
-        ("model.mixup.mixup_epochs", model.mixup.mixup_epochs or 0, longest),
-        ("model.schedule.warmup_epochs", model.schedule.warmup_epochs, longest - 1),
-        ("model.averaging.start_epoch", model.averaging.start_epoch, longest - 1),
-        ("model.finetuning.freeze_epochs", model.finetuning.freeze_epochs, longest),
-    ):
-        if value > most:
-            yield f"{path}: {value} is not allowed; at most {most}, {reason}"
+    longest, flags = settings.trainer.max_epochs, settings.trainer.model_extra or {}
+    reason = f"trainer.max_epochs is {longest}"
+    for path, value, margin in _of_epochs(settings):
+        if value > longest - margin:
+            yield f"{path}: {value} is not allowed; at most {longest - margin}, {reason}"
     every = flags.get("check_val_every_n_epoch")
     if isinstance(every, int) and every > longest:
         yield f"trainer.check_val_every_n_epoch: {every} leaves no epoch that is validated; at most {longest}, {reason}"
@@ -302,6 +309,8 @@ def _trainer_flags(settings: RunSettings, facts: Facts) -> Iterator[str]:
         yield "trainer.enable_checkpointing: false is not allowed: a run is its checkpoints; leave it out"
     if flags.get("barebones"):
         yield "trainer.barebones: true is not allowed: a run keeps checkpoints and metrics; leave it out"
+    if flags.get("logger") is True:
+        yield "trainer.logger: true names no logger; name one, such as CSVLogger, or leave it out"
     if flags.get("sync_batchnorm") and facts.device is not None and not facts.device.gpu:
         yield f"trainer.sync_batchnorm: true needs GPUs, the device is {facts.device.name}; set it to false"
     averaging, precision = settings.model.averaging.name, str(settings.trainer.precision)

@@ -57,6 +57,15 @@ LIMITS = (
     "trainer.overfit_batches",
     "trainer.val_check_interval",
 )
+# What a flag is called for short
+ALIASES: dict[str, dict[Any, str]] = {
+    "trainer.precision": {
+        **dict.fromkeys((16, "16"), "16-mixed"),
+        **dict.fromkeys((32, "32"), "32-true"),
+        **dict.fromkeys((64, "64"), "64-true"),
+        "bf16": "bf16-mixed",
+    },
+}
 PATHS = ("ckpt_path", "data.root", "model.backbone.weights", "trainer.default_root_dir")  # settings that can be paths
 
 
@@ -96,7 +105,8 @@ def _kept(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif path in PATHS and isinstance(value, str):
             kept[key] = anchored(value)
         else:
-            kept[key] = _shortest(value)
+            aliases = ALIASES.get(path, {})
+            kept[key] = aliases.get(value, value) if aliases and isinstance(value, int | str) else _shortest(value)
     return kept
 
 
