@@ -15,6 +15,13 @@ from visionforge.data.pictures import MAX_PIXELS, SUFFIXES
 from visionforge.data.zipped import READ_ERRORS, open_zip
 from visionforge.errors import DataError
 
+JUNK = frozenset(  # beside what is hidden: left by macOS, Windows, Linux and disk stations; lower case
+    (
+        *("__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+        *("lost+found", "@eadir", "#recycle", "__pycache__"),
+    )
+)
+
 
 @dataclass(frozen=True)
 class PictureFiles:
@@ -74,7 +81,7 @@ def list_pictures(
     for source in sources:
         try:
             if source.is_dir():
-                listed.append(PictureFiles(list(_walk(source))))
+                listed.append(PictureFiles(list(walk_pictures(source))))
                 if not listed[-1]:
                     problems.append(f"{where}: {source} holds no pictures ({', '.join(sorted(SUFFIXES))})")
             elif not source.is_file():
@@ -93,8 +100,16 @@ def list_pictures(
     return listed
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    """Yield the pictures of a folder and of those below it, each folder sorted by name."""
+def is_junk(name: str) -> bool:
+    """Return whether a file or folder is hidden, or one of those that systems leave beside people's own."""
+    return name.startswith(".") or name.casefold() in JUNK
+
+
+def walk_pictures(folder: Path) -> Iterator[str]:
+    """Yield the pictures of a folder and of those below it, each folder sorted by name.
+
+    What is hidden, or left by a system, is skipped; links to folders are not followed.
+    """
     open_folders = [iter(_entries(str(folder)))]  # a stack of our own: folders may be nested deeper than calls may be
     while open_folders:
         entry = next(open_folders[-1], None)
@@ -108,7 +123,7 @@ def _walk(folder: Path) -> Iterator[str]:
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        return sorted((entry for entry in entries if not is_junk(entry.name)), key=lambda entry: entry.name)
 
 
 def open_images(path: Path, split: Split | None = None, where: str = "--images") -> ArchiveImages:
