@@ -171,12 +171,11 @@ def _resolution(entry: DatasetInfo, wanted: int | None) -> int:
     Raises:
         SettingsError: If the data set does not offer it.
     """
-    offered = entry.resolutions
+    offered = tuple(entry.archives) or entry.resolutions  # an entry may offer what it has no archive of
     resolution = wanted if wanted is not None else min(offered) if offered else 28
     if offered is not None and resolution not in offered:
-        raise SettingsError(
-            f"--resolution: {resolution} is not offered by {entry.name}; allowed: {_resolutions(entry)}"
-        )
+        allowed = ", ".join(map(str, offered))
+        raise SettingsError(f"--resolution: {resolution} is not offered by {entry.name}; allowed: {allowed}")
     return resolution
 
 

@@ -115,8 +115,8 @@ def _segment_bytes(file: IO[bytes]) -> int:
 def upright(picture: Image.Image) -> Image.Transpose | None:
     """Return how a picture has to be turned or mirrored to stand as its camera was held; None if it stands so.
 
-    Only this one tag is looked for: Pillow's own reader takes in all the others. A TIFF file is turned by Pillow when it
-    is decoded, after which it does not have the tag any more.
+    Only this one tag is looked for: Pillow's own reader takes in all the others. A TIFF file is turned by Pillow when
+    it is decoded, after which it does not have the tag any more.
 
     Args:
         picture: Decoded.

@@ -11,10 +11,11 @@ import numpy as np
 
 from visionforge.data.info import SPLITS, Split
 from visionforge.data.npy import read_header
-from visionforge.data.pictures import MAX_PIXELS, SUFFIXES
+from visionforge.data.pictures import SUFFIXES
 from visionforge.data.zipped import READ_ERRORS, open_zip
 from visionforge.errors import DataError
 
+MAX_ARCHIVE_PIXELS = 1 << 24  # of one image in an archive, of which some are in memory at a time: 4096 × 4096
 JUNK = frozenset(  # beside what is hidden: left by macOS, Windows, Linux and disk stations; lower case
     (
         *("__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
@@ -117,8 +118,15 @@ def walk_pictures(folder: Path) -> Iterator[str]:
             open_folders.pop()
         elif entry.is_dir(follow_symlinks=False):
             open_folders.append(iter(_entries(entry.path)))
-        elif Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file():
+        elif Path(entry.name).suffix.lower() in SUFFIXES and _is_file(entry):
             yield str(Path(entry.path))  # without the ./ of the working folder
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads in a circle, or where nobody may look
+        return False
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
@@ -154,8 +162,8 @@ def open_images(path: Path, split: Split | None = None, where: str = "--images")
         problem = f"holds {kind}; images are uint8"
     elif len(shape) not in (3, 4) or min(shape) < 1 or (len(shape) == 4 and shape[3] not in (1, 3)):
         problem = f"has the shape {shape}; images are (N, H, W) or (N, H, W, 3)"
-    elif shape[1] * shape[2] > MAX_PIXELS:
-        problem = f"has images of {shape[2]}×{shape[1]} pixels, more than {MAX_PIXELS:,}"
+    elif shape[1] * shape[2] > MAX_ARCHIVE_PIXELS:
+        problem = f"has images of {shape[2]}×{shape[1]} pixels, more than {MAX_ARCHIVE_PIXELS:,}"
     elif entry.file_size != size:
         problem = f"unpacks to {entry.file_size:,} bytes, expected {size:,}"
     if problem:

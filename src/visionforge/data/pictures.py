@@ -111,7 +111,8 @@ def _to_eight_bits(values: npt.NDArray[Any], kind: str | None) -> npt.NDArray[np
     out = np.empty(values.shape, dtype=np.float32)
     step = max(1, _CHUNK // max(1, values.shape[1]))
     for start in range(0, len(values), step):  # a part at a time, since double precision takes room
-        part = values[start : start + step].astype(np.float64)
+        with np.errstate(invalid="ignore"):  # of NaN that signals
+            part = values[start : start + step].astype(np.float64)
         part = np.nan_to_num(part, nan=low, posinf=high, neginf=low)
         out[start : start + step] = (part - low) * scale
     return out
