@@ -100,6 +100,38 @@ def test_imported_pictures_train(capsys, tmp_path):
     assert "mine" in capsys.readouterr().out
 
 
+def test_import_refuses_and_tells(capsys, tmp_path, refuse):
+    rng = np.random.default_rng(0)
+    (tmp_path / "pics").mkdir()
+    rows = []
+    for number in range(20):
+        pixels = rng.integers(0, 256, (16, 16)).astype(np.uint8) if number != 19 else pixels
+        Image.fromarray(pixels).save(tmp_path / "pics" / f"{number}.png")
+        rows.append(
+            f"{number}.png,{'cat' if number % 2 else 'dog'},p{number // 2},{'test' if number > 18 else 'train'}"
+        )
+    (tmp_path / "pics" / "list.csv").write_text("\n".join(["path,label,patient,split", *rows]))
+    command = ["datasets", "import", "pics/list.csv", "--name", "mine", "--resolution", "16"]
+    (line,) = refuse(*command)
+    assert line.startswith("pics/list.csv: the column patient may say which pictures belong together; ")
+    assert line.endswith("choose --group-column patient, or --no-groups if that does not matter")
+    (line,) = refuse(*command, "--group-column", "patient")
+    assert "1 of 10 groups of the column patient lie in several splits: p9 (train, test)" in line
+    assert refuse(*command[:4], "Mine", "--no-groups") == [
+        "--name: 'Mine' is not allowed; allowed: small letters a to z, digits and _, at most 60"
+    ]
+    assert main([*command, "--no-groups"]) == 0
+    shown = capsys.readouterr().out
+    assert "! the source has no val: val (2 pictures) taken from train, by class" in shown
+    assert "share 1 pictures with equal pixels (18.png = 19.png)" in shown
+    assert main(["datasets", "check", "mine", "--strict"]) == 1
+    shown = capsys.readouterr().out
+    assert "and test: 1 image in both" in shown
+    assert "18.png = test 19.png)" in shown
+    assert main([*command, "--no-groups", "--replace", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["notes"]) == 2
+
+
 def test_broken_entry_of_the_user_does_not_hide_the_others(capsys, tmp_path, monkeypatch):
     (tmp_path / "entries").mkdir()
     (tmp_path / "entries" / "wrong.yaml").write_text("name: wrong\n")
