@@ -104,9 +104,10 @@ def test_import_refuses_and_tells(capsys, tmp_path, refuse):
     rng = np.random.default_rng(0)
     (tmp_path / "pics").mkdir()
     rows = []
+    pixels = rng.integers(0, 256, (20, 16, 16)).astype(np.uint8)
+    pixels[19] = pixels[18]
     for number in range(20):
-        pixels = rng.integers(0, 256, (16, 16)).astype(np.uint8) if number != 19 else pixels
-        Image.fromarray(pixels).save(tmp_path / "pics" / f"{number}.png")
+        Image.fromarray(pixels[number]).save(tmp_path / "pics" / f"{number}.png")
         rows.append(
             f"{number}.png,{'cat' if number % 2 else 'dog'},p{number // 2},{'test' if number > 18 else 'train'}"
         )
@@ -123,13 +124,13 @@ def test_import_refuses_and_tells(capsys, tmp_path, refuse):
     assert main([*command, "--no-groups"]) == 0
     shown = capsys.readouterr().out
     assert "! the source has no val: val (2 pictures) taken from train, by class" in shown
-    assert "share 1 pictures with equal pixels (18.png = 19.png)" in shown
+    assert "share 1 picture with equal pixels (18.png = 19.png)" in shown
     assert main(["datasets", "check", "mine", "--strict"]) == 1
     shown = capsys.readouterr().out
     assert "and test: 1 image in both" in shown
     assert "18.png = test 19.png)" in shown
     assert main([*command, "--no-groups", "--replace", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["notes"]) == 2
+    assert len(json.loads(capsys.readouterr().out)["notes"]) == 3
 
 
 def test_broken_entry_of_the_user_does_not_hide_the_others(capsys, tmp_path, monkeypatch):

@@ -226,9 +226,10 @@ def _shared(parts: dict[Split, _Part]) -> list[str]:
             assert one is not None
             assert two is not None
             pairs = some(f"{one[a]} = {two[b]}" for a, b in leak.exact)
+            count = f"{len(leak.exact):,} picture{'s' if len(leak.exact) > 1 else ''}"
             notes.append(
-                f"{leak.first} and {leak.second} share {len(leak.exact):,} pictures with equal pixels ({pairs}); "
-                "they make results look better than they are"
+                f"{leak.first} and {leak.second} share {count} with equal pixels ({pairs}), which makes results look "
+                "better than they are"
             )
     return notes
 
