@@ -114,6 +114,27 @@ def test_oddities_of_folders_are_told(tmp_path):
     assert told.count("which is listed anyway; left out") == 2
 
 
+def test_folder_without_a_name_is_no_class(tmp_path):
+    pictures(tmp_path / "cat", tmp_path / " ")
+    assert refused(tmp_path)[0].endswith("its name cannot be that of a class; rename it")
+
+
+def test_what_cannot_be_read_is_told(tmp_path):
+    pictures(*(tmp_path / split / name for split in SPLITS for name in ("cat", "dog")))
+    (tmp_path / "train" / "owl").mkdir()
+    for name in ("0.png", "1.heic", "2.dcm", "3.dcm"):
+        (tmp_path / "train" / "owl" / name).write_bytes(b"no picture")
+    report = imported(tmp_path)
+    assert report.info.classes == ("cat", "dog")
+    assert report.notes == [
+        "3 files in the folders of train are no pictures that are read (.dcm, .heic); left out",
+        "no picture of owl can be read; left out",
+    ]
+    for path in (tmp_path / "test").rglob("*.png"):
+        path.write_bytes(b"no picture")
+    assert "none of the 20 pictures of test can be read" in refused(tmp_path)[0]
+
+
 def test_classes_that_a_split_lacks_are_told(tmp_path):
     pictures(*(tmp_path / split / name for split in SPLITS for name in ("cat", "dog")), tmp_path / "test" / "owl")
     told = imported(tmp_path).notes
@@ -289,5 +310,7 @@ def test_settings_out_of_range_are_one_line(tmp_path, rows, changes):
 
 
 def test_column_that_was_asked_for_has_to_be_there(tmp_path, rows):
+    semicolons = table(tmp_path, "\n".join([HEADER, *rows]).replace(",", ";"))
+    assert refused(semicolons)[0].endswith("it has: path;label; commas have to be between them")
     source = table(tmp_path, "\n".join([HEADER, *rows]))
     assert "has no column fold" in refused(source, split_column="fold")[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from visionforge.data.import_settings import ImportSettings
-from visionforge.data.info import Split
+from visionforge.data.info import MAX_TEXT, Split
 from visionforge.data.listing import Listing, class_name, some
 from visionforge.data.side_table import well_formed
 from visionforge.data.split_names import ALLOWED, split_of
@@ -19,7 +19,6 @@ PATH_COLUMNS = ("path", "file", "filename", "image")
 SEPARATORS = "|;"  # between the labels of one multi-label cell
 MISSING = ("", "nan", "<na>", "#n/a")  # what programs write where there is nothing
 MAX_BYTES = 1 << 28  # of the file; some millions of rows
-MAX_LABEL = 500  # characters
 MAX_PROBLEMS = 20  # lines of a message
 GROUP_WORDS = frozenset(
     ("patient", "subject", "case", "study", "series", "slide", "animal", "person", "specimen", "participant", "donor")
@@ -71,7 +70,8 @@ def list_csv(settings: ImportSettings) -> Listing:
         wanted.append(split_column or settings.split_column)
     missing = [name for name in wanted if name not in columns]
     if missing:
-        raise DataError(f"{source}: has no column {', '.join(missing)}; it has: {', '.join(columns)}")
+        hint = "; commas have to be between them" if len(columns) == 1 and re.search("[;\t]", columns[0]) else ""
+        raise DataError(f"{source}: has no column {', '.join(missing)}; it has: {some(columns)}{hint}")
     used = {path_column, label_column, split_column, group_column}
     if group_column is None and not settings.no_groups:
         _refuse_unused_groups(source, rows, [name for name in columns if name not in used])
@@ -222,8 +222,8 @@ def _labels(row: _Row, column: str, settings: ImportSettings, problems: _Problem
             "may have none",
             row.line,
         )
-    if any(len(label) > MAX_LABEL for label in labels):
-        problems.add(f"a label of more than {MAX_LABEL} characters", row.line)
+    if any(len(label) > MAX_TEXT for label in labels):
+        problems.add(f"a label of more than {MAX_TEXT} characters", row.line)
     return labels
 
 

@@ -80,12 +80,13 @@ def import_images(settings: ImportSettings) -> ImportReport:
     check_free(settings.name, settings.replace)
     listing = list_csv(settings) if settings.source.is_file() else list_folder(settings.source)
     images, kept, broken = _read_all(listing, settings)
+    lost = _lost(listing, kept, settings)
     listing = listing.pick(kept)
     task, classes, labels = _encode(listing, settings)
     positive = _positive(settings, task, classes)
     split_of, told = assign_splits(listing, labels, settings)
     parts = {split: _part(listing, images, labels, np.flatnonzero(split_of == split)) for split in SPLITS}
-    notes = [*listing.notes, *_alike(classes), *told, *_absent(task, classes, parts), *_shared(parts)]
+    notes = [*listing.notes, *lost, *_alike(classes), *told, *_absent(task, classes, parts), *_shared(parts)]
     info = _describe(settings, task, classes, positive, parts)
     content = _content(parts, notes)
     info, archive = write_pair(info, settings.resolution, content, data_root(settings.root), settings.replace)
@@ -136,6 +137,22 @@ def _read_all(
     if any(picture.ndim == 3 for picture in pictures):
         pictures = [p if p.ndim == 3 else np.repeat(p[:, :, None], 3, axis=2) for p in pictures]
     return np.stack(pictures), kept, broken
+
+
+def _lost(listing: Listing, kept: list[int], settings: ImportSettings) -> list[str]:
+    """Tell of classes of which no picture can be read.
+
+    Raises:
+        DataError: If that befalls a split; another one made in its place would not be the source's.
+    """
+    readable = set(kept)
+    for split in SPLITS:
+        members = [k for k, of in enumerate(listing.splits or ()) if of == split]
+        if members and not readable.intersection(members):
+            raise DataError(f"{settings.source}: none of the {len(members):,} pictures of {split} can be read")
+    before = {label for labels in listing.labels for label in labels}
+    missing = sorted(before - {label for k in kept for label in listing.labels[k]})
+    return [f"no picture of {some(missing)} can be read; left out"] if missing else []
 
 
 def _encode(listing: Listing, settings: ImportSettings) -> tuple[Task, tuple[str, ...], npt.NDArray[np.integer]]:

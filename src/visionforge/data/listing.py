@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from visionforge.data.info import SPLITS, Split
-from visionforge.data.picture_sources import is_junk, walk_pictures
+from visionforge.data.info import MAX_TEXT, SPLITS, Split
+from visionforge.data.picture_sources import is_junk, walk_files, walk_pictures
 from visionforge.data.pictures import SUFFIXES
 from visionforge.data.side_table import well_formed
 from visionforge.data.split_names import split_of
@@ -139,10 +139,16 @@ def _split_folders(folder: Path, folders: Sequence[Path]) -> dict[Split, Path]:
 
 
 def _add_classes(listing: Listing, source: Path, folders: Iterable[Path], split: Split | None) -> None:
+    others: list[str] = []
     for folder in folders:
         before = len(listing.paths)
         label = class_name(folder.name)
-        for path in map(Path, walk_pictures(folder)):
+        if not 0 < len(label) <= MAX_TEXT:
+            raise DataError(f"{folder}: its name cannot be that of a class; rename it")
+        for path in map(Path, walk_files(folder)):
+            if path.suffix.lower() not in SUFFIXES:
+                others.append(path.suffix.lower() or path.name)
+                continue
             listing.paths.append(path)
             listing.names.append(well_formed(path.relative_to(source).as_posix()))
             listing.labels.append((label,))
@@ -150,3 +156,9 @@ def _add_classes(listing: Listing, source: Path, folders: Iterable[Path], split:
                 listing.splits.append(split)
         if len(listing.paths) == before:
             listing.notes.append(f"{folder} holds no pictures; it is no class{f' of {split}' if split else ''}")
+    if others:
+        kinds = some(sorted(set(others)))
+        where = f" of {split}" if split else ""
+        listing.notes.append(
+            f"{len(others):,} files in the folders{where} are no pictures that are read ({kinds}); left out"
+        )

@@ -107,7 +107,12 @@ def is_junk(name: str) -> bool:
 
 
 def walk_pictures(folder: Path) -> Iterator[str]:
-    """Yield the pictures of a folder and of those below it, each folder sorted by name.
+    """Yield the pictures of a folder and of those below it, each folder sorted by name; see `walk_files`."""
+    return (path for path in walk_files(folder) if Path(path).suffix.lower() in SUFFIXES)
+
+
+def walk_files(folder: Path) -> Iterator[str]:
+    """Yield the files of a folder and of those below it, each folder sorted by name.
 
     What is hidden, or left by a system, is skipped; links to folders are not followed.
     """
@@ -118,7 +123,7 @@ def walk_pictures(folder: Path) -> Iterator[str]:
             open_folders.pop()
         elif entry.is_dir(follow_symlinks=False):
             open_folders.append(iter(_entries(entry.path)))
-        elif Path(entry.name).suffix.lower() in SUFFIXES and _is_file(entry):
+        elif _is_file(entry):
             yield str(Path(entry.path))  # without the ./ of the working folder
 
 
