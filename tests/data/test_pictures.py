@@ -67,6 +67,19 @@ def test_pictures_of_cameras_stand_upright(tmp_path, suffix, orientation):
     assert np.abs(read_picture(path, 24).astype(int) - wanted).max() <= 2
 
 
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "CMYK"])
+def test_large_pictures_are_flattened_in_strips(tmp_path, mode):
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (40, 40, 4)).astype(np.uint8), "RGBA").resize((1500, 1500))
+    picture = small.convert("RGB").convert(mode) if mode in ("P", "CMYK") else small.convert(mode)
+    picture.save(tmp_path / "x.tif")
+    with Image.open(tmp_path / "x.tif") as read:
+        layers = read.convert("RGBA")
+    flat = Image.alpha_composite(Image.new("RGBA", layers.size, (0, 0, 0, 255)), layers)
+    wanted = resize_square(flat.convert("L" if mode == "LA" else "RGB"), 32)
+    np.testing.assert_array_equal(read_picture(tmp_path / "x.tif", 32), wanted)
+
+
 def test_transparency_and_ink(tmp_path):
     for mode in ("LA", "RGBA", "PA"):
         Image.new("RGBA", (20, 20), (200, 200, 200, 0)).convert(mode).save(

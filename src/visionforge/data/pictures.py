@@ -27,6 +27,7 @@ _WHOLE_ASPECT = 8  # up to here the whole picture is scaled and then cut, beyond
 _CHUNK = 1 << 20  # values that are scaled together
 _DEPTHS = (8, 10, 12, 14, 16)  # bits of the values that cameras and scanners give
 _DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})  # modes with more than eight bits per value
+_LAYERED = frozenset({"LA", "PA", "RGBA", "RGBa", "La"})
 _GREY = frozenset({"1", "L", "LA", "La", *_DEEP})
 
 
@@ -93,12 +94,24 @@ def _check_aspect(picture: Image.Image) -> None:
 def _square(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8]:
     if picture.mode in _DEEP:
         return resize_square(Image.fromarray(_to_eight_bits(np.asarray(picture), picture.format)), resolution)
-    if picture.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in picture.info:
-        layers = picture.convert("RGBA")
-        ground = Image.new("RGBA", layers.size, (0, 0, 0, 255))
-        flat = Image.alpha_composite(ground, layers)
-        return resize_square(flat.convert("L" if picture.mode in _GREY else "RGB"), resolution)
-    return resize_square(picture.convert("L" if picture.mode in _GREY else "RGB"), resolution)
+    mode = "L" if picture.mode in _GREY else "RGB"
+    transparent = picture.mode in _LAYERED or "transparency" in picture.info
+    if picture.mode != mode or transparent:
+        picture = _flat(picture, mode, transparent)
+    return resize_square(picture, resolution)
+
+
+def _flat(picture: Image.Image, mode: str, transparent: bool) -> Image.Image:
+    """Return a picture in mode L or RGB, on black if it is transparent; in strips, since each step takes a copy."""
+    flat = Image.new(mode, picture.size)
+    step = max(1, _CHUNK // picture.width)
+    for top in range(0, picture.height, step):
+        part = picture.crop((0, top, picture.width, min(picture.height, top + step)))
+        if transparent:
+            layers = part.convert("RGBA")
+            part = Image.alpha_composite(Image.new("RGBA", layers.size, (0, 0, 0, 255)), layers)
+        flat.paste(part.convert(mode), (0, top))
+    return flat
 
 
 def _to_eight_bits(values: npt.NDArray[Any], kind: str | None) -> npt.NDArray[np.float32]:
