@@ -5,6 +5,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import yaml
 from platformdirs import user_data_path
@@ -17,6 +18,8 @@ from visionforge.errors import DataError, SettingsError
 
 SYNTHETIC = "synthetic"
 ENTRY_POINTS = "visionforge.datasets"  # of other packages: a DatasetInfo, or a function that returns one
+MAX_ENTRY = 1 << 20  # bytes
+MAX_DEPTH = 20  # an entry has 3
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # both are safe; the C one is ten times as fast
 _registered: dict[str, DatasetInfo] = {}
 
@@ -85,7 +88,7 @@ def dataset_info(name: str, synthetic: Synthetic | None = None) -> DatasetInfo:
         return _registered[name]
     path = catalog_folder() / f"{name}.yaml"
     if name in dataset_names() and path.is_file():
-        return _parse_entry(path.read_text(encoding="utf-8"), str(path), name)
+        return _own_entry(path, name)
     if name in _packaged():
         return _packaged_entry(name)
     close = nearest(name, dataset_names()) or dataset_names()
@@ -100,16 +103,45 @@ def _builtin_entry(name: str) -> DatasetInfo:
     return _parse_entry(text, f"catalog entry {name}", name)
 
 
+def _own_entry(path: Path, name: str) -> DatasetInfo:
+    """Read an entry of the user's folder, which may come from anybody."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_ENTRY + 1)
+        if len(data) > MAX_ENTRY:
+            raise DataError(f"{path}: has more than {MAX_ENTRY:,} bytes, which no entry needs")
+        info = _parse_entry(data.decode("utf-8"), str(path), name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    if info.source != "archive":
+        raise DataError(f"{path}: source: {info.source!r} is not allowed; allowed in an entry of your own: archive")
+    return info
+
+
 def _parse_entry(text: str, where: str, name: str) -> DatasetInfo:
     try:
-        info = DatasetInfo.model_validate(yaml.load(text, Loader=_LOADER))
+        info = DatasetInfo.model_validate(_load_plain(text))
     except yaml.YAMLError as error:
         raise DataError(f"{where}: not valid YAML ({getattr(error, 'problem', error)})") from error
     except ValidationError as error:
         raise DataError([f"{where}: {line}" for line in validation_problems(error, DatasetInfo)]) from error
+    except (ValueError, OverflowError) as error:  # of dates and numbers that look like some and are none
+        raise DataError(f"{where}: not valid YAML ({error})") from error
     if info.name != name:
         raise DataError(f"{where}: is an entry for {info.name!r}, so the file has to be named {info.name}.yaml")
     return info
+
+
+def _load_plain(text: str) -> Any:
+    """Return what YAML describes, without references, which can make a page out of a line, and without deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError("references (*) are not allowed in an entry")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise yaml.YAMLError(f"nested deeper than {MAX_DEPTH} levels")
+    return yaml.load(text, Loader=_LOADER)
 
 
 @cache
