@@ -2,12 +2,11 @@
 
 import argparse
 import csv
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from visionforge.cli.arguments import CommandParser, print_json
+from visionforge.cli.arguments import CommandParser, print_json, say
 from visionforge.config.seeding import STRICT_VARIABLE
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.anchors import resolve, shown
@@ -41,9 +40,9 @@ def run_reproduce(arguments: list[str]) -> int:
     notes = list(_checks(run))
     if not options.json:
         for note in notes:
-            sys.stdout.write(f"! {note}\n")
+            say(f"! {note}")
         if not notes:
-            sys.stdout.write("✓ settings, versions and environment are those of the run\n")
+            say("✓ settings, versions and environment are those of the run")
     if options.check:
         if options.json:
             print_json({"run": run.name, "notes": notes})
@@ -55,10 +54,13 @@ def run_reproduce(arguments: list[str]) -> int:
     if options.json:
         print_json({"run": run.name, "again": str(again.workspace.path), "notes": notes, "difference": difference})
     elif difference is None:
-        sys.stdout.write(f"✓ no difference: {_compared(run)}\n  {shown(again.workspace.path)}\n")
+        say(f"✓ no difference: {_compared(run)}")
+        say(f"  {shown(again.workspace.path)}")
     else:
-        sys.stdout.write(f"✗ first difference: {difference}\n  {shown(again.workspace.path)}\n")
-        sys.stdout.write("".join(f"! {note}\n" for note in notes))
+        say(f"✗ first difference: {difference}")
+        say(f"  {shown(again.workspace.path)}")
+        for note in notes:
+            say(f"! {note}")
     return 0 if difference is None else EXIT_DIFFERENT
 
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from visionforge.cli.arguments import say_text
 from visionforge.cli.plan import Plan, TrialPart, outputs_of
 from visionforge.cli.precheck import check_arguments, check_settings
 from visionforge.cli.run import fit
@@ -56,7 +56,7 @@ def run_tune(arguments: list[str]) -> int:
         Interrupted: If a signal ended the search.
     """
     if any(argument in ("-h", "--help") for argument in arguments):
-        sys.stdout.write(USAGE + _help())
+        say_text(USAGE + _help().rstrip())
         return 0
     arguments = strict_arguments(normalise(arguments))
     if "--report" in arguments or any(argument.startswith("--report=") for argument in arguments):

@@ -6,14 +6,18 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TextIO
 
+from visionforge.printable import LONGEST_LINE, printable
+
 
 class _OneLine(logging.Formatter):
-    """Puts every record on one line; captured warnings end in line breaks."""
+    """Puts every record on one printable line; the lines of a traceback follow it, each of them printable."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return (
-            " ".join(super().format(record).split("\n")).rstrip() if record.exc_info is None else super().format(record)
-        )
+        super().format(record)  # sets `message`, `asctime` and `exc_text`
+        lines = [" ".join(self.formatMessage(record).splitlines()).rstrip()]  # captured warnings end in line breaks
+        for trace in (record.exc_text, self.formatStack(record.stack_info) if record.stack_info else None):
+            lines += trace.split("\n") if trace else []
+        return "\n".join(printable(line, LONGEST_LINE) for line in lines)
 
 
 CONSOLE_FORMAT = _OneLine("%(asctime)s %(message)s", datefmt="%H:%M:%S")
