@@ -1,5 +1,7 @@
 """Text from outside, made fit for a terminal, a log line or a table cell."""
 
+import traceback
+
 LONGEST = 2_000  # characters of one name or message; more is no name
 LONGEST_LINE = 100_000  # characters of a line that is put together of many names
 
@@ -23,3 +25,12 @@ def printable(text: object, longest: int | None = LONGEST) -> str:
     if line.isprintable():
         return line
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
+
+
+def traceback_lines(error: BaseException) -> list[str]:
+    """Return the lines of a traceback, each printable; a message of several lines is indented from its second on."""
+    lines: list[str] = []
+    for part in traceback.format_exception(error):
+        first, *more = part.rstrip("\n").split("\n")
+        lines += [first, *(line if line[:1] in (" ", "") else f"    {line}" for line in more)]
+    return [printable(line, LONGEST_LINE) for line in lines]

@@ -58,7 +58,13 @@ def entry(folder: Path, name: str) -> None:
         "source": "archive",
         "archives": {28: {"url": None, "md5": None}},
         "normalisation": {"mean": [0.5], "std": [0.5], "source": "computed"},
-        "flags": {"hflip": True, "vflip": False, "rotation": "small", "texture_is_label": True, "colour_is_label": False},
+        "flags": {
+            "hflip": True,
+            "vflip": False,
+            "rotation": "small",
+            "texture_is_label": True,
+            "colour_is_label": False,
+        },
         "licence": EVIL,
         "citation": EVIL,
     }
@@ -197,6 +203,7 @@ def test_traceback_of_a_fault_of_our_own(tmp_path):
     plain(done.stderr)
 
 
+@pytest.mark.slow
 def test_fit_in_a_strange_folder(tmp_path):
     folder = tmp_path / "x\x1b[31m\u202e"
     folder.mkdir()

@@ -6,7 +6,6 @@ Nothing heavy is imported here; `--version`, `--help` and the light commands ans
 import errno
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
@@ -14,6 +13,7 @@ from visionforge.cli.streams import Guarded, guarded, say, say_text, warn
 from visionforge.config.environment import prepare_environment
 from visionforge.config.problems import nearest
 from visionforge.errors import SettingsError, VisionForgeError
+from visionforge.printable import traceback_lines
 from visionforge.runs.signals import Interrupted
 
 Command = Callable[[list[str]], int]
@@ -236,6 +236,5 @@ def _tell(problems: Sequence[str], debug: bool) -> None:
 
 def _tell_unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print a traceback, whose messages may hold names from outside."""
-    for part in traceback.format_exception(kind, error, trace):
-        for line in part.rstrip("\n").split("\n"):
-            warn(line)
+    for line in traceback_lines(error.with_traceback(trace)):
+        warn(line)

@@ -6,18 +6,17 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TextIO
 
-from visionforge.printable import LONGEST_LINE, printable
+from visionforge.printable import LONGEST_LINE, printable, traceback_lines
 
 
 class _OneLine(logging.Formatter):
     """Puts every record on one printable line; the lines of a traceback follow it, each of them printable."""
 
     def format(self, record: logging.LogRecord) -> str:
-        super().format(record)  # sets `message`, `asctime` and `exc_text`
-        lines = [" ".join(self.formatMessage(record).splitlines()).rstrip()]  # captured warnings end in line breaks
-        for trace in (record.exc_text, self.formatStack(record.stack_info) if record.stack_info else None):
-            lines += trace.split("\n") if trace else []
-        return "\n".join(printable(line, LONGEST_LINE) for line in lines)
+        super().format(record)  # sets `message` and `asctime`
+        head = " ".join(self.formatMessage(record).splitlines()).rstrip()  # captured warnings end in line breaks
+        error = record.exc_info[1] if record.exc_info else None
+        return "\n".join([printable(head, LONGEST_LINE), *([] if error is None else traceback_lines(error))])
 
 
 CONSOLE_FORMAT = _OneLine("%(asctime)s %(message)s", datefmt="%H:%M:%S")
