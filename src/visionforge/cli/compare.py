@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from visionforge.cli.arguments import heading, plain_table, print_table, say, value_text
 from visionforge.config.schema import Task
+from visionforge.errors import VisionForgeError
 from visionforge.evaluation.names import READINGS
 from visionforge.runs.identity import canonical, digest
 from visionforge.runs.store import StoredRun, differences, flat
@@ -123,17 +124,19 @@ def _differences(groups: list[Group], resamples: int, confidence: float) -> tupl
                 for run, content in zip(members, contents, strict=True)
             ):
                 continue
-            tasks = {(content["task"], content["dataset"], content["split"]) for content in contents}
+            tasks = {tuple(str(content.get(key)) for key in ("task", "dataset", "split")) for content in contents}
             if len(tasks) > 1:
                 return [], "no differences: the runs were tested on different data"
             ((task, _, _),) = tasks
-            one, two = (
-                [scorer(run.workspace.predictions, task, reading == "with_tta") for run in group.runs]
-                for group in (other, groups[0])
-            )
+            if task not in get_args(Task):
+                return [], "no differences: metrics.json does not say what kind of labels there are"
             try:
+                one, two = (
+                    [scorer(run.workspace.predictions, cast(Task, task), reading == "with_tta") for run in group.runs]
+                    for group in (other, groups[0])
+                )
                 gaps = paired_differences(one, two, resamples, confidence)
-            except ValueError as error:
+            except (ValueError, VisionForgeError) as error:
                 return [], f"no differences: {error}"
             for name, gap in gaps.items():
                 row = {"of": other.name, "from": groups[0].name, "metric": f"{reading}.{name}", "value": gap.value}

@@ -181,15 +181,18 @@ def _show(options: argparse.Namespace) -> int:
         "parent": None if run.manifest.parent is None else run.manifest.parent.get("run"),
     }
     for session in run.manifest.sessions[-1:]:
-        commit = (session.code.get("package") or {}).get("commit", "")
+        package = session.code.get("package")
+        commit = str(package.get("commit", "")) if isinstance(package, dict) else ""
         device = session.hardware.get("device_name") or session.hardware.get("processor")
         packages = session.packages
         facts |= {
             "device": device,
             "processes": session.hardware.get("processes", 1),
             "host": session.process.get("host"),
-            "job": session.scheduler and f"{session.scheduler['name']} {session.scheduler['job']}",
-            "versions": ", ".join(f"{name} {packages[name]}" for name in ("visionforge", "torch", "python")),
+            "job": session.scheduler and f"{session.scheduler.get('name')} {session.scheduler.get('job')}",
+            "versions": ", ".join(
+                f"{name} {packages[name]}" for name in ("visionforge", "torch", "python") if name in packages
+            ),
             "commit": commit[:10] or None,
             "strict": session.switches.get("deterministic_algorithms"),
             "command": " ".join(session.command),

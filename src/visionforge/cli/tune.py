@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pydantic import ValidationError
 
 from visionforge.cli.arguments import say_text
 from visionforge.cli.plan import Plan, TrialPart, outputs_of
@@ -17,7 +18,7 @@ from visionforge.cli.precheck import check_arguments, check_settings
 from visionforge.cli.run import fit
 from visionforge.config.environment import strict_arguments, warn_of_environment
 from visionforge.config.loading import normalise, read_arguments, read_yaml
-from visionforge.config.problems import describe_allowed, flatten
+from visionforge.config.problems import describe_allowed, flatten, validation_problems
 from visionforge.config.schema import RunSettings, TuneSettings
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
@@ -334,6 +335,30 @@ class _Runner:
         return made[0].path
 
 
+def _stored_tune(path: Path, storage: str | None) -> TuneSettings:
+    """Return the settings of a study's search.
+
+    Args:
+        path: Its configuration.
+        storage: Where it is kept, if the command line says so.
+
+    Raises:
+        SettingsError: If they cannot be read, or do not say where the study is kept.
+    """
+    stored = read_yaml(path).get("tune")
+    if not isinstance(stored, Mapping):
+        raise SettingsError(f"{path}: has no section tune, so it is no study's configuration")
+    storage = storage or stored.get("storage")
+    if storage == HIDDEN:
+        raise SettingsError("--report: the study is kept in a database of its own; name it with --tune.storage")
+    try:
+        return TuneSettings.model_validate({**stored, "storage": storage})
+    except ValidationError as error:
+        raise SettingsError(
+            [f"{path}: {line}" for line in validation_problems(error, TuneSettings, "tune.")]
+        ) from error
+
+
 def _rebuild(arguments: list[str]) -> int:
     """Write all reports of a study anew: `visionforge tune --report STUDY [--tune.storage URL]`."""
     from visionforge.tuning.live import print_summary
@@ -345,13 +370,12 @@ def _rebuild(arguments: list[str]) -> int:
     quiet_optuna()
     raw = read_arguments(arguments)
     text = raw.values.pop("report", None)
-    settings = RunSettings.model_validate(raw.values)
+    try:
+        settings = RunSettings.model_validate(raw.values)
+    except ValidationError as error:
+        raise SettingsError(validation_problems(error, RunSettings, sources=raw.sources)) from error
     folder = find_study(str(text), studies_folder(settings))
-    stored = read_yaml(folder.settings)["tune"]
-    storage = settings.tune.storage or stored["storage"]
-    if storage == HIDDEN:
-        raise SettingsError("--report: the study is kept in a database of its own; name it with --tune.storage")
-    tune = TuneSettings.model_validate({**stored, "storage": storage})
+    tune = _stored_tune(folder.settings, settings.tune.storage)
     study = load_study(tune, folder, folder.path.name)
     names = objectives(tune)
     content = write_tables(study, folder, names, tune.model_dump(mode="json", exclude={"storage"}))

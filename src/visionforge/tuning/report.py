@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from visionforge.config.problems import nearest
 from visionforge.errors import RunError
+from visionforge.reading import UnreadableError, read_yaml
 from visionforge.runs.files import write_atomic
 from visionforge.tuning.objective import BEST_EPOCH, EPOCHS
 from visionforge.tuning.study import REASON, RUN, StudyFolder, best_trials, counted, finished
@@ -148,17 +149,21 @@ def write_tables(study: Study, folder: StudyFolder, names: list[str], settings: 
 def write_best_config(trial: FrozenTrial, folder: StudyFolder, names: list[str]) -> None:
     """Write the configuration of the best trial as a plain file for `fit`, with the full number of epochs."""
     run = trial.user_attrs.get(RUN)
-    if run is None or not (Path(run) / "config.yaml").is_file():
+    if run is None or not (Path(str(run)) / "config.yaml").is_file():
         log.warning("trial %d: its run folder is gone, so its configuration is not written", trial.number)
         return
-    config = yaml.safe_load((Path(run) / "config.yaml").read_text(encoding="utf-8"))
-    study_config = yaml.safe_load(folder.settings.read_text(encoding="utf-8"))
-    epochs = config["trainer"]["max_epochs"]
-    config["trainer"] |= {"max_epochs": study_config["trainer"]["max_epochs"], "default_root_dir": None}
+    try:
+        config = read_yaml(Path(str(run)) / "config.yaml")
+        full = read_yaml(folder.settings)["trainer"]["max_epochs"]
+        epochs, seed = config["trainer"]["max_epochs"], config["seed_everything"]
+        config["trainer"] |= {"max_epochs": full, "default_root_dir": None}
+    except (OSError, UnreadableError, LookupError, TypeError) as error:
+        log.warning("trial %d: its configuration cannot be read (%s), so it is not written", trial.number, error)
+        return
     values = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, trial.values, strict=True))
     heading = (
         f"# Best of the study {folder.path.name}: trial {trial.number}, {values}\n"
-        f"# found with --seed_everything {config['seed_everything']} --trainer.max_epochs {epochs}\n"
+        f"# found with --seed_everything {seed} --trainer.max_epochs {epochs}\n"
     )
     write_atomic(folder.reports / "best_config.yaml", heading + yaml.safe_dump(config, sort_keys=False))
 
