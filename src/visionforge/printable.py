@@ -2,6 +2,8 @@
 
 import traceback
 
+from visionforge.redaction import redact_text
+
 LONGEST = 2_000  # characters of one name or message; more is no name
 LONGEST_LINE = 100_000  # characters of a line that is put together of many names
 
@@ -28,9 +30,12 @@ def printable(text: object, longest: int | None = LONGEST) -> str:
 
 
 def traceback_lines(error: BaseException) -> list[str]:
-    """Return the lines of a traceback, each printable; a message of several lines is indented from its second on."""
+    """Return the lines of a traceback, each printable and without secrets.
+
+    A message of several lines is indented from its second on, so that none of them looks like another message.
+    """
     lines: list[str] = []
     for part in traceback.format_exception(error):
         first, *more = part.rstrip("\n").split("\n")
         lines += [first, *(line if line[:1] in (" ", "") else f"    {line}" for line in more)]
-    return [printable(line, LONGEST_LINE) for line in lines]
+    return [printable(redact_text(line), LONGEST_LINE) for line in lines]

@@ -8,16 +8,17 @@ from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
 from visionforge.printable import LONGEST_LINE, printable
+from visionforge.redaction import redact_text
 
 
 def say(text: str = "", end: str = "\n") -> None:
-    """Write one line to standard output; line breaks and control characters inside it are written as escapes.
+    """Write one line to standard output; control characters in it are escapes, and secrets are left out.
 
     Args:
         text: The line, which may hold names from outside.
         end: What follows it.
     """
-    sys.stdout.write(printable(text, LONGEST_LINE) + end)
+    sys.stdout.write(printable(redact_text(text), LONGEST_LINE) + end)
     sys.stdout.flush()
 
 
@@ -29,7 +30,7 @@ def say_text(text: str) -> None:
 
 def warn(text: str) -> None:
     """Write one line to standard error, as `say` does to standard output."""
-    sys.stderr.write(printable(text, LONGEST_LINE) + "\n")
+    sys.stderr.write(printable(redact_text(text), LONGEST_LINE) + "\n")
     sys.stderr.flush()
 
 

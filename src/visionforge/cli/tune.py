@@ -24,6 +24,7 @@ from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
 from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.models.registry import backbone_entry, backbone_names
+from visionforge.redaction import redact_settings
 from visionforge.runs.anchors import shown
 from visionforge.runs.files import write_atomic
 from visionforge.runs.identity import canonical, digest, processes_of, six_digits, with_portable_paths
@@ -219,7 +220,7 @@ class Tuning:
         storage = self.settings.tune.storage
         shown_storage = storage if storage in (None, "journal") else HIDDEN  # it may hold a password
         content = {**self.config, "tune": {**self.settings.tune.model_dump(mode="json"), "storage": shown_storage}}
-        write_atomic(self.folder.settings, yaml.safe_dump(content, sort_keys=False))
+        write_atomic(self.folder.settings, yaml.safe_dump(redact_settings(content), sort_keys=False))
 
     def _search(self, study: "Study", interruption: Interruption) -> str:
         from visionforge.tuning.live import Progress
