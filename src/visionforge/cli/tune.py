@@ -24,7 +24,7 @@ from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
 from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.models.registry import backbone_entry, backbone_names
-from visionforge.redaction import redact_settings
+from visionforge.redaction import hidden_settings, redact_settings
 from visionforge.runs.anchors import shown
 from visionforge.runs.files import write_atomic
 from visionforge.runs.identity import canonical, digest, processes_of, six_digits, with_portable_paths
@@ -296,6 +296,9 @@ class Tuning:
         config = self.folder.reports / "best_config.yaml"
         parent = {"study": self.name, "trial": best[0].number, "reason": "refit"}
         arguments = ["--config", str(config), "--trainer.default_root_dir", str(outputs_of(self.settings))]
+        left_out = {path.split(".")[1] for path in hidden_settings(read_yaml(config).get("trainer"), "trainer")}
+        for key in sorted(left_out):  # no stored configuration has secrets; this process does
+            arguments += [f"--trainer.{key}", json.dumps(self.space.base["trainer"][key])]
         return fit([*arguments, "--resume", "auto"], Plan(interruption=interruption, parent=parent))
 
 
