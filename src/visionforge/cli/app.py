@@ -17,6 +17,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from visionforge.cli.arguments import say
 from visionforge.cli.compat import use_current_leaf_spec, write_enums_as_values
 from visionforge.cli.ending import conclude, requeue, translate
 from visionforge.cli.equipment import (
@@ -457,7 +458,7 @@ class VisionForgeCLI(LightningCLI):
             raise RunError("trainer.limit_predict_batches: leaves no image to predict; raise it")
         probabilities = torch.cat([batch for batch in batches if isinstance(batch, Tensor)])
         write_predictions(self.workspace.predictions, self.model.spec, probabilities.cpu().numpy(), None, None)
-        sys.stdout.write(f"{len(probabilities):,} predictions: {self.workspace.predictions}\n")
+        say(f"{len(probabilities):,} predictions: {self.workspace.predictions}")
 
     def _evaluate(self, split: Split, checkpoint: Path) -> None:
         """Evaluate one checkpoint on one split and write the results.

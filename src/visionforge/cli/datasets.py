@@ -1,18 +1,15 @@
 """`visionforge datasets …`: list, describe, download, check, count, show and import data sets."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-
-from visionforge.cli.arguments import CommandParser, plain_console, print_json
+from visionforge.cli.arguments import CommandParser, plain_table, print_json, print_table, say, warn
 from visionforge.data.info import SPLITS, DatasetInfo, Split
 from visionforge.data.registry import dataset_info, dataset_names
 from visionforge.errors import DataError, SettingsError, VisionForgeError
+from visionforge.terminal import PlainTable, plain_console
 
 EXIT_CHECK_FAILED = 1
 
@@ -106,19 +103,17 @@ def _list(options: argparse.Namespace) -> int:
         except VisionForgeError as error:
             broken += error.problems
     for problem in broken:  # somebody's own entry; the others are still listed
-        sys.stderr.write(f"warning: {problem}\n")
+        warn(f"warning: {problem}")
     if options.json:
         print_json([entry.model_dump(mode="json") for entry in entries])
         return 0
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("name", "task (classes)", "images", "train/val/test", "resolutions"):
-        table.add_column(heading, no_wrap=True)
+    table = plain_table("name", "task (classes)", "images", "train/val/test", "resolutions")
     for entry in entries:
         sizes = "/".join(f"{count:,}" for count in entry.splits.model_dump().values())
         kind = "grey" if entry.channels == 1 else "colour"
         resolutions = _resolutions(entry).replace(",", "")
         table.add_row(entry.name, f"{entry.task} ({len(entry.classes)})", kind, sizes, resolutions)
-    Console(highlight=False).print(table)
+    print_table(table)
     return 0
 
 
@@ -152,13 +147,14 @@ def _info(options: argparse.Namespace) -> int:
         "cite": entry.citation,
     }
     for resolution, archive in entry.archives.items():
-        rows[f"archive {resolution}"] = f"{archive.url or 'on this machine only'}\nMD5 {archive.md5 or 'not recorded'}"
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        rows[f"archive {resolution}"] = archive.url or "on this machine only"
+        rows[f"MD5 {resolution}"] = archive.md5 or "not recorded"
+    table = PlainTable(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     for key, value in rows.items():
         table.add_row(key, value)
-    Console(highlight=False).print(table)
+    plain_console().print(table, soft_wrap=False)
     return 0
 
 
@@ -198,7 +194,7 @@ def _download(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"file": str(path), "bytes": path.stat().st_size, "md5": entry.archives[resolution].md5})
     else:
-        plain_console().print(f"✓ {path} ({path.stat().st_size:,} bytes, verified)")
+        say(f"✓ {path} ({path.stat().st_size:,} bytes, verified)")
     return 0
 
 
@@ -217,12 +213,11 @@ def _check(options: argparse.Namespace) -> int:
         checks = [{"check": result.check, "ok": result.ok, "found": result.found} for result in results]
         print_json({"file": str(path), "checks": checks})
     else:
-        console = plain_console()
-        console.print(str(path))
+        say(str(path))
         for result in results:
-            console.print(f"  {'✓' if result.ok else '✗'} {result.subject or result.check}: {result.found}")
+            say(f"  {'✓' if result.ok else '✗'} {result.subject or result.check}: {result.found}")
         if not all(leak.ok for leak in leaks):
-            console.print("  images that splits share make test results look better than they are")
+            say("  images that splits share make test results look better than they are")
     return status
 
 
@@ -301,20 +296,15 @@ def _stats(options: argparse.Namespace) -> int:
         per_class = {name: {s: counts[s][k] for s in SPLITS} for k, name in enumerate(entry.classes)}
         print_json({"name": entry.name, "resolution": resolution, "classes": per_class, "mean": mean, "std": std})
         return 0
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("class", overflow="fold")
-    for split in SPLITS:
-        table.add_column(split, justify="right", no_wrap=True)
-        table.add_column("share", justify="right", no_wrap=True)
+    headings = [text for split in SPLITS for text in (split, "share")]
+    table = plain_table("class", *headings, right=headings, fold=("class",))
     for k, name in enumerate(entry.classes):
         cells = [text for s in SPLITS for text in (f"{counts[s][k]:,}", f"{counts[s][k] / len(parts[s].labels):.1%}")]
         table.add_row(name, *cells)
-    Console(highlight=False).print(table)
+    print_table(table)
     largest, smallest = max(counts["train"]), min(counts["train"])
     balance = f"largest to smallest class {largest / smallest:.1f}" if smallest else "a class has no training image"
-    plain_console().print(
-        f"{balance}; mean {_numbers(mean)}, std {_numbers(std)} (training images at {resolution} pixels)"
-    )
+    say(f"{balance}; mean {_numbers(mean)}, std {_numbers(std)} (training images at {resolution} pixels)")
     return 0
 
 
@@ -344,7 +334,7 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"file": str(target), "preset": options.preset})
     else:
-        plain_console().print(f"✓ {target}")
+        say(f"✓ {target}")
     return 0
 
 
@@ -389,18 +379,18 @@ def _import(options: argparse.Namespace) -> int:
             }
         )
         return 0
-    console = plain_console()
     for path, reason in report.broken:
-        console.print(f"✗ {path}: {reason}; left out")
+        say(f"✗ {path}: {reason}; left out")
     sizes = " / ".join(f"{count:,} {split}" for split, count in info.splits.model_dump().items())
-    console.print(f"✓ {info.name}: {info.task}, {len(info.classes)} classes, {sizes}; {len(report.broken)} broken")
+    say(f"✓ {info.name}: {info.task}, {len(info.classes)} classes, {sizes}; {len(report.broken)} broken")
     for note in report.notes:
-        console.print(f"! {note}")
-    console.print(f"  archive  {report.archive}\n  entry    {report.entry}")
+        say(f"! {note}")
+    say(f"  archive  {report.archive}")
+    say(f"  entry    {report.entry}")
     if report.positive is not None:
         sign = " " if report.positive.certain else "!"
-        console.print(f"{sign} positive {report.positive.name}, {report.positive.reason}; --positive CLASS changes it")
+        say(f"{sign} positive {report.positive.name}, {report.positive.reason}; --positive CLASS changes it")
     root = f" --data.root {options.root}" if options.root else ""
     resolution = next(iter(info.archives))
-    console.print(f"  next     visionforge fit --data.dataset {info.name} --data.resolution {resolution}{root}")
+    say(f"  next     visionforge fit --data.dataset {info.name} --data.resolution {resolution}{root}")
     return 0

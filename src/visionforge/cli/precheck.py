@@ -17,6 +17,7 @@ from visionforge.config.schema import RunSettings
 from visionforge.data.registry import dataset_info
 from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.models.registry import backbone_entry
+from visionforge.redaction import hidden_settings
 from visionforge.runs.anchors import is_anchored, resolve
 from visionforge.runs.identity import PATHS
 
@@ -64,6 +65,10 @@ def check_settings(values: Mapping[str, Any], stage: str, sources: Mapping[str, 
             where = f" ({sources[name]})" if sources and name in sources else ""
             problems.append(unknown_setting(name, flags, where))
     problems += logger_problems(trainer.get("logger") if isinstance(trainer, Mapping) else None)
+    problems += [
+        f"{path}: a secret that is not stored with a run; give it again, or keep it in an environment variable"
+        for path in hidden_settings(trainer, "trainer")
+    ]
     unknown = _lookup_problems(values)
     problems += unknown + _path_problems(values)
     if settings is not None and not unknown:  # the rules need complete settings, and what they name has to exist

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
+from visionforge.cli.arguments import heading, say
 from visionforge.evaluation.names import METRICS, READINGS
 from visionforge.runs.anchors import shown
 from visionforge.runs.workspace import Workspace
+from visionforge.terminal import PlainTable, plain_console
 
 _SHOWN = (  # the others are in metrics.json and in the report
     "accuracy",
@@ -33,10 +33,9 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
         workspace: The folder of the results.
         checkpoint: The checkpoint that was evaluated.
     """
-    console = Console(highlight=False)
     readings = [name for name in READINGS if content[name]]
     intervals = content.get("intervals")
-    table = Table(box=SIMPLE_HEAD)
+    table = PlainTable(box=SIMPLE_HEAD)
     table.add_column("metric")
     for name in readings:
         table.add_column(READINGS[name] if len(readings) > 1 else "value", justify="right")
@@ -53,9 +52,9 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
                 ends = intervals[name].get(metric)
                 row.append("" if ends is None else f"{ends[0]:.3f}–{ends[1]:.3f}")
         table.add_row(*row)
-    heading = f"{content['dataset']} {content['split']} split, {content['images']:,} images, {checkpoint.name}"
-    console.print(f"\n{heading}", style="bold", soft_wrap=True)
-    console.print(table)
+    say()
+    heading(f"{content['dataset']} {content['split']} split, {content['images']:,} images, {checkpoint.name}")
+    plain_console().print(table, soft_wrap=False)
     for label, path in (
         ("run", workspace.path),
         ("checkpoint", checkpoint),
@@ -66,4 +65,4 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
     ):
         if not path.exists():
             continue  # figures and report can be switched off
-        console.print(f"{label:>12}  {shown(path)}", soft_wrap=True)
+        say(f"{label:>12}  {shown(path)}")

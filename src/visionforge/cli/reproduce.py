@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from visionforge.cli.arguments import CommandParser, print_json
+from visionforge.cli.arguments import CommandParser, print_json, say
 from visionforge.cli.plan import Plan
 from visionforge.cli.trust import FLAG, training_config
 from visionforge.config.environment import strict_arguments
@@ -49,9 +48,9 @@ def run_reproduce(arguments: list[str]) -> int:
     notes = list(_checks(run))
     if not options.json:
         for note in notes:
-            sys.stdout.write(f"! {note}\n")
+            say(f"! {note}")
         if not notes:
-            sys.stdout.write("✓ settings, versions and environment are those of the run\n")
+            say("✓ settings, versions and environment are those of the run")
     if options.check:
         if options.json:
             print_json({"run": run.name, "notes": notes})
@@ -63,10 +62,13 @@ def run_reproduce(arguments: list[str]) -> int:
     if options.json:
         print_json({"run": run.name, "again": str(again.workspace.path), "notes": notes, "difference": difference})
     elif difference is None:
-        sys.stdout.write(f"✓ no difference: {_compared(run)}\n  {shown(again.workspace.path)}\n")
+        say(f"✓ no difference: {_compared(run)}")
+        say(f"  {shown(again.workspace.path)}")
     else:
-        sys.stdout.write(f"✗ first difference: {difference}\n  {shown(again.workspace.path)}\n")
-        sys.stdout.write("".join(f"! {note}\n" for note in notes))
+        say(f"✗ first difference: {difference}")
+        say(f"  {shown(again.workspace.path)}")
+        for note in notes:
+            say(f"! {note}")
     return 0 if difference is None else EXIT_DIFFERENT
 
 

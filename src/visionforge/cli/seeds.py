@@ -1,7 +1,6 @@
 """`visionforge fit --seeds`: the same training with several seeds, and what the runs have in common."""
 
-import sys
-
+from visionforge.cli.arguments import say
 from visionforge.cli.compare import comparison, print_comparison
 from visionforge.cli.plan import Plan, runs_like
 from visionforge.cli.precheck import check_arguments
@@ -52,17 +51,18 @@ def run_seeds(arguments: list[str]) -> int:
             where = f"seed {seed} ({number} of {len(seeds)})"
             if complete and not anew:
                 run = complete[-1]
-                sys.stdout.write(f"{where}: complete already, {shown(run.workspace.path)}\n")
+                say(f"{where}: complete already, {shown(run.workspace.path)}")
             else:
-                sys.stdout.write(f"{where}\n")
+                say(where)
                 plan = Plan(interruption=interruption)
                 fit(one, plan)
                 assert plan.made is not None
                 run = load_run(plan.made)
             done.append(run)
-    sys.stdout.write("\n")
+    say()
     print_comparison(comparison(done, 0, settings.evaluation.confidence))  # seeds are repetitions, not rival models
-    sys.stdout.write(f"\nagain: visionforge runs compare {' '.join(str(shown(r.workspace.path)) for r in done)}\n")
+    say()
+    say(f"again: visionforge runs compare {' '.join(str(shown(r.workspace.path)) for r in done)}")
     return 0
 
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
+from visionforge.cli.arguments import say_text
 from visionforge.cli.plan import Plan, TrialPart, outputs_of
 from visionforge.cli.precheck import check_arguments, check_settings
 from visionforge.cli.run import fit
@@ -26,6 +26,7 @@ from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
 from visionforge.errors import RunError, SettingsError, VisionForgeError
 from visionforge.models.registry import backbone_entry, backbone_names
+from visionforge.redaction import hidden_settings, redact_settings
 from visionforge.runs.anchors import shown
 from visionforge.runs.files import write_atomic
 from visionforge.runs.identity import canonical, digest, processes_of, six_digits, with_portable_paths
@@ -58,7 +59,7 @@ def run_tune(arguments: list[str]) -> int:
         Interrupted: If a signal ended the search.
     """
     if any(argument in ("-h", "--help") for argument in arguments):
-        sys.stdout.write(USAGE + _help())
+        say_text(USAGE + _help().rstrip())
         return 0
     arguments = files_first(strict_arguments(normalise(arguments)))
     if "--report" in arguments or any(argument.startswith("--report=") for argument in arguments):
@@ -225,7 +226,7 @@ class Tuning:
         storage = self.settings.tune.storage
         shown_storage = storage if storage in (None, "journal") else HIDDEN  # it may hold a password
         content = {**self.config, "tune": {**self.settings.tune.model_dump(mode="json"), "storage": shown_storage}}
-        write_atomic(self.folder.settings, yaml.safe_dump(content, sort_keys=False))
+        write_atomic(self.folder.settings, yaml.safe_dump(redact_settings(content), sort_keys=False))
 
     def _search(self, study: "Study", interruption: Interruption) -> str:
         from visionforge.tuning.live import Progress
@@ -306,6 +307,9 @@ class Tuning:
         trainer = {**config["trainer"], "max_epochs": self.settings.trainer.max_epochs}
         trainer["default_root_dir"] = str(outputs_of(self.settings))
         parent = {"study": self.name, "trial": best[0].number, "reason": "refit"}
+        # no stored configuration has secrets; this process does
+        for key in {path.split(".")[1] for path in hidden_settings(config["trainer"], "trainer")}:
+            trainer[key] = self.space.base["trainer"][key]
         with tempfile.TemporaryDirectory(prefix="visionforge-") as folder:
             path = Path(folder) / "refit.yaml"
             path.write_text(yaml.safe_dump({**config, "trainer": trainer}), encoding="utf-8")
@@ -350,6 +354,30 @@ class _Runner:
         return plan.made.path
 
 
+def _stored_tune(path: Path, storage: str | None) -> TuneSettings:
+    """Return the settings of a study's search.
+
+    Args:
+        path: Its configuration.
+        storage: Where it is kept, if the command line says so.
+
+    Raises:
+        SettingsError: If they cannot be read, or do not say where the study is kept.
+    """
+    stored = read_yaml(path).get("tune")
+    if not isinstance(stored, Mapping):
+        raise SettingsError(f"{path}: has no section tune, so it is no study's configuration")
+    own = stored.get("storage")
+    if storage is None and own not in (None, "journal"):  # only the user says what is connected to
+        raise SettingsError("--report: the study is kept in a database of its own; name it with --tune.storage")
+    try:
+        return TuneSettings.model_validate({**stored, "storage": storage or own})
+    except ValidationError as error:
+        raise SettingsError(
+            [f"{path}: {line}" for line in validation_problems(error, TuneSettings, "tune.")]
+        ) from error
+
+
 def _rebuild(arguments: list[str]) -> int:
     """Write all reports of a study anew: `visionforge tune --report STUDY [--tune.storage URL]`."""
     from visionforge.tuning.live import print_summary
@@ -363,18 +391,7 @@ def _rebuild(arguments: list[str]) -> int:
     text = raw.values.pop("report", None)
     settings = check_arguments(raw, "predict")
     folder = find_study(str(text), studies_folder(settings))
-    stored = read_yaml(folder.settings).get("tune")
-    if not isinstance(stored, dict):
-        raise RunError(f"--report: {shown(folder.settings)} has no section tune, so it is of no study")
-    storage = settings.tune.storage or stored.get("storage")
-    if settings.tune.storage is None and storage not in (None, "journal"):  # only the user says what is connected to
-        raise SettingsError("--report: the study is kept in a database of its own; name it with --tune.storage")
-    try:
-        tune = TuneSettings.model_validate({**stored, "storage": storage})
-    except ValidationError as error:
-        raise SettingsError(
-            [f"{shown(folder.settings)}: {line}" for line in validation_problems(error, TuneSettings, prefix="tune.")]
-        ) from error
+    tune = _stored_tune(folder.settings, settings.tune.storage)
     study = load_study(tune, folder, folder.path.name)
     names = objectives(tune)
     content = write_tables(study, folder, names, tune.model_dump(mode="json", exclude={"storage"}))

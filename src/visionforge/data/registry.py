@@ -5,9 +5,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-import yaml
 from platformdirs import user_data_path
 from pydantic import ValidationError
 
@@ -15,12 +13,10 @@ from visionforge.config.problems import nearest, validation_problems
 from visionforge.config.schema import Synthetic
 from visionforge.data.info import DatasetInfo, DomainFlags, Normalisation, Splits
 from visionforge.errors import DataError, SettingsError
+from visionforge.reading import UnreadableError, read_text, read_yaml_text
 
 SYNTHETIC = "synthetic"
 ENTRY_POINTS = "visionforge.datasets"  # of other packages: a DatasetInfo, or a function that returns one
-MAX_ENTRY = 1 << 20  # bytes
-MAX_DEPTH = 20  # an entry has 3
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # both are safe; the C one is ten times as fast
 _registered: dict[str, DatasetInfo] = {}
 
 
@@ -106,13 +102,9 @@ def _builtin_entry(name: str) -> DatasetInfo:
 def _own_entry(path: Path, name: str) -> DatasetInfo:
     """Read an entry of the user's folder, which may come from anybody."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_ENTRY + 1)
-        if len(data) > MAX_ENTRY:
-            raise DataError(f"{path}: has more than {MAX_ENTRY:,} bytes, which no entry needs")
-        info = _parse_entry(data.decode("utf-8"), str(path), name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+        info = _parse_entry(read_text(path), str(path), name)
+    except (OSError, UnreadableError) as error:
+        raise DataError(f"{path}: cannot be read as an entry of the catalog ({error})") from error
     if info.source != "archive":
         raise DataError(f"{path}: source: {info.source!r} is not allowed; allowed in an entry of your own: archive")
     return info
@@ -120,9 +112,9 @@ def _own_entry(path: Path, name: str) -> DatasetInfo:
 
 def _parse_entry(text: str, where: str, name: str) -> DatasetInfo:
     try:
-        info = DatasetInfo.model_validate(_load_plain(text))
-    except yaml.YAMLError as error:
-        raise DataError(f"{where}: not valid YAML ({getattr(error, 'problem', error)})") from error
+        info = DatasetInfo.model_validate(read_yaml_text(text))
+    except UnreadableError as error:
+        raise DataError(f"{where}: {error}") from error
     except ValidationError as error:
         raise DataError([f"{where}: {line}" for line in validation_problems(error, DatasetInfo)]) from error
     except (ValueError, OverflowError) as error:  # of dates and numbers that look like some and are none
@@ -130,18 +122,6 @@ def _parse_entry(text: str, where: str, name: str) -> DatasetInfo:
     if info.name != name:
         raise DataError(f"{where}: is an entry for {info.name!r}, so the file has to be named {info.name}.yaml")
     return info
-
-
-def _load_plain(text: str) -> Any:
-    """Return what YAML describes, without references, which can make a page out of a line, and without deep nesting."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_LOADER):
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.YAMLError("references (*) are not allowed in an entry")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            raise yaml.YAMLError(f"nested deeper than {MAX_DEPTH} levels")
-    return yaml.load(text, Loader=_LOADER)
 
 
 @cache

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from visionforge.redaction import redact_settings
 from visionforge.runs.anchors import is_anchored, portable
 
 # Where a run happens, what it prints and how fast it loads; none of these changes a weight or a metric.
@@ -74,12 +75,13 @@ def canonical(config: Mapping[str, Any], training: bool = True) -> str:
 
     Left out are the settings in `VOLATILE`, and Trainer flags that are null or have the value in `NEUTRAL`: a new flag
     of a later Lightning must not change the digest. Numbers have their shortest form, so that 1 and 1.0 are the same;
-    paths are relative to their anchors.
+    paths are relative to their anchors. Secrets do not count, since no stored configuration has them.
 
     Args:
         config: Nested settings.
         training: The number of processes counts; the results of an evaluation do not depend on it.
     """
+    config = redact_settings(config)
     kept = _kept(config)
     trainer = config.get("trainer")
     processes = processes_of(trainer if isinstance(trainer, Mapping) else {})

@@ -35,6 +35,7 @@ from visionforge.models.build import build_network
 from visionforge.models.registry import backbone_entry
 from visionforge.models.stages import stage_names
 from visionforge.models.transfer import TransferReport
+from visionforge.redaction import redact_settings
 from visionforge.training.averaging import AveragedWeights, state_of_average
 from visionforge.training.calibration import Calibration, fit_temperature, scale
 from visionforge.training.compatibility import check_compatible, differences, plain
@@ -133,7 +134,8 @@ class ImageClassifier(pl.LightningModule):
     def _remember(self) -> None:
         """Store plain values only: a checkpoint is then readable with ``weights_only=True``."""
         spec = None if self.spec is None else self.spec.model_dump(mode="json")
-        self.save_hyperparameters({**self.settings.model_dump(mode="json"), "spec": spec}, logger=False)
+        stored = redact_settings(self.settings.model_dump(mode="json"))  # the address of weights may hold a token
+        self.save_hyperparameters({**stored, "spec": spec}, logger=False)
 
     # --- late binding
 

@@ -17,9 +17,9 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from visionforge.config.loading import read_yaml
 from visionforge.config.problems import nearest
 from visionforge.errors import RunError
+from visionforge.reading import UnreadableError, read_yaml
 from visionforge.runs.files import within, write_atomic
 from visionforge.runs.workspace import Workspace
 from visionforge.tuning.objective import BEST_EPOCH, EPOCHS
@@ -154,13 +154,18 @@ def write_best_config(trial: FrozenTrial, folder: StudyFolder, names: list[str])
     if run is None or not run.config.is_file():
         log.warning("trial %d: its run folder is gone, so its configuration is not written", trial.number)
         return
-    config, study_config = read_yaml(run.config), read_yaml(folder.settings)
-    epochs = config["trainer"]["max_epochs"]
-    config["trainer"] |= {"max_epochs": study_config["trainer"]["max_epochs"], "default_root_dir": None}
+    try:
+        config = read_yaml(run.config)
+        full = read_yaml(folder.settings)["trainer"]["max_epochs"]
+        epochs, seed = config["trainer"]["max_epochs"], config["seed_everything"]
+        config["trainer"] |= {"max_epochs": full, "default_root_dir": None}
+    except (OSError, UnreadableError, LookupError, TypeError) as error:
+        log.warning("trial %d: its configuration cannot be read (%s), so it is not written", trial.number, error)
+        return
     values = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, trial.values, strict=True))
     heading = (
         f"# Best of the study {folder.path.name}: trial {trial.number}, {values}\n"
-        f"# found with --seed_everything {config['seed_everything']} --trainer.max_epochs {epochs}\n"
+        f"# found with --seed_everything {seed} --trainer.max_epochs {epochs}\n"
     )
     write_atomic(folder.reports / "best_config.yaml", heading + yaml.safe_dump(config, sort_keys=False))
 

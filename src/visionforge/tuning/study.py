@@ -32,6 +32,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from visionforge.config.schema import TuneSettings
 from visionforge.config.seeding import derive_seed
 from visionforge.errors import RunError, SettingsError
+from visionforge.redaction import redact_url
 from visionforge.runs.files import within
 from visionforge.runs.locks import held
 from visionforge.runs.processes import ProcessId
@@ -135,7 +136,7 @@ def storage_url(settings: TuneSettings, folder: StudyFolder) -> str:
 def shown_storage(settings: TuneSettings, folder: StudyFolder) -> str:
     """Return where the study is kept, without a password."""
     url = storage_url(settings, folder)
-    return str(folder.journal) if url == "journal" else make_url(url).render_as_string(hide_password=True)
+    return str(folder.journal) if url == "journal" else redact_url(url)
 
 
 def _open_database(url: str, backend: str, heartbeat_s: int) -> RDBStorage:
