@@ -149,6 +149,25 @@ def test_again_needs_overwrite_and_replaces_only_when_it_worked(own_run, monkeyp
     monkeypatch.undo()
 
 
+def test_files_of_the_user_stay(own_run, tmp_path, capsys):
+    project = tmp_path / "project"
+    (project / "thesis").mkdir(parents=True)
+    (project / "thesis" / "text.txt").write_text("three years")
+    command = ["export", "--run", str(own_run), "--format", "safetensors", "--overwrite", "--out"]
+    assert main([*command, str(project)]) == 0
+    (project / "model.onnx").write_text("mine")
+    assert main([*command, str(project)]) == 0
+    names = {"model.safetensors", "export.json", "model_card.md", "model.onnx", "thesis", "text.txt"}
+    assert {path.name for path in project.rglob("*")} == names
+    (project / "model_card.md").write_text("edited")
+    assert main([*command, str(project)]) == 2
+    assert "model_card.md is not as this command wrote it" in capsys.readouterr().err
+    before = sorted(own_run.rglob("*"))
+    assert main([*command, str(own_run)]) == 2
+    assert "is the folder of a run" in capsys.readouterr().err
+    assert sorted(own_run.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

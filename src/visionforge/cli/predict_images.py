@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from visionforge.data.stream import picture_batches
 from visionforge.errors import DataError, RunError, SettingsError
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table, require_format
 from visionforge.runs.anchors import shown, writable
+from visionforge.runs.owned_files import folder_for
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import describe
 
@@ -103,6 +104,15 @@ def _errors_of(out: Path) -> Path:
     return out.with_name(f"{out.stem}.errors.csv")
 
 
+def _is_error_table(path: Path) -> bool:
+    """Return whether a file has the heading of the tables that list what could not be read."""
+    heading = ",".join(column.name for column in _ERROR_COLUMNS).encode()
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.readline(len(heading) + 2).strip() == heading
+
+
 def _check_output(out: Path, overwrite: bool, made: bool) -> None:
     """Refuse what cannot be written, before anything is read.
 
@@ -119,28 +129,19 @@ def _check_output(out: Path, overwrite: bool, made: bool) -> None:
     for path in (out, _errors_of(out)):
         if path.is_dir():
             raise SettingsError(f"--out: {shown(path)} is a folder; name a file in it")
-        if path.exists() and not overwrite:
+        if os.path.lexists(path) and not overwrite:
             raise SettingsError(f"--out: {shown(path)} exists already; name another file, or add --overwrite")
+    errors = _errors_of(out)
+    if os.path.lexists(errors) and not _is_error_table(errors):  # nobody has named it
+        raise SettingsError(
+            f"--out: {shown(errors)} would be replaced, and was not written by predict; move it away, or name another "
+            "file"
+        )
     parent = out.absolute().parent
     if not made and not parent.is_dir():
         raise RunError(f"--out: {shown(parent)} does not exist; make the folder, or name another")
     if not writable(parent):
         raise RunError(f"--out: {shown(parent)} cannot be written; name a file in another folder")
-
-
-@contextlib.contextmanager
-def _folder_for(out: Path) -> Iterator[None]:
-    """Make the folder of a file; if the block fails, remove what was made."""
-    folder = out.absolute().parent
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        for path in made:
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        raise
 
 
 # --- the network
@@ -244,7 +245,7 @@ def _predict(
     batches = picture_batches(listed, spec.resolution, spec.channels, options.batch_size, threads)
     try:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_folder_for(out))
+            stack.enter_context(folder_for(out.absolute().parent))
             table = stack.enter_context(open_table(out, columns_of(spec)))
             error_table: TableWriter | None = None
             progress = stack.enter_context(_progress())
@@ -262,8 +263,8 @@ def _predict(
                 progress.advance(task, len(batch.names) + len(batch.failures))
             if failed == total:
                 raise RunError(f"--images: none of the {total:,} files could be read, so nothing was written")
-        if not failed:
-            errors.unlink(missing_ok=True)  # of the table that was replaced
+        if not failed and _is_error_table(errors):  # of the table that was replaced
+            errors.unlink()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
