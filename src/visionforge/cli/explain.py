@@ -141,8 +141,7 @@ def _explain(
         if not batch.names:
             continue
         images = batch.images[: limit - len(rows)]
-        with torch.inference_mode():
-            said = predictor(images)
+        said = predictor(images)
         targets = said.calibrated.argmax(dim=1)
         if chosen is not None:
             targets = torch.full_like(targets, chosen)

@@ -16,7 +16,7 @@ from visionforge.cli.arguments import CommandParser, plain_table, print_table
 from visionforge.cli.predict_images import load_classifier
 from visionforge.cli.target import Target, add_target_flags, find_target
 from visionforge.config.loading import normalise
-from visionforge.config.schema import DataSettings
+from visionforge.config.schema import DataSettings, TtaMode
 from visionforge.data.info import DatasetInfo, Split
 from visionforge.data.picture_sources import list_pictures
 from visionforge.data.registry import dataset_info
@@ -74,6 +74,8 @@ def _parser() -> CommandParser:
     add("--out", type=Path, metavar="FOLDER", help="default export/FORMAT in the run, or in the working folder")
     add("--overwrite", action="store_true", help="replace what an earlier export wrote there")
     add("--input", choices=("uint8", "float32"), default="uint8", help="pixels 0 to 255, or 0 to 1; default uint8")
+    add("--tta", action="store_true", default=None, help="test-time views inside; default as the network is set")
+    add("--no-tta", "--no_tta", dest="tta", action="store_false", help="the image alone")
     add("--opset", type=int, default=OPSET, help=f"of ONNX, {OPSETS[0]} to {OPSETS[-1]}; default {OPSET}")
     add("--int8", action="store_true", help="ONNX: write a quantised model, too, and measure what it loses")
     add("--benchmark", action="store_true", help="measure latency and throughput beside PyTorch's")
@@ -108,6 +110,13 @@ def _default_folder(target: Target, kind: str) -> Path:
     return base / kind
 
 
+def _tta(wanted: bool | None, setting: TtaMode) -> dict[str, TtaMode]:
+    """Return what a flag changes in the settings; `predict` understands it in the same way."""
+    if wanted is None:
+        return {}
+    return {"tta": "off" if not wanted else "full" if setting == "off" else setting}
+
+
 def _export(options: Namespace, target: Target, folder: Path) -> dict[str, Any]:
     """Write everything into a folder; return the content of `export.json`."""
     from visionforge.export.card import model_card
@@ -125,6 +134,7 @@ def _export(options: Namespace, target: Target, folder: Path) -> dict[str, Any]:
     from visionforge.export.parity import BOUND, calibration_batches, compare, expected
 
     model = load_classifier(target.checkpoint)
+    model.settings = model.settings.model_copy(update=_tta(options.tta, model.settings.tta))
     assert model.spec is not None
     config_hash = None if target.run is None else digest(target.config)
     run_name = None if target.run is None else target.run.path.name

@@ -211,7 +211,7 @@ def _artifact(options: argparse.Namespace) -> "Predictor":
     if options.run is not None or options.ckpt_path is not None:
         raise SettingsError("--model: is given instead of --run and --ckpt_path")
     if options.tta is not None:
-        raise SettingsError("--tta: an artifact has no test-time augmentation; leave it out, or name a run")
+        raise SettingsError("--tta: an artifact has its views inside, or none; export it with --tta or --no-tta")
     if options.accelerator not in ("auto", "cpu"):
         raise SettingsError(f"--accelerator: artifacts run on the CPU; {options.accelerator} was given")
 

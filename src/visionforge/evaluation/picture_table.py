@@ -64,6 +64,7 @@ class NetworkPredictor:
         self._model = model
         self._tta = tta
 
+    @torch.inference_mode()
     def __call__(self, images: Tensor) -> Said:
         """Return what the network says of uint8 images (B, C, R, R).
 
@@ -104,9 +105,8 @@ def table_rows(predictor: Predictor, batch: Batch) -> list[list[Cell]]:
         batch: The images.
     """
     spec = predictor.spec
-    with torch.inference_mode():
-        said = predictor(batch.images)
-        uncertainty = entropy(said.calibrated.double().numpy(), spec.task == "multi-label").tolist()
+    said = predictor(batch.images)
+    uncertainty = entropy(said.calibrated.double().numpy(), spec.task == "multi-label").tolist()
     names, chosen = unique_names(spec), chosen_labels(said, spec)
     rows = zip(batch.names, chosen, said.calibrated.tolist(), uncertainty, strict=True)
     return [[name, label_text(label, names), *shown, share] for name, label, shown, share in rows]

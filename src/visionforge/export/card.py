@@ -34,7 +34,7 @@ def model_card(
         f"values {described['input']['values']}; {described['input']['channels']}.",
         f"- Before: {described['input']['resize']}.",
         f"- Output `probabilities`: {described['output']['meaning']}, in the order: {', '.join(spec.classes)}.",
-        "- Normalisation and temperature are inside. There is no test-time augmentation inside.",
+        f"- Normalisation and temperature are inside{_views(contract)}.",
         "",
         "Intended for images of the kind it was trained on, from the same source and prepared in the same way, and for "
         "research. It is no medical device, and no diagnosis may rest on it.",
@@ -73,6 +73,12 @@ def model_card(
     }
     lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in origin.items() if value is not None)]
     return "\n".join(lines) + "\n"
+
+
+def _views(contract: Contract) -> str:
+    if len(contract.views) == 1:
+        return ". There is no test-time augmentation inside"
+    return f", and the average over {len(contract.views)} views of the image: {', '.join(contract.views)}"
 
 
 def _results(metrics: Mapping[str, Any]) -> list[str]:
