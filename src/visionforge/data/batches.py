@@ -62,6 +62,11 @@ class ArrayDataset(Dataset[Batch]):
         return self._slice(chosen), self.labels.index_select(0, chosen)
 
     @property
+    def positions(self) -> npt.NDArray[np.int64] | None:
+        """Positions in the split that were kept, (N,) in the order of the images; None if all were."""
+        return self._positions
+
+    @property
     def images(self) -> Tensor:
         """All images, (N, C, H, W) uint8; a memory map is read completely."""
         return self._tensor if self._tensor is not None else self._slice(torch.arange(len(self)))

@@ -17,11 +17,13 @@ from visionforge.config.seeding import derive_seed, global_seed
 from visionforge.data.archive import SplitArrays
 from visionforge.data.augment import augment, draw_augmentation, normalise, respect_flags
 from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, as_is, balancing_weights
+from visionforge.data.download import ensure_archive
 from visionforge.data.info import Split, TaskSpec
 from visionforge.data.loader import ResumableLoader, seed_worker
 from visionforge.data.memory import CacheChoice, CacheMode, choose_cache, free_memory
 from visionforge.data.registry import dataset_info
-from visionforge.data.source import load_split, prepare
+from visionforge.data.side_table import SideTable, read_side_table
+from visionforge.data.source import EMBEDDED, load_split, prepare
 from visionforge.data.stratify import stratified_order
 from visionforge.errors import SettingsError
 
@@ -132,6 +134,18 @@ class MedMNISTDataModule(pl.LightningDataModule):
             self.prepare_data()
             self._datasets[split] = self._load(split)
         return self._datasets[split]
+
+    def side_table(self, split: Split) -> SideTable:
+        """Return the names and groups of a split's images, in the order of `dataset_for`, where its archive has them.
+
+        Raises:
+            DataError: If the archive is missing, or what it has beside its images is no table of them.
+        """
+        if self.info.source in EMBEDDED:
+            return SideTable()
+        positions = self.dataset_for(split).positions
+        path = ensure_archive(self.info, self.settings.resolution, self.settings.root, download=False)
+        return read_side_table(path, split, getattr(self.info.splits, split)).at(positions)
 
     def _load(self, split: Split) -> ArrayDataset:
         settings = self.settings

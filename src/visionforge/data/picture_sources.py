@@ -1,6 +1,5 @@
 """Which pictures folders, files and archives hold; nothing is decoded here, and nothing of it needs torch."""
 
-import lzma
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -10,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from visionforge.data.archive import READ_ERRORS, read_header
 from visionforge.data.info import SPLITS, Split
+from visionforge.data.npy import read_header
 from visionforge.data.pictures import MAX_PIXELS, SUFFIXES
+from visionforge.data.zipped import READ_ERRORS, open_zip
 from visionforge.errors import DataError
-
-UNPACK_ERRORS = (*READ_ERRORS, KeyError, lzma.LZMAError)  # of archives that may be packed in any way
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def open_images(path: Path, split: Split | None = None, where: str = "--images")
         DataError: If it is no archive, or has no such array of uint8 images.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             member = _choose(archive, split, where)
             entry = archive.getinfo(f"{member}.npy")
             with archive.open(entry) as file:
@@ -133,7 +131,7 @@ def open_images(path: Path, split: Split | None = None, where: str = "--images")
                 size = file.tell() + prod(shape) * dtype.itemsize
     except zipfile.BadZipFile as error:
         raise DataError(f"{where}: {path} is no complete NPZ archive") from error
-    except UNPACK_ERRORS as error:
+    except READ_ERRORS as error:
         raise DataError(f"{where}: {path} cannot be read as an NPZ archive ({error})") from error
     problem = None
     if dtype != np.uint8:
