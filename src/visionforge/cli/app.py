@@ -41,7 +41,7 @@ from visionforge.data.datamodule import MedMNISTDataModule
 from visionforge.data.info import Split
 from visionforge.data.source import fingerprint, prepare
 from visionforge.errors import RunError, SettingsError
-from visionforge.evaluation.predictions import write_predictions
+from visionforge.evaluation.predictions import answers_without_truth, write_predictions
 from visionforge.evaluation.results import write_training_curves
 from visionforge.models.registry import backbone_entry
 from visionforge.models.weights import pretrained_state
@@ -403,7 +403,8 @@ class VisionForgeCLI(LightningCLI):
         self._restore(self._target.checkpoint)
         batches = self.trainer.predict(self.model, datamodule=self.datamodule)
         probabilities = torch.cat([batch for batch in batches or [] if isinstance(batch, Tensor)])
-        write_predictions(self.workspace.predictions, self.model.spec, probabilities.cpu().numpy(), None, None)
+        answers = answers_without_truth(self.model, probabilities)
+        write_predictions(self.workspace.predictions, self.model.spec, answers, self.datamodule.side_table("test"))
         sys.stdout.write(f"{len(probabilities):,} predictions: {self.workspace.predictions}\n")
 
     def _evaluate(self, split: Split, checkpoint: Path) -> None:

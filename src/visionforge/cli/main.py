@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from visionforge.cli.drawing import shield_matplotlib
 from visionforge.config.environment import prepare_environment
 from visionforge.config.problems import nearest
 from visionforge.errors import SettingsError, VisionForgeError
@@ -157,6 +158,7 @@ def main(args: Sequence[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         prepare_environment()
+        shield_matplotlib()
         return _dispatch(arguments)
     except VisionForgeError as error:
         _tell(error.problems, debug)

@@ -35,3 +35,18 @@ PER_CLASS: dict[str, str] = {
     "precision_tuned": "precision, tuned",
 }
 READINGS: dict[str, str] = {"without_tta": "image alone", "with_tta": "with TTA"}
+OF_POSITIVE = ("sensitivity", "specificity", "average_precision")  # of two classes they depend on which is positive
+SAME_RESAMPLES = "–: no interval, all resamples agree."
+
+
+def metric_name(name: str, positive: str | None) -> str:
+    """Return what a metric is called, with the class that it is about.
+
+    Args:
+        name: Its key in `METRICS`.
+        positive: The positive class of a binary task; None for other tasks.
+
+    >>> metric_name("sensitivity", "malignant"), metric_name("auc", "malignant")
+    ('sensitivity of malignant', 'AUC')
+    """
+    return METRICS[name] if positive is None or name not in OF_POSITIVE else f"{METRICS[name]} of {positive}"

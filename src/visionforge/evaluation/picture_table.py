@@ -78,10 +78,20 @@ class NetworkPredictor:
             raise RunError(
                 "the network's outputs are not finite, so its training has diverged; take another checkpoint"
             )
-        thresholds = model.thresholds
-        if averaged is not None and model.calibration is not None and model.calibration.thresholds_tta is not None:
-            thresholds = torch.tensor(model.calibration.thresholds_tta)
-        return Said(given, model.calibrated(given, tta=averaged is not None), thresholds)
+        tta = averaged is not None
+        return Said(given, model.calibrated(given, tta=tta), thresholds_of(model, tta))
+
+
+def thresholds_of(model: ImageClassifier, tta: bool) -> Tensor | None:
+    """Return (K,) the thresholds of multi-label data, of probabilities before calibration; None is 0.5.
+
+    Args:
+        model: The network.
+        tta: Whether the probabilities are averaged over the test-time views.
+    """
+    if tta and model.calibration is not None and model.calibration.thresholds_tta is not None:
+        return torch.tensor(model.calibration.thresholds_tta)
+    return model.thresholds
 
 
 def chosen_labels(said: Said, spec: TaskSpec) -> npt.NDArray[np.int64]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from visionforge.data.side_table import SideTable
 from visionforge.evaluation.evaluation import Array, Evaluation
 from visionforge.evaluation.figures import Picture, label_names
 from visionforge.evaluation.names import METRICS, PER_CLASS, READINGS
@@ -46,6 +47,7 @@ class Background:
         uncertain: The least certain predictions.
         explained: Images with overlays.
         method: How the overlays were made.
+        side: Names and groups of the images of the split.
     """
 
     title: str
@@ -58,6 +60,7 @@ class Background:
     uncertain: Sequence[Picture] = ()
     explained: Sequence[Picture] = ()
     method: str = ""
+    side: SideTable = field(default_factory=SideTable)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
+from visionforge.data.side_table import well_formed
 from visionforge.errors import SettingsError
 from visionforge.runs.files import replacing
 
@@ -28,18 +29,13 @@ def cell_safe(text: str) -> str:
     >>> cell_safe("=1+1"), cell_safe("1+1")
     ("'=1+1", '1+1')
     """
-    text = encodable(text)
+    text = well_formed(text)
     return f"'{text}" if text.lstrip("'")[:1] in _FORMULA else text
 
 
 def cell_text(cell: str) -> str:
     """Return the text of which `cell_safe` made a cell."""
     return cell[1:] if cell[:1] == "'" and cell.lstrip("'")[:1] in _FORMULA else cell
-
-
-def encodable(text: str) -> str:
-    r"""Return a text as UTF-8 can hold it: bytes of a file name that are no UTF-8 become escapes such as ``\udcff``."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @dataclass(frozen=True)
@@ -117,7 +113,7 @@ class CsvWriter:
 
     def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
         self._file = file
-        self._write_lines([[encodable(column.name) for column in columns]])
+        self._write_lines([[well_formed(column.name) for column in columns]])
 
     def write(self, rows: Sequence[Sequence[Cell]]) -> None:
         """Add rows."""
@@ -148,7 +144,7 @@ class JsonLinesWriter:
 
     def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
         self._file = file
-        self._names = [encodable(column.name) for column in columns]
+        self._names = [well_formed(column.name) for column in columns]
 
     def write(self, rows: Sequence[Sequence[Cell]]) -> None:
         """Add rows."""
@@ -162,7 +158,7 @@ class JsonLinesWriter:
 
 
 def _encodable(cell: Cell) -> Cell:
-    return encodable(cell) if isinstance(cell, str) else cell
+    return well_formed(cell) if isinstance(cell, str) else cell
 
 
 class ParquetWriter:
@@ -179,7 +175,7 @@ class ParquetWriter:
 
         kinds = {"text": pa.string(), "integer": pa.int64(), "number": pa.float32()}
         self._schema = pa.schema(
-            [pa.field(encodable(column.name), kinds[column.kind], nullable=False) for column in columns]
+            [pa.field(well_formed(column.name), kinds[column.kind], nullable=False) for column in columns]
         )
         self._writer = parquet.ParquetWriter(file, self._schema)
         self._rows: list[Sequence[Cell]] = []

@@ -2,12 +2,11 @@
 
 from typing import Any, Literal
 
-import torch
-
 import visionforge
 from visionforge.config.schema import ModelSettings, Section
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
+from visionforge.evaluation.picture_table import thresholds_of
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.tta import view_functions
 
@@ -93,11 +92,10 @@ def contract_of(
     spec, calibration = model.spec, model.calibration
     assert spec is not None
     views = tuple(view_functions(spec.flags, model.settings.tta, spec.resolution))
-    temperature, thresholds = None, model.thresholds
+    temperature = None
     if calibration is not None:
         temperature = calibration.temperature if len(views) == 1 else calibration.temperature_tta
-        if len(views) > 1 and calibration.thresholds_tta is not None:
-            thresholds = torch.tensor(calibration.thresholds_tta)
+    thresholds = thresholds_of(model, len(views) > 1)
     return Contract(
         spec=spec,
         settings=model.settings,
