@@ -7,7 +7,16 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from visionforge.evaluation.names import METRICS, READINGS
+from visionforge.evaluation.names import (
+    ALL_AGREE,
+    NO_INTERVAL,
+    OF_POSITIVE,
+    READINGS,
+    interval_text,
+    metric_name,
+    partial_text,
+)
+from visionforge.printable import printable
 from visionforge.runs.anchors import shown
 from visionforge.runs.workspace import Workspace
 
@@ -16,6 +25,8 @@ _SHOWN = (  # the others are in metrics.json and in the report
     "auc",
     "f1_macro",
     "balanced_accuracy",
+    "sensitivity",
+    "specificity",
     "kappa_quadratic",
     "mae",
     "f1_macro_tuned",
@@ -33,29 +44,34 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
         workspace: The folder of the results.
         checkpoint: The checkpoint that was evaluated.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     readings = [name for name in READINGS if content[name]]
-    intervals = content.get("intervals")
+    intervals, positive = content.get("intervals"), content.get("positive")
     table = Table(box=SIMPLE_HEAD)
     table.add_column("metric")
     for name in readings:
         table.add_column(READINGS[name] if len(readings) > 1 else "value", justify="right")
         if intervals:
             table.add_column(f"{intervals['confidence']:.0%} interval", justify="right")
+    agree = False
     for metric in _SHOWN:
-        if metric not in content["without_tta"]:
+        if metric not in content["without_tta"] or (metric in OF_POSITIVE and positive is None):
             continue
-        row = [METRICS[metric]]
+        row = [printable(metric_name(metric, positive))]
         for name in readings:
             value = content[name].get(metric)
             row.append("–" if value is None else f"{value:.4f}")
             if intervals:
-                ends = intervals[name].get(metric)
-                row.append("" if ends is None else f"{ends[0]:.3f}–{ends[1]:.3f}")
+                row.append(interval_text(intervals[name][metric], value) if metric in intervals[name] else "")
         table.add_row(*row)
+        agree |= NO_INTERVAL in row[2::2]
     heading = f"{content['dataset']} {content['split']} split, {content['images']:,} images, {checkpoint.name}"
-    console.print(f"\n{heading}", style="bold", soft_wrap=True)
+    console.print(f"\n{printable(heading)}", style="bold", soft_wrap=True)
+    if content.get("partial"):
+        console.print(f"partial: {printable(partial_text(content['partial']))}", soft_wrap=True)
     console.print(table)
+    if agree:
+        console.print(f"  {ALL_AGREE}\n")
     for label, path in (
         ("run", workspace.path),
         ("checkpoint", checkpoint),

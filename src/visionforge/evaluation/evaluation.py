@@ -12,6 +12,7 @@ from visionforge.config.schema import EvaluationSettings
 from visionforge.data.info import TaskSpec
 from visionforge.evaluation.bootstrap import Estimate, estimate
 from visionforge.evaluation.metrics import classification_metrics, medmnist_metrics
+from visionforge.evaluation.names import partial_text
 from visionforge.evaluation.scores import Scorer, predicted_labels
 from visionforge.training.calibration import Calibration, scale
 from visionforge.training.predictions import Predictions
@@ -37,15 +38,6 @@ class Partial:
 
     def __str__(self) -> str:
         return partial_text(asdict(self))
-
-
-def partial_text(content: Mapping[str, Any]) -> str:
-    """Return a line that says how much of a split was evaluated.
-
-    Args:
-        content: What `metrics.json` has under `partial`.
-    """
-    return f"{content['images']:,} of {content['of']:,} images only ({content['reason']})"
 
 
 @dataclass(frozen=True)
@@ -124,6 +116,20 @@ class Evaluation:
     def absent(self) -> list[str]:
         """Return the classes or labels without a case; they are in no average."""
         return [name for name, count in zip(self.spec.classes, self.support, strict=True) if count == 0]
+
+    @property
+    def some_agree(self) -> bool:
+        """Return whether a metric has no interval because all resamples agree on it."""
+        return any(
+            name in found.intervals and value is not None and found.intervals[name] is None
+            for found in (reading.estimate for reading in self.readings.values())
+            for name, value in found.overall.items()
+        ) or any(
+            ends is None and value is not None
+            for found in (reading.estimate for reading in self.readings.values())
+            for name, values in found.class_intervals.items()
+            for ends, value in zip(values, found.per_class[name], strict=True)
+        )
 
     def metrics(self, reading: str) -> Metrics:
         """Return the metrics of a reading; those of the images alone have the loss, too."""

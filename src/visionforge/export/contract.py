@@ -65,6 +65,7 @@ class Contract(Section):
                 if of_labels
                 else "calibrated probability of each class",
                 "classes": list(self.spec.classes),
+                "positive": self.spec.classes[self.spec.positive_index] if self.spec.task == "binary" else None,
                 "thresholds": None if self.thresholds is None else list(self.thresholds),
             },
             "inside": {
