@@ -67,8 +67,8 @@ def comparison(runs: Sequence[StoredRun], resamples: int, confidence: float) -> 
     by_run = {run.workspace.path: each for run, each in zip(runs, values, strict=True)}
     names = list(dict.fromkeys(name for each in values for name in each))
     groups = groups_of(runs)
-    partial = [content.get("partial") for content in contents.values()]
-    positive = [_positive_of(content) for content in contents.values()]
+    partial = [contents[run.workspace.path].get("partial") for run in runs]
+    positive = [_positive_of(contents[run.workspace.path]) for run in runs]
     found, note = _differences(groups, contents, resamples, confidence)
     return {
         "runs": [run.name for run in runs],
