@@ -7,7 +7,7 @@ from visionforge.config.schema import EvaluationSettings, RunSettings
 from visionforge.data.archive import SplitArrays
 from visionforge.data.batches import ArrayDataset
 from visionforge.data.info import DomainFlags, TaskSpec
-from visionforge.evaluation.evaluation import Evaluation, evaluate
+from visionforge.evaluation.evaluation import Evaluation, Partial, evaluate
 from visionforge.evaluation.report import Background
 from visionforge.training.calibration import Calibration
 from visionforge.training.predictions import Predictions
@@ -24,6 +24,8 @@ def evaluation_of(
     absent: bool = False,
     perfect: bool = False,
     settings: EvaluationSettings | None = None,
+    positive: int | None = None,
+    partial: Partial | None = None,
 ) -> Evaluation:
     rng = np.random.default_rng(0)
     classes = CLASSES[:2] if task == "binary" else CLASSES
@@ -55,8 +57,9 @@ def evaluation_of(
         mean=(0.5,) * 3,
         std=(0.25,) * 3,
         flags=FLAGS,
+        positive=positive,
     )
-    return evaluate(predictions, spec, "test", settings or EvaluationSettings(resamples=60))
+    return evaluate(predictions, spec, "test", settings or EvaluationSettings(resamples=60), partial)
 
 
 def images_of(evaluation: Evaluation) -> ArrayDataset:
