@@ -62,7 +62,7 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
             value = content[name].get(metric)
             row.append("–" if value is None else f"{value:.4f}")
             if intervals:
-                row.append(interval_text(intervals[name][metric], value) if metric in intervals[name] else "")
+                row.append(interval_text(intervals[name][metric], value, "–") if metric in intervals[name] else "")
         table.add_row(*row)
         agree |= NO_INTERVAL in row[2::2]
     heading = f"{content['dataset']} {content['split']} split, {content['images']:,} images, {checkpoint.name}"

@@ -56,20 +56,20 @@ def metric_name(name: str, positive: str | None) -> str:
     return METRICS[name] if positive is None or name not in OF_POSITIVE else f"{METRICS[name]} of {positive}"
 
 
-def interval_text(ends: Sequence[float] | None, value: object, digits: int = 3) -> str:
+def interval_text(ends: Sequence[float] | None, value: object, joint: str = " to ") -> str:
     """Return an interval as text: `NO_INTERVAL` where there is a value, and all resamples agree on it.
 
     Args:
         ends: Low and high end, or None.
         value: What it is of; None if it is undefined.
-        digits: Decimal places.
+        joint: What stands between the ends.
 
     >>> interval_text((0.25, 0.75), 0.5), interval_text(None, 1.0), interval_text(None, None)
     ('0.250 to 0.750', '–', '')
     """
     if ends is None:
         return "" if value is None else NO_INTERVAL
-    return f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}"
+    return f"{ends[0]:.3f}{joint}{ends[1]:.3f}"
 
 
 def partial_text(content: Mapping[str, Any]) -> str:
