@@ -26,6 +26,7 @@ def evaluation_of(
     settings: EvaluationSettings | None = None,
     positive: int | None = None,
     partial: Partial | None = None,
+    precision: torch.dtype = torch.float32,
 ) -> Evaluation:
     rng = np.random.default_rng(0)
     classes = CLASSES[:2] if task == "binary" else CLASSES
@@ -38,7 +39,7 @@ def evaluation_of(
         logits = rng.normal(size=(count, len(classes)))
         logits[np.arange(count), labels] += 40 if perfect else 1.5
         shown = [np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) for x in (logits, 0.8 * logits)]
-    plain, averaged = (torch.tensor(x, dtype=torch.float32) for x in shown)
+    plain, averaged = (torch.tensor(x, dtype=torch.float32).to(precision) for x in shown)
     thresholds = torch.full((len(classes),), 0.3) if task == "multi-label" else None
     predictions = Predictions(
         plain,
