@@ -47,7 +47,7 @@ from visionforge.data.datamodule import MedMNISTDataModule
 from visionforge.data.info import Split
 from visionforge.data.source import fingerprint, load_split, prepare
 from visionforge.errors import RunError, SettingsError
-from visionforge.evaluation.predictions import write_predictions
+from visionforge.evaluation.predictions import answers_without_truth, write_predictions
 from visionforge.evaluation.results import write_training_curves
 from visionforge.models.registry import backbone_entry
 from visionforge.models.weights import pretrained_state
@@ -457,7 +457,8 @@ class VisionForgeCLI(LightningCLI):
         if not batches:
             raise RunError("trainer.limit_predict_batches: leaves no image to predict; raise it")
         probabilities = torch.cat([batch for batch in batches if isinstance(batch, Tensor)])
-        write_predictions(self.workspace.predictions, self.model.spec, probabilities.cpu().numpy(), None, None)
+        answers = answers_without_truth(self.model, probabilities)
+        write_predictions(self.workspace.predictions, self.model.spec, answers, self.datamodule.side_table("test"))
         say(f"{len(probabilities):,} predictions: {self.workspace.predictions}")
 
     def _evaluate(self, split: Split, checkpoint: Path) -> None:

@@ -6,7 +6,9 @@ import visionforge
 from visionforge.config.schema import ModelSettings, Section
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
+from visionforge.evaluation.picture_table import thresholds_of
 from visionforge.training.classifier import ImageClassifier
+from visionforge.training.tta import view_functions
 
 KEY = "visionforge"  # of the metadata entry that holds the contract as JSON
 InputKind = Literal["uint8", "float32"]
@@ -19,13 +21,15 @@ RESIZE = (
 class Contract(Section):
     """The contract of an artifact.
 
-    Attributes are those of its JSON.
+    Attributes are those of its JSON. `views` are the test-time views that its probabilities are averaged over, the
+    image itself first; `temperature` is that of this average, and `thresholds` are those of labels before calibration.
     """
 
     format_version: Literal[1] = 1
     spec: TaskSpec
     settings: ModelSettings
     input: InputKind = "uint8"
+    views: tuple[str, ...] = ("identity",)
     temperature: float | None = None
     thresholds: tuple[float, ...] | None = None
     run: str | None = None
@@ -61,11 +65,13 @@ class Contract(Section):
                 if of_labels
                 else "calibrated probability of each class",
                 "classes": list(self.spec.classes),
+                "positive": self.spec.classes[self.spec.positive_index] if self.spec.task == "binary" else None,
                 "thresholds": None if self.thresholds is None else list(self.thresholds),
             },
             "inside": {
                 "mean": list(self.spec.mean),
                 "std": list(self.spec.std),
+                "views": list(self.views),
                 "temperature": self.temperature,
                 "averaged_weights": self.settings.averaging.name,
             },
@@ -78,19 +84,26 @@ def contract_of(
     """Return the contract of a model's artifact.
 
     Args:
-        model: The model.
+        model: The model; its setting of test-time augmentation says which views the artifact has inside.
         kind: What the artifact takes.
         run: Name of the run.
         config_hash: Digest of its configuration.
         checkpoint: Name of the checkpoint.
     """
-    assert model.spec is not None
+    spec, calibration = model.spec, model.calibration
+    assert spec is not None
+    views = tuple(view_functions(spec.flags, model.settings.tta, spec.resolution))
+    temperature = None
+    if calibration is not None:
+        temperature = calibration.temperature if len(views) == 1 else calibration.temperature_tta
+    thresholds = thresholds_of(model, len(views) > 1)
     return Contract(
-        spec=model.spec,
+        spec=spec,
         settings=model.settings,
         input=kind,
-        temperature=None if model.calibration is None else model.calibration.temperature,
-        thresholds=None if model.thresholds is None else tuple(model.thresholds.tolist()),
+        views=views,
+        temperature=temperature,
+        thresholds=None if thresholds is None else tuple(thresholds.tolist()),
         run=run,
         config_hash=config_hash,
         checkpoint=checkpoint,
