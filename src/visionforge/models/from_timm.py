@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from os.path import commonprefix
+from itertools import takewhile
 from typing import Any
 
 from torch import Tensor, nn
@@ -76,7 +76,8 @@ def entry(model: str) -> BackboneEntry:
 def _head(classifier: str | Sequence[str] | None) -> str:
     """Return the prefix of the classifier's parameters, for two classifiers (distillation, scales) their common one."""
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier or ())
-    return commonprefix([f"{name}." for name in names])
+    same = takewhile(lambda letters: len(set(letters)) == 1, zip(*(f"{name}." for name in names), strict=False))
+    return "".join(letters[0] for letters in same)
 
 
 def published_state(model: str, tag: str | None, resolution: int) -> tuple[Mapping[str, Tensor], str]:

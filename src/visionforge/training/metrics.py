@@ -86,7 +86,7 @@ def _ranks(scores: Tensor) -> Tensor:
     torchmetrics takes scores of which any lies outside [0, 1] for logits and sends all through a sigmoid, in which
     small differences disappear.
     """
-    places = torch.unique(scores, return_inverse=True)[1]
+    places: Tensor = torch.unique(scores, return_inverse=True)[1]
     return places.float() / len(places)  # exact for 16 million scores; Apple's GPUs have no float64
 
 
