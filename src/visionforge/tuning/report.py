@@ -43,6 +43,11 @@ def duration_s(trial: FrozenTrial) -> float | None:
     return None if trial.duration is None else trial.duration.total_seconds()
 
 
+def epochs_of(trial: FrozenTrial) -> int:
+    """Return how many epochs a trial was trained for, as far as it has told: up to its last validated one."""
+    return max(trial.intermediate_values, default=-1) + 1
+
+
 def trial_row(trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
     """Return what the reports say of a trial."""
     values = trial.values if trial.state == TrialState.COMPLETE else None
@@ -51,7 +56,7 @@ def trial_row(trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
         "state": STATES[trial.state],
         **{name: None if values is None else values[index] for index, name in enumerate(names)},
         "best_epoch": trial.user_attrs.get(BEST_EPOCH),
-        "epochs": len(trial.intermediate_values) or trial.user_attrs.get(EPOCHS),
+        "epochs": epochs_of(trial) or trial.user_attrs.get(EPOCHS),
         "seconds": duration_s(trial),
         "params": trial.params,
         "reason": trial.user_attrs.get(REASON),
@@ -71,7 +76,7 @@ def summary(study: Study, names: list[str], settings: dict[str, Any]) -> dict[st
     states = [STATES[trial.state] for trial in trials]
     best = best_trials(study)
     planned = sum(int(t.user_attrs.get(EPOCHS, 0)) for t in finished(trials) if t.state != TrialState.FAIL)
-    trained = sum(len(t.intermediate_values) for t in finished(trials) if t.state != TrialState.FAIL)
+    trained = sum(epochs_of(t) for t in finished(trials) if t.state != TrialState.FAIL)
     return {
         "study": study.study_name,
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
