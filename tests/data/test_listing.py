@@ -105,9 +105,11 @@ def test_oddities_of_folders_are_told(tmp_path):
     (tmp_path / "again").symlink_to(tmp_path / "owl")
     pictures(tmp_path.parent / "elsewhere")
     (tmp_path / "linked").symlink_to(tmp_path.parent / "elsewhere")
+    pictures(tmp_path / ".pool" / "bat")  # hidden itself, but not where a link shows it
+    (tmp_path / "bat").symlink_to(tmp_path / ".pool" / "bat")
     report = imported(tmp_path)
-    assert report.info.classes == ("Cat", "cat", "linked", "owl")
-    assert report.info.images == 50
+    assert report.info.classes == ("Cat", "bat", "cat", "linked", "owl")
+    assert report.info.images == 60
     told = "\n".join(report.notes)
     for part in ("Cat and cat differ in case only", "empty holds no pictures", "10 pictures lie in no class folder"):
         assert part in told

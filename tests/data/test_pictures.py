@@ -1,6 +1,7 @@
 """Pictures of every depth, kind and shape become what a person would see, or are refused in a line."""
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -104,6 +105,23 @@ def test_strips_are_scaled_as_if_the_rest_of_them_were_made(size):
     left, top = ((side - 24) // 2 for side in whole)
     wanted = np.asarray(picture.resize(whole, Image.Resampling.BICUBIC).crop((left, top, left + 24, top + 24)))
     assert np.abs(got.astype(int) - wanted).max() <= 2
+
+
+def test_of_deep_colour_the_upper_bits_are_read(tmp_path):
+    """Pillow has no such mode and writes none, so the file is made by hand."""
+    values = np.arange(20 * 20 * 3, dtype=np.uint16).reshape(20, 20, 3) * 50
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    data = [(b"IHDR", struct.pack(">IIBBBBB", 20, 20, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(d)) + kind + d + struct.pack(">I", zlib.crc32(kind + d)) for kind, d in data]
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    np.testing.assert_array_equal(read_picture(tmp_path / "x.png", 20), values >> 8)
+
+
+def test_pictures_of_two_lenses_give_the_first(tmp_path):
+    one, two = (Image.new("RGB", (20, 20), (level, 0, 0)) for level in (250, 10))
+    one.save(tmp_path / "x.mpo", "MPO", save_all=True, append_images=[two])
+    (tmp_path / "x.mpo").rename(tmp_path / "x.jpg")  # as phones name them
+    assert read_picture(tmp_path / "x.jpg", 20)[0, 0, 0] > 240
 
 
 def test_what_is_no_picture_for_us(tmp_path):

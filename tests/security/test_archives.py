@@ -160,6 +160,7 @@ def test_tricks_of_zip_files_are_refused(tmp_path):
         assert any(complaint in line for line in read_everything(tmp_path / "x.npz")), complaint
 
 
+@pytest.mark.slow
 def test_members_that_unpack_to_gigabytes_take_no_memory(tmp_path):
     header = npy("{'descr': '|u1', 'fortran_order': False, 'shape': (12, 8, 8), }")
     names = npy("{'descr': '<U128', 'fortran_order': False, 'shape': (12,), }")

@@ -1,6 +1,7 @@
 """`visionforge datasets …`: list, describe, download, check, count, show and import data sets."""
 
 import argparse
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -376,6 +377,7 @@ def _import(options: argparse.Namespace) -> int:
                 "info": entry,
                 "broken": broken,
                 "notes": report.notes,
+                "positive": None if report.positive is None else dataclasses.asdict(report.positive),
             }
         )
         return 0

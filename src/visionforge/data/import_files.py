@@ -19,7 +19,7 @@ import yaml
 from visionforge.data.archive import md5_of
 from visionforge.data.info import Archive, DatasetInfo
 from visionforge.data.registry import catalog_folder, dataset_info, dataset_names
-from visionforge.errors import DataError, VisionForgeError
+from visionforge.errors import DataError
 from visionforge.runs.files import write_atomic
 from visionforge.runs.locks import held
 
@@ -148,7 +148,9 @@ def _is_ours(file: str, name: str) -> bool:
 def _archives_of_entry(name: str) -> set[str]:
     try:
         info = dataset_info(name)
-    except VisionForgeError:  # none, or one that cannot be read and so names nothing
+    except (
+        Exception
+    ):  # none, or one that cannot be read and so names nothing; that of another package may raise anything
         return set()
     return {info.archive_name(resolution) for resolution in info.archives}
 

@@ -106,7 +106,8 @@ def _folders(folder: Path, source: Path, notes: list[str]) -> tuple[list[Path], 
             continue
         if path.is_symlink():
             target = path.resolve()
-            if target.is_relative_to(inside) or inside.is_relative_to(target):
+            listed = target.is_relative_to(inside) and not any(map(is_junk, target.relative_to(inside).parts))
+            if listed or inside.is_relative_to(target):
                 notes.append(f"{path} is a link to {target}, which is listed anyway; left out")
                 continue
         found.append(path)
