@@ -67,7 +67,7 @@ def comparison(runs: Sequence[StoredRun], resamples: int, confidence: float) -> 
     by_run = {run.workspace.path: each for run, each in zip(runs, values, strict=True)}
     names = list(dict.fromkeys(name for each in values for name in each))
     groups = groups_of(runs)
-    partial = [contents[run.workspace.path].get("partial") for run in runs]
+    partial = [_partial_of(contents[run.workspace.path]) for run in runs]
     positive = [_positive_of(contents[run.workspace.path]) for run in runs]
     found, note = _differences(groups, contents, resamples, confidence)
     return {
@@ -91,6 +91,12 @@ def comparison(runs: Sequence[StoredRun], resamples: int, confidence: float) -> 
         "differences": found,
         "note": note,
     }
+
+
+def _partial_of(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return how much of its split a run was evaluated on; None is all of it."""
+    partial = content.get("partial")
+    return partial if isinstance(partial, Mapping) else None
 
 
 def _positive_of(content: Mapping[str, Any]) -> str | None:
@@ -157,6 +163,8 @@ def _differences(
                 return [], "no differences: the runs were tested on different data"
             ((task, _, _),) = tasks
             positive = _positive_index(contents)
+            classes = _classes_of(contents[0])
+            about = classes[positive] if task == "binary" and positive < len(classes) else None
             one, two = (
                 [scorer(run.workspace.predictions, task, reading == "with_tta", positive) for run in group.runs]
                 for group in (other, groups[0])
@@ -167,7 +175,7 @@ def _differences(
                 return [], f"no differences: {error}"
             for name, gap in gaps.items():
                 row = {"of": other.name, "from": groups[0].name, "metric": f"{reading}.{name}", "value": gap.value}
-                found.append({**row, "interval": gap.interval, "p": gap.p})
+                found.append({**row, "interval": gap.interval, "p": gap.p, "positive": about})
     return found, None if found else "no differences: the runs have no predictions yet"
 
 
@@ -177,7 +185,7 @@ def _differences(
 def print_comparison(content: Mapping[str, Any]) -> None:
     """Print a comparison: every run, then means over seeds, then differences of models on the same cases."""
     console = plain_console()
-    table = plain_table("", *content["runs"])
+    table = plain_table("", *map(printable, content["runs"]))
     table.add_row("state", *content["states"])
     if content["positive"] is not None:
         table.add_row("positive class", *(printable(value_text(name)) for name in content["positive"]))
@@ -185,7 +193,7 @@ def print_comparison(content: Mapping[str, Any]) -> None:
         table.add_row("partial", *(printable(partial_text(part)) if part else "–" for part in content["partial"]))
     for part in (content["settings"], content["metrics"]):
         for name, row in part.items():
-            table.add_row(name, *(value_text(value) for value in row))
+            table.add_row(printable(name), *(printable(value_text(value)) for value in row))
     print_table(table)
     groups = content["groups"]
     if any(len(group["runs"]) > 1 for group in groups):
@@ -194,7 +202,7 @@ def print_comparison(content: Mapping[str, Any]) -> None:
         headings = [f"{group['name']} (n = {len(group['runs'])})" for group in groups]
         table = plain_table("", *(headings if several else [f"n = {len(groups[0]['runs'])}"]))
         for name in content["metrics"]:
-            table.add_row(name, *(_mean_text(group["metrics"][name]) for group in groups))
+            table.add_row(printable(name), *(_mean_text(group["metrics"][name]) for group in groups))
         print_table(table)
     if content["differences"]:
         console.print("\ndifferences on the same cases (paired bootstrap)", style="bold")
@@ -204,7 +212,9 @@ def print_comparison(content: Mapping[str, Any]) -> None:
             else [{"name": n, "runs": [r]} for n, r in zip(NAMES, content["runs"], strict=False)]
         )
         for group in members:
-            console.print(f"{group['name']}: {', '.join(group['runs'])}")
+            console.print(f"{group['name']}: {', '.join(map(printable, group['runs']))}")
+        if about := content["differences"][0]["positive"]:
+            console.print(f"positive class: {printable(about)}")
         table = plain_table("", "metric", "difference", f"{content['confidence']:.0%} interval", "p")
         for row in content["differences"]:
             interval = row["interval"]

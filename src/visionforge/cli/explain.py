@@ -66,7 +66,7 @@ def run_explain(arguments: list[str]) -> int:
         write_atomic(staged / TABLE, text.getvalue())
     total = sum(map(len, listed))
     more = f" (the first {len(rows):,} of {total:,}; --limit takes more)" if total > options.limit else ""
-    sys.stdout.write(f"{len(rows):,} overlays{more}: {shown(folder)}\n")
+    sys.stdout.write(f"{len(rows):,} overlays{more}: {printable(shown(folder))}\n")
     return 0
 
 

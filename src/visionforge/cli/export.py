@@ -23,6 +23,7 @@ from visionforge.data.registry import dataset_info
 from visionforge.data.stream import picture_batches
 from visionforge.errors import DataError, SettingsError, VisionForgeError
 from visionforge.export.formats import FILES, OPSET, OPSETS, require_packages
+from visionforge.printable import printable
 from visionforge.runs.anchors import shown
 from visionforge.runs.identity import digest
 from visionforge.runs.owned_files import Listed, OwnedFolder, described
@@ -251,7 +252,7 @@ def _given_images(options: Namespace, spec: Any) -> Any:
     parts, names = [], 0
     for batch in picture_batches(list_pictures(options.images), spec.resolution, spec.channels, 64, 2):
         for name, reason in batch.failures:
-            sys.stderr.write(f"warning: {name}: {reason}\n")
+            sys.stderr.write(f"warning: {printable(name)}: {printable(reason)}\n")
         if batch.names:
             parts.append(batch.images.numpy())
             names += len(batch.names)
@@ -274,8 +275,8 @@ def _tell(content: dict[str, Any], folder: Path) -> None:
         parity = artifact["parity"]
         size = f"{artifact['bytes'] / 1e6:,.1f} MB"
         sys.stdout.write(
-            f"{artifact['file']}: {size}; {parity['images']:,} images ({parity['source']}): {parity['agreement']:.2%} "
-            f"have the same label, largest deviation {parity['largest_deviation']:.2g}"
+            f"{artifact['file']}: {size}; {parity['images']:,} images ({printable(parity['source'])}): "
+            f"{parity['agreement']:.2%} have the same prediction, largest deviation {parity['largest_deviation']:.2g}"
         )
         change = {name: parity["change"].get(name) for name in ("accuracy", "auc")}
         told = ", ".join(f"{name} {value:+.4f}" for name, value in change.items() if value is not None)
@@ -283,7 +284,7 @@ def _tell(content: dict[str, Any], folder: Path) -> None:
     if "speed" in content:
         print_table(_speed(content["speed"]))
     for name in (DESCRIPTION, CARD):
-        sys.stdout.write(f"{shown(folder / name)}\n")
+        sys.stdout.write(f"{printable(shown(folder / name))}\n")
 
 
 def _speed(rows: list[dict[str, Any]]) -> Table:

@@ -19,6 +19,7 @@ from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_p
 from visionforge.data.stream import picture_batches
 from visionforge.errors import DataError, RunError, SettingsError
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table, require_format
+from visionforge.printable import printable
 from visionforge.runs.anchors import shown, writable
 from visionforge.runs.owned_files import folder_for
 from visionforge.runs.signals import Interruption
@@ -271,9 +272,9 @@ def _predict(
         raise RunError(f"--batch_size: out of memory with {options.batch_size} pictures at once; set fewer") from error
     except OSError as error:
         raise RunError(f"--out: {shown(out)} cannot be written ({describe(error)})") from error
-    line = f"{total - failed:,} predictions: {shown(out)}"
+    line = f"{total - failed:,} predictions: {printable(shown(out))}"
     if failed:
-        line += f"; {failed:,} of {total:,} files could not be read: {shown(errors)}"
+        line += f"; {failed:,} of {total:,} files could not be read: {printable(shown(errors))}"
     sys.stdout.write(f"{line}\n")
 
 

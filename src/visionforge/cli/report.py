@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from visionforge.cli.arguments import print_table
 from visionforge.evaluation.names import (
     ALL_AGREE,
     NO_INTERVAL,
@@ -69,7 +70,7 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
     console.print(f"\n{printable(heading)}", style="bold", soft_wrap=True)
     if content.get("partial"):
         console.print(f"partial: {printable(partial_text(content['partial']))}", soft_wrap=True)
-    console.print(table)
+    print_table(table)  # no name is broken
     if agree:
         console.print(f"  {ALL_AGREE}\n")
     for label, path in (
@@ -82,4 +83,4 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
     ):
         if not path.exists():
             continue  # figures and report can be switched off
-        console.print(f"{label:>12}  {shown(path)}", soft_wrap=True)
+        console.print(f"{label:>12}  {printable(shown(path))}", soft_wrap=True)
