@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from visionforge.printable import printable
+from visionforge.redaction import redact_text
 
 
 class VisionForgeError(Exception):
@@ -14,7 +15,7 @@ class VisionForgeError(Exception):
 
     def __init__(self, problems: str | Sequence[str]) -> None:
         lines = (problems,) if isinstance(problems, str) else tuple(problems)
-        self.problems: tuple[str, ...] = tuple(map(printable, lines))
+        self.problems: tuple[str, ...] = tuple(printable(redact_text(line)) for line in lines)
         super().__init__("\n".join(self.problems))
 
 

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request
 
 from visionforge.errors import DataError
+from visionforge.redaction import redact_url
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def fetch(url: str, path: Path, checksum: Checksum | None, max_bytes: int, retri
     if urlsplit(url).scheme != "https":
         raise DataError(f"{url}: only HTTPS is downloaded")
     partial = path.with_name(f"{path.name}.part")
-    log.info("downloading %s to %s", url, path)
+    log.info("downloading %s to %s", redact_url(url), path)
     continued = _size(partial) > 0
     _receive_all(url, partial, max_bytes, retries)
     if checksum is not None and continued and not checksum.fits(partial):

@@ -1,9 +1,14 @@
 """Text from outside, made fit for a terminal, a log line or a table cell."""
 
+import traceback
+
+from visionforge.redaction import redact_text
+
 LONGEST = 2_000  # characters of one name or message; more is no name
+LONGEST_LINE = 100_000  # characters of a line that is put together of many names
 
 
-def printable(text: object) -> str:
+def printable(text: object, longest: int | None = LONGEST) -> str:
     r"""Return a text in which nothing can steer a terminal or break a line.
 
     Control characters, line breaks, marks that reorder text, and halves of surrogate pairs (bytes of a file name that
@@ -11,13 +16,26 @@ def printable(text: object) -> str:
 
     Args:
         text: Anything; what is no text is formatted first.
+        longest: Most characters that are kept; None keeps all.
 
     >>> printable("cat\x1b[31m\n")
     'cat\\x1b[31m\\n'
     """
     line = str(text)
-    if line.isprintable() and len(line) <= LONGEST:
+    if longest is not None and len(line) > longest:
+        line = f"{line[: longest - 1]}…"
+    if line.isprintable():
         return line
-    if len(line) > LONGEST:
-        line = f"{line[: LONGEST - 1]}…"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
+
+
+def traceback_lines(error: BaseException) -> list[str]:
+    """Return the lines of a traceback, each printable and without secrets.
+
+    A message of several lines is indented from its second on, so that none of them looks like another message.
+    """
+    lines: list[str] = []
+    for part in traceback.format_exception(error):
+        first, *more = part.rstrip("\n").split("\n")
+        lines += [first, *(line if line[:1] in (" ", "") else f"    {line}" for line in more)]
+    return [printable(redact_text(line), LONGEST_LINE) for line in lines]

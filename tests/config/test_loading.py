@@ -58,7 +58,8 @@ def test_all_bad_arguments_are_told_at_once():
     [
         (b"data: {a: 1", "not valid YAML at line"),
         (b"- 1\n- 2\n", "mapping of settings"),
-        (b"\xff\xfe\x00", "cannot be read"),
+        (b"\xff\xfe\x00", "no text in UTF-8"),
+        (b"data: {a: 1}\nmodel: {}\ndata: {b: 2}\n", "the key data stands twice (lines 1 and 3)"),
         (b"# " + b"x" * 1_000_001, "larger than"),
         (b"a: !!python/object/apply:os.system ['true']", "not valid YAML"),
     ],
@@ -70,6 +71,18 @@ def test_bad_file_is_one_line(tmp_path, content, complaint):
     (line,) = caught.value.problems
     assert complaint in line
     assert "\n" not in line
+
+
+def test_byte_order_mark_is_no_part_of_a_key(tmp_path):
+    (tmp_path / "windows.yaml").write_bytes(b"\xef\xbb\xbfdata:\r\n  batch_size: 3\r\n")
+    assert read_yaml(tmp_path / "windows.yaml") == {"data": {"batch_size": 3}}
+
+
+def test_value_with_a_key_twice_is_refused():
+    with pytest.raises(
+        SettingsError, match=r"--data\.augmentation: cannot be read as a value: the key hflip stands twice \(line 1\)"
+    ):
+        read_arguments(["--data.augmentation", "{hflip: 0.1, hflip: 0.2}"])
 
 
 def test_empty_file_changes_nothing(tmp_path):

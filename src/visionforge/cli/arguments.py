@@ -2,14 +2,28 @@
 
 import argparse
 import json
-import sys
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from rich.console import Console
 from rich.table import Table
 
+from visionforge.cli.streams import say, say_text, warn
 from visionforge.errors import SettingsError
+from visionforge.terminal import PlainTable, plain_console, print_line
+
+__all__ = [  # every command writes by these alone
+    "CommandParser",
+    "heading",
+    "plain_console",
+    "plain_table",
+    "print_json",
+    "print_table",
+    "say",
+    "say_text",
+    "value_text",
+    "warn",
+]
 
 _WIDEST = 10_000
 
@@ -23,8 +37,21 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def print_json(content: Any) -> None:
-    """Print a value as JSON."""
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    r"""Print a value as JSON; numbers that JSON does not have are null.
+
+    Characters that could steer a terminal are written as JSON writes any character, for instance ``\u202e``, so that
+    a reader gets the same text.
+    """
+    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+    say_text("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def print_table(table: Table) -> None:
@@ -35,17 +62,24 @@ def print_table(table: Table) -> None:
     console.print(table)
 
 
-def plain_table(*headings: str, right: Sequence[str] = ()) -> Table:
+def plain_table(*headings: str, right: Sequence[str] = (), fold: Sequence[str] = ()) -> PlainTable:
     """Return an empty table without lines.
 
     Args:
         headings: Names of the columns.
         right: Those that are aligned to the right.
+        fold: Those whose cells a narrow terminal may break.
     """
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in headings:
-        table.add_column(heading, no_wrap=True, justify="right" if heading in right else "left")
+    table = PlainTable(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in headings:
+        justify = "right" if name in right else "left"
+        table.add_column(name, no_wrap=name not in fold, justify=justify, overflow="fold")
     return table
+
+
+def heading(text: str) -> None:
+    """Print a line in bold, where the terminal has that."""
+    print_line(text, "bold")
 
 
 def value_text(value: Any) -> str:
@@ -53,8 +87,3 @@ def value_text(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def plain_console() -> Console:
-    """Return a console that neither colours numbers, nor reads markup, nor breaks lines."""
-    return Console(highlight=False, markup=False, soft_wrap=True)

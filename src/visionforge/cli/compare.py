@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
-from visionforge.cli.arguments import plain_console, plain_table, print_table, value_text
+from visionforge.cli.arguments import heading, plain_table, print_table, say, value_text
 from visionforge.config.schema import Task
+from visionforge.errors import VisionForgeError
 from visionforge.evaluation.names import ALL_AGREE, NO_INTERVAL, READINGS, partial_text
-from visionforge.printable import printable
 from visionforge.runs.identity import canonical, digest
 from visionforge.runs.store import StoredRun, differences, flat
 
@@ -158,20 +158,25 @@ def _differences(
                 for run, content in zip(members, contents, strict=True)
             ):
                 continue
-            tasks = {(content["task"], content["dataset"], content["split"]) for content in contents}
+            tasks = {tuple(str(content.get(key)) for key in ("task", "dataset", "split")) for content in contents}
             if len(tasks) > 1:
                 return [], "no differences: the runs were tested on different data"
             ((task, _, _),) = tasks
+            if task not in get_args(Task):
+                return [], "no differences: metrics.json does not say what kind of labels there are"
             positive = _positive_index(contents)
             classes = _classes_of(contents[0])
             about = classes[positive] if task == "binary" and positive < len(classes) else None
-            one, two = (
-                [scorer(run.workspace.predictions, task, reading == "with_tta", positive) for run in group.runs]
-                for group in (other, groups[0])
-            )
             try:
+                one, two = (
+                    [
+                        scorer(run.workspace.predictions, cast(Task, task), reading == "with_tta", positive)
+                        for run in group.runs
+                    ]
+                    for group in (other, groups[0])
+                )
                 gaps = paired_differences(one, two, resamples, confidence)
-            except ValueError as error:
+            except (ValueError, VisionForgeError) as error:
                 return [], f"no differences: {error}"
             for name, gap in gaps.items():
                 row = {"of": other.name, "from": groups[0].name, "metric": f"{reading}.{name}", "value": gap.value}
@@ -184,37 +189,38 @@ def _differences(
 
 def print_comparison(content: Mapping[str, Any]) -> None:
     """Print a comparison: every run, then means over seeds, then differences of models on the same cases."""
-    console = plain_console()
-    table = plain_table("", *map(printable, content["runs"]))
+    table = plain_table("", *content["runs"])
     table.add_row("state", *content["states"])
     if content["positive"] is not None:
-        table.add_row("positive class", *(printable(value_text(name)) for name in content["positive"]))
+        table.add_row("positive class", *(value_text(name) for name in content["positive"]))
     if content["partial"] is not None:
-        table.add_row("partial", *(printable(partial_text(part)) if part else "–" for part in content["partial"]))
+        table.add_row("partial", *(partial_text(part) if part else "–" for part in content["partial"]))
     for part in (content["settings"], content["metrics"]):
         for name, row in part.items():
-            table.add_row(printable(name), *(printable(value_text(value)) for value in row))
+            table.add_row(name, *(value_text(value) for value in row))
     print_table(table)
     groups = content["groups"]
     if any(len(group["runs"]) > 1 for group in groups):
-        console.print("\nmean ± standard deviation over seeds", style="bold")
+        say()
+        heading("mean ± standard deviation over seeds")
         several = len(groups) > 1
         headings = [f"{group['name']} (n = {len(group['runs'])})" for group in groups]
         table = plain_table("", *(headings if several else [f"n = {len(groups[0]['runs'])}"]))
         for name in content["metrics"]:
-            table.add_row(printable(name), *(_mean_text(group["metrics"][name]) for group in groups))
+            table.add_row(name, *(_mean_text(group["metrics"][name]) for group in groups))
         print_table(table)
     if content["differences"]:
-        console.print("\ndifferences on the same cases (paired bootstrap)", style="bold")
+        say()
+        heading("differences on the same cases (paired bootstrap)")
         members = (
             groups
             if len(groups) > 1
             else [{"name": n, "runs": [r]} for n, r in zip(NAMES, content["runs"], strict=False)]
         )
         for group in members:
-            console.print(f"{group['name']}: {', '.join(map(printable, group['runs']))}")
+            say(f"{group['name']}: {', '.join(group['runs'])}")
         if about := content["differences"][0]["positive"]:
-            console.print(f"positive class: {printable(about)}")
+            say(f"positive class: {about}")
         table = plain_table("", "metric", "difference", f"{content['confidence']:.0%} interval", "p")
         for row in content["differences"]:
             interval = row["interval"]
@@ -223,11 +229,12 @@ def print_comparison(content: Mapping[str, Any]) -> None:
             table.add_row(f"{row['of']} − {row['from']}", row["metric"], f"{row['value']:+.4f}", ends, p)
         print_table(table)
         if any(row["interval"] is None and row["p"] is not None for row in content["differences"]):
-            console.print(ALL_AGREE)
+            say(ALL_AGREE)
         if any(len(group["runs"]) > 1 for group in groups) and len(groups) > 1:
-            console.print("The intervals are over the test images; the seeds' own spread is in the table above.")
+            say("The intervals are over the test images; the seeds' own spread is in the table above.")
     elif content["note"]:
-        console.print(f"\n{content['note']}")
+        say()
+        say(content["note"])
 
 
 def _mean_text(value: Mapping[str, Any] | None) -> str:

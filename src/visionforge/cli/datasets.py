@@ -1,20 +1,34 @@
 """`visionforge datasets …`: list, describe, download, check, count, show and import data sets."""
 
 import argparse
-import sys
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-
-from visionforge.cli.arguments import CommandParser, plain_console, print_json
+from visionforge.cli.arguments import CommandParser, plain_table, print_json, print_table, say, warn
 from visionforge.data.info import SPLITS, DatasetInfo, Split
 from visionforge.data.registry import dataset_info, dataset_names
 from visionforge.errors import DataError, SettingsError, VisionForgeError
+from visionforge.terminal import PlainTable, plain_console
 
 EXIT_CHECK_FAILED = 1
-Check = tuple[str, bool, str]
+
+
+class Check(NamedTuple):
+    """One thing that was looked at.
+
+    Attributes:
+        check: What is asked of it.
+        ok: Whether it is so.
+        found: What was found, which is printed.
+        subject: What `found` is said of, if that is not `check`.
+    """
+
+    check: str
+    ok: bool
+    found: str
+    subject: str | None = None
 
 
 def run_datasets(arguments: list[str]) -> int:
@@ -68,6 +82,8 @@ def _parser() -> CommandParser:
     bring.add_argument("--label-column", default="label", help="CSV: several labels are separated by | or ;")
     bring.add_argument("--split-column", default="split", help="CSV: used if the column is there")
     bring.add_argument("--group-column", help="CSV: values that must not be spread over splits, such as patients")
+    bring.add_argument("--no-groups", action="store_true", help="CSV: a column that looks like groups is none")
+    bring.add_argument("--positive", metavar="CLASS", help="the class of binary data that is to be found")
     bring.add_argument("--no-hflip", action="store_true", help="left and right may not be swapped")
     bring.add_argument("--vflip", action="store_true", help="top and bottom may be swapped")
     bring.add_argument("--rotation", choices=("none", "small", "any"), default="small", help="how it may be turned")
@@ -88,19 +104,17 @@ def _list(options: argparse.Namespace) -> int:
         except VisionForgeError as error:
             broken += error.problems
     for problem in broken:  # somebody's own entry; the others are still listed
-        sys.stderr.write(f"warning: {problem}\n")
+        warn(f"warning: {problem}")
     if options.json:
         print_json([entry.model_dump(mode="json") for entry in entries])
         return 0
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("name", "task (classes)", "images", "train/val/test", "resolutions"):
-        table.add_column(heading, no_wrap=True)
+    table = plain_table("name", "task (classes)", "images", "train/val/test", "resolutions")
     for entry in entries:
         sizes = "/".join(f"{count:,}" for count in entry.splits.model_dump().values())
         kind = "grey" if entry.channels == 1 else "colour"
         resolutions = _resolutions(entry).replace(",", "")
         table.add_row(entry.name, f"{entry.task} ({len(entry.classes)})", kind, sizes, resolutions)
-    Console(highlight=False).print(table)
+    print_table(table)
     return 0
 
 
@@ -120,6 +134,7 @@ def _info(options: argparse.Namespace) -> int:
         "images": entry.description,
         "task": entry.task,
         "classes": ", ".join(name if name == str(i) else f"{i} {name}" for i, name in enumerate(entry.classes)),
+        **({"positive": entry.positive or entry.classes[-1]} if entry.task == "binary" else {}),
         "channels": "3 (colour)" if entry.channels == 3 else "1 (grey)",
         "splits": ", ".join(f"{name} {count:,}" for name, count in entry.splits.model_dump().items()),
         "resolutions": _resolutions(entry),
@@ -133,13 +148,14 @@ def _info(options: argparse.Namespace) -> int:
         "cite": entry.citation,
     }
     for resolution, archive in entry.archives.items():
-        rows[f"archive {resolution}"] = f"{archive.url or 'on this machine only'}\nMD5 {archive.md5 or 'not recorded'}"
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        rows[f"archive {resolution}"] = archive.url or "on this machine only"
+        rows[f"MD5 {resolution}"] = archive.md5 or "not recorded"
+    table = PlainTable(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     for key, value in rows.items():
         table.add_row(key, value)
-    Console(highlight=False).print(table)
+    plain_console().print(table, soft_wrap=False)
     return 0
 
 
@@ -152,12 +168,11 @@ def _resolution(entry: DatasetInfo, wanted: int | None) -> int:
     Raises:
         SettingsError: If the data set does not offer it.
     """
-    offered = entry.resolutions
+    offered = tuple(entry.archives) or entry.resolutions  # an entry may offer what it has no archive of
     resolution = wanted if wanted is not None else min(offered) if offered else 28
     if offered is not None and resolution not in offered:
-        raise SettingsError(
-            f"--resolution: {resolution} is not offered by {entry.name}; allowed: {_resolutions(entry)}"
-        )
+        allowed = ", ".join(map(str, offered))
+        raise SettingsError(f"--resolution: {resolution} is not offered by {entry.name}; allowed: {allowed}")
     return resolution
 
 
@@ -180,7 +195,7 @@ def _download(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"file": str(path), "bytes": path.stat().st_size, "md5": entry.archives[resolution].md5})
     else:
-        plain_console().print(f"✓ {path} ({path.stat().st_size:,} bytes, verified)")
+        say(f"✓ {path} ({path.stat().st_size:,} bytes, verified)")
     return 0
 
 
@@ -191,19 +206,19 @@ def _check(options: argparse.Namespace) -> int:
         raise DataError(f"{entry.name}: is made on this machine, there is no archive to check")
     path = _present(entry, resolution, options.root)
     results = check_archive(path, entry, resolution)
-    leaks = find_shared_images(path, entry) if all(ok for _, ok, _ in results) else []
+    leaks = find_shared_images(path, entry) if all(result.ok for result in results) else []
     failed = [*results, *leaks] if options.strict else results
-    status = 0 if all(ok for _, ok, _ in failed) else EXIT_CHECK_FAILED
+    status = 0 if all(result.ok for result in failed) else EXIT_CHECK_FAILED
     results += leaks
     if options.json:
-        print_json({"file": str(path), "checks": [{"check": c, "ok": ok, "found": found} for c, ok, found in results]})
+        checks = [{"check": result.check, "ok": result.ok, "found": result.found} for result in results]
+        print_json({"file": str(path), "checks": checks})
     else:
-        console = plain_console()
-        console.print(str(path))
-        for check, ok, found in results:
-            console.print(f"  {'✓' if ok else '✗'} {check}: {found}")
-        if not all(ok for _, ok, _ in leaks):
-            console.print("  images that splits share make test results look better than they are")
+        say(str(path))
+        for result in results:
+            say(f"  {'✓' if result.ok else '✗'} {result.subject or result.check}: {result.found}")
+        if not all(leak.ok for leak in leaks):
+            say("  images that splits share make test results look better than they are")
     return status
 
 
@@ -217,39 +232,52 @@ def _present(entry: DatasetInfo, resolution: int, root: str | None) -> Path:
 
 
 def check_archive(path: Path, entry: DatasetInfo, resolution: int) -> list[Check]:
-    """Return (check, whether it passed, what was found) for an archive's MD5, structure and labels."""
+    """Return what was found of an archive's MD5, structure and labels."""
     from visionforge.data.archive import md5_of, read_split, structure_problems
 
     expected, actual = entry.archives[resolution].md5, md5_of(path)
     found = actual if expected in (actual, None) else f"{actual}, the catalog says {expected}"
-    results: list[Check] = [("MD5", expected in (actual, None), found)]
+    results = [Check("MD5", expected in (actual, None), found)]
     problems = structure_problems(path, entry, resolution)
     structure = "6 arrays as the catalog says" if not problems else "; ".join(problems)
-    results.append(("keys, dtypes, shapes and counts", not problems, structure))
+    results.append(Check("keys, dtypes, shapes and counts", not problems, structure))
     if problems:
         return results
     for split in SPLITS:
         try:
             part = read_split(path, entry, split)
         except DataError as error:
-            results.append((f"{split} data", False, error.problems[0]))
+            results.append(Check(f"{split} data", False, error.problems[0]))
             continue
         found = f"{len(part.labels):,} images, labels {int(part.labels.min())} to {int(part.labels.max())}"
-        results.append((f"{split} data", True, found))
+        results.append(Check(f"{split} data", True, found))
     return results
 
 
 def find_shared_images(path: Path, entry: DatasetInfo) -> list[Check]:
-    """Return the same for images that two splits share: equal ones fail, those that only look the same are counted."""
+    """Return the same for images that two splits share: equal ones fail, those that only look the same are counted.
+
+    They are named as they were when they were imported, where the archive tells, and else by their position.
+    """
     from visionforge.data.archive import read_split
     from visionforge.data.inspect import find_leaks
+    from visionforge.data.side_table import read_side_table
 
-    results: list[Check] = []
+    names = {split: read_side_table(path, split, getattr(entry.splits, split)).names for split in SPLITS}
+
+    def name(split: Split, position: int) -> str:
+        known = names[split]
+        return f"{split} {position}" if known is None else f"{split} {known[position]}"
+
+    results = []
     for leak in find_leaks({split: read_split(path, entry, split).images for split in SPLITS}):
-        found = f"{len(leak.exact)} equal, {len(leak.near)} that look the same"
-        examples = "; ".join(f"{leak.first} {a} = {leak.second} {b}" for a, b in leak.exact[:3])
+        count = len(leak.exact)
+        found = f"{count:,} image{'s' if count > 1 else ''} in both" if count else "no image in both"
+        examples = "; ".join(f"{name(leak.first, a)} = {name(leak.second, b)}" for a, b in leak.exact[:3])
         found += f" ({examples})" if examples else ""
-        results.append((f"{leak.first} and {leak.second} share no image", not leak.exact, found))
+        found += f"; {len(leak.near):,} look the same" if leak.near else ""
+        pair = f"{leak.first} and {leak.second}"
+        results.append(Check(f"{pair} share no image", not leak.exact, found, pair))
     return results
 
 
@@ -269,20 +297,15 @@ def _stats(options: argparse.Namespace) -> int:
         per_class = {name: {s: counts[s][k] for s in SPLITS} for k, name in enumerate(entry.classes)}
         print_json({"name": entry.name, "resolution": resolution, "classes": per_class, "mean": mean, "std": std})
         return 0
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("class", overflow="fold")
-    for split in SPLITS:
-        table.add_column(split, justify="right", no_wrap=True)
-        table.add_column("share", justify="right", no_wrap=True)
+    headings = [text for split in SPLITS for text in (split, "share")]
+    table = plain_table("class", *headings, right=headings, fold=("class",))
     for k, name in enumerate(entry.classes):
         cells = [text for s in SPLITS for text in (f"{counts[s][k]:,}", f"{counts[s][k] / len(parts[s].labels):.1%}")]
         table.add_row(name, *cells)
-    Console(highlight=False).print(table)
+    print_table(table)
     largest, smallest = max(counts["train"]), min(counts["train"])
     balance = f"largest to smallest class {largest / smallest:.1f}" if smallest else "a class has no training image"
-    plain_console().print(
-        f"{balance}; mean {_numbers(mean)}, std {_numbers(std)} (training images at {resolution} pixels)"
-    )
+    say(f"{balance}; mean {_numbers(mean)}, std {_numbers(std)} (training images at {resolution} pixels)")
     return 0
 
 
@@ -312,7 +335,7 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"file": str(target), "preset": options.preset})
     else:
-        plain_console().print(f"✓ {target}")
+        say(f"✓ {target}")
     return 0
 
 
@@ -322,25 +345,20 @@ def _show(options: argparse.Namespace) -> int:
 def _import(options: argparse.Namespace) -> int:
     from visionforge.data.importing import ImportSettings, import_images
 
-    fractions = tuple(options.fractions)
-    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise SettingsError(f"--fractions: {fractions} is not allowed; three shares above 0 whose sum is 1")
-    if not 8 <= options.resolution <= 1024:
-        raise SettingsError(f"--resolution: {options.resolution} is not allowed; allowed: 8 to 1024")
-    if not options.name.replace("_", "").isalnum() or options.name != options.name.lower():
-        raise SettingsError(f"--name: {options.name!r} is not allowed; allowed: small letters, digits and _")
     report = import_images(
         ImportSettings(
             source=options.source,
             name=options.name,
             resolution=options.resolution,
             task=options.task,
-            fractions=fractions,
+            fractions=tuple(options.fractions),
             seed=options.seed,
             label_column=options.label_column,
             path_column=options.path_column,
             split_column=options.split_column,
             group_column=options.group_column,
+            no_groups=options.no_groups,
+            positive=options.positive,
             hflip=not options.no_hflip,
             vflip=options.vflip,
             rotation=options.rotation,
@@ -352,15 +370,29 @@ def _import(options: argparse.Namespace) -> int:
     if options.json:
         broken = [{"file": str(path), "reason": reason} for path, reason in report.broken]
         entry = info.model_dump(mode="json")
-        print_json({"archive": str(report.archive), "entry": str(report.entry), "info": entry, "broken": broken})
+        print_json(
+            {
+                "archive": str(report.archive),
+                "entry": str(report.entry),
+                "info": entry,
+                "broken": broken,
+                "notes": report.notes,
+                "positive": None if report.positive is None else dataclasses.asdict(report.positive),
+            }
+        )
         return 0
-    console = plain_console()
     for path, reason in report.broken:
-        console.print(f"✗ {path}: {reason}; left out")
+        say(f"✗ {path}: {reason}; left out")
     sizes = " / ".join(f"{count:,} {split}" for split, count in info.splits.model_dump().items())
-    console.print(f"✓ {info.name}: {info.task}, {len(info.classes)} classes, {sizes}; {len(report.broken)} broken")
-    console.print(f"  archive  {report.archive}\n  entry    {report.entry}")
+    say(f"✓ {info.name}: {info.task}, {len(info.classes)} classes, {sizes}; {len(report.broken)} broken")
+    for note in report.notes:
+        say(f"! {note}")
+    say(f"  archive  {report.archive}")
+    say(f"  entry    {report.entry}")
+    if report.positive is not None:
+        sign = " " if report.positive.certain else "!"
+        say(f"{sign} positive {report.positive.name}, {report.positive.reason}; --positive CLASS changes it")
     root = f" --data.root {options.root}" if options.root else ""
     resolution = next(iter(info.archives))
-    console.print(f"  next     visionforge fit --data.dataset {info.name} --data.resolution {resolution}{root}")
+    say(f"  next     visionforge fit --data.dataset {info.name} --data.resolution {resolution}{root}")
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from visionforge.cli.arguments import CommandParser, plain_console, print_json
+from visionforge.cli.arguments import CommandParser, print_json, say
 from visionforge.errors import SettingsError
 from visionforge.runs.anchors import (
     cache_folder,
@@ -141,36 +141,35 @@ def _describe(process: psutil.Process, run: str) -> dict[str, Any]:
 
 
 def _print(report: dict[str, Any]) -> None:
-    console = plain_console()
     machine = report["machine"]
-    console.print(
+    say(
         f"{machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory_free_gb']} of {machine['memory_gb']} GB free"
     )
     for device in report["devices"]:
         memory = f", {device['free_gb']} of {device['memory_gb']} GB free" if "memory_gb" in device else ""
-        console.print(f"{device['name']}{memory}")
+        say(f"{device['name']}{memory}")
     if not report["devices"]:
-        console.print("no GPU")
+        say("no GPU")
     if report["scheduler"]:
-        console.print(f"under {report['scheduler']['name']}, job {report['scheduler']['job']}")
-    console.print(", ".join(f"{name} {version}" for name, version in report["packages"].items()))
+        say(f"under {report['scheduler']['name']}, job {report['scheduler']['job']}")
+    say(", ".join(f"{name} {version}" for name, version in report["packages"].items()))
     for name, folder in report["folders"].items():
         state = "writable" if folder["writable"] else "read-only" if folder["ok"] else "cannot be written"
         there = "" if folder["exists"] else ", will be made"
         path = shown(Path(folder["path"]))
-        console.print(f"{'✓' if folder['ok'] else '✗'} {name}: {path} ({state}{there}, {folder['free_gb']} GB free)")
+        say(f"{'✓' if folder['ok'] else '✗'} {name}: {path} ({state}{there}, {folder['free_gb']} GB free)")
         if folder["locks"]:
-            console.print(f"  {folder['locks']}")
+            say(f"  {folder['locks']}")
     for process in report["leftovers"]:
         verb = "ended" if process["ended"] else "left behind"
-        console.print(
+        say(
             f"{'✓' if process['ended'] else '✗'} process {process['pid']} of {process['run']} {verb} "
             f"({process['age_s']} s, {process['memory_mb']} MB): {process['command']}"
         )
     if not report["leftovers"]:
-        console.print("✓ no processes of dead runs")
+        say("✓ no processes of dead runs")
     elif report["only_reports"]:
-        console.print(f"under {report['scheduler']['name']} processes are not ended; let the scheduler do it")
+        say(f"under {report['scheduler']['name']} processes are not ended; let the scheduler do it")
     elif not all(process["ended"] for process in report["leftovers"]):
-        console.print("`visionforge doctor --kill` ends them")
+        say("`visionforge doctor --kill` ends them")

@@ -3,12 +3,11 @@
 import contextlib
 import csv
 import io
-import sys
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from visionforge.cli.arguments import CommandParser
+from visionforge.cli.arguments import CommandParser, say, warn
 from visionforge.cli.predict_images import device_of, load_classifier
 from visionforge.cli.target import Target, add_target_flags, find_target
 from visionforge.config.loading import normalise
@@ -18,7 +17,6 @@ from visionforge.data.picture_sources import list_pictures
 from visionforge.data.stream import Batch, picture_batches
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.table_writers import cell_safe
-from visionforge.printable import printable
 from visionforge.runs.anchors import shown
 from visionforge.runs.files import write_atomic
 from visionforge.runs.owned_files import Listed, OwnedFolder, sha256_of
@@ -66,7 +64,7 @@ def run_explain(arguments: list[str]) -> int:
         write_atomic(staged / TABLE, text.getvalue())
     total = sum(map(len, listed))
     more = f" (the first {len(rows):,} of {total:,}; --limit takes more)" if total > options.limit else ""
-    sys.stdout.write(f"{len(rows):,} overlays{more}: {printable(shown(folder))}\n")
+    say(f"{len(rows):,} overlays{more}: {shown(folder)}")
     return 0
 
 
@@ -137,7 +135,7 @@ def _explain(
     rows: list[list[Any]] = []
     for batch in batches:
         for name, reason in batch.failures:
-            sys.stderr.write(f"warning: {printable(name)}: {printable(reason)}\n")
+            warn(f"warning: {name}: {reason}")
         if not batch.names:
             continue
         images = batch.images[: limit - len(rows)]

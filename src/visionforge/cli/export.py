@@ -3,7 +3,6 @@
 import datetime
 import json
 import re
-import sys
 from argparse import Namespace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from visionforge.cli.arguments import CommandParser, plain_table, print_table
+from visionforge.cli.arguments import CommandParser, plain_table, print_table, say, warn
 from visionforge.cli.predict_images import load_classifier
 from visionforge.cli.target import Target, add_target_flags, find_target
 from visionforge.config.loading import normalise
@@ -23,9 +22,7 @@ from visionforge.data.registry import dataset_info
 from visionforge.data.stream import picture_batches
 from visionforge.errors import DataError, SettingsError, VisionForgeError
 from visionforge.export.formats import FILES, OPSET, OPSETS, require_packages
-from visionforge.printable import printable
 from visionforge.runs.anchors import shown
-from visionforge.runs.identity import digest
 from visionforge.runs.owned_files import Listed, OwnedFolder, described
 from visionforge.runs.signals import Interruption
 from visionforge.runs.store import load_run
@@ -137,7 +134,7 @@ def _export(options: Namespace, target: Target, folder: Path) -> dict[str, Any]:
     model = load_classifier(target.checkpoint)
     model.settings = model.settings.model_copy(update=_tta(options.tta, model.settings.tta))
     assert model.spec is not None
-    config_hash = None if target.run is None else digest(target.config)
+    config_hash = target.config_hash
     run_name = None if target.run is None else target.run.path.name
     contract = contract_of(model, options.input, run_name, config_hash, target.checkpoint.name)
     images = _given_images(options, model.spec) if options.images else _split_images(options, target, "test", IMAGES)
@@ -252,7 +249,7 @@ def _given_images(options: Namespace, spec: Any) -> Any:
     parts, names = [], 0
     for batch in picture_batches(list_pictures(options.images), spec.resolution, spec.channels, 64, 2):
         for name, reason in batch.failures:
-            sys.stderr.write(f"warning: {printable(name)}: {printable(reason)}\n")
+            warn(f"warning: {name}: {reason}")
         if batch.names:
             parts.append(batch.images.numpy())
             names += len(batch.names)
@@ -274,17 +271,17 @@ def _tell(content: dict[str, Any], folder: Path) -> None:
     for artifact in content["artifacts"]:
         parity = artifact["parity"]
         size = f"{artifact['bytes'] / 1e6:,.1f} MB"
-        sys.stdout.write(
-            f"{artifact['file']}: {size}; {parity['images']:,} images ({printable(parity['source'])}): "
-            f"{parity['agreement']:.2%} have the same prediction, largest deviation {parity['largest_deviation']:.2g}"
-        )
         change = {name: parity["change"].get(name) for name in ("accuracy", "auc")}
         told = ", ".join(f"{name} {value:+.4f}" for name, value in change.items() if value is not None)
-        sys.stdout.write(f"; {told}\n" if told else "\n")
+        say(
+            f"{artifact['file']}: {size}; {parity['images']:,} images ({parity['source']}): {parity['agreement']:.2%} "
+            f"have the same prediction, largest deviation {parity['largest_deviation']:.2g}"
+            f"{f'; {told}' if told else ''}"
+        )
     if "speed" in content:
         print_table(_speed(content["speed"]))
     for name in (DESCRIPTION, CARD):
-        sys.stdout.write(f"{printable(shown(folder / name))}\n")
+        say(f"{shown(folder / name)}")
 
 
 def _speed(rows: list[dict[str, Any]]) -> Table:

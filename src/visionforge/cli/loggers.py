@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionforge.errors import SettingsError
+from visionforge.redaction import redact_settings
 from visionforge.runs.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def hyperparameters(config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict
             else:
                 values[path] = _short(value)
 
-    walk(config, "")
+    walk(redact_settings(config), "")
     return {**values, **{key: _short(value) for key, value in facts.items()}}
 
 

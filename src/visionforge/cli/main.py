@@ -6,13 +6,15 @@ Nothing heavy is imported here; `--version`, `--help` and the light commands ans
 import errno
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
+from types import TracebackType
 
 from visionforge.cli.drawing import shield_matplotlib
+from visionforge.cli.streams import Guarded, guarded, say, say_text, warn
 from visionforge.config.environment import prepare_environment
 from visionforge.config.problems import nearest
 from visionforge.errors import SettingsError, VisionForgeError
+from visionforge.printable import traceback_lines
 from visionforge.runs.signals import Interrupted
 
 Command = Callable[[list[str]], int]
@@ -50,6 +52,7 @@ examples:
   visionforge tune --config configs/tune_resnet18_28.yaml --tune.n_trials 20
 """
 
+EXIT_UNTOLD = 1  # what the command was asked for could not be written
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.ENOTDIR)
@@ -126,6 +129,7 @@ def _smoke(arguments: list[str]) -> int:
     return run_smoke(arguments)
 
 
+TELLING = ("runs", "doctor", "datasets", "models")  # commands whose result is what they print
 COMMANDS: dict[str, Command] = {
     "fit": _lightning("fit"),
     "tune": _tune,
@@ -150,10 +154,31 @@ def main(args: Sequence[str] | None = None) -> int:
         args: The arguments after the program's name; None takes those of the process.
 
     Returns:
-        0 if it worked, 2 after a mistake in the settings, the data or the environment, 1 if a check failed, 128 plus
-        the number of the signal that interrupted it.
+        0 if it worked, 2 after a mistake in the settings, the data or the environment, 1 if a check failed or what was
+        asked for could not be written to standard output, 128 plus the number of the signal that interrupted it.
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    with guarded() as output:
+        status = _run(arguments)
+        return status if status or _is_told(arguments, output) else EXIT_UNTOLD
+
+
+def _is_told(arguments: list[str], output: Guarded) -> bool:
+    """Return whether somebody got what a command has to say, or did not want it.
+
+    A reader that goes away, such as `head`, wants no more; where a command leaves its results in files, nothing is
+    lost.
+    """
+    output.flush()
+    in_files = arguments and arguments[0] in COMMANDS and arguments[0] not in TELLING
+    asked = any(argument.startswith(("--help", "-h", "--print_config", "--json")) for argument in arguments)
+    if output.failure is None or output.failure.errno == errno.EPIPE or (in_files and not asked):
+        return True
+    warn(f"error: standard output cannot be written ({str(output.failure.strerror).lower()})")
+    return False
+
+
+def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
@@ -164,32 +189,38 @@ def main(args: Sequence[str] | None = None) -> int:
         _tell(error.problems, debug)
     except OSError as error:
         if error.errno not in _STORAGE_ERRORS:
+            sys.excepthook = _tell_unexpected
             raise
         where = f"{error.filename}: " if error.filename else ""
         _tell([f"{where}{(error.strerror or str(error)).lower()}; check permissions and free disk space"], debug)
     except Interrupted as interrupted:
         if os.environ.get("LOCAL_RANK", "0") != "0":
             return 0  # any other status makes the launcher kill the first process, which still writes
-        sys.stderr.write(f"interrupted by {interrupted.name}\n")
+        warn(f"interrupted by {interrupted.name}")
         return interrupted.exit_status
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        warn("interrupted")
         return EXIT_INTERRUPTED
     except SystemExit as exit_request:  # argparse, after --help or a mistake
         code = exit_request.code
+        if isinstance(code, str):
+            warn(code)
         return code if isinstance(code, int) else 0 if code is None else 1
+    except Exception:
+        sys.excepthook = _tell_unexpected
+        raise
     return EXIT_MISTAKE
 
 
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
-        sys.stdout.write(USAGE)
+        say_text(USAGE.rstrip())
         return 0
     name, rest = arguments[0], arguments[1:]
     if name == "--version":
         from importlib.metadata import version
 
-        sys.stdout.write(f"visionforge {version('visionforge')}\n")
+        say(f"visionforge {version('visionforge')}")
         return 0
     if name not in COMMANDS:
         close = nearest(name, COMMANDS) or list(COMMANDS)
@@ -198,7 +229,14 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _tell(problems: Sequence[str], debug: bool) -> None:
-    if debug:
-        traceback.print_exc()
+    error = sys.exception()
+    if debug and error is not None:
+        _tell_unexpected(type(error), error, error.__traceback__)
     for problem in problems:
-        sys.stderr.write(f"error: {problem}\n")
+        warn(f"error: {problem}")
+
+
+def _tell_unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback, whose messages may hold names from outside."""
+    for line in traceback_lines(error.with_traceback(trace)):
+        warn(line)

@@ -1,13 +1,9 @@
 """`visionforge models …`: list the backbones, and say what one of them costs and sees."""
 
 import argparse
-import sys
 from dataclasses import asdict
 
-from rich.console import Console
-from rich.table import Table
-
-from visionforge.cli.arguments import CommandParser, plain_console, print_json
+from visionforge.cli.arguments import CommandParser, plain_table, print_json, print_table, say, warn
 from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.models.registry import LIBRARIES, BackboneEntry, backbone_entry, backbone_names
 
@@ -59,34 +55,26 @@ def _list(options: argparse.Namespace) -> int:
         try:
             entries.append(backbone_entry(name))
         except VisionForgeError as error:  # another package's; the others are still listed
-            sys.stderr.write("".join(f"warning: {problem}\n" for problem in error.problems))
+            for problem in error.problems:
+                warn(f"warning: {problem}")
     if options.json:
         described = {entry.name: entry.description for entry in entries}
         print_json([{"name": name, "description": described.get(name)} for name in names])
         return 0
     if not entries:
-        sys.stdout.write("".join(f"{name}\n" for name in names))
+        for name in names:
+            say(name)
         return 0
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("name", "network", "stem adapts", "weights"):
-        table.add_column(heading)
+    table = plain_table("name", "network", "stem adapts", "weights", fold=("network",))
     for entry in entries:
         table.add_row(entry.name, entry.description, "yes" if entry.adaptable else "no", _sources(entry))
-    _print_table(table)
+    print_table(table)
     return 0
 
 
 def _sources(entry: BackboneEntry) -> str:
     """Return where published weights come from, in a word."""
     return "torchvision" if entry.weights else "timm" if entry.timm else "–"
-
-
-def _print_table(table: Table) -> None:
-    """Print a table; a terminal wraps its cells, a pipe gets every line whole."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)
-    console.print(table)
 
 
 def _info(options: argparse.Namespace) -> int:
@@ -113,7 +101,6 @@ def _info(options: argparse.Namespace) -> int:
         }
         print_json(content)
         return 0
-    console = plain_console()
     rows = {
         "name": entry.name,
         "network": entry.description,
@@ -124,10 +111,8 @@ def _info(options: argparse.Namespace) -> int:
         "resolution": f"{entry.min_resolution if adapt else entry.min_resolution_standard} pixels or more",
     }
     for label, value in rows.items():
-        console.print(f"{label:>12}  {value}")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("resolution", "stem", "multiply-adds", "map after each stage"):
-        table.add_column(heading, justify="right" if heading == "multiply-adds" else "left")
+        say(f"{label:>12}  {value}")
+    table = plain_table("resolution", "stem", "multiply-adds", "map after each stage", right=("multiply-adds",))
     for each in profiles:
         table.add_row(
             f"{each.resolution}×{each.resolution}",
@@ -135,8 +120,8 @@ def _info(options: argparse.Namespace) -> int:
             f"{each.multiply_adds / 1e6:,.0f} M",
             map_sizes(each),
         )
-    console.print()
-    _print_table(table)
+    say()
+    print_table(table)
     return 0
 
 

@@ -21,6 +21,7 @@ from visionforge.evaluation.explain import explain, explanation_method, overlay
 from visionforge.evaluation.predictions import write_medmnist_scores
 from visionforge.evaluation.report import Background
 from visionforge.evaluation.results import read_epochs, write_results
+from visionforge.redaction import redact_settings
 from visionforge.runs.manifest import read_manifest
 from visionforge.runs.workspace import Workspace
 from visionforge.training.classifier import ImageClassifier
@@ -74,7 +75,7 @@ def write_outcome(
     background = Background(
         title=(run or workspace).path.name,
         facts=facts,
-        config=config,
+        config=redact_settings(config),
         defaults=default_settings(),
         manifest=manifest,
         epochs=read_epochs((run or workspace).epochs),

@@ -17,6 +17,7 @@ from visionforge.config.schema import RunSettings
 from visionforge.data.registry import dataset_info
 from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.models.registry import backbone_entry
+from visionforge.redaction import hidden_settings
 from visionforge.runs.anchors import is_anchored, resolve
 from visionforge.runs.identity import PATHS
 
@@ -64,6 +65,10 @@ def check_settings(values: Mapping[str, Any], stage: str, sources: Mapping[str, 
             where = f" ({sources[name]})" if sources and name in sources else ""
             problems.append(unknown_setting(name, flags, where))
     problems += logger_problems(trainer.get("logger") if isinstance(trainer, Mapping) else None)
+    problems += [
+        f"{path}: a secret that is not stored with a run; give it again, or keep it in an environment variable"
+        for path in hidden_settings(trainer, "trainer")
+    ]
     unknown = _lookup_problems(values)
     problems += unknown + _path_problems(values)
     if settings is not None and not unknown:  # the rules need complete settings, and what they name has to exist
@@ -134,8 +139,9 @@ def _backbone_facts(settings: RunSettings) -> BackboneFacts:
 
 
 def _device_facts(settings: RunSettings) -> DeviceFacts | None:
-    """Return facts on the training device; only a 16-bit precision is worth importing torch for."""
-    if not str(settings.trainer.precision).startswith(("16", "bf16")):
+    """Return facts on the training device; only what depends on it is worth importing torch for."""
+    sync = (settings.trainer.model_extra or {}).get("sync_batchnorm")
+    if not sync and not str(settings.trainer.precision).startswith(("16", "bf16")):
         return None
     accelerator = settings.trainer.accelerator
     if accelerator == "cpu":
@@ -143,7 +149,8 @@ def _device_facts(settings: RunSettings) -> DeviceFacts | None:
     import torch
 
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return DeviceFacts(torch.cuda.get_device_name(), float16=True, bfloat16=torch.cuda.is_bf16_supported())
+        bfloat16 = torch.cuda.is_bf16_supported()
+        return DeviceFacts(torch.cuda.get_device_name(), float16=True, bfloat16=bfloat16, gpu=True)
     if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
         return DeviceFacts("the Apple GPU", float16=True, bfloat16=True)
     return DeviceFacts("the CPU", float16=False, bfloat16=True) if accelerator == "auto" else None

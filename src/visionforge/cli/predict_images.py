@@ -8,18 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from visionforge.cli.arguments import CommandParser
+from visionforge.cli.arguments import CommandParser, plain_console, say, warn
 from visionforge.cli.target import Target, add_target_flags, find_target, read_checkpoint
 from visionforge.config.loading import normalise
 from visionforge.data.info import SPLITS
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
 from visionforge.data.stream import picture_batches
-from visionforge.errors import DataError, RunError, SettingsError
+from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table, require_format
-from visionforge.printable import printable
 from visionforge.runs.anchors import shown, writable
 from visionforge.runs.owned_files import folder_for
 from visionforge.runs.signals import Interruption
@@ -272,19 +270,18 @@ def _predict(
         raise RunError(f"--batch_size: out of memory with {options.batch_size} pictures at once; set fewer") from error
     except OSError as error:
         raise RunError(f"--out: {shown(out)} cannot be written ({describe(error)})") from error
-    line = f"{total - failed:,} predictions: {printable(shown(out))}"
+    line = f"{total - failed:,} predictions: {shown(out)}"
     if failed:
-        line += f"; {failed:,} of {total:,} files could not be read: {printable(shown(errors))}"
-    sys.stdout.write(f"{line}\n")
+        line += f"; {failed:,} of {total:,} files could not be read: {shown(errors)}"
+    say(line)
 
 
 def _warn(failures: Sequence[tuple[str, str]]) -> None:
-    if failures:
-        for line in DataError([f"{name}: {reason}" for name, reason in failures]).problems:  # printable, as all errors
-            sys.stderr.write(f"warning: {line}\n")
+    for name, reason in failures:
+        warn(f"warning: {name}: {reason}")
 
 
 def _progress() -> Progress:
     """Return a bar on a terminal, and nothing elsewhere."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    return Progress(*columns, console=plain_console(stderr=True), transient=True, disable=not sys.stderr.isatty())

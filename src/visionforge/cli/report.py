@@ -4,10 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
-from visionforge.cli.arguments import print_table
+from visionforge.cli.arguments import heading, print_table, say
 from visionforge.evaluation.names import (
     ALL_AGREE,
     NO_INTERVAL,
@@ -17,9 +15,9 @@ from visionforge.evaluation.names import (
     metric_name,
     partial_text,
 )
-from visionforge.printable import printable
 from visionforge.runs.anchors import shown
 from visionforge.runs.workspace import Workspace
+from visionforge.terminal import PlainTable
 
 _SHOWN = (  # the others are in metrics.json and in the report
     "accuracy",
@@ -45,10 +43,9 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
         workspace: The folder of the results.
         checkpoint: The checkpoint that was evaluated.
     """
-    console = Console(highlight=False, markup=False)
     readings = [name for name in READINGS if content[name]]
     intervals, positive = content.get("intervals"), content.get("positive")
-    table = Table(box=SIMPLE_HEAD)
+    table = PlainTable(box=SIMPLE_HEAD)
     table.add_column("metric")
     for name in readings:
         table.add_column(READINGS[name] if len(readings) > 1 else "value", justify="right")
@@ -58,7 +55,7 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
     for metric in _SHOWN:
         if metric not in content["without_tta"] or (metric in OF_POSITIVE and positive is None):
             continue
-        row = [printable(metric_name(metric, positive))]
+        row = [metric_name(metric, positive)]
         for name in readings:
             value = content[name].get(metric)
             row.append("–" if value is None else f"{value:.4f}")
@@ -66,13 +63,14 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
                 row.append(interval_text(intervals[name][metric], value, "–") if metric in intervals[name] else "")
         table.add_row(*row)
         agree |= NO_INTERVAL in row[2::2]
-    heading = f"{content['dataset']} {content['split']} split, {content['images']:,} images, {checkpoint.name}"
-    console.print(f"\n{printable(heading)}", style="bold", soft_wrap=True)
+    say()
+    heading(f"{content['dataset']} {content['split']} split, {content['images']:,} images, {checkpoint.name}")
     if content.get("partial"):
-        console.print(f"partial: {printable(partial_text(content['partial']))}", soft_wrap=True)
+        say(f"partial: {partial_text(content['partial'])}")
     print_table(table)  # no name is broken
     if agree:
-        console.print(f"  {ALL_AGREE}\n")
+        say(f"  {ALL_AGREE}")
+        say()
     for label, path in (
         ("run", workspace.path),
         ("checkpoint", checkpoint),
@@ -83,4 +81,4 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
     ):
         if not path.exists():
             continue  # figures and report can be switched off
-        console.print(f"{label:>12}  {printable(shown(path))}", soft_wrap=True)
+        say(f"{label:>12}  {shown(path)}")

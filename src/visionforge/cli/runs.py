@@ -3,18 +3,19 @@
 import argparse
 import datetime
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from visionforge.cli.arguments import (
     CommandParser,
-    plain_console,
+    heading,
     plain_table,
     print_json,
     print_table,
+    say,
     value_text,
+    warn,
 )
 from visionforge.cli.compare import comparison, print_comparison
 from visionforge.config.schema import EvaluationSettings
@@ -115,7 +116,7 @@ def _list(options: argparse.Namespace) -> int:
     folder = _outputs(options)
     runs, problems = stored_runs(folder)
     for problem in problems:
-        sys.stderr.write(f"warning: {problem}\n")
+        warn(f"warning: {problem}")
     rows = [run.as_row() for run in runs if options.state in (None, run.state)]
     known = [row for row in rows if row[options.sort] is not None]
     unknown = [row for row in rows if row[options.sort] is None]  # last, whichever way the others are sorted
@@ -125,7 +126,7 @@ def _list(options: argparse.Namespace) -> int:
         return 0
     if not rows:
         which = f"{options.state} runs" if options.state else "runs"
-        sys.stdout.write(f"no {which} in {shown(folder)}\n")
+        say(f"no {which} in {shown(folder)}")
         return 0
     table = plain_table(*_SHOWN, right=("seconds", "epochs", "accuracy", "auc"))
     for row in rows:
@@ -164,9 +165,8 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         print_json({**content, "metrics": run.metrics, "config": run.config})
         return 0
-    console = plain_console()
     row = run.as_row()
-    console.print(run.name, style="bold")
+    heading(run.name)
     state = run.state if not run.manifest.error else f"{run.state} ({run.manifest.error})"
     facts: dict[str, Any] = {
         "folder": shown(run.workspace.path),
@@ -181,15 +181,18 @@ def _show(options: argparse.Namespace) -> int:
         "parent": None if run.manifest.parent is None else run.manifest.parent.get("run"),
     }
     for session in run.manifest.sessions[-1:]:
-        commit = (session.code.get("package") or {}).get("commit", "")
+        package = session.code.get("package")
+        commit = str(package.get("commit", "")) if isinstance(package, dict) else ""
         device = session.hardware.get("device_name") or session.hardware.get("processor")
         packages = session.packages
         facts |= {
             "device": device,
             "processes": session.hardware.get("processes", 1),
             "host": session.process.get("host"),
-            "job": session.scheduler and f"{session.scheduler['name']} {session.scheduler['job']}",
-            "versions": ", ".join(f"{name} {packages[name]}" for name in ("visionforge", "torch", "python")),
+            "job": session.scheduler and f"{session.scheduler.get('name')} {session.scheduler.get('job')}",
+            "versions": ", ".join(
+                f"{name} {packages[name]}" for name in ("visionforge", "torch", "python") if name in packages
+            ),
             "commit": commit[:10] or None,
             "strict": session.switches.get("deterministic_algorithms"),
             "command": " ".join(session.command),
@@ -201,7 +204,7 @@ def _show(options: argparse.Namespace) -> int:
         )
     for name, value in facts.items():
         if value not in (None, ""):
-            console.print(f"{name:>12}  {value}")
+            say(f"{name:>12}  {value}")
     return 0
 
 
@@ -218,11 +221,10 @@ def _diff(options: argparse.Namespace) -> int:
     if options.json:
         print_json({name: {path: list(pair) for path, pair in part.items()} for name, part in parts.items()})
         return 0
-    console = plain_console()
     table = plain_table("", one.name, two.name)
     for name, part in parts.items():
         if not part:
-            console.print(f"{name}: the same")
+            say(f"{name}: the same")
         for path, pair in part.items():
             table.add_row(path, *(value_text(value) for value in pair))
     if table.row_count:
@@ -251,7 +253,7 @@ def _clean(options: argparse.Namespace) -> int:
     folder = _outputs(options)
     runs, problems = stored_runs(folder)
     for problem in problems:
-        sys.stderr.write(f"warning: {problem}\n")
+        warn(f"warning: {problem}")
     found = [run for run in runs if run.state in ("interrupted", "failed")]
     remains = [path for path in folder.glob(".*.new-*") if path.is_dir()]  # of processes that were killed
     locks = [path for path in folder.glob(".*.lock") if not is_held(path) and path.exists()]
@@ -271,11 +273,11 @@ def _clean(options: argparse.Namespace) -> int:
     for run in found:
         row = run.as_row()
         verb = "removed" if run.name in removed else "kept" if options.yes else "would be removed"
-        sys.stdout.write(f"{verb}: {run.name} ({run.state}, {_cell('epochs', row)} epochs)\n")
+        say(f"{verb}: {run.name} ({run.state}, {_cell('epochs', row)} epochs)")
     if not found:
-        sys.stdout.write(f"no incomplete runs in {shown(folder)}\n")
+        say(f"no incomplete runs in {shown(folder)}")
     elif not options.yes:
-        sys.stdout.write("nothing was removed; `--yes` removes them\n")
+        say("nothing was removed; `--yes` removes them")
     return 0
 
 
@@ -285,12 +287,12 @@ def _remove(run: StoredRun) -> bool:
     try:
         lock.acquire()
     except (LockedError, OSError) as error:
-        sys.stderr.write(f"warning: {error}\n")
+        warn(f"warning: {error}")
         return False
     try:
         if left := leftovers(run.workspace.path):
             pids = ", ".join(str(process.pid) for process in left)
-            sys.stderr.write(f"warning: {run.name}: processes {pids} of it live; `visionforge doctor` tells more\n")
+            warn(f"warning: {run.name}: processes {pids} of it live; `visionforge doctor` tells more")
             return False
         shutil.rmtree(run.workspace.path)
     finally:

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import io
 import json
-import sys
 import tempfile
 import time
 import traceback
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from visionforge.cli.arguments import say, say_text
 from visionforge.errors import SettingsError
 
 RESOLUTION = 28
@@ -39,9 +39,7 @@ class Bench:
 def run_smoke(arguments: list[str]) -> int:
     """Run all stages; return 0 if every one passed and 1 otherwise."""
     if arguments in (["--help"], ["-h"]):
-        sys.stdout.write(
-            "usage: visionforge smoke\n\nTry the whole pipeline on rendered images; exit status 1 if it fails.\n"
-        )
+        say_text("usage: visionforge smoke\n\nTry the whole pipeline on rendered images; exit status 1 if it fails.")
         return 0
     if arguments:
         raise SettingsError(f"smoke: {arguments[0]}: takes no arguments")
@@ -52,7 +50,7 @@ def run_smoke(arguments: list[str]) -> int:
         for name, stage in STAGES.items():
             failed += not _run(name, stage, bench)
     total = time.perf_counter() - started
-    sys.stdout.write(f"{len(STAGES) - failed} of {len(STAGES)} stages passed in {total:.1f} s\n")
+    say(f"{len(STAGES) - failed} of {len(STAGES)} stages passed in {total:.1f} s")
     return EXIT_FAILED if failed else 0
 
 
@@ -66,11 +64,9 @@ def _run(name: str, stage: Callable[[Bench], str], bench: Bench) -> bool:
         last = traceback.extract_tb(error.__traceback__)[-1]
         said = [line for line in quiet.getvalue().splitlines() if line.startswith("error: ")]
         reason = said[-1] if said else f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
-        sys.stdout.write(f"✗ {name}: {reason}\n")
-        sys.stdout.flush()
+        say(f"✗ {name}: {reason}")
         return False
-    sys.stdout.write(f"✓ {name}: {found} ({time.perf_counter() - started:.1f} s)\n")
-    sys.stdout.flush()
+    say(f"✓ {name}: {found} ({time.perf_counter() - started:.1f} s)")
     return True
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from visionforge.cli.arguments import CommandParser
+from visionforge.cli.trust import evaluation_config
 from visionforge.config.loading import read_yaml
 from visionforge.errors import RunError
+from visionforge.runs.identity import digest
 from visionforge.runs.store import find_run
 from visionforge.runs.workspace import Workspace
 
@@ -17,13 +19,16 @@ class Target:
 
     Attributes:
         checkpoint: The checkpoint file.
-        config: The run's configuration, which flags and files on the command line override.
+        config: The run's configuration as far as an evaluation takes it, which flags and files on the command line
+            override.
         run: The run folder, if the checkpoint lies in one.
+        config_hash: Digest of the run's whole configuration.
     """
 
     checkpoint: Path
     config: dict[str, Any]
     run: Workspace | None
+    config_hash: str | None = None
 
 
 def add_target_flags(parser: CommandParser) -> None:
@@ -58,7 +63,12 @@ def find_target(stage: str, run: object, ckpt_path: object) -> Target:
             f"--run: {checkpoint} does not exist; the run has "
             + (f"only {', '.join(present)}" if present else "no checkpoint, so it was not trained")
         )
-    return Target(checkpoint, read_yaml(workspace.config), workspace)
+    return _of_run(checkpoint, workspace)
+
+
+def _of_run(checkpoint: Path, workspace: Workspace) -> Target:
+    config = read_yaml(workspace.config)
+    return Target(checkpoint, evaluation_config(config), workspace, digest(config))
 
 
 def _from_file(stage: str, ckpt_path: str) -> Target:
@@ -69,7 +79,7 @@ def _from_file(stage: str, ckpt_path: str) -> Target:
         raise RunError(f"--ckpt_path: {checkpoint} does not exist; allowed: best or last (with --run), or a file")
     workspace = Workspace(checkpoint.parent.parent)
     if checkpoint.parent.name == "checkpoints" and workspace.config.is_file():
-        return Target(checkpoint, read_yaml(workspace.config), workspace)
+        return _of_run(checkpoint, workspace)
     return Target(checkpoint, _config_of(checkpoint), None)
 
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from visionforge import reading
 from visionforge.config.environment import strict_problems
 from visionforge.config.shipped import FLAGS, described, require_config, with_shipped
 from visionforge.errors import SettingsError
@@ -18,7 +17,6 @@ from visionforge.errors import SettingsError
 COMMAND_LINE = "on the command line"
 SWITCHES = ("exclusive_device",)  # flags that need no value
 _PASS_THROUGH = ("--help", "-h", "--print_config")
-MAX_CONFIG_BYTES = 1_000_000  # a configuration is a page of text; anything larger is the wrong file
 
 
 @dataclass
@@ -73,18 +71,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise SettingsError(f"{path}: larger than {MAX_CONFIG_BYTES:,} bytes, so it is no configuration file")
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = reading.read_yaml(path)
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such configuration file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise SettingsError(f"{path}: cannot be read as a configuration file ({error})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "syntax error"
-        raise SettingsError(f"{path}: not valid YAML{where}: {problem}") from error
+    except ValueError as error:
+        raise SettingsError(f"{path}: cannot be read as a configuration file: {error}") from error
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -152,15 +145,24 @@ def _apply(raw: RawConfig, flag: str, text: str) -> None:
         raw.merge(read_yaml(require_config(text)), f"in {described(text)}")
         return
     path = flag.removeprefix("--").removesuffix("+")
-    value = parse_value(text)
+    try:
+        value = parse_value(text)
+    except reading.UnreadableError as error:
+        raise SettingsError(f"{flag}: cannot be read as a value: {error}") from error
     if path in ("data", "model", "trainer") or (isinstance(value, str) and value.endswith((".yaml", ".yml"))):
         value = read_yaml(text) if isinstance(value, str) else value
     raw.set(path, value, COMMAND_LINE)
 
 
 def parse_value(text: str) -> Any:
-    """Parse one flag's value as YAML; text that is no YAML stays text."""
+    """Parse one flag's value as YAML; text that is no YAML stays text.
+
+    Raises:
+        UnreadableError: If it is YAML that has a key twice, or is larger or deeper than a setting can be.
+    """
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
+        return reading.read_yaml_text(text)
+    except reading.UnreadableError as error:
+        if error.syntax:
+            return text
+        raise

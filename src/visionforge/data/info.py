@@ -14,12 +14,13 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 MIN_RESOLUTION, MAX_RESOLUTION = 8, 1024  # pixels, as of data.resolution
 MAX_CLASSES = 10_000
 MAX_SPLIT = 1 << 31  # images
+MAX_TEXT = 500  # characters of a class name
 LARGEST_MEAN, SMALLEST_STD, LARGEST_STD = 10.0, 1e-7, 10.0  # far beyond what values in [0, 1] can have
 SIDE_TEXTS, SIDE_CHARACTERS = 2, 256  # names and groups beside the images, and the mean length that has room
 _CHARACTER_BYTES = 4  # of NumPy's text arrays
 
 Resolution = Annotated[int, Field(ge=MIN_RESOLUTION, le=MAX_RESOLUTION)]
-Text = Annotated[str, Field(min_length=1, max_length=500)]  # of a name
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]  # of a name
 Prose = Annotated[str, Field(max_length=20_000)]
 
 
@@ -80,7 +81,9 @@ class DomainFlags(Section):
 class DatasetInfo(Section):
     """One entry of the catalog."""
 
-    name: str = Field(pattern="^[a-z0-9_]+$", max_length=60, description="Name on the command line and in run folders.")
+    name: str = Field(
+        pattern="^[a-z0-9_]+$", max_length=100, description="Name on the command line and in run folders."
+    )
     title: Text = Field(description="Name as its authors write it.")
     description: Prose = Field(description="One sentence on the images and the labels.")
     task: Task = Field(description="Kind of labels.")

@@ -85,6 +85,6 @@ def _problem(shape: tuple[int, ...], dtype: np.dtype[np.generic], count: int) ->
         return f"has the type {dtype}, expected text"
     if shape != (count,):
         return f"has the shape {shape}, expected ({count},)"
-    if dtype.itemsize > 4 * MAX_CHARACTERS or prod(shape) * dtype.itemsize > MAX_BYTES:
+    if dtype.itemsize > 4 * MAX_CHARACTERS or prod(shape) * max(4, dtype.itemsize) > MAX_BYTES:
         return f"has texts of {dtype.itemsize // 4:,} characters, which is too much"
     return None

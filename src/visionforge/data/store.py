@@ -34,6 +34,7 @@ from visionforge.data.info import SPLITS, DatasetInfo, Split
 from visionforge.data.npy import read_header
 from visionforge.data.zipped import READ_ERRORS, open_zip
 from visionforge.errors import DataError
+from visionforge.reading import read_json
 from visionforge.runs.anchors import cache_folder
 from visionforge.runs.files import write_atomic
 from visionforge.runs.locks import LockedError, held
@@ -131,7 +132,7 @@ def open_archive(path: Path, info: DatasetInfo, resolution: int) -> dict[str, Me
 def stored_md5(path: Path) -> str:
     """Return the MD5 of an archive, from its manifest if that is current."""
     try:
-        manifest = json.loads((_folder_of(path) / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(_folder_of(path) / MANIFEST)
         stat = path.stat()
         if (manifest["size"], manifest["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns):
             return str(manifest["md5"])
@@ -151,7 +152,7 @@ def _folder_of(path: Path) -> Path:
 def _read_store(folder: Path, source: Path, expected_md5: str | None) -> dict[str, Member] | None:
     """Return the members of a store that is there, current and undamaged; None otherwise."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / MANIFEST)
         stat = source.stat()
         current = (manifest["format"], manifest["size"], manifest["mtime_ns"]) == (
             FORMAT,

@@ -15,6 +15,7 @@ from torch import Tensor
 from visionforge.errors import DataError, WeightsError
 from visionforge.fetch import Checksum, fetch
 from visionforge.models.registry import BackboneEntry
+from visionforge.redaction import redact_url
 from visionforge.runs.anchors import cache_folder, is_anchored, resolve
 from visionforge.runs.locks import LockedError, held
 
@@ -57,7 +58,7 @@ def pretrained_state(entry: BackboneEntry, weights: str | None, resolution: int)
         chosen = published[weights] if weights else published.DEFAULT
         return PretrainedState(_published_state(chosen), f"torchvision {entry.weights}.{chosen.name}")
     if weights is not None and "://" in weights and not is_anchored(weights):
-        return _from_file(_downloaded(weights), weights)
+        return _from_file(_downloaded(weights), redact_url(weights))
     path = None if weights is None else resolve(weights) if is_anchored(weights) else Path(weights).expanduser()
     if path is not None and path.is_dir():
         return _from_file(_checkpoint_of(path), str(path))

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 
 from visionforge.errors import RunError
+from visionforge.redaction import redact_arguments, redact_settings
 from visionforge.runs.anchors import shown
 from visionforge.runs.facts import code_state, environment_variables, package_versions, processor
 from visionforge.runs.files import remove_temporary, umask, write_atomic
@@ -22,6 +22,7 @@ from visionforge.runs.locks import Lock, LockedError, held, is_held, read_owner
 from visionforge.runs.manifest import Manifest, Session, State, read_manifest, utc_now
 from visionforge.runs.processes import ProcessRecord, end_processes, leftovers, this_process
 from visionforge.runs.scheduler import detect_scheduler
+from visionforge.runs.signature import CONFIGURATION, canonical_content, sign
 from visionforge.runs.workspace import Workspace, describe, remedy, run_name
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ class ActiveRun:
                     state="running",
                     started=utc_now(),
                     hash=digest,
+                    signature=sign(canonical_content(config), CONFIGURATION) if stage == "fit" else None,
                     dataset=dataset,
                     model=model,
                     seeds={"seed_everything": int(config.get("seed_everything") or 0)},
@@ -107,7 +109,9 @@ class ActiveRun:
                 try:
                     staged.chmod(0o777 & ~umask())
                     if stage == "fit":
-                        write_atomic(staged / workspace.config.name, yaml.safe_dump(dict(config), sort_keys=False))
+                        write_atomic(
+                            staged / workspace.config.name, yaml.safe_dump(redact_settings(config), sort_keys=False)
+                        )
                     manifest.write(staged / workspace.manifest.name)
                     staged.rename(workspace.path)
                 except BaseException:
@@ -200,18 +204,13 @@ def new_session() -> Session:
     return Session(
         started=utc_now(),
         process=this_process().as_dict(),
-        command=[without_password(argument) for argument in sys.argv],
+        command=redact_arguments(sys.argv),
         scheduler=None if scheduler is None else scheduler.as_dict(),
         hardware=processor(),
         packages=package_versions(),
         code=code_state(),
         environment=environment_variables(),
     )
-
-
-def without_password(argument: str) -> str:
-    """Return an argument in which the password of an address, such as a database's, is left out."""
-    return re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:…@", argument)
 
 
 def clear_leftovers(workspace: Workspace) -> None:

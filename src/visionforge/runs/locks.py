@@ -16,6 +16,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from visionforge.errors import RunError
+from visionforge.reading import read_json
 from visionforge.runs.files import write_atomic
 from visionforge.runs.processes import ProcessId, this_process
 
@@ -136,7 +137,7 @@ def is_held(path: Path) -> bool:
 def read_owner(path: Path) -> Owner | None:
     """Return who says to hold a lock, or None if nobody does."""
     try:
-        content = json.loads(_owner_file(path).read_text(encoding="utf-8"))
+        content = read_json(_owner_file(path))
         return Owner(ProcessId.from_dict(content), str(content["since"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

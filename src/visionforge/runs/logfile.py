@@ -6,13 +6,19 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TextIO
 
+from visionforge.printable import LONGEST_LINE, printable, traceback_lines
+from visionforge.redaction import redact_text
+
 
 class _OneLine(logging.Formatter):
-    """Puts every record on one line; captured warnings end in line breaks."""
+    """Puts every record on one printable line without secrets; the lines of a traceback follow it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return (
-            " ".join(super().format(record).split("\n")).rstrip() if record.exc_info is None else super().format(record)
+        super().format(record)  # sets `message` and `asctime`
+        head = " ".join(self.formatMessage(record).splitlines()).rstrip()  # captured warnings end in line breaks
+        error = record.exc_info[1] if record.exc_info else None
+        return "\n".join(
+            [printable(redact_text(head), LONGEST_LINE), *([] if error is None else traceback_lines(error))]
         )
 
 

@@ -3,17 +3,33 @@
 import datetime
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from visionforge.errors import RunError
+from visionforge.reading import read_json
 from visionforge.runs.files import write_atomic
 from visionforge.runs.processes import ProcessId
 
 State = Literal["running", "complete", "interrupted", "failed", "pruned"]
 FORMAT = 1
 MAX_BYTES = 4_000_000  # a manifest is some pages of text; anything larger is the wrong file
+
+
+def _require_time(text: str) -> str:
+    """Return the text if it is a point in time, whose difference to others can be told.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    time = datetime.datetime.fromisoformat(text)
+    if time.tzinfo is None or not 1970 <= time.year < 9999:
+        raise ValueError(f"{text} is no time with its zone")
+    return text
+
+
+Time = Annotated[str, AfterValidator(_require_time)]
 
 
 class _Part(BaseModel):
@@ -23,8 +39,8 @@ class _Part(BaseModel):
 class Session(_Part):
     """One process that worked on the run: the first, and one more for every resume."""
 
-    started: str = Field(description="UTC, ISO 8601.")
-    ended: str | None = Field(None, description="UTC; null while it works, or if it was killed.")
+    started: Time = Field(description="UTC, ISO 8601.")
+    ended: Time | None = Field(None, description="UTC; null while it works, or if it was killed.")
     process: dict[str, Any] = Field(description="pid, creation time, host and machine.")
     command: list[str] = Field(description="The command line.")
     checkpoint: str | None = Field(None, description="The checkpoint that it continued from.")
@@ -45,9 +61,10 @@ class Manifest(_Part):
     stage: str = Field("fit", description="`fit`, or the evaluation that the folder was made for.")
     state: State = Field(description="running, complete, interrupted, failed, or (a trial of a study) pruned.")
     error: str | None = Field(None, description="Why it was interrupted or failed.")
-    started: str = Field(description="UTC, ISO 8601.")
-    ended: str | None = Field(None, description="UTC; null while it runs, or if it was killed.")
+    started: Time = Field(description="UTC, ISO 8601.")
+    ended: Time | None = Field(None, description="UTC; null while it runs, or if it was killed.")
     hash: str = Field(description="Digest of the configuration, six digits.")
+    signature: str | None = Field(None, description="By which the user who made the run knows its configuration again.")
     dataset: str = Field(description="Catalog name.")
     model: str = Field(description="Backbone.")
     seeds: dict[str, int] = Field({}, description="Seeds.")
@@ -82,12 +99,14 @@ def read_manifest(path: Path) -> Manifest:
         RunError: If it is missing or not valid.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise RunError(f"{path}: larger than {MAX_BYTES:,} bytes, so it is no manifest of a run")
-        return Manifest.model_validate_json(path.read_bytes())
+        return Manifest.model_validate(read_json(path, MAX_BYTES))
     except FileNotFoundError:
         raise RunError(f"{path.parent}: holds no run.json, so it is no run") from None
-    except (OSError, ValidationError, ValueError) as error:
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise RunError(f"{path}: cannot be read as the manifest of a run ({reason})") from error
+    except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{path}: cannot be read as the manifest of a run ({reason})") from error
 

@@ -1,20 +1,19 @@
 """The runs of an outputs folder: found, read, compared; nothing here changes one."""
 
 import datetime
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from visionforge.errors import RunError
+from visionforge.reading import UnreadableError, read_json, read_yaml
 from visionforge.runs.active import derived_state
 from visionforge.runs.anchors import outputs_folder, resolve, shown
 from visionforge.runs.manifest import Manifest, State, read_manifest
 from visionforge.runs.workspace import Workspace
 
+MAX_METRICS_BYTES = 16_000_000  # with the values of every class and threshold
 _SESSION_FACTS = {"code", "packages", "hardware", "environment", "switches"}
 
 
@@ -41,17 +40,17 @@ class StoredRun:
     def metrics(self) -> dict[str, Any]:
         """Return the content of `metrics.json`, or nothing if it is not there yet."""
         try:
-            content = json.loads(self.workspace.metrics.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            content = read_json(self.workspace.metrics, MAX_METRICS_BYTES)
+        except (OSError, UnreadableError):
             return {}
-        return content if isinstance(content, dict) else {}
+        return with_numbers(content) if isinstance(content, dict) else {}
 
     @property
     def config(self) -> dict[str, Any]:
         """Return the resolved configuration, or nothing if there is none."""
         try:
-            content = yaml.safe_load(self.workspace.config.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError):
+            content = read_yaml(self.workspace.config)
+        except (OSError, UnreadableError):
             return {}
         return content if isinstance(content, dict) else {}
 
@@ -84,6 +83,20 @@ class StoredRun:
             "auc": best.get("auc"),
             "error": self.manifest.error,
         }
+
+
+def with_numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of `metrics.json` in which the metrics are numbers; what else stands there is left out."""
+    content = dict(metrics)
+    for reading in ("without_tta", "with_tta"):
+        values = content.get(reading)
+        if not isinstance(values, Mapping):
+            content.pop(reading, None)
+            continue
+        content[reading] = {
+            name: value for name, value in values.items() if type(value) in (int, float) or value is None
+        }
+    return content
 
 
 def _time(text: str) -> datetime.datetime:

@@ -8,14 +8,15 @@ from typing import Self
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
+from visionforge.printable import printable
 from visionforge.runs.anchors import shown
+from visionforge.terminal import PlainTable, plain_console, print_line
 from visionforge.tuning.objective import EPOCHS
-from visionforge.tuning.report import STATES, duration_s, short_names
+from visionforge.tuning.report import STATES, duration_s, epochs_of, short_names
 from visionforge.tuning.study import REASON, StudyFolder, best_trials, counted, finished
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Progress:
     def __enter__(self) -> Self:
         """Begin to show the table, on a terminal."""
         if sys.stdout.isatty() and not self._quiet:
-            self._live = Live(self._render(), console=Console(highlight=False), refresh_per_second=4)
+            self._live = Live(self._render(), console=plain_console(), refresh_per_second=4)
             self._live.__enter__()
         return self
 
@@ -92,7 +93,7 @@ class Progress:
         """Show how far the trials of other processes have come."""
         if self._live is not None:
             trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            parts = (f"{t.number}, epoch {len(t.intermediate_values)}/{t.user_attrs.get(EPOCHS, '?')}" for t in trials)
+            parts = (f"{t.number}, epoch {epochs_of(t)}/{t.user_attrs.get(EPOCHS, '?')}" for t in trials)
             self._current = "   ".join(f"trial {part}" for part in parts)
             self._live.update(self._render())
 
@@ -112,7 +113,7 @@ class Progress:
         if trial.state == TrialState.COMPLETE:
             result = values_text(trial, self._names)
         elif trial.state == TrialState.PRUNED:
-            result = f"pruned after {len(trial.intermediate_values)} epochs"
+            result = f"pruned after {epochs_of(trial)} epochs"
         else:
             result = f"failed: {trial.user_attrs.get(REASON, 'unknown')}"
         return f"trial {trial.number} ({done}) {result}, {seconds:.1f} s: {params_text(trial)}"
@@ -134,36 +135,36 @@ class Progress:
             f"   {done} complete, {pruned} pruned, {failed} failed   time left {self._left()}",
         )
         best = best_trials(self._study)
-        lines: list[Text | Table] = [head]
+        lines: list[Text | PlainTable] = [head]
         if best:
             lines.append(Text(f"best: trial {best[0].number}, {values_text(best[0], self._names)}", style="green"))
-            lines.append(Text(f"      {params_text(best[0])}"))
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+            lines.append(Text(f"      {printable(params_text(best[0]))}"))
+        table = PlainTable(box=None, padding=(0, 2, 0, 0), header_style="bold")
         for heading in ("trial", "state", *self._names, "epochs", "seconds"):
             table.add_column(heading, justify="left" if heading == "state" else "right")
         for trial in [trial for trial in trials if trial.state.is_finished()][-RECENT:]:
             values = trial.values if trial.state == TrialState.COMPLETE else [None] * len(self._names)
             cells = ["–" if value is None else value_text(value) for value in values]
             seconds = f"{duration_s(trial) or 0.0:.1f}"
-            table.add_row(str(trial.number), STATES[trial.state], *cells, str(len(trial.intermediate_values)), seconds)
-        lines += [table, Text(self._current or " ", style="dim")]
+            table.add_row(str(trial.number), STATES[trial.state], *cells, str(epochs_of(trial)), seconds)
+        lines += [table, Text(printable(self._current) or " ", style="dim")]
         return Group(*lines)
 
 
 def print_summary(study: Study, folder: StudyFolder, names: list[str]) -> None:
     """Print the best trial, and where everything lies."""
-    console = Console(highlight=False, markup=False, soft_wrap=True)
     trials = counted(study.get_trials(deepcopy=False))
     states = [STATES[trial.state] for trial in trials]
     told = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    console.print(f"\nstudy {study.study_name}: {told or 'no trials yet'}", style="bold")
+    print_line("")
+    print_line(f"study {study.study_name}: {told or 'no trials yet'}", style="bold")
     best = best_trials(study)
     if best:
-        console.print(f"best: trial {best[0].number}, {values_text(best[0], names)}")
+        print_line(f"best: trial {best[0].number}, {values_text(best[0], names)}")
         short = short_names(sorted(best[0].params))
         for path, value in best[0].params.items():
             shown_value = f"{value:.5g}" if isinstance(value, float) else value
-            console.print(f"  {short[path]:>20}  {shown_value}")
-    console.print(f"{'report':>12}  {shown(folder.path / 'index.html')}")
+            print_line(f"  {short[path]:>20}  {shown_value}")
+    print_line(f"{'report':>12}  {shown(folder.path / 'index.html')}")
     if best:
-        console.print(f"{'train it':>12}  visionforge fit --config {shown(folder.reports / 'best_config.yaml')}")
+        print_line(f"{'train it':>12}  visionforge fit --config {shown(folder.reports / 'best_config.yaml')}")
