@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
+from tests.runs.helpers import wait_for
 from visionforge.cli.main import main
 from visionforge.config.schema import Synthetic
 from visionforge.data.datamodule import MedMNISTDataModule
@@ -212,6 +215,27 @@ def test_files_of_the_user_stay(own_run, tmp_path, capsys):
     assert main([*command, str(own_run)]) == 2
     assert "is the folder of a run" in capsys.readouterr().err
     assert sorted(own_run.rglob("*")) == before
+
+
+def test_two_exports_into_one_folder(fleet, own_run, capsys):
+    """The second is refused; what the first leaves when it is interrupted is nothing, and a finished one stays."""
+    command = ["export", "--run", str(own_run), "--format", "torch"]
+    before = sorted(own_run.rglob("*"))
+    pid = fleet.start(*command)
+    wait_for(lambda: (own_run / "export" / "torch" / ".export.json.lock.owner").exists())
+    assert main(command) == 2
+    assert f"in use by process {pid}" in capsys.readouterr().err
+    os.kill(pid, signal.SIGTERM)
+    ended = fleet.wait()
+    assert (ended.status, ended.err) == (128 + signal.SIGTERM, "interrupted by SIGTERM\n")
+    assert sorted(own_run.rglob("*")) == before
+    assert main(command) == 0
+    whole = {path: path.stat().st_mtime_ns for path in own_run.rglob("*") if path.is_file()}
+    pid = fleet.start(*command, "--overwrite")
+    wait_for(lambda: (own_run / "export" / "torch" / ".export.json.lock.owner").exists())
+    os.kill(pid, signal.SIGINT)
+    assert fleet.wait().status == 128 + signal.SIGINT
+    assert {path: path.stat().st_mtime_ns for path in own_run.rglob("*") if path.is_file()} == whole
 
 
 @pytest.mark.parametrize(

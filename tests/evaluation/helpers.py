@@ -42,6 +42,7 @@ def evaluation_of(
     plain, averaged = (torch.tensor(x, dtype=torch.float32).to(precision) for x in shown)
     thresholds = torch.full((len(classes),), 0.3) if task == "multi-label" else None
     predictions = Predictions(
+        "test",
         plain,
         averaged if tta else None,
         torch.tensor(labels),

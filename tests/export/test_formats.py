@@ -113,6 +113,15 @@ def test_contracts_of_earlier_versions_have_no_views(tmp_path):
     assert read_contract(json.dumps(contract), "x").views == ("identity",)
 
 
+@pytest.mark.parametrize(
+    "change", [{"temperature": 0}, {"temperature": -1}, {"thresholds": [0.5]}, {"thresholds": [0.5, 2, 0.5]}]
+)
+def test_contracts_of_strangers_are_consistent(change):
+    contract = json.loads(contract_of(model_of("mini_cnn"), "uint8", None, None, None).model_dump_json())
+    with pytest.raises(RunError, match="its metadata cannot be read"):
+        read_contract(json.dumps({**contract, **change}), "x")
+
+
 @pytest.mark.parametrize("views", [[], ["hflip"], ["identity", "identity"], ["identity", "__import__"]])
 def test_views_of_strangers_are_known_ones(tmp_path, views):
     contract = contract_of(model_of("mini_cnn"), "uint8", None, None, None).model_copy(update={"views": tuple(views)})

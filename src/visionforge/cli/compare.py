@@ -67,7 +67,7 @@ def comparison(runs: Sequence[StoredRun], resamples: int, confidence: float) -> 
     by_run = {run.workspace.path: each for run, each in zip(runs, values, strict=True)}
     names = list(dict.fromkeys(name for each in values for name in each))
     groups = groups_of(runs)
-    partial = [contents[run.workspace.path].get("partial") for run in runs]
+    partial = [_partial_of(contents[run.workspace.path]) for run in runs]
     positive = [_positive_of(contents[run.workspace.path]) for run in runs]
     found, note = _differences(groups, contents, resamples, confidence)
     return {
@@ -91,6 +91,12 @@ def comparison(runs: Sequence[StoredRun], resamples: int, confidence: float) -> 
         "differences": found,
         "note": note,
     }
+
+
+def _partial_of(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return how much of its split a run was evaluated on; None is all of it."""
+    partial = content.get("partial")
+    return partial if isinstance(partial, Mapping) else None
 
 
 def _positive_of(content: Mapping[str, Any]) -> str | None:
@@ -159,6 +165,8 @@ def _differences(
             if task not in get_args(Task):
                 return [], "no differences: metrics.json does not say what kind of labels there are"
             positive = _positive_index(contents)
+            classes = _classes_of(contents[0])
+            about = classes[positive] if task == "binary" and positive < len(classes) else None
             try:
                 one, two = (
                     [
@@ -172,7 +180,7 @@ def _differences(
                 return [], f"no differences: {error}"
             for name, gap in gaps.items():
                 row = {"of": other.name, "from": groups[0].name, "metric": f"{reading}.{name}", "value": gap.value}
-                found.append({**row, "interval": gap.interval, "p": gap.p})
+                found.append({**row, "interval": gap.interval, "p": gap.p, "positive": about})
     return found, None if found else "no differences: the runs have no predictions yet"
 
 
@@ -211,6 +219,8 @@ def print_comparison(content: Mapping[str, Any]) -> None:
         )
         for group in members:
             say(f"{group['name']}: {', '.join(group['runs'])}")
+        if about := content["differences"][0]["positive"]:
+            say(f"positive class: {about}")
         table = plain_table("", "metric", "difference", f"{content['confidence']:.0%} interval", "p")
         for row in content["differences"]:
             interval = row["interval"]

@@ -275,7 +275,8 @@ def _tell(content: dict[str, Any], folder: Path) -> None:
         told = ", ".join(f"{name} {value:+.4f}" for name, value in change.items() if value is not None)
         say(
             f"{artifact['file']}: {size}; {parity['images']:,} images ({parity['source']}): {parity['agreement']:.2%} "
-            f"have the same label, largest deviation {parity['largest_deviation']:.2g}{f'; {told}' if told else ''}"
+            f"have the same prediction, largest deviation {parity['largest_deviation']:.2g}"
+            f"{f'; {told}' if told else ''}"
         )
     if "speed" in content:
         print_table(_speed(content["speed"]))

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 
-from visionforge.cli.arguments import heading, say
+from visionforge.cli.arguments import heading, print_table, say
 from visionforge.evaluation.names import (
     ALL_AGREE,
     NO_INTERVAL,
@@ -17,7 +17,7 @@ from visionforge.evaluation.names import (
 )
 from visionforge.runs.anchors import shown
 from visionforge.runs.workspace import Workspace
-from visionforge.terminal import PlainTable, plain_console
+from visionforge.terminal import PlainTable
 
 _SHOWN = (  # the others are in metrics.json and in the report
     "accuracy",
@@ -67,7 +67,7 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
     heading(f"{content['dataset']} {content['split']} split, {content['images']:,} images, {checkpoint.name}")
     if content.get("partial"):
         say(f"partial: {partial_text(content['partial'])}")
-    plain_console().print(table, soft_wrap=False)
+    print_table(table)  # no name is broken
     if agree:
         say(f"  {ALL_AGREE}")
         say()

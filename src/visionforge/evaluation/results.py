@@ -125,7 +125,10 @@ def _drawn(indices: Array) -> Array:
 def _write_figures(folder: Path, evaluation: Evaluation, images: ArrayDataset, background: Background) -> None:
     spec, dpi, split = evaluation.spec, evaluation.settings.figure_dpi, evaluation.split
     count = len(evaluation.labels)
-    heading = f"{spec.dataset}, {split} split, {evaluation.partial or f'{count:,} images'}"
+    heading = f"{spec.dataset}, {split} split, {count:,} images"
+    if evaluation.partial is not None:
+        lines = str(evaluation.partial).replace(" (", "\n(")
+        heading = f"{spec.dataset}, {split} split\n{lines}"
     draw = label_matrix if spec.task == "multi-label" else confusion_matrix
     decisions = draw(evaluation.labels, evaluation.predicted, spec.classes, heading)
     chosen = np.sort(_drawn(np.arange(count))[:SAMPLES])

@@ -134,7 +134,7 @@ def _calibration(contract: Contract, metrics: Mapping[str, Any]) -> str:
 
 def _parity(content: Mapping[str, Any]) -> list[str]:
     lines = [
-        "| file | images | largest deviation of a probability | same label | change of accuracy | change of AUC |",
+        "| file | images | largest deviation of a probability | same prediction | change of accuracy | change of AUC |",
         "|---|---|---|---|---|---|",
     ]
     for artifact in content["artifacts"]:

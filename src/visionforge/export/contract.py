@@ -1,6 +1,8 @@
 """What an artifact says of itself: what it takes, what it gives, where it comes from; it travels inside the file."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
 
 import visionforge
 from visionforge.config.schema import ModelSettings, Section
@@ -11,6 +13,7 @@ from visionforge.training.classifier import ImageClassifier
 from visionforge.training.tta import view_functions
 
 KEY = "visionforge"  # of the metadata entry that holds the contract as JSON
+Share = Annotated[float, Field(ge=0, le=1)]
 InputKind = Literal["uint8", "float32"]
 RESIZE = (
     "turn upright (EXIF), scale the shorter side to {r} pixels (antialiased bicubic), cut the middle {r}×{r} out; "
@@ -31,12 +34,18 @@ class Contract(Section):
     settings: ModelSettings
     input: InputKind = "uint8"
     views: tuple[str, ...] = ("identity",)
-    temperature: float | None = None
-    thresholds: tuple[float, ...] | None = None
+    temperature: float | None = Field(None, gt=0)
+    thresholds: tuple[Share, ...] | None = None
     run: str | None = None
     config_hash: str | None = None
     checkpoint: str | None = None
     version: str = visionforge.__version__
+
+    @model_validator(mode="after")
+    def _has_a_threshold_per_label(self) -> Self:
+        if self.thresholds is not None and len(self.thresholds) != len(self.spec.classes):
+            raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.spec.classes)} labels")
+        return self
 
     @property
     def shape(self) -> tuple[str, int, int, int]:
