@@ -31,7 +31,7 @@ from visionforge.cli.equipment import (
 )
 from visionforge.cli.loggers import close_loggers, log_hyperparameters, log_results, logger_error, shield
 from visionforge.cli.outcome import write_outcome
-from visionforge.cli.parser import Parser
+from visionforge.cli.parser import Parser, describe_further_flags
 from visionforge.cli.plan import Plan, inherited_folder, outputs_of, parent_of
 from visionforge.cli.precheck import check_settings
 from visionforge.cli.report import print_results
@@ -187,6 +187,7 @@ class VisionForgeCLI(LightningCLI):
                 default=None,
                 help="Run (folder, or name in the outputs folder): its configuration and its best checkpoint.",
             )
+        describe_further_flags(parser, subcommand)
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

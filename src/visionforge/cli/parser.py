@@ -11,6 +11,11 @@ from visionforge.config.loading import read_arguments
 from visionforge.errors import SettingsError
 from visionforge.printable import printable
 
+SEEDS = "--seeds N or 1,7,42: train for several seeds, N of them from the configured one on, or these."
+PICTURES = (
+    "With --images, which takes folders, picture files and archives, `predict` classifies them and takes these flags "
+    "alone: {}. `visionforge predict --images=PATH --help` tells of them."
+)
 _LONGEST = 200  # characters of a value in a message
 
 
@@ -47,6 +52,17 @@ class Parser(LightningArgumentParser):
         raw = read_arguments(Parser.given)
         trainer = raw.values.get("trainer")
         return class_problems(trainer, raw.sources) if isinstance(trainer, dict) else []
+
+
+def describe_further_flags(parser: LightningArgumentParser, stage: str) -> None:
+    """Name in the help of a stage the flags that are read before this parser is asked."""
+    if stage == "fit":
+        parser.add_argument_group("Several seeds", SEEDS)
+    elif stage == "predict":
+        from visionforge.cli.predict_images import flag_names
+
+        names = ", ".join(name for name in flag_names() if name != "--images")
+        parser.add_argument_group("Pictures instead of a data set", PICTURES.format(names))
 
 
 def _with_words(value: Any) -> Any:
