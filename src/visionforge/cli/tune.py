@@ -44,6 +44,7 @@ usage: visionforge tune --config FILE [--tune.n_trials 20] [--section.key VALUE 
        visionforge tune --report STUDY
 
 Search hyperparameters. Every trial is an ordinary fit; the same command again resumes the study.
+
   --config FILE
       YAML file with settings; may be given several times, a later one wins key by key.
   --report STUDY
