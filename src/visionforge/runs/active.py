@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from visionforge.errors import RunError
-from visionforge.redaction import redact_arguments, redact_settings
+from visionforge.redaction import redact_arguments, redact_settings, redact_text
 from visionforge.runs.anchors import shown
 from visionforge.runs.facts import code_state, environment_variables, package_versions, processor
 from visionforge.runs.files import remove_temporary, umask, write_atomic
@@ -173,6 +173,7 @@ class ActiveRun:
         """Write how the run ended, and let go of it."""
         self._record.stop()
         now = utc_now()
+        error = None if error is None else redact_text(error)
         try:
             self.manifest = self.manifest.with_session(ended=now)
             self.update(state=state, error=error, ended=now)
