@@ -21,6 +21,7 @@ from visionforge.cli.compare import comparison, print_comparison
 from visionforge.config.schema import EvaluationSettings
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.names import READINGS
+from visionforge.redaction import redact_arguments
 from visionforge.runs.active import repoint_latest
 from visionforge.runs.anchors import outputs_folder, resolve, shown
 from visionforge.runs.locks import Lock, LockedError, is_held
@@ -195,7 +196,7 @@ def _show(options: argparse.Namespace) -> int:
             ),
             "commit": commit[:10] or None,
             "strict": session.switches.get("deterministic_algorithms"),
-            "command": " ".join(session.command),
+            "command": " ".join(redact_arguments(session.command)),
         }
     for kind in ("without_tta", "with_tta"):
         values = run.metrics.get(kind) or {}
