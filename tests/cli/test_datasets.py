@@ -156,3 +156,13 @@ def test_bad_archive_fails(capsys, archives, tmp_path):
     shutil.copyfile(archives / "retinamnist.npz", tmp_path / "breastmnist.npz")
     assert main(["datasets", "check", "breastmnist", "--root", str(tmp_path)]) == 1
     assert "✗ keys, dtypes, shapes and counts" in capsys.readouterr().out
+
+
+def test_a_sheet_replaces_only_a_sheet(tmp_path, refuse):
+    mine = tmp_path / "mine.png"
+    mine.write_bytes(b"three years")
+    (line,) = refuse("datasets", "show", "digits", "--output", str(mine))
+    assert line == "--output: mine.png exists already, and visionforge has not made it; name another file"
+    assert mine.read_bytes() == b"three years"
+    for _ in range(2):
+        assert main(["datasets", "show", "digits", "--output", str(tmp_path / "sheet.png")]) == 0

@@ -129,7 +129,7 @@ def test_compare_puts_metrics_beside_each_other(outputs, capsys, quick_run):
 
 def test_clean_lists_first_and_removes_only_what_is_incomplete_and_free(outputs, capsys, quick_run):
     cut = next(path.name for path in run_folders(outputs) if "_d_m_" in path.name)
-    (outputs / ".x.new-abc").mkdir()
+    (outputs / ".20200101_d_m_00000a.new-abc").mkdir()
     status, text = said(capsys, "runs", "clean", "--incomplete")
     assert (status, text.splitlines()[0]) == (0, f"would be removed: {cut} (interrupted, 3/8 epochs)")
     assert (outputs / cut).is_dir()
@@ -347,3 +347,27 @@ def test_ten_fits_at_once_each_in_its_own_folder_or_refused(tmp_path):
     ]
     assert not [path for path in outputs.rglob(".*")], "no lock and no temporary file is left"
     assert not [p for p in psutil.process_iter() if str(outputs) in " ".join(p.cmdline() if p.is_running() else [])]
+
+
+def test_clean_removes_what_a_run_consists_of_and_nothing_else(tmp_path, capsys):
+    outputs = tmp_path / "outputs"
+    run = create(outputs)
+    folder = run.workspace.path
+    run.finish("failed", "x")
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "last.ckpt").write_text("")
+    (folder / "figures").mkdir()
+    (folder / "figures" / "thesis.tex").write_text("three years")
+    (folder / "notes.txt").write_text("mine")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.csv").write_text("mine")
+    (folder / "evaluations").symlink_to(tmp_path / "elsewhere")
+    (outputs / ".mine.new-1").mkdir()
+    (outputs / ".mine.new-1" / "x").write_text("mine")
+    (outputs / ".mine.lock").write_text("mine")
+    assert main(["runs", "clean", "--incomplete", "--yes"]) == 0
+    assert "files that no run consists of were left" in capsys.readouterr().err
+    left = {path.relative_to(outputs).as_posix() for path in outputs.rglob("*") if path.is_file()}
+    name = folder.name
+    assert left == {f"{name}/figures/thesis.tex", f"{name}/notes.txt", ".mine.new-1/x", ".mine.lock"}
+    assert (tmp_path / "elsewhere" / "a.csv").read_text() == "mine"

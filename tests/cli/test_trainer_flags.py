@@ -179,3 +179,11 @@ def test_callbacks_that_log_by_steps_and_hold_enumerations_work(tmp_path):
     assert (
         yaml.safe_load((run / "config.yaml").read_text())["trainer"]["callbacks"][1]["init_args"]["interval"] == "step"
     )
+
+
+def test_a_flag_wins_over_a_file_wherever_it_stands(tmp_path, capsys):
+    path = tmp_path / "base.yaml"
+    path.write_text("data: {batch_size: 64}\n")
+    for arguments in (["--data.batch_size", "16", "--config", str(path)], ["-c", str(path), "--data.batch_size", "16"]):
+        assert main(["fit", *arguments, "--print_config"]) == 0
+        assert yaml.safe_load(capsys.readouterr().out)["data"]["batch_size"] == 16

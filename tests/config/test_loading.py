@@ -2,7 +2,8 @@
 
 import pytest
 
-from visionforge.config.loading import read_arguments, read_yaml
+from visionforge.config.loading import normalise, read_arguments, read_yaml
+from visionforge.config.shipped import files_first
 from visionforge.errors import SettingsError
 
 
@@ -88,3 +89,29 @@ def test_value_with_a_key_twice_is_refused():
 def test_empty_file_changes_nothing(tmp_path):
     (tmp_path / "empty.yaml").write_text("# nothing\n")
     assert read_yaml(tmp_path / "empty.yaml") == {}
+
+
+def test_text_stays_text_whatever_it_looks_like():
+    for text in ("2024", "no", "2024-01-01", "1e3", "{a}"):
+        assert read_arguments(["--data.root", text]).values == {"data": {"root": text}}
+    assert read_arguments(["--data.root", "null"]).values == {"data": {"root": None}}
+    assert read_arguments(["--data.batch_size", "16"]).values == {"data": {"batch_size": 16}}
+
+
+@pytest.mark.parametrize("value", ["-1e-3", "-0.5", "-1:0:0:0"])
+def test_a_value_that_begins_with_a_dash_belongs_to_its_flag(value):
+    joined = normalise(["--trainer.callbacks.min_delta", value, "-c", "x.yaml"])
+    assert joined == [f"--trainer.callbacks.min_delta={value}", "-c", "x.yaml"]
+    assert normalise(["--a.b=1", value]) == ["--a.b=1", value]
+
+
+def test_an_empty_file_is_no_configuration(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("# nothing\n")
+    with pytest.raises(SettingsError, match="is empty, so it is no configuration file"):
+        read_arguments(["--config", str(path)])
+
+
+def test_files_come_before_flags_in_their_own_order():
+    given = ["--a.b", "1", "--config", "x", "--c.d=2", "-c", "y", "--config=z"]
+    assert files_first(given) == ["--config", "x", "-c", "y", "--config=z", "--a.b", "1", "--c.d=2"]

@@ -46,7 +46,7 @@ def fit(schedule: Schedule, rate: float = HIGH, resume: str | None = None, **fla
         augmentation=Augmentation(preset="none"),
         synthetic=Synthetic(train=STEPS * 8, val=24, test=8),
     )
-    one = trainer(EPOCHS, **{"callbacks": [kept], **flags})
+    one = trainer(flags.pop("max_epochs", EPOCHS), **{"callbacks": [kept], **flags})
     one.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     return kept
 
@@ -148,3 +148,31 @@ def test_plateau_is_remembered_by_a_resumed_fit(tmp_path):
     assert len(set(whole.rates[3 * STEPS :])) > 1, "the rate should fall in this test"
     resumed = fit(schedule, resume=str(tmp_path / "epoch=3.ckpt"))
     assert resumed.rates == pytest.approx(whole.rates[4 * STEPS :], rel=1e-12)
+
+
+def test_a_training_that_begins_from_a_checkpoint_follows_its_own_settings(tmp_path):
+    """Another length, learning rate and momentum than the checkpoint was trained with."""
+    keep = pl.callbacks.ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1, every_n_epochs=1)
+    fit(Schedule(min_lr=LOW), callbacks=[keep], enable_checkpointing=True, max_epochs=2)
+    resumed = fit(Schedule(min_lr=LOW), HIGH / 2, resume=str(tmp_path / "epoch=1.ckpt"), max_epochs=4)
+    reference = [cosine(s / (4 * STEPS), HIGH / 2) for s in range(2 * STEPS, 4 * STEPS)]
+    assert resumed.rates == pytest.approx(reference, rel=1e-9)
+
+
+def test_patience_counts_epochs_however_often_is_validated():
+    schedule = Schedule(cosine_fraction=0.1, scheduler_patience=2, gamma=0.5)
+    once, four_times = (RateCurve(schedule, HIGH, 100, 4) for _ in range(2))
+    for epoch in range(3, 15):
+        once.observe(0.5, 4 * epoch + 4)
+        for part in range(1, 5):
+            four_times.observe(0.5, 4 * epoch + part)
+    assert once.plateau_factor == pytest.approx(0.5**3)  # one fall in 3 epochs
+    assert four_times.plateau_factor == pytest.approx(0.5**5)  # one in 2.25 epochs, and not one in 3 validations
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_an_undefined_value_is_no_improvement(higher):
+    curve = RateCurve(Schedule(cosine_fraction=0.1, scheduler_patience=0, gamma=0.5), HIGH, 100, 1, higher)
+    for step, value in enumerate([math.nan, 0.5, math.nan, 0.6 if higher else 0.4]):
+        curve.observe(value, 20 + step)
+    assert (curve.best, curve.plateau_factor) == (0.6 if higher else 0.4, 0.5)

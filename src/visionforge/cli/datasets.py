@@ -10,6 +10,7 @@ from visionforge.cli.arguments import CommandParser, plain_table, print_json, pr
 from visionforge.data.info import SPLITS, DatasetInfo, Split
 from visionforge.data.registry import dataset_info, dataset_names
 from visionforge.errors import DataError, SettingsError, VisionForgeError
+from visionforge.runs.anchors import shown, writable
 from visionforge.terminal import PlainTable, plain_console
 
 EXIT_CHECK_FAILED = 1
@@ -316,6 +317,7 @@ def _numbers(values: tuple[float, ...]) -> str:
 def _show(options: argparse.Namespace) -> int:
     from visionforge.config.schema import Augmentation
     from visionforge.data.datamodule import MedMNISTDataModule
+    from visionforge.evaluation.figures import is_own_figure
     from visionforge.evaluation.sheet import augmentation_sheet
 
     entry = dataset_info(options.name)
@@ -323,6 +325,12 @@ def _show(options: argparse.Namespace) -> int:
     if entry.archives:
         _present(entry, resolution, options.root)
     target = Path(options.output or f"{entry.name}.png")
+    if target.exists() and not is_own_figure(target):
+        raise SettingsError(
+            f"--output: {shown(target)} exists already, and visionforge has not made it; name another file"
+        )
+    if not writable(target.absolute().parent):
+        raise SettingsError(f"--output: {shown(target.parent)} cannot be written; name a file in another folder")
     module = MedMNISTDataModule(
         entry.name,
         root=options.root,

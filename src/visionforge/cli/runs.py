@@ -2,7 +2,7 @@
 
 import argparse
 import datetime
-import shutil
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,11 @@ from visionforge.runs.anchors import outputs_folder, resolve, shown
 from visionforge.runs.locks import Lock, LockedError, is_held
 from visionforge.runs.processes import leftovers
 from visionforge.runs.store import StoredRun, differences, find_run, load_run, provenance, stored_runs
+from visionforge.runs.workspace import remove_run
 
 _SHOWN = ("run", "state", "started", "seconds", "epochs", "accuracy", "auc")
 MOST_RESAMPLES = 100_000
+_OWN = re.compile(r"\.\d{8}_.+_[0-9a-f]{6}\.(?:new-\w+|lock)")  # names of what a killed process leaves beside the runs
 COLUMNS = (*_SHOWN, "dataset", "model", "hash", "seed", "stage")  # the name of a run says some of them
 
 
@@ -256,15 +258,17 @@ def _clean(options: argparse.Namespace) -> int:
     for problem in problems:
         warn(f"warning: {problem}")
     found = [run for run in runs if run.state in ("interrupted", "failed")]
-    remains = [path for path in folder.glob(".*.new-*") if path.is_dir()]  # of processes that were killed
-    locks = [path for path in folder.glob(".*.lock") if not is_held(path) and path.exists()]
+    remains = [
+        path for path in folder.glob(".*.new-*") if _OWN.match(path.name) and path.is_dir()
+    ]  # of killed processes
+    locks = [path for path in folder.glob(".*.lock") if _OWN.match(path.name) and not is_held(path) and path.exists()]
     removed: list[str] = []
     for run in found if options.yes else ():
         if _remove(run):
             removed.append(run.name)
     if options.yes:
         for path in remains:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_run(path)
         for path in locks:
             path.unlink(missing_ok=True)
         repoint_latest(folder)
@@ -295,7 +299,9 @@ def _remove(run: StoredRun) -> bool:
             pids = ", ".join(str(process.pid) for process in left)
             warn(f"warning: {run.name}: processes {pids} of it live; `visionforge doctor` tells more")
             return False
-        shutil.rmtree(run.workspace.path)
+        if others := remove_run(run.workspace.path):
+            names = ", ".join(str(shown(path)) for path in others[:5]) + (" …" if len(others) > 5 else "")
+            warn(f"warning: {run.name}: {len(others)} files that no run consists of were left: {names}")
     finally:
         lock.release()
     return True

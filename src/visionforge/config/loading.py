@@ -6,17 +6,21 @@ LightningCLI parses the same arguments again afterwards and stays the authority 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from visionforge import reading
 from visionforge.config.environment import strict_problems
+from visionforge.config.problems import flatten
+from visionforge.config.schema import RunSettings
 from visionforge.config.shipped import FLAGS, described, require_config, with_shipped
 from visionforge.errors import SettingsError
 
 COMMAND_LINE = "on the command line"
 SWITCHES = ("exclusive_device",)  # flags that need no value
 _PASS_THROUGH = ("--help", "-h", "--print_config")
+_NULLS = ("null", "~", "Null", "NULL", "")
 
 
 @dataclass
@@ -90,10 +94,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 def normalise(arguments: Sequence[str]) -> list[str]:
     """Return the arguments in the form that all readers know.
 
-    ``--exclusive-device`` is ``--exclusive_device true``, and ``--config quickstart`` names the shipped file.
+    ``--exclusive-device`` is ``--exclusive_device true``, ``--config quickstart`` names the shipped file, and a value
+    that begins with a dash, such as -1e-3, is joined to its flag, for which a parser could take it otherwise.
     """
     result: list[str] = []
     for position, argument in enumerate(arguments):
+        if _is_dashed_value(argument) and result and result[-1].startswith("--") and "=" not in result[-1]:
+            result[-1] += f"={argument}"
+            continue
         flag, equals, value = argument.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
         if not flag.startswith("--") or "." in flag:
@@ -104,6 +112,10 @@ def normalise(arguments: Sequence[str]) -> list[str]:
         if name in SWITCHES and not equals and following.startswith("--"):
             result.append("true")
     return with_shipped(result)
+
+
+def _is_dashed_value(argument: str) -> bool:
+    return argument.startswith("-") and not argument.startswith("--") and argument not in (*FLAGS, *_PASS_THROUGH)
 
 
 def read_arguments(arguments: Sequence[str]) -> RawConfig:
@@ -142,9 +154,15 @@ def read_arguments(arguments: Sequence[str]) -> RawConfig:
 
 def _apply(raw: RawConfig, flag: str, text: str) -> None:
     if flag in FLAGS:
-        raw.merge(read_yaml(require_config(text)), f"in {described(text)}")
+        tree = read_yaml(require_config(text))
+        if not tree:
+            raise SettingsError(f"{described(text)}: is empty, so it is no configuration file; leave it out")
+        raw.merge(tree, f"in {described(text)}")
         return
     path = flag.removeprefix("--").removesuffix("+")
+    if path in _texts() and text not in _NULLS:  # such as a folder that is named 2024, or no
+        raw.set(path, text, COMMAND_LINE)
+        return
     try:
         value = parse_value(text)
     except reading.UnreadableError as error:
@@ -152,6 +170,13 @@ def _apply(raw: RawConfig, flag: str, text: str) -> None:
     if path in ("data", "model", "trainer") or (isinstance(value, str) and value.endswith((".yaml", ".yml"))):
         value = read_yaml(text) if isinstance(value, str) else value
     raw.set(path, value, COMMAND_LINE)
+
+
+@cache
+def _texts() -> frozenset[str]:
+    """Return the dotted paths of settings that are texts, whatever they look like."""
+    fields = flatten(RunSettings)
+    return frozenset(path for path, field in fields.items() if field.annotation in (str, str | None))
 
 
 def parse_value(text: str) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from visionforge.printable import printable
 from visionforge.runs.files import write_atomic
@@ -36,6 +37,9 @@ def own_style() -> Iterator[None]:
         yield
 
 
+SOFTWARE = "visionforge"  # what a figure says of its origin
+
+
 def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> None:
     """Write a figure as PNG, whole or not at all.
 
@@ -46,8 +50,18 @@ def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> None:
     """
     buffer = io.BytesIO()
     with own_style():
-        FigureCanvasAgg(figure).print_figure(buffer, format="png", dpi=dpi, facecolor="white")
+        origin = {"Software": SOFTWARE}
+        FigureCanvasAgg(figure).print_figure(buffer, format="png", dpi=dpi, facecolor="white", metadata=origin)
     write_atomic(path, buffer.getvalue())
+
+
+def is_own_figure(path: Path) -> bool:
+    """Return whether `save_figure` has written a file, which says so of itself."""
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            return picture.info.get("Software") == SOFTWARE
+    except (OSError, ValueError, SyntaxError):
+        return False
 
 
 def _plain(axes: Any) -> None:

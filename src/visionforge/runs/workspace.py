@@ -1,10 +1,11 @@
 """The run folder: its name, and where everything in it lies."""
 
+import contextlib
 import datetime
 import errno
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from visionforge.errors import RunError
 from visionforge.runs.files import within
@@ -92,6 +93,53 @@ class Workspace:
     def trained(self) -> bool:
         """Whether there is a checkpoint."""
         return any(self.checkpoints.glob("*.ckpt"))
+
+
+# What visionforge writes into a run folder: names of files, and folders with the suffixes of what lies in them
+_FILES = (
+    "config.yaml",
+    "metrics.csv",
+    "metrics.json",
+    "predictions.csv",
+    "report.html",
+    "run.json",
+    ".lock",
+    ".lock.owner",
+    ".processes.json",
+)
+_PATTERNS = ("run.log", "run.rank*.log", ".*.tmp")
+_FOLDERS = {
+    "checkpoints": (".ckpt", ".tmp"),
+    "evaluations": (".csv", ".html", ".json", ".jsonl", ".parquet", ".png", ".xlsx", ".log", ".yaml"),
+    "export": (".json", ".md", ".onnx", ".pt2", ".safetensors", ".lock", ".owner"),
+    "figures": (".png",),
+    "reports": (".csv", ".json", ".xlsx"),
+}
+
+
+def remove_run(folder: Path) -> list[Path]:
+    """Remove what visionforge has written into a run folder, and the folder if nothing else lies in it.
+
+    Links are removed, not followed.
+
+    Returns:
+        What was left, because it is nothing that a run consists of.
+    """
+    for path in sorted(folder.rglob("*"), key=lambda path: len(path.parts), reverse=True):
+        if _is_of_run(path.relative_to(folder)) and (path.is_symlink() or not path.is_dir()):
+            path.unlink(missing_ok=True)
+        elif path.is_dir() and not path.is_symlink():
+            with contextlib.suppress(OSError):  # it is not empty
+                path.rmdir()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def _is_of_run(path: PurePath) -> bool:
+    if len(path.parts) == 1:
+        return path.name in _FILES or any(path.match(pattern) for pattern in _PATTERNS)
+    return path.suffix in _FOLDERS.get(path.parts[0], ())
 
 
 def run_name(dataset: str, model: str, digest: str) -> str:
