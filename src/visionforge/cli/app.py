@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from visionforge.cli.parser import Parser
 from visionforge.cli.plan import Plan, expected_processes, inherited_folder, outputs_of, parent_of
 from visionforge.cli.precheck import check_settings, gather_facts
 from visionforge.cli.report import print_results
-from visionforge.cli.target import Target, read_checkpoint
+from visionforge.cli.target import Target, read_checkpoint, restore
 from visionforge.config.problems import describe_allowed, flatten
 from visionforge.config.rules import cut_short
 from visionforge.config.schema import RunSettings
@@ -50,6 +51,7 @@ from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.predictions import answers_without_truth, write_predictions
 from visionforge.evaluation.results import write_training_curves
 from visionforge.models.registry import backbone_entry
+from visionforge.models.tensor_files import require_plain_members
 from visionforge.models.weights import pretrained_state
 from visionforge.runs.active import ActiveRun
 from visionforge.runs.anchors import resolve, shown
@@ -396,6 +398,11 @@ class VisionForgeCLI(LightningCLI):
         """Train; a signal ends the training after a step."""
         kwargs.pop("ckpt_path", None)
         checkpoint = self._beginning()
+        if checkpoint is not None:  # which the Trainer reads itself
+            try:
+                require_plain_members(checkpoint)
+            except (OSError, ValueError, zipfile.BadZipFile) as error:
+                raise RunError(f"{checkpoint}: cannot be read as a checkpoint ({error})") from error
         with self._plan.interruption.deferred():
             self.trainer.fit(**kwargs, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
         self._plan.interruption.check()
@@ -499,8 +506,9 @@ class VisionForgeCLI(LightningCLI):
         """Take the weights, and nothing else, of a checkpoint; return the number of epochs it was trained for."""
         content = read_checkpoint(checkpoint)
         self.model.bind(self.datamodule.spec)
-        self.model.restore(content)
-        return int(content["epoch"]) + 1 if "epoch" in content else None
+        restore(self.model, content, checkpoint)
+        epoch = content.get("epoch")
+        return epoch + 1 if isinstance(epoch, int) else None
 
     def _write(self, split: Split, checkpoint: Path, epoch: int | None) -> None:
         """Write and print the results of the split that was just evaluated."""

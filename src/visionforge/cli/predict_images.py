@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from visionforge.cli.arguments import CommandParser, plain_console, say, warn
-from visionforge.cli.target import Target, add_target_flags, find_target, read_checkpoint
+from visionforge.cli.target import Target, add_target_flags, find_target, read_checkpoint, restore
 from visionforge.config.loading import normalise
 from visionforge.data.info import SPLITS
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
 from visionforge.data.stream import picture_batches
-from visionforge.errors import RunError, SettingsError
+from visionforge.errors import RunError, SettingsError, VisionForgeError
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table, require_format
 from visionforge.runs.anchors import shown, writable
 from visionforge.runs.owned_files import folder_for
@@ -164,10 +164,12 @@ def load_classifier(checkpoint: Path) -> "ImageClassifier":
 
     try:
         model = ImageClassifier(**{**settings, "restoring": True})
-        model.restore(content)
-    except (TypeError, KeyError, RuntimeError) as error:  # of another version: other settings, or other tensors
+    except VisionForgeError as error:
+        raise RunError([f"{checkpoint}: {problem}" for problem in error.problems]) from error
+    except TypeError as error:  # of another version, which has other settings
         reason = " ".join(str(error).split())[:160]
         raise RunError(f"{checkpoint}: does not fit this version of visionforge ({reason})") from error
+    restore(model, content, checkpoint)
     return model.eval()
 
 

@@ -16,8 +16,9 @@ KEY = "visionforge"  # of the metadata entry that holds the contract as JSON
 Share = Annotated[float, Field(ge=0, le=1)]
 InputKind = Literal["uint8", "float32"]
 RESIZE = (
-    "scale the shorter side to {r} pixels (antialiased bicubic), cut the middle {r}×{r} out; transparency on black; "
-    "16-bit values divided by 257"
+    "turn upright (EXIF), scale the shorter side to {r} pixels (antialiased bicubic), cut the middle {r}×{r} out; "
+    "transparency on black; grey integers from 0 to 65,535 are divided so that the largest number of 8, 10, 12, 14 or "
+    "16 bits (the fewest that hold the picture) becomes 255, other depths are scaled from the picture's own range"
 )
 
 
