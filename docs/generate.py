@@ -99,7 +99,6 @@ def _own_flags(name: str) -> str:
 
     flags = re.findall(r"^  (?:-\w \w+, )?--([a-z_]+)(?=[ \n])", help_of(name), re.MULTILINE)
     own = [flag for flag in dict.fromkeys(flags) if flag not in (*SECTIONS, "help")]
-    own += ["seeds"] if name == "fit" else []
     lines = ["| flag | meaning |", "|---|---|"]
     for flag in own:
         field = RunSettings.model_fields.get(flag)

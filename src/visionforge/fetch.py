@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request
 
 from visionforge.errors import DataError
+from visionforge.printable import printable
 from visionforge.redaction import redact_url
 
 log = logging.getLogger(__name__)
@@ -235,13 +236,15 @@ class _SecureRedirects(urllib.request.HTTPRedirectHandler):
 @contextlib.contextmanager
 def transfer_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Show a progress bar for a transfer on a terminal; yields the function that advances it by some bytes."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda count: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (TextColumn(name), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(name, total=total)
+    from visionforge.terminal import plain_console
+
+    label = TextColumn("{task.description}", markup=False)
+    columns = (label, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=plain_console(stderr=True)) as progress:
+        task = progress.add_task(printable(name), total=total)
         yield lambda count: progress.update(task, advance=count)

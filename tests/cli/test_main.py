@@ -103,7 +103,7 @@ MISTAKES = {
     "batch too large": (["fit", *flags(data__batch_size=65)], "data.batch_size: 65 leaves no training step"),
     "half precision on a CPU": (["fit", *flags(trainer__precision="16-mixed")], "trainer.precision: '16-mixed' needs a GPU"),
     "unknown accelerator": (["fit", *flags(trainer__accelerator="gppu")], "trainer: You selected an invalid accelerator name"),
-    "unknown callback": (["fit", *flags(trainer__callbacks="Nothing")], "trainer.callbacks: 'Nothing' is not allowed"),
+    "unknown callback": (["fit", *flags(trainer__callbacks="Nothing")], "trainer.callbacks: the class Nothing does not exist"),
     "no published weights": (["fit", *flags(model__backbone__pretrained="true")], "no published weights for mini_cnn"),
     "missing weight file": (
         ["fit", *flags(model__backbone__pretrained="true", model__backbone__weights="none.pth")],

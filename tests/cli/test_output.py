@@ -85,3 +85,7 @@ def test_files_do_not_take_the_place_of_a_closed_output(tmp_path):
     done = shell(f"{shlex.quote(sys.executable)} opens.py >&- 2>&-")
     assert done.returncode == 0
     assert (tmp_path / "file").read_bytes() == b""
+
+
+def test_log_tells_of_no_choice_that_was_left_open(quick_run):
+    assert "was not set" not in (quick_run / "run.log").read_text()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 from sqlalchemy.engine import make_url
 
@@ -221,6 +222,23 @@ def test_no_file_of_a_run_holds_a_secret(tmp_path, monkeypatch, capsys):
     stored = yaml.safe_load((run / "config.yaml").read_text())
     assert stored["trainer"]["logger"]["init_args"]["api_key"] == "…"
     assert digest(stored) == manifest["hash"]
+
+
+class Away(Callback):
+    """A callback whose service does not answer, and says so with its address."""
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        raise RuntimeError(f"https://me:{SECRET}@host/f?token={SECRET} is away")
+
+
+def test_run_that_fails_with_an_address(tmp_path):
+    arguments = flags(trainer__default_root_dir=tmp_path / "outputs", trainer__max_epochs=2)
+    with pytest.raises(RuntimeError, match="is away"):
+        main(["fit", *arguments, "--trainer.callbacks", f"{__name__}.Away"])
+    (run,) = run_folders(tmp_path / "outputs")
+    assert "https://…@host/f?token=… is away" in json.loads((run / "run.json").read_text())["error"]
+    assert "https://…@host/f?token=… is away" in (run / "run.log").read_text()
+    assert grep(run) == []
 
 
 def test_digest_does_not_depend_on_a_secret():

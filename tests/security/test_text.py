@@ -5,20 +5,28 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import openpyxl
+import optuna
 import pytest
 import yaml
 from PIL import Image
+from rich.console import Console
 
 from tests.conftest import REPOSITORY, flags, run_folders
 from tests.security.harness import attack
 from visionforge.cli.main import main
 from visionforge.runs.logfile import RunLog
+from visionforge.tuning.live import Progress, print_summary
+from visionforge.tuning.page import write_figures
+from visionforge.tuning.report import write_tables
+from visionforge.tuning.study import REASON, RUN, StudyFolder
 
 EVIL = "a\x1b[31m\x9b2J\u202e[red]:cat:\r\nerror: b"
 SHOWN = r"a\x1b[31m\x9b2J\u202e[red]:cat:\r\nerror: b"
@@ -201,6 +209,52 @@ def test_traceback_of_a_fault_of_our_own(tmp_path):
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     plain(done.stderr)
+
+
+def test_texts_of_a_study(tmp_path, capsys):
+    """A database of trials may come from anybody: no formulas in the spreadsheet, no markup on the page or terminal."""
+    study = optuna.create_study(direction="maximize", study_name=EVIL)
+    values = ("=1+1", EVIL, "<script>x</script>")
+    for value in values:
+        study.enqueue_trial({EVIL: value})
+        trial = study.ask()
+        trial.suggest_categorical(EVIL, values)
+        trial.set_user_attr(REASON, EVIL)
+        trial.set_user_attr(RUN, "=2+2")
+        study.tell(trial, 0.5)
+    folder = StudyFolder(tmp_path / "study")
+    content = write_tables(study, folder, ["val/auc"], {})
+    cells = [c for row in openpyxl.load_workbook(folder.reports / "top_10_trials.xlsx").active for c in row]
+    assert {"=1+1", "=2+2", SHOWN, "<script>x</script>"} <= {cell.value for cell in cells}
+    assert {cell.data_type for cell in cells} <= {"s", "n"}
+    write_figures(study, folder, content)
+    assert "<script>x" not in (folder.path / "index.html").read_text()
+    print_summary(study, folder, ["val/auc"])
+    Console().print(Progress(study, 3, ["val/auc"], quiet=True)._render())
+    told = capsys.readouterr().out
+    plain(told)
+    assert SHOWN in told
+
+
+@pytest.mark.parametrize("name", ["{task.nothing}", "[/red]", EVIL])
+def test_name_of_a_file_that_is_transferred(tmp_path, name):
+    """The bar of a transfer shows the name, whatever it is; a terminal is needed to see it."""
+    code = (
+        "import sys; from visionforge.fetch import transfer_bar\n"
+        f"with transfer_bar({name!r}, 10) as advance: advance(10)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "dumb", "COLUMNS": "200"}
+    with open(os.open(tmp_path / "told", os.O_CREAT | os.O_WRONLY), "wb") as file:  # noqa: PTH123
+        done = subprocess.run(
+            ["script", "-qec", f"{sys.executable} -c {shlex.quote(code)}", "/dev/null"],
+            stdout=file,
+            env=environment,
+            check=False,
+        )
+    told = (tmp_path / "told").read_bytes().decode()
+    assert done.returncode == 0, told
+    assert name.partition("\r")[0] in told or r"a\x1b[31m\x9b2J\u202e[red]:cat:" in told
+    assert "\x1b[31m" not in told
 
 
 @pytest.mark.slow

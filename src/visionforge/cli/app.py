@@ -36,7 +36,7 @@ from visionforge.cli.equipment import (
 from visionforge.cli.limits import integers_first, limited, processes_or_one
 from visionforge.cli.loggers import close_loggers, log_hyperparameters, log_results, logger_error, shield
 from visionforge.cli.outcome import write_outcome
-from visionforge.cli.parser import Parser
+from visionforge.cli.parser import Parser, describe_further_flags
 from visionforge.cli.plan import Plan, expected_processes, inherited_folder, outputs_of, parent_of
 from visionforge.cli.precheck import check_settings, gather_facts
 from visionforge.cli.report import print_results
@@ -48,6 +48,7 @@ from visionforge.data.datamodule import MedMNISTDataModule
 from visionforge.data.info import Split
 from visionforge.data.source import fingerprint, load_split, prepare
 from visionforge.errors import RunError, SettingsError
+from visionforge.evaluation.evaluation import Partial
 from visionforge.evaluation.predictions import answers_without_truth, write_predictions
 from visionforge.evaluation.results import write_training_curves
 from visionforge.models.registry import backbone_entry
@@ -203,6 +204,7 @@ class VisionForgeCLI(LightningCLI):
                 default=None,
                 help="Run (folder, or name in the outputs folder): its configuration and its best checkpoint.",
             )
+        describe_further_flags(parser, subcommand)
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -524,6 +526,18 @@ class VisionForgeCLI(LightningCLI):
         }
         run = self._target.run if self._target is not None else self.workspace
         reported = self.settings.evaluation
-        content = write_outcome(self.workspace, run, model, data, split, reported, self._resolved, provenance)
+        partial = self._partial(split)
+        content = write_outcome(self.workspace, run, model, data, split, reported, self._resolved, provenance, partial)
         print_results(content, self.workspace, checkpoint)
         log_results(self.trainer.loggers, self.workspace, content, self.trainer.global_step)
+
+    def _partial(self, split: Split) -> Partial | None:
+        """Return how much of a split was evaluated, and which flag says so; None if it was all of it."""
+        assert self.model.predictions is not None
+        seen, images = len(self.model.predictions.labels), len(self.datamodule.dataset_for(split))
+        if seen >= images:
+            return None
+        given = self._get(self.config_init, "trainer")
+        names = ("fast_dev_run", "overfit_batches", f"limit_{split}_batches")
+        reasons = [f"trainer.{name} {given[name]}" for name in names if given.get(name) not in (None, False, 0, 1.0)]
+        return Partial(seen, images, ", ".join(reasons) or "fewer batches")

@@ -12,6 +12,7 @@ import psutil
 
 from visionforge.cli.arguments import CommandParser, print_json, say
 from visionforge.errors import SettingsError
+from visionforge.redaction import redact_arguments
 from visionforge.runs.anchors import (
     cache_folder,
     data_folder,
@@ -132,7 +133,7 @@ def _describe(process: psutil.Process, run: str) -> dict[str, Any]:
             return {
                 "run": run,
                 "pid": process.pid,
-                "command": " ".join(process.cmdline())[:120],
+                "command": " ".join(redact_arguments(process.cmdline()))[:120],
                 "age_s": round(time.time() - process.create_time()),
                 "memory_mb": round(process.memory_info().rss / 1e6),
             }

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from visionforge.config.problems import nearest
 from visionforge.errors import SettingsError, TrainingError, VisionForgeError
 from visionforge.runs.active import ActiveRun
 from visionforge.runs.manifest import State
@@ -36,6 +37,8 @@ def translate(error: BaseException) -> BaseException:
             f"trainer.deterministic: {kernel[1]} has no deterministic form on this device; choose another "
             "backbone, set trainer.accelerator to cpu, or trainer.deterministic to warn (gives up repeatability)"
         )
+    elif (monitor := _unknown_metric(text)) is not None:
+        told = TrainingError(monitor)
     elif is_out_of_memory(error):
         told = TrainingError(
             "data.batch_size: out of memory; set a smaller batch_size (with trainer.accumulate_grad_batches to keep "
@@ -52,6 +55,18 @@ def translate(error: BaseException) -> BaseException:
         return error
     told.__cause__ = error
     return told
+
+
+def _unknown_metric(text: str) -> str | None:
+    """Return what is told of a callback that watches a metric that nobody logs; None for other messages."""
+    found = re.search(r"(?s)conditioned on metric `([^`]*)` which is not available.*following: (.+)$", text)
+    found = found or re.search(r"(?s)\(monitor='([^']*)'\)` could not find the monitored key.*?: \[(.+?)\]", text)
+    if found is None:
+        return None
+    names = re.findall(r"[`']([^`']+)[`']", found[2])
+    close = nearest(found[1].replace("_", "/"), names)
+    hint = f"nearest: {', '.join(close)}; " if close else ""
+    return f"trainer.callbacks: monitor: {found[1]} is no metric of this training; {hint}there are: {', '.join(names)}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

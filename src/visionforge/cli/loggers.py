@@ -28,6 +28,13 @@ EXTRAS = {  # logger → the packages of which it needs one, and the extra that 
     "MLFlowLogger": (("mlflow",), "mlflow"),
     "WandbLogger": (("wandb",), "wandb"),
 }
+_KINDS = {  # base class, as messages name it → flag
+    "loggers.logger.Logger": "trainer.logger",
+    "callbacks.callback.Callback": "trainer.callbacks",
+    "profilers.profiler.Profiler": "trainer.profiler",
+    "strategies.strategy.Strategy": "trainer.strategy",
+    "plugins.precision.precision.Precision": "trainer.plugins",
+}
 LONGEST_VALUE = 250  # MLflow stores 6000 characters, but Lightning cuts at 250, and without a sign that it did
 HIDDEN = ("trainer.logger",)  # says where the settings are sent, and may hold the password of that place
 SHIELDED = ("log_metrics", "log_graph", "save", "after_save_checkpoint", "finalize")  # what Lightning calls in a fit
@@ -53,17 +60,18 @@ def logger_problems(chosen: object) -> list[str]:
 
 
 def logger_error(error: Exception) -> SettingsError | None:
-    """Return what the user is told of an error while Trainer flags were instantiated; None if no logger made it."""
+    """Return what the user is told of an error while Trainer flags were instantiated; None if no class made it."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     packages = {name for names, _ in EXTRAS.values() for name in names}
     of_a_logger = type(error).__module__.partition(".")[0] in packages
     if of_a_logger or isinstance(error, ImportError | MisconfigurationException):
         return SettingsError(f"trainer: {_one_line(error)}")
-    if isinstance(error, ValueError) and "loggers.logger.Logger" in str(error):
+    flag = next((flag for kind, flag in _KINDS.items() if kind in str(error)), None)
+    if isinstance(error, ValueError) and flag is not None:
         # jsonargparse has tried a logger, a list of them, a boolean and null, and tells of all; one line says why
         reasons = re.findall(r"^ *- (?!Not a valid subclass|Expected a|a (?:class path|dict) )(.+)$", str(error), re.M)
-        return SettingsError(f"trainer.logger: {' '.join(reasons) or _one_line(error)}")
+        return SettingsError(f"{flag}: {' '.join(reasons) or _one_line(error)}")
     return None
 
 

@@ -84,6 +84,11 @@ def _parser() -> CommandParser:
     return parser
 
 
+def flag_names() -> list[str]:
+    """Return the flags of `predict --images`, which the help of `predict` names, too."""
+    return [action.option_strings[0] for action in _parser()._actions if "--help" not in action.option_strings]
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: whole numbers from 1")

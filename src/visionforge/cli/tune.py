@@ -45,6 +45,13 @@ usage: visionforge tune --config FILE [--tune.n_trials 20] [--section.key VALUE 
        visionforge tune --report STUDY
 
 Search hyperparameters. Every trial is an ordinary fit; the same command again resumes the study.
+
+  --config FILE
+      YAML file with settings; may be given several times, a later one wins key by key.
+  --report STUDY
+      Search nothing; write the reports of a study, given by its folder or its name, anew. It takes --tune.storage
+      where the study is not kept in its folder.
+
 All settings of `visionforge fit --help` apply, and these:
 """
 HIDDEN = "…"

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from visionforge.errors import RunError
-from visionforge.redaction import redact_arguments, redact_settings
+from visionforge.redaction import redact_arguments, redact_settings, redact_text
 from visionforge.runs.anchors import shown
 from visionforge.runs.facts import code_state, environment_variables, package_versions, processor
 from visionforge.runs.files import remove_temporary, umask, write_atomic
@@ -91,6 +91,7 @@ class ActiveRun:
                 for stale in outputs.glob(f".{name}.new-*"):
                     shutil.rmtree(stale, ignore_errors=True)
                 workspace = _free_folder(outputs, name, past_interrupted or stage != "fit", past_running)
+                kept = redact_settings(config)
                 manifest = Manifest(
                     run=workspace.path.name,
                     mark=uuid.uuid4().hex,
@@ -98,7 +99,7 @@ class ActiveRun:
                     state="running",
                     started=utc_now(),
                     hash=digest,
-                    signature=sign(canonical_content(config), CONFIGURATION) if stage == "fit" else None,
+                    signature=sign(canonical_content(kept), CONFIGURATION) if stage == "fit" else None,
                     dataset=dataset,
                     model=model,
                     seeds={"seed_everything": int(config.get("seed_everything") or 0)},
@@ -109,9 +110,7 @@ class ActiveRun:
                 try:
                     staged.chmod(0o777 & ~umask())
                     if stage == "fit":
-                        write_atomic(
-                            staged / workspace.config.name, yaml.safe_dump(redact_settings(config), sort_keys=False)
-                        )
+                        write_atomic(staged / workspace.config.name, yaml.safe_dump(kept, sort_keys=False))
                     manifest.write(staged / workspace.manifest.name)
                     staged.rename(workspace.path)
                 except BaseException:
@@ -175,6 +174,7 @@ class ActiveRun:
         """Write how the run ended, and let go of it."""
         self._record.stop()
         now = utc_now()
+        error = None if error is None else redact_text(error)
         try:
             self.manifest = self.manifest.with_session(ended=now)
             self.update(state=state, error=error, ended=now)

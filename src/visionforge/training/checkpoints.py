@@ -211,7 +211,7 @@ class LastCheckpoint(Checkpoint):
         return self._interruption is not None and self._interruption.requested is not None
 
     def _save(self, trainer: pl.Trainer, epochs: int) -> None:
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)  # with everything that is needed to continue
         self._written = time.monotonic()
         if self._saved is not None and trainer.is_global_zero:
             self._saved(epochs, trainer.global_step)

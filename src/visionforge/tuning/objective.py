@@ -20,6 +20,7 @@ from visionforge.data.registry import dataset_info
 from visionforge.errors import TrainingError, VisionForgeError
 from visionforge.models.inspect import profile
 from visionforge.models.registry import backbone_entry
+from visionforge.redaction import redact_text
 from visionforge.runs.processes import this_process
 from visionforge.runs.signals import Interrupted
 from visionforge.tuning.space import Space, Values
@@ -149,7 +150,7 @@ class Objective:
             trial.set_user_attr(BEST_EPOCH, best.epoch + 1)
             raise
         except Exception as error:
-            trial.set_user_attr(REASON, _reason(error))
+            trial.set_user_attr(REASON, redact_text(_reason(error)))
             raise
         finally:
             self._tidy()

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from visionforge.config.problems import nearest
 from visionforge.errors import RunError
+from visionforge.printable import printable
 from visionforge.reading import UnreadableError, read_yaml
 from visionforge.runs.files import within, write_atomic
 from visionforge.runs.workspace import Workspace
@@ -193,12 +194,15 @@ def _write_spreadsheet(trials: list[FrozenTrial], folder: StudyFolder, names: li
     assert sheet is not None
     sheet.title = "Top trials"
     headings = ["rank", "trial", *names, "best epoch", "minutes", *parameters, "run folder"]
-    sheet.append(headings)
+    sheet.append([_plain(text) for text in headings])
     for rank, trial in enumerate(trials, start=1):
         seconds = duration_s(trial)
         row: list[Any] = [rank, trial.number, *trial.values, trial.user_attrs.get(BEST_EPOCH)]
         row += [None if seconds is None else seconds / 60, *(trial.params.get(name) for name in parameters)]
-        sheet.append([*row, trial.user_attrs.get(RUN)])
+        sheet.append([_plain(value) for value in (*row, trial.user_attrs.get(RUN))])
+    for cell in (cell for line in sheet for cell in line):
+        if isinstance(cell.value, str):
+            cell.data_type = "s"  # never a formula
     for cell in sheet[1]:
         cell.font = Font(bold=True, color="FFFFFF")
         cell.fill = PatternFill("solid", fgColor="2F4B7C")
@@ -219,6 +223,11 @@ def _write_spreadsheet(trials: list[FrozenTrial], folder: StudyFolder, names: li
     buffer = io.BytesIO()
     book.save(buffer)
     write_atomic(folder.reports / "top_10_trials.xlsx", buffer.getvalue())
+
+
+def _plain(value: Any) -> Any:
+    """Return what a cell can hold: numbers stay, all else is text without control characters."""
+    return value if value is None or isinstance(value, bool | int | float) else printable(value)
 
 
 def text_of(value: Any) -> str:

@@ -1,0 +1,70 @@
+"""`--help` of every command names every flag that the command takes."""
+
+import argparse
+import re
+
+import pytest
+
+from visionforge.cli import datasets, explain, export, models, predict_images, runs
+from visionforge.cli.main import COMMANDS, main
+from visionforge.cli.precheck import trainer_flags
+from visionforge.config.problems import flatten
+from visionforge.config.schema import RunSettings, TuneSettings
+
+LIGHTNING = ("fit", "validate", "test", "predict")
+PARSERS = {"datasets": datasets, "models": models, "runs": runs, "explain": explain, "export": export}
+OWN = {  # what is read before a parser is asked, and what a parser of Lightning's takes beside the settings
+    "fit": {"--seeds", "--resume"},
+    "validate": {"--run"},
+    "test": {"--run"},
+    "predict": {"--run", "--images"},
+    "tune": {"--report", "--config"},
+    "reproduce": {"--outputs", "--check", "--json"},
+    "doctor": {"--outputs", "--root", "--kill", "--json"},
+    "smoke": set(),
+}
+
+
+def shown(capsys, *arguments: str) -> set[str]:
+    """Return the flags that the help of a command names."""
+    assert main([*arguments, "--help"]) == 0
+    output = capsys.readouterr()
+    assert output.err == ""
+    found = re.findall(r"(?<![\w.-])--?[a-z_][\w.-]*\w|(?<![\w-])-[a-z]\b", output.out)
+    return {name[:2] + name[2:].replace("-", "_") for name in found}
+
+
+def options(parser: argparse.ArgumentParser) -> set[str]:
+    names = {name for action in parser._actions for name in action.option_strings}
+    return {name[:2] + name[2:].replace("-", "_") for name in names}
+
+
+@pytest.mark.parametrize("command", LIGHTNING)
+def test_commands_of_lightning(capsys, command):
+    flags = shown(capsys, command)
+    settings = {path for path in flatten(RunSettings) if not path.startswith("tune.")}
+    settings -= {"resume"} if command != "fit" else set()
+    taken = {f"--{path}" for path in settings} | {f"--trainer.{name}" for name in trainer_flags()}
+    taken |= OWN[command] | {"--config", "--print_config", "--help"}
+    if command == "predict":
+        taken |= options(predict_images._parser())
+    assert taken <= flags, sorted(taken - flags)
+
+
+@pytest.mark.parametrize("command", PARSERS)
+def test_commands_with_parsers_of_their_own(capsys, command):
+    parser = PARSERS[command]._parser()
+    assert options(parser) <= shown(capsys, command)
+    for action in parser._actions:
+        for name, part in action.choices.items() if isinstance(action, argparse._SubParsersAction) else ():
+            assert options(part) <= shown(capsys, command, name)
+
+
+def test_other_commands(capsys):
+    assert set(COMMANDS) == {*LIGHTNING, *PARSERS, *OWN}
+    for command in ("reproduce", "doctor", "smoke", "tune"):
+        flags = shown(capsys, command)
+        assert OWN[command] <= flags
+        if command == "tune":
+            assert {f"--tune.{path}" for path in flatten(TuneSettings)} <= flags
+    assert options(predict_images._parser()) <= shown(capsys, "predict", "--images", "x")
