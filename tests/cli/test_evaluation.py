@@ -160,8 +160,10 @@ def test_runs_of_earlier_versions_are_compared_about_the_same_class(breast_run, 
     content = {key: value for key, value in metrics(old).items() if key not in ("positive", "partial")}
     content["without_tta"].update(content["per_class"]["without_tta"][classes[1]])
     (old / "metrics.json").write_text(json.dumps(content))
-    command = ["runs", "compare", "outputs/new", "outputs/old"]
     capsys.readouterr()
+    assert main(["runs", "show", "outputs/new"]) == 0
+    assert "    positive  malignant" in capsys.readouterr().out.splitlines()
+    command = ["runs", "compare", "outputs/new", "outputs/old"]
     assert main(command) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split() == ["positive", "class", "malignant", "normal,", "benign"] for line in lines)

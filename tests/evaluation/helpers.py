@@ -7,8 +7,8 @@ from visionforge.config.schema import EvaluationSettings, RunSettings
 from visionforge.data.archive import SplitArrays
 from visionforge.data.batches import ArrayDataset
 from visionforge.data.info import DomainFlags, TaskSpec
+from visionforge.evaluation.background import Background
 from visionforge.evaluation.evaluation import Evaluation, Partial, evaluate
-from visionforge.evaluation.report import Background
 from visionforge.training.calibration import Calibration
 from visionforge.training.predictions import Predictions
 

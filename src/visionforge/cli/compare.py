@@ -67,8 +67,8 @@ def comparison(runs: Sequence[StoredRun], resamples: int, confidence: float) -> 
     by_run = {run.workspace.path: each for run, each in zip(runs, values, strict=True)}
     names = list(dict.fromkeys(name for each in values for name in each))
     groups = groups_of(runs)
-    partial = [_partial_of(contents[run.workspace.path]) for run in runs]
-    positive = [_positive_of(contents[run.workspace.path]) for run in runs]
+    partial = [partial_of(contents[run.workspace.path]) for run in runs]
+    positive = [positive_of(contents[run.workspace.path]) for run in runs]
     found, note = _differences(groups, contents, resamples, confidence)
     return {
         "runs": [run.name for run in runs],
@@ -93,13 +93,13 @@ def comparison(runs: Sequence[StoredRun], resamples: int, confidence: float) -> 
     }
 
 
-def _partial_of(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def partial_of(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return how much of its split a run was evaluated on; None is all of it."""
     partial = content.get("partial")
     return partial if isinstance(partial, Mapping) else None
 
 
-def _positive_of(content: Mapping[str, Any]) -> str | None:
+def positive_of(content: Mapping[str, Any]) -> str | None:
     """Return the positive class of a run of a binary task; earlier versions took class 1, and did not say so."""
     if content.get("task") != "binary":
         return None

@@ -16,10 +16,10 @@ from visionforge.data.datamodule import MedMNISTDataModule
 from visionforge.data.info import DatasetInfo, Split, TaskSpec
 from visionforge.data.registry import is_builtin
 from visionforge.errors import RunError
+from visionforge.evaluation.background import Background
 from visionforge.evaluation.evaluation import Partial, evaluate
 from visionforge.evaluation.explain import explain, explanation_method, overlay
 from visionforge.evaluation.predictions import write_medmnist_scores
-from visionforge.evaluation.report import Background
 from visionforge.evaluation.results import read_epochs, write_results
 from visionforge.redaction import redact_settings
 from visionforge.runs.manifest import read_manifest

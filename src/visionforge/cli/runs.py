@@ -17,10 +17,10 @@ from visionforge.cli.arguments import (
     value_text,
     warn,
 )
-from visionforge.cli.compare import comparison, print_comparison
+from visionforge.cli.compare import comparison, partial_of, positive_of, print_comparison
 from visionforge.config.schema import EvaluationSettings
 from visionforge.errors import RunError, SettingsError
-from visionforge.evaluation.names import READINGS
+from visionforge.evaluation.names import READINGS, partial_text
 from visionforge.redaction import redact_arguments
 from visionforge.runs.active import repoint_latest
 from visionforge.runs.anchors import outputs_folder, resolve, shown
@@ -200,8 +200,11 @@ def _show(options: argparse.Namespace) -> int:
             "strict": session.switches.get("deterministic_algorithms"),
             "command": " ".join(redact_arguments(session.command)),
         }
+    metrics = run.metrics
+    partial = partial_of(metrics)
+    facts |= {"partial": partial and partial_text(partial), "positive": positive_of(metrics)}
     for kind in ("without_tta", "with_tta"):
-        values = run.metrics.get(kind) or {}
+        values = metrics.get(kind) or {}
         facts[kind.replace("_", " ").replace("tta", "TTA")] = ", ".join(
             f"{name} {value:.4f}" for name, value in values.items() if isinstance(value, float)
         )

@@ -12,6 +12,7 @@ import numpy as np
 
 from visionforge.data.batches import ArrayDataset
 from visionforge.data.side_table import SideTable
+from visionforge.evaluation.background import Background
 from visionforge.evaluation.curve_figures import precision_recall_figure, reliability_figure, roc_figure
 from visionforge.evaluation.evaluation import Array, Evaluation
 from visionforge.evaluation.figures import (
@@ -25,7 +26,7 @@ from visionforge.evaluation.figures import (
     training_curves,
 )
 from visionforge.evaluation.predictions import Answers, write_predictions
-from visionforge.evaluation.report import Background, write_report
+from visionforge.evaluation.report import write_report
 from visionforge.evaluation.selection import Chosen, confidence_of, confident_mistakes, least_certain
 from visionforge.evaluation.spreadsheet import write_summary
 from visionforge.runs.files import write_atomic

@@ -13,10 +13,10 @@ from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.utils import get_column_letter
 
 from visionforge.data.side_table import SideTable
+from visionforge.evaluation.background import Background, changed_settings, origin_rows
 from visionforge.evaluation.class_names import label_text, probability_columns, unique_names
 from visionforge.evaluation.evaluation import OF_PROBABILITIES, Evaluation
 from visionforge.evaluation.names import ALL_AGREE, METRICS, NO_INTERVAL, PER_CLASS, READINGS, metric_name
-from visionforge.evaluation.report import Background, changed_settings, origin_rows
 from visionforge.evaluation.table_writers import cell_safe
 from visionforge.runs.files import write_atomic
 from visionforge.runs.store import flat

@@ -14,6 +14,7 @@ from visionforge.evaluation.names import (
     partial_text,
 )
 from visionforge.export.contract import Contract
+from visionforge.printable import printable
 
 
 def model_card(
@@ -42,7 +43,7 @@ def model_card(
         f"values {described['input']['values']}; {described['input']['channels']}.",
         f"- Before: {described['input']['resize']}.",
         f"- Output `probabilities`: {described['output']['meaning']}, in the order: {', '.join(spec.classes)}.",
-        f"- Normalisation and temperature are inside{_views(contract)}.",
+        f"- {_inside(contract)}",
         "",
         "Intended for images of the kind it was trained on, from the same source and prepared in the same way, and for "
         "research. It is no medical device, and no diagnosis may rest on it.",
@@ -80,14 +81,24 @@ def model_card(
         "pretrained weights": backbone.weights or backbone.pretrained,
         **content["versions"],
     }
-    lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in origin.items() if value is not None)]
+    lines += [
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {_cell(value)} |" for name, value in origin.items() if value is not None),
+    ]
     return "\n".join(lines) + "\n"
 
 
-def _views(contract: Contract) -> str:
+def _cell(text: object) -> str:
+    """Return a text that neither ends a cell of a Markdown table nor its line."""
+    return printable(text).replace("|", "\\|")
+
+
+def _inside(contract: Contract) -> str:
+    parts = "Normalisation is" if contract.temperature is None else "Normalisation and temperature are"
     if len(contract.views) == 1:
-        return ". There is no test-time augmentation inside"
-    return f", and the average over {len(contract.views)} views of the image: {', '.join(contract.views)}"
+        return f"{parts} inside. There is no test-time augmentation inside."
+    return f"{parts} inside, and the average over {len(contract.views)} views: {', '.join(contract.views)}."
 
 
 def _reading(contract: Contract) -> str:
@@ -117,7 +128,7 @@ def _results(contract: Contract, metrics: Mapping[str, Any]) -> list[str]:
         if isinstance(value, int | float):
             interval = interval_text(ranges[name], value) if name in ranges else ""
             agree |= interval == NO_INTERVAL
-            lines.append(f"| {metric_name(name, metrics.get('positive'))} | {value:.4f} | {interval} |")
+            lines.append(f"| {_cell(metric_name(name, metrics.get('positive')))} | {value:.4f} | {interval} |")
     return [*lines, *(["", ALL_AGREE] if agree else [])]
 
 

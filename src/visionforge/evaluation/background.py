@@ -1,0 +1,82 @@
+"""What is told of an evaluation beside its numbers: settings, epochs, pictures, and where it comes from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from visionforge.data.side_table import SideTable
+from visionforge.evaluation.figures import Picture
+from visionforge.runs.manifest import Manifest
+from visionforge.runs.store import differences, flat
+
+
+@dataclass(frozen=True)
+class Background:
+    """What a report says beside the numbers.
+
+    Attributes:
+        title: Heading, usually the run's name.
+        facts: Name → text, for the lines under the heading.
+        config: The resolved configuration.
+        defaults: What it would be if nothing had been set.
+        manifest: What the run says of itself, or None for a checkpoint that lies in no run.
+        epochs: The rows of `metrics.csv`.
+        mistakes: The most confident wrong predictions.
+        uncertain: The least certain predictions.
+        explained: Images with overlays.
+        method: How the overlays were made.
+        side: Names and groups of the images of the split.
+    """
+
+    title: str
+    facts: Mapping[str, str]
+    config: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    manifest: Manifest | None = None
+    epochs: Sequence[Mapping[str, float]] = ()
+    mistakes: Sequence[Picture] = ()
+    uncertain: Sequence[Picture] = ()
+    explained: Sequence[Picture] = ()
+    method: str = ""
+    side: SideTable = field(default_factory=SideTable)
+
+
+def changed_settings(background: Background) -> dict[str, tuple[Any, Any]]:
+    """Return the settings that are not the defaults: dotted path → (default, value)."""
+    given = dict(flat(background.config))
+    changed = differences(background.defaults, background.config)
+    return {path: pair for path, pair in changed.items() if path in given}
+
+
+def origin_rows(background: Background) -> list[tuple[str, str, str]]:
+    """Return (group, name, text) of everything that is known of data, code and machine."""
+    manifest = background.manifest
+    if manifest is None:
+        return []
+    session = manifest.sessions[-1] if manifest.sessions else None
+    groups: dict[str, Mapping[str, Any]] = {
+        "run": {
+            "name": manifest.run,
+            "hash": manifest.hash,
+            "started": manifest.started,
+            "resumed": max(0, len(manifest.sessions) - 1),
+            **manifest.seeds,
+        },
+        "data": manifest.data,
+        "weights": manifest.weights or {"source": "random"},
+    }
+    if session is not None:
+        groups |= {
+            "command": {"line": " ".join(session.command)},
+            "hardware": session.hardware,
+            "packages": session.packages,
+            "code": session.code,
+            "switches": session.switches,
+            "environment": session.environment,
+        }
+    return [
+        (group, name, str(value))
+        for group, values in groups.items()
+        for name, value in flat(values)
+        if value not in (None, "", {}, [])
+    ]
