@@ -13,7 +13,7 @@ from visionforge.runs.anchors import outputs_folder, resolve, shown
 from visionforge.runs.manifest import Manifest, State, read_manifest
 from visionforge.runs.workspace import Workspace
 
-MAX_METRICS_BYTES = 16_000_000  # with the values of every class and threshold
+MAX_METRICS_BYTES = 4_000_000  # metrics of all classes are some thousand bytes
 _SESSION_FACTS = {"code", "packages", "hardware", "environment", "switches"}
 
 
