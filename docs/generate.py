@@ -29,6 +29,7 @@ OWN_FLAGS = {  # what no setting describes
     "config": "YAML file with settings; may be given several times, a later one wins key by key.",
     "print_config": "Print the configuration that would run, and stop.",
     "run": "Run to evaluate: its folder, or its name in the outputs folder.",
+    "trust": "Run that is continued and may be a stranger's: build the classes that its configuration names.",
     "seeds": "Train for several seeds: `3` is the configured one and the next two, `1,7,42` are these.",
 }
 

@@ -56,12 +56,23 @@ def font_cache(tmp_path_factory):
     os.environ["MPLCONFIGDIR"] = str(tmp_path_factory.mktemp("matplotlib"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def user_data(tmp_path_factory):
+    """Runs that several tests share are signed with a key of their own, not with that of whoever runs the tests."""
+    saved = os.environ.get("XDG_DATA_HOME")
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("user"))
+    yield
+    os.environ.pop("XDG_DATA_HOME")
+    if saved is not None:
+        os.environ["XDG_DATA_HOME"] = saved
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, tmp_path):
     """Every test has its own working folder and cache, and the default seed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path.with_name(f"{tmp_path.name}-share")))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     for name in ("VISIONFORGE_DATA", "VISIONFORGE_OUTPUTS", "VISIONFORGE_CACHE", "VISIONFORGE_CATALOG"):
         monkeypatch.delenv(name, raising=False)

@@ -50,9 +50,9 @@ def test_image_in_two_splits_is_found_in_published_data(capsys, archives):
     content = np.load(archives / "breastmnist.npz")
     assert np.array_equal(content["train_images"][115], content["test_images"][76])
     assert main(["datasets", "check", "breastmnist", "--root", str(archives)]) == 0
-    assert "✗ train and test share no image: 1 equal, 6 that look the same (train 115 = test 76)" in (
-        capsys.readouterr().out
-    )
+    shown = capsys.readouterr().out
+    assert "✗ train and test: 1 image in both (train 115 = test 76); 6 look the same" in shown
+    assert "✓ val and test: no image in both; 1 look the same" in shown
     assert main(["datasets", "check", "breastmnist", "--root", str(archives), "--strict"]) == 1
 
 
@@ -98,6 +98,39 @@ def test_imported_pictures_train(capsys, tmp_path):
     assert json.loads((run / "metrics.json").read_text())["without_tta"]["auc"] == 1.0
     assert main(["datasets", "list"]) == 0
     assert "mine" in capsys.readouterr().out
+
+
+def test_import_refuses_and_tells(capsys, tmp_path, refuse):
+    rng = np.random.default_rng(0)
+    (tmp_path / "pics").mkdir()
+    rows = []
+    pixels = rng.integers(0, 256, (20, 16, 16)).astype(np.uint8)
+    pixels[19] = pixels[18]
+    for number in range(20):
+        Image.fromarray(pixels[number]).save(tmp_path / "pics" / f"{number}.png")
+        rows.append(
+            f"{number}.png,{'cat' if number % 2 else 'dog'},p{number // 2},{'test' if number > 18 else 'train'}"
+        )
+    (tmp_path / "pics" / "list.csv").write_text("\n".join(["path,label,patient,split", *rows]))
+    command = ["datasets", "import", "pics/list.csv", "--name", "mine", "--resolution", "16"]
+    (line,) = refuse(*command)
+    assert line.startswith("pics/list.csv: the column patient may say which pictures belong together; ")
+    assert line.endswith("choose --group-column patient, or --no-groups if that does not matter")
+    (line,) = refuse(*command, "--group-column", "patient")
+    assert "1 of 10 groups of the column patient lie in several splits: p9 (train, test)" in line
+    assert refuse(*command[:4], "Mine", "--no-groups") == [
+        "--name: 'Mine' is not allowed; allowed: small letters a to z, digits and _, at most 60"
+    ]
+    assert main([*command, "--no-groups"]) == 0
+    shown = capsys.readouterr().out
+    assert "! the source has no val: val (2 pictures) taken from train, by class" in shown
+    assert "share 1 picture with equal pixels (18.png = 19.png)" in shown
+    assert main(["datasets", "check", "mine", "--strict"]) == 1
+    shown = capsys.readouterr().out
+    assert "and test: 1 image in both" in shown
+    assert "18.png = test 19.png)" in shown
+    assert main([*command, "--no-groups", "--replace", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["notes"]) == 3
 
 
 def test_broken_entry_of_the_user_does_not_hide_the_others(capsys, tmp_path, monkeypatch):

@@ -4,10 +4,12 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from medmnist import Evaluator
 from PIL import Image
+from sklearn.metrics import average_precision_score, recall_score
 
 from tests.conftest import flags, run_folders
 from visionforge.cli.main import main
@@ -124,15 +126,56 @@ def test_ordinal_run(tmp_path):
     assert {"kappa_quadratic", "mae", "off_by_one"} <= set(metrics(run)["with_tta"])
 
 
-def test_medmnists_evaluator_reads_the_file_of_a_run(tmp_path, archives, monkeypatch):
-    run = fit(
-        tmp_path / "o",
-        data__dataset="breastmnist",
-        data__root=archives,
-        data__batch_size=64,
-        model__tta="false",
-        **ONE,
+@pytest.fixture(scope="module")
+def breast_run(archives, tmp_path_factory):
+    """A run of real images of two classes, of which the first is the positive one; do not change it."""
+    outputs = tmp_path_factory.mktemp("breast") / "o"
+    settings = {"data__dataset": "breastmnist", "data__root": archives, "data__batch_size": 64, "model__tta": "false"}
+    return fit(outputs, **settings, trainer__max_epochs=4)
+
+
+def test_sensitivity_is_that_of_the_positive_class(breast_run, capsys):
+    content = metrics(breast_run)
+    table = pd.read_csv(breast_run / "predictions.csv")
+    assert content["positive"] == "malignant"
+    found = content["without_tta"]
+    assert found["sensitivity"] == recall_score(table["truth"], table["prediction"], pos_label="malignant")
+    assert found["average_precision"] == pytest.approx(
+        average_precision_score(table["truth"], table["raw_probability_malignant"], pos_label="malignant")
     )
+
+
+def test_runs_of_earlier_versions_are_compared_about_the_same_class(breast_run, tmp_path, capsys):
+    """They have other columns, and took class 1 as positive without saying so."""
+    for name in ("new", "old"):
+        shutil.copytree(breast_run, tmp_path / "outputs" / name)
+    old = tmp_path / "outputs" / "old"
+    table = pd.read_csv(old / "predictions.csv")
+    classes = ["malignant", "normal, benign"]
+    shown = {f"probability_{k}": table[f"raw_probability_{name}"] for k, name in enumerate(classes)}
+    label, prediction = (table[column].map(classes.index) for column in ("truth", "prediction"))
+    pd.DataFrame({"index": table["index"], "label": label, "prediction": prediction, **shown}).to_csv(
+        old / "predictions.csv", index=False
+    )
+    content = {key: value for key, value in metrics(old).items() if key not in ("positive", "partial")}
+    content["without_tta"].update(content["per_class"]["without_tta"][classes[1]])
+    (old / "metrics.json").write_text(json.dumps(content))
+    command = ["runs", "compare", "outputs/new", "outputs/old"]
+    capsys.readouterr()
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split() == ["positive", "class", "malignant", "normal,", "benign"] for line in lines)
+    assert "positive class: malignant" in lines
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["positive"] == classes
+    for row in found["differences"]:
+        assert abs(row["value"]) < 1e-9, row
+        assert row["positive"] == "malignant"
+
+
+def test_medmnists_evaluator_reads_the_file_of_a_run(breast_run, archives, monkeypatch):
+    run = breast_run
     (scores,) = (run / "reports").glob("breastmnist_test_*@visionforge.csv")
     monkeypatch.setattr(Evaluator.__init__, "__defaults__", (None, str(archives)))
     theirs = Evaluator.parse_and_evaluate(str(scores))

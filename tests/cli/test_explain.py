@@ -35,7 +35,7 @@ def test_overlays_and_table(quick_run, pictures, tmp_path, capsys):
     assert [row["path"].rpartition("/")[2] for row in rows] == ["a.png", "b.png", "c.png"]
     for row in rows:
         assert Image.open(out / row["overlay"]).size == (224, 224)
-        assert row["explained"] == row["label"]
+        assert row["explained"] == row["prediction"]
     assert len(list(out.glob("*.png"))) == 3
 
 
@@ -60,6 +60,38 @@ def test_limit_and_archive(quick_run, tmp_path, capsys):
     assert len(table(out)) == 4
     assert main([*command, "--overwrite"]) == 0
     assert len(table(out)) == 9
+    (out / "mine.png").write_text("mine")
+    (out / table(out)[8]["overlay"]).write_text("annotated")
+    assert main([*command, "--overwrite", "--limit", "2"]) == 0
+    kept = {row["overlay"] for row in table(out)} | {"mine.png", "explanations.csv"}
+    assert {path.name for path in out.iterdir()} > kept
+    assert len(list(out.iterdir())) == len(kept) + 1, "what an earlier call wrote and nobody changed is removed"
+    assert main([*command, "--overwrite"]) == 2
+    assert "is not as this command wrote it" in capsys.readouterr().err
+
+
+def test_long_and_odd_names_of_pictures_and_classes(quick_run, tmp_path):
+    name = "猫" * 80 + ".x.png"
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(tmp_path / "in" / name)
+    Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(tmp_path / "in" / "=1+1.png")
+    command = ["explain", "--run", str(quick_run), "--images", "in/=1+1.png", f"in/{name}", "--out", "maps"]
+    assert main(command) == 0
+    rows = table(tmp_path / "maps")
+    assert [row["path"] for row in rows] == ["in/=1+1.png", f"in/{name}"]
+    assert all((tmp_path / "maps" / row["overlay"]).is_file() for row in rows)
+
+
+def test_probability_is_the_one_that_predict_gives(quick_run, pictures, tmp_path):
+    given = ["--run", str(quick_run), "--images", str(pictures)]
+    assert main(["explain", *given, "--out", "maps"]) == 0
+    assert main(["predict", *given, "--out", "table.csv"]) == 0
+    with (tmp_path / "table.csv").open(newline="") as file:
+        predicted = {row["path"]: row for row in csv.DictReader(file)}
+    for row in table(tmp_path / "maps"):
+        wanted = predicted[row["path"]]
+        assert row["prediction"] == wanted["prediction"]
+        assert float(row["probability"]) == pytest.approx(float(wanted[f"probability_{row['explained']}"]), abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ def test_offline_without_the_archive_is_one_line(refuse, tmp_path):
     archive = Archive(url="https://localhost:1/breastmnist.npz", md5="0" * 32)
     info = dataset_info("breastmnist").model_copy(update={"archives": {28: archive}})
     with pytest.raises(
-        DataError, match=r"download failed .*place https://localhost:1/breastmnist.npz \(at most 1.7 MB, MD5 0+\) at"
+        DataError, match=r"download failed .*place https://localhost:1/breastmnist.npz \(at most 3.3 MB, MD5 0+\) at"
     ):
         ensure_archive(info, 28, str(tmp_path / "archives"), download=True, retries=Retries(backoff_s=0.01))
     assert not (tmp_path / "archives").exists()

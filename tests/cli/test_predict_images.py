@@ -78,7 +78,7 @@ def predict(*arguments):
 
 
 def table(path="predictions.csv"):
-    return pd.read_csv(path, dtype={"prediction": str, "label": str}, keep_default_na=False)
+    return pd.read_csv(path, dtype={"prediction": str}, keep_default_na=False)
 
 
 def probabilities(content):
@@ -124,7 +124,7 @@ def test_numbers_are_those_of_the_test(without_calibration, test_split, tta, sou
     assert capsys.readouterr().out == f"32 predictions: {out.relative_to(test_split)}\n"
     ours, tested = table(out), read_predictions(without_calibration / "predictions.csv", tta)[0]
     np.testing.assert_allclose(probabilities(ours), tested, atol=1e-6)
-    assert ours["prediction"].astype(int).tolist() == tested.argmax(axis=1).tolist()
+    assert ours["prediction"].tolist() == [f"class {k}" for k in tested.argmax(axis=1)]
     names = [f"split.npz:test/{k:06d}" if source.endswith("npz") else f"split/{k:03d}.png" for k in range(32)]
     assert ours["path"].tolist() == names
     assert not np.allclose(tested, read_predictions(without_calibration / "predictions.csv", not tta)[0], atol=1e-4)
@@ -156,8 +156,8 @@ def test_probabilities_are_calibrated_and_labels_are_not_moved(tmp_path, photos,
     np.testing.assert_allclose(probabilities(ours), wanted, atol=1e-6)
     entropy = -(wanted * np.log(wanted)).sum(axis=1) / math.log(3)
     np.testing.assert_allclose(ours["uncertainty"], entropy, atol=1e-5)
-    assert ours["label"].tolist() == [("ant", "bee", "cat")[k] for k in raw.argmax(axis=1)]
-    assert len(set(ours["label"])) > 1
+    assert ours["prediction"].tolist() == [("ant", "bee", "cat")[k] for k in raw.argmax(axis=1)]
+    assert len(set(ours["prediction"])) > 1
 
 
 def test_views_are_chosen_on_the_command_line(photos):
@@ -213,8 +213,7 @@ def test_multi_label(photos, tuned, tta):
     raw = (averaged if tta else alone).double()
     digits = (raw > torch.tensor((thresholds_tta if tta else thresholds) if tuned else [0.5] * 3)).int().tolist()
     ours = table()
-    assert ours["prediction"].tolist() == ["".join(map(str, row)) for row in digits]
-    assert ours["label"].tolist() == [
+    assert ours["prediction"].tolist() == [
         "|".join(name for name, digit in zip(("ant", "bee", "cat"), row, strict=True) if digit) for row in digits
     ]
     assert len(set(ours["prediction"])) > 1
@@ -253,7 +252,7 @@ def test_formats_agree(photos):
         predict("--ckpt_path", "x.ckpt", "--images", photos, "--out", f"x.{suffix}")
     one = pd.read_csv("x.csv")
     columns = ["probability_a b", 'probability_q"u,o', "probability_猫"]
-    assert list(one) == ["path", "label", "prediction", *columns, "uncertainty"]
+    assert list(one) == ["path", "prediction", *columns, "uncertainty"]
     numbers = [*columns, "uncertainty"]
     for other in (pd.read_parquet("x.parquet"), pd.read_json("x.jsonl", lines=True)):
         pd.testing.assert_frame_equal(other.drop(columns=numbers), one.drop(columns=numbers), check_dtype=False)
@@ -264,7 +263,7 @@ def test_formats_agree(photos):
 def test_equal_class_names_have_columns_of_their_own(photos):
     checkpoint("x.ckpt", classes=("other", "cat", "other"))
     predict("--ckpt_path", "x.ckpt", "--images", photos)
-    assert list(table())[3:6] == ["probability_0_other", "probability_1_cat", "probability_2_other"]
+    assert list(table())[2:5] == ["probability_0_other", "probability_1_cat", "probability_2_other"]
 
 
 def test_what_cannot_be_read_is_listed(odd_folder, capsys):  # noqa: F811
@@ -292,6 +291,18 @@ def test_ten_warnings_are_enough(photos, capsys):
     assert output.err.count("warning: ") == len(output.err.splitlines()) == 10
     assert "12 predictions: predictions.csv; 25 of 37 files could not be read" in output.out
     assert len(pd.read_csv("predictions.errors.csv")) == 25
+
+
+def test_only_tables_that_were_named_or_written_by_predict_are_replaced(photos, refuse, tmp_path):
+    checkpoint("x.ckpt")
+    (tmp_path / "x.csv").write_text("named")
+    (tmp_path / "x.errors.csv").write_text("path,reasoning\nmine,1\n")
+    (line,) = refuse("predict", "--ckpt_path", "x.ckpt", "--images", "photos", "--out", "x.csv", "--overwrite")
+    assert line.startswith("--out: x.errors.csv would be replaced, and was not written by predict")
+    assert (tmp_path / "x.csv").read_text() == "named"
+    (tmp_path / "x.errors.csv").write_text("path,reason\na.png,it is broken\n")
+    predict("--ckpt_path", "x.ckpt", "--images", "photos", "--out", "x.csv", "--overwrite")
+    assert not (tmp_path / "x.errors.csv").exists()
 
 
 # --- mistakes

@@ -15,6 +15,7 @@ from tests.conftest import REPOSITORY, flags, run_folders
 from tests.runs.helpers import HOLD_RUN, create, python
 from visionforge.cli.main import main
 from visionforge.runs.processes import RECORD, this_process
+from visionforge.runs.signature import PROCESSES, canonical_content, sign
 
 
 @pytest.fixture
@@ -180,9 +181,11 @@ def ghost(tmp_path):
     folder = run.workspace.path
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
     run._record.write()
-    content = (folder / RECORD).read_text().replace(f'"pid": {os.getpid()},', '"pid": 4194303,')
+    content = json.loads((folder / RECORD).read_text())
+    content["processes"][0]["pid"] = 4194303  # the main process is dead
+    del content["signature"]
     run.finish("interrupted", "killed")
-    (folder / RECORD).write_text(content)
+    (folder / RECORD).write_text(json.dumps({**content, "signature": sign(canonical_content(content), PROCESSES)}))
     yield process
     process.kill()
     process.wait()
@@ -199,6 +202,14 @@ def test_doctor_lists_what_is_left_and_ends_it_when_asked(ghost, capsys):
     assert f"✓ process {ghost.pid} of " in text
     assert not psutil.pid_exists(ghost.pid)
     assert said(capsys, "doctor")[0] == 0
+
+
+def test_doctor_ends_nothing_that_a_strangers_record_names(ghost, tmp_path, capsys):
+    record = tmp_path / "outputs" / "latest" / RECORD
+    record.write_text(record.read_text().replace('"signature": "', '"signature": "0'))
+    status, text = said(capsys, "doctor", "--kill")
+    assert (status, ghost.poll()) == (0, None)
+    assert str(ghost.pid) not in text
 
 
 @pytest.mark.parametrize("variable", ["SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "KUBERNETES_SERVICE_HOST"])

@@ -22,6 +22,7 @@ def entry(task: str = "multi-class", channels: int = 1, classes: int = 3) -> Dat
         {
             **base,
             "task": task,
+            "positive": None,
             "classes": [str(k) for k in range(classes)],
             "channels": channels,
             "splits": SIZES,

@@ -23,6 +23,7 @@ def entry(task: str, channels: int, classes: int, sizes: tuple[int, int, int], r
             **dataset_info("breastmnist").model_dump(),
             "name": "fuzz",
             "task": task,
+            "positive": None,
             "classes": [str(k) for k in range(classes)],
             "channels": channels,
             "splits": dict(zip(SPLITS, sizes, strict=True)),

@@ -100,7 +100,7 @@ def test_multi_label_csv_with_splits(tmp_path):
         picture(tmp_path / f"{number}.png", number * 20, mode="L")
         labels = "|".join(name for bit, name in enumerate(("a", "b", "c")) if number >> bit & 1)
         rows.append({"file": f"{number}.png", "findings": labels, "split": SPLITS[number % 3]})
-    info = imported(write_csv(tmp_path / "list.csv", rows), label_column="findings").info
+    info = imported(write_csv(tmp_path / "list.csv", rows), label_column="findings", task="multi-label").info
     assert info.task == "multi-label"
     for index, split in enumerate(SPLITS):
         part = load_split(info, 16, None, split)

@@ -7,7 +7,7 @@ from visionforge.config.schema import EvaluationSettings, RunSettings
 from visionforge.data.archive import SplitArrays
 from visionforge.data.batches import ArrayDataset
 from visionforge.data.info import DomainFlags, TaskSpec
-from visionforge.evaluation.evaluation import Evaluation, evaluate
+from visionforge.evaluation.evaluation import Evaluation, Partial, evaluate
 from visionforge.evaluation.report import Background
 from visionforge.training.calibration import Calibration
 from visionforge.training.predictions import Predictions
@@ -24,6 +24,9 @@ def evaluation_of(
     absent: bool = False,
     perfect: bool = False,
     settings: EvaluationSettings | None = None,
+    positive: int | None = None,
+    partial: Partial | None = None,
+    precision: torch.dtype = torch.float32,
 ) -> Evaluation:
     rng = np.random.default_rng(0)
     classes = CLASSES[:2] if task == "binary" else CLASSES
@@ -36,9 +39,10 @@ def evaluation_of(
         logits = rng.normal(size=(count, len(classes)))
         logits[np.arange(count), labels] += 40 if perfect else 1.5
         shown = [np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) for x in (logits, 0.8 * logits)]
-    plain, averaged = (torch.tensor(x, dtype=torch.float32) for x in shown)
+    plain, averaged = (torch.tensor(x, dtype=torch.float32).to(precision) for x in shown)
     thresholds = torch.full((len(classes),), 0.3) if task == "multi-label" else None
     predictions = Predictions(
+        "test",
         plain,
         averaged if tta else None,
         torch.tensor(labels),
@@ -55,8 +59,9 @@ def evaluation_of(
         mean=(0.5,) * 3,
         std=(0.25,) * 3,
         flags=FLAGS,
+        positive=positive,
     )
-    return evaluate(predictions, spec, "test", settings or EvaluationSettings(resamples=60))
+    return evaluate(predictions, spec, "test", settings or EvaluationSettings(resamples=60), partial)
 
 
 def images_of(evaluation: Evaluation) -> ArrayDataset:

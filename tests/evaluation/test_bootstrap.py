@@ -83,7 +83,23 @@ def test_undefined_metrics_have_no_interval():
     assert found.overall["auc"] is None
     assert found.intervals["auc"] is None
     assert found.per_class["sensitivity"] == [1.0, None, None]
-    assert found.class_intervals["sensitivity"] == [(1.0, 1.0), None, None]
+    assert found.class_intervals["sensitivity"] == [None, None, None]
+
+
+def test_where_all_resamples_agree_there_is_no_interval():
+    labels = np.array([0, 1] * 20)
+    shown = np.eye(2)[labels] * 0.5 + np.random.default_rng(0).random((40, 1)) * [[0.1, -0.1]] + 0.2
+    perfect = Scorer(shown, labels, "binary")
+    (found,) = estimate([perfect], resamples=50)
+    assert found.overall["accuracy"] == found.overall["auc"] == 1
+    for name in ("accuracy", "auc", "average_precision", "mcc", "sensitivity"):
+        assert found.intervals[name] is None, name
+    low, high = found.intervals["log_loss"]
+    assert low < high
+    same = paired_differences([perfect], [perfect], resamples=50)["log_loss"]
+    assert (same.value, same.interval, same.p) == (0, None, 1)
+    shown[0] = [0.4, 0.6]  # of a single mistake, resamples vary
+    assert estimate([Scorer(shown, labels, "binary")], resamples=50)[0].intervals["accuracy"] is not None
 
 
 def test_more_confidence_is_a_wider_interval():

@@ -8,6 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from scipy.stats import spearmanr
 from torch import nn
 
+from tests.evaluation.helpers import evaluation_of
 from visionforge.config.schema import Backbone
 from visionforge.data.augment import normalise
 from visionforge.data.info import DomainFlags, TaskSpec
@@ -73,6 +74,23 @@ def test_grad_cam_is_captums(backbone):
         theirs = reference.attribute(inputs, target=target, relu_attributions=True)
         torch.testing.assert_close(found[target], scaled(theirs[:, 0].detach()), atol=1e-4, rtol=1e-4)
     assert torch.stack(found).max() == 1  # some class has a map that is not empty
+
+
+@pytest.mark.parametrize(
+    ("backbone", "more"),
+    [("mini_cnn", {}), ("vit_tiny", {}), ("mini_cnn", {"task": "ordinal", "loss": {"name": "ordinal"}})],
+)
+def test_a_training_in_bf16_is_explained_by_its_weights_in_float32(backbone, more):
+    model, whole, images = model_of(backbone, **more).to(torch.bfloat16), model_of(backbone, **more), pictures()
+    whole.load_state_dict({name: value.float() for name, value in model.state_dict().items()})
+    torch.testing.assert_close(explain(model, images), explain(whole, images))
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+
+
+def test_predictions_in_bf16_can_be_evaluated():
+    evaluation = evaluation_of(precision=torch.bfloat16)
+    for reading in evaluation.readings.values():
+        assert reading.probabilities.dtype == reading.shown.dtype == np.float32
 
 
 def test_rollout_is_that_of_attention_computed_by_hand():

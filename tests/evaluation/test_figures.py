@@ -1,5 +1,6 @@
 """Figures are written for every task, and their colours mean what they say."""
 
+import matplotlib
 import matplotlib.image
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from visionforge.evaluation.figures import (
     save_figure,
     training_curves,
 )
+from visionforge.evaluation.results import write_training_curves
 
 ROWS = [
     {"epoch": float(e), "train/loss": 1 / (e + 1), "val/loss": 1.0, "val/auc": 0.5 + e / 10, "lr": 0.1}
@@ -41,6 +43,16 @@ def test_best_epoch_is_the_later_of_equals():
     axes = training_curves(rows, "t").axes[1]
     (best,) = [line for line in axes.lines if line.get_label() == "best"]
     assert list(best.get_xdata()) == [5]
+
+
+def test_pictures_do_not_follow_the_style_of_their_user(tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,train/loss,lr\n0,1.5,0.1\n1,1.0,0.1\n")
+    write_training_curves(tmp_path / "metrics.csv", tmp_path / "a.png", "cost in $ and $^", 60)
+    style = {"text.usetex": True, "font.size": 30, "savefig.dpi": 10, "savefig.transparent": True}
+    with matplotlib.rc_context(style):
+        write_training_curves(tmp_path / "metrics.csv", tmp_path / "b.png", "cost in $ and $^", 60)
+        assert matplotlib.rcParams["font.size"] == 30, "the user's style is left as it was"
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 @pytest.mark.parametrize("channels", [1, 3])

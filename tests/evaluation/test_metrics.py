@@ -1,4 +1,6 @@
-"""Reported metrics are medmnist's own, on the same predictions."""
+"""Reported metrics are medmnist's own, on the same predictions; tables of predictions are read as they were written."""
+
+import csv
 
 import numpy as np
 import pytest
@@ -8,9 +10,10 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from visionforge.data.info import TaskSpec
 from visionforge.data.registry import dataset_info
+from visionforge.data.side_table import SideTable
 from visionforge.errors import RunError
 from visionforge.evaluation.metrics import classification_metrics
-from visionforge.evaluation.predictions import read_predictions, write_medmnist_scores, write_predictions
+from visionforge.evaluation.predictions import Answers, read_predictions, write_medmnist_scores, write_predictions
 
 THEIRS = {
     "binary": "binary-class",
@@ -55,6 +58,13 @@ def test_degenerate_labels(task):
     assert ours["accuracy"] is not None
 
 
+def answers(shown, averaged=None, truth=None):
+    """Return answers whose stated probabilities are neither of the raw ones."""
+    said = shown if averaged is None else averaged
+    predicted = (said > 0.5).astype(np.int64) if truth is not None and truth.ndim == 2 else said.argmax(axis=1)
+    return Answers(said * np.float32(0.5), predicted, shown, averaged, truth)
+
+
 @pytest.fixture(params=["breastmnist", "retinamnist"])
 def table(request, archives, tmp_path):
     """A predictions table of a real test split, with and without TTA."""
@@ -63,7 +73,7 @@ def table(request, archives, tmp_path):
     labels = np.load(archives / f"{info.name}.npz")["test_labels"][:, 0].astype(np.int64)
     rng = np.random.default_rng(0)
     shown, averaged = (rng.dirichlet(np.ones(len(spec.classes)), len(labels)).astype(np.float32) for _ in "ab")
-    write_predictions(tmp_path / "predictions.csv", spec, shown, averaged, labels)
+    write_predictions(tmp_path / "predictions.csv", spec, answers(shown, averaged, labels))
     return tmp_path / "predictions.csv", spec, shown, averaged, labels
 
 
@@ -92,15 +102,70 @@ def test_multi_label_table(tmp_path):
     rng = np.random.default_rng(0)
     shown = rng.random((20, 14)).astype(np.float32)
     labels = (rng.random((20, 14)) < 0.2).astype(np.uint8)
-    write_predictions(tmp_path / "p.csv", spec, shown, None, labels)
-    got, truth = read_predictions(tmp_path / "p.csv")
-    np.testing.assert_array_equal(got.astype(np.float32), shown)
-    np.testing.assert_array_equal(truth, labels)
+    labels[0] = 0
+    write_predictions(tmp_path / "p.csv", spec, answers(shown, None, labels))
+    for task in (None, "multi-label"):
+        got, truth = read_predictions(tmp_path / "p.csv", task=task)
+        np.testing.assert_array_equal(got.astype(np.float32), shown)
+        np.testing.assert_array_equal(truth, labels)
 
 
 def test_table_without_labels(tmp_path):
     spec = TaskSpec.of(dataset_info("breastmnist"), 28, force_rgb=True)
-    write_predictions(tmp_path / "p.csv", spec, np.full((3, 2), 0.5, np.float32), None, None)
+    write_predictions(tmp_path / "p.csv", spec, answers(np.full((3, 2), 0.5, np.float32)))
     assert read_predictions(tmp_path / "p.csv")[1] is None
     with pytest.raises(RunError, match="has no labels"):
         write_medmnist_scores(tmp_path / "p.csv", spec, "test", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "classes", [("NA", "", "=1+1"), ("-1", "0", "'-1"), ("a", "b", "a"), ('x"y', "z,\n", "null"), ("p_1", "p", "1")]
+)
+@pytest.mark.parametrize("task", ["multi-class", "multi-label"])
+def test_odd_and_equal_class_names_come_back(tmp_path, classes, task):
+    spec = TaskSpec.of(dataset_info("retinamnist"), 28, force_rgb=True)
+    spec = spec.model_construct(**{**dict(spec), "classes": classes, "task": task})
+    rng = np.random.default_rng(0)
+    shown = rng.dirichlet(np.ones(3), 30).astype(np.float32)
+    labels = (rng.random((30, 3)) < 0.4).astype(np.int64) if task == "multi-label" else rng.integers(0, 3, 30)
+    side = SideTable(names=tuple(f"@{k}" for k in range(40)), groups=tuple("NA" for _ in range(40)))
+    write_predictions(tmp_path / "p.csv", spec, answers(shown, 1 - shown, labels), side)
+    got, truth = read_predictions(tmp_path / "p.csv", tta=False, task=task)
+    np.testing.assert_array_equal(got.astype(np.float32), shown)
+    np.testing.assert_array_equal(truth, labels)
+    with (tmp_path / "p.csv").open(newline="", encoding="utf-8") as file:
+        row = next(csv.DictReader(file))
+    assert (row["name"], row["group"]) == ("'@0", "NA")
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("index,label,prediction,probability_0,probability_1\n0,1,0,0.75,0.25\n", [1]),
+        ("index,label,prediction,probability_0,probability_1,tta_probability_0,tta_probability_1\n"
+         "0,1,0,0,0,0.75,0.25\n", [1]),
+        ("index,label,prediction,probability_0,probability_1\n0,01,10,0.75,0.25\n", [[0, 1]]),
+    ],
+)  # fmt: skip
+def test_tables_of_earlier_versions_are_read(tmp_path, text, labels):
+    (tmp_path / "p.csv").write_text(text)
+    shown, truth = read_predictions(tmp_path / "p.csv")
+    np.testing.assert_array_equal(shown, [[0.75, 0.25]])
+    np.testing.assert_array_equal(truth, labels)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a,b\n1,2\n",
+        "truth,raw_probability_a\nb,1\n",
+        "raw_probability_a,truth\nx,a\n",
+        "\xff",
+        "label,probability_0\nx,1\n",
+    ],
+)
+def test_what_is_no_table_of_predictions_is_refused(tmp_path, text):
+    (tmp_path / "p.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(RunError, match=r"p\.csv: "):
+        read_predictions(tmp_path / "p.csv")

@@ -1,6 +1,7 @@
 """The report holds everything, asks for nothing, and takes no class name for markup; so does the spreadsheet."""
 
 import base64
+import csv
 import io
 import json
 import re
@@ -11,19 +12,33 @@ import pytest
 from PIL import Image
 
 from tests.evaluation.helpers import CLASSES, background_of, evaluation_of, images_of
+from visionforge.cli.report import print_results
 from visionforge.config.schema import EvaluationSettings
+from visionforge.data.side_table import SideTable
+from visionforge.evaluation.class_names import unique_names
+from visionforge.evaluation.curve_figures import roc_figure
+from visionforge.evaluation.evaluation import Partial
+from visionforge.evaluation.figures import Picture
 from visionforge.evaluation.report import changed_settings, data_uri, write_report
 from visionforge.evaluation.results import write_results
 from visionforge.evaluation.spreadsheet import write_summary
+from visionforge.evaluation.table_writers import cell_text
 from visionforge.runs.workspace import Workspace
 
 TASKS = ("binary", "multi-class", "ordinal", "multi-label")
 
 
-def results(folder, evaluation, explainer=None):
+PAGES = EvaluationSettings(resamples=60, figures=False)
+
+
+def results(folder, evaluation, explainer=None, **more):
     workspace = Workspace(folder)
-    write_results(workspace, evaluation, images_of(evaluation), {"backbone": "any"}, background_of(), explainer)
+    write_results(workspace, evaluation, images_of(evaluation), {"backbone": "any"}, background_of(**more), explainer)
     return workspace
+
+
+def sheet_of(workspace, name):
+    return list(openpyxl.load_workbook(workspace.summary)[name].iter_rows(values_only=True))
 
 
 def text_of(page: str) -> str:
@@ -173,6 +188,100 @@ def test_spreadsheet(tmp_path, task):
         assert len(absent) == 1
         assert absent[0][2] == "absent"
     assert [row[0].value for row in book["Epochs"].iter_rows(min_row=2)] == [1, 2, 3, 4]
+
+
+def test_numbers_of_two_classes_are_named_after_the_positive_one(tmp_path):
+    evaluation = evaluation_of("binary", positive=0, settings=PAGES)
+    workspace = results(tmp_path, evaluation)
+    content = json.loads(workspace.metrics.read_text())
+    assert content["positive"] == "healthy"
+    for name in ("sensitivity", "specificity", "average_precision"):
+        assert content["with_tta"][name] == content["per_class"]["with_tta"]["healthy"][name]
+    page = text_of(workspace.report.read_text(encoding="utf-8"))
+    value = f"{content['with_tta']['sensitivity']:.3f}"
+    assert f'<div class="card">sensitivity of healthy<b>{value}</b>' in page
+    assert "The positive class is healthy." in page
+    assert '"text":"precision of healthy"' in page
+    rows = {row[0]: row[1] for row in sheet_of(workspace, "Summary")}
+    assert rows["sensitivity of healthy"] == pytest.approx(content["without_tta"]["sensitivity"])
+    assert rows["positive class"] == "healthy"
+    axes = roc_figure(evaluation, "t").axes[0]
+    assert axes.get_ylabel() == "true-positive rate (sensitivity of healthy)"
+    assert "healthy" in axes.get_legend().get_texts()[0].get_text()
+
+
+def test_a_partial_evaluation_says_so_everywhere(tmp_path, capsys):
+    partial = Partial(40, 100, "trainer.limit_test_batches 0.4")
+    workspace = results(tmp_path, evaluation_of(count=40, partial=partial, settings=PAGES))
+    said = "40 of 100 images only (trainer.limit_test_batches 0.4)"
+    content = json.loads(workspace.metrics.read_text())
+    assert content["partial"] == {"images": 40, "of": 100, "reason": "trainer.limit_test_batches 0.4"}
+    assert f"Partial: {said}." in text_of(workspace.report.read_text(encoding="utf-8"))
+    assert ("partial evaluation", said) in [row[:2] for row in sheet_of(workspace, "Summary")]
+    print_results(content, workspace, tmp_path / "best.ckpt")
+    assert f"partial: {said}" in capsys.readouterr().out
+    assert json.loads(results(tmp_path / "b", evaluation_of(settings=PAGES)).metrics.read_text())["partial"] is None
+
+
+def test_intervals_of_width_zero_are_not_shown(tmp_path, capsys):
+    workspace = results(tmp_path, evaluation_of("binary", perfect=True, settings=PAGES))
+    content = json.loads(workspace.metrics.read_text())
+    assert content["intervals"]["with_tta"]["accuracy"] is None
+    assert content["per_class"]["with_tta"]["healthy"]["intervals"]["f1"] is None
+    page = text_of(workspace.report.read_text(encoding="utf-8"))
+    assert "1.000 to 1.000" not in page
+    assert page.count("– no interval: all resamples agree.") == 1
+    rows = {row[0]: row for row in sheet_of(workspace, "Summary")}
+    assert rows["accuracy"][1:4] == (1, "–", "–")
+    assert rows["–"][1] == "no interval: all resamples agree"
+    assert rows["calibration error (ECE)"][2] is None
+    print_results(content, workspace, tmp_path / "best.ckpt")
+    output = capsys.readouterr().out
+    assert "1.000 to 1.000" not in output
+    assert "– no interval: all resamples agree" in output
+
+
+def test_names_of_pictures_are_shown_as_text(tmp_path):
+    names = tuple(f"a/<i>{k}</i>\x1b[31m/{'x' * 60}{k}.png" for k in range(60))
+    side = SideTable(names, tuple("=patient" for _ in names))
+    workspace = results(tmp_path, evaluation_of(settings=PAGES), side=side)
+    page = text_of(workspace.report.read_text(encoding="utf-8"))
+    assert "<i>" not in page
+    assert "\x1b" not in page
+    assert "&lt;i&gt;" in page
+    with workspace.predictions.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == list(names)
+    assert {row["group"] for row in rows} == {"'=patient"}
+    heading, first = sheet_of(workspace, "Predictions")[:2]
+    assert heading[:6] == ("index", "name", "group", "truth", "prediction", "right")
+    assert first[2] == "'=patient"
+    picture = Picture(np.zeros((3, 4, 4), np.uint8), 7, 0, 0, 0.5, name=names[3])
+    assert picture.short_name == f"{'x' * 11}…{'x' * 5}3.png"
+    assert Picture(np.zeros((3, 4, 4), np.uint8), 7, 0, 0, 0.5).short_name == "№ 7"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_tables_say_the_same_of_every_image(tmp_path, task):
+    evaluation = evaluation_of(task, settings=PAGES)
+    workspace = results(tmp_path, evaluation)
+    with workspace.predictions.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    heading, *sheet = sheet_of(workspace, "Predictions")
+    names = unique_names(evaluation.spec)
+    for k, name in enumerate(names):
+        column = [float(row[f"probability_{name}"]) for row in rows]
+        np.testing.assert_allclose(column, evaluation.best.calibrated[:, k], rtol=1e-7)
+        np.testing.assert_allclose(column, [row[heading.index(f"probability_{name}")] for row in sheet], rtol=1e-7)
+        raw = [[float(row[f"{kind}_{name}"]) for row in rows] for kind in ("raw_probability", "raw_tta_probability")]
+        for found, reading in zip(raw, ("without_tta", "with_tta"), strict=True):
+            np.testing.assert_allclose(found, evaluation.readings[reading].probabilities[:, k], rtol=1e-7)
+    for column in ("truth", "prediction"):
+        assert [row[column] for row in rows] == [row[heading.index(column)] or "" for row in sheet]
+    if task == "multi-label":
+        said = [cell_text(row["prediction"]).split("|") for row in rows]
+        above = [[name for name in names if float(row[f"raw_tta_probability_{name}"]) > 0.3] or [""] for row in rows]
+        assert said == above
 
 
 def test_report_of_a_checkpoint_without_a_run(tmp_path):

@@ -74,7 +74,7 @@ def loop_calibration_error(confidence, right):
     return error / len(confidence)
 
 
-def reference(shown, labels, task):
+def reference(shown, labels, task, positive=1):
     """Return overall and per-class metrics from scikit-learn, and plain sums where it has none."""
     exact = shown.astype(np.float64)
     if task == "multi-label":
@@ -110,7 +110,7 @@ def reference(shown, labels, task):
         }
         for k in set(classes) - set(present.tolist()):  # an absent class is in no average
             each[k]["specificity_if_present"] = None
-        positive = 1 if task == "binary" else None
+        positive = positive if task == "binary" else None
         if task == "ordinal":
             kappa = sk.cohen_kappa_score(labels, said, weights="quadratic", labels=list(classes))
             overall |= {
@@ -128,11 +128,16 @@ def reference(shown, labels, task):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("task", TASKS)
 def test_every_metric_is_scikit_learns(task, kind):
+    for positive in (0, 1) if task == "binary" else (1,):
+        _assert_as_in_scikit_learn(task, kind, positive)
+
+
+def _assert_as_in_scikit_learn(task, kind, positive):
     shown, labels = cases(task, kind)
-    scores = Scorer(shown, labels, task)(np.ones((len(labels), 1)))
+    scores = Scorer(shown, labels, task, positive=positive)(np.ones((len(labels), 1)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn warns of degenerate cases
-        overall, each = reference(shown, labels, task)
+        overall, each = reference(shown, labels, task, positive)
     assert set(scores.overall) == set(overall)
     for name, value in overall.items():
         expected = np.nan if value is None else value
@@ -155,6 +160,19 @@ def test_a_weight_is_a_number_of_repetitions(task, kind):
             np.testing.assert_allclose(together.overall[name][column], value[0], atol=1e-12, err_msg=name)
         for name, values in alone.per_class.items():
             np.testing.assert_allclose(together.per_class[name][:, column], values[:, 0], atol=1e-12, err_msg=name)
+
+
+def test_the_positive_class_is_the_one_that_scikit_learn_is_told():
+    shown, labels = cases("binary", "ties")
+    truth, said = (np.array(["malignant", "benign"])[k] for k in (labels, shown.argmax(axis=1)))
+    found = classification_metrics(shown, labels, "binary", positive=0)
+    assert found["sensitivity"] == pytest.approx(sk.recall_score(truth, said, pos_label="malignant"))
+    assert found["specificity"] == pytest.approx(sk.recall_score(truth, said, pos_label="benign"))
+    score = shown[:, 0].astype(np.float64)
+    assert found["average_precision"] == pytest.approx(sk.average_precision_score(truth, score, pos_label="malignant"))
+    other = classification_metrics(shown, labels, "binary")
+    assert found["auc"] == pytest.approx(other["auc"], abs=1e-9)
+    assert abs(found["average_precision"] - other["average_precision"]) > 1e-3
 
 
 def test_auc_is_the_mann_whitney_statistic():

@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from visionforge.errors import SettingsError
-from visionforge.evaluation.table_writers import ROW_GROUP, Column, open_table, require_format
+from visionforge.evaluation.table_writers import ROW_GROUP, Column, cell_safe, cell_text, open_table, require_format
 
 COLUMNS = [Column("path"), Column("prediction", "integer"), Column("probability_a b", "number")]
 FORMATS = ("csv", "parquet", "jsonl")
@@ -40,7 +40,8 @@ def test_every_format_gives_back_what_was_written(tmp_path, suffix):
     content = rows(503)
     table = read(written(tmp_path / f"x.{suffix}", content))
     assert list(table.columns) == [column.name for column in COLUMNS]
-    assert table["path"].tolist() == [row[0] for row in content]
+    paths = [cell_text(cell) for cell in table["path"]] if suffix == "csv" else table["path"].tolist()
+    assert paths == [row[0] for row in content]
     assert table["prediction"].tolist() == [row[1] for row in content]
     assert table["probability_a b"].astype(np.float32).tolist() == [row[2] for row in content]  # bit for bit
     assert [path.name for path in tmp_path.iterdir()] == [f"x.{suffix}"]
@@ -70,7 +71,17 @@ def test_json_lines_are_json(tmp_path):
 
 def test_csv_is_read_by_the_standard_library(tmp_path):
     with written(tmp_path / "x.csv", rows(5)).open(newline="", encoding="utf-8") as file:
-        assert [row["path"] for row in csv.DictReader(file)] == NAMES
+        paths = [row["path"] for row in csv.DictReader(file)]
+    assert [cell_text(path) for path in paths] == NAMES
+    assert "'=1+1.png" in paths  # no spreadsheet takes it for a formula
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "'=1", "''-1", "'x", "x=1", "", "a\udcffb"])
+def test_no_cell_begins_a_formula_and_every_text_is_found_again(text):
+    cell = cell_safe(text)
+    assert cell[:1] not in ("=", "+", "-", "@", "\t", "\r")
+    assert cell_text(cell) == text.replace("\udcff", "\\udcff")
+    cell.encode("utf-8")
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from tests.evaluation.test_explain import model_of, pictures
+from visionforge.data.info import DomainFlags
 from visionforge.errors import RunError
-from visionforge.export.contract import KEY, contract_of
+from visionforge.evaluation.picture_table import NetworkPredictor, chosen_labels
+from visionforge.export.contract import KEY, contract_of, read_contract
 from visionforge.export.formats import (
     FILES,
     load_artifact,
@@ -23,6 +25,7 @@ from visionforge.export.formats import (
     write_weights,
 )
 from visionforge.export.module import ExportedClassifier, reference
+from visionforge.export.predictor import ArtifactPredictor
 from visionforge.models.registry import backbone_names
 from visionforge.training.calibration import Calibration
 
@@ -56,17 +59,21 @@ def export(model, folder, kind="uint8", formats=("onnx", "torch", "safetensors")
     return found
 
 
+def wanted_of(model, images):
+    return reference(model, images).calibrated.numpy()
+
+
 def assert_same(model, runtime, resolution=28, channels=3):
     for count in (1, 3, 7):
         images = pictures(count, resolution)[:, :channels]
-        np.testing.assert_allclose(runtime.run(images.numpy()), reference(model, images).numpy(), atol=1e-5)
+        np.testing.assert_allclose(runtime.run(images.numpy()), wanted_of(model, images), atol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [None, 1.7])
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_in_every_format(tmp_path, task, temperature):
     model = model_of("mini_cnn", **TASKS[task])
-    model.calibration = Calibration(10, temperature)
+    model.calibration = Calibration(10, temperature, temperature)
     for runtime in export(model, tmp_path).values():
         assert_same(model, runtime)
         assert runtime.contract.temperature == temperature
@@ -74,7 +81,60 @@ def test_every_task_in_every_format(tmp_path, task, temperature):
     if temperature:
         model.calibration = None
         images = pictures(3)
-        assert np.abs(runtime.run(images.numpy()) - reference(model, images).numpy()).max() > 1e-4
+        assert np.abs(runtime.run(images.numpy()) - wanted_of(model, images)).max() > 1e-4
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_views_are_inside_with_the_temperature_and_thresholds_that_belong_to_them(tmp_path, task):
+    """What `predict` gives, also where the probabilities of labels are as near to 0 and 1 as float32 goes."""
+    flags = {"hflip": True, "vflip": True, "rotation": "any", "texture_is_label": False, "colour_is_label": False}
+    model = model_of("mini_cnn", tta="full", tta_weight=0.3, **TASKS[task])
+    model.spec = model.spec.model_copy(update={"flags": DomainFlags(**flags)})
+    if task == "multi-label":
+        layer = [each for each in model.modules() if isinstance(each, torch.nn.Linear)][-1]
+        layer.bias.data = torch.tensor([-30.0, 30.0, 0.1, -0.1])
+        model.thresholds = torch.full((4,), 0.5)
+    model.calibration = Calibration(10, 1.7, 0.6, (0.2, 0.3, 0.52, 0.48) if task == "multi-label" else None)
+    images = pictures(7)
+    said = NetworkPredictor(model, None)(images)
+    assert np.abs(said.calibrated.numpy() - NetworkPredictor(model, False)(images).calibrated.numpy()).max() > 1e-4
+    formats = ("onnx", "torch", "safetensors") if task == "multi-label" else ("onnx", "safetensors")
+    for runtime in export(model, tmp_path, formats=formats).values():
+        assert_same(model, runtime)
+        assert len(runtime.contract.views) == 10
+        assert runtime.contract.temperature == 0.6
+        theirs = ArtifactPredictor(runtime)(images)
+        assert (chosen_labels(theirs, model.spec) == chosen_labels(said, model.spec)).all()
+
+
+def test_contracts_of_earlier_versions_have_no_views(tmp_path):
+    contract = json.loads(contract_of(model_of("mini_cnn"), "uint8", None, None, None).model_dump_json())
+    del contract["views"]
+    assert read_contract(json.dumps(contract), "x").views == ("identity",)
+
+
+@pytest.mark.parametrize(
+    "change", [{"temperature": 0}, {"temperature": -1}, {"thresholds": [0.5]}, {"thresholds": [0.5, 2, 0.5]}]
+)
+def test_contracts_of_strangers_are_consistent(change):
+    contract = json.loads(contract_of(model_of("mini_cnn"), "uint8", None, None, None).model_dump_json())
+    with pytest.raises(RunError, match="its metadata cannot be read"):
+        read_contract(json.dumps({**contract, **change}), "x")
+
+
+@pytest.mark.parametrize("views", [[], ["hflip"], ["identity", "identity"], ["identity", "__import__"]])
+def test_views_of_strangers_are_known_ones(tmp_path, views):
+    contract = contract_of(model_of("mini_cnn"), "uint8", None, None, None).model_copy(update={"views": tuple(views)})
+    with pytest.raises(RunError, match="the artifact's views are"):
+        ExportedClassifier(model_of("mini_cnn"), contract)
+
+
+def test_weights_of_a_training_in_bf16_are_float32_in_the_artifact(tmp_path):
+    model = model_of("mini_cnn").to(torch.bfloat16)
+    whole = model_of("mini_cnn")
+    whole.load_state_dict({name: value.float() for name, value in model.state_dict().items()})
+    for runtime in export(model, tmp_path).values():
+        assert_same(whole, runtime)
 
 
 @pytest.mark.parametrize("kind", ["uint8", "float32"])
@@ -87,9 +147,9 @@ def test_input_kinds(tmp_path, kind):
     assert given == (onnx.TensorProto.UINT8 if kind == "uint8" else onnx.TensorProto.FLOAT)
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "vit_tiny"])
+@pytest.mark.parametrize("backbone", ["resnet18", pytest.param("vit_tiny", marks=pytest.mark.slow)])
 def test_common_backbones(tmp_path, backbone):
-    model = model_of(backbone)
+    model = model_of(backbone, tta="light")
     for runtime in export(model, tmp_path).values():
         assert_same(model, runtime)
 
@@ -101,7 +161,7 @@ def test_common_backbones(tmp_path, backbone):
 def test_every_backbone(tmp_path, backbone, resolution):
     model = model_of(backbone, resolution=resolution)
     images = pictures(3, resolution)
-    wanted = reference(model, images).numpy()
+    wanted = wanted_of(model, images)
     for name, runtime in export(model, tmp_path, formats=("onnx", "torch")).items():
         assert np.abs(runtime.run(images.numpy()) - wanted).max() < 1e-4, name
         assert runtime.run(images[:1].numpy()).shape == (1, 3)
@@ -136,7 +196,7 @@ def test_the_model_itself_is_not_changed(tmp_path):
 
 
 def test_int8_is_smaller_and_close(tmp_path):
-    model = model_of("resnet18")
+    model = model_of("resnet18", tta="light")
     export(model, tmp_path, formats=("onnx",))
     contract = contract_of(model, "uint8", None, None, None)
     source, target = tmp_path / "model.onnx", tmp_path / "int8.onnx"
@@ -145,7 +205,7 @@ def test_int8_is_smaller_and_close(tmp_path):
     runtime = load_onnx(target)
     assert runtime.contract == contract
     images = pictures(16)
-    assert np.abs(runtime.run(images.numpy()) - reference(model, images).numpy()).mean() < 0.1
+    assert np.abs(runtime.run(images.numpy()) - wanted_of(model, images)).mean() < 0.1
     assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "int8.onnx"}
 
 

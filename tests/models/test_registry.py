@@ -58,6 +58,25 @@ def test_models_of_timm(model):
 
 
 @pytest.mark.parametrize(
+    ("model", "heads"),
+    [
+        ("deit_tiny_distilled_patch16_224", {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}),
+        ("crossvit_tiny_240", {"head.0.weight", "head.0.bias", "head.1.weight", "head.1.bias"}),
+    ],
+)
+def test_both_classifiers_of_a_two_headed_model_are_new(model, heads, tmp_path):
+    resolution = int(model.rpartition("_")[2])
+    torch.save(build(f"timm/{model}", classes=9, resolution=resolution).state_dict(), tmp_path / "nine.pth")
+    settings = Backbone(name=f"timm/{model}", pretrained=True, weights=str(tmp_path / "nine.pth"))
+    network, report = build_network(settings, 3, 4, resolution)
+    entry = backbone_entry(settings.name)
+    head, stages = entry.head_of(network), stage_names(entry, network)
+    assert set(report.new) == set(report.unused) == heads
+    assert {name for name in network.state_dict() if name.startswith(head)} == heads
+    assert not any(f"{stage}.".startswith(head) for stage in stages)
+
+
+@pytest.mark.parametrize(
     ("name", "complaint"),
     [
         ("resnet81", "'resnet81' is unknown; nearest: resnet18"),

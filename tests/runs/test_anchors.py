@@ -58,7 +58,7 @@ def test_where_nothing_can_be_written_outputs_are_the_users(monkeypatch, tmp_pat
     with readable_folder() as folder:
         monkeypatch.chdir(folder)
         with without_rights():
-            assert outputs_folder() == tmp_path / "share" / "visionforge" / "outputs"
+            assert outputs_folder() == tmp_path.with_name(f"{tmp_path.name}-share") / "visionforge" / "outputs"
         monkeypatch.chdir(tmp_path)
 
 

@@ -19,6 +19,7 @@ from visionforge.runs.processes import (
     machine,
     this_process,
 )
+from visionforge.runs.signature import PROCESSES, canonical_content, sign
 from visionforge.runs.workspace import Workspace
 
 SLEEP = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(100)"]
@@ -61,16 +62,29 @@ def dead():
     return {**this_process().as_dict(), "pid": 2**22 - 1, "created": 1.0}
 
 
-def record(folder, *processes, mark="mine", main=None):
+def record(folder, *processes, mark="mine", main=None, signed=True):
     entries = [
         {**this_process().as_dict(), "pid": p.pid, "created": psutil.Process(p.pid).create_time()} for p in processes
     ]
     folder.mkdir(exist_ok=True)
-    (folder / RECORD).write_text(json.dumps({"mark": mark, "processes": [main or dead(), *entries]}))
+    content = {"mark": mark, "processes": [main or dead(), *entries]}
+    signature = sign(canonical_content(content), PROCESSES) if signed else "0" * 32
+    (folder / RECORD).write_text(json.dumps({**content, "signature": signature}))
 
 
 def pids(folder):
     return {process.pid for process in leftovers(folder)}
+
+
+def test_a_record_of_a_stranger_names_nobody(tmp_path, start):
+    innocent, marked = start(), start(mark="mine")
+    for number, signed in enumerate((False, True)):
+        record(tmp_path / str(number), innocent, signed=signed)
+    assert pids(tmp_path / "0") == set()
+    assert pids(tmp_path / "1") == {innocent.pid, marked.pid}
+    path = tmp_path / "1" / RECORD
+    path.write_text(path.read_text().replace("mine", "other"))  # changed after it was signed
+    assert pids(tmp_path / "1") == set()
 
 
 def test_recorded_and_marked_processes_are_found(tmp_path, start):

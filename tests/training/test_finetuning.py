@@ -1,8 +1,11 @@
 """Staged unfreezing: what is frozen does not move, thaws when it should, and resumes where it was."""
 
+import copy
+
 import lightning.pytorch as pl
 import pytest
 import torch
+from torch import nn
 
 from tests.training.helpers import data, fit, trainer, weights
 from visionforge.config.schema import Augmentation, Backbone, Finetuning, MixUp, Optimizer
@@ -10,7 +13,7 @@ from visionforge.models.build import build_network
 from visionforge.models.registry import backbone_entry
 from visionforge.models.stages import stage_names
 from visionforge.training.classifier import ImageClassifier
-from visionforge.training.finetuning import frozen_stages, stage_of_parameters
+from visionforge.training.finetuning import StagedUnfreezing, frozen_stages, stage_of_parameters
 
 STAGES = ("features.0", "features.4", "features.8")
 
@@ -85,6 +88,28 @@ def test_frozen_layers_run_in_evaluation_mode_and_thawed_ones_do_not(weight_file
     fit(module, 2, callbacks=[trace])
     assert not any(trace.training[0][f"features.{i}"] for i in (0, 1, 4, 5, 8, 9))
     assert all(trace.training[1][f"features.{i}"] for i in (0, 1, 4, 5, 8, 9))
+
+
+class Dropping(pl.LightningModule):
+    """Two stages, each with a layer that drops, and a classifier."""
+
+    def __init__(self):
+        super().__init__()
+        stage = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, affine=False), nn.Dropout(0.5))
+        self.network = nn.ModuleDict({"first": stage, "second": copy.deepcopy(stage), "head": nn.Linear(4, 2)})
+
+
+def test_thawed_stages_drop_and_measure_again():
+    module = Dropping()
+    callback = StagedUnfreezing(Finetuning(freeze_epochs=1, stage_epochs=1), "head.", ("first", "second"))
+    optimizer = torch.optim.SGD(module.parameters(), 0.1)
+    modes = []
+    for epoch in range(3):
+        callback.finetune_function(module, epoch, optimizer)
+        modes.append({name: m.training for name, m in module.network.named_modules() if name.count(".") == 1})
+    for layer in range(3):
+        assert [mode[f"second.{layer}"] for mode in modes] == [False, True, True]
+        assert [mode[f"first.{layer}"] for mode in modes] == [False, False, True]
 
 
 def test_backbone_rate_slows_the_backbone(weight_file):

@@ -34,6 +34,26 @@ def test_multi_label_against_scikit_learn():
     assert float(accuracy(shown, labels, "multi-label")) == pytest.approx(reference, abs=1e-6)
 
 
+def test_binary_area_is_that_of_class_1_where_probabilities_are_rounded_to_1():
+    generator = torch.Generator().manual_seed(0)
+    shown = torch.softmax(torch.randn((300, 2), generator=generator) * 15, dim=1)
+    labels = (torch.rand(300, generator=generator) < shown[:, 1] * 0.5 + 0.25).long()
+    assert int((shown[:, 0] == 1).sum()) > int((shown[:, 1] == 1).sum())  # class 0 ties where class 1 does not
+    one, other = (roc_auc_score(labels == k, shown[:, k]) for k in (1, 0))
+    assert abs(one - other) > 1e-4
+    assert float(auc(shown, labels, "binary")) == pytest.approx(one, abs=1e-6)
+
+
+@pytest.mark.parametrize("shift", [0.0, 2e-7, 90.0])
+def test_only_the_order_of_the_scores_counts(shift):
+    generator = torch.Generator().manual_seed(1)
+    shown = torch.rand((400, 3), generator=generator) ** 20 + shift  # one above 1 made the others of no account
+    labels = torch.randint(0, 3, (400,), generator=generator)
+    shown[0, 0] = shown.max() + 2e-7 if shift else shown[0, 0]
+    reference = np.mean([roc_auc_score(labels == k, shown[:, k]) for k in range(3)])
+    assert float(auc(shown, labels, "multi-class")) == pytest.approx(reference, abs=1e-6)
+
+
 def test_absent_class_is_left_out():
     shown = torch.softmax(torch.randn(50, 4), dim=1)
     labels = torch.randint(0, 3, (50,))

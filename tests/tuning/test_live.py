@@ -9,7 +9,7 @@ from rich.console import Console
 
 from visionforge.tuning.live import Progress, params_text, value_text
 from visionforge.tuning.objective import EPOCHS
-from visionforge.tuning.report import short_names
+from visionforge.tuning.report import short_names, summary
 from visionforge.tuning.study import REASON
 
 
@@ -81,3 +81,16 @@ def test_short_names_tell_parameters_apart():
 def test_values_and_parameters_in_words(study):
     assert (value_text(0.98765), value_text(94246.0)) == ("0.9877", "94,246")
     assert params_text(study.trials[0]) == "learning_rate 0.1"
+
+
+def test_epochs_are_counted_where_not_every_one_is_validated():
+    study = optuna.create_study(direction="maximize")
+    trial = study.ask()
+    trial.set_user_attr(EPOCHS, 8)
+    for epoch in (1, 3):  # from 0, every second
+        trial.report(0.5, epoch)
+    study.tell(trial, state=TrialState.PRUNED)
+    (row,) = summary(study, ["val/auc"], {})["trials"]
+    assert row["epochs"] == 4
+    assert summary(study, ["val/auc"], {})["epochs_saved"] == 0.5
+    assert "pruned after 4 epochs" in Progress(study, 1, ["val/auc"], quiet=False)._line(study.trials[0])

@@ -2,6 +2,7 @@
 
 import optuna
 import pytest
+import yaml
 
 from visionforge.cli.tune import Tuning
 from visionforge.config.schema import RunSettings
@@ -209,3 +210,57 @@ def test_own_configuration_is_a_trial_as_far_as_it_lies_inside():
     trial = study.ask()
     assert space.suggest_base(trial) == {}
     assert trial.params == space.of_base()
+
+
+@pytest.mark.parametrize(
+    ("path", "dimension", "message"),
+    [
+        ("data.batch_size", {"low": 8, "high": 16, "step": 0.5}, "step: 0.5 is not allowed; a whole number"),
+        ("data.batch_size", {"low": 8, "high": 16, "step": 3}, "high: 16 would never be tried.* 14 or 17"),
+        ("data.batch_size", {"low": 8.5, "high": 16}, "low and high must be whole numbers"),
+        (
+            "model.backbone.dropout",
+            {"low": 0, "high": 0.5, "step": 0.2},
+            r"high: 0.5 would never be tried.* 0.4 or 0.6",
+        ),
+        ("model.optimizer.learning_rate", {"choices": ["1e-3", 0.001]}, "choices must differ from each other"),
+        ("data.balanced_sampling", {"choices": [1, True]}, "choices must differ from each other"),
+    ],
+)
+def test_values_that_no_trial_can_have(path, dimension, message):
+    with pytest.raises((SettingsError, ValueError), match=message):
+        build(tune__preset="none", tune__space={path: dimension})
+
+
+def test_step_is_compared_as_a_decimal():
+    (parameter,) = build(
+        tune__preset="none", tune__space={"model.backbone.dropout": {"low": 0, "high": 0.3, "step": 0.1}}
+    ).parameters
+    assert parameter.grid() == pytest.approx([0.0, 0.1, 0.2, 0.3])
+
+
+def test_choices_are_what_their_setting_reads():
+    tree = yaml.safe_load(
+        "{model.optimizer.learning_rate: {choices: [1e-3, 8e-3]}, data.batch_size: {choices: [16.0, '8']},"
+        " data.balanced_sampling: {choices: [0, 1]}, trainer.gradient_clip_val: {choices: [null, 1e-1]}}"
+    )
+    space = build(tune__preset="none", tune__space=tree, data__batch_size=16)
+    choices = {parameter.path: parameter.dimension.choices for parameter in space.parameters}
+    assert choices == {
+        "model.optimizer.learning_rate": (0.001, 0.008),
+        "data.batch_size": (16, 8),
+        "data.balanced_sampling": (False, True),
+        "trainer.gradient_clip_val": (None, 0.1),
+    }
+    assert [type(value) for value in choices["data.batch_size"]] == [int, int]
+    assert space.of_base() == {
+        "model.optimizer.learning_rate": 0.008,
+        "data.batch_size": 16,
+        "data.balanced_sampling": True,
+        "trainer.gradient_clip_val": None,
+    }
+
+
+def test_a_flag_that_is_not_set_has_the_value_that_lightning_takes():
+    space = build(tune__preset="none", tune__space={"trainer.accumulate_grad_batches": {"low": 1, "high": 4}})
+    assert space.of_base() == {"trainer.accumulate_grad_batches": 1}

@@ -1,10 +1,16 @@
 """The study proposes the same values whether or not it was interrupted, and counts each trial once."""
 
 import contextlib
+import os
+import pickle
 import time
 
+import cmaes
+import numpy as np
 import optuna
 import pytest
+from optuna._transform import _SearchSpaceTransform
+from optuna.distributions import FloatDistribution
 from optuna.samplers import CmaEsSampler, GPSampler, GridSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
@@ -29,6 +35,7 @@ from visionforge.tuning.study import (
     failures_in_a_row,
     finished,
     grid_of,
+    load_study,
     make_pruner,
     make_sampler,
     open_study,
@@ -335,3 +342,74 @@ def test_number_of_trials_and_time_stop_the_search(folder):
     study.tell(study.ask(), 0.3)
     assert reason_to_stop(settings(n_trials=1), study.trials, None) == "all 1 trials are done"
     assert reason_to_stop(settings(timeout_minutes=5), study.trials, 0.0) == "the time of 5 minutes is up"
+
+
+def test_cma_es_is_replayed_from_the_trials_and_unpickles_nothing(folder, tmp_path):
+    """Against the cmaes package, told the same solutions in the same order."""
+    chosen = settings(sampler="cmaes", n_startup_trials=1)
+    study = made(folder, sampler="cmaes", n_startup_trials=1)
+
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "unpickled"),)
+
+    told: dict[int, list[tuple[np.ndarray, float]]] = {}
+    for number in range(40):
+        study.sampler = make_sampler(chosen.tune, space_of(chosen), 1, number)
+        trial = study.ask()
+        rate = trial.suggest_float("rate", 1e-3, 1e-1, log=True)
+        drop = trial.suggest_float("drop", 0.0, 0.4)
+        study._storage.set_trial_system_attr(trial._trial_id, "cma:optimizer:0", pickle.dumps(Trap()).hex())
+        value = -((np.log10(rate) + 2) ** 2) - (drop - 0.1) ** 2
+        study.tell(trial, value)
+        generation = study.trials[-1].system_attrs.get("cma:generation")
+        if generation is not None:
+            told.setdefault(generation, []).append(
+                (np.array([drop / 0.4, (np.log(rate / 1e-3)) / np.log(100)]), -value)
+            )
+    assert not (tmp_path / "unpickled").exists()
+    reference = cmaes.CMA(mean=np.full(2, 0.5), sigma=1 / 6, bounds=np.array([[0.0, 1.0]] * 2), n_max_resampling=20)
+    size = reference.population_size
+    while len(told.get(reference.generation, [])) >= size:
+        reference.tell(told[reference.generation][:size])
+    assert reference.generation > 3
+    completed = study.get_trials(states=(TrialState.COMPLETE,))
+    space = {"drop": FloatDistribution(0.0, 0.4), "rate": FloatDistribution(1e-3, 1e-1, log=True)}
+    scaling = _SearchSpaceTransform(space, transform_step=True, transform_0_1=True)
+    replayed = make_sampler(chosen.tune, space_of(chosen), 1, 40)._replayed(scaling, study.direction, completed)
+    assert replayed.generation == reference.generation
+    np.testing.assert_allclose(replayed.mean, reference.mean, atol=1e-9)
+    np.testing.assert_allclose(replayed._C, reference._C, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [None, "journal"])
+def test_a_report_reads_a_study_and_changes_nothing_of_it(folder, kind):
+    study = made(folder, storage=kind)
+    study.tell(study.ask(), 0.3)
+    path = folder.database if kind is None else folder.journal
+    path.chmod(0o444)
+    before = path.read_bytes(), sorted(path.parent.iterdir())
+    loaded = load_study(settings(storage=kind).tune, folder, "s")
+    assert [trial.value for trial in loaded.trials] == [0.3]
+    assert (path.read_bytes(), sorted(path.parent.iterdir())) == before
+    with pytest.raises(RunError, match="holds no study other"):
+        load_study(settings(storage=kind).tune, folder, "other")
+
+
+@pytest.mark.parametrize("content", [b"", b"SQLite format 3\0" + bytes(100), b"{]", b"\xff" * 5000])
+@pytest.mark.parametrize("kind", [None, "journal"])
+def test_a_damaged_storage_is_told_in_one_line(folder, kind, content):
+    path = folder.database if kind is None else folder.journal
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(RunError):
+        load_study(settings(storage=kind).tune, folder, "s")
+    assert path.read_bytes() == content
+
+
+def test_a_storage_behind_a_link_is_not_followed(folder, tmp_path):
+    made(folder)
+    folder.database.rename(tmp_path / "elsewhere.db")
+    folder.database.symlink_to(tmp_path / "elsewhere.db")
+    with pytest.raises(RunError, match="leads out of"):
+        load_study(settings().tune, folder, "s")

@@ -2,11 +2,14 @@
 
 import json
 import logging
+import math
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -16,11 +19,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from visionforge.cli.arguments import say
-from visionforge.cli.compat import use_current_leaf_spec
+from visionforge.cli.compat import use_current_leaf_spec, write_enums_as_values
 from visionforge.cli.ending import conclude, requeue, translate
 from visionforge.cli.equipment import (
     TRAINER_DEFAULTS,
     as_list,
+    check_callbacks,
     checkpoint_plugins,
     describe_data,
     describe_session,
@@ -29,22 +33,26 @@ from visionforge.cli.equipment import (
     leave_or_end,
     leave_process_group,
 )
+from visionforge.cli.limits import integers_first, limited, processes_or_one
 from visionforge.cli.loggers import close_loggers, log_hyperparameters, log_results, logger_error, shield
 from visionforge.cli.outcome import write_outcome
 from visionforge.cli.parser import Parser, describe_further_flags
-from visionforge.cli.plan import Plan, inherited_folder, outputs_of, parent_of
-from visionforge.cli.precheck import check_settings
+from visionforge.cli.plan import Plan, expected_processes, inherited_folder, outputs_of, parent_of
+from visionforge.cli.precheck import check_settings, gather_facts
 from visionforge.cli.report import print_results
-from visionforge.cli.target import Target, read_checkpoint
+from visionforge.cli.target import Target, read_checkpoint, restore
 from visionforge.config.problems import describe_allowed, flatten
+from visionforge.config.rules import cut_short
 from visionforge.config.schema import RunSettings
 from visionforge.data.datamodule import MedMNISTDataModule
 from visionforge.data.info import Split
-from visionforge.data.source import fingerprint, prepare
+from visionforge.data.source import fingerprint, load_split, prepare
 from visionforge.errors import RunError, SettingsError
-from visionforge.evaluation.predictions import write_predictions
+from visionforge.evaluation.evaluation import Partial
+from visionforge.evaluation.predictions import answers_without_truth, write_predictions
 from visionforge.evaluation.results import write_training_curves
 from visionforge.models.registry import backbone_entry
+from visionforge.models.tensor_files import require_plain_members
 from visionforge.models.weights import pretrained_state
 from visionforge.runs.active import ActiveRun
 from visionforge.runs.anchors import resolve, shown
@@ -57,6 +65,8 @@ from visionforge.runs.workspace import Workspace, run_name
 from visionforge.training.checkpoints import BEST, LAST, keep_calibration
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.epoch_log import EpochLog
+from visionforge.training.monitor import RANKED, Monitor, monitor_for
+from visionforge.training.schedules import steps_per_epoch
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +114,7 @@ class VisionForgeCLI(LightningCLI):
     def launch(cls, stage: str, arguments: list[str], run_log: RunLog, target: Target | None, plan: Plan) -> None:
         """Run a stage; LightningCLI runs inside its constructor, so whatever ends it is dealt with here."""
         use_current_leaf_spec()
+        write_enums_as_values()
         cli = cls.__new__(cls)
         try:
             cli.__init__(stage, arguments, run_log, target, plan)  # type: ignore[misc]
@@ -156,6 +167,9 @@ class VisionForgeCLI(LightningCLI):
         """Add trainer, model and data; the model's spec is bound late and is no setting."""
         parser.add_lightning_class_args(self.trainer_class, "trainer")
         parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
+        for action in parser._actions:
+            if action.dest.startswith("trainer.") and (kind := integers_first(getattr(action, "_typehint", None))):
+                action._typehint = kind  # type: ignore[attr-defined]  # of jsonargparse
         parser.add_class_arguments(
             ImageClassifier, "model", skip={"spec", "restoring"}, fail_untyped=False, sub_configs=True
         )
@@ -180,7 +194,10 @@ class VisionForgeCLI(LightningCLI):
         # a file may hold the settings of the search; they are checked with all others, and read by `tune` alone
         text = "The search of `visionforge tune`, which this command passes over; `visionforge tune --help` lists it."
         parser.add_argument("--tune", type=dict, default={}, help=text)  # printed, it is a valid section
-        if subcommand != "fit":
+        if subcommand == "fit":
+            text = "Run that is continued and may be a stranger's: build the classes that its configuration names."
+            parser.add_argument("--trust", type=str, default=None, help=text)
+        else:
             parser.add_argument(
                 "--run",
                 type=str,
@@ -204,7 +221,7 @@ class VisionForgeCLI(LightningCLI):
         """Check the resolved settings, verify data and weights, then make the run folder; nothing exists before."""
         stage = str(self.subcommand)
         dumped = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))[stage]
-        left_out = ("config", "run", "resume", "tune", *(() if stage == "fit" else ("ckpt_path",)))
+        left_out = ("config", "run", "resume", "trust", "tune", *(() if stage == "fit" else ("ckpt_path",)))
         config = {key: value for key, value in dumped.items() if key not in left_out}
         self.settings = check_settings(config, stage)
         config["model"]["tta"] = self.settings.model.tta  # true and full are the same run
@@ -233,6 +250,11 @@ class VisionForgeCLI(LightningCLI):
             return Workspace(self._evaluation_folder(stage, self._target, digest(config, training=False)))
         if current_rank() != 0:  # only the first rank writes; the Trainer tells the others where its checkpoints are
             folder = inherited_folder()
+            if folder is None and expected_processes(self.settings) == 1:
+                raise RunError(
+                    f"the environment says that this is process {current_rank()} of several (RANK, LOCAL_RANK or "
+                    "SLURM_PROCID), but the training has one; unset it"
+                )
             names = self.settings.data.dataset, self.settings.model.backbone.name, identity
             return Workspace(folder or outputs_of(self.settings) / run_name(*names))
         if self.active is None:
@@ -246,15 +268,14 @@ class VisionForgeCLI(LightningCLI):
                 past_interrupted=plan.past_interrupted,
                 past_running=plan.trial is not None,  # another worker may try the same values
             )
-            if plan.trial is not None:
-                plan.trial.made(self.active.workspace)
+            plan.made = self.active.workspace
         return self.active.workspace
 
     def _evaluation_folder(self, stage: str, target: Target, current: str) -> Path:
         """Return where a later evaluation writes; the results of the fit itself are never overwritten."""
         assert target.run is not None
         changed = "" if current == digest(target.config, training=False) else f"_{current}"
-        return target.run.path / "evaluations" / f"{stage}_{target.checkpoint.stem}{changed}"
+        return target.run.within("evaluations", f"{stage}_{target.checkpoint.stem}{changed}")
 
     def instantiate_classes(self) -> None:
         """Build data module, model and Trainer; Lightning's own version calls a deprecated method of the parser."""
@@ -272,10 +293,37 @@ class VisionForgeCLI(LightningCLI):
             device = self.trainer.strategy.root_device
             self._device_lock = hold_device(device, current_rank(), self.settings.device_wait)
 
+    def _choose_monitor(self, callbacks: list[Any]) -> Monitor:
+        """Return what the epochs are compared by, which has to be defined on the validation split.
+
+        Raises:
+            SettingsError: If a callback or the search goes by the AUC, and that is undefined.
+        """
+        data = self.datamodule.settings
+        labels = load_split(self.datamodule.info, data.resolution, data.root, "val").labels
+        given = self._get(self.config_init, "trainer")
+        most = limited(len(labels), given.get("limit_val_batches"), data.batch_size * processes_or_one(given))
+        monitor, reason = monitor_for(np.asarray(labels[:most]), self.datamodule.info.classes)
+        self.model.monitor = monitor
+        if reason is None:
+            return monitor
+        told = f"{RANKED} is undefined on the validation split, because {reason}"
+        if self._plan.trial is not None and self.settings.tune.metric == RANKED:
+            raise SettingsError(f"tune.metric: {told}; set it to val/loss, or mend the split")
+        for callback in callbacks:
+            if getattr(callback, "monitor", None) == RANKED:
+                raise SettingsError(
+                    f"trainer.callbacks: {type(callback).__name__} goes by {RANKED}, and {told}; let it go by val/loss"
+                )
+        log.warning("%s; epochs are compared by %s instead", told, monitor.name)
+        return monitor
+
     def _progress(self, epochs: int, steps: int) -> None:
         """Write into the manifest how far the training has come."""
         if self.active is not None:
-            longest = self.settings.trainer.max_epochs
+            longest, most = self.settings.trainer.max_epochs, self.trainer.max_steps
+            if most > 0:
+                longest = min(longest, math.ceil(most / steps_per_epoch(self.trainer)))
             self.active.update(progress={"epochs": epochs, "max_epochs": longest, "steps": steps})
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
@@ -286,8 +334,10 @@ class VisionForgeCLI(LightningCLI):
         if self.subcommand == "fit":
             rows = EpochLog(self.workspace.epochs)
             interruption = self._plan.interruption
+            check_callbacks(callbacks)
             callbacks += () if self._plan.trial is None else self._plan.trial.callbacks
-            callbacks += fit_callbacks(self.workspace, self.settings, interruption, rows, self._progress)
+            monitor = self._choose_monitor(callbacks)
+            callbacks += fit_callbacks(self.workspace, self.settings, interruption, rows, monitor, self._progress)
             loggers.insert(0, rows)
             kwargs["plugins"] = [*as_list(given.get("plugins")), *checkpoint_plugins(given.get("strategy"))]
         else:
@@ -305,7 +355,7 @@ class VisionForgeCLI(LightningCLI):
         )
         try:
             return super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, ValueError, ImportError) as error:
+        except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError) as error:
             raise SettingsError(f"trainer: {' '.join(str(error).split())}") from error
 
     # --- the stages
@@ -314,6 +364,8 @@ class VisionForgeCLI(LightningCLI):
         """Say what is about to be trained, and where."""
         assert self.workspace is not None
         log.info("run folder %s", shown(self.workspace.path))
+        if told := cut_short(self.settings, gather_facts(self.settings)):
+            log.warning("%s", told)
         checkpoint = self._beginning()
         if checkpoint is not None:
             log.info("continues from %s", shown(checkpoint))
@@ -348,6 +400,11 @@ class VisionForgeCLI(LightningCLI):
         """Train; a signal ends the training after a step."""
         kwargs.pop("ckpt_path", None)
         checkpoint = self._beginning()
+        if checkpoint is not None:  # which the Trainer reads itself
+            try:
+                require_plain_members(checkpoint)
+            except (OSError, ValueError, zipfile.BadZipFile) as error:
+                raise RunError(f"{checkpoint}: cannot be read as a checkpoint ({error})") from error
         with self._plan.interruption.deferred():
             self.trainer.fit(**kwargs, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
         self._plan.interruption.check()
@@ -372,6 +429,8 @@ class VisionForgeCLI(LightningCLI):
         if checkpoint is None:
             log.warning("no checkpoint was written, so there is nothing to test")
             return
+        if checkpoint.name != BEST:
+            log.warning("no epoch was validated, so that none is known to be the best; the last one is tested")
         if self.trainer.is_global_zero:
             if self.settings.evaluation.figures:
                 title = f"{self.model.spec.dataset}, {self.model.settings.backbone.name}"
@@ -404,8 +463,11 @@ class VisionForgeCLI(LightningCLI):
             raise RunError("predict: runs on one device; set trainer.devices to 1")
         self._restore(self._target.checkpoint)
         batches = self.trainer.predict(self.model, datamodule=self.datamodule)
-        probabilities = torch.cat([batch for batch in batches or [] if isinstance(batch, Tensor)])
-        write_predictions(self.workspace.predictions, self.model.spec, probabilities.cpu().numpy(), None, None)
+        if not batches:
+            raise RunError("trainer.limit_predict_batches: leaves no image to predict; raise it")
+        probabilities = torch.cat([batch for batch in batches if isinstance(batch, Tensor)])
+        answers = answers_without_truth(self.model, probabilities)
+        write_predictions(self.workspace.predictions, self.model.spec, answers, self.datamodule.side_table("test"))
         say(f"{len(probabilities):,} predictions: {self.workspace.predictions}")
 
     def _evaluate(self, split: Split, checkpoint: Path) -> None:
@@ -417,6 +479,7 @@ class VisionForgeCLI(LightningCLI):
         if self.subcommand != "fit":
             run = self._target.run if self._target is not None else None
             self._introduce((run.path if run is not None else checkpoint).name)
+        self.model.predictions = None
         loggers, self.trainer.loggers = self.trainer.loggers, []  # they get what is reported, in `_write`
         try:
             if split == "test":
@@ -427,6 +490,9 @@ class VisionForgeCLI(LightningCLI):
                 self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
         finally:
             self.trainer.loggers = loggers
+        if self.model.predictions is None or self.model.predictions.split != split:
+            log.warning("no image of the %s split was evaluated, so there are no results", split)
+            return
         if self.trainer.is_global_zero:
             self._write(split, checkpoint, epoch)
 
@@ -442,8 +508,9 @@ class VisionForgeCLI(LightningCLI):
         """Take the weights, and nothing else, of a checkpoint; return the number of epochs it was trained for."""
         content = read_checkpoint(checkpoint)
         self.model.bind(self.datamodule.spec)
-        self.model.restore(content)
-        return int(content["epoch"]) + 1 if "epoch" in content else None
+        restore(self.model, content, checkpoint)
+        epoch = content.get("epoch")
+        return epoch + 1 if isinstance(epoch, int) else None
 
     def _write(self, split: Split, checkpoint: Path, epoch: int | None) -> None:
         """Write and print the results of the split that was just evaluated."""
@@ -454,10 +521,23 @@ class VisionForgeCLI(LightningCLI):
             "backbone": model.settings.backbone.name,
             "checkpoint": checkpoint.name,
             "epoch": epoch,
+            "chosen_by": self.model.monitor.name if checkpoint.name == BEST and self.subcommand == "fit" else None,
             "archive_md5": fingerprint(data.info, settings.resolution, settings.root),
         }
         run = self._target.run if self._target is not None else self.workspace
         reported = self.settings.evaluation
-        content = write_outcome(self.workspace, run, model, data, split, reported, self._resolved, provenance)
+        partial = self._partial(split)
+        content = write_outcome(self.workspace, run, model, data, split, reported, self._resolved, provenance, partial)
         print_results(content, self.workspace, checkpoint)
         log_results(self.trainer.loggers, self.workspace, content, self.trainer.global_step)
+
+    def _partial(self, split: Split) -> Partial | None:
+        """Return how much of a split was evaluated, and which flag says so; None if it was all of it."""
+        assert self.model.predictions is not None
+        seen, images = len(self.model.predictions.labels), len(self.datamodule.dataset_for(split))
+        if seen >= images:
+            return None
+        given = self._get(self.config_init, "trainer")
+        names = ("fast_dev_run", "overfit_batches", f"limit_{split}_batches")
+        reasons = [f"trainer.{name} {given[name]}" for name in names if given.get(name) not in (None, False, 0, 1.0)]
+        return Partial(seen, images, ", ".join(reasons) or "fewer batches")

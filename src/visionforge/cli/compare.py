@@ -12,7 +12,7 @@ from typing import Any, cast, get_args
 from visionforge.cli.arguments import heading, plain_table, print_table, say, value_text
 from visionforge.config.schema import Task
 from visionforge.errors import VisionForgeError
-from visionforge.evaluation.names import READINGS
+from visionforge.evaluation.names import ALL_AGREE, NO_INTERVAL, READINGS, partial_text
 from visionforge.runs.identity import canonical, digest
 from visionforge.runs.store import StoredRun, differences, flat
 
@@ -45,9 +45,8 @@ def groups_of(runs: Sequence[StoredRun]) -> list[Group]:
     ]
 
 
-def metrics_of(run: StoredRun) -> dict[str, float]:
-    """Return the metrics of a run under dotted names such as ``with_tta.auc``."""
-    content = run.metrics
+def metrics_of(content: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a `metrics.json` holds under dotted names such as ``with_tta.auc``."""
     parts = {kind: content[kind] for kind in READINGS if content.get(kind)}
     return {name: value for name, value in flat(parts) if isinstance(value, int | float)}
 
@@ -63,14 +62,19 @@ def comparison(runs: Sequence[StoredRun], resamples: int, confidence: float) -> 
     configs = [json.loads(canonical(run.config)) for run in runs]
     changed = sorted({path for config in configs[1:] for path in differences(configs[0], config)})
     flats = [dict(flat(config)) for config in configs]
-    values = [metrics_of(run) for run in runs]
+    contents = {run.workspace.path: run.metrics for run in runs}  # each file is read once
+    values = [metrics_of(contents[run.workspace.path]) for run in runs]
     by_run = {run.workspace.path: each for run, each in zip(runs, values, strict=True)}
     names = list(dict.fromkeys(name for each in values for name in each))
     groups = groups_of(runs)
-    found, note = _differences(groups, resamples, confidence)
+    partial = [_partial_of(contents[run.workspace.path]) for run in runs]
+    positive = [_positive_of(contents[run.workspace.path]) for run in runs]
+    found, note = _differences(groups, contents, resamples, confidence)
     return {
         "runs": [run.name for run in runs],
         "states": [run.state for run in runs],
+        "positive": positive if any(positive) else None,
+        "partial": partial if any(partial) else None,
         "settings": {path: [config.get(path) for config in flats] for path in changed},
         "metrics": {name: [each.get(name) for each in values] for name in names},
         "groups": [
@@ -89,6 +93,36 @@ def comparison(runs: Sequence[StoredRun], resamples: int, confidence: float) -> 
     }
 
 
+def _partial_of(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return how much of its split a run was evaluated on; None is all of it."""
+    partial = content.get("partial")
+    return partial if isinstance(partial, Mapping) else None
+
+
+def _positive_of(content: Mapping[str, Any]) -> str | None:
+    """Return the positive class of a run of a binary task; earlier versions took class 1, and did not say so."""
+    if content.get("task") != "binary":
+        return None
+    classes = _classes_of(content)
+    return content.get("positive") or (classes[1] if len(classes) > 1 else None)
+
+
+def _classes_of(content: Mapping[str, Any]) -> list[str]:
+    """Return the names of the classes, in order."""
+    per_class = content.get("per_class")
+    found = per_class.get("without_tta") if isinstance(per_class, Mapping) else None
+    return list(found) if isinstance(found, Mapping) else []
+
+
+def _positive_index(contents: Sequence[Mapping[str, Any]]) -> int:
+    """Return the class that the differences are about: what a run says, and class 1 where none says it."""
+    for content in contents:
+        classes = _classes_of(content)
+        if content.get("positive") in classes:
+            return classes.index(content["positive"])
+    return 1
+
+
 def spread(values: Sequence[float | None]) -> dict[str, float | int | None] | None:
     """Return mean, sample standard deviation (None for one value) and number; None where a value is missing."""
     known = [value for value in values if value is not None]
@@ -98,7 +132,9 @@ def spread(values: Sequence[float | None]) -> dict[str, float | int | None] | No
     return {"mean": statistics.fmean(known), "sd": deviation, "n": len(known)}
 
 
-def _differences(groups: list[Group], resamples: int, confidence: float) -> tuple[list[dict[str, Any]], str | None]:
+def _differences(
+    groups: list[Group], metrics: Mapping[Path, Mapping[str, Any]], resamples: int, confidence: float
+) -> tuple[list[dict[str, Any]], str | None]:
     """Return the paired differences of every further model from the first, or why there are none."""
     if len(groups) == 1 and len(groups[0].runs) == 2:  # the seed alone differs: each run is a model of its own
         groups = [Group(NAMES[place], [run]) for place, run in enumerate(groups[0].runs)]
@@ -108,11 +144,9 @@ def _differences(groups: list[Group], resamples: int, confidence: float) -> tupl
     from visionforge.evaluation.predictions import scorer_of
     from visionforge.evaluation.scores import Scorer
 
-    metrics = {run.workspace.path: run.metrics for group in groups for run in group.runs}  # each file is read once
-
     @cache
-    def scorer(predictions: Path, task: Task, tta: bool) -> Scorer:
-        return scorer_of(predictions, task, tta)
+    def scorer(predictions: Path, task: Task, tta: bool, positive: int) -> Scorer:
+        return scorer_of(predictions, task, tta, positive)
 
     found = []
     for other in groups[1:]:
@@ -130,9 +164,15 @@ def _differences(groups: list[Group], resamples: int, confidence: float) -> tupl
             ((task, _, _),) = tasks
             if task not in get_args(Task):
                 return [], "no differences: metrics.json does not say what kind of labels there are"
+            positive = _positive_index(contents)
+            classes = _classes_of(contents[0])
+            about = classes[positive] if task == "binary" and positive < len(classes) else None
             try:
                 one, two = (
-                    [scorer(run.workspace.predictions, cast(Task, task), reading == "with_tta") for run in group.runs]
+                    [
+                        scorer(run.workspace.predictions, cast(Task, task), reading == "with_tta", positive)
+                        for run in group.runs
+                    ]
                     for group in (other, groups[0])
                 )
                 gaps = paired_differences(one, two, resamples, confidence)
@@ -140,7 +180,7 @@ def _differences(groups: list[Group], resamples: int, confidence: float) -> tupl
                 return [], f"no differences: {error}"
             for name, gap in gaps.items():
                 row = {"of": other.name, "from": groups[0].name, "metric": f"{reading}.{name}", "value": gap.value}
-                found.append({**row, "interval": gap.interval, "p": gap.p})
+                found.append({**row, "interval": gap.interval, "p": gap.p, "positive": about})
     return found, None if found else "no differences: the runs have no predictions yet"
 
 
@@ -151,6 +191,10 @@ def print_comparison(content: Mapping[str, Any]) -> None:
     """Print a comparison: every run, then means over seeds, then differences of models on the same cases."""
     table = plain_table("", *content["runs"])
     table.add_row("state", *content["states"])
+    if content["positive"] is not None:
+        table.add_row("positive class", *(value_text(name) for name in content["positive"]))
+    if content["partial"] is not None:
+        table.add_row("partial", *(partial_text(part) if part else "–" for part in content["partial"]))
     for part in (content["settings"], content["metrics"]):
         for name, row in part.items():
             table.add_row(name, *(value_text(value) for value in row))
@@ -175,13 +219,17 @@ def print_comparison(content: Mapping[str, Any]) -> None:
         )
         for group in members:
             say(f"{group['name']}: {', '.join(group['runs'])}")
+        if about := content["differences"][0]["positive"]:
+            say(f"positive class: {about}")
         table = plain_table("", "metric", "difference", f"{content['confidence']:.0%} interval", "p")
         for row in content["differences"]:
             interval = row["interval"]
-            ends = "–" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
+            ends = NO_INTERVAL if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
             p = "–" if row["p"] is None else f"{row['p']:.3f}"
             table.add_row(f"{row['of']} − {row['from']}", row["metric"], f"{row['value']:+.4f}", ends, p)
         print_table(table)
+        if any(row["interval"] is None and row["p"] is not None for row in content["differences"]):
+            say(ALL_AGREE)
         if any(len(group["runs"]) > 1 for group in groups) and len(groups) > 1:
             say("The intervals are over the test images; the seeds' own spread is in the table above.")
     elif content["note"]:

@@ -1,8 +1,10 @@
 """`visionforge datasets …`: list, describe, download, check, count, show and import data sets."""
 
 import argparse
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from visionforge.cli.arguments import CommandParser, plain_table, print_json, print_table, say, warn
 from visionforge.data.info import SPLITS, DatasetInfo, Split
@@ -11,7 +13,22 @@ from visionforge.errors import DataError, SettingsError, VisionForgeError
 from visionforge.terminal import PlainTable, plain_console
 
 EXIT_CHECK_FAILED = 1
-Check = tuple[str, bool, str]
+
+
+class Check(NamedTuple):
+    """One thing that was looked at.
+
+    Attributes:
+        check: What is asked of it.
+        ok: Whether it is so.
+        found: What was found, which is printed.
+        subject: What `found` is said of, if that is not `check`.
+    """
+
+    check: str
+    ok: bool
+    found: str
+    subject: str | None = None
 
 
 def run_datasets(arguments: list[str]) -> int:
@@ -65,6 +82,8 @@ def _parser() -> CommandParser:
     bring.add_argument("--label-column", default="label", help="CSV: several labels are separated by | or ;")
     bring.add_argument("--split-column", default="split", help="CSV: used if the column is there")
     bring.add_argument("--group-column", help="CSV: values that must not be spread over splits, such as patients")
+    bring.add_argument("--no-groups", action="store_true", help="CSV: a column that looks like groups is none")
+    bring.add_argument("--positive", metavar="CLASS", help="the class of binary data that is to be found")
     bring.add_argument("--no-hflip", action="store_true", help="left and right may not be swapped")
     bring.add_argument("--vflip", action="store_true", help="top and bottom may be swapped")
     bring.add_argument("--rotation", choices=("none", "small", "any"), default="small", help="how it may be turned")
@@ -115,6 +134,7 @@ def _info(options: argparse.Namespace) -> int:
         "images": entry.description,
         "task": entry.task,
         "classes": ", ".join(name if name == str(i) else f"{i} {name}" for i, name in enumerate(entry.classes)),
+        **({"positive": entry.positive or entry.classes[-1]} if entry.task == "binary" else {}),
         "channels": "3 (colour)" if entry.channels == 3 else "1 (grey)",
         "splits": ", ".join(f"{name} {count:,}" for name, count in entry.splits.model_dump().items()),
         "resolutions": _resolutions(entry),
@@ -148,12 +168,11 @@ def _resolution(entry: DatasetInfo, wanted: int | None) -> int:
     Raises:
         SettingsError: If the data set does not offer it.
     """
-    offered = entry.resolutions
+    offered = tuple(entry.archives) or entry.resolutions  # an entry may offer what it has no archive of
     resolution = wanted if wanted is not None else min(offered) if offered else 28
     if offered is not None and resolution not in offered:
-        raise SettingsError(
-            f"--resolution: {resolution} is not offered by {entry.name}; allowed: {_resolutions(entry)}"
-        )
+        allowed = ", ".join(map(str, offered))
+        raise SettingsError(f"--resolution: {resolution} is not offered by {entry.name}; allowed: {allowed}")
     return resolution
 
 
@@ -187,17 +206,18 @@ def _check(options: argparse.Namespace) -> int:
         raise DataError(f"{entry.name}: is made on this machine, there is no archive to check")
     path = _present(entry, resolution, options.root)
     results = check_archive(path, entry, resolution)
-    leaks = find_shared_images(path, entry) if all(ok for _, ok, _ in results) else []
+    leaks = find_shared_images(path, entry) if all(result.ok for result in results) else []
     failed = [*results, *leaks] if options.strict else results
-    status = 0 if all(ok for _, ok, _ in failed) else EXIT_CHECK_FAILED
+    status = 0 if all(result.ok for result in failed) else EXIT_CHECK_FAILED
     results += leaks
     if options.json:
-        print_json({"file": str(path), "checks": [{"check": c, "ok": ok, "found": found} for c, ok, found in results]})
+        checks = [{"check": result.check, "ok": result.ok, "found": result.found} for result in results]
+        print_json({"file": str(path), "checks": checks})
     else:
         say(str(path))
-        for check, ok, found in results:
-            say(f"  {'✓' if ok else '✗'} {check}: {found}")
-        if not all(ok for _, ok, _ in leaks):
+        for result in results:
+            say(f"  {'✓' if result.ok else '✗'} {result.subject or result.check}: {result.found}")
+        if not all(leak.ok for leak in leaks):
             say("  images that splits share make test results look better than they are")
     return status
 
@@ -212,39 +232,52 @@ def _present(entry: DatasetInfo, resolution: int, root: str | None) -> Path:
 
 
 def check_archive(path: Path, entry: DatasetInfo, resolution: int) -> list[Check]:
-    """Return (check, whether it passed, what was found) for an archive's MD5, structure and labels."""
+    """Return what was found of an archive's MD5, structure and labels."""
     from visionforge.data.archive import md5_of, read_split, structure_problems
 
     expected, actual = entry.archives[resolution].md5, md5_of(path)
     found = actual if expected in (actual, None) else f"{actual}, the catalog says {expected}"
-    results: list[Check] = [("MD5", expected in (actual, None), found)]
+    results = [Check("MD5", expected in (actual, None), found)]
     problems = structure_problems(path, entry, resolution)
     structure = "6 arrays as the catalog says" if not problems else "; ".join(problems)
-    results.append(("keys, dtypes, shapes and counts", not problems, structure))
+    results.append(Check("keys, dtypes, shapes and counts", not problems, structure))
     if problems:
         return results
     for split in SPLITS:
         try:
             part = read_split(path, entry, split)
         except DataError as error:
-            results.append((f"{split} data", False, error.problems[0]))
+            results.append(Check(f"{split} data", False, error.problems[0]))
             continue
         found = f"{len(part.labels):,} images, labels {int(part.labels.min())} to {int(part.labels.max())}"
-        results.append((f"{split} data", True, found))
+        results.append(Check(f"{split} data", True, found))
     return results
 
 
 def find_shared_images(path: Path, entry: DatasetInfo) -> list[Check]:
-    """Return the same for images that two splits share: equal ones fail, those that only look the same are counted."""
+    """Return the same for images that two splits share: equal ones fail, those that only look the same are counted.
+
+    They are named as they were when they were imported, where the archive tells, and else by their position.
+    """
     from visionforge.data.archive import read_split
     from visionforge.data.inspect import find_leaks
+    from visionforge.data.side_table import read_side_table
 
-    results: list[Check] = []
+    names = {split: read_side_table(path, split, getattr(entry.splits, split)).names for split in SPLITS}
+
+    def name(split: Split, position: int) -> str:
+        known = names[split]
+        return f"{split} {position}" if known is None else f"{split} {known[position]}"
+
+    results = []
     for leak in find_leaks({split: read_split(path, entry, split).images for split in SPLITS}):
-        found = f"{len(leak.exact)} equal, {len(leak.near)} that look the same"
-        examples = "; ".join(f"{leak.first} {a} = {leak.second} {b}" for a, b in leak.exact[:3])
+        count = len(leak.exact)
+        found = f"{count:,} image{'s' if count > 1 else ''} in both" if count else "no image in both"
+        examples = "; ".join(f"{name(leak.first, a)} = {name(leak.second, b)}" for a, b in leak.exact[:3])
         found += f" ({examples})" if examples else ""
-        results.append((f"{leak.first} and {leak.second} share no image", not leak.exact, found))
+        found += f"; {len(leak.near):,} look the same" if leak.near else ""
+        pair = f"{leak.first} and {leak.second}"
+        results.append(Check(f"{pair} share no image", not leak.exact, found, pair))
     return results
 
 
@@ -312,25 +345,20 @@ def _show(options: argparse.Namespace) -> int:
 def _import(options: argparse.Namespace) -> int:
     from visionforge.data.importing import ImportSettings, import_images
 
-    fractions = tuple(options.fractions)
-    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise SettingsError(f"--fractions: {fractions} is not allowed; three shares above 0 whose sum is 1")
-    if not 8 <= options.resolution <= 1024:
-        raise SettingsError(f"--resolution: {options.resolution} is not allowed; allowed: 8 to 1024")
-    if not options.name.replace("_", "").isalnum() or options.name != options.name.lower():
-        raise SettingsError(f"--name: {options.name!r} is not allowed; allowed: small letters, digits and _")
     report = import_images(
         ImportSettings(
             source=options.source,
             name=options.name,
             resolution=options.resolution,
             task=options.task,
-            fractions=fractions,
+            fractions=tuple(options.fractions),
             seed=options.seed,
             label_column=options.label_column,
             path_column=options.path_column,
             split_column=options.split_column,
             group_column=options.group_column,
+            no_groups=options.no_groups,
+            positive=options.positive,
             hflip=not options.no_hflip,
             vflip=options.vflip,
             rotation=options.rotation,
@@ -342,14 +370,28 @@ def _import(options: argparse.Namespace) -> int:
     if options.json:
         broken = [{"file": str(path), "reason": reason} for path, reason in report.broken]
         entry = info.model_dump(mode="json")
-        print_json({"archive": str(report.archive), "entry": str(report.entry), "info": entry, "broken": broken})
+        print_json(
+            {
+                "archive": str(report.archive),
+                "entry": str(report.entry),
+                "info": entry,
+                "broken": broken,
+                "notes": report.notes,
+                "positive": None if report.positive is None else dataclasses.asdict(report.positive),
+            }
+        )
         return 0
     for path, reason in report.broken:
         say(f"✗ {path}: {reason}; left out")
     sizes = " / ".join(f"{count:,} {split}" for split, count in info.splits.model_dump().items())
     say(f"✓ {info.name}: {info.task}, {len(info.classes)} classes, {sizes}; {len(report.broken)} broken")
+    for note in report.notes:
+        say(f"! {note}")
     say(f"  archive  {report.archive}")
     say(f"  entry    {report.entry}")
+    if report.positive is not None:
+        sign = " " if report.positive.certain else "!"
+        say(f"{sign} positive {report.positive.name}, {report.positive.reason}; --positive CLASS changes it")
     root = f" --data.root {options.root}" if options.root else ""
     resolution = next(iter(info.archives))
     say(f"  next     visionforge fit --data.dataset {info.name} --data.resolution {resolution}{root}")

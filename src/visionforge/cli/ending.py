@@ -7,9 +7,10 @@ import subprocess
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from visionforge.config.problems import nearest
-from visionforge.errors import TrainingError, VisionForgeError
+from visionforge.errors import SettingsError, TrainingError, VisionForgeError
 from visionforge.runs.active import ActiveRun
 from visionforge.runs.manifest import State
 from visionforge.runs.scheduler import detect_scheduler
@@ -20,11 +21,16 @@ log = logging.getLogger(__name__)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 REQUEUE_TIMEOUT_S = 60.0
+_OF_FLAGS = (
+    "`val_check_interval`",
+    "Early stopping conditioned on metric",
+)  # errors of Lightning's for users' mistakes
 
 
 def translate(error: BaseException) -> BaseException:
     """Return what the user is told instead of an error of the libraries, which stays its cause; others as they are."""
-    text = str(error)
+    text = str(error).strip()
+    told: VisionForgeError
     kernel = re.search(r"(\S+) does not have a deterministic implementation", text)
     if isinstance(error, RuntimeError) and kernel is not None:
         told = TrainingError(
@@ -38,6 +44,13 @@ def translate(error: BaseException) -> BaseException:
             "data.batch_size: out of memory; set a smaller batch_size (with trainer.accumulate_grad_batches to keep "
             f"the effective one), a smaller backbone or data.resolution ({text.splitlines()[0][:160] if text else ''})"
         )
+    elif "Expected more than 1 value per channel" in text:
+        told = TrainingError(
+            "data.batch_size: 1 is too small for this backbone, whose batch normalisation sees a single value; at "
+            "least 2"
+        )
+    elif isinstance(error, MisconfigurationException) or text.startswith(_OF_FLAGS):
+        told = SettingsError(f"trainer: {' '.join(text.split())}")
     else:
         return error
     told.__cause__ = error

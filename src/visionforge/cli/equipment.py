@@ -9,10 +9,11 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from visionforge.config.problems import nearest
 from visionforge.config.schema import DataSettings, RunSettings
 from visionforge.data.info import DatasetInfo
 from visionforge.data.source import EMBEDDED, fingerprint
-from visionforge.errors import DataError
+from visionforge.errors import DataError, SettingsError
 from visionforge.runs.active import ActiveRun
 from visionforge.runs.anchors import cache_folder
 from visionforge.runs.facts import environment_variables
@@ -21,8 +22,8 @@ from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.runs.workspace import Workspace
 from visionforge.training.callbacks import SpaceCheck
 from visionforge.training.checkpoints import BestCheckpoint, LastCheckpoint, WholeFiles
-from visionforge.training.classifier import MONITOR
 from visionforge.training.epoch_log import EpochLog
+from visionforge.training.monitor import Monitor
 from visionforge.training.switches import device_name, devices_in_use, switches_in_force
 
 TRAINER_DEFAULTS = {
@@ -51,17 +52,56 @@ def checkpoint_plugins(strategy: Any) -> list[Any]:
     return [] if name.lower().startswith(_SHARDED) else [WholeFiles()]
 
 
+LOGGED = ("train/loss", "train/accuracy", "train/accuracy_mixed", "val/loss", "val/accuracy", "val/auc", "lr")
+_REFUSED = {  # callbacks of Lightning's that change settings behind the back of a run, which records them
+    "BackboneFinetuning": "set model.finetuning",
+    "BatchSizeFinder": "set data.batch_size",
+    "LearningRateFinder": "set model.optimizer.learning_rate, or search it with `visionforge tune`",
+    "GradientAccumulationScheduler": "set trainer.accumulate_grad_batches, by which the schedule is planned",
+    "ModelPruning": "prune the network of a checkpoint afterwards",
+}
+
+
+def check_callbacks(callbacks: list[Any]) -> None:
+    """Refuse callbacks that do not go with a run, before anything is trained.
+
+    Raises:
+        SettingsError: With a line for each.
+    """
+    problems = []
+    own = all(type(callback).__module__.startswith("lightning.") for callback in callbacks)  # others may log anything
+    for callback in callbacks:
+        name, watched = type(callback).__name__, getattr(callback, "monitor", None)
+        if name in _REFUSED:
+            problems.append(
+                f"trainer.callbacks: {name} does not go with a run, which records its settings; {_REFUSED[name]}"
+            )
+        elif own and isinstance(watched, str) and watched not in LOGGED:
+            close = nearest(watched, LOGGED) or LOGGED
+            problems.append(
+                f"trainer.callbacks: {name} goes by {watched!r}, which is not logged; nearest: {', '.join(close)}"
+            )
+    if problems:
+        raise SettingsError(problems)
+
+
 def fit_callbacks(
     workspace: Workspace,
     settings: RunSettings,
     interruption: Interruption,
     rows: EpochLog,
+    monitor: Monitor,
     saved: Callable[[int, int], None],
 ) -> list[Callback]:
     """Return the callbacks of every fit: a look at the disk, and the best and the last checkpoint."""
     folder = workspace.checkpoints
     best = BestCheckpoint(
-        folder, filename="best", monitor=MONITOR, mode="max", save_weights_only=True, enable_version_counter=False
+        folder,
+        filename="best",
+        monitor=monitor.name,
+        mode=monitor.mode,
+        save_weights_only=True,
+        enable_version_counter=False,
     )
     last = LastCheckpoint(folder, settings.checkpoint_minutes, interruption, rows, saved)
     return [SpaceCheck(workspace.path), best, last]

@@ -1,11 +1,8 @@
 """`visionforge export --run RUN --format …`: an artifact, the proof that it is the network, and a model card."""
 
 import datetime
-import hashlib
 import json
-import shutil
-import sys
-import tempfile
+import re
 from argparse import Namespace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,26 +11,27 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from visionforge.cli.arguments import CommandParser, plain_table, print_table
+from visionforge.cli.arguments import CommandParser, plain_table, print_table, say, warn
 from visionforge.cli.predict_images import load_classifier
 from visionforge.cli.target import Target, add_target_flags, find_target
 from visionforge.config.loading import normalise
-from visionforge.config.schema import DataSettings
+from visionforge.config.schema import DataSettings, TtaMode
 from visionforge.data.info import DatasetInfo, Split
 from visionforge.data.picture_sources import list_pictures
 from visionforge.data.registry import dataset_info
 from visionforge.data.stream import picture_batches
-from visionforge.errors import DataError, RunError, SettingsError, VisionForgeError
+from visionforge.errors import DataError, SettingsError, VisionForgeError
 from visionforge.export.formats import FILES, OPSET, OPSETS, require_packages
-from visionforge.runs.anchors import shown, writable
-from visionforge.runs.files import umask
-from visionforge.runs.identity import digest
+from visionforge.runs.anchors import shown
+from visionforge.runs.owned_files import Listed, OwnedFolder, described
+from visionforge.runs.signals import Interruption
 from visionforge.runs.store import load_run
 
 IMAGES = 1000  # of the proof
 CALIBRATION_IMAGES = 256
 INT8 = "model_int8.onnx"
 DESCRIPTION, CARD = "export.json", "model_card.md"
+_OURS = "|".join(map(re.escape, (*FILES.values(), INT8, CARD)))
 _PACKAGES = ("visionforge", "torch", "onnx", "onnxscript", "onnxruntime", "safetensors", "numpy")
 
 
@@ -51,28 +49,10 @@ def run_export(arguments: list[str]) -> int:
     _check(options)
     target = find_target("export", options.run, options.ckpt_path)
     folder = options.out or _default_folder(target, options.format)
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not options.overwrite)):
-        what = "is a file; name a folder" if not folder.is_dir() else "is not empty; name another, or add --overwrite"
-        raise SettingsError(f"--out: {shown(folder)} {what}")
-    if not writable(folder.absolute()):
-        raise RunError(f"--out: {shown(folder)} cannot be written; name another folder")
-    made = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.parent.exists())
-    existed = made.exists()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
-    try:
+    owned = OwnedFolder(folder, DESCRIPTION, _listed, _OURS)
+    owned.require([FILES[options.format], *([INT8] if options.int8 else []), CARD], options.overwrite)
+    with Interruption(), owned.writing(options.overwrite) as staged:
         content = _export(options, target, staged)
-        staged.chmod(0o777 & ~umask())
-        for path in staged.iterdir():
-            path.chmod(0o666 & ~umask())  # some writers make files that nobody else may read
-        if folder.exists():
-            shutil.rmtree(folder)
-        staged.rename(folder)
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        if not existed:
-            shutil.rmtree(made, ignore_errors=True)
-        raise
     _tell(content, folder)
     return 0
 
@@ -90,8 +70,10 @@ def _parser() -> CommandParser:
         help="onnx; torch: a torch.export program; safetensors: the weights; default onnx",
     )
     add("--out", type=Path, metavar="FOLDER", help="default export/FORMAT in the run, or in the working folder")
-    add("--overwrite", action="store_true", help="replace what is in the folder")
+    add("--overwrite", action="store_true", help="replace what an earlier export wrote there")
     add("--input", choices=("uint8", "float32"), default="uint8", help="pixels 0 to 255, or 0 to 1; default uint8")
+    add("--tta", action="store_true", default=None, help="test-time views inside; default as the network is set")
+    add("--no-tta", "--no_tta", dest="tta", action="store_false", help="the image alone")
     add("--opset", type=int, default=OPSET, help=f"of ONNX, {OPSETS[0]} to {OPSETS[-1]}; default {OPSET}")
     add("--int8", action="store_true", help="ONNX: write a quantised model, too, and measure what it loses")
     add("--benchmark", action="store_true", help="measure latency and throughput beside PyTorch's")
@@ -114,9 +96,23 @@ def _check(options: Namespace) -> None:
     require_packages(options.format)
 
 
+def _listed(description: bytes) -> Listed:
+    """Return the files that an `export.json` lists; earlier versions listed the artifacts only."""
+    content = json.loads(description)
+    entries = content["files"] if "files" in content else content["artifacts"]
+    return {str(entry["file"]): str(entry["sha256"]) for entry in entries}
+
+
 def _default_folder(target: Target, kind: str) -> Path:
     base = Path("export") if target.run is None else target.run.path / "export"
     return base / kind
+
+
+def _tta(wanted: bool | None, setting: TtaMode) -> dict[str, TtaMode]:
+    """Return what a flag changes in the settings; `predict` understands it in the same way."""
+    if wanted is None:
+        return {}
+    return {"tta": "off" if not wanted else "full" if setting == "off" else setting}
 
 
 def _export(options: Namespace, target: Target, folder: Path) -> dict[str, Any]:
@@ -136,8 +132,9 @@ def _export(options: Namespace, target: Target, folder: Path) -> dict[str, Any]:
     from visionforge.export.parity import BOUND, calibration_batches, compare, expected
 
     model = load_classifier(target.checkpoint)
+    model.settings = model.settings.model_copy(update=_tta(options.tta, model.settings.tta))
     assert model.spec is not None
-    config_hash = None if target.run is None else digest(target.config)
+    config_hash = target.config_hash
     run_name = None if target.run is None else target.run.path.name
     contract = contract_of(model, options.input, run_name, config_hash, target.checkpoint.name)
     images = _given_images(options, model.spec) if options.images else _split_images(options, target, "test", IMAGES)
@@ -152,7 +149,7 @@ def _export(options: Namespace, target: Target, folder: Path) -> dict[str, Any]:
     load = {"onnx": load_onnx, "torch": load_program, "safetensors": load_weights}[options.format]
     runtime = load(path)
     wanted = expected(model, images)
-    artifacts = [_described(path, compare(model.spec, wanted, runtime, images, BOUND).as_dict())]
+    artifacts = [{**described(path), "parity": compare(model.spec, wanted, runtime, images, BOUND).as_dict()}]
     runtimes = {options.format: runtime}
     if options.int8:
         val = _given_images(options, model.spec) if options.images else _split_images(options, target, "val", None)
@@ -160,7 +157,7 @@ def _export(options: Namespace, target: Target, folder: Path) -> dict[str, Any]:
         quantise(path, small, contract, calibration_batches(val, CALIBRATION_IMAGES))
         runtimes["int8"] = load_onnx(small)
         parity = compare(model.spec, wanted, runtimes["int8"], images, None)
-        artifacts.append({**_described(small, parity.as_dict()), "calibrated_on": val.source})
+        artifacts.append({**described(small), "parity": parity.as_dict(), "calibrated_on": val.source})
     content: dict[str, Any] = {
         "format": options.format,
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -184,6 +181,7 @@ def _export(options: Namespace, target: Target, folder: Path) -> dict[str, Any]:
     metrics = load_run(target.run).metrics if target.run is not None and target.run.manifest.is_file() else {}
     info = _info(model.spec.dataset)
     (folder / CARD).write_text(model_card(contract, info, content, metrics), encoding="utf-8")
+    content["files"] = [described(path) for path in sorted(folder.iterdir())]
     (folder / DESCRIPTION).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return content
 
@@ -194,16 +192,6 @@ _RUNTIMES = {
     "torch": "torch.export",
     "safetensors": "safetensors",
 }
-
-
-def _described(path: Path, parity: dict[str, Any]) -> dict[str, Any]:
-    data = path.read_bytes()
-    return {
-        "file": path.name,
-        "bytes": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "parity": parity,
-    }
 
 
 def _versions() -> dict[str, str]:
@@ -261,7 +249,7 @@ def _given_images(options: Namespace, spec: Any) -> Any:
     parts, names = [], 0
     for batch in picture_batches(list_pictures(options.images), spec.resolution, spec.channels, 64, 2):
         for name, reason in batch.failures:
-            sys.stderr.write(f"warning: {name}: {reason}\n")
+            warn(f"warning: {name}: {reason}")
         if batch.names:
             parts.append(batch.images.numpy())
             names += len(batch.names)
@@ -283,17 +271,17 @@ def _tell(content: dict[str, Any], folder: Path) -> None:
     for artifact in content["artifacts"]:
         parity = artifact["parity"]
         size = f"{artifact['bytes'] / 1e6:,.1f} MB"
-        sys.stdout.write(
-            f"{artifact['file']}: {size}; {parity['images']:,} images ({parity['source']}): {parity['agreement']:.2%} "
-            f"have the same label, largest deviation {parity['largest_deviation']:.2g}"
-        )
         change = {name: parity["change"].get(name) for name in ("accuracy", "auc")}
         told = ", ".join(f"{name} {value:+.4f}" for name, value in change.items() if value is not None)
-        sys.stdout.write(f"; {told}\n" if told else "\n")
+        say(
+            f"{artifact['file']}: {size}; {parity['images']:,} images ({parity['source']}): {parity['agreement']:.2%} "
+            f"have the same prediction, largest deviation {parity['largest_deviation']:.2g}"
+            f"{f'; {told}' if told else ''}"
+        )
     if "speed" in content:
         print_table(_speed(content["speed"]))
     for name in (DESCRIPTION, CARD):
-        sys.stdout.write(f"{shown(folder / name)}\n")
+        say(f"{shown(folder / name)}")
 
 
 def _speed(rows: list[dict[str, Any]]) -> Table:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
+from visionforge.cli.drawing import shield_matplotlib
 from visionforge.cli.streams import Guarded, guarded, say, say_text, warn
 from visionforge.config.environment import prepare_environment
 from visionforge.config.problems import nearest
@@ -184,6 +185,7 @@ def _run(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         prepare_environment()
+        shield_matplotlib()
         return _dispatch(arguments)
     except VisionForgeError as error:
         _tell(error.problems, debug)

@@ -13,10 +13,10 @@ import torch
 from visionforge.cli.equipment import TRAINER_DEFAULTS
 from visionforge.config.schema import EvaluationSettings, RunSettings
 from visionforge.data.datamodule import MedMNISTDataModule
-from visionforge.data.info import DatasetInfo, Split
+from visionforge.data.info import DatasetInfo, Split, TaskSpec
 from visionforge.data.registry import is_builtin
 from visionforge.errors import RunError
-from visionforge.evaluation.evaluation import evaluate
+from visionforge.evaluation.evaluation import Partial, evaluate
 from visionforge.evaluation.explain import explain, explanation_method, overlay
 from visionforge.evaluation.predictions import write_medmnist_scores
 from visionforge.evaluation.report import Background
@@ -43,6 +43,7 @@ def write_outcome(
     settings: EvaluationSettings,
     config: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    partial: Partial | None = None,
 ) -> dict[str, Any]:
     """Write everything about the split that a model was just evaluated on; return the content of `metrics.json`.
 
@@ -55,15 +56,17 @@ def write_outcome(
         settings: What is reported.
         config: The resolved configuration.
         provenance: Facts for `metrics.json`: backbone, checkpoint, epoch, digest of the data.
+        partial: How much of the split was evaluated: its first images; None is all of it.
     """
     assert model.predictions is not None
-    evaluation = evaluate(model.predictions, model.spec or data.spec, split, settings)
+    side = data.side_table(split)
+    evaluation = evaluate(model.predictions, _spec_of(model, data), split, settings, partial)
     epoch = provenance.get("epoch")
     facts = {
         "": data.info.title,
         "at": f"{evaluation.spec.resolution} pixels",
         "backbone": str(provenance["backbone"]),
-        "split": f"{split}, {len(evaluation.labels):,} images",
+        "split": f"{split}, {partial or f'{len(evaluation.labels):,} images'}",
         "checkpoint": f"{provenance['checkpoint']}" + (f", epoch {epoch}" if epoch else ""),
     }
     manifest = None
@@ -76,6 +79,7 @@ def write_outcome(
         defaults=default_settings(),
         manifest=manifest,
         epochs=read_epochs((run or workspace).epochs),
+        side=side,
     )
 
     def explainer(images: npt.NDArray[Any]) -> tuple[list[npt.NDArray[Any]], str]:
@@ -85,6 +89,13 @@ def write_outcome(
     if has_medmnist_evaluator(data.info):
         write_medmnist_scores(workspace.predictions, evaluation.spec, split, workspace.summary.parent)
     return content
+
+
+def _spec_of(model: ImageClassifier, data: MedMNISTDataModule) -> TaskSpec:
+    """Return the task of a model; checkpoints of earlier versions do not say which class is positive, the data does."""
+    if model.spec is None or model.spec.positive is not None:
+        return model.spec or data.spec
+    return model.spec.model_copy(update={"positive": data.spec.positive})
 
 
 def default_settings() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from visionforge.config.schema import RunSettings
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.active import FOLDER, ActiveRun
 from visionforge.runs.anchors import is_anchored, outputs_folder, resolve, shown
-from visionforge.runs.identity import canonical, digest
+from visionforge.runs.identity import canonical, digest, processes_of
 from visionforge.runs.scheduler import detect_scheduler
 from visionforge.runs.signals import Interruption
 from visionforge.runs.store import StoredRun, differences, find_run, stored_runs
@@ -28,12 +28,10 @@ class TrialPart:
     Attributes:
         callbacks: Further callbacks.
         pruned: The exception by which one of them ends the fit early.
-        made: Called with the run folder.
     """
 
     callbacks: Sequence[Any]
     pruned: type[Exception]
-    made: Callable[[Workspace], None]
 
 
 @dataclass
@@ -47,6 +45,7 @@ class Plan:
         parent: The run or study that a new run comes from.
         past_interrupted: Make a new run also where one of the same settings was interrupted.
         trial: The fit is a trial of a study.
+        made: The run that was made or continued, once it is known.
     """
 
     interruption: Interruption = field(default_factory=Interruption)
@@ -55,6 +54,7 @@ class Plan:
     parent: dict[str, Any] | None = None
     past_interrupted: bool = False
     trial: TrialPart | None = None
+    made: Workspace | None = None
 
 
 def run_to_resume(choice: str | None, settings: RunSettings) -> Workspace | None:
@@ -137,6 +137,14 @@ def inherited_plan(plan: Plan) -> Plan:
     checkpoint = os.environ.get(CHECKPOINT)
     plan.checkpoint = Path(checkpoint) if checkpoint else None
     return plan
+
+
+def expected_processes(settings: RunSettings) -> int:
+    """Return how many processes train, by the launcher's variables or else by the settings."""
+    for name in ("WORLD_SIZE", "SLURM_NTASKS"):
+        if os.environ.get(name, "").isdigit():
+            return int(os.environ[name])
+    return processes_of(settings.trainer.model_dump()) or 1
 
 
 def inherited_folder() -> Path | None:

@@ -139,8 +139,9 @@ def _backbone_facts(settings: RunSettings) -> BackboneFacts:
 
 
 def _device_facts(settings: RunSettings) -> DeviceFacts | None:
-    """Return facts on the training device; only a 16-bit precision is worth importing torch for."""
-    if not str(settings.trainer.precision).startswith(("16", "bf16")):
+    """Return facts on the training device; only what depends on it is worth importing torch for."""
+    sync = (settings.trainer.model_extra or {}).get("sync_batchnorm")
+    if not sync and not str(settings.trainer.precision).startswith(("16", "bf16")):
         return None
     accelerator = settings.trainer.accelerator
     if accelerator == "cpu":
@@ -148,7 +149,8 @@ def _device_facts(settings: RunSettings) -> DeviceFacts | None:
     import torch
 
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return DeviceFacts(torch.cuda.get_device_name(), float16=True, bfloat16=torch.cuda.is_bf16_supported())
+        bfloat16 = torch.cuda.is_bf16_supported()
+        return DeviceFacts(torch.cuda.get_device_name(), float16=True, bfloat16=bfloat16, gpu=True)
     if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
         return DeviceFacts("the Apple GPU", float16=True, bfloat16=True)
     return DeviceFacts("the CPU", float16=False, bfloat16=True) if accelerator == "auto" else None

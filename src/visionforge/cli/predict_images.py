@@ -4,22 +4,22 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from visionforge.cli.arguments import CommandParser
-from visionforge.cli.target import Target, add_target_flags, find_target, read_checkpoint
+from visionforge.cli.arguments import CommandParser, plain_console, say, warn
+from visionforge.cli.target import Target, add_target_flags, find_target, read_checkpoint, restore
 from visionforge.config.loading import normalise
 from visionforge.data.info import SPLITS
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
 from visionforge.data.stream import picture_batches
-from visionforge.errors import DataError, RunError, SettingsError
+from visionforge.errors import RunError, SettingsError, VisionForgeError
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table, require_format
 from visionforge.runs.anchors import shown, writable
+from visionforge.runs.owned_files import folder_for
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import describe
 
@@ -108,6 +108,15 @@ def _errors_of(out: Path) -> Path:
     return out.with_name(f"{out.stem}.errors.csv")
 
 
+def _is_error_table(path: Path) -> bool:
+    """Return whether a file has the heading of the tables that list what could not be read."""
+    heading = ",".join(column.name for column in _ERROR_COLUMNS).encode()
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.readline(len(heading) + 2).strip() == heading
+
+
 def _check_output(out: Path, overwrite: bool, made: bool) -> None:
     """Refuse what cannot be written, before anything is read.
 
@@ -124,28 +133,19 @@ def _check_output(out: Path, overwrite: bool, made: bool) -> None:
     for path in (out, _errors_of(out)):
         if path.is_dir():
             raise SettingsError(f"--out: {shown(path)} is a folder; name a file in it")
-        if path.exists() and not overwrite:
+        if os.path.lexists(path) and not overwrite:
             raise SettingsError(f"--out: {shown(path)} exists already; name another file, or add --overwrite")
+    errors = _errors_of(out)
+    if os.path.lexists(errors) and not _is_error_table(errors):  # nobody has named it
+        raise SettingsError(
+            f"--out: {shown(errors)} would be replaced, and was not written by predict; move it away, or name another "
+            "file"
+        )
     parent = out.absolute().parent
     if not made and not parent.is_dir():
         raise RunError(f"--out: {shown(parent)} does not exist; make the folder, or name another")
     if not writable(parent):
         raise RunError(f"--out: {shown(parent)} cannot be written; name a file in another folder")
-
-
-@contextlib.contextmanager
-def _folder_for(out: Path) -> Iterator[None]:
-    """Make the folder of a file; if the block fails, remove what was made."""
-    folder = out.absolute().parent
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        for path in made:
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        raise
 
 
 # --- the network
@@ -169,10 +169,12 @@ def load_classifier(checkpoint: Path) -> "ImageClassifier":
 
     try:
         model = ImageClassifier(**{**settings, "restoring": True})
-        model.restore(content)
-    except (TypeError, KeyError, RuntimeError) as error:  # of another version: other settings, or other tensors
+    except VisionForgeError as error:
+        raise RunError([f"{checkpoint}: {problem}" for problem in error.problems]) from error
+    except TypeError as error:  # of another version, which has other settings
         reason = " ".join(str(error).split())[:160]
         raise RunError(f"{checkpoint}: does not fit this version of visionforge ({reason})") from error
+    restore(model, content, checkpoint)
     return model.eval()
 
 
@@ -215,7 +217,7 @@ def _artifact(options: argparse.Namespace) -> "Predictor":
     if options.run is not None or options.ckpt_path is not None:
         raise SettingsError("--model: is given instead of --run and --ckpt_path")
     if options.tta is not None:
-        raise SettingsError("--tta: an artifact has no test-time augmentation; leave it out, or name a run")
+        raise SettingsError("--tta: an artifact has its views inside, or none; export it with --tta or --no-tta")
     if options.accelerator not in ("auto", "cpu"):
         raise SettingsError(f"--accelerator: artifacts run on the CPU; {options.accelerator} was given")
 
@@ -249,7 +251,7 @@ def _predict(
     batches = picture_batches(listed, spec.resolution, spec.channels, options.batch_size, threads)
     try:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_folder_for(out))
+            stack.enter_context(folder_for(out.absolute().parent))
             table = stack.enter_context(open_table(out, columns_of(spec)))
             error_table: TableWriter | None = None
             progress = stack.enter_context(_progress())
@@ -267,8 +269,8 @@ def _predict(
                 progress.advance(task, len(batch.names) + len(batch.failures))
             if failed == total:
                 raise RunError(f"--images: none of the {total:,} files could be read, so nothing was written")
-        if not failed:
-            errors.unlink(missing_ok=True)  # of the table that was replaced
+        if not failed and _is_error_table(errors):  # of the table that was replaced
+            errors.unlink()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -278,16 +280,15 @@ def _predict(
     line = f"{total - failed:,} predictions: {shown(out)}"
     if failed:
         line += f"; {failed:,} of {total:,} files could not be read: {shown(errors)}"
-    sys.stdout.write(f"{line}\n")
+    say(line)
 
 
 def _warn(failures: Sequence[tuple[str, str]]) -> None:
-    if failures:
-        for line in DataError([f"{name}: {reason}" for name, reason in failures]).problems:  # printable, as all errors
-            sys.stderr.write(f"warning: {line}\n")
+    for name, reason in failures:
+        warn(f"warning: {name}: {reason}")
 
 
 def _progress() -> Progress:
     """Return a bar on a terminal, and nothing elsewhere."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    return Progress(*columns, console=plain_console(stderr=True), transient=True, disable=not sys.stderr.isatty())

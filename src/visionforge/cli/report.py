@@ -5,17 +5,27 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 
-from visionforge.cli.arguments import heading, say
-from visionforge.evaluation.names import METRICS, READINGS
+from visionforge.cli.arguments import heading, print_table, say
+from visionforge.evaluation.names import (
+    ALL_AGREE,
+    NO_INTERVAL,
+    OF_POSITIVE,
+    READINGS,
+    interval_text,
+    metric_name,
+    partial_text,
+)
 from visionforge.runs.anchors import shown
 from visionforge.runs.workspace import Workspace
-from visionforge.terminal import PlainTable, plain_console
+from visionforge.terminal import PlainTable
 
 _SHOWN = (  # the others are in metrics.json and in the report
     "accuracy",
     "auc",
     "f1_macro",
     "balanced_accuracy",
+    "sensitivity",
+    "specificity",
     "kappa_quadratic",
     "mae",
     "f1_macro_tuned",
@@ -34,27 +44,33 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
         checkpoint: The checkpoint that was evaluated.
     """
     readings = [name for name in READINGS if content[name]]
-    intervals = content.get("intervals")
+    intervals, positive = content.get("intervals"), content.get("positive")
     table = PlainTable(box=SIMPLE_HEAD)
     table.add_column("metric")
     for name in readings:
         table.add_column(READINGS[name] if len(readings) > 1 else "value", justify="right")
         if intervals:
             table.add_column(f"{intervals['confidence']:.0%} interval", justify="right")
+    agree = False
     for metric in _SHOWN:
-        if metric not in content["without_tta"]:
+        if metric not in content["without_tta"] or (metric in OF_POSITIVE and positive is None):
             continue
-        row = [METRICS[metric]]
+        row = [metric_name(metric, positive)]
         for name in readings:
             value = content[name].get(metric)
             row.append("–" if value is None else f"{value:.4f}")
             if intervals:
-                ends = intervals[name].get(metric)
-                row.append("" if ends is None else f"{ends[0]:.3f}–{ends[1]:.3f}")
+                row.append(interval_text(intervals[name][metric], value, "–") if metric in intervals[name] else "")
         table.add_row(*row)
+        agree |= NO_INTERVAL in row[2::2]
     say()
     heading(f"{content['dataset']} {content['split']} split, {content['images']:,} images, {checkpoint.name}")
-    plain_console().print(table, soft_wrap=False)
+    if content.get("partial"):
+        say(f"partial: {partial_text(content['partial'])}")
+    print_table(table)  # no name is broken
+    if agree:
+        say(f"  {ALL_AGREE}")
+        say()
     for label, path in (
         ("run", workspace.path),
         ("checkpoint", checkpoint),

@@ -2,17 +2,24 @@
 
 import argparse
 import csv
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from visionforge.cli.arguments import CommandParser, print_json, say
+from visionforge.cli.plan import Plan
+from visionforge.cli.trust import FLAG, training_config
+from visionforge.config.environment import strict_arguments
 from visionforge.config.seeding import STRICT_VARIABLE
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.anchors import resolve, shown
 from visionforge.runs.facts import code_state, environment_variables, package_versions
 from visionforge.runs.identity import digest
-from visionforge.runs.store import StoredRun, differences, find_run, load_run, provenance, stored_runs
+from visionforge.runs.signals import Interruption
+from visionforge.runs.store import StoredRun, differences, find_run, load_run, provenance
 from visionforge.runs.workspace import Workspace
 
 EXIT_DIFFERENT = 1
@@ -31,6 +38,7 @@ def run_reproduce(arguments: list[str]) -> int:
     )
     parser.add_argument("name", metavar="RUN", help="folder or name")
     parser.add_argument("--outputs", help="folder for the new run; default: beside the old one")
+    parser.add_argument(FLAG, metavar="RUN", help="build the classes that the configuration of this run names")
     parser.add_argument("--check", action="store_true", help="only check data, versions and settings")
     parser.add_argument("--json", action="store_true", help="print JSON at the end instead of text")
     options = parser.parse_args(arguments)
@@ -94,18 +102,22 @@ def _run_again(run: StoredRun, options: argparse.Namespace) -> StoredRun:
     Raises:
         VisionForgeError: If it cannot be run here; data that is not the run's is refused.
     """
-    from visionforge.cli.run import run_stage
+    from visionforge.cli.run import fit
 
     try:
         outputs = resolve(options.outputs) if options.outputs else run.workspace.path.absolute().parent
     except ValueError as error:
         raise SettingsError(f"--outputs: {error}") from error
-    before = {each.name for each in stored_runs(outputs)[0]}
     parent = {"run": run.name, "reason": "reproduce", "data": run.manifest.data}
-    arguments = ["--config", str(run.workspace.config), "--trainer.default_root_dir", str(outputs), "--resume", "never"]
-    run_stage("fit", arguments, parent)
-    new = [each for each in stored_runs(outputs)[0] if each.name not in before and each.manifest.parent == parent]
-    return new[-1]
+    config = training_config(run.workspace, options.trust, "reproduce")
+    with tempfile.TemporaryDirectory(prefix="visionforge-") as folder, Interruption() as interruption:
+        path = Path(folder) / run.workspace.config.name
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        arguments = ["--config", str(path), "--trainer.default_root_dir", str(outputs), "--resume", "never"]
+        plan = Plan(interruption=interruption, parent=parent)
+        fit(strict_arguments(arguments), plan)
+    assert plan.made is not None
+    return load_run(plan.made)
 
 
 def _circumstances(one: StoredRun, two: StoredRun) -> dict[str, tuple[Any, Any]]:

@@ -19,11 +19,13 @@ from visionforge.cli.plan import (
 )
 from visionforge.cli.precheck import check_arguments
 from visionforge.cli.target import Target, find_target
+from visionforge.cli.trust import FLAG, training_config
 from visionforge.config.environment import strict_arguments, warn_of_environment
-from visionforge.config.loading import RawConfig, normalise, read_arguments, read_yaml
+from visionforge.config.loading import RawConfig, normalise, read_arguments
 from visionforge.config.schema import RunSettings
 from visionforge.config.seeding import STRICT_VARIABLE
-from visionforge.errors import RunError
+from visionforge.config.shipped import files_first
+from visionforge.errors import RunError, SettingsError
 from visionforge.runs.active import ActiveRun
 from visionforge.runs.anchors import resolve
 from visionforge.runs.logfile import RunLog
@@ -43,7 +45,7 @@ def run_stage(stage: str, arguments: list[str], parent: dict[str, Any] | None = 
         VisionForgeError: For every mistake that the user can mend.
         Interrupted: If a signal ended a fit.
     """
-    arguments = strict_arguments(normalise(arguments))
+    arguments = files_first(strict_arguments(normalise(arguments)))
     if stage == "fit" and any(argument.partition("=")[0] == "--seeds" for argument in arguments):
         from visionforge.cli.seeds import run_seeds
 
@@ -72,11 +74,13 @@ def _checked(raw: RawConfig, stage: str) -> RunSettings:
 def fit(arguments: list[str], plan: Plan) -> int:
     """Fit with the given arguments, which are in their normal form; see `run_stage`."""
     raw = read_arguments(arguments)
-    choice = raw.values.get("resume")
-    rest = without_tune(without(arguments, ("--resume",)))
+    choice, trust = raw.values.get("resume"), raw.values.pop("trust", None)
+    rest = without_tune(without(arguments, ("--resume", FLAG)))
     named = None if choice in (None, "auto", "never") else run_to_resume(str(choice), RunSettings())
+    if trust is not None and named is None:
+        raise SettingsError(f"{FLAG}: is for a run that is continued; name it with --resume, too")
+    stored = {} if named is None else training_config(named, None if trust is None else str(trust), "--resume")
     if named is not None:
-        stored = _stored_config(named)
         _underlay(raw, stored, f"in {named.config}")
     settings = _checked(raw, "fit")
     first = _is_first_process()
@@ -88,10 +92,11 @@ def fit(arguments: list[str], plan: Plan) -> int:
         plan.past_interrupted |= settings.resume == "never"
         _require_file(raw)
         return _hand_over("fit", rest, settings.log_level, None, plan)
-    stored = _stored_config(run)
-    require_same_settings(stored, settings, run)
+    if named is not None:  # a run that was found has the settings that were given
+        require_same_settings(stored, settings, run)
+    plan.made = run
     with tempfile.TemporaryDirectory(prefix="visionforge-") as folder, _reopened(run, plan, first):
-        base = _base_config(Path(folder), stored)
+        base = _base_config(Path(folder), stored) if stored else []
         return _hand_over("fit", [*base, *rest], settings.log_level, None, plan)
 
 
@@ -128,12 +133,6 @@ def _is_first_process() -> bool:
     return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 0) == 0
 
 
-def _stored_config(run: Workspace) -> dict[str, Any]:
-    if not run.config.is_file():
-        raise RunError(f"--resume: {run.path} holds no config.yaml, so it is no run of a fit")
-    return read_yaml(run.config)
-
-
 def _underlay(raw: RawConfig, config: dict[str, Any], source: str) -> None:
     """Put a stored configuration underneath what the user gave."""
     given, sources = raw.values, raw.sources
@@ -147,7 +146,6 @@ def _resolve_target(stage: str, raw: RawConfig) -> Target:
     """Find the trained network, and put its configuration underneath what the user gave."""
     run = raw.values.pop("run", None)
     target = find_target(stage, run, raw.values.pop("ckpt_path", None))
-    target.config.get("trainer", {}).pop("logger", None)  # an evaluation is logged where its user says, if anywhere
     source = f"in {target.checkpoint.parent.parent / 'config.yaml'}" if target.run else "in the checkpoint"
     _underlay(raw, target.config, source)
     return target

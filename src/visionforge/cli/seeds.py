@@ -6,11 +6,11 @@ from visionforge.cli.plan import Plan, runs_like
 from visionforge.cli.precheck import check_arguments
 from visionforge.cli.run import fit, without
 from visionforge.config.loading import read_arguments
-from visionforge.errors import RunError, SettingsError
+from visionforge.errors import SettingsError
 from visionforge.runs.anchors import shown
 from visionforge.runs.identity import processes_of
 from visionforge.runs.signals import Interruption
-from visionforge.runs.store import StoredRun
+from visionforge.runs.store import StoredRun, load_run
 
 FLAG = "--seeds"
 MOST = 100
@@ -54,8 +54,10 @@ def run_seeds(arguments: list[str]) -> int:
                 say(f"{where}: complete already, {shown(run.workspace.path)}")
             else:
                 say(where)
-                fit(one, Plan(interruption=interruption))
-                run = _new(runs_like(like), {each.name for each in known})
+                plan = Plan(interruption=interruption)
+                fit(one, plan)
+                assert plan.made is not None
+                run = load_run(plan.made)
             done.append(run)
     say()
     print_comparison(comparison(done, 0, settings.evaluation.confidence))  # seeds are repetitions, not rival models
@@ -103,11 +105,3 @@ def _given(arguments: list[str], flag: str) -> list[str]:
             value = arguments[position + 1]
         found = [flag, value]
     return found
-
-
-def _new(runs: list[StoredRun], before: set[str]) -> StoredRun:
-    """Return the run that was just made, or the one that was continued."""
-    fresh = [run for run in runs if run.name not in before] or [run for run in runs if run.state == "complete"]
-    if not fresh:
-        raise RunError(f"{FLAG}: the run that was just made is gone")
-    return fresh[-1]

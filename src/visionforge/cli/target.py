@@ -1,14 +1,24 @@
 """What `validate`, `test` and `predict` evaluate: a run or a checkpoint file, never an untrained network."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from visionforge.cli.arguments import CommandParser
+from visionforge.cli.trust import evaluation_config
 from visionforge.config.loading import read_yaml
-from visionforge.errors import RunError
+from visionforge.config.schema import ModelSettings
+from visionforge.data.info import TaskSpec
+from visionforge.errors import RunError, VisionForgeError
+from visionforge.runs.identity import digest
 from visionforge.runs.store import find_run
 from visionforge.runs.workspace import Workspace
+
+if TYPE_CHECKING:
+    from visionforge.training.classifier import ImageClassifier
 
 
 @dataclass(frozen=True)
@@ -17,13 +27,16 @@ class Target:
 
     Attributes:
         checkpoint: The checkpoint file.
-        config: The run's configuration, which flags and files on the command line override.
+        config: The run's configuration as far as an evaluation takes it, which flags and files on the command line
+            override.
         run: The run folder, if the checkpoint lies in one.
+        config_hash: Digest of the run's whole configuration.
     """
 
     checkpoint: Path
     config: dict[str, Any]
     run: Workspace | None
+    config_hash: str | None = None
 
 
 def add_target_flags(parser: CommandParser) -> None:
@@ -58,7 +71,12 @@ def find_target(stage: str, run: object, ckpt_path: object) -> Target:
             f"--run: {checkpoint} does not exist; the run has "
             + (f"only {', '.join(present)}" if present else "no checkpoint, so it was not trained")
         )
-    return Target(checkpoint, read_yaml(workspace.config), workspace)
+    return _of_run(checkpoint, workspace)
+
+
+def _of_run(checkpoint: Path, workspace: Workspace) -> Target:
+    config = read_yaml(workspace.config)
+    return Target(checkpoint, evaluation_config(config), workspace, digest(config))
 
 
 def _from_file(stage: str, ckpt_path: str) -> Target:
@@ -69,7 +87,7 @@ def _from_file(stage: str, ckpt_path: str) -> Target:
         raise RunError(f"--ckpt_path: {checkpoint} does not exist; allowed: best or last (with --run), or a file")
     workspace = Workspace(checkpoint.parent.parent)
     if checkpoint.parent.name == "checkpoints" and workspace.config.is_file():
-        return Target(checkpoint, read_yaml(workspace.config), workspace)
+        return _of_run(checkpoint, workspace)
     return Target(checkpoint, _config_of(checkpoint), None)
 
 
@@ -82,12 +100,14 @@ def _config_of(checkpoint: Path) -> dict[str, Any]:
         raise RunError(
             f"--ckpt_path: {checkpoint} was not written by visionforge: it does not say what it was trained on"
         )
-    data = {
-        "dataset": spec["dataset"],
-        "resolution": spec["resolution"],
-        "force_rgb": spec["channels"] == 3,
-    }
-    return {"data": data, "model": hyperparameters}
+    try:
+        told = TaskSpec.model_validate(spec)
+        settings = ModelSettings.model_validate(hyperparameters)
+    except ValidationError as error:
+        reason = f"{error.error_count()} values of its settings are not allowed, the first: {error.errors()[0]['msg']}"
+        raise RunError(f"--ckpt_path: {checkpoint} does not fit this version of visionforge ({reason})") from error
+    data = {"dataset": told.dataset, "resolution": told.resolution, "force_rgb": told.channels == 3}
+    return {"data": data, "model": settings.model_dump(mode="json")}
 
 
 def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
@@ -96,13 +116,29 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
     Raises:
         RunError: If it cannot be read that way.
     """
-    import torch
+    from visionforge.models.tensor_files import load_tensors
 
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        content = load_tensors(checkpoint)
     except Exception as error:  # a damaged file makes the reader raise almost anything
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise RunError(f"{checkpoint}: cannot be read as a checkpoint ({reason})") from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise RunError(f"{checkpoint}: is no checkpoint: it holds no state_dict")
     return content
+
+
+def restore(model: "ImageClassifier", content: Mapping[str, Any], checkpoint: Path) -> None:
+    """Give a model the weights of a checkpoint that was read, and what it says about its probabilities.
+
+    Raises:
+        SettingsError: If the settings ask for another network than the checkpoint holds.
+        RunError: If it holds something else than this version of visionforge writes.
+    """
+    try:
+        model.restore(content)
+    except VisionForgeError:
+        raise
+    except Exception as error:  # what a stranger has put there fails wherever it is first used
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise RunError(f"{checkpoint}: does not fit this version of visionforge ({reason})") from error

@@ -16,13 +16,15 @@ from visionforge.cli.arguments import say_text
 from visionforge.cli.plan import Plan, TrialPart, outputs_of
 from visionforge.cli.precheck import check_arguments, check_settings
 from visionforge.cli.run import fit
+from visionforge.cli.trust import training_config
 from visionforge.config.environment import strict_arguments, warn_of_environment
 from visionforge.config.loading import normalise, read_arguments, read_yaml
 from visionforge.config.problems import describe_allowed, flatten, validation_problems
 from visionforge.config.schema import RunSettings, TuneSettings
+from visionforge.config.shipped import files_first
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
-from visionforge.errors import SettingsError, VisionForgeError
+from visionforge.errors import RunError, SettingsError, VisionForgeError
 from visionforge.models.registry import backbone_entry, backbone_names
 from visionforge.redaction import hidden_settings, redact_settings
 from visionforge.runs.anchors import shown
@@ -30,7 +32,6 @@ from visionforge.runs.files import write_atomic
 from visionforge.runs.identity import canonical, digest, processes_of, six_digits, with_portable_paths
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.signals import Interrupted, Interruption
-from visionforge.runs.workspace import Workspace
 
 if TYPE_CHECKING:  # imported where it is needed, because torch and optuna take seconds
     from optuna.study import Study
@@ -67,7 +68,7 @@ def run_tune(arguments: list[str]) -> int:
     if any(argument in ("-h", "--help") for argument in arguments):
         say_text(USAGE + _help().rstrip())
         return 0
-    arguments = strict_arguments(normalise(arguments))
+    arguments = files_first(strict_arguments(normalise(arguments)))
     if "--report" in arguments or any(argument.startswith("--report=") for argument in arguments):
         return _rebuild(arguments)
     raw = read_arguments(arguments)
@@ -105,6 +106,11 @@ def _require_tunable(settings: RunSettings) -> None:
         problems.append(f"tune.sampler: {tune.sampler} takes one objective; allowed with two: nsgaii, tpe, random")
     if tune.pool is not None and tune.preset != "architectures":
         problems.append(f"tune.pool: would be ignored, because tune.preset is {tune.preset}; set it to architectures")
+    flags = settings.trainer.model_extra or {}
+    if flags.get("limit_val_batches") in (0, 0.0) and flags.get("limit_val_batches") is not False:
+        problems.append("trainer.limit_val_batches: 0 leaves no metric to search for; raise it")
+    if flags.get("val_check_interval") not in (None, 1.0):
+        problems.append("trainer.val_check_interval: a search compares whole epochs; leave it out")
     for name in tune.pool or ():
         try:
             backbone_entry(name)
@@ -239,7 +245,7 @@ class Tuning:
         minutes = tune.timeout_minutes
         deadline = None if minutes is None else time.monotonic() + 60 * minutes
         if not is_worker():
-            begin(study, self.space)
+            begin(study, self.space, grid=tune.sampler == "grid")
         with Progress(study, tune.n_trials, self.objectives, quiet=is_worker()) as progress:
             if tune.workers > 1 and not is_worker():
                 return run_workers(
@@ -294,19 +300,28 @@ class Tuning:
 
     def _refit(self, study: "Study", interruption: Interruption) -> int:
         """Train the best trial's configuration at full length, and test it."""
+        from visionforge.tuning.report import run_of
         from visionforge.tuning.study import best_trials
 
         best = best_trials(study)
         if not best:
             log.warning("no trial was completed, so there is nothing to train at full length")
             return 1
-        config = self.folder.reports / "best_config.yaml"
+        run = run_of(best[0], self.folder)
+        if run is None:
+            raise RunError(f"tune.refit: trial {best[0].number} does not say which run it was")
+        config = training_config(run, None, "tune.refit")
+        trainer = {**config["trainer"], "max_epochs": self.settings.trainer.max_epochs}
+        trainer["default_root_dir"] = str(outputs_of(self.settings))
         parent = {"study": self.name, "trial": best[0].number, "reason": "refit"}
-        arguments = ["--config", str(config), "--trainer.default_root_dir", str(outputs_of(self.settings))]
-        left_out = {path.split(".")[1] for path in hidden_settings(read_yaml(config).get("trainer"), "trainer")}
-        for key in sorted(left_out):  # no stored configuration has secrets; this process does
-            arguments += [f"--trainer.{key}", json.dumps(self.space.base["trainer"][key])]
-        return fit([*arguments, "--resume", "auto"], Plan(interruption=interruption, parent=parent))
+        # no stored configuration has secrets; this process does
+        for key in {path.split(".")[1] for path in hidden_settings(config["trainer"], "trainer")}:
+            trainer[key] = self.space.base["trainer"][key]
+        with tempfile.TemporaryDirectory(prefix="visionforge-") as folder:
+            path = Path(folder) / "refit.yaml"
+            path.write_text(yaml.safe_dump({**config, "trainer": trainer}), encoding="utf-8")
+            plan = Plan(interruption=interruption, parent=parent)
+            return fit(["--config", str(path), "--resume", "auto"], plan)
 
 
 def is_worker() -> bool:
@@ -332,8 +347,7 @@ class _Runner:
         """Fit, and return the run folder."""
         import optuna
 
-        made: list[Workspace] = []
-        part = TrialPart(trial.callbacks, optuna.TrialPruned, made.append)
+        part = TrialPart(trial.callbacks, optuna.TrialPruned)
         config = dict(trial.config)
         for name in ("resume", "ckpt_path"):
             config.pop(name, None)
@@ -343,7 +357,8 @@ class _Runner:
             path.write_text(yaml.safe_dump({**config, "trainer": trainer}), encoding="utf-8")
             plan = Plan(self._interruption, parent=trial.parent, past_interrupted=True, trial=part)
             fit(["--config", str(path)], plan)
-        return made[0].path
+        assert plan.made is not None
+        return plan.made.path
 
 
 def _stored_tune(path: Path, storage: str | None) -> TuneSettings:
@@ -359,11 +374,11 @@ def _stored_tune(path: Path, storage: str | None) -> TuneSettings:
     stored = read_yaml(path).get("tune")
     if not isinstance(stored, Mapping):
         raise SettingsError(f"{path}: has no section tune, so it is no study's configuration")
-    storage = storage or stored.get("storage")
-    if storage == HIDDEN:
+    own = stored.get("storage")
+    if storage is None and own not in (None, "journal"):  # only the user says what is connected to
         raise SettingsError("--report: the study is kept in a database of its own; name it with --tune.storage")
     try:
-        return TuneSettings.model_validate({**stored, "storage": storage})
+        return TuneSettings.model_validate({**stored, "storage": storage or own})
     except ValidationError as error:
         raise SettingsError(
             [f"{path}: {line}" for line in validation_problems(error, TuneSettings, "tune.")]
@@ -381,10 +396,7 @@ def _rebuild(arguments: list[str]) -> int:
     quiet_optuna()
     raw = read_arguments(arguments)
     text = raw.values.pop("report", None)
-    try:
-        settings = RunSettings.model_validate(raw.values)
-    except ValidationError as error:
-        raise SettingsError(validation_problems(error, RunSettings, sources=raw.sources)) from error
+    settings = check_arguments(raw, "predict")
     folder = find_study(str(text), studies_folder(settings))
     tune = _stored_tune(folder.settings, settings.tune.storage)
     study = load_study(tune, folder, folder.path.name)

@@ -56,11 +56,13 @@ class DeviceFacts:
         name: Device as a person knows it, for messages.
         float16: Whether training in float16 works on it.
         bfloat16: Whether training in bfloat16 works on it.
+        gpu: Whether it is an NVIDIA or AMD GPU.
     """
 
     name: str
     float16: bool
     bfloat16: bool
+    gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def check_rules(settings: RunSettings, facts: Facts, stage: str = "fit") -> list
         facts: What the rules need to know beyond them.
         stage: `fit` checks all rules; `validate`, `test` and `predict` only those that matter without training.
     """
-    rules = RULES if stage == "fit" else EVALUATION_RULES
+    rules = RULES if stage == "fit" else (*EVALUATION_RULES, *_OF_STAGE.get(stage, ()))
     return [problem for rule in rules for problem in rule(settings, facts)]
 
 
@@ -92,10 +94,47 @@ def _learning_rates(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
 
 
-def _mixup_epochs(settings: RunSettings, facts: Facts) -> Iterator[str]:
-    epochs, longest = settings.model.mixup.mixup_epochs, settings.trainer.max_epochs
-    if epochs is not None and epochs > longest:
-        yield f"model.mixup.mixup_epochs: {epochs} is not allowed; at most trainer.max_epochs ({longest})"
+def cut_short(settings: RunSettings, facts: Facts) -> str | None:
+    """Return a line if `max_steps` ends the training before something that begins or ends after some epochs.
+
+    It is no mistake: to try a configuration for a few steps is what the flag is for.
+    """
+    trainer = settings.trainer
+    flags = trainer.model_extra or {}
+    most = flags.get("max_steps")
+    if facts.dataset is None or not isinstance(most, int) or most < 0:
+        return None
+    batches = _training_images(settings, facts.dataset) // (settings.data.batch_size * _ranks(settings))
+    limit = flags.get("limit_train_batches")
+    if isinstance(limit, float):
+        batches = int(batches * limit)
+    elif isinstance(limit, int) and not isinstance(limit, bool):
+        batches = min(batches, limit)
+    epochs = -(-most // max(1, -(-batches // trainer.accumulate_grad_batches)))
+    late = [f"{path} ({value})" for path, value, _ in _of_epochs(settings) if value >= epochs]
+    if epochs >= trainer.max_epochs or not late:
+        return None
+    return f"trainer.max_steps: {most} steps end the training in epoch {epochs}, before {', '.join(late)}"
+
+
+def _of_epochs(settings: RunSettings) -> list[tuple[str, int, int]]:
+    """Return (path, value, by how much it must be below the number of epochs) of settings that count epochs."""
+    model = settings.model
+    return [
+        ("model.mixup.mixup_epochs", model.mixup.mixup_epochs or 0, 0),
+        ("model.schedule.warmup_epochs", model.schedule.warmup_epochs, 1),
+        ("model.averaging.start_epoch", model.averaging.start_epoch, 1),
+        ("model.finetuning.freeze_epochs", model.finetuning.freeze_epochs, 0),
+    ]
+
+
+def _training_images(settings: RunSettings, dataset: DatasetFacts) -> int:
+    return min(dataset.train, settings.data.max_samples or dataset.train)
+
+
+def _ranks(settings: RunSettings) -> int:
+    devices = settings.trainer.devices
+    return (devices if isinstance(devices, int) and devices > 0 else 1) * settings.trainer.num_nodes
 
 
 def _pretrained_weights(settings: RunSettings, facts: Facts) -> Iterator[str]:
@@ -154,12 +193,10 @@ def _precision(settings: RunSettings, facts: Facts) -> Iterator[str]:
 
 
 def _steps_per_epoch(settings: RunSettings, facts: Facts) -> Iterator[str]:
-    data, trainer = settings.data, settings.trainer
+    data = settings.data
     if facts.dataset is None:
         return
-    devices = trainer.devices if isinstance(trainer.devices, int) and trainer.devices > 0 else 1
-    ranks = devices * trainer.num_nodes
-    images = min(facts.dataset.train, data.max_samples or facts.dataset.train)
+    ranks, images = _ranks(settings), _training_images(settings, facts.dataset)
     if images < data.batch_size * ranks:
         shared = f" on each of {ranks} devices" if ranks > 1 else ""
         reason = "data.max_samples leaves" if data.max_samples else f"{facts.dataset.name} has"
@@ -222,14 +259,18 @@ def _lookup(settings: RunSettings, path: str) -> Any:
 
 
 def _epochs(settings: RunSettings, facts: Facts) -> Iterator[str]:
-    model, longest = settings.model, settings.trainer.max_epochs
-    for path, value, most in (
-        ("model.schedule.warmup_epochs", model.schedule.warmup_epochs, longest - 1),
-        ("model.averaging.start_epoch", model.averaging.start_epoch, longest - 1),
-        ("model.finetuning.freeze_epochs", model.finetuning.freeze_epochs, longest),
-    ):
-        if value > most:
-            yield f"{path}: {value} is not allowed; at most {most}, trainer.max_epochs is {longest}"
+    longest, flags = settings.trainer.max_epochs, settings.trainer.model_extra or {}
+    reason = f"trainer.max_epochs is {longest}"
+    for path, value, margin in _of_epochs(settings):
+        if value > longest - margin:
+            yield f"{path}: {value} is not allowed; at most {longest - margin}, {reason}"
+    every = flags.get("check_val_every_n_epoch")
+    if isinstance(every, int) and every > longest:
+        yield f"trainer.check_val_every_n_epoch: {every} leaves no epoch that is validated; at most {longest}, {reason}"
+    for low, high in (("min_epochs", longest), ("min_steps", flags.get("max_steps") or -1)):
+        least = flags.get(low)
+        if isinstance(least, int) and 0 <= high < least:
+            yield f"trainer.{low}: {least} is not allowed; at most {high}, {reason}"
 
 
 def _loss(settings: RunSettings, facts: Facts) -> Iterator[str]:
@@ -261,6 +302,33 @@ _LOSSES: dict[Task, tuple[str, ...]] = {
 }
 
 
+def _trainer_flags(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    """What a run is made of cannot be switched off, and what would end in a library's error is told before."""
+    flags = settings.trainer.model_extra or {}
+    if flags.get("enable_checkpointing") is False:
+        yield "trainer.enable_checkpointing: false is not allowed: a run is its checkpoints; leave it out"
+    if flags.get("barebones"):
+        yield "trainer.barebones: true is not allowed: a run keeps checkpoints and metrics; leave it out"
+    if flags.get("logger") is True:
+        yield "trainer.logger: true names no logger; name one, such as CSVLogger, or leave it out"
+    if flags.get("sync_batchnorm") and facts.device is not None and not facts.device.gpu:
+        yield f"trainer.sync_batchnorm: true needs GPUs, the device is {facts.device.name}; set it to false"
+    averaging, precision = settings.model.averaging.name, str(settings.trainer.precision)
+    if averaging != "none" and precision in ("bf16-true", "16-true"):
+        yield (
+            f"model.averaging.name: {averaging} is lost in rounding under trainer.precision {precision}, whose weights "
+            "have 8 or 11 bits; use bf16-mixed or 32-true, or set averaging.name to none"
+        )
+
+
+def _evaluated_batches(flag: str) -> Callable[[RunSettings, Facts], Iterator[str]]:
+    def rule(settings: RunSettings, facts: Facts) -> Iterator[str]:
+        if (settings.trainer.model_extra or {}).get(f"limit_{flag}_batches") in (0, 0.0):
+            yield f"trainer.limit_{flag}_batches: 0 leaves nothing to evaluate; raise it, or leave it out"
+
+    return rule
+
+
 def _freezing(settings: RunSettings, facts: Facts) -> Iterator[str]:
     if settings.model.finetuning.freeze_epochs == 0:
         return
@@ -279,10 +347,15 @@ def _freezing(settings: RunSettings, facts: Facts) -> Iterator[str]:
 
 
 EVALUATION_RULES: tuple[Callable[[RunSettings, Facts], Iterator[str]], ...] = (_resolution, _precision)
+_OF_STAGE = {
+    "validate": (_evaluated_batches("val"),),
+    "test": (_evaluated_batches("test"),),
+    "predict": (_evaluated_batches("predict"),),
+}
 RULES = (
     _learning_rates,
-    _mixup_epochs,
     _epochs,
+    _trainer_flags,
     _unread,
     _loss,
     _pretrained_weights,

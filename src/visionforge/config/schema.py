@@ -318,6 +318,10 @@ class TrainerSettings(BaseModel):
     deterministic: bool | Literal["warn"] | None = Field(
         False, description="Bit-identical repeats, at the price of slower kernels."
     )
+    accumulate_grad_batches: int = Field(
+        1, ge=1, description="Batches whose mean gradient is one optimiser step; the last group of an epoch has fewer."
+    )
+    gradient_clip_val: float | None = Field(None, ge=0.0, description="Largest gradient; null and 0 clip nothing.")
 
 
 Scalar = bool | int | float | str | None

@@ -77,6 +77,20 @@ def with_shipped(arguments: Sequence[str]) -> list[str]:
     return result
 
 
+def files_first(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with all files before all flags, so that a flag wins over a file wherever it stands.
+
+    Args:
+        arguments: In their normal form; the order among files, and among flags, stays.
+    """
+    files: list[str] = []
+    flags: list[str] = []
+    for position, argument in enumerate(arguments):
+        of_file = argument.partition("=")[0] in FLAGS or (position > 0 and arguments[position - 1] in FLAGS)
+        (files if of_file else flags).append(argument)
+    return [*files, *flags]
+
+
 def _is_bare(text: str) -> bool:
     """Return whether a text is a name in the working folder and no path."""
     separators = [separator for separator in ("/", os.sep, os.altsep, ":") if separator]

@@ -1,25 +1,28 @@
 """Read an NPZ archive without trusting it: every fact is compared with the catalog before a byte is unpacked.
 
 An archive is a ZIP file of six ``.npy`` members, ``{train,val,test}_{images,labels}.npy``. Images are uint8 of shape
-(N, H, W) or (N, H, W, 3); labels are integers of shape (N,), (N, 1) or, for multi-label data, (N, L).
+(N, H, W) or (N, H, W, 3); labels are integers of shape (N,), (N, 1) or, for multi-label data, (N, L). Names and groups
+may be beside them; see `side_table`.
 """
 
 import hashlib
 import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from visionforge.data.info import SPLITS, DatasetInfo, Split
+from visionforge.data.info import MAX_CLASSES, SPLITS, DatasetInfo, Split
+from visionforge.data.npy import read_array, read_header
+from visionforge.data.side_table import read_side_table
+from visionforge.data.zipped import READ_ERRORS, open_zip
 from visionforge.errors import DataError
 
-MAX_NPY_HEADER = 4096  # bytes; NumPy writes 128 for arrays like these
-READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
+MAX_LABEL_BYTES = 8 * MAX_CLASSES  # of one image, in the widest type
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,9 @@ def verify_archive(path: Path, info: DatasetInfo, resolution: int) -> None:
 def structure_problems(path: Path, info: DatasetInfo, resolution: int) -> list[str]:
     """Return what is wrong with the members of an archive, without unpacking their data."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return _member_problems(archive, info, resolution)
+        with open_zip(path) as archive:
+            problems = _member_problems(archive, info, resolution)
+        return problems or _side_problems(path, info)
     except zipfile.BadZipFile:
         return [f"no complete ZIP file ({path.stat().st_size:,} bytes: truncated, or something else)"]
     except READ_ERRORS as error:
@@ -88,6 +92,16 @@ def _member_problems(archive: zipfile.ZipFile, info: DatasetInfo, resolution: in
             problem = _header_problem(archive, split, kind, info, resolution)
             if problem:
                 problems.append(f"{split}_{kind}: {problem}")
+    return problems
+
+
+def _side_problems(path: Path, info: DatasetInfo) -> list[str]:
+    problems = []
+    for split in SPLITS:
+        try:
+            read_side_table(path, split, getattr(info.splits, split))
+        except DataError as error:
+            problems += [problem.removeprefix(f"{path}: ") for problem in error.problems]
     return problems
 
 
@@ -116,22 +130,10 @@ def _header_problem(
             return f"dtype is {dtype}, expected integers"
     if shape not in allowed:
         return f"shape is {shape}, expected {' or '.join(map(str, allowed))}"
-    size = header + int(np.prod(shape)) * dtype.itemsize
+    size = header + prod(shape) * dtype.itemsize
     if member.file_size != size:
         return f"unpacks to {member.file_size:,} bytes, expected {size:,}"
     return None
-
-
-def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-    """Read the header of an ``.npy`` stream; raises ValueError if it is none, or its first index runs fastest."""
-    version = np.lib.format.read_magic(file)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
-        raise ValueError(f"unknown .npy version {version}")
-    shape, fortran, dtype = readers[version](file, max_header_size=MAX_NPY_HEADER)
-    if fortran and len(shape) > 1:  # it would be mapped with its axes exchanged
-        raise ValueError("stored in Fortran order; save it after np.ascontiguousarray")
-    return shape, dtype
 
 
 def read_split(path: Path, info: DatasetInfo, split: Split) -> SplitArrays:
@@ -140,21 +142,25 @@ def read_split(path: Path, info: DatasetInfo, split: Split) -> SplitArrays:
     Raises:
         DataError: If the data is damaged (CRC) or a label is out of range.
     """
-    return SplitArrays(_read_member(path, f"{split}_images"), check_split_labels(path, info, split))
+    resolution = max(info.resolutions or (1,))
+    most = getattr(info.splits, split) * resolution * resolution * info.channels
+    return SplitArrays(_read_member(path, f"{split}_images", most), check_split_labels(path, info, split))
 
 
 def check_split_labels(path: Path, info: DatasetInfo, split: Split) -> npt.NDArray[np.integer]:
     """Unpack and return the labels of one split; see `check_labels`."""
-    return check_labels(_read_member(path, f"{split}_labels"), info, f"{path}: {split}_labels")
+    labels = _read_member(path, f"{split}_labels", getattr(info.splits, split) * MAX_LABEL_BYTES)
+    return check_labels(labels, info, f"{path}: {split}_labels")
 
 
-def _read_member(path: Path, name: str) -> npt.NDArray[Any]:
+def _read_member(path: Path, name: str, most: int) -> npt.NDArray[Any]:
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-            array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    except (*READ_ERRORS, KeyError) as error:
+        with open_zip(path) as archive:
+            member = archive.getinfo(f"{name}.npy")
+            with archive.open(member) as file:
+                return read_array(file, member.file_size, most)
+    except READ_ERRORS as error:
         raise DataError(f"{path}: {name} cannot be unpacked ({error}); delete the file and get it again") from error
-    return array
 
 
 def check_labels(labels: npt.NDArray[np.integer], info: DatasetInfo, where: str) -> npt.NDArray[np.integer]:
@@ -164,6 +170,8 @@ def check_labels(labels: npt.NDArray[np.integer], info: DatasetInfo, where: str)
         DataError: If a label is outside the classes of the catalog entry.
     """
     multi = info.task == "multi-label"
+    if labels.size == 0:
+        raise DataError(f"{where}: holds no labels")
     highest = 1 if multi else len(info.classes) - 1
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high > highest:

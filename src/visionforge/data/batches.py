@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
 from visionforge.config.seeding import derive_seed
 from visionforge.data.archive import SplitArrays
@@ -60,6 +60,11 @@ class ArrayDataset(Dataset[Batch]):
             chosen = chosen.to(self._tensor.device)
             return self._tensor.index_select(0, chosen), self.labels.index_select(0, chosen)
         return self._slice(chosen), self.labels.index_select(0, chosen)
+
+    @property
+    def positions(self) -> npt.NDArray[np.int64] | None:
+        """Positions in the split that were kept, (N,) in the order of the images; None if all were."""
+        return self._positions
 
     @property
     def images(self) -> Tensor:
@@ -189,6 +194,32 @@ class EpochSampler(DistributedSampler[int]):
         if self.weights is not None:
             return torch.multinomial(self.weights, self.size, replacement=True, generator=generator)
         return torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
+
+
+class FixedOrder(SequentialSampler):
+    """The positions in their order, the same in every epoch; for a Trainer that is to overfit the first batches.
+
+    It is a `SequentialSampler`, which such a Trainer leaves alone.
+
+    Args:
+        size: Number of items.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(range(size))
+        self.start = 0  # see EpochSampler
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the positions."""
+        start, self.start = self.start, 0
+        return iter(range(start, len(self)))
+
+    def positions(self) -> Tensor:
+        """Return (M,) int64, all positions."""
+        return torch.arange(len(self))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Do nothing: every epoch is the same."""
 
 
 def balancing_weights(labels: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """The LightningDataModule: from a catalog name to normalised batches, in anyone's Lightning project."""
 
 import logging
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -16,14 +18,16 @@ from visionforge.config.schema import Augmentation, DataSettings, Synthetic
 from visionforge.config.seeding import derive_seed, global_seed
 from visionforge.data.archive import SplitArrays
 from visionforge.data.augment import augment, draw_augmentation, normalise, respect_flags
-from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, as_is, balancing_weights
+from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, FixedOrder, as_is, balancing_weights
+from visionforge.data.download import ensure_archive
 from visionforge.data.info import Split, TaskSpec
 from visionforge.data.loader import ResumableLoader, seed_worker
 from visionforge.data.memory import CacheChoice, CacheMode, choose_cache, free_memory
 from visionforge.data.registry import dataset_info
-from visionforge.data.source import load_split, prepare
+from visionforge.data.side_table import SideTable, read_side_table
+from visionforge.data.source import EMBEDDED, load_split, prepare
 from visionforge.data.stratify import stratified_order
-from visionforge.errors import SettingsError
+from visionforge.errors import DataError, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +137,18 @@ class MedMNISTDataModule(pl.LightningDataModule):
             self._datasets[split] = self._load(split)
         return self._datasets[split]
 
+    def side_table(self, split: Split) -> SideTable:
+        """Return the names and groups of a split's images, in the order of `dataset_for`, where its archive has them.
+
+        Raises:
+            DataError: If the archive is missing, or what it has beside its images is no table of them.
+        """
+        if self.info.source in EMBEDDED:
+            return SideTable()
+        positions = self.dataset_for(split).positions
+        path = ensure_archive(self.info, self.settings.resolution, self.settings.root, download=False)
+        return read_side_table(path, split, getattr(self.info.splits, split)).at(positions)
+
     def _load(self, split: Split) -> ArrayDataset:
         settings = self.settings
         arrays = load_split(self.info, settings.resolution, settings.root, split)
@@ -172,13 +188,34 @@ class MedMNISTDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the training batches; the last, incomplete batch of an epoch is left out."""
-        dataset = self._datasets["train"]
+        dataset = self._loaded("train")
         loader = self._loader(dataset, self._train_sampler(dataset), drop_last=True)
         if self.trainer is not None:
-            loader.consumed = self._step
+            loader.consumed = partial(self._consumed, self.trainer, weakref.ref(loader))
         return loader
 
-    def _train_sampler(self, dataset: ArrayDataset) -> EpochSampler:
+    def _consumed(self, trainer: pl.Trainer, loader: Callable[[], ResumableLoader | None]) -> int | None:
+        """Return the position in the epoch if a Trainer is training with a loader at this moment."""
+        source = trainer.fit_loop._combined_loader  # the loop's own; `trainer.train_dataloader` makes one if need be
+        training = trainer.training and source is not None and any(item is loader() for item in source.flattened)
+        return self._position(trainer) if training else None
+
+    def _loaded(self, split: Split) -> ArrayDataset:
+        """Return a split that `setup` has loaded.
+
+        Raises:
+            DataError: If it was not called.
+        """
+        if split not in self._datasets:
+            stage = next(name for name, splits in _STAGE_SPLITS.items() if split in splits)
+            raise DataError(
+                f"{self.info.name}: the {split} split is not loaded; call prepare_data() and setup({stage!r})"
+            )
+        return self._datasets[split]
+
+    def _train_sampler(self, dataset: ArrayDataset) -> EpochSampler | FixedOrder:
+        if self._overfits:
+            return FixedOrder(len(dataset))
         weights = balancing_weights(dataset.labels.cpu()) if self.settings.balanced_sampling else None
         rank, replicas = self._rank()
         return EpochSampler(
@@ -198,12 +235,19 @@ class MedMNISTDataModule(pl.LightningDataModule):
         return self._evaluation_loader("test")
 
     def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
-        dataset = self._datasets[split]
+        dataset = self._loaded(split)
         rank, replicas = self._rank()
+        if self._overfits:
+            return self._loader(dataset, FixedOrder(len(dataset)), drop_last=False)
         sampler = EpochSampler(len(dataset), global_seed(), shuffle=False, rank=rank, num_replicas=replicas)
         return self._loader(dataset, sampler, drop_last=False)
 
-    def _loader(self, dataset: ArrayDataset, sampler: EpochSampler, drop_last: bool) -> ResumableLoader:
+    @property
+    def _overfits(self) -> bool:
+        """Whether the Trainer is to overfit the first batches, always the same."""
+        return self.trainer is not None and bool(getattr(self.trainer, "overfit_batches", 0))
+
+    def _loader(self, dataset: ArrayDataset, sampler: EpochSampler | FixedOrder, drop_last: bool) -> ResumableLoader:
         workers = 0 if dataset.labels.is_cuda else self.settings.num_workers  # a forked process cannot use a GPU
         return ResumableLoader(
             dataset,
@@ -257,7 +301,11 @@ class MedMNISTDataModule(pl.LightningDataModule):
     def _step(self) -> int:
         """Return how many batches of this epoch the Trainer has taken; it restores the number on resume."""
         assert self.trainer is not None
-        return int(self.trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+        return self._position(self.trainer)
+
+    @staticmethod
+    def _position(trainer: pl.Trainer) -> int:
+        return int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
 
     def augment(self, images: Tensor, epoch: int, step: int) -> Tensor:
         """Return (N, C, R, R) uint8 images augmented and normalised, with the random numbers of (epoch, step)."""

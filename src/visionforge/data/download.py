@@ -29,6 +29,8 @@ def ensure_archive(
     Raises:
         DataError: If it is missing and cannot be downloaded; the message says how to place it by hand.
     """
+    if resolution not in info.archives:
+        raise DataError(f"{info.name}: its catalog entry has no archive of {resolution} pixels")
     folder = data_root(root)
     path = folder / info.archive_name(resolution)
     if path.is_file():

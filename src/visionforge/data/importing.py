@@ -1,84 +1,40 @@
 """Turn folders of pictures, or a CSV that names them, into an archive and a catalog entry."""
 
-import csv
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from visionforge.config.schema import Task
-from visionforge.data.archive import SplitArrays, md5_of
+from visionforge.data.csv_listing import list_csv
 from visionforge.data.download import data_root
-from visionforge.data.info import SPLITS, Archive, DatasetInfo, DomainFlags, Normalisation, Split, Splits
-from visionforge.data.pictures import SUFFIXES, PictureError, read_picture
-from visionforge.data.registry import catalog_folder, is_builtin
-from visionforge.data.stratify import stratified_order
-from visionforge.errors import DataError
-from visionforge.runs.files import write_atomic
+from visionforge.data.import_files import check_free, entry_path, write_pair
+from visionforge.data.import_settings import ImportSettings
+from visionforge.data.info import (
+    MAX_CLASSES,
+    MAX_RESOLUTION,
+    MIN_RESOLUTION,
+    SPLITS,
+    DatasetInfo,
+    DomainFlags,
+    Normalisation,
+    Split,
+    Splits,
+)
+from visionforge.data.inspect import equal_images
+from visionforge.data.listing import Listing, list_folder, some
+from visionforge.data.pictures import PictureError, read_picture
+from visionforge.data.positive import Positive, choose_positive
+from visionforge.data.registry import is_builtin
+from visionforge.data.side_table import MAX_BYTES, MAX_CHARACTERS, SideTable, well_formed
+from visionforge.data.splitting import assign_splits
+from visionforge.errors import DataError, SettingsError
 
-PATH_COLUMNS = ("path", "file", "filename", "image")
-SEPARATORS = "|;"  # between the labels of one multi-label cell
-GROUP_FOLDS = 10  # a group split is made of tenths
-
-
-@dataclass(frozen=True)
-class ImportSettings:
-    """What to import, and how.
-
-    Attributes:
-        source: A folder of class folders, a folder of `train`, `val` and `test` with class folders, or a CSV file.
-        name: Catalog name of the new data set.
-        resolution: Height and width of the images, in pixels.
-        task: Kind of labels; None is binary for two classes and multi-class for more.
-        fractions: Shares of training, validation and test images, where the source gives no splits.
-        seed: Seed of the split.
-        label_column: Column of the labels; several labels in one cell are separated by ``|`` or ``;``.
-        path_column: Column of the paths; None takes the first of path, file, filename, image.
-        split_column: Column that names the split of each picture; used if it is there.
-        group_column: Column whose values (a patient, a slide) must not be spread over splits.
-        hflip: Left and right may be swapped.
-        vflip: Top and bottom may be swapped.
-        rotation: It may be turned: not, by a few degrees, freely.
-        replace: Take the place of an entry of the same name.
-        root: Folder for the archive; None is where archives lie by default.
-    """
-
-    source: Path
-    name: str
-    resolution: int = 28
-    task: Task | None = None
-    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    seed: int = 42
-    label_column: str = "label"
-    path_column: str | None = None
-    split_column: str = "split"
-    group_column: str | None = None
-    hflip: bool = True
-    vflip: bool = False
-    rotation: Literal["none", "small", "any"] = "small"
-    replace: bool = False
-    root: str | None = None
-
-
-@dataclass
-class Listing:
-    """The pictures of a source, before any is read.
-
-    Attributes:
-        paths: Picture files.
-        labels: Label names of each picture; more than one for multi-label data.
-        splits: Split of each picture, or None if the source does not say.
-        groups: Group of each picture, or None.
-    """
-
-    paths: list[Path] = field(default_factory=list)
-    labels: list[tuple[str, ...]] = field(default_factory=list)
-    splits: list[Split] | None = None
-    groups: list[str] | None = None
+MAX_NAME = 60  # characters of a catalog name; it stands in names of folders and files
+__all__ = ["ImportReport", "ImportSettings", "channel_statistics", "import_images"]
 
 
 @dataclass(frozen=True)
@@ -90,12 +46,25 @@ class ImportReport:
         archive: The archive.
         entry: The file of the entry.
         broken: Pictures that could not be read, and why.
+        notes: What was left out, taken from elsewhere, or looks odd, a line each.
+        positive: Which class of binary data is to be found, and why; None for other tasks.
     """
 
     info: DatasetInfo
     archive: Path
     entry: Path
     broken: list[tuple[Path, str]]
+    notes: list[str] = field(default_factory=list)
+    positive: Positive | None = None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The images of one split, (N, R, R[, 3]), their labels, (N,) or (N, L), and what is known of each."""
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.integer]
+    side: SideTable
 
 
 def import_images(settings: ImportSettings) -> ImportReport:
@@ -104,103 +73,46 @@ def import_images(settings: ImportSettings) -> ImportReport:
     Pictures that cannot be read are listed in the report and left out.
 
     Raises:
+        SettingsError: If a setting is out of its range.
         DataError: If the source or the name cannot be used, or a split would be empty.
     """
-    entry = catalog_folder() / f"{settings.name}.yaml"
-    if is_builtin(settings.name):
-        raise DataError(f"--name: {settings.name!r} is a built-in data set; choose another name")
-    if entry.exists() and not settings.replace:
-        raise DataError(f"--name: {settings.name!r} exists already ({entry}); choose another name, or add --replace")
+    _check_settings(settings)
+    check_free(settings.name, settings.replace)
     listing = list_csv(settings) if settings.source.is_file() else list_folder(settings.source)
     images, kept, broken = _read_all(listing, settings)
-    listing = _pick(listing, kept)
+    lost = _lost(listing, kept, settings)
+    listing = listing.pick(kept)
     task, classes, labels = _encode(listing, settings)
-    split_of = _assign_splits(listing, labels, settings)
-    arrays = {split: SplitArrays(images[split_of == split], labels[split_of == split]) for split in SPLITS}
-    info = _describe(settings, task, classes, arrays)
-    archive = data_root(settings.root) / info.archive_name(settings.resolution)
-    _write_archive(archive, arrays)
-    info = info.model_copy(update={"archives": {settings.resolution: Archive(url=None, md5=md5_of(archive))}})
-    text = yaml.safe_dump(info.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=118)
-    write_atomic(entry, text)  # last: an entry without its archive would be of no use
-    return ImportReport(info, archive, entry, broken)
+    positive = _positive(settings, task, classes)
+    split_of, told = assign_splits(listing, labels, settings)
+    parts = {split: _part(listing, images, labels, np.flatnonzero(split_of == split)) for split in SPLITS}
+    notes = [*listing.notes, *lost, *_alike(classes), *told, *_absent(task, classes, parts), *_shared(parts)]
+    info = _describe(settings, task, classes, positive, parts)
+    content = _content(parts, notes)
+    info, archive = write_pair(info, settings.resolution, content, data_root(settings.root), settings.replace)
+    return ImportReport(info, archive, entry_path(settings.name), broken, notes, positive)
 
 
-# --- listing
-
-
-def list_folder(folder: Path) -> Listing:
-    """List ``CLASS/picture`` or ``SPLIT/CLASS/picture`` below a folder.
-
-    Raises:
-        DataError: If there are no class folders with pictures.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder or CSV file")
-    names = {path.name for path in folder.iterdir() if path.is_dir()}
-    given = set(SPLITS) <= names
-    listing = Listing(splits=[] if given else None)
-    for split in SPLITS if given else (None,):
-        base = folder / split if split else folder
-        for class_folder in sorted(path for path in base.iterdir() if path.is_dir()):
-            for path in sorted(class_folder.rglob("*")):
-                if path.is_file() and path.suffix.lower() in SUFFIXES:
-                    listing.paths.append(path)
-                    listing.labels.append((class_folder.name,))
-                    if listing.splits is not None and split is not None:
-                        listing.splits.append(split)
-    if not listing.paths:
-        raise DataError(f"{folder}: holds no class folders with pictures ({', '.join(sorted(SUFFIXES))})")
-    return listing
-
-
-def list_csv(settings: ImportSettings) -> Listing:
-    """List the pictures that a CSV file names, by paths relative to it.
-
-    Raises:
-        DataError: If a column is missing, a split is unknown, or a path leads out of the file's folder.
-    """
-    source = settings.source
-    try:
-        with source.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{source}: cannot be read as CSV ({error})") from error
-    if not rows:
-        raise DataError(f"{source}: has no rows")
-    columns = list(rows[0])
-    path_column = settings.path_column or next((name for name in PATH_COLUMNS if name in columns), "path")
-    wanted = [path_column, settings.label_column, *([settings.group_column] if settings.group_column else [])]
-    missing = [name for name in wanted if name not in columns]
-    if missing:
-        raise DataError(f"{source}: has no column {', '.join(missing)}; it has: {', '.join(columns)}")
-    has_splits = settings.split_column in columns
-    listing = Listing(splits=[] if has_splits else None, groups=[] if settings.group_column else None)
-    base = source.parent.resolve()
-    problems = []
-    for number, row in enumerate(rows, start=2):
-        path = (base / str(row[path_column])).resolve()
-        if not path.is_relative_to(base):
-            problems.append(f"{source}, line {number}: {row[path_column]} lies outside the folder of the file")
-            continue
-        listing.paths.append(path)
-        listing.labels.append(_labels_of(str(row[settings.label_column] or "")))
-        if listing.splits is not None:
-            split = str(row[settings.split_column]).strip().lower()
-            if split not in SPLITS:
-                problems.append(f"{source}, line {number}: split {split!r} is unknown; allowed: {', '.join(SPLITS)}")
-            listing.splits.append(split)  # type: ignore[arg-type]  # a problem stops the import
-        if listing.groups is not None and settings.group_column:
-            listing.groups.append(str(row[settings.group_column]))
-    if problems:
-        raise DataError(problems[:20])
-    return listing
-
-
-def _labels_of(cell: str) -> tuple[str, ...]:
-    for separator in SEPARATORS[1:]:
-        cell = cell.replace(separator, SEPARATORS[0])
-    return tuple(part.strip() for part in cell.split(SEPARATORS[0]) if part.strip())
+def _check_settings(settings: ImportSettings) -> None:
+    name, fractions = settings.name, settings.fractions
+    if not re.fullmatch(rf"[a-z0-9_]{{1,{MAX_NAME}}}", name):
+        raise SettingsError(
+            f"--name: {name!r} is not allowed; allowed: small letters a to z, digits and _, at most {MAX_NAME}"
+        )
+    if is_builtin(name):
+        raise DataError(f"--name: {name!r} is a built-in data set; choose another name")
+    if not all(share > 0 for share in fractions) or not abs(sum(fractions) - 1) <= 1e-6:  # written so that nan fails
+        raise SettingsError(f"--fractions: {fractions} is not allowed; three shares above 0 whose sum is 1")
+    if not MIN_RESOLUTION <= settings.resolution <= MAX_RESOLUTION:
+        raise SettingsError(
+            f"--resolution: {settings.resolution} is not allowed; allowed: {MIN_RESOLUTION} to {MAX_RESOLUTION}"
+        )
+    if not 0 <= settings.seed < 1 << 32:
+        raise SettingsError(f"--seed: {settings.seed} is not allowed; allowed: 0 to {(1 << 32) - 1}")
+    if settings.group_column is not None and settings.no_groups:
+        raise SettingsError("--no-groups: is not allowed beside --group-column; leave one of them out")
+    if settings.group_column is not None and settings.source.is_dir():
+        raise SettingsError("--group-column: a folder has no columns; list the pictures in a CSV file")
 
 
 # --- reading
@@ -220,30 +132,42 @@ def _read_all(
         except PictureError as error:
             broken.append((path, str(error)))
     if not pictures:
-        raise DataError(f"{settings.source}: none of its {len(listing.paths)} pictures can be read")
+        why = f" (the first: {broken[0][0]} {broken[0][1]})" if broken else ""
+        raise DataError(f"{settings.source}: none of its {len(listing.paths)} pictures can be read{why}")
     if any(picture.ndim == 3 for picture in pictures):
         pictures = [p if p.ndim == 3 else np.repeat(p[:, :, None], 3, axis=2) for p in pictures]
     return np.stack(pictures), kept, broken
 
 
-def _pick(listing: Listing, kept: Sequence[int]) -> Listing:
-    return Listing(
-        [listing.paths[k] for k in kept],
-        [listing.labels[k] for k in kept],
-        None if listing.splits is None else [listing.splits[k] for k in kept],
-        None if listing.groups is None else [listing.groups[k] for k in kept],
-    )
+def _lost(listing: Listing, kept: list[int], settings: ImportSettings) -> list[str]:
+    """Tell of classes of which no picture can be read.
+
+    Raises:
+        DataError: If that befalls a split; another one made in its place would not be the source's.
+    """
+    readable = set(kept)
+    for split in SPLITS:
+        members = [k for k, of in enumerate(listing.splits or ()) if of == split]
+        if members and not readable.intersection(members):
+            raise DataError(f"{settings.source}: none of the {len(members):,} pictures of {split} can be read")
+    before = {label for labels in listing.labels for label in labels}
+    missing = sorted(before - {label for k in kept for label in listing.labels[k]})
+    return [f"no picture of {some(missing)} can be read; left out"] if missing else []
 
 
 def _encode(listing: Listing, settings: ImportSettings) -> tuple[Task, tuple[str, ...], npt.NDArray[np.integer]]:
     """Return the task, the class names and the labels, (N,) or (N, L)."""
     names = {label for labels in listing.labels for label in labels}
-    numeric = all(name.lstrip("-").isdigit() for name in names)
-    classes = tuple(sorted(names, key=int) if numeric else sorted(names))
+    numeric = all(re.fullmatch("-?[0-9]+", name) for name in names)
+    classes = tuple(sorted(sorted(names), key=int) if numeric else sorted(names))
     several = any(len(labels) != 1 for labels in listing.labels)
     task: Task = settings.task or ("multi-label" if several else "binary" if len(classes) == 2 else "multi-class")
     if len(classes) < 2:
         raise DataError(f"{settings.source}: has only the class {', '.join(classes) or 'none'}; at least 2 are needed")
+    if len(classes) > MAX_CLASSES:
+        raise DataError(
+            f"{settings.source}: has {len(classes):,} classes, more than {MAX_CLASSES:,}; is it the column?"
+        )
     if several and task != "multi-label":
         raise DataError(f"{settings.source}: some pictures have no label or several, which {task} does not allow")
     if task == "binary" and len(classes) != 2:
@@ -257,68 +181,99 @@ def _encode(listing: Listing, settings: ImportSettings) -> tuple[Task, tuple[str
     return task, classes, np.array([index[labels[0]] for labels in listing.labels], dtype=np.int64)
 
 
-# --- splitting
+def _positive(settings: ImportSettings, task: Task, classes: tuple[str, ...]) -> Positive | None:
+    """Return the class of a binary task that is to be found: as asked, or as the names tell."""
+    if settings.positive is None:
+        return choose_positive((classes[0], classes[1])) if task == "binary" else None
+    if task != "binary":
+        raise SettingsError(f"--positive: is for binary data, this is {task} ({len(classes)} classes)")
+    if settings.positive not in classes:
+        raise SettingsError(f"--positive: {settings.positive!r} is not allowed; allowed: {', '.join(classes)}")
+    return Positive(settings.positive, "as asked", True)
 
 
-def _assign_splits(listing: Listing, labels: npt.NDArray[np.integer], settings: ImportSettings) -> npt.NDArray[np.str_]:
-    """Return the split of each picture: as given, by whole groups, or stratified by class."""
-    if listing.splits is not None:
-        assigned = np.array(listing.splits)
-    elif listing.groups is not None:
-        assigned = _split_groups(labels, np.array(listing.groups), settings)
-    else:
-        order = stratified_order(labels, np.random.default_rng(settings.seed).permutation(len(labels)))
-        bounds = np.rint(np.cumsum(settings.fractions) * len(labels)).astype(np.int64)
-        assigned = np.empty(len(labels), dtype="<U5")
-        for split, start, end in zip(SPLITS, [0, *bounds[:-1]], bounds, strict=True):
-            assigned[order[start:end]] = split
-    empty = [split for split in SPLITS if not (assigned == split).any()]
-    if empty:
-        raise DataError(f"{settings.source}: no pictures for {', '.join(empty)}; more pictures or groups are needed")
-    return assigned
+def _part(
+    listing: Listing, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.integer], chosen: npt.NDArray[np.int64]
+) -> _Part:
+    side = SideTable(tuple(listing.names), None if listing.groups is None else tuple(listing.groups))
+    return _Part(images[chosen], labels[chosen], side.at(chosen))
 
 
-def _split_groups(
-    labels: npt.NDArray[np.integer], groups: npt.NDArray[np.str_], settings: ImportSettings
-) -> npt.NDArray[np.str_]:
-    """Give whole groups to the splits, keeping the classes' shares as well as that allows."""
-    from sklearn.model_selection import StratifiedGroupKFold
+# --- what there is to say
 
-    count = len(np.unique(groups))
-    if count < len(SPLITS):
-        raise DataError(f"{settings.source}: {count} groups cannot be spread over 3 splits")
-    folds = min(GROUP_FOLDS, count)
-    strata = labels if labels.ndim == 1 else labels.argmax(axis=1)
-    smallest = int(np.bincount(strata).min())
-    if smallest < folds:  # too few cases of a class to stratify
-        strata = np.zeros(len(groups), dtype=np.int64)
-    maker = StratifiedGroupKFold(folds, shuffle=True, random_state=settings.seed)
-    fold_of = np.empty(len(groups), dtype=np.int64)
-    for fold, (_, members) in enumerate(maker.split(np.zeros(len(groups)), strata, groups)):
-        fold_of[members] = fold
-    val = max(1, round(settings.fractions[1] * folds))
-    test = max(1, round(settings.fractions[2] * folds))
-    return np.where(fold_of < test, "test", np.where(fold_of < test + val, "val", "train"))
+
+def _alike(classes: tuple[str, ...]) -> list[str]:
+    """Tell of classes whose names differ in case only."""
+    by_case: dict[str, list[str]] = {}
+    for name in classes:
+        by_case.setdefault(name.casefold(), []).append(name)
+    return [
+        f"the classes {' and '.join(names)} differ in case only; are they one?"
+        for names in by_case.values()
+        if len(names) > 1
+    ]
+
+
+def _absent(task: Task, classes: tuple[str, ...], parts: dict[Split, _Part]) -> list[str]:
+    """Tell of classes that a split has no picture of."""
+    notes = []
+    present = {split: _present(part.labels, task) for split, part in parts.items()}
+    for split in SPLITS:
+        missing = [name for k, name in enumerate(classes) if k not in present[split]]
+        if missing and split == "train":
+            notes.append(
+                f"train has no pictures of {some(missing)}: nothing can be learnt of what is only in the others"
+            )
+        elif missing:
+            notes.append(f"{split} has no pictures of {some(missing)}")
+    return notes
+
+
+def _present(labels: npt.NDArray[np.integer], task: Task) -> set[int]:
+    found = np.flatnonzero(labels.any(axis=0)) if task == "multi-label" else np.unique(labels)
+    return set(found.tolist())
+
+
+def _shared(parts: dict[Split, _Part]) -> list[str]:
+    """Tell of pictures that lie in two splits, by equal pixels at the imported size."""
+    notes = []
+    for leak in equal_images({split: part.images for split, part in parts.items()}):
+        if leak.exact:
+            one, two = parts[leak.first].side.names, parts[leak.second].side.names
+            assert one is not None
+            assert two is not None
+            pairs = some(f"{one[a]} = {two[b]}" for a, b in leak.exact)
+            count = f"{len(leak.exact):,} picture{'s' if len(leak.exact) > 1 else ''}"
+            notes.append(
+                f"{leak.first} and {leak.second} share {count} with equal pixels ({pairs}), which makes results look "
+                "better than they are"
+            )
+    return notes
 
 
 # --- writing
 
 
 def _describe(
-    settings: ImportSettings, task: Task, classes: tuple[str, ...], arrays: dict[Split, SplitArrays]
+    settings: ImportSettings,
+    task: Task,
+    classes: tuple[str, ...],
+    positive: Positive | None,
+    parts: dict[Split, _Part],
 ) -> DatasetInfo:
-    train = arrays["train"].images
+    """Return the catalog entry, without its archive."""
+    train = parts["train"].images
     channels: Literal[1, 3] = 3 if train.ndim == 4 else 1
     mean, std = channel_statistics(train)
     return DatasetInfo(
         name=settings.name,
         title=settings.name,
-        description=f"Imported from {settings.source.name}.",
+        description=f"Imported from {well_formed(settings.source.name)}.",
         task=task,
         classes=classes,
+        positive=None if positive is None else positive.name,
         channels=channels,
-        splits=Splits(**{split: len(part.labels) for split, part in arrays.items()}),
-        archives={settings.resolution: Archive(url=None, md5=None)},  # the MD5 is known once it is written
+        splits=Splits(**{split: len(part.labels) for split, part in parts.items()}),
         normalisation=Normalisation(mean=mean, std=std, source="computed"),
         flags=DomainFlags(
             hflip=settings.hflip,
@@ -350,17 +305,19 @@ def channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[tuple[float, ...]
     return tuple(round(float(v), 6) for v in mean), tuple(round(float(v), 6) for v in std)
 
 
-def _write_archive(path: Path, arrays: dict[Split, SplitArrays]) -> None:
-    """Write an uncompressed NPZ, which is later mapped in place; it appears whole."""
-    content: dict[str, Any] = {}
-    for split, part in arrays.items():
+def _content(parts: dict[Split, _Part], notes: list[str]) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of the archive by name; texts that would take too much room are left out, which is noted."""
+    content: dict[str, npt.NDArray[Any]] = {}
+    for split, part in parts.items():
         content[f"{split}_images"] = part.images
         labels = part.labels.astype(np.uint8 if part.labels.max() < 256 else np.int64)
         content[f"{split}_labels"] = labels if labels.ndim == 2 else labels[:, None]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing.npz")
-    try:
-        np.savez(temporary, **content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        for kind, texts in (("names", part.side.names), ("groups", part.side.groups)):
+            if texts is None:
+                continue
+            longest = max(map(len, texts))
+            if longest > MAX_CHARACTERS or 4 * longest * len(texts) > MAX_BYTES:
+                notes.append(f"the {kind} of {split} are not kept: texts of {longest:,} characters take too much room")
+            else:
+                content[f"{split}_{kind}"] = np.array(texts, dtype=f"<U{max(1, longest)}")
+    return content

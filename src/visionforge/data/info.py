@@ -1,6 +1,7 @@
 """What is known of a data set: the catalog entry, and the part of it that a network has to keep."""
 
-from typing import Any, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -9,20 +10,38 @@ from visionforge.config.schema import Section, Task
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
+# Entries and checkpoints may come from strangers, and these numbers decide how much memory is taken
+MIN_RESOLUTION, MAX_RESOLUTION = 8, 1024  # pixels, as of data.resolution
+MAX_CLASSES = 10_000
+MAX_SPLIT = 1 << 31  # images
+MAX_TEXT = 500  # characters of a class name
+LARGEST_MEAN, SMALLEST_STD, LARGEST_STD = 10.0, 1e-7, 10.0  # far beyond what values in [0, 1] can have
+SIDE_TEXTS, SIDE_CHARACTERS = 2, 256  # names and groups beside the images, and the mean length that has room
+_CHARACTER_BYTES = 4  # of NumPy's text arrays
+
+Resolution = Annotated[int, Field(ge=MIN_RESOLUTION, le=MAX_RESOLUTION)]
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]  # of a name
+Prose = Annotated[str, Field(max_length=20_000)]
+
 
 class Archive(Section):
     """One downloadable NPZ file."""
 
     url: str | None = Field(description="Where it is downloaded from; null if it exists on this machine only.")
     md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="MD5 of the file; null is not checked.")
+    file: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\.npz$",
+        description="Its name in the folder of the archives; null is NAME.npz, or NAME_RESOLUTION.npz unless at 28.",
+    )
 
 
 class Splits(Section):
     """Number of images per split."""
 
-    train: int = Field(ge=1, description="Training images.")
-    val: int = Field(ge=1, description="Validation images.")
-    test: int = Field(ge=1, description="Test images.")
+    train: int = Field(ge=1, le=MAX_SPLIT, description="Training images.")
+    val: int = Field(ge=1, le=MAX_SPLIT, description="Validation images.")
+    test: int = Field(ge=1, le=MAX_SPLIT, description="Test images.")
 
 
 class Normalisation(Section):
@@ -33,6 +52,20 @@ class Normalisation(Section):
     source: Literal["computed", "published", "rendered"] = Field(
         description="computed from the training images by us, published by others, or a property of rendered images."
     )
+
+
+def check_constants(mean: Sequence[float], std: Sequence[float], channels: int) -> None:
+    """Check the constants of a normalisation.
+
+    Raises:
+        ValueError: If there is not one of each per channel, or pixels could not be divided by them.
+    """
+    if not len(mean) == len(std) == channels:
+        raise ValueError(f"normalisation needs {channels} values of mean and of std, one per channel")
+    if any(abs(value) > LARGEST_MEAN for value in mean):
+        raise ValueError(f"mean {', '.join(map(str, mean))} is not allowed; it is of pixel values from 0 to 1")
+    if any(not SMALLEST_STD <= value <= LARGEST_STD for value in std):
+        raise ValueError(f"std {', '.join(map(str, std))} is not allowed; it is of pixel values from 0 to 1, above 0")
 
 
 class DomainFlags(Section):
@@ -48,20 +81,27 @@ class DomainFlags(Section):
 class DatasetInfo(Section):
     """One entry of the catalog."""
 
-    name: str = Field(pattern="^[a-z0-9_]+$", description="Name on the command line and in run folders.")
-    title: str = Field(description="Name as its authors write it.")
-    description: str = Field(description="One sentence on the images and the labels.")
+    name: str = Field(
+        pattern="^[a-z0-9_]+$", max_length=100, description="Name on the command line and in run folders."
+    )
+    title: Text = Field(description="Name as its authors write it.")
+    description: Prose = Field(description="One sentence on the images and the labels.")
     task: Task = Field(description="Kind of labels.")
-    classes: tuple[str, ...] = Field(min_length=2, description="Class, label or grade names, in label order.")
+    classes: tuple[Text, ...] = Field(
+        min_length=2, max_length=MAX_CLASSES, description="Class, label or grade names, in label order."
+    )
+    positive: str | None = Field(
+        None, description="The class of a binary task that is to be found; null is the last one, class 1."
+    )
     channels: Literal[1, 3] = Field(description="1 for grey, 3 for colour.")
     splits: Splits = Field(description="Number of images per split.")
-    source: str = Field("archive", description="Where the arrays come from: archive, or an embedded source's name.")
-    archives: dict[int, Archive] = Field(default_factory=dict, description="Archive per resolution.")
-    resolutions: tuple[int, ...] | None = Field(None, description="Offered resolutions; null is any.")
+    source: Text = Field("archive", description="Where the arrays come from: archive, or an embedded source's name.")
+    archives: dict[Resolution, Archive] = Field(default_factory=dict, description="Archive per resolution.")
+    resolutions: tuple[Resolution, ...] | None = Field(None, description="Offered resolutions; null is any.")
     normalisation: Normalisation = Field(description="Constants for normalising pixels.")
     flags: DomainFlags = Field(description="Which changes keep the label.")
-    licence: str = Field(description="Licence of the images.")
-    citation: str = Field(description="What to cite.")
+    licence: Prose = Field(description="Licence of the images.")
+    citation: Prose = Field(description="What to cite.")
 
     @model_validator(mode="before")
     @classmethod
@@ -72,8 +112,17 @@ class DatasetInfo(Section):
 
     @model_validator(mode="after")
     def _constants_fit_channels(self) -> Self:
-        if not len(self.normalisation.mean) == len(self.normalisation.std) == self.channels:
-            raise ValueError(f"normalisation needs {self.channels} values of mean and of std, one per channel")
+        check_constants(self.normalisation.mean, self.normalisation.std, self.channels)
+        return self
+
+    @model_validator(mode="after")
+    def _positive_is_a_class(self) -> Self:
+        if self.positive is not None and self.task != "binary":
+            raise ValueError(f"positive: {self.positive!r} is not allowed; only a binary task has a positive class")
+        if self.positive is not None and self.positive not in self.classes:
+            raise ValueError(f"positive: {self.positive!r} is not allowed; allowed: {', '.join(self.classes[:20])}")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes: a name stands there twice")
         return self
 
     @property
@@ -82,26 +131,48 @@ class DatasetInfo(Section):
         return self.splits.train + self.splits.val + self.splits.test
 
     def max_archive_bytes(self, resolution: int) -> int:
-        """Return more bytes than an archive of this entry can have: its arrays uncompressed, and 1 MiB for the rest."""
+        """Return more bytes than an archive of this entry can have: its arrays uncompressed, and 1 MiB for the rest.
+
+        The arrays are images and labels, and the names and groups that may be beside them.
+        """
         labels = 8 * (len(self.classes) if self.task == "multi-label" else 1)
-        return self.images * (resolution * resolution * self.channels + labels) + (1 << 20)
+        side = SIDE_TEXTS * SIDE_CHARACTERS * _CHARACTER_BYTES
+        return self.images * (resolution * resolution * self.channels + labels + side) + (1 << 20)
 
     def archive_name(self, resolution: int) -> str:
-        """Return the archive's file name, after MedMNIST's convention: the suffix is left out at 28 pixels."""
+        """Return the archive's file name: the entry's, else by MedMNIST's convention (no suffix at 28 pixels)."""
+        archive = self.archives.get(resolution)
+        if archive is not None and archive.file is not None:
+            return archive.file
         return f"{self.name}.npz" if resolution == 28 else f"{self.name}_{resolution}.npz"
 
 
 class TaskSpec(Section):
     """What a network must know of its data to predict without the data set; stored in every checkpoint."""
 
-    dataset: str = Field(description="Catalog name.")
+    dataset: Text = Field(description="Catalog name.")
     task: Task = Field(description="Kind of labels.")
-    classes: tuple[str, ...] = Field(description="Class names in label order.")
+    classes: tuple[Text, ...] = Field(min_length=2, max_length=MAX_CLASSES, description="Class names in label order.")
     channels: Literal[1, 3] = Field(description="Channels that the network takes.")
-    resolution: int = Field(description="Height and width of the training images, in pixels.")
+    resolution: Resolution = Field(description="Height and width of the training images, in pixels.")
     mean: tuple[float, ...] = Field(description="Mean per channel, of values in [0, 1].")
     std: tuple[float, ...] = Field(description="Standard deviation per channel.")
     flags: DomainFlags = Field(description="Which changes keep the label.")
+    positive: int | None = Field(
+        None, description="Index of the class of a binary task that is to be found; null is 1, as in old checkpoints."
+    )
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        check_constants(self.mean, self.std, self.channels)
+        if self.positive is not None and not 0 <= self.positive < len(self.classes):
+            raise ValueError(f"positive: {self.positive} is not allowed; allowed: 0 to {len(self.classes) - 1}")
+        return self
+
+    @property
+    def positive_index(self) -> int:
+        """Index of the class that is to be found, of a binary task."""
+        return 1 if self.positive is None else self.positive
 
     @classmethod
     def of(cls, info: DatasetInfo, resolution: int, force_rgb: bool) -> "TaskSpec":
@@ -116,4 +187,5 @@ class TaskSpec(Section):
             mean=info.normalisation.mean * repeat,
             std=info.normalisation.std * repeat,
             flags=info.flags,
+            positive=None if info.positive is None else info.classes.index(info.positive),
         )

@@ -1,6 +1,7 @@
 """Look into the images of a data set: duplicates across splits, class balance."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -11,6 +12,7 @@ from visionforge.data.info import SPLITS, DatasetInfo, Split
 HASH_ROWS, HASH_COLUMNS = 8, 9
 NEAR_DIFFERENCE = 8.0  # mean absolute difference of grey values, of 255, up to which equal hashes count as near
 PART = 8192  # images that are looked at together
+MOST_ALIKE = 64  # images of equal hash that one is compared with; plain ones may all have the same
 
 
 @dataclass(frozen=True)
@@ -20,14 +22,14 @@ class Leak:
     Attributes:
         first: One split.
         second: The other.
-        exact: Pairs of positions whose pixels are equal.
+        exact: Positions of images with equal pixels: one for each image of the second split that the first has, too.
         near: Pairs of positions that look the same but differ in some pixels.
     """
 
     first: Split
     second: Split
-    exact: list[tuple[int, int]]
-    near: list[tuple[int, int]]
+    exact: list[tuple[int, int]] = field(default_factory=list)
+    near: list[tuple[int, int]] = field(default_factory=list)
 
 
 def difference_hashes(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
@@ -67,31 +69,47 @@ def _shrink(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def find_leaks(images: dict[Split, npt.NDArray[np.uint8]]) -> list[Leak]:
     """Compare every two splits, and return what they share; one entry per pair of splits, also if it is empty."""
     hashes = {split: difference_hashes(images[split]) for split in SPLITS}
-    return [_compare(a, b, images[a], images[b], hashes[a], hashes[b]) for a, b in combinations(SPLITS, 2)]
+    leaks = equal_images(images)
+    for leak in leaks:
+        one, two = leak.first, leak.second
+        leak.near.extend(_near(images[one], images[two], hashes[one], hashes[two]))
+    return leaks
 
 
-def _compare(
-    first: Split,
-    second: Split,
+def equal_images(images: dict[Split, npt.NDArray[np.uint8]]) -> list[Leak]:
+    """Return which images with equal pixels every two splits share; one entry per pair, also if it is empty."""
+    digests = {split: [_digest(image) for image in images[split]] for split in SPLITS}
+    leaks = []
+    for first, second in combinations(SPLITS, 2):
+        where = {digest: position for position, digest in reversed(list(enumerate(digests[first])))}
+        exact = [(where[digest], position) for position, digest in enumerate(digests[second]) if digest in where]
+        leaks.append(Leak(first, second, exact))
+    return leaks
+
+
+def _digest(image: npt.NDArray[np.uint8]) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+
+
+def _near(
     one: npt.NDArray[np.uint8],
     two: npt.NDArray[np.uint8],
     hashes_one: npt.NDArray[np.uint64],
     hashes_two: npt.NDArray[np.uint64],
-) -> Leak:
-    leak = Leak(first, second, [], [])
+) -> list[tuple[int, int]]:
+    """Return pairs of positions of images that look the same but differ in some pixels."""
+    pairs = []
     where: dict[int, list[int]] = {}
     common = np.intersect1d(hashes_one, hashes_two)
     for position in np.flatnonzero(np.isin(hashes_one, common)).tolist():
         where.setdefault(int(hashes_one[position]), []).append(position)
     for position in np.flatnonzero(np.isin(hashes_two, common)).tolist():
         image = np.asarray(two[position], dtype=np.int16)
-        for other in where[int(hashes_two[position])]:
+        for other in where[int(hashes_two[position])][:MOST_ALIKE]:
             difference = np.abs(np.asarray(one[other], dtype=np.int16) - image)
-            if not difference.any():
-                leak.exact.append((other, position))
-            elif difference.mean() <= NEAR_DIFFERENCE:
-                leak.near.append((other, position))
-    return leak
+            if difference.any() and difference.mean() <= NEAR_DIFFERENCE:
+                pairs.append((other, position))
+    return pairs
 
 
 def class_counts(labels: npt.NDArray[np.integer], info: DatasetInfo) -> list[int]:

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from visionforge.config.seeding import derive_seed, global_seed
-from visionforge.data.batches import Batch, EpochSampler
+from visionforge.data.batches import Batch, EpochSampler, FixedOrder
 
 
 class ResumableLoader(DataLoader[Batch]):
@@ -19,7 +19,8 @@ class ResumableLoader(DataLoader[Batch]):
     had not been interrupted.
     """
 
-    consumed: Callable[[], int] | None = None  # a Trainer fetches batches in advance and knows better than the loader
+    # A Trainer fetches batches in advance and knows better than the loader; None while it is not training with it
+    consumed: Callable[[], int | None] | None = None
     _handed_out = 0
     _skip = 0
 
@@ -27,8 +28,8 @@ class ResumableLoader(DataLoader[Batch]):
         """Yield the batches of the current epoch, after a resume only those that are left."""
         skip, self._skip = self._skip, 0
         if not skip and self.consumed is not None:  # a loader made before a checkpoint was read is told nothing else
-            skip = self.consumed()
-        if isinstance(self.sampler, EpochSampler):
+            skip = self.consumed() or 0
+        if isinstance(self.sampler, EpochSampler | FixedOrder):
             self.sampler.start = skip * (self.batch_size or 1)
         self._handed_out = skip
         for batch in super().__iter__():
@@ -38,7 +39,8 @@ class ResumableLoader(DataLoader[Batch]):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of batches of this epoch that were trained on."""
-        return {"batches": self._handed_out if self.consumed is None else self.consumed()}
+        consumed = None if self.consumed is None else self.consumed()
+        return {"batches": self._handed_out if consumed is None else consumed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Leave out so many batches of the next pass."""

@@ -1,6 +1,5 @@
 """Which pictures folders, files and archives hold; nothing is decoded here, and nothing of it needs torch."""
 
-import lzma
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -10,12 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from visionforge.data.archive import READ_ERRORS, read_header
 from visionforge.data.info import SPLITS, Split
-from visionforge.data.pictures import MAX_PIXELS, SUFFIXES
+from visionforge.data.npy import read_header
+from visionforge.data.pictures import SUFFIXES
+from visionforge.data.zipped import READ_ERRORS, open_zip
 from visionforge.errors import DataError
 
-UNPACK_ERRORS = (*READ_ERRORS, KeyError, lzma.LZMAError)  # of archives that may be packed in any way
+MAX_ARCHIVE_PIXELS = 1 << 24  # of one image in an archive, of which some are in memory at a time: 4096 × 4096
+JUNK = frozenset(  # beside what is hidden: left by macOS, Windows, Linux and disk stations; lower case
+    (
+        *("__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+        *("lost+found", "@eadir", "#recycle", "__pycache__"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ def list_pictures(
     for source in sources:
         try:
             if source.is_dir():
-                listed.append(PictureFiles(list(_walk(source))))
+                listed.append(PictureFiles(list(walk_pictures(source))))
                 if not listed[-1]:
                     problems.append(f"{where}: {source} holds no pictures ({', '.join(sorted(SUFFIXES))})")
             elif not source.is_file():
@@ -95,8 +101,21 @@ def list_pictures(
     return listed
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    """Yield the pictures of a folder and of those below it, each folder sorted by name."""
+def is_junk(name: str) -> bool:
+    """Return whether a file or folder is hidden, or one of those that systems leave beside people's own."""
+    return name.startswith(".") or name.casefold() in JUNK
+
+
+def walk_pictures(folder: Path) -> Iterator[str]:
+    """Yield the pictures of a folder and of those below it, each folder sorted by name; see `walk_files`."""
+    return (path for path in walk_files(folder) if Path(path).suffix.lower() in SUFFIXES)
+
+
+def walk_files(folder: Path) -> Iterator[str]:
+    """Yield the files of a folder and of those below it, each folder sorted by name.
+
+    What is hidden, or left by a system, is skipped; links to folders are not followed.
+    """
     open_folders = [iter(_entries(str(folder)))]  # a stack of our own: folders may be nested deeper than calls may be
     while open_folders:
         entry = next(open_folders[-1], None)
@@ -104,13 +123,20 @@ def _walk(folder: Path) -> Iterator[str]:
             open_folders.pop()
         elif entry.is_dir(follow_symlinks=False):
             open_folders.append(iter(_entries(entry.path)))
-        elif Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file():
+        elif _is_file(entry):
             yield str(Path(entry.path))  # without the ./ of the working folder
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads in a circle, or where nobody may look
+        return False
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        return sorted((entry for entry in entries if not is_junk(entry.name)), key=lambda entry: entry.name)
 
 
 def open_images(path: Path, split: Split | None = None, where: str = "--images") -> ArchiveImages:
@@ -125,7 +151,7 @@ def open_images(path: Path, split: Split | None = None, where: str = "--images")
         DataError: If it is no archive, or has no such array of uint8 images.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             member = _choose(archive, split, where)
             entry = archive.getinfo(f"{member}.npy")
             with archive.open(entry) as file:
@@ -133,7 +159,7 @@ def open_images(path: Path, split: Split | None = None, where: str = "--images")
                 size = file.tell() + prod(shape) * dtype.itemsize
     except zipfile.BadZipFile as error:
         raise DataError(f"{where}: {path} is no complete NPZ archive") from error
-    except UNPACK_ERRORS as error:
+    except READ_ERRORS as error:
         raise DataError(f"{where}: {path} cannot be read as an NPZ archive ({error})") from error
     problem = None
     if dtype != np.uint8:
@@ -141,8 +167,8 @@ def open_images(path: Path, split: Split | None = None, where: str = "--images")
         problem = f"holds {kind}; images are uint8"
     elif len(shape) not in (3, 4) or min(shape) < 1 or (len(shape) == 4 and shape[3] not in (1, 3)):
         problem = f"has the shape {shape}; images are (N, H, W) or (N, H, W, 3)"
-    elif shape[1] * shape[2] > MAX_PIXELS:
-        problem = f"has images of {shape[2]}×{shape[1]} pixels, more than {MAX_PIXELS:,}"
+    elif shape[1] * shape[2] > MAX_ARCHIVE_PIXELS:
+        problem = f"has images of {shape[2]}×{shape[1]} pixels, more than {MAX_ARCHIVE_PIXELS:,}"
     elif entry.file_size != size:
         problem = f"unpacks to {entry.file_size:,} bytes, expected {size:,}"
     if problem:

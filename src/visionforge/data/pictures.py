@@ -2,15 +2,33 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from visionforge.data.picture_headers import check_tags, upright
+
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "TIFF",
+    "BMP",
+    "DIB",
+    "GIF",
+    "WEBP",
+)  # Pillow starts a program for others, whatever the suffix
 MAX_PIXELS = 100_000_000  # a larger picture is refused before it is decoded
+MAX_FILE = 1 << 30  # bytes; uncompressed, the largest picture has fewer
+MAX_ASPECT = 100  # the longer side by the shorter one; of what is longer, next to nothing would be left
+_WHOLE_ASPECT = 8  # up to here the whole picture is scaled and then cut, beyond only what is left is scaled
+_CHUNK = 1 << 20  # values that are scaled together
+_DEPTHS = (8, 10, 12, 14, 16)  # bits of the values that cameras and scanners give
 _DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})  # modes with more than eight bits per value
-_GREY = frozenset({"1", "L", "LA", *_DEEP})
+_LAYERED = frozenset({"LA", "PA", "RGBA", "RGBa", "La"})
+_GREY = frozenset({"1", "L", "LA", "La", *_DEEP})
 
 
 class PictureError(Exception):
@@ -18,54 +36,113 @@ class PictureError(Exception):
 
 
 def read_picture(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
-    """Read a picture, scale its shorter side to `resolution` and cut the middle out.
+    """Read a picture, turn it upright, scale its shorter side to `resolution` and cut the middle out.
 
-    Grey, palette, CMYK and transparent pictures are handled; transparency is put on black. 16-bit values are divided
-    by 257, floating-point values are scaled from their own range. Of an animation, the first frame is taken.
+    Grey, palette, CMYK and transparent pictures are handled; transparency is put on black. Of an animation, the first
+    frame is taken. Deep grey values become 8 bits:
+
+    - Integers from 0 to 65,535 are divided so that the largest number of 8, 10, 12, 14 or 16 bits becomes 255: the
+      fewest bits that hold all values of the picture. Pictures of one series are treated alike as a rule.
+    - Integers beyond that or below 0 (Hounsfield units), and floating-point values, are scaled from their own range,
+      infinity and NaN left out: these become its ends, NaN the lower one.
 
     Args:
-        path: The file.
+        path: The file; it may come from strangers.
         resolution: Height and width of the result, in pixels.
 
     Returns:
         (R, R) for grey pictures, (R, R, 3) for coloured ones.
 
     Raises:
-        PictureError: If the file is not a picture, is damaged, or is too large.
+        PictureError: If the file is not a picture, is damaged, too large, or far longer than wide.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
-                    raise PictureError(f"has {picture.width}×{picture.height} pixels, more than {MAX_PIXELS:,}")
-                return _square(picture, resolution)
+            return _read(path, resolution)
     except PictureError:
         raise
     except UnidentifiedImageError as error:
         raise PictureError("is no picture") from error
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, Warning) as error:
+    except Exception as error:  # on damaged files, Pillow's readers raise almost anything
         raise PictureError(f"cannot be read ({str(error) or type(error).__name__})") from error
+
+
+def _read(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
+    if path.exists() and not path.is_file():
+        raise PictureError("is no file")
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        if size > MAX_FILE:
+            raise PictureError(f"has {size:,} bytes, more than {MAX_FILE:,}")
+        check_tags(file)
+        with Image.open(file, formats=FORMATS) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise PictureError(f"has {picture.width}×{picture.height} pixels, more than {MAX_PIXELS:,}")
+            _check_aspect(picture)
+            picture.load()
+            turn = upright(picture)
+            square = _square(picture, resolution)
+    return square if turn is None else np.asarray(Image.fromarray(square).transpose(turn))
+
+
+def _check_aspect(picture: Image.Image) -> None:
+    if min(picture.size) < 1 or max(picture.size) > MAX_ASPECT * min(picture.size):
+        raise PictureError(f"has {picture.width}×{picture.height} pixels, longer than {MAX_ASPECT} times its width")
 
 
 def _square(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8]:
     if picture.mode in _DEEP:
-        return resize_square(Image.fromarray(_to_eight_bits(np.asarray(picture), picture.mode)), resolution)
-    if picture.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in picture.info:
-        layers = picture.convert("RGBA")
-        ground = Image.new("RGBA", layers.size, (0, 0, 0, 255))
-        flat = Image.alpha_composite(ground, layers)
-        return resize_square(flat.convert("L" if picture.mode in _GREY else "RGB"), resolution)
-    return resize_square(picture.convert("L" if picture.mode in _GREY else "RGB"), resolution)
+        return resize_square(Image.fromarray(_to_eight_bits(np.asarray(picture), picture.format)), resolution)
+    mode = "L" if picture.mode in _GREY else "RGB"
+    transparent = picture.mode in _LAYERED or "transparency" in picture.info
+    if picture.mode != mode or transparent:
+        picture = _flat(picture, mode, transparent)
+    return resize_square(picture, resolution)
 
 
-def _to_eight_bits(values: npt.NDArray[np.generic], mode: str) -> npt.NDArray[np.float32]:
-    """Return deep grey values as float32 in [0, 255]."""
-    deep = values.astype(np.float64)
-    if mode == "F":
-        low, high = float(np.nanmin(deep)), float(np.nanmax(deep))
-        return ((np.nan_to_num(deep, nan=low) - low) / max(high - low, 1e-12) * 255).astype(np.float32)
-    return (np.clip(deep, 0, 65535) / 257).astype(np.float32)
+def _flat(picture: Image.Image, mode: str, transparent: bool) -> Image.Image:
+    """Return a picture in mode L or RGB, on black if it is transparent; in strips, since each step takes a copy."""
+    flat = Image.new(mode, picture.size)
+    step = max(1, _CHUNK // picture.width)
+    for top in range(0, picture.height, step):
+        part = picture.crop((0, top, picture.width, min(picture.height, top + step)))
+        if transparent:
+            layers = part.convert("RGBA")
+            part = Image.alpha_composite(Image.new("RGBA", layers.size, (0, 0, 0, 255)), layers)
+        flat.paste(part.convert(mode), (0, top))
+    return flat
+
+
+def _to_eight_bits(values: npt.NDArray[Any], kind: str | None) -> npt.NDArray[np.float32]:
+    """Return deep grey values (H, W) as float32 in [0, 255]."""
+    low, high = _range(values)
+    if values.dtype.kind in "iu" and low >= 0 and high < 1 << 16:
+        bits = next(bits for bits in _DEPTHS if high < 1 << bits)
+        low, high = 0.0, float((1 << bits) - 1)
+    scale = 255 / (high - low) if high > low else 0.0
+    out = np.empty(values.shape, dtype=np.float32)
+    step = max(1, _CHUNK // max(1, values.shape[1]))
+    for start in range(0, len(values), step):  # a part at a time, since double precision takes room
+        with np.errstate(invalid="ignore"):  # of NaN that signals
+            part = values[start : start + step].astype(np.float64)
+        part = np.nan_to_num(part, nan=low, posinf=high, neginf=low)
+        out[start : start + step] = (part - low) * scale
+    return out
+
+
+def _range(values: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return the smallest and the largest value that is a number."""
+    if values.dtype.kind != "f":
+        return float(values.min()), float(values.max())
+    with np.errstate(invalid="ignore"):
+        finite = np.isfinite(values)
+    if not finite.any():
+        raise PictureError("has no finite value")
+    return (
+        float(values.min(where=finite, initial=np.inf)),
+        float(values.max(where=finite, initial=-np.inf)),
+    )
 
 
 def resize_square(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8]:
@@ -74,10 +151,24 @@ def resize_square(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8
     Args:
         picture: Of mode L, F (values 0 to 255) or RGB.
         resolution: Height and width R, in pixels.
+
+    Raises:
+        PictureError: If one side is far longer than the other.
     """
+    _check_aspect(picture)
     scale = resolution / min(picture.size)
-    size = tuple(max(resolution, round(side * scale)) for side in picture.size)
-    left, top = ((side - resolution) // 2 for side in size)
-    scaled = picture.resize((size[0], size[1]), Image.Resampling.BICUBIC)
-    array = np.asarray(scaled.crop((left, top, left + resolution, top + resolution)))
+    width, height = (max(resolution, round(side * scale)) for side in picture.size)
+    left, top = (width - resolution) // 2, (height - resolution) // 2
+    if max(picture.size) <= _WHOLE_ASPECT * min(picture.size):
+        scaled = picture.resize((width, height), Image.Resampling.BICUBIC)
+        array = np.asarray(scaled.crop((left, top, left + resolution, top + resolution)))
+    else:  # the same pixels, but the rest of the strip is never made
+        across, down = picture.width / width, picture.height / height
+        box = (
+            left * across,
+            top * down,
+            min(picture.width, (left + resolution) * across),
+            min(picture.height, (top + resolution) * down),
+        )
+        array = np.asarray(picture.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box))
     return np.asarray(np.rint(np.clip(array, 0, 255)), dtype=np.uint8)

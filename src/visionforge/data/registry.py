@@ -84,11 +84,7 @@ def dataset_info(name: str, synthetic: Synthetic | None = None) -> DatasetInfo:
         return _registered[name]
     path = catalog_folder() / f"{name}.yaml"
     if name in dataset_names() and path.is_file():
-        try:
-            text = read_text(path)
-        except (OSError, UnreadableError) as error:
-            raise DataError(f"{path}: cannot be read as an entry of the catalog ({error})") from error
-        return _parse_entry(text, str(path), name)
+        return _own_entry(path, name)
     if name in _packaged():
         return _packaged_entry(name)
     close = nearest(name, dataset_names()) or dataset_names()
@@ -103,6 +99,17 @@ def _builtin_entry(name: str) -> DatasetInfo:
     return _parse_entry(text, f"catalog entry {name}", name)
 
 
+def _own_entry(path: Path, name: str) -> DatasetInfo:
+    """Read an entry of the user's folder, which may come from anybody."""
+    try:
+        info = _parse_entry(read_text(path), str(path), name)
+    except (OSError, UnreadableError) as error:
+        raise DataError(f"{path}: cannot be read as an entry of the catalog ({error})") from error
+    if info.source != "archive":
+        raise DataError(f"{path}: source: {info.source!r} is not allowed; allowed in an entry of your own: archive")
+    return info
+
+
 def _parse_entry(text: str, where: str, name: str) -> DatasetInfo:
     try:
         info = DatasetInfo.model_validate(read_yaml_text(text))
@@ -110,6 +117,8 @@ def _parse_entry(text: str, where: str, name: str) -> DatasetInfo:
         raise DataError(f"{where}: {error}") from error
     except ValidationError as error:
         raise DataError([f"{where}: {line}" for line in validation_problems(error, DatasetInfo)]) from error
+    except (ValueError, OverflowError) as error:  # of dates and numbers that look like some and are none
+        raise DataError(f"{where}: not valid YAML ({error})") from error
     if info.name != name:
         raise DataError(f"{where}: is an entry for {info.name!r}, so the file has to be named {info.name}.yaml")
     return info

@@ -24,15 +24,15 @@ import numpy as np
 import numpy.typing as npt
 
 from visionforge.data.archive import (
-    READ_ERRORS,
     SplitArrays,
     check_labels,
     check_split_labels,
     md5_of,
-    read_header,
     verify_archive,
 )
 from visionforge.data.info import SPLITS, DatasetInfo, Split
+from visionforge.data.npy import read_header
+from visionforge.data.zipped import READ_ERRORS, open_zip
 from visionforge.errors import DataError
 from visionforge.reading import read_json
 from visionforge.runs.anchors import cache_folder
@@ -200,7 +200,7 @@ def _checksum(member: Member) -> int:
 def _build_store(folder: Path, source: Path) -> dict[str, Member]:
     """Unpack what is compressed in a verified archive, and write the manifest; the folder appears whole."""
     stat = source.stat()
-    with zipfile.ZipFile(source) as archive:
+    with open_zip(source) as archive:
         names = [f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels")]
         stored = [archive.getinfo(f"{name}.npy").compress_type == zipfile.ZIP_STORED for name in names]
         needed = sum(

@@ -5,7 +5,6 @@ What is kept in memory is the list of the paths and a few batches of decoded ima
 
 import threading
 import warnings
-import zipfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from visionforge.data.archive import read_header
-from visionforge.data.picture_sources import UNPACK_ERRORS, ArchiveImages, PictureFiles
+from visionforge.data.npy import read_header
+from visionforge.data.picture_sources import ArchiveImages, PictureFiles
 from visionforge.data.pictures import PictureError, read_picture, resize_square
+from visionforge.data.zipped import READ_ERRORS, open_zip
 from visionforge.errors import DataError
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _slices(source: ArchiveImages) -> Iterator[tuple[list[str], Pixels]]:
     row_bytes = prod(source.shape[1:])
     step = max(1, min(PIECE, PIECE_BYTES // row_bytes))
     try:
-        with zipfile.ZipFile(source.path) as archive, archive.open(f"{source.member}.npy") as file:
+        with open_zip(source.path) as archive, archive.open(f"{source.member}.npy") as file:
             if read_header(file)[0] != source.shape:
                 raise ValueError("it has changed")
             for start in range(0, len(source), step):
@@ -171,7 +171,7 @@ def _slices(source: ArchiveImages) -> Iterator[tuple[list[str], Pixels]]:
                     raise EOFError("it ends too early")
                 part = np.frombuffer(data, np.uint8).reshape(count, *source.shape[1:])
                 yield [source.name(row) for row in range(start, start + count)], part
-    except UNPACK_ERRORS as error:
+    except READ_ERRORS as error:
         raise DataError(f"{source.path}: {source.member} cannot be unpacked ({error})") from error
 
 

@@ -18,6 +18,7 @@ from visionforge.evaluation.scores import Floats, Scorer, Scores
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 SEED = 0
+_SAME = 1e-12  # sums of the same values in another order differ by less
 _CHUNK_VALUES = 100_000  # weights of one part; they stay in the processor's cache
 NO_INTERVAL = frozenset({"ece"})  # resampling adds to its upward bias, so that percentiles miss it
 Array = npt.NDArray[Any]
@@ -64,7 +65,7 @@ class Estimate:
     Attributes:
         overall: Name → value.
         per_class: Name → one value per class.
-        intervals: Name → (low, high) of `overall`.
+        intervals: Name → (low, high) of `overall`; None also where all resamples agree.
         class_intervals: Name → one (low, high) per class.
     """
 
@@ -110,7 +111,7 @@ class Difference:
 
     Attributes:
         value: The difference.
-        interval: (low, high) of its resamples; None for a metric without intervals.
+        interval: (low, high) of its resamples; None for a metric without intervals, and where all resamples agree.
         p: Two-sided bootstrap p-value: twice the share of the resamples on the other side of 0, at most 1.
     """
 
@@ -152,9 +153,9 @@ def paired_differences(
         if np.isnan(value):
             continue
         gaps = _gap(drawn, len(one), name)
-        interval = None if name in NO_INTERVAL else _interval(float(value), gaps, confidence)
-        p = None
-        if interval is not None:
+        interval = p = None
+        if name not in NO_INTERVAL:
+            interval = _interval(float(value), gaps, confidence)
             side = min((gaps <= 0).mean(), (gaps >= 0).mean())
             p = float(min(1.0, max(2 * side, 2 / (len(gaps) + 1))))  # no resample on the other side is not p = 0
         found[name] = Difference(float(value), interval, p)
@@ -185,9 +186,12 @@ def _joined(parts: Sequence[Scores]) -> Scores:
 
 
 def _interval(value: float | None, resampled: Floats, confidence: float) -> Interval | None:
-    """Return the bias-corrected percentile interval of a metric; None if the metric is undefined."""
+    """Return the bias-corrected percentile interval of a metric.
+
+    None if the metric is undefined, or all resamples agree: then they say nothing of how far off it may be.
+    """
     defined = resampled[~np.isnan(resampled)]
-    if value is None or not len(defined):
+    if value is None or not len(defined) or np.ptp(defined) <= _SAME:
         return None
     below = (defined < value).mean() + (defined == value).mean() / 2
     edge = 1 / (len(defined) + 1)

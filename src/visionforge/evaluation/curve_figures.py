@@ -29,15 +29,23 @@ def roc_figure(evaluation: Evaluation, title: str) -> Figure:
     """Draw the ROC curve of every class against the rest, with its AUC."""
     figure, axes = _curves(evaluation, title, roc_points, "auc", "AUC")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
-    axes.set(xlabel="false-positive rate (1 − specificity)", ylabel="true-positive rate (sensitivity)")
+    axes.set(
+        xlabel=axis_name("false-positive rate (1 − specificity{})", evaluation),
+        ylabel=axis_name("true-positive rate (sensitivity{})", evaluation),
+    )
     return figure
 
 
 def precision_recall_figure(evaluation: Evaluation, title: str) -> Figure:
     """Draw precision over recall of every class against the rest, with its average precision."""
     figure, axes = _curves(evaluation, title, precision_recall_points, "average_precision", "AP")
-    axes.set(xlabel="recall (sensitivity)", ylabel="precision")
+    axes.set(xlabel=axis_name("recall (sensitivity{})", evaluation), ylabel=axis_name("precision{}", evaluation))
     return figure
+
+
+def axis_name(text: str, evaluation: Evaluation) -> str:
+    """Return what an axis shows, with the class that a binary task is about in the place of ``{}``."""
+    return text.format("" if evaluation.positive is None else f" of {shorten(evaluation.positive, 26)}")
 
 
 def _curves(
@@ -48,7 +56,7 @@ def _curves(
     short: str,
 ) -> tuple[Figure, Any]:
     classes, reading = evaluation.spec.classes, evaluation.best
-    columns = class_columns(evaluation.labels, len(classes), evaluation.spec.task)
+    columns = class_columns(evaluation.labels, evaluation.spec)
     wide = len(columns) > 1
     figure = Figure(figsize=(7.6 if wide else 5.2, 4.8), layout="constrained")
     axes = figure.subplots()

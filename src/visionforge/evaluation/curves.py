@@ -8,6 +8,7 @@ import numpy.typing as npt
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from visionforge.config.schema import Task
+from visionforge.data.info import TaskSpec
 from visionforge.evaluation.scores import ECE_BINS, bin_of, predicted_labels
 
 Array = npt.NDArray[Any]
@@ -15,16 +16,16 @@ Floats = npt.NDArray[np.float64]
 POINTS = 300  # of a curve in a picture; more cannot be told apart
 
 
-def class_columns(labels: Array, classes: int, task: Task) -> list[tuple[int, Array]]:
-    """Return (class, truth (N,) 0/1) of every class with a curve: class 1 of two, and those with cases of both kinds.
+def class_columns(labels: Array, spec: TaskSpec) -> list[tuple[int, Array]]:
+    """Return (class, truth (N,) 0/1) of every class with a curve: the positive of two, others with cases of both kinds.
 
     Args:
         labels: (N,), or (N, K) 0/1.
-        classes: Number of classes K.
-        task: Kind of labels.
+        spec: The task.
     """
+    classes = len(spec.classes)
     truth = labels if labels.ndim == 2 else np.eye(classes, dtype=np.int64)[labels]
-    wanted = [1] if task == "binary" else range(classes)
+    wanted = [spec.positive_index] if spec.task == "binary" else range(classes)
     return [(k, truth[:, k]) for k in wanted if 0 < truth[:, k].sum() < len(truth)]
 
 

@@ -1,7 +1,7 @@
 """All numbers of one evaluated split: metrics with intervals, per class, and before and after calibration."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from visionforge.config.schema import EvaluationSettings
 from visionforge.data.info import TaskSpec
 from visionforge.evaluation.bootstrap import Estimate, estimate
 from visionforge.evaluation.metrics import classification_metrics, medmnist_metrics
+from visionforge.evaluation.names import partial_text
 from visionforge.evaluation.scores import Scorer, predicted_labels
 from visionforge.training.calibration import Calibration, scale
 from visionforge.training.predictions import Predictions
@@ -19,6 +20,24 @@ from visionforge.training.predictions import Predictions
 Array = npt.NDArray[Any]
 Metrics = dict[str, float | None]
 OF_PROBABILITIES = ("brier", "log_loss", "ece")  # what a temperature changes
+
+
+@dataclass(frozen=True)
+class Partial:
+    """How much of a split was evaluated, where that is not all of it.
+
+    Attributes:
+        images: Number of images that were evaluated: the first of the split.
+        of: Number of images of the split.
+        reason: Why, such as ``trainer.limit_test_batches 0.5``.
+    """
+
+    images: int
+    of: int
+    reason: str
+
+    def __str__(self) -> str:
+        return partial_text(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -41,6 +60,11 @@ class Reading:
     after: Metrics | None
     medmnist: Metrics
 
+    @property
+    def shown(self) -> Array:
+        """Return (N, K) the probabilities that the network states: calibrated, if there is a temperature."""
+        return self.probabilities if self.calibrated is None else self.calibrated
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -54,6 +78,7 @@ class Evaluation:
         calibration: What the validation split says; None if it was not asked.
         loss: Mean loss of the images alone, without smoothing.
         settings: How intervals are computed.
+        partial: How much of the split was evaluated; None is all of it.
     """
 
     spec: TaskSpec
@@ -63,6 +88,12 @@ class Evaluation:
     calibration: Calibration | None
     loss: float
     settings: EvaluationSettings
+    partial: Partial | None = None
+
+    @property
+    def positive(self) -> str | None:
+        """Return the name of the class of a binary task that is to be found; None for other tasks."""
+        return self.spec.classes[self.spec.positive_index] if self.spec.task == "binary" else None
 
     @property
     def best(self) -> Reading:
@@ -71,8 +102,8 @@ class Evaluation:
 
     @property
     def predicted(self) -> npt.NDArray[np.int64]:
-        """Return (N,) predicted classes, or (N, K) labels at the threshold 0.5."""
-        return predicted_labels(self.best.probabilities, self.spec.task)
+        """Return (N,) predicted classes, or (N, K) labels at the thresholds of the validation split, else at 0.5."""
+        return predicted_labels(self.best.probabilities, self.spec.task, self.best.thresholds)
 
     @property
     def support(self) -> list[int]:
@@ -86,6 +117,20 @@ class Evaluation:
         """Return the classes or labels without a case; they are in no average."""
         return [name for name, count in zip(self.spec.classes, self.support, strict=True) if count == 0]
 
+    @property
+    def some_agree(self) -> bool:
+        """Return whether a metric has no interval because all resamples agree on it."""
+        return any(
+            name in found.intervals and value is not None and found.intervals[name] is None
+            for found in (reading.estimate for reading in self.readings.values())
+            for name, value in found.overall.items()
+        ) or any(
+            ends is None and value is not None
+            for found in (reading.estimate for reading in self.readings.values())
+            for name, values in found.class_intervals.items()
+            for ends, value in zip(values, found.per_class[name], strict=True)
+        )
+
     def metrics(self, reading: str) -> Metrics:
         """Return the metrics of a reading; those of the images alone have the loss, too."""
         found = dict(self.readings[reading].estimate.overall)
@@ -94,6 +139,8 @@ class Evaluation:
     def as_dict(self) -> dict[str, Any]:
         """Return what `metrics.json` holds of it."""
         content: dict[str, Any] = {
+            "partial": None if self.partial is None else asdict(self.partial),
+            "positive": self.positive,
             "without_tta": self.metrics("without_tta"),
             "with_tta": self.metrics("with_tta") if "with_tta" in self.readings else None,
             "medmnist": {name: reading.medmnist for name, reading in self.readings.items()},
@@ -120,7 +167,11 @@ class Evaluation:
             label: {
                 "cases": self.support[k],
                 **{name: values[k] for name, values in found.per_class.items()},
-                "intervals": {name: ends[k] for name, ends in found.class_intervals.items() if ends[k] is not None},
+                "intervals": {
+                    name: ends[k]
+                    for name, ends in found.class_intervals.items()
+                    if found.per_class[name][k] is not None  # null where all resamples agree
+                },
             }
             for k, label in enumerate(self.spec.classes)
         }
@@ -142,7 +193,13 @@ class Evaluation:
         }
 
 
-def evaluate(predictions: Predictions, spec: TaskSpec, split: str, settings: EvaluationSettings) -> Evaluation:
+def evaluate(
+    predictions: Predictions,
+    spec: TaskSpec,
+    split: str,
+    settings: EvaluationSettings,
+    partial: Partial | None = None,
+) -> Evaluation:
     """Compute all numbers of a split.
 
     Args:
@@ -150,25 +207,31 @@ def evaluate(predictions: Predictions, spec: TaskSpec, split: str, settings: Eva
         spec: The task.
         split: Name of the split.
         settings: How intervals are computed.
+        partial: How much of the split was evaluated; None is all of it.
     """
-    labels, calibration = predictions.labels.numpy(), predictions.calibration
-    given = {"without_tta": predictions.probabilities}
+    labels, calibration = predictions.labels.cpu().numpy(), predictions.calibration
+    given = {"without_tta": _plain(predictions.probabilities)}
     temperatures = {"without_tta": None if calibration is None else calibration.temperature}
     thresholds = {"without_tta": None if predictions.thresholds is None else predictions.thresholds.numpy()}
     if predictions.probabilities_tta is not None:
-        given["with_tta"] = predictions.probabilities_tta
+        given["with_tta"] = _plain(predictions.probabilities_tta)
         temperatures["with_tta"] = None if calibration is None else calibration.temperature_tta
         own = None if calibration is None else calibration.thresholds_tta
         thresholds["with_tta"] = thresholds["without_tta"] if not own else np.array(own, dtype=np.float32)
-    scorers = [Scorer(p.numpy(), labels, spec.task, thresholds[name]) for name, p in given.items()]
+    scorers = [Scorer(p.numpy(), labels, spec.task, thresholds[name], spec.positive_index) for name, p in given.items()]
     estimates = estimate(scorers, settings.resamples, settings.confidence)
     readings = {}
     for (name, probabilities), found in zip(given.items(), estimates, strict=True):
         calibrated = after = None
         if (temperature := temperatures[name]) is not None:
-            calibrated = scale(probabilities.to(torch.float32), temperature, spec.task).numpy()
-            scaled = classification_metrics(calibrated, labels, spec.task)
+            calibrated = scale(probabilities, temperature, spec.task).numpy()
+            scaled = classification_metrics(calibrated, labels, spec.task, positive=spec.positive_index)
             after = {key: scaled[key] for key in OF_PROBABILITIES}
         medmnist = medmnist_metrics(probabilities.numpy(), labels, spec.task)
         readings[name] = Reading(probabilities.numpy(), calibrated, thresholds[name], found, after, medmnist)
-    return Evaluation(spec, split, labels, readings, calibration, predictions.loss, settings)
+    return Evaluation(spec, split, labels, readings, calibration, predictions.loss, settings, partial)
+
+
+def _plain(probabilities: torch.Tensor) -> torch.Tensor:
+    """Return probabilities as NumPy can hold them, whatever precision the network has."""
+    return probabilities.detach().to("cpu", torch.float32)

@@ -4,6 +4,7 @@ Both answer a question about one network and one image. Neither shows that what 
 look sensible for a network that is wrong.
 """
 
+import copy
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -59,17 +60,46 @@ def explain(model: ImageClassifier, images: Tensor, targets: Tensor | None = Non
         RunError: If the network is not built, has no feature map of more than one pixel near its end, or a target is no
             class.
     """
-    network, spec = _network(model), model.spec
+    spec = model.spec
     assert spec is not None
+    method = explanation_method(model)
     if targets is not None and not bool(((targets >= 0) & (targets < len(spec.classes))).all()):
         raise RunError(f"there is no such class to explain; classes are numbered 0 to {len(spec.classes) - 1}")
-    with _evaluating(model):
+    whole = _Whole.of(model)
+    with _evaluating(whole):
         inputs = normalise(images, spec.mean, spec.std)
-        rollout = explanation_method(model) == "attention-rollout"
-        maps = _rollout(network, inputs) if rollout else _grad_cam(model, network, inputs, targets)
+        maps = _rollout(whole.network, inputs) if method == "attention-rollout" else _grad_cam(whole, inputs, targets)
     maps = F.interpolate(maps[:, None].float(), size=images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     highest = maps.flatten(1).amax(dim=1)[:, None, None]
     return (maps / highest.clamp(min=_SMALLEST)).clamp(0, 1).detach().cpu()
+
+
+class _Whole(nn.Module):
+    """A network with the layer behind it, in float32.
+
+    Args:
+        network: Gives logits, or a score.
+        cumulative: Makes logits of the score; None where the network gives logits.
+    """
+
+    def __init__(self, network: nn.Module, cumulative: nn.Module | None) -> None:
+        super().__init__()
+        self.network = network
+        self.cumulative = cumulative
+
+    @classmethod
+    def of(cls, model: ImageClassifier) -> "_Whole":
+        """Return the modules of a model; one that was trained in another precision is copied."""
+        network, cumulative = _network(model), model.cumulative
+        if any(p.is_floating_point() and p.dtype != torch.float32 for p in network.parameters()):
+            network, cumulative = copy.deepcopy(network).float(), copy.deepcopy(cumulative)
+            cumulative = None if cumulative is None else cumulative.float()
+        return cls(network, cumulative)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits (N, K), or cumulative ones (N, K-1), of normalised images (N, C, R, R)."""
+        logits: Tensor = self.network(inputs.contiguous(memory_format=torch.channels_last))
+        return logits if self.cumulative is None else self.cumulative(logits)
 
 
 @contextmanager
@@ -93,9 +123,9 @@ def _network(model: ImageClassifier) -> nn.Module:
 # --- Grad-CAM
 
 
-def _grad_cam(model: ImageClassifier, network: nn.Module, inputs: Tensor, targets: Tensor | None) -> Tensor:
+def _grad_cam(whole: _Whole, inputs: Tensor, targets: Tensor | None) -> Tensor:
     """Return (N, h, w) maps of the last feature map's size."""
-    layer = feature_layer(network, inputs[:1])
+    layer = feature_layer(whole.network, inputs[:1])
     kept: list[Tensor] = []
 
     def keep(module: nn.Module, given: Any, output: Tensor) -> Tensor:
@@ -104,8 +134,8 @@ def _grad_cam(model: ImageClassifier, network: nn.Module, inputs: Tensor, target
         return held.clone()
 
     with torch.inference_mode(False), torch.enable_grad(), _hooked(layer.register_forward_hook(keep)):
-        logits = model(inputs.clone().requires_grad_())
-        score = _score(model, logits, targets)
+        logits = whole(inputs.clone().requires_grad_())
+        score = _score(whole, logits, targets)
         (gradient,) = torch.autograd.grad(score.sum(), kept[0])
     features = kept[0].detach()
     if _channels_last(features):
@@ -114,9 +144,9 @@ def _grad_cam(model: ImageClassifier, network: nn.Module, inputs: Tensor, target
     return F.relu((weights * features).sum(dim=1))
 
 
-def _score(model: ImageClassifier, logits: Tensor, targets: Tensor | None) -> Tensor:
+def _score(whole: _Whole, logits: Tensor, targets: Tensor | None) -> Tensor:
     """Return (N,) what is explained."""
-    graded = model.cumulative is not None
+    graded = whole.cumulative is not None
     shown = probabilities(logits, "cumulative") if graded else logits
     if targets is None:
         targets = shown.argmax(dim=1)

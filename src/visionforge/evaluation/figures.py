@@ -1,16 +1,19 @@
 """The pictures of a run: training curves, confusion matrix, and a grid of sample predictions."""
 
+import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from visionforge.printable import printable
 from visionforge.runs.files import write_atomic
 
 # Okabe and Ito (2008): distinguishable with every common form of colour blindness
@@ -18,6 +21,19 @@ BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00
 LIGHT_BLUE = "#56B4E9"
 DPI = 150
 Array = npt.NDArray[Any]
+
+
+@contextlib.contextmanager
+def own_style() -> Iterator[None]:
+    """Draw with matplotlib's defaults in this block, whatever its user, or a file in the working folder, has set.
+
+    Names of classes and pictures are shown as they are: a dollar sign begins no formula.
+    """
+    with matplotlib.rc_context():
+        defaults = matplotlib.rcParamsDefault
+        matplotlib.rcParams.update({name: defaults[name] for name in defaults if name != "backend"})
+        matplotlib.rcParams["text.parse_math"] = False
+        yield
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> None:
@@ -28,9 +44,9 @@ def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> None:
         path: The PNG file.
         dpi: Pixels per inch.
     """
-    FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    with own_style():
+        FigureCanvasAgg(figure).print_figure(buffer, format="png", dpi=dpi, facecolor="white")
     write_atomic(path, buffer.getvalue())
 
 
@@ -165,6 +181,7 @@ class Picture:
         predicted: The same for the prediction.
         confidence: Probability of the prediction.
         overlay: (P, P, 3) uint8, where the network looked; None without an explanation.
+        name: Where it came from; None if that is not known.
     """
 
     image: Array
@@ -173,6 +190,14 @@ class Picture:
     predicted: Any
     confidence: float
     overlay: Array | None = None
+    name: str | None = None
+
+    @property
+    def short_name(self) -> str:
+        """Return the last part of the name in at most 22 characters, or the position in the split."""
+        if self.name is None:
+            return f"№ {self.index}"
+        return elided(printable(self.name.rstrip("/").rpartition("/")[2]), 22)
 
     @property
     def right(self) -> bool:
@@ -242,6 +267,7 @@ def _caption(axes: Any, picture: Picture, classes: Sequence[str]) -> None:
     said = f"{'✓' if picture.right else '✗'} {label_names(picture.predicted, classes, 14)}  {picture.confidence:.0%}"
     text = said if picture.right else f"{said}\ntrue: {label_names(picture.truth, classes, 14)}"
     axes.set_title(text, fontsize=7.5, color=colour, loc="left", pad=3)
+    axes.set_xlabel(picture.short_name, fontsize=6, color=GREY, loc="left", labelpad=2)
 
 
 def label_names(value: Any, classes: Sequence[str], length: int) -> str:
@@ -251,6 +277,12 @@ def label_names(value: Any, classes: Sequence[str], length: int) -> str:
             ", ".join(name for name, present in zip(classes, value, strict=True) if present) or "none", length
         )
     return shorten(classes[int(value)], length)
+
+
+def elided(text: str, length: int) -> str:
+    """Return a text of at most `length` characters, of which the middle is left out."""
+    end = (length - 1) // 2
+    return text if len(text) <= length else f"{text[: length - 1 - end]}…{text[-end:]}"
 
 
 def shorten(text: str, length: int) -> str:

@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 
 
 def classification_metrics(
-    probabilities: Array, labels: Array, task: Task, thresholds: Array | None = None
+    probabilities: Array, labels: Array, task: Task, thresholds: Array | None = None, positive: int = 1
 ) -> dict[str, float | None]:
     """Return the metrics that `Scorer` describes; one that is undefined is None.
 
@@ -23,8 +23,9 @@ def classification_metrics(
         labels: (N,) classes, or (N, K) 0/1 for multi-label data.
         task: Kind of labels.
         thresholds: (K,) of multi-label data; adds the metrics at these.
+        positive: The class of a binary task that is to be found.
     """
-    (found,) = estimate([Scorer(probabilities, labels, task, thresholds)], resamples=0)
+    (found,) = estimate([Scorer(probabilities, labels, task, thresholds, positive)], resamples=0)
     return dict(found.overall)
 
 
@@ -32,7 +33,7 @@ def medmnist_metrics(probabilities: Array, labels: Array, task: Task) -> dict[st
     """Return accuracy and AUC as published results of MedMNIST have them (Yang et al., 2023).
 
     AUC is averaged over all classes one-vs-rest, so it is None if a class has no case; for two classes it is that of
-    class 1. Multi-label accuracy is averaged over the labels, at the threshold 0.5.
+    class 1, which is also that of class 0. Multi-label accuracy is averaged over the labels, at the threshold 0.5.
 
     Args:
         probabilities: (N, K).

@@ -1,14 +1,17 @@
-"""What a network says of pictures, as the rows of a table: label, probabilities and uncertainty."""
+"""What a network says of pictures, as the rows of a table: prediction, probabilities and uncertainty."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from visionforge.data.info import TaskSpec
 from visionforge.data.stream import Batch
 from visionforge.errors import RunError
+from visionforge.evaluation.class_names import label_text, probability_columns, unique_names
 from visionforge.evaluation.scores import predicted_labels
 from visionforge.evaluation.selection import entropy
 from visionforge.evaluation.table_writers import Cell, Column
@@ -16,12 +19,9 @@ from visionforge.training.classifier import ImageClassifier
 
 
 def columns_of(spec: TaskSpec) -> list[Column]:
-    """Return the columns of a table of predictions; equal class names are told apart by their numbers."""
-    unique = len(set(spec.classes)) == len(spec.classes)
-    names = [name if unique else f"{index}_{name}" for index, name in enumerate(spec.classes)]
-    kind = Column("prediction", "text" if spec.task == "multi-label" else "integer")
-    probabilities = [Column(f"probability_{name}", "number") for name in names]
-    return [Column("path"), Column("label"), kind, *probabilities, Column("uncertainty", "number")]
+    """Return the columns of a table of predictions."""
+    probabilities = [Column(name, "number") for name in probability_columns(spec)]
+    return [Column("path"), Column("prediction"), *probabilities, Column("uncertainty", "number")]
 
 
 class Predictor(Protocol):
@@ -64,6 +64,7 @@ class NetworkPredictor:
         self._model = model
         self._tta = tta
 
+    @torch.inference_mode()
     def __call__(self, images: Tensor) -> Said:
         """Return what the network says of uint8 images (B, C, R, R).
 
@@ -77,36 +78,45 @@ class NetworkPredictor:
             raise RunError(
                 "the network's outputs are not finite, so its training has diverged; take another checkpoint"
             )
-        thresholds = model.thresholds
-        if averaged is not None and model.calibration is not None and model.calibration.thresholds_tta is not None:
-            thresholds = torch.tensor(model.calibration.thresholds_tta)
-        return Said(given, model.calibrated(given, tta=averaged is not None), thresholds)
+        tta = averaged is not None
+        return Said(given, model.calibrated(given, tta=tta), thresholds_of(model, tta))
+
+
+def thresholds_of(model: ImageClassifier, tta: bool) -> Tensor | None:
+    """Return (K,) the thresholds of multi-label data, of probabilities before calibration; None is 0.5.
+
+    Args:
+        model: The network.
+        tta: Whether the probabilities are averaged over the test-time views.
+    """
+    if tta and model.calibration is not None and model.calibration.thresholds_tta is not None:
+        return torch.tensor(model.calibration.thresholds_tta)
+    return model.thresholds
+
+
+def chosen_labels(said: Said, spec: TaskSpec) -> npt.NDArray[np.int64]:
+    """Return the predictions, (B,) classes or (B, K) labels.
+
+    Labels are chosen before the probabilities are calibrated, as `test` does: thresholds are chosen without the
+    temperature, which never changes the most probable class.
+    """
+    thresholds = None if said.thresholds is None else said.thresholds.numpy()
+    return predicted_labels(said.given.numpy(), spec.task, thresholds)
 
 
 def table_rows(predictor: Predictor, batch: Batch) -> list[list[Cell]]:
     """Return a row per image of a batch, with a cell per column of `columns_of`.
 
-    Labels are chosen before the probabilities are calibrated, as `test` does: thresholds are chosen without the
-    temperature, which never changes the most probable class. The uncertainty is the entropy of the calibrated
-    probabilities as a share of the highest possible; for multi-label data, the mean over the labels.
+    The uncertainty is the entropy of the calibrated probabilities as a share of the highest possible; for multi-label
+    data, the mean over the labels.
 
     Args:
         predictor: The network or artifact.
         batch: The images.
     """
-    spec, multi = predictor.spec, predictor.spec.task == "multi-label"
-    with torch.inference_mode():
-        said = predictor(batch.images)
-        uncertainty = entropy(said.calibrated.double().numpy(), multi).tolist()
-    thresholds = None if said.thresholds is None else said.thresholds.numpy()
-    chosen = predicted_labels(said.given.numpy(), spec.task, thresholds).tolist()
-    rows: list[list[Cell]] = []
-    for name, label, probabilities, share in zip(
-        batch.names, chosen, said.calibrated.tolist(), uncertainty, strict=True
-    ):
-        if multi:
-            text = "|".join(spec.classes[k] for k, digit in enumerate(label) if digit)
-            rows.append([name, text, "".join(map(str, label)), *probabilities, share])
-        else:
-            rows.append([name, spec.classes[label], label, *probabilities, share])
-    return rows
+    spec = predictor.spec
+    said = predictor(batch.images)
+    uncertainty = entropy(said.calibrated.double().numpy(), spec.task == "multi-label").tolist()
+    names, chosen = unique_names(spec), chosen_labels(said, spec)
+    rows = zip(batch.names, chosen, said.calibrated.tolist(), uncertainty, strict=True)
+    return [[name, label_text(label, names), *shown, share] for name, label, shown, share in rows]

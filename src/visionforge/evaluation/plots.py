@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from visionforge.evaluation.curve_figures import PALETTE, reliability_series, shares_by_bin
+from visionforge.evaluation.curve_figures import PALETTE, axis_name, reliability_series, shares_by_bin
 from visionforge.evaluation.curves import class_columns, precision_recall_points, roc_points
 from visionforge.evaluation.evaluation import Evaluation
 from visionforge.evaluation.figures import shorten
@@ -65,7 +65,7 @@ def training_plots(rows: Sequence[Mapping[str, float]]) -> list[Spec]:
 def curve_plots(evaluation: Evaluation) -> list[Spec]:
     """Return ROC and precision-recall curves of every class against the rest."""
     classes, reading = evaluation.spec.classes, evaluation.best
-    columns = class_columns(evaluation.labels, len(classes), evaluation.spec.task)
+    columns = class_columns(evaluation.labels, evaluation.spec)
     roc: list[Spec] = [_line([0, 1], [0, 1], "chance", GREY, dash="dot", hoverinfo="skip", showlegend=False)]
     precision: list[Spec] = []
     for place, (k, truth) in enumerate(columns):
@@ -87,8 +87,8 @@ def curve_plots(evaluation: Evaluation) -> list[Spec]:
             "layout": {
                 "title": {"text": "ROC, with AUC"},
                 "height": height,
-                "xaxis": {**unit, "title": {"text": "1 − specificity"}},
-                "yaxis": {**unit, "title": {"text": "sensitivity"}},
+                "xaxis": {**unit, "title": {"text": _axis("1 − specificity{}", evaluation)}},
+                "yaxis": {**unit, "title": {"text": _axis("sensitivity{}", evaluation)}},
             },
         },
         {
@@ -96,8 +96,8 @@ def curve_plots(evaluation: Evaluation) -> list[Spec]:
             "layout": {
                 "title": {"text": "Precision and recall, with average precision"},
                 "height": height,
-                "xaxis": {**unit, "title": {"text": "recall"}},
-                "yaxis": {**unit, "title": {"text": "precision"}},
+                "xaxis": {**unit, "title": {"text": _axis("recall{}", evaluation)}},
+                "yaxis": {**unit, "title": {"text": _axis("precision{}", evaluation)}},
             },
         },
     ]
@@ -171,4 +171,12 @@ def label_plot(evaluation: Evaluation) -> Spec:
 
 def _plain(name: str) -> str:
     """Return a class name that Plotly does not read as markup, short enough for a legend."""
-    return shorten(name, 32).replace("&", "&amp;").replace("<", "&lt;")
+    return _escaped(shorten(name, 32))
+
+
+def _axis(text: str, evaluation: Evaluation) -> str:
+    return _escaped(axis_name(text, evaluation))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")

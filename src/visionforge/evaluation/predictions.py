@@ -1,113 +1,194 @@
 """Predictions as a table: one row per image, and MedMNIST's own format."""
 
-import csv
-import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from visionforge.config.schema import Task
 from visionforge.data.info import TaskSpec
+from visionforge.data.side_table import SideTable
 from visionforge.errors import RunError
+from visionforge.evaluation.class_names import (
+    RAW,
+    RAW_TTA,
+    SHOWN,
+    label_text,
+    labels_of,
+    probability_columns,
+    unique_names,
+)
+from visionforge.evaluation.evaluation import Evaluation
 from visionforge.evaluation.metrics import medmnist_metrics
+from visionforge.evaluation.picture_table import thresholds_of
 from visionforge.evaluation.scores import Scorer, predicted_labels
+from visionforge.evaluation.table_writers import Cell, Column, cell_text, open_table
 from visionforge.runs.files import write_atomic
+from visionforge.training.classifier import ImageClassifier
+from visionforge.training.tta import view_functions
 
-PLAIN, TTA = "probability", "tta_probability"
+_OLD, _OLD_TTA = "probability", "tta_probability"  # raw ones, in the tables of earlier versions
+MOST_BYTES = 4_000_000_000  # of a table; a million images of a hundred classes have fewer
+UNKNOWN = SideTable()
 Array = npt.NDArray[Any]
 
 
-def write_predictions(
-    path: Path, spec: TaskSpec, probabilities: Array, averaged: Array | None, labels: Array | None
-) -> None:
+@dataclass(frozen=True)
+class Answers:
+    """What a network says of the images of a split.
+
+    Attributes:
+        shown: (N, K) the probabilities that it states: calibrated, over the test-time views if they are on.
+        predicted: (N,) predicted classes, or (N, K) labels.
+        raw: (N, K) of the images alone, before calibration; None where they are not known.
+        raw_tta: (N, K) means over the views, before calibration; None without views.
+        truth: (N,) or (N, K); None where it is not known.
+    """
+
+    shown: Array
+    predicted: Array
+    raw: Array | None = None
+    raw_tta: Array | None = None
+    truth: Array | None = None
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> "Answers":
+        """Return the answers of an evaluated split."""
+        plain, averaged = evaluation.readings["without_tta"], evaluation.readings.get("with_tta")
+        raw_tta = None if averaged is None else averaged.probabilities
+        return cls(evaluation.best.shown, evaluation.predicted, plain.probabilities, raw_tta, evaluation.labels)
+
+
+def answers_without_truth(model: ImageClassifier, given: torch.Tensor) -> Answers:
+    """Return what a network says of images whose labels were not looked at.
+
+    Args:
+        model: The network.
+        given: (N, K) what its `predict_step` gave: averaged over the test-time views, if they are on.
+    """
+    spec = model.spec
+    assert spec is not None
+    given = given.detach().to("cpu", torch.float32)
+    averaged = len(view_functions(spec.flags, model.settings.tta, spec.resolution)) > 1
+    thresholds = thresholds_of(model, averaged)
+    chosen = predicted_labels(given.numpy(), spec.task, None if thresholds is None else thresholds.numpy())
+    raw = given.numpy()
+    shown = model.calibrated(given, tta=averaged).numpy()
+    return Answers(shown, chosen, None if averaged else raw, raw if averaged else None)
+
+
+def write_predictions(path: Path, spec: TaskSpec, answers: Answers, side: SideTable = UNKNOWN) -> None:
     """Write one row per image, in the order of the split.
 
-    The columns are `index`, `label` (if known), `prediction`, `probability_0` … and, with test-time augmentation,
-    `tta_probability_0` …; the prediction then follows the latter. Multi-label cells hold one digit per label,
-    such as ``01000``. Probabilities have the nine digits that a float32 needs.
+    The columns are `index`; `name`, `group` and `truth`, each if it is known; `prediction`; `probability_CLASS` …, what
+    the network states of each class; `raw_probability_CLASS` …, that of the image alone before calibration; and
+    with test-time augmentation `raw_tta_probability_CLASS` …, the mean over the views before calibration. Truth and
+    prediction are class names; those of labels are joined by ``|``. Probabilities have the nine digits that a float32
+    needs.
 
     Args:
         path: The CSV file.
         spec: The task.
-        probabilities: (N, K) of the images alone.
-        averaged: (N, K) over the test-time views, or None.
-        labels: (N,) or (N, K), or None if they are unknown.
+        answers: What the network says.
+        side: Names and groups of the images; what is beyond the evaluated ones is left out.
     """
-    classes = range(len(spec.classes))
-    predicted = predicted_labels(probabilities if averaged is None else averaged, spec.task)
-    header = ["index", *(["label"] if labels is not None else []), "prediction", *(f"{PLAIN}_{k}" for k in classes)]
-    if averaged is not None:
-        header += [f"{TTA}_{k}" for k in classes]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    for index in range(len(probabilities)):
-        row: list[Any] = [index]
+    names, count = unique_names(spec), len(answers.shown)
+    columns: list[tuple[Column, Sequence[Cell]]] = [(Column("index", "integer"), range(count))]
+    for heading, texts in (("name", side.names), ("group", side.groups)):
+        if texts is not None:
+            columns.append((Column(heading), texts[:count]))
+    for heading, labels in (("truth", answers.truth), ("prediction", answers.predicted)):
         if labels is not None:
-            row.append(cell_text(labels[index]))
-        row.append(cell_text(predicted[index]))
-        row += [f"{value:.9g}" for value in probabilities[index]]
-        if averaged is not None:
-            row += [f"{value:.9g}" for value in averaged[index]]
-        writer.writerow(row)
-    write_atomic(path, text.getvalue())
+            columns.append((Column(heading), [label_text(label, names) for label in labels]))
+    for kind, values in ((SHOWN, answers.shown), (RAW, answers.raw), (RAW_TTA, answers.raw_tta)):
+        if values is not None:
+            headings = (Column(name, "number") for name in probability_columns(spec, kind))
+            columns += zip(headings, values.T.tolist(), strict=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open_table(path, [column for column, _ in columns]) as table:
+        table.write(list(zip(*(cells for _, cells in columns), strict=True)))
 
 
-def cell_text(value: Any) -> str:
-    """Return a class, or labels one digit each, as a cell of a table."""
-    return "".join(str(int(v)) for v in value) if np.ndim(value) else str(int(value))
+def read_predictions(
+    path: Path, tta: bool = True, task: Task | None = None
+) -> tuple[npt.NDArray[np.float64], Array | None]:
+    """Read the raw probabilities of a predictions table, of which the metrics are computed, and the truth.
 
-
-def read_predictions(path: Path, tta: bool = True) -> tuple[npt.NDArray[np.float64], Array | None]:
-    """Read a predictions table.
+    Tables of earlier versions are read, too: they have `label` instead of `truth`, as numbers, and their
+    `probability_0` and `tta_probability_0` are raw.
 
     Args:
         path: The CSV file.
         tta: Take the probabilities with test-time augmentation, if the table has them.
+        task: Kind of labels; None finds out whether an image may have several, as then they do not add up to 1.
 
     Returns:
-        Probabilities (N, K) and labels, (N,) or (N, K) for multi-label data; None if the table has no labels.
+        Probabilities before calibration (N, K), and labels, (N,) or (N, K) for multi-label data; None if the table has
+        no truth.
+
+    Raises:
+        RunError: If it is no table of predictions.
     """
     import pandas as pd
 
-    table = pd.read_csv(path, dtype={"label": str, "prediction": str})
-    prefix = TTA if tta and f"{TTA}_0" in table else PLAIN
-    columns = [name for name in table.columns if name.rpartition("_")[0] == prefix]
-    if not columns:
-        raise RunError(f"{path}: no table of predictions; it has no column {PLAIN}_0")
-    if "label" not in table:
-        return table[columns].to_numpy(np.float64), None
-    cells = table["label"]
-    if cells.str.len().max() == len(columns) > 1 and cells.str.fullmatch("[01]+").all():
-        labels: Array = np.array([[int(digit) for digit in cell] for cell in cells])
-    else:
-        labels = cells.astype(np.int64).to_numpy()
-    return table[columns].to_numpy(np.float64), labels
+    texts = {name: str for name in ("label", "truth", "prediction", "name", "group")}
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise RunError(f"{path}: larger than {MOST_BYTES:,} bytes, so it is no table of predictions")
+        table = pd.read_csv(path, dtype=texts, keep_default_na=False)
+        columns = [str(name) for name in table.columns]
+        old = not any(name.startswith((f"{RAW}_", f"{RAW_TTA}_")) for name in columns)
+        kinds = (_OLD_TTA, _OLD) if old else (RAW_TTA, RAW)
+        found = {kind: [name for name in columns if name.startswith(f"{kind}_")] for kind in kinds}
+        kind = next((each for each in (kinds if tta else reversed(kinds)) if found[each]), None)
+        if kind is None:
+            raise RunError(f"{path}: no table of predictions; it has no column {RAW}_CLASS")
+        probabilities = table[found[kind]].to_numpy(np.float64)
+        if old:
+            return probabilities, _old_labels(table["label"], len(found[kind])) if "label" in columns else None
+        if "truth" not in columns:
+            return probabilities, None
+        multi = task == "multi-label" if task else not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3)
+        names = [name.removeprefix(f"{kind}_") for name in found[kind]]
+        return probabilities, labels_of([cell_text(cell) for cell in table["truth"]], names, multi)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise RunError(f"{path}: cannot be read as a table of predictions ({reason})") from error
 
 
-def scorer_of(path: Path, task: Task, tta: bool) -> Scorer:
+def _old_labels(cells: Any, classes: int) -> Array:
+    """Return the labels of a table of an earlier version: a number, or one digit per label."""
+    if cells.str.len().max() == classes > 1 and cells.str.fullmatch("[01]+").all():
+        return np.array([[int(digit) for digit in cell] for cell in cells])
+    return np.asarray(cells.astype(np.int64))
+
+
+def scorer_of(path: Path, task: Task, tta: bool, positive: int = 1) -> Scorer:
     """Return what computes the metrics of a predictions table.
 
     Args:
         path: The CSV file.
         task: Kind of labels.
         tta: Take the probabilities with test-time augmentation, if the table has them.
+        positive: The class of a binary task that is to be found.
 
     Raises:
         RunError: If it has no labels.
     """
-    probabilities, labels = read_predictions(path, tta)
+    probabilities, labels = read_predictions(path, tta, task)
     if labels is None:
         raise RunError(f"{path}: has no labels, so it cannot be scored")
-    return Scorer(probabilities.astype(np.float32), labels, task)
+    return Scorer(probabilities.astype(np.float32), labels, task, positive=positive)
 
 
 def write_medmnist_scores(
     predictions: Path, spec: TaskSpec, split: str, folder: Path, run: str = "visionforge", tta: bool = True
 ) -> Path:
-    """Convert a predictions table to the file that ``medmnist.Evaluator.parse_and_evaluate`` reads.
+    """Convert the raw probabilities of a table to the file that ``medmnist.Evaluator.parse_and_evaluate`` reads.
 
     Args:
         predictions: The table.
@@ -120,7 +201,7 @@ def write_medmnist_scores(
     Returns:
         The file, named ``FLAG[_SIZE]_SPLIT_[AUC]…_[ACC]…@RUN.csv``.
     """
-    probabilities, labels = read_predictions(predictions, tta)
+    probabilities, labels = read_predictions(predictions, tta, spec.task)
     if labels is None:
         raise RunError(f"{predictions}: has no labels, so it cannot be scored")
     metrics = medmnist_metrics(probabilities, labels, spec.task)

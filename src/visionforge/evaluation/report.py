@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from visionforge.data.side_table import SideTable
 from visionforge.evaluation.evaluation import Array, Evaluation
-from visionforge.evaluation.figures import Picture, label_names
-from visionforge.evaluation.names import METRICS, PER_CLASS, READINGS
+from visionforge.evaluation.figures import Picture, elided, label_names
+from visionforge.evaluation.names import ALL_AGREE, METRICS, PER_CLASS, READINGS, interval_text, metric_name
 from visionforge.evaluation.plots import Spec, curve_plots, label_plot, reliability_plots, training_plots
+from visionforge.printable import printable
 from visionforge.runs.files import write_atomic
 from visionforge.runs.manifest import Manifest
 from visionforge.runs.store import differences, flat
@@ -46,6 +48,7 @@ class Background:
         uncertain: The least certain predictions.
         explained: Images with overlays.
         method: How the overlays were made.
+        side: Names and groups of the images of the split.
     """
 
     title: str
@@ -58,6 +61,7 @@ class Background:
     uncertain: Sequence[Picture] = ()
     explained: Sequence[Picture] = ()
     method: str = ""
+    side: SideTable = field(default_factory=SideTable)
 
 
 @dataclass
@@ -137,10 +141,6 @@ def _number(value: Any, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _range(ends: tuple[float, float] | None, digits: int = 3) -> str:
-    return "" if ends is None else f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}"
-
-
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
     """Return a table of cells that are HTML already; all columns but the first are numbers."""
     kind = ' class="number"' if numbers else ""
@@ -160,19 +160,19 @@ def _plots(page: _Page, specs: Sequence[Spec]) -> str:
 def _result(evaluation: Evaluation) -> str:
     best, settings = evaluation.best.estimate, evaluation.settings
     cards = "".join(
-        f'<div class="card">{_text(METRICS[name])}<b>{_number(best.overall[name], 3)}</b>'
-        f"<span>{_range(best.intervals.get(name)) or '&nbsp;'}</span></div>"
+        f'<div class="card">{_text(metric_name(name, evaluation.positive))}<b>{_number(best.overall[name], 3)}</b>'
+        f"<span>{_interval(best.intervals, name, best.overall[name]) or '&nbsp;'}</span></div>"
         for name in _HEADLINES[evaluation.spec.task]
     )
     names = [name for name in METRICS if name in evaluation.metrics("without_tta")]
     headings = ["metric", *(READINGS[name] for name in evaluation.readings)]
     rows = []
     for name in names:
-        cells = [_text(METRICS[name])]
+        cells = [_text(metric_name(name, evaluation.positive))]
         for reading in evaluation.readings:
-            interval = _range(evaluation.readings[reading].estimate.intervals.get(name))
-            value = _number(evaluation.metrics(reading).get(name))
-            cells.append(f"{value}<small>{interval}</small>" if interval else value)
+            value = evaluation.metrics(reading).get(name)
+            interval = _interval(evaluation.readings[reading].estimate.intervals, name, value)
+            cells.append(f"{_number(value)}<small>{interval}</small>" if interval else _number(value))
         rows.append(cells)
     for name in ("accuracy", "auc"):
         cells = [f"{METRICS[name]}, as MedMNIST defines it"]
@@ -184,12 +184,24 @@ def _result(evaluation: Evaluation) -> str:
             f"{len(evaluation.labels):,} images, class by class. They say how much the result depends on which images "
             "were in the split; another seed of the training varies it further."
         )
+        if evaluation.some_agree:
+            notes.append(f"{ALL_AGREE}.")
+    if evaluation.positive is not None:
+        notes.append(f"The positive class is {evaluation.positive}.")
+    if evaluation.best.thresholds is not None:
+        notes.append("Labels are predicted at the thresholds of the validation split; metrics without “tuned” at 0.5.")
     if evaluation.absent:
         notes.append(f"Without a case, so in no average: {', '.join(evaluation.absent)}.")
     if len(evaluation.readings) > 1:
         notes.append("The numbers on top are those with test-time augmentation (TTA), which the predictions follow.")
     said = "".join(f'<p class="faint">{_text(note)}</p>' for note in notes)
-    return f'<div class="cards">{cards}</div>{said}{_table(headings, rows)}'
+    warning = "" if evaluation.partial is None else f'<p class="partial">Partial: {_text(evaluation.partial)}.</p>'
+    return f'{warning}<div class="cards">{cards}</div>{said}{_table(headings, rows)}'
+
+
+def _interval(intervals: Mapping[str, tuple[float, float] | None], name: str, value: float | None) -> str:
+    """Return the interval of a metric as text; nothing for one that has none in any case."""
+    return interval_text(intervals[name], value) if name in intervals else ""
 
 
 def _add_decisions(page: _Page) -> None:
@@ -268,9 +280,9 @@ def _classes(evaluation: Evaluation) -> str:
             continue
         cells = []
         for name in shown:
-            interval = _range(found.class_intervals[name][k]) if name in found.class_intervals else ""
-            value = _number(found.per_class[name][k], 3)
-            cells.append(f"{value}<small>{interval}</small>" if interval else value)
+            value = found.per_class[name][k]
+            interval = interval_text(found.class_intervals[name][k], value) if name in found.class_intervals else ""
+            cells.append(f"{_number(value, 3)}<small>{interval}</small>" if interval else _number(value, 3))
         rows.append([_text(label), f"{evaluation.support[k]:,}", *cells])
     return _table(["", "cases", *(PER_CLASS[name] for name in shown)], rows)
 
@@ -301,12 +313,16 @@ def _picture(picture: Picture, classes: Sequence[str]) -> str:
     words = f'<span class="{style}">{mark} {said}</span> {picture.confidence:.1%}'
     if not picture.right:
         words += f"<br>true: {true}"
+    place = f"№ {picture.index}"
     alternative = f"image {picture.index}"
+    if picture.name is not None:
+        name = printable(picture.name)
+        place = f'<span title="{_text(name)}">{_text(elided(name, 40))}</span> {place}'
     images = f'<img alt="{alternative}" src="{data_uri(picture.image.transpose(1, 2, 0))}">'
     if picture.overlay is not None:
         images += f'<img alt="{alternative}, map" src="{data_uri(picture.overlay)}">'
         images = f'<div class="twin">{images}</div>'
-    return f'<figure>{images}<figcaption>{words}<br><span class="faint">№ {picture.index}</span></figcaption></figure>'
+    return f'<figure>{images}<figcaption>{words}<br><span class="faint">{place}</span></figcaption></figure>'
 
 
 def data_uri(pixels: Array) -> str:

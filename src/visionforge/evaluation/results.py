@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from visionforge.data.batches import ArrayDataset
+from visionforge.data.side_table import SideTable
 from visionforge.evaluation.curve_figures import precision_recall_figure, reliability_figure, roc_figure
 from visionforge.evaluation.evaluation import Array, Evaluation
 from visionforge.evaluation.figures import (
@@ -18,11 +19,12 @@ from visionforge.evaluation.figures import (
     confusion_matrix,
     label_matrix,
     map_grid,
+    own_style,
     sample_grid,
     save_figure,
     training_curves,
 )
-from visionforge.evaluation.predictions import write_predictions
+from visionforge.evaluation.predictions import Answers, write_predictions
 from visionforge.evaluation.report import Background, write_report
 from visionforge.evaluation.selection import Chosen, confidence_of, confident_mistakes, least_certain
 from visionforge.evaluation.spreadsheet import write_summary
@@ -67,17 +69,11 @@ def write_results(
         **provenance,
         **evaluation.as_dict(),
     }
-    plain, averaged = evaluation.readings["without_tta"], evaluation.readings.get("with_tta")
-    write_predictions(
-        workspace.predictions,
-        spec,
-        plain.probabilities,
-        None if averaged is None else averaged.probabilities,
-        evaluation.labels,
-    )
+    write_predictions(workspace.predictions, spec, Answers.of(evaluation), background.side)
     background = _with_pictures(background, evaluation, images, explainer)
     if settings.figures:
-        _write_figures(workspace.figures, evaluation, images, background)
+        with own_style():
+            _write_figures(workspace.figures, evaluation, images, background)
     if settings.report:
         write_report(workspace.report, evaluation, background)
         write_summary(workspace.summary, evaluation, background)
@@ -85,20 +81,25 @@ def write_results(
     return content
 
 
-def _pictures(evaluation: Evaluation, images: ArrayDataset, chosen: Chosen) -> list[Picture]:
+def _pictures(evaluation: Evaluation, images: ArrayDataset, side: SideTable, chosen: Chosen) -> list[Picture]:
     if not len(chosen.indices):
         return []
-    pixels = images.__getitems__(chosen.indices.tolist())[0].cpu().numpy()
+    indices = chosen.indices.tolist()
+    pixels = images.__getitems__(indices)[0].cpu().numpy()
     labels, predicted = evaluation.labels[chosen.indices], evaluation.predicted[chosen.indices]
-    rows = zip(pixels, chosen.indices.tolist(), labels, predicted, chosen.confidence.tolist(), strict=True)
-    return [Picture(*row) for row in rows]
+    names = [None if side.names is None else side.names[index] for index in indices]
+    rows = zip(pixels, indices, labels, predicted, chosen.confidence.tolist(), names, strict=True)
+    return [
+        Picture(image, index, truth, said, sure, name=name or None) for image, index, truth, said, sure, name in rows
+    ]
 
 
 def _with_pictures(
     background: Background, evaluation: Evaluation, images: ArrayDataset, explainer: Explainer | None
 ) -> Background:
-    mistakes = _pictures(evaluation, images, confident_mistakes(evaluation))
-    uncertain = _pictures(evaluation, images, least_certain(evaluation))
+    side = background.side
+    mistakes = _pictures(evaluation, images, side, confident_mistakes(evaluation))
+    uncertain = _pictures(evaluation, images, side, least_certain(evaluation))
     count = evaluation.settings.explanations
     if explainer is None or not count or not (evaluation.settings.report or evaluation.settings.figures):
         return replace(background, mistakes=mistakes, uncertain=uncertain)
@@ -106,7 +107,7 @@ def _with_pictures(
     agree = evaluation.predicted == evaluation.labels
     right = np.flatnonzero(agree if agree.ndim == 1 else agree.all(axis=1))
     chosen = _drawn(right)[: count - len(wrong)]
-    wanted = [*wrong, *_pictures(evaluation, images, Chosen(chosen, confidence_of(evaluation)[chosen]))]
+    wanted = [*wrong, *_pictures(evaluation, images, side, Chosen(chosen, confidence_of(evaluation)[chosen]))]
     if not wanted:
         return replace(background, mistakes=mistakes, uncertain=uncertain)
     overlays, method = explainer(np.stack([picture.image for picture in wanted]))
@@ -125,10 +126,13 @@ def _write_figures(folder: Path, evaluation: Evaluation, images: ArrayDataset, b
     spec, dpi, split = evaluation.spec, evaluation.settings.figure_dpi, evaluation.split
     count = len(evaluation.labels)
     heading = f"{spec.dataset}, {split} split, {count:,} images"
+    if evaluation.partial is not None:
+        lines = str(evaluation.partial).replace(" (", "\n(")
+        heading = f"{spec.dataset}, {split} split\n{lines}"
     draw = label_matrix if spec.task == "multi-label" else confusion_matrix
     decisions = draw(evaluation.labels, evaluation.predicted, spec.classes, heading)
     chosen = np.sort(_drawn(np.arange(count))[:SAMPLES])
-    samples = _pictures(evaluation, images, Chosen(chosen, confidence_of(evaluation)[chosen]))
+    samples = _pictures(evaluation, images, background.side, Chosen(chosen, confidence_of(evaluation)[chosen]))
     figures = {
         "confusion_matrix": decisions,
         "roc": roc_figure(evaluation, heading),
@@ -166,4 +170,5 @@ def write_training_curves(epochs: Path, figure: Path, title: str, dpi: int) -> N
         title: Heading.
         dpi: Pixels per inch.
     """
-    save_figure(training_curves(read_epochs(epochs), title), figure, dpi)
+    with own_style():
+        save_figure(training_curves(read_epochs(epochs), title), figure, dpi)

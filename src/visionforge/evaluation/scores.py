@@ -64,8 +64,8 @@ class Scores:
 class Scorer:
     """Computes all metrics of one set of predictions.
 
-    For two classes, AUC, average precision, sensitivity and specificity are those of class 1; for more, and for labels,
-    they are averages. A class or label without cases is absent: it is in no average. The metrics, by name:
+    For two classes, AUC, average precision, sensitivity and specificity are those of the positive class; for more, and
+    for labels, they are averages. A class or label without cases is absent: it is in no average. The metrics, by name:
 
     - `accuracy`; of multi-label data averaged over the labels, beside `exact_match`: all labels of an image right.
     - `balanced_accuracy`: mean recall of the classes; of labels, mean of (sensitivity + specificity) / 2.
@@ -86,12 +86,16 @@ class Scorer:
         labels: (N,) classes, or (N, K) 0/1 for multi-label data.
         task: Kind of labels.
         thresholds: (K,) of multi-label data.
+        positive: The class of a binary task that is to be found.
     """
 
-    def __init__(self, probabilities: Array, labels: Array, task: Task, thresholds: Array | None = None) -> None:
+    def __init__(
+        self, probabilities: Array, labels: Array, task: Task, thresholds: Array | None = None, positive: int = 1
+    ) -> None:
         self.probabilities = np.asarray(probabilities, dtype=np.float64)
         self.labels = np.asarray(labels, dtype=np.int64)
         self.task = task
+        self._positive = positive
         self._classes = self.probabilities.shape[1]
         self._predicted = predicted_labels(np.asarray(probabilities), task)
         one_hot = self.labels if task == "multi-label" else np.eye(self._classes, dtype=np.int64)[self.labels]
@@ -129,14 +133,14 @@ class Scorer:
         overall = {
             "accuracy": hits.sum(axis=0) / total,
             "balanced_accuracy": _mean(per_class["sensitivity"]),
-            "auc": area[1] if self.task == "binary" else _mean(area),
-            "average_precision": precision[1] if self.task == "binary" else _mean(precision),
+            "auc": area[self._positive] if self.task == "binary" else _mean(area),
+            "average_precision": precision[self._positive] if self.task == "binary" else _mean(precision),
             "f1_macro": _mean(per_class["f1"]),
             "mcc": _correlation(hits.sum(axis=0), support, said, total),
         }
         for name in ("sensitivity", "specificity"):
             present = np.where(support > 0, per_class[name], np.nan)
-            overall[name] = present[1] if self.task == "binary" else _mean(present)
+            overall[name] = present[self._positive] if self.task == "binary" else _mean(present)
         if self.task == "ordinal":
             overall |= _of_grades(confusion)
         return Scores(overall, {"auc": area, "average_precision": precision, **per_class})

@@ -25,21 +25,26 @@ class Chosen:
 
 def confidence_of(evaluation: Evaluation) -> npt.NDArray[np.float64]:
     """Return (N,) the probability of each prediction; of labels, that of the decision that is least sure."""
-    shown = evaluation.best.probabilities.astype(np.float64)
     if evaluation.spec.task == "multi-label":
-        return np.asarray(np.where(shown > 0.5, shown, 1 - shown).min(axis=1))
-    return np.asarray(shown.max(axis=1))
+        return np.asarray(_of_decisions(evaluation).min(axis=1))
+    shown = evaluation.best.shown.astype(np.float64)
+    return np.asarray(np.take_along_axis(shown, evaluation.predicted[:, None], axis=1)[:, 0])
+
+
+def _of_decisions(evaluation: Evaluation) -> npt.NDArray[np.float64]:
+    """Return (N, K) the probability of what is said of each label."""
+    shown = evaluation.best.shown.astype(np.float64)
+    return np.where(evaluation.predicted > 0, shown, 1 - shown)
 
 
 def confident_mistakes(evaluation: Evaluation, count: int = MISTAKES) -> Chosen:
     """Return the wrong predictions, the surest first; of labels, by the probability of the worst wrong decision."""
-    shown, predicted = evaluation.best.probabilities.astype(np.float64), evaluation.predicted
+    wrong = evaluation.predicted != evaluation.labels
     if evaluation.spec.task == "multi-label":
-        wrong = predicted != evaluation.labels
-        sure = np.where(wrong, np.where(shown > 0.5, shown, 1 - shown), 0.0).max(axis=1)
+        sure = np.where(wrong, _of_decisions(evaluation), 0.0).max(axis=1)
         missed = wrong.any(axis=1)
     else:
-        sure, missed = shown.max(axis=1), predicted != evaluation.labels
+        sure, missed = confidence_of(evaluation), wrong
     order = np.argsort(-sure, kind="stable")
     indices = order[missed[order]][:count]
     return Chosen(indices, sure[indices])
@@ -47,7 +52,7 @@ def confident_mistakes(evaluation: Evaluation, count: int = MISTAKES) -> Chosen:
 
 def least_certain(evaluation: Evaluation, count: int = UNCERTAIN) -> Chosen:
     """Return the images of the highest entropy, the least certain first; of labels, by the mean of their entropies."""
-    shown = evaluation.best.probabilities.astype(np.float64)
+    shown = evaluation.best.shown.astype(np.float64)
     order = np.argsort(-entropy(shown, evaluation.spec.task == "multi-label"), kind="stable")[:count]
     return Chosen(order, confidence_of(evaluation)[order])
 

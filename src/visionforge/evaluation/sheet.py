@@ -1,5 +1,6 @@
 """A sheet of labelled images, and beside each what augmentation makes of it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from visionforge.data.datamodule import MedMNISTDataModule
-from visionforge.evaluation.figures import label_names, save_figure
+from visionforge.evaluation.figures import label_names, own_style, save_figure
 
 ROWS = 6
 VARIANTS = 6
@@ -24,9 +25,21 @@ def augmentation_sheet(module: MedMNISTDataModule, target: Path) -> None:
     chosen = _one_of_each_class(dataset.labels, ROWS)
     images, labels = dataset.__getitems__(chosen)
     variants = [module.augment(images, epoch=0, step=step) for step in range(VARIANTS)]
+    with own_style():
+        _draw(module, target, images, labels, variants)
+
+
+def _draw(
+    module: MedMNISTDataModule,
+    target: Path,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    variants: Sequence[torch.Tensor],
+) -> None:
     mean, std = (torch.tensor(v)[:, None, None] for v in (module.spec.mean, module.spec.std))
-    figure = Figure(figsize=(1.35 * (VARIANTS + 1) + 1.2, 1.42 * len(chosen) + 0.5), layout="constrained")
-    grid = figure.subplots(len(chosen), VARIANTS + 1, squeeze=False)
+    chosen = len(images)
+    figure = Figure(figsize=(1.35 * (VARIANTS + 1) + 1.2, 1.42 * chosen + 0.5), layout="constrained")
+    grid = figure.subplots(chosen, VARIANTS + 1, squeeze=False)
     for row, axes in enumerate(grid):
         pictures = [images[row].float() / 255, *((v[row] * std + mean).clamp(0, 1) for v in variants)]
         for column, (cell, picture) in enumerate(zip(axes, pictures, strict=True)):

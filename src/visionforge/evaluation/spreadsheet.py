@@ -5,15 +5,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.utils import get_column_letter
 
+from visionforge.data.side_table import SideTable
+from visionforge.evaluation.class_names import label_text, probability_columns, unique_names
 from visionforge.evaluation.evaluation import OF_PROBABILITIES, Evaluation
-from visionforge.evaluation.names import METRICS, PER_CLASS, READINGS
+from visionforge.evaluation.names import ALL_AGREE, METRICS, NO_INTERVAL, PER_CLASS, READINGS, metric_name
 from visionforge.evaluation.report import Background, changed_settings, origin_rows
+from visionforge.evaluation.table_writers import cell_safe
 from visionforge.runs.files import write_atomic
 from visionforge.runs.store import flat
 
@@ -81,8 +85,7 @@ def _plain(value: Any) -> Any:
     """Return what a cell can hold: numbers stay numbers, text is never taken for a formula."""
     if value is None or isinstance(value, bool | int | float):
         return value
-    text = ILLEGAL_CHARACTERS_RE.sub("�", str(value))[:32_000]
-    return f"'{text}" if text.startswith("=") else text
+    return cell_safe(ILLEGAL_CHARACTERS_RE.sub("�", str(value))[:32_000])
 
 
 def _text(value: Any) -> str:
@@ -101,7 +104,7 @@ def write_summary(path: Path, evaluation: Evaluation, background: Background) ->
     _Sheet(book, "Summary", *_summary(evaluation, background))
     _Sheet(book, "Per class", *_per_class(evaluation))
     _Sheet(book, "Epochs", *_epochs(background.epochs))
-    _Sheet(book, "Predictions", *_predictions(evaluation))
+    _Sheet(book, "Predictions", *_predictions(evaluation, background.side))
     _Sheet(book, "Configuration", *_configuration(background))
     _Sheet(book, "Environment", ["group", "name", "value"], origin_rows(background))
     buffer = io.BytesIO()
@@ -115,12 +118,13 @@ def _summary(evaluation: Evaluation, background: Background) -> tuple[list[str],
     for name in evaluation.readings:
         headings += [READINGS[name], f"{READINGS[name]}, from", f"{READINGS[name]}, to"]
     rows: list[Row] = []
-    for metric, label in METRICS.items():
+    for metric in METRICS:
         if metric not in evaluation.metrics("without_tta"):
             continue
-        row: list[Any] = [label]
+        row: list[Any] = [metric_name(metric, evaluation.positive)]
         for name, reading in evaluation.readings.items():
-            row += [evaluation.metrics(name).get(metric), *(reading.estimate.intervals.get(metric) or (None, None))]
+            value, intervals = evaluation.metrics(name).get(metric), reading.estimate.intervals
+            row += [value, *_ends(intervals[metric], value)] if metric in intervals else [value, None, None]
         rows.append(row)
     for metric in ("accuracy", "auc"):
         row = [f"{METRICS[metric]}, as MedMNIST defines it"]
@@ -134,6 +138,12 @@ def _summary(evaluation: Evaluation, background: Background) -> tuple[list[str],
         rows.append(row)
     rows += [[name, text] for name, text in {"run": background.title, **background.facts}.items()]
     rows.append(["images", len(evaluation.labels)])
+    if evaluation.partial is not None:
+        rows.append(["partial evaluation", str(evaluation.partial)])
+    if evaluation.positive is not None:
+        rows.append(["positive class", evaluation.positive])
+    if evaluation.some_agree:
+        rows.append([NO_INTERVAL, ALL_AGREE.removeprefix(f"{NO_INTERVAL} ")])
     rows.append(["classes without a case", ", ".join(evaluation.absent) or "none"])
     rows.append(["bootstrap resamples", evaluation.settings.resamples])
     rows.append(["confidence of the intervals", evaluation.settings.confidence])
@@ -153,12 +163,18 @@ def _per_class(evaluation: Evaluation) -> tuple[list[str], list[Row]]:
         row: list[Any] = [label, evaluation.support[k]]
         for reading in readings.values():
             for metric in metrics:
-                ends = reading.estimate.class_intervals.get(metric, [])
-                low, high = (ends[k] if ends else None) or (None, None)
-                present = evaluation.support[k] > 0
-                row += [reading.estimate.per_class[metric][k] if present else "absent", low, high]
+                ends, value = reading.estimate.class_intervals.get(metric), reading.estimate.per_class[metric][k]
+                if evaluation.support[k] > 0:
+                    row += [value, *((None, None) if ends is None else _ends(ends[k], value))]
+                else:
+                    row += ["absent", None, None]
         rows.append(row)
     return headings, rows
+
+
+def _ends(ends: tuple[float, float] | None, value: float | None) -> tuple[Any, Any]:
+    """Return the two cells of an interval; see `interval_text`."""
+    return ends or ((None, None) if value is None else (NO_INTERVAL, NO_INTERVAL))
 
 
 def _epochs(rows: Sequence[Mapping[str, float]]) -> tuple[list[str], list[Row]]:
@@ -166,22 +182,22 @@ def _epochs(rows: Sequence[Mapping[str, float]]) -> tuple[list[str], list[Row]]:
     return columns, [[int(row["epoch"]) + 1, *(row.get(name) for name in columns if name != "epoch")] for row in rows]
 
 
-def _predictions(evaluation: Evaluation) -> tuple[list[str], Iterable[Row]]:
-    classes, best = evaluation.spec.classes, evaluation.best
-    shown = best.probabilities if best.calibrated is None else best.calibrated
-    kind = "probability" if best.calibrated is None else "calibrated probability"
-    of_labels = evaluation.labels.ndim == 2
-
-    def name(value: Any) -> str:
-        return "|".join(c for c, on in zip(classes, value, strict=True) if on) if of_labels else classes[int(value)]
-
-    def right(truth: Any, said: Any) -> bool:
-        return bool((truth == said).all()) if of_labels else bool(truth == said)
-
-    headings = ["index", "true", "predicted", "right", *(f"{kind} of {label}" for label in classes)]
+def _predictions(evaluation: Evaluation, side: SideTable) -> tuple[list[str], Iterable[Row]]:
+    names = unique_names(evaluation.spec)
+    known = {heading: texts for heading, texts in (("name", side.names), ("group", side.groups)) if texts is not None}
+    headings = ["index", *known, "truth", "prediction", "right", *probability_columns(evaluation.spec)]
     rows = (
-        [index, name(truth), name(said), right(truth, said), *map(float, row)]
-        for index, (truth, said, row) in enumerate(zip(evaluation.labels, evaluation.predicted, shown, strict=True))
+        [
+            index,
+            *(texts[index] for texts in known.values()),
+            label_text(truth, names),
+            label_text(said, names),
+            bool(np.array_equal(truth, said)),
+            *map(float, row),
+        ]
+        for index, (truth, said, row) in enumerate(
+            zip(evaluation.labels, evaluation.predicted, evaluation.best.shown, strict=True)
+        )
     )
     return headings, rows
 

@@ -10,11 +10,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
+from visionforge.data.side_table import well_formed
 from visionforge.errors import SettingsError
 from visionforge.runs.files import replacing
 
 Cell = str | int | float
+_FORMULA = tuple("=+-@\t\r")
 ROW_GROUP = 8192  # rows of a Parquet row group: what is kept in memory, and what a reader may skip
+
+
+def cell_safe(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula, and that every encoding can hold.
+
+    One that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe in front, as
+    spreadsheets write text; so does one that begins with apostrophes and then such a character, so that `cell_text`
+    finds the text again.
+
+    >>> cell_safe("=1+1"), cell_safe("1+1")
+    ("'=1+1", '1+1')
+    """
+    text = well_formed(text)
+    return f"'{text}" if text.lstrip("'")[:1] in _FORMULA else text
+
+
+def cell_text(cell: str) -> str:
+    """Return the text of which `cell_safe` made a cell."""
+    return cell[1:] if cell[:1] == "'" and cell.lstrip("'")[:1] in _FORMULA else cell
 
 
 @dataclass(frozen=True)
@@ -83,7 +104,7 @@ def open_table(path: Path, columns: Sequence[Column]) -> Iterator[TableWriter]:
 
 
 class CsvWriter:
-    """Writes CSV; numbers have the nine digits that a float32 needs.
+    """Writes CSV; numbers have the nine digits that a float32 needs, and no text is taken for a formula.
 
     Args:
         file: Where to write.
@@ -92,11 +113,11 @@ class CsvWriter:
 
     def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
         self._file = file
-        self._write_lines([[column.name for column in columns]])
+        self._write_lines([[well_formed(column.name) for column in columns]])
 
     def write(self, rows: Sequence[Sequence[Cell]]) -> None:
         """Add rows."""
-        self._write_lines([[f"{cell:.9g}" if isinstance(cell, float) else cell for cell in row] for row in rows])
+        self._write_lines([[_csv_cell(cell) for cell in row] for row in rows])
 
     def _write_lines(self, rows: Sequence[Sequence[Cell]]) -> None:
         text = io.StringIO()
@@ -105,6 +126,12 @@ class CsvWriter:
 
     def close(self) -> None:
         """Do nothing: no row is kept."""
+
+
+def _csv_cell(cell: Cell) -> Cell:
+    if isinstance(cell, float):
+        return f"{cell:.9g}"
+    return cell_safe(cell) if isinstance(cell, str) else cell
 
 
 class JsonLinesWriter:
@@ -117,17 +144,21 @@ class JsonLinesWriter:
 
     def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
         self._file = file
-        self._names = [column.name for column in columns]
+        self._names = [well_formed(column.name) for column in columns]
 
     def write(self, rows: Sequence[Sequence[Cell]]) -> None:
         """Add rows."""
         for row in rows:
-            cells = (float(f"{cell:.9g}") if isinstance(cell, float) else cell for cell in row)
+            cells = (float(f"{cell:.9g}") if isinstance(cell, float) else _encodable(cell) for cell in row)
             content = dict(zip(self._names, cells, strict=True))
             self._file.write(f"{json.dumps(content, ensure_ascii=False, allow_nan=False)}\n".encode())
 
     def close(self) -> None:
         """Do nothing: no row is kept."""
+
+
+def _encodable(cell: Cell) -> Cell:
+    return well_formed(cell) if isinstance(cell, str) else cell
 
 
 class ParquetWriter:
@@ -143,13 +174,15 @@ class ParquetWriter:
         from pyarrow import parquet
 
         kinds = {"text": pa.string(), "integer": pa.int64(), "number": pa.float32()}
-        self._schema = pa.schema([pa.field(column.name, kinds[column.kind], nullable=False) for column in columns])
+        self._schema = pa.schema(
+            [pa.field(well_formed(column.name), kinds[column.kind], nullable=False) for column in columns]
+        )
         self._writer = parquet.ParquetWriter(file, self._schema)
         self._rows: list[Sequence[Cell]] = []
 
     def write(self, rows: Sequence[Sequence[Cell]]) -> None:
         """Add rows."""
-        self._rows += rows
+        self._rows += [[_encodable(cell) for cell in row] for row in rows]
         while len(self._rows) >= ROW_GROUP:
             self._flush(ROW_GROUP)
 

@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from visionforge.data.info import DatasetInfo
-from visionforge.evaluation.names import METRICS
+from visionforge.evaluation.names import (
+    ALL_AGREE,
+    METRICS,
+    NO_INTERVAL,
+    READINGS,
+    interval_text,
+    metric_name,
+    partial_text,
+)
 from visionforge.export.contract import Contract
 
 
@@ -34,7 +42,7 @@ def model_card(
         f"values {described['input']['values']}; {described['input']['channels']}.",
         f"- Before: {described['input']['resize']}.",
         f"- Output `probabilities`: {described['output']['meaning']}, in the order: {', '.join(spec.classes)}.",
-        "- Normalisation and temperature are inside. There is no test-time augmentation inside.",
+        f"- Normalisation and temperature are inside{_views(contract)}.",
         "",
         "Intended for images of the kind it was trained on, from the same source and prepared in the same way, and for "
         "research. It is no medical device, and no diagnosis may rest on it.",
@@ -52,7 +60,8 @@ def model_card(
             "",
             f"Licence of the images: {info.licence}. To be cited: {info.citation}",
         ]
-    lines += ["", "## Results", "", *_results(metrics), "", "## Calibration", "", _calibration(contract, metrics)]
+    lines += ["", "## Results", "", *_results(contract, metrics)]
+    lines += ["", "## Calibration", "", _calibration(contract, metrics)]
     lines += ["", "## The artifact against the network", "", *_parity(content), "", "## Limits", ""]
     lines += [
         "- The ranges say how much a result depends on which test images there were. They do not cover other scanners, "
@@ -75,30 +84,47 @@ def model_card(
     return "\n".join(lines) + "\n"
 
 
-def _results(metrics: Mapping[str, Any]) -> list[str]:
-    plain = metrics.get("without_tta")
+def _views(contract: Contract) -> str:
+    if len(contract.views) == 1:
+        return ". There is no test-time augmentation inside"
+    return f", and the average over {len(contract.views)} views of the image: {', '.join(contract.views)}"
+
+
+def _reading(contract: Contract) -> str:
+    """Return which numbers of a run are those of the artifact."""
+    return "without_tta" if len(contract.views) == 1 else "with_tta"
+
+
+def _results(contract: Contract, metrics: Mapping[str, Any]) -> list[str]:
+    reading = _reading(contract)
+    plain = metrics.get(reading)
     if not plain:
-        return ["The run has no results."]
+        return ["The run has no results of this kind."]
     intervals = metrics.get("intervals") or {}
-    ranges = intervals.get("without_tta", {})
+    ranges = intervals.get(reading, {})
     share = f"{intervals['confidence']:.0%} interval" if intervals else ""
+    partial = metrics.get("partial")
+    count = partial_text(partial) if partial else f"{metrics['images']:,} images"
     lines = [
-        f"On the {metrics['split']} split, {metrics['images']:,} images, the image alone:",
+        f"On the {metrics['split']} split, {count}, {READINGS[reading]}:",
         "",
         f"| metric | value | {share} |",
         "|---|---|---|",
     ]
-    for name, label in METRICS.items():
-        value, ends = plain.get(name), ranges.get(name)
+    agree = False
+    for name in METRICS:
+        value = plain.get(name)
         if isinstance(value, int | float):
-            lines.append(f"| {label} | {value:.4f} | {f'{ends[0]:.3f} to {ends[1]:.3f}' if ends else ''} |")
-    return lines
+            interval = interval_text(ranges[name], value) if name in ranges else ""
+            agree |= interval == NO_INTERVAL
+            lines.append(f"| {metric_name(name, metrics.get('positive'))} | {value:.4f} | {interval} |")
+    return [*lines, *(["", ALL_AGREE] if agree else [])]
 
 
 def _calibration(contract: Contract, metrics: Mapping[str, Any]) -> str:
     if contract.temperature is None:
         return "The probabilities are as the network gives them; no temperature was fitted."
-    found = (metrics.get("calibration") or {}).get("without_tta") or {}
+    found = (metrics.get("calibration") or {}).get(_reading(contract)) or {}
     text = f"Temperature {contract.temperature:.4g}, fitted on the validation split, is inside."
     before, after = found.get("before"), found.get("after")
     if before and after:
@@ -108,7 +134,7 @@ def _calibration(contract: Contract, metrics: Mapping[str, Any]) -> str:
 
 def _parity(content: Mapping[str, Any]) -> list[str]:
     lines = [
-        "| file | images | largest deviation of a probability | same label | change of accuracy | change of AUC |",
+        "| file | images | largest deviation of a probability | same prediction | change of accuracy | change of AUC |",
         "|---|---|---|---|---|---|",
     ]
     for artifact in content["artifacts"]:

@@ -1,37 +1,51 @@
 """What an artifact says of itself: what it takes, what it gives, where it comes from; it travels inside the file."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
 
 import visionforge
 from visionforge.config.schema import ModelSettings, Section
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
+from visionforge.evaluation.picture_table import thresholds_of
 from visionforge.training.classifier import ImageClassifier
+from visionforge.training.tta import view_functions
 
 KEY = "visionforge"  # of the metadata entry that holds the contract as JSON
+Share = Annotated[float, Field(ge=0, le=1)]
 InputKind = Literal["uint8", "float32"]
 RESIZE = (
-    "scale the shorter side to {r} pixels (antialiased bicubic), cut the middle {r}×{r} out; transparency on black; "
-    "16-bit values divided by 257"
+    "turn upright (EXIF), scale the shorter side to {r} pixels (antialiased bicubic), cut the middle {r}×{r} out; "
+    "transparency on black; grey integers from 0 to 65,535 are divided so that the largest number of 8, 10, 12, 14 or "
+    "16 bits (the fewest that hold the picture) becomes 255, other depths are scaled from the picture's own range"
 )
 
 
 class Contract(Section):
     """The contract of an artifact.
 
-    Attributes are those of its JSON.
+    Attributes are those of its JSON. `views` are the test-time views that its probabilities are averaged over, the
+    image itself first; `temperature` is that of this average, and `thresholds` are those of labels before calibration.
     """
 
     format_version: Literal[1] = 1
     spec: TaskSpec
     settings: ModelSettings
     input: InputKind = "uint8"
-    temperature: float | None = None
-    thresholds: tuple[float, ...] | None = None
+    views: tuple[str, ...] = ("identity",)
+    temperature: float | None = Field(None, gt=0)
+    thresholds: tuple[Share, ...] | None = None
     run: str | None = None
     config_hash: str | None = None
     checkpoint: str | None = None
     version: str = visionforge.__version__
+
+    @model_validator(mode="after")
+    def _has_a_threshold_per_label(self) -> Self:
+        if self.thresholds is not None and len(self.thresholds) != len(self.spec.classes):
+            raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.spec.classes)} labels")
+        return self
 
     @property
     def shape(self) -> tuple[str, int, int, int]:
@@ -61,11 +75,13 @@ class Contract(Section):
                 if of_labels
                 else "calibrated probability of each class",
                 "classes": list(self.spec.classes),
+                "positive": self.spec.classes[self.spec.positive_index] if self.spec.task == "binary" else None,
                 "thresholds": None if self.thresholds is None else list(self.thresholds),
             },
             "inside": {
                 "mean": list(self.spec.mean),
                 "std": list(self.spec.std),
+                "views": list(self.views),
                 "temperature": self.temperature,
                 "averaged_weights": self.settings.averaging.name,
             },
@@ -78,19 +94,26 @@ def contract_of(
     """Return the contract of a model's artifact.
 
     Args:
-        model: The model.
+        model: The model; its setting of test-time augmentation says which views the artifact has inside.
         kind: What the artifact takes.
         run: Name of the run.
         config_hash: Digest of its configuration.
         checkpoint: Name of the checkpoint.
     """
-    assert model.spec is not None
+    spec, calibration = model.spec, model.calibration
+    assert spec is not None
+    views = tuple(view_functions(spec.flags, model.settings.tta, spec.resolution))
+    temperature = None
+    if calibration is not None:
+        temperature = calibration.temperature if len(views) == 1 else calibration.temperature_tta
+    thresholds = thresholds_of(model, len(views) > 1)
     return Contract(
-        spec=model.spec,
+        spec=spec,
         settings=model.settings,
         input=kind,
-        temperature=None if model.calibration is None else model.calibration.temperature,
-        thresholds=None if model.thresholds is None else tuple(model.thresholds.tolist()),
+        views=views,
+        temperature=temperature,
+        thresholds=None if thresholds is None else tuple(thresholds.tolist()),
         run=run,
         config_hash=config_hash,
         checkpoint=checkpoint,

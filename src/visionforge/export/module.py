@@ -1,26 +1,35 @@
-"""The network with everything around it: pixels in, calibrated probabilities out."""
+"""The network with everything around it: pixels in, the probabilities that `predict` gives out."""
 
 import copy
 
 import torch
 from torch import Tensor, nn
 
+from visionforge.data.info import DomainFlags
+from visionforge.errors import RunError
+from visionforge.evaluation.picture_table import NetworkPredictor, Said
 from visionforge.export.contract import Contract
 from visionforge.training.classifier import ImageClassifier
-from visionforge.training.losses import probabilities
+from visionforge.training.losses import Output, probabilities
+from visionforge.training.tta import View, average_views, view_functions
 
-_SMALLEST = 1.1754944e-38  # as in training.calibration: the smallest normal float32
+_SMALLEST = 1.1754944e-38  # as in training.calibration: the smallest normal float32,
+_CLOSEST = 5.9604645e-08  # and how close to 1 a sigmoid in float32 comes
+_ALL = DomainFlags(hflip=True, vflip=True, rotation="any", texture_is_label=True, colour_is_label=True)
 
 
 class ExportedClassifier(nn.Module):
-    """From pixels (N, C, R, R) to calibrated probabilities (N, K).
+    """From pixels (N, C, R, R) to calibrated probabilities (N, K), averaged over the views of the contract.
 
-    The same as ``model.calibrated(model.predict_probabilities(images, tta=False)[0], tta=False)``, in operations that
-    every format has.
+    The same as what `predict` gives, in operations that every format has; the weights are float32, whatever the
+    precision of the training was.
 
     Args:
         model: The model; its modules are copied.
         contract: What the artifact takes and gives.
+
+    Raises:
+        RunError: If the contract names a view that there is not.
     """
 
     mean: Tensor
@@ -29,31 +38,56 @@ class ExportedClassifier(nn.Module):
     def __init__(self, model: ImageClassifier, contract: Contract) -> None:
         super().__init__()
         assert model.network is not None
-        self.network = copy.deepcopy(model.network).cpu().to(memory_format=torch.contiguous_format)
-        self.cumulative = copy.deepcopy(model.cumulative)
+        self.network = copy.deepcopy(model.network).cpu().float().to(memory_format=torch.contiguous_format)
+        self.cumulative = None if model.cumulative is None else copy.deepcopy(model.cumulative).cpu().float()
         spec = contract.spec
         scale = 255.0 if contract.input == "uint8" else 1.0
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1) * scale)
         self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1) * scale)
-        self._of_labels = spec.task == "multi-label"
+        self._views = views_named(contract)
+        self._weight = contract.settings.tta_weight
+        self._output: Output = "labels" if spec.task == "multi-label" else "classes"
+        if self.cumulative is not None:
+            self._output = "cumulative"
         self._temperature = contract.temperature
         self.eval()
         self.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (N, K) probabilities."""
-        logits = self.network((images.to(torch.float32) - self.mean) / self.std)
-        if self.cumulative is not None:
-            given = probabilities(self.cumulative(logits), "cumulative")
-            if self._temperature is None:
-                return given
-            return torch.softmax(given.clamp(min=_SMALLEST).log() / self._temperature, dim=1)
-        scaled = logits if self._temperature is None else logits / self._temperature
-        return torch.sigmoid(scaled) if self._of_labels else torch.softmax(scaled, dim=1)
+        inputs = (images.to(torch.float32) - self.mean) / self.std
+        if len(self._views) == 1:
+            return self._calibrated(self._probabilities(inputs))
+        each = self._probabilities(torch.cat([view(inputs) for view in self._views]))
+        return self._calibrated(average_views(each.reshape(len(self._views), -1, each.shape[1]), self._weight))
+
+    def _probabilities(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.network(inputs)
+        return probabilities(logits if self.cumulative is None else self.cumulative(logits), self._output)
+
+    def _calibrated(self, given: Tensor) -> Tensor:
+        """Divide the logits of probabilities by the temperature, as `training.calibration.scale` does."""
+        if self._temperature is None:
+            return given
+        if self._output == "labels":
+            near = given.clamp(_SMALLEST, 1 - _CLOSEST)
+            return torch.sigmoid((near.log() - (1 - near).log()) / self._temperature)
+        return torch.softmax(given.clamp(min=_SMALLEST).log() / self._temperature, dim=1)
 
 
-def reference(model: ImageClassifier, images: Tensor) -> Tensor:
-    """Return (N, K) calibrated probabilities of uint8 images as the model itself gives them."""
-    with torch.inference_mode():
-        plain, _ = model.predict_probabilities(images.to(model.device), tta=False)
-        return model.calibrated(plain, tta=False).cpu()
+def views_named(contract: Contract) -> list[View]:
+    """Return the views that a contract names.
+
+    Raises:
+        RunError: If there is no such view, or one is named twice; contracts come with files of strangers.
+    """
+    known = view_functions(_ALL, "full", contract.spec.resolution)
+    names = contract.views
+    if not names or names[0] != "identity" or len(set(names)) < len(names) or not set(names) <= set(known):
+        raise RunError(f"the artifact's views are {', '.join(names) or 'none'}; allowed: {', '.join(known)}")
+    return [known[name] for name in names]
+
+
+def reference(model: ImageClassifier, images: Tensor) -> Said:
+    """Return what `predict` says of uint8 images with this model, with its views if they are on."""
+    return NetworkPredictor(model, None)(images)

@@ -11,9 +11,10 @@ import torch
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
 from visionforge.evaluation.metrics import classification_metrics
-from visionforge.evaluation.scores import predicted_labels
+from visionforge.evaluation.picture_table import chosen_labels
 from visionforge.export.formats import Floats, Pixels, Runtime
 from visionforge.export.module import reference
+from visionforge.export.predictor import ArtifactPredictor
 from visionforge.training.classifier import ImageClassifier
 
 BOUND = 1e-4  # of the probabilities, for float32
@@ -73,17 +74,33 @@ class Parity:
         return asdict(self)
 
 
-def expected(model: ImageClassifier, images: Images) -> Floats:
-    """Return what the model itself gives for the images, (N, K)."""
-    return np.concatenate([reference(model, torch.from_numpy(part.copy())).numpy() for part in images.batches()])
+@dataclass(frozen=True)
+class Expected:
+    """What the model itself says of the images.
+
+    Attributes:
+        probabilities: (N, K), those that `predict` gives.
+        labels: (N,) predicted classes, or (N, K) labels.
+    """
+
+    probabilities: Floats
+    labels: Array
 
 
-def compare(spec: TaskSpec, wanted: Floats, runtime: Runtime, images: Images, bound: float | None) -> Parity:
+def expected(model: ImageClassifier, images: Images) -> Expected:
+    """Return what the model itself says of the images."""
+    assert model.spec is not None
+    said = [reference(model, torch.from_numpy(part.copy())) for part in images.batches()]
+    labels = np.concatenate([chosen_labels(part, model.spec) for part in said])
+    return Expected(np.concatenate([part.calibrated.numpy() for part in said]), labels)
+
+
+def compare(spec: TaskSpec, wanted: Expected, runtime: Runtime, images: Images, bound: float | None) -> Parity:
     """Run an artifact and compare it with what was expected.
 
     Args:
         spec: The task.
-        wanted: (N, K) of the model itself.
+        wanted: What the model itself says.
         runtime: The artifact, loaded by its own runtime.
         images: The images.
         bound: What the largest deviation may be; None allows any.
@@ -91,8 +108,10 @@ def compare(spec: TaskSpec, wanted: Floats, runtime: Runtime, images: Images, bo
     Raises:
         RunError: If the largest deviation is beyond the bound, or a value is not finite.
     """
-    given = np.concatenate([runtime.run(part) for part in images.batches()])
-    deviation = np.abs(given.astype(np.float64) - wanted)
+    predictor = ArtifactPredictor(runtime)
+    said = [predictor(torch.from_numpy(part.copy())) for part in images.batches()]
+    given = np.concatenate([part.calibrated.numpy() for part in said])
+    deviation = np.abs(given.astype(np.float64) - wanted.probabilities)
     largest = float(deviation.max())
     if not np.isfinite(given).all():
         raise RunError("the artifact gives values that are not finite, so it was not kept")
@@ -101,19 +120,19 @@ def compare(spec: TaskSpec, wanted: Floats, runtime: Runtime, images: Images, bo
             f"the artifact deviates by {largest:.3g} from the network (allowed: {bound:g}), so it was not kept; try "
             "another --opset or --format"
         )
-    said, wished = (predicted_labels(p, spec.task) for p in (given, wanted))
-    same = (said == wished) if said.ndim == 1 else (said == wished).all(axis=1)
+    same = np.concatenate([chosen_labels(part, spec) for part in said]) == wanted.labels
+    agree = same if same.ndim == 1 else same.all(axis=1)
     before: dict[str, float | None] = {}
     after: dict[str, float | None] = {}
     if images.labels is not None:
-        before, after = (classification_metrics(p, images.labels, spec.task) for p in (wanted, given))
+        before, after = (classification_metrics(p, images.labels, spec.task) for p in (wanted.probabilities, given))
     change = {name: b - a for name, a in before.items() if a is not None and (b := after[name]) is not None}
     return Parity(
-        len(wanted),
+        len(given),
         images.source,
         largest,
         float(deviation.mean()),
-        float(same.mean()),
+        float(agree.mean()),
         bound,
         before,
         after,

@@ -6,6 +6,7 @@ from torch import Tensor
 from visionforge.data.info import TaskSpec
 from visionforge.evaluation.picture_table import Said
 from visionforge.export.formats import Runtime
+from visionforge.training.calibration import scale
 
 
 class ArtifactPredictor:
@@ -24,8 +25,8 @@ class ArtifactPredictor:
         if thresholds is None:
             self._thresholds = None
         else:
-            moved = torch.logit(torch.tensor(thresholds, dtype=torch.float64)) / (runtime.contract.temperature or 1.0)
-            self._thresholds = torch.sigmoid(moved).float()
+            given = torch.tensor([thresholds], dtype=torch.float64)
+            self._thresholds = scale(given, runtime.contract.temperature, self.spec.task)[0].float()
 
     def __call__(self, images: Tensor) -> Said:
         """Return what it says of uint8 images (B, C, R, R)."""

@@ -1,7 +1,8 @@
 """Any model of timm as a backbone, unchanged but for input channels and classifier; needs the extra `timm`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import takewhile
 from typing import Any
 
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ def entry(model: str) -> BackboneEntry:
         )
         return network
 
-    first, classifier = config.first_conv, config.classifier
+    first = config.first_conv
     return BackboneEntry(
         name=f"timm/{model}",
         builder=build,
@@ -68,8 +69,15 @@ def entry(model: str) -> BackboneEntry:
         fixed_size=bool(config.fixed_input_size),
         timm=model if timm.list_pretrained(architecture) else None,
         stem=f"{first}.weight" if isinstance(first, str) else "",
-        head=f"{classifier}." if isinstance(classifier, str) else "",
+        head=_head(config.classifier),
     )
+
+
+def _head(classifier: str | Sequence[str] | None) -> str:
+    """Return the prefix of the classifier's parameters, for two classifiers (distillation, scales) their common one."""
+    names = (classifier,) if isinstance(classifier, str) else tuple(classifier or ())
+    same = takewhile(lambda letters: len(set(letters)) == 1, zip(*(f"{name}." for name in names), strict=False))
+    return "".join(letters[0] for letters in same)
 
 
 def published_state(model: str, tag: str | None, resolution: int) -> tuple[Mapping[str, Tensor], str]:

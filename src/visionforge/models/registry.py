@@ -53,7 +53,8 @@ class BackboneEntry:
         weights: Name of torchvision's weight enum, such as ``ResNet18_Weights``; None if there are none.
         timm: Name of the same network in timm, whose weights it can take over; None if there is none.
         stem: Name of the first convolution's weight; empty is the first weight with four dimensions.
-        head: Prefix of the classifier's parameters; empty is the last linear layer or convolution.
+        head: Prefix of the classifier's parameters, of all of them where there are several; empty is the last linear
+            layer or convolution.
         fits: Further tensors that a transfer may reshape: (name, ``module:function`` from the pretrained tensor and the
             network's own to the fitted one).
         rename: ``module:function`` that gives pretrained tensors the network's names; None leaves them.

@@ -22,5 +22,6 @@ def stage_names(entry: BackboneEntry, network: nn.Module) -> tuple[str, ...]:
     return tuple(
         name
         for name in found
-        if not head.startswith(f"{name}.") and any(True for _ in network.get_submodule(name).parameters())
+        if not (f"{name}.".startswith(head) or head.startswith(f"{name}."))
+        and any(True for _ in network.get_submodule(name).parameters())
     )

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 import torch
 import torchvision
-from safetensors.torch import load_file
 from torch import Tensor
 
 from visionforge.errors import DataError, WeightsError
 from visionforge.fetch import Checksum, fetch
 from visionforge.models.registry import BackboneEntry
+from visionforge.models.tensor_files import load_tensors
 from visionforge.redaction import redact_url
 from visionforge.runs.anchors import cache_folder, is_anchored, resolve
 from visionforge.runs.locks import LockedError, held
@@ -145,10 +145,7 @@ def read_weight_file(path: Path) -> Mapping[str, Tensor]:
         WeightsError: If the file cannot be read that way.
     """
     try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = load_tensors(path)
     except Exception as error:  # a damaged file makes the readers raise almost anything
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise WeightsError(f"{_SETTING}: {path} is no weight file ({reason})") from error

@@ -22,6 +22,7 @@ from visionforge.runs.locks import Lock, LockedError, held, is_held, read_owner
 from visionforge.runs.manifest import Manifest, Session, State, read_manifest, utc_now
 from visionforge.runs.processes import ProcessRecord, end_processes, leftovers, this_process
 from visionforge.runs.scheduler import detect_scheduler
+from visionforge.runs.signature import CONFIGURATION, canonical_content, sign
 from visionforge.runs.workspace import Workspace, describe, remedy, run_name
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class ActiveRun:
                 for stale in outputs.glob(f".{name}.new-*"):
                     shutil.rmtree(stale, ignore_errors=True)
                 workspace = _free_folder(outputs, name, past_interrupted or stage != "fit", past_running)
+                kept = redact_settings(config)
                 manifest = Manifest(
                     run=workspace.path.name,
                     mark=uuid.uuid4().hex,
@@ -97,6 +99,7 @@ class ActiveRun:
                     state="running",
                     started=utc_now(),
                     hash=digest,
+                    signature=sign(canonical_content(kept), CONFIGURATION) if stage == "fit" else None,
                     dataset=dataset,
                     model=model,
                     seeds={"seed_everything": int(config.get("seed_everything") or 0)},
@@ -107,9 +110,7 @@ class ActiveRun:
                 try:
                     staged.chmod(0o777 & ~umask())
                     if stage == "fit":
-                        write_atomic(
-                            staged / workspace.config.name, yaml.safe_dump(redact_settings(config), sort_keys=False)
-                        )
+                        write_atomic(staged / workspace.config.name, yaml.safe_dump(kept, sort_keys=False))
                     manifest.write(staged / workspace.manifest.name)
                     staged.rename(workspace.path)
                 except BaseException:

@@ -1,8 +1,12 @@
 """Facts on the machine, the code and the environment of a process, for the manifest; imports no torch."""
 
+import hashlib
 import os
 import platform
+import re
+import stat
 import subprocess
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -49,6 +53,12 @@ VARIABLES = (
     "DOCKER_REPRODUCIBILITY_MODE",
 )
 GIT_TIMEOUT_S = 5.0
+MOST_TRACKED = 50_000  # files; to look at these takes half a second
+MOST_COMPARED_BYTES = 64_000_000  # of a file; a larger one whose time has changed counts as changed
+_LINK, _SUBMODULE = "120000", "160000"  # modes
+_ENTRY = re.compile(r"(\d{6}) ([0-9a-f]{40,64}) \d\t(.*)")
+_MODIFIED = re.compile(r"  mtime: (\d+:\d+)")
+_SIZE = re.compile(r"  size: (\d+)\tflags: [0-9a-f]+")
 
 
 def package_versions() -> dict[str, str]:
@@ -97,30 +107,97 @@ def code_state() -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Return commit, branch and number of changed files of the work tree that holds a folder; None if none does."""
+    """Return commit, branch and number of changed files of the work tree that holds a folder; None if none does.
+
+    Git is only asked for what it reads from its own files. To look for changes it would start the programs that the
+    work tree's configuration names (filters, a file system monitor, those of submodules), so that is done here.
+    """
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return None
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no") or ""
     return {
         "commit": commit,
         "branch": _git(folder, "rev-parse", "--abbrev-ref", "HEAD"),
-        "changed_files": len(changes.splitlines()),
+        "changed_files": changed_files(folder),
     }
+
+
+def changed_files(folder: Path) -> int | None:
+    """Return how many tracked files of a work tree are not as they were staged, submodules aside.
+
+    A file whose size and time are those of the index is unchanged, as git has it; of the others the content is compared
+    with what is staged. Filters are not applied, so a file that one would change counts as changed.
+
+    Returns:
+        The number; None where there are too many files to look at in a moment.
+    """
+    top, listed = _git(folder, "rev-parse", "--show-toplevel"), _git(folder, "ls-files", "--stage", "--debug")
+    if top is None or listed is None:
+        return None
+    staged = _staged(listed)
+    if staged is None:
+        return None
+    deadline = time.monotonic() + GIT_TIMEOUT_S
+    changed = 0
+    for path, (mode, digest, size, modified) in staged.items():
+        if time.monotonic() > deadline:
+            return None
+        changed += mode != _SUBMODULE and not _as_staged(Path(top) / path, mode, digest, size, modified)
+    return changed
+
+
+def _staged(listed: str) -> dict[str, tuple[str, str, int, str]] | None:
+    """Return path → (mode, digest, size, time) of what `git ls-files --stage --debug` lists; None if it is too much."""
+    found: dict[str, tuple[str, str, int, str]] = {}
+    entry: tuple[str, str, str] | None = None
+    modified = ""
+    for line in listed.splitlines():
+        if match := _ENTRY.fullmatch(line):
+            entry = (match[3], match[1], match[2])
+        elif match := _MODIFIED.fullmatch(line):
+            modified = match[1]
+        elif (match := _SIZE.fullmatch(line)) and entry is not None:
+            found[entry[0]] = (entry[1], entry[2], int(match[1]), modified)
+            if len(found) > MOST_TRACKED:
+                return None
+    return found if found or not listed else None  # None also where a later git lists it in another form
+
+
+def _as_staged(path: Path, mode: str, digest: str, size: int, modified: str) -> bool:
+    try:
+        status = path.lstat()
+        if mode == _LINK:
+            content = os.fsencode(path.readlink())
+        elif not stat.S_ISREG(status.st_mode):
+            return False
+        elif status.st_size == size and modified == f"{status.st_mtime_ns // 10**9}:{status.st_mtime_ns % 10**9}":
+            return True
+        elif status.st_size > MOST_COMPARED_BYTES:
+            return False
+        else:
+            content = path.read_bytes()
+    except OSError:
+        return False
+    algorithm = hashlib.sha1 if len(digest) == 40 else hashlib.sha256
+    blob = b"blob %d\0" % len(content) + content
+    return algorithm(blob, usedforsecurity=False).hexdigest() == digest
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        # the configuration of a work tree can name programs that git then starts; these three are the known ones
-        guards = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "diff.external=")
+        # the configuration of a work tree can name programs that git starts; variables reach its submodules, too
+        guards = {"core.fsmonitor": "false", "core.hooksPath": os.devnull, "core.quotePath": "false"}
+        variables = {f"GIT_CONFIG_KEY_{number}": key for number, key in enumerate(guards)}
+        variables |= {f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(guards.values())}
         done = subprocess.run(
-            ["git", *guards, "-C", str(folder), *arguments],
+            ["git", "--no-optional-locks", "-C", str(folder), *arguments],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
             timeout=GIT_TIMEOUT_S,
             check=False,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            env={**os.environ, "GIT_NO_LAZY_FETCH": "1", "GIT_CONFIG_COUNT": str(len(guards)), **variables},
         )
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

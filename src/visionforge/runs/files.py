@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
+from visionforge.errors import RunError
+
 TEMPORARY = ".*.tmp"  # what a killed process may leave
 
 
@@ -37,6 +39,18 @@ def replacing(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def within(folder: Path, *parts: str) -> Path:
+    """Return a path below a folder.
+
+    Raises:
+        RunError: If a link leads out of the folder, as one in a stranger's folder might.
+    """
+    path = folder.joinpath(*parts)
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise RunError(f"{path}: is a link that leads out of {folder}; remove it")
+    return path
 
 
 def remove_temporary(folder: Path) -> None:

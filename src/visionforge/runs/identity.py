@@ -49,6 +49,24 @@ NEUTRAL: dict[str, Any] = {
     "trainer.accumulate_grad_batches": 1,
     "trainer.use_distributed_sampler": True,
 }
+# 1 is one batch, 1.0 is all of them: of these flags the type counts
+LIMITS = (
+    "trainer.limit_predict_batches",
+    "trainer.limit_test_batches",
+    "trainer.limit_train_batches",
+    "trainer.limit_val_batches",
+    "trainer.overfit_batches",
+    "trainer.val_check_interval",
+)
+# What a flag is called for short
+ALIASES: dict[str, dict[Any, str]] = {
+    "trainer.precision": {
+        **dict.fromkeys((16, "16"), "16-mixed"),
+        **dict.fromkeys((32, "32"), "32-true"),
+        **dict.fromkeys((64, "64"), "64-true"),
+        "bf16": "bf16-mixed",
+    },
+}
 PATHS = ("ckpt_path", "data.root", "model.backbone.weights", "trainer.default_root_dir")  # settings that can be paths
 
 
@@ -76,16 +94,21 @@ def _kept(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, value in config.items():
         path = f"{prefix}{key}"
-        if path in VOLATILE or (value is None and prefix in ("", "trainer.")):
+        if path in VOLATILE or (value is None and prefix in ("", "trainer.") and NEUTRAL.get(path) is None):
             continue
         if path in NEUTRAL and value == NEUTRAL[path]:
+            continue
+        if path in LIMITS and isinstance(value, int | float) and not isinstance(value, bool):
+            if not (isinstance(value, float) and value == 1.0):  # as where nothing is said
+                kept[key] = value
             continue
         if isinstance(value, Mapping):
             kept[key] = _kept(value, f"{path}.")
         elif path in PATHS and isinstance(value, str):
             kept[key] = anchored(value)
         else:
-            kept[key] = _shortest(value)
+            aliases = ALIASES.get(path, {})
+            kept[key] = aliases.get(value, value) if aliases and isinstance(value, int | str) else _shortest(value)
     return kept
 
 

@@ -64,6 +64,7 @@ class Manifest(_Part):
     started: Time = Field(description="UTC, ISO 8601.")
     ended: Time | None = Field(None, description="UTC; null while it runs, or if it was killed.")
     hash: str = Field(description="Digest of the configuration, six digits.")
+    signature: str | None = Field(None, description="By which the user who made the run knows its configuration again.")
     dataset: str = Field(description="Catalog name.")
     model: str = Field(description="Backbone.")
     seeds: dict[str, int] = Field({}, description="Seeds.")

@@ -14,6 +14,7 @@ from typing import Any, Self
 import psutil
 
 from visionforge.runs.files import write_atomic
+from visionforge.runs.signature import PROCESSES, canonical_content, is_signed, sign
 
 MARK = "VISIONFORGE_RUN"  # environment variable with the run's own number; inherited by every program that it starts
 RECORD = ".processes.json"
@@ -117,7 +118,8 @@ class ProcessRecord:
         self._known = found
         main = this_process()
         processes = [asdict(main), *({**asdict(main), "pid": pid, "created": created} for pid, created in found)]
-        write_atomic(self._path, json.dumps({"mark": self._mark, "processes": processes}))
+        content = {"mark": self._mark, "processes": processes}
+        write_atomic(self._path, json.dumps({**content, "signature": sign(canonical_content(content), PROCESSES)}))
 
     def _watch(self) -> None:
         while not self._done.wait(RECORD_EVERY_S):
@@ -135,16 +137,20 @@ def leftovers(folder: Path) -> list[psutil.Process]:
     """Return the living processes of a run whose main process is dead; none if that lives, or is of another machine.
 
     A process counts if the run's record names it by pid and creation time, or if it carries the run's mark in its
-    environment; and only if it belongs to this user and carries no other mark.
+    environment; and only if it belongs to this user and carries no other mark. The record counts only if this user's
+    visionforge wrote it, which its signature proves: one in a stranger's folder could name anybody.
 
     Args:
         folder: The run folder.
     """
     try:
         content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        signature = content.pop("signature", None)
         mark = str(content["mark"])
         recorded = [ProcessId.from_dict(entry) for entry in content["processes"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    if not is_signed(canonical_content(content), signature, PROCESSES):
         return []
     if not recorded or recorded[0].machine != machine() or recorded[0].find() is not None:
         return []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visionforge.errors import RunError
+from visionforge.runs.files import within
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,10 @@ class Workspace:
     def lock(self) -> Path:
         """Lock file, held while a process works on the run."""
         return self.path / ".lock"
+
+    def within(self, *parts: str) -> Path:
+        """Return a path below the folder; see `files.within`."""
+        return within(self.path, *parts)
 
     @property
     def trained(self) -> bool:

@@ -117,10 +117,16 @@ class BestCheckpoint(ModelCheckpoint):
         self.save_top_k = kept
 
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
-        """Return whether the current value is as good as the best one so far."""
+        """Return whether the current value is as good as the best one so far.
+
+        An undefined value (NaN) is worse than every other; as long as there is no other, the latest epoch is kept.
+        """
+        best = self.best_model_score
+        if current is not None and bool(current.isnan()):
+            return best is None or not bool(best.isfinite())  # of an undefined value, Lightning keeps an infinite one
         if super().check_monitor_top_k(trainer, current):
             return True
-        return current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
+        return current is not None and best is not None and bool(current == best)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the best value so far, also in a run folder that was moved."""
@@ -174,6 +180,8 @@ class LastCheckpoint(Checkpoint):
             Interrupted: If a signal asked to end.
         """
         if trainer.is_last_batch:  # the end of the epoch, with its validation, is next
+            return
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:  # no checkpoint holds the gradient of half a group
             return
         due = time.monotonic() - self._written >= self._seconds
         if not _any(trainer, due or self._asked):  # the ranks agree once per step, and again only when there is cause

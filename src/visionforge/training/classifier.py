@@ -6,6 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
+import numpy.typing as npt
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
@@ -42,16 +44,18 @@ from visionforge.training.gather import gather_rows
 from visionforge.training.losses import Criterion, CumulativeLogits, class_weights, probabilities, soft_targets
 from visionforge.training.metrics import best_thresholds, ranking_metrics, share_hit
 from visionforge.training.mixup import draw_mix, mix_images, mix_targets
+from visionforge.training.monitor import AUC
 from visionforge.training.optimisers import build_optimizer, parameter_groups
+from visionforge.training.pixels import as_batch
 from visionforge.training.predictions import Predictions
-from visionforge.training.schedules import RateCurve
+from visionforge.training.schedules import RateCurve, steps_per_epoch
 from visionforge.training.switches import seed_generators
 from visionforge.training.tta import average_views, tta_views, view_functions
 
 log = logging.getLogger(__name__)
 
 _DEFAULT = ModelSettings()
-MONITOR = "val/auc"  # what the best checkpoint is chosen by; higher is better
+Pixels = Tensor | npt.NDArray[np.uint8]
 
 
 class ImageClassifier(pl.LightningModule):
@@ -118,7 +122,10 @@ class ImageClassifier(pl.LightningModule):
         self.predictions: Predictions | None = None
         self.thresholds: Tensor | None = None
         self.calibration: Calibration | None = None
+        self.monitor = AUC  # what epochs are compared by; whoever knows the validation labels may choose another
         self._outputs: list[tuple[Tensor, Tensor, Tensor | None]] = []
+        self._rate: float | None = None  # of the last optimiser step
+        self._configured: list[dict[str, Any]] = []  # the optimiser's groups, without their parameters
         self._sums: Tensor | None = None
         self._curve: RateCurve | None = None
         self.logged_names: tuple[str, ...] = ()  # of the last finished training epoch
@@ -250,16 +257,50 @@ class ImageClassifier(pl.LightningModule):
             raise RuntimeError("the network is not built: load a checkpoint, or call configure_model() with a spec")
         if images.dtype == torch.uint8:
             images = normalise(images, self.spec.mean, self.spec.std)
-        logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
+        weights = next(self.network.parameters()).dtype  # of half or double precision where the Trainer says so
+        logits: Tensor = self.network(images.to(weights).contiguous(memory_format=torch.channels_last))
+        if weights.itemsize < torch.float32.itemsize:  # losses and probabilities are never computed in less
+            logits = logits.float()
         return logits if self.cumulative is None else self.cumulative(logits)
 
-    def predict_probabilities(self, images: Tensor, tta: bool | None = None) -> tuple[Tensor, Tensor | None]:
+    def predict_probabilities(self, images: Pixels, tta: bool | None = None) -> tuple[Tensor, Tensor | None]:
         """Return (N, K) probabilities of the images alone, and averaged over the test-time views (or None).
 
+        The module predicts in evaluation mode and is then as it was before.
+
         Args:
-            images: (N, C, H, W), uint8 or normalised float.
+            images: uint8 pixels, a tensor (N, C, H, W) or (N, H, W), or a NumPy array (N, H, W) or (N, H, W, C); or
+                normalised float (N, C, H, W). H and W are those that the network was trained with; grey images are
+                given the channels of the network.
             tta: Use test-time augmentation; None takes the setting.
+
+        Raises:
+            DataError: If the images are not of that form.
+
+        Example:
+            >>> import numpy as np
+            >>> from visionforge import ImageClassifier
+            >>> from visionforge.data.info import DomainFlags, TaskSpec
+            >>> flags = DomainFlags(hflip=True, vflip=False, rotation="none", texture_is_label=False,
+            ...                     colour_is_label=False)
+            >>> spec = TaskSpec(dataset="mine", task="binary", classes=("no", "yes"), channels=1, resolution=28,
+            ...                 mean=(0.5,), std=(0.25,), flags=flags)
+            >>> model = ImageClassifier(backbone={"name": "mini_cnn", "pretrained": False}, spec=spec)
+            >>> model.configure_model()
+            >>> alone, averaged = model.predict_probabilities(np.zeros((5, 28, 28), np.uint8))
+            >>> tuple(averaged.shape)
+            (5, 2)
         """
+        batch = as_batch(images, self._bound_spec()).to(self.device)
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        try:
+            return self._probabilities(batch, tta)
+        finally:
+            for module, training in modes.items():
+                module.training = training
+
+    def _probabilities(self, images: Tensor, tta: bool | None) -> tuple[Tensor, Tensor | None]:
         logits, averaged = self._views_forward(images, tta is not False)
         return probabilities(logits, self._bound_criterion().output), averaged
 
@@ -326,6 +367,8 @@ class ImageClassifier(pl.LightningModule):
         """
         images, labels = batch
         spec, settings, criterion = self._bound_spec(), self.settings, self._bound_criterion()
+        if images.dtype == torch.uint8:  # of a loader whose data module does not normalise
+            images = normalise(images, spec.mean, spec.std)
         position = (self.current_epoch, batch_idx, self.global_rank)
         # what is dropped is a function of the step, so that a resumed run drops the same units and branches
         seed_generators(derive_seed(global_seed(), "dropout", *position), self.device)
@@ -343,10 +386,35 @@ class ImageClassifier(pl.LightningModule):
             hits = share_hit(probabilities(logits, criterion.output), targets, spec.task)
             count = torch.ones_like(hits)
             if self._sums is None or batch_idx == 0:  # Lightning starts no epoch that it resumes between two
-                self._sums = torch.zeros(3)
+                self._sums = torch.zeros(3, dtype=torch.float32)  # whatever precision the Trainer makes the default
             self._sums = self._sums.to(self.device)
-            self._sums += torch.stack([loss.detach().float(), hits, count]) * len(images)
-        return loss
+            self._sums += torch.stack([loss.detach().float(), hits.float(), count.float()]) * len(images)
+        return loss * self._share_of_group(batch_idx)
+
+    def _share_of_group(self, batch_idx: int) -> float:
+        """Return what makes the gradient of a step the mean over its batches.
+
+        The Trainer divides every loss by `accumulate_grad_batches`, also those of the last group of an epoch, which may
+        have fewer batches.
+        """
+        size, batches = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
+        if size == 1 or batches == float("inf"):
+            return 1.0
+        return size / min(size, int(batches) - batch_idx // size * size)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Note the learning rate of the step, which the schedule then changes."""
+        self._rate = float(optimizer.param_groups[0]["lr"])
+
+    def on_train_start(self) -> None:
+        """Let the settings hold where the training begins from a checkpoint, whose optimiser state brings its own."""
+        if not self._configured or self._curve is None:
+            return
+        optimizer, (scheduler,) = self.trainer.optimizers[0], (c.scheduler for c in self.trainer.lr_scheduler_configs)
+        for group, configured in zip(optimizer.param_groups, self._configured, strict=True):
+            group.update(configured)
+            group["lr"] = group["initial_lr"] * self._curve(scheduler.last_epoch)
+        scheduler.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
 
     def _mixes(self) -> bool:
         mixup = self.settings.mixup
@@ -362,7 +430,7 @@ class ImageClassifier(pl.LightningModule):
         """
         assert self._sums is not None
         loss, hits, count = self._sums.unbind()
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"] if self._rate is None else self._rate
         name = "train/accuracy_mixed" if self._mixes() else "train/accuracy"
         values = {"train/loss": loss / count, name: hits / count, "lr": rate}
         self.logged_names = tuple(values)
@@ -379,9 +447,13 @@ class ImageClassifier(pl.LightningModule):
         )
         optimizer = build_optimizer(groups, settings.optimizer)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        epochs = self.trainer.max_epochs or 1
-        self._curve = RateCurve(settings.schedule, settings.optimizer.learning_rate, steps, steps / max(1, epochs))
+        per_epoch = steps_per_epoch(self.trainer)
+        rate, higher = settings.optimizer.learning_rate, self.monitor.higher
+        self._curve = RateCurve(settings.schedule, rate, steps, per_epoch, higher)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._curve)
+        self._configured = [
+            {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
+        ]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     # --- evaluation
@@ -399,7 +471,7 @@ class ImageClassifier(pl.LightningModule):
         values = self._conclude("val")
         self.log_dict(values, sync_dist=True)
         if self._curve is not None and self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
-            self._curve.observe(float(values[MONITOR]), self.trainer.global_step)
+            self._curve.observe(float(values[self.monitor.name]), self.trainer.global_step)
             for group in self.trainer.optimizers[0].param_groups:  # already set for the step that follows
                 group["lr"] = group["initial_lr"] * self._curve(self.trainer.global_step)
 
@@ -432,7 +504,15 @@ class ImageClassifier(pl.LightningModule):
         tta = None if averaged is None else averaged.cpu()
         if prefix == "val" and self.trainer.state.fn != TrainerFn.FITTING:
             self.calibration = self._calibrate(shown.cpu(), tta, labels.cpu())
-        self.predictions = Predictions(shown.cpu(), tta, labels.cpu(), float(loss), self.thresholds, self.calibration)
+        self.predictions = Predictions(
+            "test" if prefix == "test" else "val",
+            shown.cpu(),
+            tta,
+            labels.cpu(),
+            float(loss),
+            self.thresholds,
+            self.calibration,
+        )
         values = {f"{prefix}/loss": loss, **ranking_metrics(shown, labels, criterion.task, prefix)}
         if averaged is not None:
             tta_values = ranking_metrics(averaged, labels, criterion.task, prefix)
@@ -450,7 +530,7 @@ class ImageClassifier(pl.LightningModule):
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return (N, K) probabilities, averaged over the test-time views if they are on."""
         images = batch[0] if isinstance(batch, (list, tuple)) else batch
-        plain, averaged = self.predict_probabilities(images)
+        plain, averaged = self._probabilities(images, None)
         return plain if averaged is None else averaged
 
     def _gather(self) -> tuple[Tensor, Tensor, Tensor | None]:

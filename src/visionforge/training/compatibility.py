@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from visionforge.config.schema import Backbone, Loss, ModelSettings
 from visionforge.data.info import TaskSpec
@@ -34,8 +34,12 @@ def check_compatible(stored: Mapping[str, Any], spec: TaskSpec, settings: ModelS
     Raises:
         SettingsError: With a line for every difference.
     """
-    theirs = TaskSpec.model_validate(plain(stored["spec"]))
-    backbone, loss = Backbone.model_validate(stored["backbone"]), Loss.model_validate(stored["loss"])
+    try:
+        theirs = TaskSpec.model_validate(plain(stored["spec"]))
+        backbone, loss = Backbone.model_validate(stored["backbone"]), Loss.model_validate(stored["loss"])
+    except (ValidationError, KeyError, TypeError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else type(error).__name__
+        raise SettingsError(f"ckpt_path: what the checkpoint says of its network cannot be used ({reason})") from error
     problems = differences(theirs, spec)
     mine = settings.backbone
     if mine.name != backbone.name:

@@ -76,8 +76,8 @@ class EpochLog(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add metrics to the row of their epoch; test metrics belong to no epoch and are left out."""
         values = {key: float(value) for key, value in metrics.items() if not key.startswith("test/")}
-        if set(values) <= {"epoch"}:
-            return
+        if "epoch" not in values or len(values) == 1:
+            return  # callbacks such as LearningRateMonitor log by steps, which have no row
         epoch = int(values.pop("epoch"))
         row = self._rows.setdefault(epoch, {"epoch": float(epoch)})
         row.update(values)

@@ -76,6 +76,7 @@ class StagedUnfreezing(BaseFinetuning):
         for name, parameter in network.named_parameters():
             stage = stage_of[name]
             parameter.requires_grad = stage is None or stage >= frozen
+        network.train()  # what has no parameters, dropout and stochastic depth, wakes with its stage
         for module in network.modules():
             own = list(module.parameters(recurse=False))
             if own:

@@ -62,19 +62,32 @@ def auc(probabilities: Tensor, labels: Tensor, task: Task) -> Tensor:
     """Return the area under the ROC curve, one-vs-rest, averaged over the classes that can be ranked.
 
     A class without positives or without negatives in `labels` has no ROC curve and is left out; if none is left, the
-    result is NaN. In the binary case both classes have the same area, that of class 1.
+    result is NaN. Of binary data it is the area of class 1, as MedMNIST has it: that of class 0 is another one where
+    its probabilities are rounded to 1 and tie.
 
     Args:
-        probabilities: (N, K).
+        probabilities: (N, K); only their order counts, so they may lie outside [0, 1] by rounding.
         labels: (N,) int64, or (N, K) 0/1 for multi-label data.
         task: Kind of labels.
     """
     truth = labels.long() if task == "multi-label" else F.one_hot(labels, probabilities.shape[1])
+    if task == "binary":
+        probabilities, truth = probabilities[:, 1:], truth[:, 1:]
     positives = truth.sum(dim=0)
     rankable = torch.nonzero((positives > 0) & (positives < len(truth))).flatten().tolist()
     if not rankable:
         return probabilities.new_tensor(float("nan"))
-    return torch.stack([binary_auroc(probabilities[:, k], truth[:, k]) for k in rankable]).mean()
+    return torch.stack([binary_auroc(_ranks(probabilities[:, k]), truth[:, k]) for k in rankable]).mean()
+
+
+def _ranks(scores: Tensor) -> Tensor:
+    """Return (N,) ranks in [0, 1), equal ones of equal scores.
+
+    torchmetrics takes scores of which any lies outside [0, 1] for logits and sends all through a sigmoid, in which
+    small differences disappear.
+    """
+    places: Tensor = torch.unique(scores, return_inverse=True)[1]
+    return places.float() / len(places)  # exact for 16 million scores; Apple's GPUs have no float64
 
 
 def ranking_metrics(probabilities: Tensor, labels: Tensor, task: Task, prefix: str) -> dict[str, Tensor]:

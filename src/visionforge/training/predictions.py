@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from visionforge.data.info import Split
 from visionforge.training.calibration import Calibration
 
 
@@ -12,6 +13,7 @@ class Predictions:
     """What one pass over a split gave, in the order of the split.
 
     Attributes:
+        split: Which one. Where not all of it was looked at, it is its first images.
         probabilities: (N, K) float32 on the CPU.
         probabilities_tta: The same averaged over the views of test-time augmentation; None if it is off.
         labels: (N,) int64, or (N, K) 0/1.
@@ -20,6 +22,7 @@ class Predictions:
         calibration: What the validation split says about the probabilities; None if it was not asked.
     """
 
+    split: Split
     probabilities: Tensor
     probabilities_tta: Tensor | None
     labels: Tensor

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable
 
+import lightning.pytorch as pl
+
 from visionforge.config.schema import Schedule
 
 ONE_CYCLE_START = 25.0  # the cycle starts at the highest rate divided by this (Smith and Topin, 2019)
@@ -41,22 +43,56 @@ _SHAPES: dict[str, Callable[["RateCurve", float, float], float]] = {
 }
 
 
-class RateCurve:
+def steps_per_epoch(trainer: pl.Trainer) -> float:
+    """Return the optimiser steps of one epoch; the last, maybe smaller, group of accumulated batches gives one, too.
+
+    Args:
+        trainer: Its loaders are set up, as they are once `estimated_stepping_batches` was asked for.
+    """
+    batches = float(trainer.num_training_batches)
+    return max(1.0, math.ceil(batches / trainer.accumulate_grad_batches)) if math.isfinite(batches) else math.inf
+
+
+class _Plan:
+    """What a curve is made from. LambdaLR stores what lies in `__dict__`, of which slots are no part: a training that
+    begins from a checkpoint follows the settings that it is given, not those that the checkpoint was trained with.
+    """  # noqa: D205
+
+    __slots__ = (
+        "cosine_fraction",
+        "gamma",
+        "high",
+        "higher",
+        "low",
+        "patience",
+        "rise_fraction",
+        "shape",
+        "step_epochs",
+        "steps",
+        "steps_per_epoch",
+        "warmup_steps",
+    )
+
+
+class RateCurve(_Plan):
     """The factor on the learning rate at every step; for ``torch.optim.lr_scheduler.LambdaLR``.
 
     A warm-up of W steps gives the rate high·(s+1)/(W+1) at step s < W; the shape takes the steps that are left. Where
     a cosine ends early (`cosine_fraction` below 1), `observe` multiplies the rate by `gamma` whenever the watched value
-    has not improved for more than `scheduler_patience` epochs. All attributes are plain values, which LambdaLR keeps in
-    its state, so that a resumed run goes on where it was.
+    has not improved for more than `scheduler_patience` epochs, however often it is validated. What `observe` has seen
+    are plain values, which LambdaLR keeps in its state, so that a resumed run goes on where it was.
 
     Args:
         schedule: The settings.
         learning_rate: Highest rate.
-        steps: Steps T of the whole training.
-        steps_per_epoch: Steps of one epoch.
+        steps: Optimiser steps T of the whole training.
+        steps_per_epoch: Optimiser steps of one epoch.
+        higher: Whether higher values of what `observe` is told are better.
     """
 
-    def __init__(self, schedule: Schedule, learning_rate: float, steps: int, steps_per_epoch: float) -> None:
+    def __init__(
+        self, schedule: Schedule, learning_rate: float, steps: int, steps_per_epoch: float, higher: bool = True
+    ) -> None:
         self.shape = schedule.name
         self.high = learning_rate
         self.low = schedule.min_lr
@@ -68,9 +104,10 @@ class RateCurve:
         self.steps = steps
         self.steps_per_epoch = steps_per_epoch
         self.warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
+        self.higher = higher
         self.plateau_factor = 1.0
-        self.best = -math.inf
-        self.waited = 0
+        self.best = math.nan
+        self.best_step = 0  # or that of the last fall
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -90,13 +127,12 @@ class RateCurve:
         )
 
     def observe(self, value: float, step: int) -> None:
-        """Take note of an epoch's validation value (higher is better) after `step` steps."""
+        """Take note of a validation value after `step` steps; an undefined one (NaN) is no improvement."""
         if not self.watches(step):
             return
-        if value > self.best:
-            self.best, self.waited = value, 0
+        if math.isnan(self.best) or (value > self.best if self.higher else value < self.best):
+            self.best, self.best_step = value, step
             return
-        self.waited += 1
-        if self.waited > self.patience:
+        if step - self.best_step > self.patience * self.steps_per_epoch:
             self.plateau_factor *= self.gamma
-            self.waited = 0
+            self.best_step = step

@@ -16,7 +16,7 @@ from visionforge.printable import printable
 from visionforge.runs.anchors import shown
 from visionforge.terminal import PlainTable, plain_console, print_line
 from visionforge.tuning.objective import EPOCHS
-from visionforge.tuning.report import STATES, duration_s, short_names
+from visionforge.tuning.report import STATES, duration_s, epochs_of, short_names
 from visionforge.tuning.study import REASON, StudyFolder, best_trials, counted, finished
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Progress:
         """Show how far the trials of other processes have come."""
         if self._live is not None:
             trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            parts = (f"{t.number}, epoch {len(t.intermediate_values)}/{t.user_attrs.get(EPOCHS, '?')}" for t in trials)
+            parts = (f"{t.number}, epoch {epochs_of(t)}/{t.user_attrs.get(EPOCHS, '?')}" for t in trials)
             self._current = "   ".join(f"trial {part}" for part in parts)
             self._live.update(self._render())
 
@@ -113,7 +113,7 @@ class Progress:
         if trial.state == TrialState.COMPLETE:
             result = values_text(trial, self._names)
         elif trial.state == TrialState.PRUNED:
-            result = f"pruned after {len(trial.intermediate_values)} epochs"
+            result = f"pruned after {epochs_of(trial)} epochs"
         else:
             result = f"failed: {trial.user_attrs.get(REASON, 'unknown')}"
         return f"trial {trial.number} ({done}) {result}, {seconds:.1f} s: {params_text(trial)}"
@@ -146,7 +146,7 @@ class Progress:
             values = trial.values if trial.state == TrialState.COMPLETE else [None] * len(self._names)
             cells = ["–" if value is None else value_text(value) for value in values]
             seconds = f"{duration_s(trial) or 0.0:.1f}"
-            table.add_row(str(trial.number), STATES[trial.state], *cells, str(len(trial.intermediate_values)), seconds)
+            table.add_row(str(trial.number), STATES[trial.state], *cells, str(epochs_of(trial)), seconds)
         lines += [table, Text(printable(self._current) or " ", style="dim")]
         return Group(*lines)
 

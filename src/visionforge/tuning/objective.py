@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from optuna_integration import PyTorchLightningPruningCallback
 
 from visionforge.config.schema import RunSettings, TuneSettings
 from visionforge.data.registry import dataset_info
-from visionforge.errors import VisionForgeError
+from visionforge.errors import TrainingError, VisionForgeError
 from visionforge.models.inspect import profile
 from visionforge.models.registry import backbone_entry
 from visionforge.redaction import redact_text
@@ -54,8 +55,8 @@ class BestEpoch(Callback):
         """Compare with the best epoch so far; of equal ones the later counts, as for the best checkpoint."""
         value = float(trainer.callback_metrics[self._metric])
         self.epochs = trainer.current_epoch + 1
-        better = self.value is None or (value <= self.value if minimised(self._metric) else value >= self.value)
-        if better:
+        best = self.value
+        if best is None or math.isnan(best) or (value <= best if minimised(self._metric) else value >= best):
             self.value, self.epoch = value, trainer.current_epoch
         self._told(self.epochs, value)
 
@@ -138,6 +139,9 @@ class Objective:
             config = self._space.apply({**values, "trainer.max_epochs": epochs})
             parent = {"study": self._name, "trial": trial.number, "reason": "trial"}
             run = self._fit(TrialFit(config, self._folder, callbacks, parent))
+            if best.value is None or math.isnan(best.value):
+                what = "was validated" if best.value is None else f"has a defined {self._tune.metric}"
+                raise TrainingError(f"tune.metric: no epoch of the trial {what}")
         except Interrupted as interrupted:
             frozen = study._storage.get_trial(trial._trial_id)
             cut_off(study, frozen, f"interrupted by {interrupted.name}", ORDERLY_RETRIES)
@@ -152,7 +156,6 @@ class Objective:
             self._tidy()
         trial.set_user_attr(RUN, str(run))
         trial.set_user_attr(BEST_EPOCH, best.epoch + 1)
-        assert best.value is not None
         if self._tune.second_metric is None:
             return best.value
         return best.value, float(self._cost(values))

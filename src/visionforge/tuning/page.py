@@ -10,7 +10,7 @@ from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
 from visionforge.runs.anchors import shown
-from visionforge.runs.files import write_atomic
+from visionforge.runs.files import within, write_atomic
 from visionforge.tuning.pictures import write_pictures
 from visionforge.tuning.report import (
     FEWEST_FOR_IMPORTANCE,
@@ -127,7 +127,7 @@ def write_figures(study: Study, folder: StudyFolder, content: dict[str, Any]) ->
     import plotly.io
     from plotly.offline import get_plotlyjs
 
-    folder.figures.mkdir(parents=True, exist_ok=True)
+    within(folder.path, folder.figures.name).mkdir(parents=True, exist_ok=True)
     copy = for_figures(study)
     script = get_plotlyjs()
     parts: list[tuple[Figure, str]] = []

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from visionforge.evaluation.figures import BLUE, GREY, VERMILION, save_figure
+from visionforge.evaluation.figures import BLUE, GREY, VERMILION, own_style, save_figure
 
 MAX_LABEL = 12  # characters of a category on an axis
 
@@ -24,6 +24,11 @@ def write_pictures(study: Study, folder: Path, importances: Mapping[str, float],
         metric: Name of the first objective.
         minimise: Whether lower values of it are better.
     """
+    with own_style():
+        _write(study, folder, importances, metric, minimise)
+
+
+def _write(study: Study, folder: Path, importances: Mapping[str, float], metric: str, minimise: bool) -> None:
     completed = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
     if importances:
         save_figure(importance_bars(importances), folder / "param_importances.png")

@@ -5,7 +5,7 @@ import io
 import json
 import logging
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import optuna
@@ -21,7 +21,8 @@ from visionforge.config.problems import nearest
 from visionforge.errors import RunError
 from visionforge.printable import printable
 from visionforge.reading import UnreadableError, read_yaml
-from visionforge.runs.files import write_atomic
+from visionforge.runs.files import within, write_atomic
+from visionforge.runs.workspace import Workspace
 from visionforge.tuning.objective import BEST_EPOCH, EPOCHS
 from visionforge.tuning.study import REASON, RUN, StudyFolder, best_trials, counted, finished
 
@@ -43,6 +44,11 @@ def duration_s(trial: FrozenTrial) -> float | None:
     return None if trial.duration is None else trial.duration.total_seconds()
 
 
+def epochs_of(trial: FrozenTrial) -> int:
+    """Return how many epochs a trial was trained for, as far as it has told: up to its last validated one."""
+    return max(trial.intermediate_values, default=-1) + 1
+
+
 def trial_row(trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
     """Return what the reports say of a trial."""
     values = trial.values if trial.state == TrialState.COMPLETE else None
@@ -51,7 +57,7 @@ def trial_row(trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
         "state": STATES[trial.state],
         **{name: None if values is None else values[index] for index, name in enumerate(names)},
         "best_epoch": trial.user_attrs.get(BEST_EPOCH),
-        "epochs": len(trial.intermediate_values) or trial.user_attrs.get(EPOCHS),
+        "epochs": epochs_of(trial) or trial.user_attrs.get(EPOCHS),
         "seconds": duration_s(trial),
         "params": trial.params,
         "reason": trial.user_attrs.get(REASON),
@@ -71,7 +77,7 @@ def summary(study: Study, names: list[str], settings: dict[str, Any]) -> dict[st
     states = [STATES[trial.state] for trial in trials]
     best = best_trials(study)
     planned = sum(int(t.user_attrs.get(EPOCHS, 0)) for t in finished(trials) if t.state != TrialState.FAIL)
-    trained = sum(len(t.intermediate_values) for t in finished(trials) if t.state != TrialState.FAIL)
+    trained = sum(epochs_of(t) for t in finished(trials) if t.state != TrialState.FAIL)
     return {
         "study": study.study_name,
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -137,6 +143,7 @@ def importances(study: Study) -> dict[str, float]:
 
 def write_tables(study: Study, folder: StudyFolder, names: list[str], settings: dict[str, Any]) -> dict[str, Any]:
     """Write the best configuration, the summary and the spreadsheet; return the summary."""
+    within(folder.path, folder.reports.name)
     content = summary(study, names, settings)
     folder.reports.mkdir(parents=True, exist_ok=True)
     write_atomic(folder.reports / "study_summary.json", json.dumps(content, indent=2) + "\n")
@@ -149,12 +156,12 @@ def write_tables(study: Study, folder: StudyFolder, names: list[str], settings: 
 
 def write_best_config(trial: FrozenTrial, folder: StudyFolder, names: list[str]) -> None:
     """Write the configuration of the best trial as a plain file for `fit`, with the full number of epochs."""
-    run = trial.user_attrs.get(RUN)
-    if run is None or not (Path(str(run)) / "config.yaml").is_file():
+    run = run_of(trial, folder)
+    if run is None or not run.config.is_file():
         log.warning("trial %d: its run folder is gone, so its configuration is not written", trial.number)
         return
     try:
-        config = read_yaml(Path(str(run)) / "config.yaml")
+        config = read_yaml(run.config)
         full = read_yaml(folder.settings)["trainer"]["max_epochs"]
         epochs, seed = config["trainer"]["max_epochs"], config["seed_everything"]
         config["trainer"] |= {"max_epochs": full, "default_root_dir": None}
@@ -167,6 +174,17 @@ def write_best_config(trial: FrozenTrial, folder: StudyFolder, names: list[str])
         f"# found with --seed_everything {seed} --trainer.max_epochs {epochs}\n"
     )
     write_atomic(folder.reports / "best_config.yaml", heading + yaml.safe_dump(config, sort_keys=False))
+
+
+def run_of(trial: FrozenTrial, folder: StudyFolder) -> Workspace | None:
+    """Return the run of a trial, in the study's own folder, wherever that lies now; None if it says none.
+
+    Raises:
+        RunError: If a link leads out of the folder.
+    """
+    run = trial.user_attrs.get(RUN)
+    name = PurePath(run).name if isinstance(run, str) else ""
+    return Workspace(within(folder.path, folder.trials.name, name)) if name else None
 
 
 def _write_spreadsheet(trials: list[FrozenTrial], folder: StudyFolder, names: list[str]) -> None:

@@ -30,9 +30,15 @@ from visionforge.tuning.study import (
 log = logging.getLogger(__name__)
 
 
-def begin(study: Study, space: Space) -> None:
-    """Put the configuration's own values in line as the first trial; take up what a killed process left."""
-    if not study.get_trials(deepcopy=False):
+def begin(study: Study, space: Space, grid: bool = False) -> None:
+    """Put the configuration's own values in line as the first trial; take up what a killed process left.
+
+    Args:
+        study: The study.
+        space: The space.
+        grid: Every point of a grid is tried, and nothing else.
+    """
+    if not grid and not study.get_trials(deepcopy=False):
         study.enqueue_trial(space.of_base(), user_attrs={OWN: True}, skip_if_exists=True)
     for trial in recover(study):
         log.warning("trial %d was cut off; its values are tried again", trial.number)

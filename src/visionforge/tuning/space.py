@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from pydantic import ValidationError
 
 from visionforge.config.problems import flatten, unknown_setting
-from visionforge.config.rules import READ_UNDER
-from visionforge.config.schema import Dimension, RunSettings
+from visionforge.config.schema import Dimension, RunSettings, Scalar
 from visionforge.data.info import DomainFlags
 from visionforge.errors import SettingsError
 from visionforge.runs.identity import NEUTRAL, VOLATILE
+from visionforge.tuning.conditions import CONDITIONS, Condition
+from visionforge.tuning.ranges import shape_problem
 
 Values = dict[str, Any]
 Check = Callable[[Mapping[str, Any]], list[str]]  # nested settings → a line for every problem
@@ -49,56 +51,6 @@ FIXED = {
     "trainer.max_epochs": "tune.epochs sets it for all trials",
     "ckpt_path": "a trial begins anew",
     **VOLATILE,
-}
-
-
-@dataclass(frozen=True)
-class Condition:
-    """When a parameter takes effect.
-
-    Attributes:
-        decider: The setting that decides.
-        allows: Whether the parameter is read under one of its values.
-        text: The condition in words.
-    """
-
-    decider: str
-    allows: Callable[[Any], bool]
-    text: str
-
-
-def _one_of(decider: str, *values: Any) -> Condition:
-    return Condition(decider, lambda value: value in values, f"{decider} is {' or '.join(map(str, values))}")
-
-
-def _above(decider: str, bound: float) -> Condition:
-    return Condition(decider, lambda value: value > bound, f"{decider} is above {bound:g}")
-
-
-def _no_preset() -> Condition:
-    return _one_of("data.augmentation.preset", None)
-
-
-CONDITIONS: dict[str, tuple[Condition, ...]] = {
-    **{path: (_one_of(decider, *values),) for path, (decider, values) in READ_UNDER.items()},
-    "model.optimizer.momentum": (_one_of("model.optimizer.name", "sgd", "muon"),),
-    "model.averaging.decay": (_one_of("model.averaging.name", "ema"),),
-    "model.averaging.start_epoch": (_one_of("model.averaging.name", "ema", "swa"),),
-    "model.schedule.min_lr": (_one_of("model.schedule.name", "cosine", "step", "one_cycle"),),
-    "model.schedule.scheduler_patience": (
-        _one_of("model.schedule.name", "cosine"),
-        Condition(
-            "model.schedule.cosine_fraction", lambda value: value < 1, "model.schedule.cosine_fraction is below 1"
-        ),
-    ),
-    "model.mixup.cutmix_prob": (_above("model.mixup.alpha", 0), _above("model.mixup.cutmix_alpha", 0)),
-    "model.finetuning.freeze_epochs": (_one_of("model.backbone.pretrained", True),),
-    "model.finetuning.stage_epochs": (_above("model.finetuning.freeze_epochs", 0),),
-    "data.augmentation.magnitude": (_no_preset(), _above("data.augmentation.num_ops", 0)),
-    **{
-        f"data.augmentation.{name}": (_no_preset(),)
-        for name in ("hflip", "rotation_angle", "jitter_val", "min_scale", "num_ops", "flip_mode")
-    },
 }
 
 
@@ -202,9 +154,14 @@ class Space:
 
     def of_base(self) -> Values:
         """Return the configuration's own values, as far as they lie in their ranges."""
-        found = {p.path: value_at(self.base, p.path) for p in self.parameters if self._takes_effect(p, {})}
+        found = {p.path: self._own(p.path) for p in self.parameters if self._takes_effect(p, {})}
         by_path = {parameter.path: parameter for parameter in self.parameters}
         return {path: value for path, value in found.items() if by_path[path].holds(value)}
+
+    def _own(self, path: str) -> Any:
+        """Return the configuration's own value; of a Trainer flag that is not set, what Lightning takes."""
+        value = value_at(self.base, path)
+        return NEUTRAL.get(path) if value is None else value
 
     def apply(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the configuration with values in place."""
@@ -326,7 +283,25 @@ def _parameter(path: str, dimension: Dimension) -> Parameter:
         integer = isinstance(neutral, int) and not isinstance(neutral, bool)
     else:
         integer = field.annotation in (int, int | None)
+    if dimension.choices is not None:
+        choices = tuple(_as_declared(path, value) for value in dimension.choices)
+        dimension = dimension.model_copy(update={"choices": choices})
     return Parameter(path, dimension, integer, CONDITIONS.get(path, ()))
+
+
+def _as_declared(path: str, value: Scalar) -> Scalar:
+    """Return a choice as its setting reads it: 1e-3, which is text in YAML, as a number, and 1 of a switch as true."""
+    if path in _FIELDS:
+        try:
+            read = RunSettings.model_validate(with_values({}, {path: value}))
+        except ValidationError:  # told with all others that are not allowed
+            return value
+        found: Scalar = value_at(read.model_dump(mode="json"), path)
+        return found
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _dead(
@@ -367,12 +342,10 @@ def _check_values(space: Space, check: Check) -> list[str]:
     """Return a line for every value that is not allowed, alone or together with others."""
     problems: list[str] = []
     for parameter in space.parameters:
+        if wrong := shape_problem(parameter.dimension, parameter.integer):
+            problems.append(f"tune.space.{parameter.path}: {wrong}")
+            continue
         for name, value in parameter.ends().items():
-            if parameter.integer and parameter.dimension.choices is None:
-                dimension = parameter.dimension
-                if any(x is not None and not float(x).is_integer() for x in (dimension.low, dimension.high)):
-                    problems.append(f"tune.space.{parameter.path}: low and high must be whole numbers")
-                    break
             found = check(space.apply({**_enabling(space, parameter), parameter.path: value}))
             own = [line for line in found if line.startswith(f"{parameter.path}: ")]
             if own:

@@ -5,17 +5,17 @@ import datetime
 import logging
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PatientPruner, PercentilePruner
 from optuna.samplers import (
     BaseSampler,
-    CmaEsSampler,
     GPSampler,
     GridSampler,
     NSGAIISampler,
@@ -33,8 +33,10 @@ from visionforge.config.schema import TuneSettings
 from visionforge.config.seeding import derive_seed
 from visionforge.errors import RunError, SettingsError
 from visionforge.redaction import redact_url
+from visionforge.runs.files import within
 from visionforge.runs.locks import held
 from visionforge.runs.processes import ProcessId
+from visionforge.tuning.cma_es import ReplayedCmaEsSampler
 from visionforge.tuning.space import Space
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,10 @@ log = logging.getLogger(__name__)
 OWNER_WAIT_S = 10.0  # a trial says whose it is within milliseconds of its beginning
 OPEN_ATTEMPTS, OPEN_WAIT_S = 4, 0.2  # doubled after each
 LOCK_WAIT_S = 120.0  # SQLite: another worker is writing
+_NO_ADDRESS = (
+    "is no address of a database; allowed: null (SQLite in the study's folder), journal, or a URL such as "
+    "postgresql://USER@HOST/NAME"
+)
 # User attributes of a trial
 SURPLUS, REASON, OWNER, RUN, RETRY, RETRIES = "surplus", "reason", "owner", "run", "retry_of", "retries"
 OWN = "own"  # the trial has the values of the configuration itself
@@ -173,10 +179,7 @@ def open_storage(settings: TuneSettings, folder: StudyFolder) -> BaseStorage:
             folder.database.parent.mkdir(parents=True, exist_ok=True)
         return _open_database(url, backend, settings.heartbeat_seconds)
     except (ArgumentError, ValueError) as error:
-        raise SettingsError(
-            "tune.storage: is no address of a database; allowed: null (SQLite in the study's folder), journal, or a "
-            "URL such as postgresql://USER@HOST/NAME"
-        ) from error
+        raise SettingsError(f"tune.storage: {_NO_ADDRESS}") from error
     except ImportError as error:
         raise SettingsError(f"tune.storage: the driver of this database is missing ({error}); install it") from error
     except (SQLAlchemyError, OSError) as error:
@@ -237,17 +240,41 @@ def _ask_in_turn(study: Study, folder: StudyFolder) -> None:
 
 
 def load_study(settings: TuneSettings, folder: StudyFolder, name: str) -> Study:
-    """Open a study that exists.
+    """Open a study that exists, to read it: nothing is made in its storage, which may be a stranger's.
+
+    Args:
+        settings: The settings; `storage` is null or `journal` for the folder's own, or what the user has named.
+        folder: Where it lies.
+        name: Its name.
 
     Raises:
-        RunError: If there is none of that name in the storage.
+        SettingsError: If the address is none.
+        RunError: If there is no such storage, or no study of that name in it.
     """
-    if settings.storage is None and not folder.database.is_file():
-        raise RunError(f"{folder.path}: holds no database/study.db; name the storage with --tune.storage")
+    own = {None: folder.database, "journal": folder.journal}.get(settings.storage)
+    if own is not None:
+        within(folder.path, own.relative_to(folder.path).as_posix())
+        if not own.is_file():
+            raise RunError(
+                f"{folder.path}: holds no {own.relative_to(folder.path)}; name the storage with --tune.storage"
+            )
+    url = storage_url(settings, folder)
     try:
-        return optuna.load_study(study_name=name, storage=open_storage(settings, folder))
+        if url == "journal":
+            storage: BaseStorage = JournalStorage(JournalFileBackend(str(folder.journal)))
+        else:
+            if settings.storage is None:
+                url = f"sqlite:///file:{quote(str(folder.database.absolute()))}?mode=ro&uri=true"
+            make_url(url)
+            storage = RDBStorage(url, skip_table_creation=True)
+        return optuna.load_study(study_name=name, storage=storage)
     except KeyError as error:
         raise RunError(f"{shown_storage(settings, folder)}: holds no study {name}") from error
+    except (ArgumentError, ImportError) as error:
+        raise SettingsError(f"tune.storage: {_NO_ADDRESS}") from error
+    except Exception as error:  # a damaged or foreign file makes Optuna and SQLAlchemy raise almost anything
+        reason = next(iter(str(getattr(error, "orig", None) or error).splitlines()), type(error).__name__)
+        raise RunError(f"{shown_storage(settings, folder)}: cannot be read as a study ({reason})") from error
 
 
 # --- sampler and pruner
@@ -273,13 +300,13 @@ def make_sampler(settings: TuneSettings, space: Space, seed: int, position: int)
         case "random":
             return RandomSampler(seed=number)
         case "cmaes":
-            return CmaEsSampler(seed=number, n_startup_trials=settings.n_startup_trials)
+            return ReplayedCmaEsSampler(number, settings.n_startup_trials)
         case "gp":
             return GPSampler(seed=number, n_startup_trials=settings.n_startup_trials)
         case "nsgaii":
             return NSGAIISampler(seed=number)
         case "grid":
-            return GridSampler(grid_of(space), seed=derive_seed(seed, "grid") % 2**32)
+            return _Grid(grid_of(space), seed=derive_seed(seed, "grid") % 2**32)
     with _experimental():
         return TPESampler(
             seed=number,
@@ -288,6 +315,16 @@ def make_sampler(settings: TuneSettings, space: Space, seed: int, position: int)
             group=True,  # conditional parameters
             constant_liar=True,  # several workers
         )
+
+
+class _Grid(GridSampler):
+    """A grid whose end the search looks for itself, before every trial.
+
+    Optuna's stops the study after a trial, and fails there if the trial was put in line and is no point of the grid.
+    """
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Do nothing."""
 
 
 def grid_of(space: Space) -> dict[str, list[Any]]:

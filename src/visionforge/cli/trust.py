@@ -1,0 +1,86 @@
+"""What is taken from the configuration of a run folder, which may come from a stranger.
+
+An evaluation takes data only. A training that is continued or repeated takes everything from a run that this user has
+made on this account, which its signature proves; from any other run, what `config.untrusted` admits, unless the flag
+`--trust RUN` allows the rest.
+"""
+
+import logging
+from typing import Any
+
+from visionforge.config.loading import read_yaml
+from visionforge.config.untrusted import for_evaluation, for_training, named_classes
+from visionforge.data.download import data_root
+from visionforge.data.registry import dataset_info
+from visionforge.errors import RunError, SettingsError, VisionForgeError
+from visionforge.runs.anchors import shown
+from visionforge.runs.manifest import read_manifest
+from visionforge.runs.signature import CONFIGURATION, canonical_content, is_signed
+from visionforge.runs.store import find_run
+from visionforge.runs.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+FLAG = "--trust"
+
+
+def evaluation_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what an evaluation takes from a stored configuration."""
+    return _with_reachable_root(for_evaluation(config))
+
+
+def training_config(run: Workspace, trust: str | None, flag: str) -> dict[str, Any]:
+    """Return the configuration by which a run is continued or repeated.
+
+    Args:
+        run: The run.
+        trust: The run that the user trusts, as given; None if none.
+        flag: What named the run, for messages.
+
+    Raises:
+        RunError: If the folder holds no configuration, or another run is trusted than is used.
+        SettingsError: If it names what is not built from a stranger's folder.
+    """
+    if not run.config.is_file():
+        raise RunError(f"{flag}: {run.path} holds no config.yaml, so it is no run of a fit")
+    config = read_yaml(run.config)
+    if is_signed(canonical_content(config), _signature(run), CONFIGURATION):
+        return config
+    if trust is not None:
+        if find_run(trust, FLAG).path.resolve() != run.path.resolve():
+            raise RunError(f"{FLAG}: {trust} is another run than {shown(run.path)}")
+        for line in named_classes(config):
+            log.warning("trusted, and built: %s (in %s)", line, shown(run.config))
+        return config
+    for path in (run.log, run.epochs, run.checkpoints, run.figures, run.summary):
+        run.within(path.relative_to(run.path).as_posix())
+    kept, refused = for_training(config)
+    if refused:
+        raise SettingsError(
+            [
+                f"{line} (in {shown(run.config)}): is not taken, because the run was not made by you on this account; "
+                f"read that file, and allow it with {FLAG} {shown(run.path)}"
+                for line in refused
+            ]
+        )
+    return _with_reachable_root(kept)
+
+
+def _signature(run: Workspace) -> str | None:
+    try:
+        return read_manifest(run.manifest).signature
+    except RunError:
+        return None
+
+
+def _with_reachable_root(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration without a folder of archives that lacks the archive: nothing is downloaded into it."""
+    data = config.get("data")
+    if not isinstance(data, dict) or data.get("root") is None:
+        return config
+    try:
+        info = dataset_info(str(data.get("dataset")))
+        there = (data_root(str(data["root"])) / info.archive_name(int(data.get("resolution", 28)))).is_file()
+    except (VisionForgeError, ValueError, TypeError, OSError):  # the check of the settings tells what is wrong
+        there = False
+    return config if there else {**config, "data": {**data, "root": None}}

@@ -1,0 +1,162 @@
+"""What is taken from a configuration that somebody else wrote: data, and of classes only some that can do no harm.
+
+A configuration names classes in the section `trainer`, and Lightning imports and builds them. From a run folder that
+may be a stranger's, an evaluation takes none at all; a training that is continued or repeated takes those in
+`CALLBACKS`, with plain arguments. Everything else has to be allowed by the user.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+# Flags of the Trainer that are one plain value, and that an evaluation of the same network shares with its training
+_EVALUATION = (
+    "accelerator",
+    "benchmark",
+    "detect_anomaly",
+    "deterministic",
+    "devices",
+    "inference_mode",
+    "max_epochs",
+    "num_nodes",
+    "precision",
+    "strategy",
+    "use_distributed_sampler",
+)
+_WORD = re.compile(r"[A-Za-z0-9_,:-]{0,60}")  # such as bf16-mixed; without a dot it is no name of something to import
+_CLASSES = ("callbacks", "logger", "plugins", "profiler")  # flags in which a mere word can be the name of a class
+# Callbacks of Lightning's that write no file of their own choice and call nothing that an argument names → those
+# arguments of theirs that are plain values
+CALLBACKS: dict[str, tuple[str, ...]] = {
+    "DeviceStatsMonitor": ("cpu_stats",),
+    "EarlyStopping": (
+        "monitor",
+        "min_delta",
+        "patience",
+        "verbose",
+        "mode",
+        "strict",
+        "check_finite",
+        "stopping_threshold",
+        "divergence_threshold",
+        "check_on_train_epoch_end",
+        "log_rank_zero_only",
+    ),
+    "LearningRateMonitor": ("logging_interval", "log_momentum", "log_weight_decay"),
+    "ModelSummary": ("max_depth",),
+    "RichModelSummary": ("max_depth",),
+    "RichProgressBar": ("refresh_rate", "leave"),
+    "TQDMProgressBar": ("refresh_rate", "process_position", "leave"),
+    "Timer": ("duration", "interval", "verbose"),
+}
+_OF_LIGHTNING = re.compile(r"(?:(?:lightning\.pytorch|pytorch_lightning)\.callbacks\.(?:[a-z_.]+\.)?)?(\w+)")
+
+
+def named_classes(config: Mapping[str, Any]) -> list[str]:
+    """Return what a configuration would have built, such as ``trainer.callbacks.0: torch.optim.SGD``."""
+    found = [f"{path}: {name}" for path, name in _walk(config, "")]
+    trainer = config.get("trainer")
+    flags = trainer if isinstance(trainer, Mapping) else {}
+    for flag in _CLASSES:
+        value = flags.get(flag)
+        for position, item in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(item, str):
+                found.append(f"trainer.{flag}{f'.{position}' if isinstance(value, list) else ''}: {item}")
+    return found
+
+
+def _walk(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        if "class_path" in value:
+            yield path, str(value["class_path"])
+        for key, item in value.items():
+            yield from _walk(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _walk(item, f"{path}.{position}")
+
+
+def for_evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a run's configuration that its evaluation needs: no classes, and no limits of its training.
+
+    Args:
+        config: The nested configuration, as it was read.
+    """
+    kept = {key: value for key, value in config.items() if key in ("data", "model", "evaluation", "seed_everything")}
+    trainer = config.get("trainer")
+    if isinstance(trainer, Mapping):
+        kept["trainer"] = {key: trainer[key] for key in _EVALUATION if key in trainer and _is_plain(trainer[key])}
+    return kept
+
+
+def for_training(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return what a training takes from a stranger's configuration, and a line for everything that it does not take.
+
+    The loggers are left out without a line: they change no result, and would send it to wherever the stranger says.
+
+    Args:
+        config: The nested configuration, as it was read.
+    """
+    kept = {key: value for key, value in config.items() if key != "trainer"}
+    refused: list[str] = []
+    for path in ("ckpt_path", "model.backbone.weights"):
+        value = _at(kept, path)
+        if isinstance(value, str) and re.search(r"[/\\:]|^\.", value):
+            refused.append(f"{path}: {value}")
+    trainer = config.get("trainer")
+    if not isinstance(trainer, Mapping):
+        return kept, refused
+    flags: dict[str, Any] = {}
+    for name, value in trainer.items():
+        if name == "callbacks":
+            items = value if isinstance(value, list) else [] if value is None else [value]
+            refused += [problem for at, item in enumerate(items) for problem in _callback_problems(item, at)]
+            flags[name] = value
+        elif name in ("logger", "default_root_dir"):
+            continue
+        elif (name in _CLASSES and value not in (None, False, "simple", "advanced")) or not _is_plain(value):
+            refused.append(f"trainer.{name}: {_named(value)}")
+        else:
+            flags[name] = value
+    return {**kept, "trainer": flags}, refused
+
+
+def _callback_problems(item: Any, position: int) -> list[str]:
+    where = f"trainer.callbacks.{position}"
+    name = item.get("class_path") if isinstance(item, Mapping) else item
+    match = _OF_LIGHTNING.fullmatch(name) if isinstance(name, str) else None
+    if match is None or match[1] not in CALLBACKS:
+        return [f"{where}: {_named(item)}"]
+    given = item.get("init_args") if isinstance(item, Mapping) else None
+    if isinstance(item, Mapping) and set(item) - {"class_path", "init_args"}:
+        return [f"{where}: {_named(item)}"]
+    known = CALLBACKS[match[1]]
+    arguments = given if isinstance(given, Mapping) else {}
+    return [
+        f"{where}.init_args.{key}: {_named(value)}"
+        for key, value in arguments.items()
+        if value is not None and (key not in known or not isinstance(value, bool | int | float | str))
+    ]
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a value cannot be taken for a class: numbers, switches, and words such as ``bf16-mixed``."""
+    if isinstance(value, list):
+        return all(isinstance(item, int) for item in value)
+    if isinstance(value, Mapping):  # such as max_time
+        return all(isinstance(item, int) for item in value.values())
+    if isinstance(value, str):
+        return _WORD.fullmatch(value) is not None
+    return value is None or isinstance(value, bool | int | float)
+
+
+def _at(tree: Mapping[str, Any], path: str) -> Any:
+    value: Any = tree
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _named(value: Any) -> str:
+    classes = [name for _, name in _walk(value, "")]
+    return ", ".join(classes) if classes else str(value)[:200]

@@ -1,0 +1,261 @@
+"""Which pictures a CSV file names, and of which class, split and group they are; none is read here."""
+
+import csv
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from visionforge.data.import_settings import ImportSettings
+from visionforge.data.info import MAX_TEXT, Split
+from visionforge.data.listing import Listing, class_name, some
+from visionforge.data.side_table import well_formed
+from visionforge.data.split_names import ALLOWED, split_of
+from visionforge.errors import DataError
+
+PATH_COLUMNS = ("path", "file", "filename", "image")
+SEPARATORS = "|;"  # between the labels of one multi-label cell
+MISSING = ("", "nan", "<na>", "#n/a")  # what programs write where there is nothing
+MAX_BYTES = 1 << 28  # of the file; some millions of rows
+MAX_PROBLEMS = 20  # lines of a message
+GROUP_WORDS = frozenset(
+    ("patient", "subject", "case", "study", "series", "slide", "animal", "person", "specimen", "participant", "donor")
+)
+_IDENTIFIER_WORDS = frozenset(("id", "ids", "uid", "no", "nr", "num", "number", "name", "code", "identifier"))
+
+
+@dataclass
+class _Row:
+    """One row: the number of its line, and its cells by column."""
+
+    line: int
+    cells: dict[str, str]
+
+
+@dataclass
+class _Problems:
+    """What is wrong: lines of their own, and kinds of which only the numbers of the lines are told."""
+
+    lines: list[str] = field(default_factory=list)
+    kinds: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, kind: str, line: int) -> None:
+        self.kinds.setdefault(kind, []).append(line)
+
+    def told(self, source: Path) -> list[str]:
+        grouped = [
+            f"{source}, line{'s' if len(lines) > 1 else ''} {some(lines)}: {kind}" for kind, lines in self.kinds.items()
+        ]
+        return [*grouped, *self.lines][:MAX_PROBLEMS]
+
+
+def list_csv(settings: ImportSettings) -> Listing:
+    """List the pictures that a CSV file names, by paths relative to it.
+
+    Raises:
+        DataError: If a column is missing or there twice, a cell is empty, a split is unknown, a path leads out of the
+            file's folder, a picture stands there with two labels, splits or groups, or a column of groups is not used.
+    """
+    source = settings.source
+    rows = _read(source)
+    columns = list(rows[0].cells)
+    path_column = settings.path_column or next((c for c in map(_matching(columns), PATH_COLUMNS) if c), "path")
+    label_column = _matching(columns)(settings.label_column) or settings.label_column
+    split_column = _matching(columns)(settings.split_column)
+    group_column = settings.group_column
+    wanted = [path_column, label_column, *([group_column] if group_column else [])]
+    if settings.split_column != ImportSettings.split_column:  # asked for, where the default is only looked for
+        wanted.append(split_column or settings.split_column)
+    missing = [name for name in wanted if name not in columns]
+    if missing:
+        hint = "; commas have to be between them" if len(columns) == 1 and re.search("[;\t]", columns[0]) else ""
+        raise DataError(f"{source}: has no column {', '.join(missing)}; it has: {some(columns)}{hint}")
+    used = {path_column, label_column, split_column, group_column}
+    if group_column is None and not settings.no_groups:
+        _refuse_unused_groups(source, rows, [name for name in columns if name not in used])
+    listing = Listing(splits=[] if split_column else None, groups=[] if group_column else None)
+    problems, seen = _Problems(), _Seen()
+    base = source.parent.resolve()
+    for row in rows:
+        path = _path(base, row.cells[path_column], source, row.line, problems)
+        labels = _labels(row, label_column, settings, problems)
+        split = _split(row, split_column, problems) if split_column else None
+        group = row.cells[group_column].strip() if group_column else None
+        if group_column and _is_missing(row.cells[group_column]):
+            problems.add(f"no value in the column {group_column}; fill it in, or remove the line", row.line)
+        if path is None or not seen.is_new(path[0], (labels, split, group), row, source, problems):
+            continue
+        listing.paths.append(path[0])
+        listing.names.append(path[1])
+        listing.labels.append(labels)
+        if listing.splits is not None and split is not None:
+            listing.splits.append(split)
+        if listing.groups is not None and group is not None:
+            listing.groups.append(well_formed(group))
+    if told := problems.told(source):
+        raise DataError(told)
+    if seen.again:
+        listing.notes.append(f"lines {some(seen.again)} name a picture again; each picture is taken once")
+    return listing
+
+
+# --- the table
+
+
+def _read(source: Path) -> list[_Row]:
+    """Return the rows of a CSV file, by the names of its first line; empty lines are skipped."""
+    try:
+        size = source.stat().st_size
+        if size > MAX_BYTES:
+            raise DataError(f"{source}: has {size:,} bytes, more than {MAX_BYTES:,}")
+        with source.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(_rows(source, file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{source}: cannot be read as CSV ({error})") from error
+    if not rows:
+        raise DataError(f"{source}: has no rows")
+    return rows
+
+
+def _rows(source: Path, file: TextIO) -> Iterator[_Row]:
+    reader = csv.reader(file)
+    header = [name.strip() for name in next(reader, [])]
+    named = [name for name in header if name]
+    twice = sorted({name for name in named if named.count(name) > 1})
+    if twice:
+        raise DataError(f"{source}: has the column {', '.join(twice)} more than once; rename one of them")
+    problems = _Problems()
+    for cells in reader:
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) < len(header) or any(cell.strip() for cell in cells[len(header) :]):
+            problems.add(
+                f"not as many cells as the {len(header)} columns; put texts with commas into quotation marks",
+                reader.line_num,
+            )
+            continue
+        yield _Row(reader.line_num, {name: cell for name, cell in zip(header, cells, strict=False) if name})
+    if told := problems.told(source):
+        raise DataError(told)
+
+
+def _matching(columns: Sequence[str]) -> "_Matching":
+    return _Matching(columns)
+
+
+@dataclass(frozen=True)
+class _Matching:
+    """Finds a column by its name: written so, or else the only one that differs in case."""
+
+    columns: Sequence[str]
+
+    def __call__(self, name: str) -> str | None:
+        if name in self.columns:
+            return name
+        alike = [column for column in self.columns if column.casefold() == name.casefold()]
+        return alike[0] if len(alike) == 1 else None
+
+
+# --- groups
+
+
+def _refuse_unused_groups(source: Path, rows: Sequence[_Row], columns: Sequence[str]) -> None:
+    """Refuse a table with a column that says which pictures belong together, if nobody said what to do with it."""
+    found = [name for name in columns if _names_groups(name) and _repeats([row.cells[name] for row in rows])]
+    if found:
+        raise DataError(
+            f"{source}: the column {' and the column '.join(found)} may say which pictures belong together; those of "
+            "one patient in both training and test make results look better than they are; "
+            f"choose --group-column {found[0]}, or --no-groups if that does not matter"
+        )
+
+
+def _names_groups(column: str) -> bool:
+    words = re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", column).casefold())
+    core = {word.removesuffix("id") if word.removesuffix("id") in GROUP_WORDS else word for word in words}
+    return bool(core & GROUP_WORDS) and core <= GROUP_WORDS | _IDENTIFIER_WORDS
+
+
+def _repeats(values: Sequence[str]) -> bool:
+    present = [value.strip() for value in values if not _is_missing(value)]
+    return 1 < len(set(present)) < len(present)
+
+
+# --- cells
+
+
+def _is_missing(cell: str) -> bool:
+    return cell.strip().casefold() in MISSING
+
+
+def _path(base: Path, cell: str, source: Path, line: int, problems: _Problems) -> tuple[Path, str] | None:
+    """Return the file that a cell names, and its path relative to the table; None with a problem if it may not be."""
+    if _is_missing(cell):
+        problems.add("no path; fill it in, or remove the line", line)
+        return None
+    written = Path(os.path.normpath(base / cell.strip()))
+    try:
+        path = written.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle; a name that no file can have
+        problems.lines.append(f"{source}, line {line}: {cell} is no path ({error})")
+        return None
+    if not path.is_relative_to(base):
+        problems.lines.append(f"{source}, line {line}: {cell} lies outside the folder of the file")
+        return None
+    name = written if written.is_relative_to(base) else path
+    return path, well_formed(name.relative_to(base).as_posix())
+
+
+def _labels(row: _Row, column: str, settings: ImportSettings, problems: _Problems) -> tuple[str, ...]:
+    """Return the labels of a row, each once; none is a problem unless several per picture were asked for."""
+    cell = row.cells[column]
+    for separator in SEPARATORS[1:]:
+        cell = cell.replace(separator, SEPARATORS[0])
+    labels = tuple(dict.fromkeys(class_name(part) for part in cell.split(SEPARATORS[0]) if part.strip()))
+    if any(_is_missing(label) for label in labels):
+        problems.add(f"a label in the column {column} stands for a missing value; fill it in, or remove it", row.line)
+    if not labels and settings.task != "multi-label":
+        problems.add(
+            f"no label in the column {column}; fill it in, remove the line, or add --task multi-label if a picture "
+            "may have none",
+            row.line,
+        )
+    if any(len(label) > MAX_TEXT for label in labels):
+        problems.add(f"a label of more than {MAX_TEXT} characters", row.line)
+    return labels
+
+
+def _split(row: _Row, column: str, problems: _Problems) -> Split | None:
+    cell = row.cells[column].strip()
+    split = split_of(cell)
+    if split is None and _is_missing(cell):
+        problems.add(f"no split in the column {column}; fill it in, or remove the column", row.line)
+    elif split is None:
+        problems.add(f"split {cell.casefold()!r} is unknown; allowed: {ALLOWED}", row.line)
+    return split
+
+
+class _Seen:
+    """The pictures of the rows before; the same one again is taken once, unless the rows contradict each other."""
+
+    def __init__(self) -> None:
+        self.again: list[int] = []
+        self._rows: dict[Path, tuple[int, tuple[object, ...]]] = {}
+
+    def is_new(self, path: Path, facts: tuple[object, ...], row: _Row, source: Path, problems: _Problems) -> bool:
+        """Return whether a picture is there for the first time."""
+        line, before = self._rows.setdefault(path, (row.line, facts))
+        if line == row.line:
+            return True
+        if facts == before:
+            self.again.append(row.line)
+        else:
+            kinds = ("label", "split", "group")
+            different = ", ".join(kind for kind, a, b in zip(kinds, before, facts, strict=True) if a != b)
+            problems.lines.append(
+                f"{source}, lines {line} and {row.line}: the same picture {path.name} with another {different}; "
+                "remove one of the lines"
+            )
+        return False

@@ -1,0 +1,165 @@
+"""Which pictures a folder holds, and of which class and split they are; none is read here."""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from visionforge.data.info import MAX_TEXT, SPLITS, Split
+from visionforge.data.picture_sources import is_junk, walk_files, walk_pictures
+from visionforge.data.pictures import SUFFIXES
+from visionforge.data.side_table import well_formed
+from visionforge.data.split_names import split_of
+from visionforge.errors import DataError
+
+SHOWN = 5  # names or numbers in a message
+
+
+@dataclass
+class Listing:
+    """The pictures of a source, before any is read.
+
+    Attributes:
+        paths: Picture files.
+        names: The same relative to the source, with ``/``.
+        labels: Label names of each picture; more than one for multi-label data.
+        splits: Split of each picture, or None if the source does not say.
+        groups: Group of each picture, or None.
+        notes: What was left out or looks odd, a line each.
+    """
+
+    paths: list[Path] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    labels: list[tuple[str, ...]] = field(default_factory=list)
+    splits: list[Split] | None = None
+    groups: list[str] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def pick(self, kept: Sequence[int]) -> "Listing":
+        """Return the pictures at these positions."""
+        return Listing(
+            [self.paths[k] for k in kept],
+            [self.names[k] for k in kept],
+            [self.labels[k] for k in kept],
+            None if self.splits is None else [self.splits[k] for k in kept],
+            None if self.groups is None else [self.groups[k] for k in kept],
+            self.notes,
+        )
+
+
+def some(items: Iterable[object]) -> str:
+    """Return the first few items as text, and how many there are beside them."""
+    texts = list(map(str, items))
+    more = f" and {len(texts) - SHOWN:,} more" if len(texts) > SHOWN else ""
+    return ", ".join(texts[:SHOWN]) + more
+
+
+def class_name(text: str) -> str:
+    """Return a class name without surrounding blanks, its accents composed; systems write the same name differently."""
+    return unicodedata.normalize("NFC", well_formed(text).strip())
+
+
+def list_folder(folder: Path) -> Listing:
+    """List ``CLASS/picture`` or ``SPLIT/CLASS/picture`` below a folder.
+
+    Hidden files and folders, and those that systems and programs leave, are skipped.
+
+    Raises:
+        DataError: If there are no class folders with pictures, or folders of splits and of classes are mixed.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder or CSV file")
+    listing = Listing()
+    try:
+        folders, loose = _folders(folder, folder, listing.notes)
+        splits = _split_folders(folder, folders)
+        if splits:
+            listing.splits = []
+            for split in SPLITS:
+                if split in splits:
+                    below, direct = _folders(splits[split], folder, listing.notes)
+                    loose += direct
+                    _add_classes(listing, folder, below, split)
+        else:
+            _add_classes(listing, folder, folders, None)
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: {(error.strerror or str(error)).lower()}") from error
+    if not listing.paths:
+        inside = f" in its folders {some(path.name for path in splits.values())}" if splits else ""
+        raise DataError(f"{folder}: holds no class folders with pictures{inside} ({', '.join(sorted(SUFFIXES))})")
+    if loose:
+        listing.notes.append(f"{loose:,} pictures lie in no class folder; left out")
+    return listing
+
+
+def _folders(folder: Path, source: Path, notes: list[str]) -> tuple[list[Path], int]:
+    """Return the visible folders in a folder, sorted, and how many pictures lie directly in it.
+
+    A link to a folder is followed, unless it leads into the source or above it, where its pictures are listed anyway.
+    """
+    inside, found, loose = source.resolve(), [], 0
+    for path in sorted(folder.iterdir()):
+        if is_junk(path.name):
+            continue
+        if not path.is_dir():
+            loose += path.suffix.lower() in SUFFIXES
+            continue
+        if path.is_symlink():
+            target = path.resolve()
+            listed = target.is_relative_to(inside) and not any(map(is_junk, target.relative_to(inside).parts))
+            if listed or inside.is_relative_to(target):
+                notes.append(f"{path} is a link to {target}, which is listed anyway; left out")
+                continue
+        found.append(path)
+    return found, loose
+
+
+def _split_folders(folder: Path, folders: Sequence[Path]) -> dict[Split, Path]:
+    """Return the folders that are splits; none where all are classes.
+
+    Raises:
+        DataError: If only some of them are, two are the same split, or there is no training split.
+    """
+    named = [(split, path) for path in folders if (split := split_of(path.name)) is not None]
+    others = [path for path in folders if split_of(path.name) is None and next(walk_pictures(path), None) is not None]
+    if not named:
+        return {}
+    if others:
+        raise DataError(
+            f"{folder}: holds {some(path.name for _, path in named)} (splits?) beside "
+            f"{some(path.name for path in others)} (classes?); put the class folders into train, val and test, "
+            "move the others elsewhere, or list the pictures in a CSV file with the columns path and label"
+        )
+    found = dict(named)
+    if len(found) < len(named):
+        twice = some(path.name for split, path in named if [s for s, _ in named].count(split) > 1)
+        raise DataError(f"{folder}: {twice} are the same split; put their class folders into one of them")
+    if "train" not in found:
+        raise DataError(f"{folder}: holds {some(path.name for _, path in named)}, but no folder train")
+    return found
+
+
+def _add_classes(listing: Listing, source: Path, folders: Iterable[Path], split: Split | None) -> None:
+    others: list[str] = []
+    for folder in folders:
+        before = len(listing.paths)
+        label = class_name(folder.name)
+        if not 0 < len(label) <= MAX_TEXT:
+            raise DataError(f"{folder}: its name cannot be that of a class; rename it")
+        for path in map(Path, walk_files(folder)):
+            if path.suffix.lower() not in SUFFIXES:
+                others.append(path.suffix.lower() or path.name)
+                continue
+            listing.paths.append(path)
+            listing.names.append(well_formed(path.relative_to(source).as_posix()))
+            listing.labels.append((label,))
+            if listing.splits is not None and split is not None:
+                listing.splits.append(split)
+        if len(listing.paths) == before:
+            listing.notes.append(f"{folder} holds no pictures; it is no class{f' of {split}' if split else ''}")
+    if others:
+        kinds = some(sorted(set(others)))
+        where = f" of {split}" if split else ""
+        listing.notes.append(
+            f"{len(others):,} files in the folders{where} are no pictures that are read ({kinds}); left out"
+        )
