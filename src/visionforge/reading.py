@@ -172,6 +172,13 @@ def _parts(node: Node) -> list[Node]:
 class _Plain(SafeConstructor):
     """Builds plain values alone: no dates, sets or bytes, and no number without end."""
 
+    def construct_yaml_str(self, node: ScalarNode) -> str:
+        """Return a text; no path, name or address has a NUL in it."""
+        value = str(super().construct_yaml_str(node))
+        if "\0" in value:
+            raise UnreadableError(f"a text holds a NUL character (line {node.start_mark.line + 1})")
+        return value
+
     def construct_yaml_int(self, node: ScalarNode) -> int:
         """Return an integer."""
         if len(node.value) > MAX_DIGITS:
@@ -188,6 +195,7 @@ class _Plain(SafeConstructor):
 
 _Plain.yaml_constructors = {
     **{f"{_TAG}{name}": SafeConstructor.yaml_constructors[f"{_TAG}{name}"] for name in _PLAIN},
+    f"{_TAG}str": _Plain.construct_yaml_str,
     f"{_TAG}int": _Plain.construct_yaml_int,
     f"{_TAG}float": _Plain.construct_yaml_float,
     None: SafeConstructor.construct_undefined,

@@ -16,6 +16,7 @@ HIDDEN = "…"
 # words of a name that make it that of a secret
 _WORDS = {"password", "passwd", "pwd", "passphrase", "token", "secret", "apikey", "sig", "signature"}
 _WORDS |= {"auth", "authorization", "credential", "credentials"}
+_ENDS = ("password", "passwd", "passphrase", "token", "secret", "apikey", "accesskey", "secretkey")  # sslpassword
 _KEYS = {"api", "access", "secret", "private", "account", "auth", "encryption", "signing", "shared", "subscription"}
 _OPEN = ("true", "false", "null", "")  # values that are no secrets
 _NAMES_OF_DATA = ("class_weights",)  # settings whose keys are names of classes, which may be any words
@@ -29,7 +30,7 @@ _AROUND = "'\"`<>()[]{},;:."  # marks that end an address in a sentence
 def is_secret_name(name: str) -> bool:
     """Return whether a name is that of a secret, such as ``api_key``, ``X-Amz-Signature`` or ``dbPassword``."""
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)]
-    if words == ["key"] or _WORDS.intersection(words):
+    if words == ["key"] or _WORDS.intersection(words) or any(word.endswith(_ENDS) for word in words):
         return True
     return any(two == "key" and one in _KEYS for one, two in pairwise(words))
 

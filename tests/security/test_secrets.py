@@ -41,6 +41,7 @@ ADDRESSES = {
     "postgresql://me@host/db?password=s3cr3t": "postgresql://me@host/db?password=…",
     "postgresql://host/db?user=me&password=s3cr3t&x=1": "postgresql://host/db?user=me&password=…&x=1",
     "mysql://me:s3cr3t@[::1]:3306/db": "mysql://me:…@[::1]:3306/db",
+    "postgresql://me@host/db?sslpassword=s3cr3t": "postgresql://me@host/db?sslpassword=…",
     "redis://:s3cr3t@host:6379/0": "redis://:…@host:6379/0",
     "mssql+pyodbc:///?odbc_connect=SERVER%3Dx%3BUID%3Dme%3BPWD%3Ds3cr3t": "mssql+pyodbc:///?odbc_connect=…",
     "https://s3cr3t@host/file.pth": "https://…@host/file.pth",

@@ -48,6 +48,7 @@ HOSTILE = {
     "wrong tag": ("a: !!int b", "does not fit its tag"),
     "wrong boolean": ("a: !!bool b", "does not fit its tag"),
     "NUL": ("a: b\0c", "characters are not allowed"),
+    "NUL by escape": ('data: {root: "a\\0b"}', "NUL character"),
     "escape": ("a: b\x1b[31m", "characters are not allowed"),
     "key that is a list": ("? [a]\n: b", "unhashable"),
     "two documents": ("--- {a: 1}\n--- {a: 2}\n", "another document"),
@@ -178,7 +179,7 @@ def hostile_runs(outputs: Path, quick_run: Path, count: int) -> None:
         LAUGHS,
         "[1]",
         "x",
-        "a: {b: [1, {c: 2}]}",
+        "1: a\nb: {null: 1, c: 2}",
         "model: 3\ndata: [1]\n",
     ]
     special = [lambda path: os.mkfifo(path), lambda path: path.mkdir(), lambda path: path.symlink_to("/dev/zero")]

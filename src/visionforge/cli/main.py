@@ -158,6 +158,8 @@ def main(args: Sequence[str] | None = None) -> int:
         asked for could not be written to standard output, 128 plus the number of the signal that interrupted it.
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    if args is None:  # this process is ours
+        sys.excepthook = _tell_unexpected
     with guarded() as output:
         status = _run(arguments)
         return status if status or _is_told(arguments, output) else EXIT_UNTOLD
@@ -189,7 +191,6 @@ def _run(arguments: list[str]) -> int:
         _tell(error.problems, debug)
     except OSError as error:
         if error.errno not in _STORAGE_ERRORS:
-            sys.excepthook = _tell_unexpected
             raise
         where = f"{error.filename}: " if error.filename else ""
         _tell([f"{where}{(error.strerror or str(error)).lower()}; check permissions and free disk space"], debug)
@@ -206,9 +207,6 @@ def _run(arguments: list[str]) -> int:
         if isinstance(code, str):
             warn(code)
         return code if isinstance(code, int) else 0 if code is None else 1
-    except Exception:
-        sys.excepthook = _tell_unexpected
-        raise
     return EXIT_MISTAKE
 
 

@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from visionforge import reading
 from visionforge.config.environment import strict_problems
 from visionforge.config.problems import flatten
 from visionforge.config.schema import RunSettings
 from visionforge.config.shipped import FLAGS, described, require_config, with_shipped
 from visionforge.errors import SettingsError
+from visionforge.reading import UnreadableError, read_text, read_yaml_text
 
 COMMAND_LINE = "on the command line"
 SWITCHES = ("exclusive_device",)  # flags that need no value
@@ -75,7 +75,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        tree = reading.read_yaml(path)
+        tree = read_yaml_text(read_text(path))
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such configuration file") from None
     except OSError as error:
@@ -165,7 +165,7 @@ def _apply(raw: RawConfig, flag: str, text: str) -> None:
         return
     try:
         value = parse_value(text)
-    except reading.UnreadableError as error:
+    except UnreadableError as error:
         raise SettingsError(f"{flag}: cannot be read as a value: {error}") from error
     if path in ("data", "model", "trainer") or (isinstance(value, str) and value.endswith((".yaml", ".yml"))):
         value = read_yaml(text) if isinstance(value, str) else value
@@ -186,8 +186,8 @@ def parse_value(text: str) -> Any:
         UnreadableError: If it is YAML that has a key twice, or is larger or deeper than a setting can be.
     """
     try:
-        return reading.read_yaml_text(text)
-    except reading.UnreadableError as error:
+        return read_yaml_text(text)
+    except UnreadableError as error:
         if error.syntax:
             return text
         raise

@@ -136,7 +136,7 @@ def processes_of(trainer: Mapping[str, Any]) -> int | None:
     if isinstance(devices, str):
         names = [name for name in devices.split(",") if name.strip()]
         number = devices.strip().lstrip("-")
-        devices = names if "," in devices else int(devices) if number.isdigit() else "auto"
+        devices = names if "," in devices else int(devices) if number.isdecimal() else "auto"
     count = len(devices) if isinstance(devices, list | tuple) else devices if isinstance(devices, int) else 1
     nodes = trainer.get("num_nodes")
     total = max(1, count) * (nodes if isinstance(nodes, int) else 1)

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import psutil
 
+from visionforge.reading import read_json
 from visionforge.runs.files import write_atomic
 from visionforge.runs.signature import PROCESSES, canonical_content, is_signed, sign
 
@@ -144,7 +145,7 @@ def leftovers(folder: Path) -> list[psutil.Process]:
         folder: The run folder.
     """
     try:
-        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        content = read_json(folder / RECORD)
         signature = content.pop("signature", None)
         mark = str(content["mark"])
         recorded = [ProcessId.from_dict(entry) for entry in content["processes"]]

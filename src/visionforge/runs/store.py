@@ -13,7 +13,7 @@ from visionforge.runs.anchors import outputs_folder, resolve, shown
 from visionforge.runs.manifest import Manifest, State, read_manifest
 from visionforge.runs.workspace import Workspace
 
-MAX_METRICS_BYTES = 16_000_000  # with the values of every class and threshold
+MAX_METRICS_BYTES = 4_000_000  # metrics of all classes are some thousand bytes
 _SESSION_FACTS = {"code", "packages", "hardware", "environment", "switches"}
 
 
@@ -52,7 +52,7 @@ class StoredRun:
             content = read_yaml(self.workspace.config)
         except (OSError, UnreadableError):
             return {}
-        return content if isinstance(content, dict) else {}
+        return _with_names(content) if isinstance(content, dict) else {}
 
     @property
     def seconds(self) -> float:
@@ -97,6 +97,13 @@ def with_numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
             name: value for name, value in values.items() if type(value) in (int, float) or value is None
         }
     return content
+
+
+def _with_names(tree: Any) -> Any:
+    """Return settings whose keys are all text, so that they can be compared and sorted."""
+    if isinstance(tree, Mapping):
+        return {str(key): _with_names(value) for key, value in tree.items()}
+    return [_with_names(item) for item in tree] if isinstance(tree, list) else tree
 
 
 def _time(text: str) -> datetime.datetime:
