@@ -539,5 +539,5 @@ class VisionForgeCLI(LightningCLI):
             return None
         given = self._get(self.config_init, "trainer")
         names = ("fast_dev_run", "overfit_batches", f"limit_{split}_batches")
-        reasons = [f"trainer.{name} {given[name]}" for name in names if given.get(name) not in (None, False, 0, 1.0)]
+        reasons = [f"trainer.{name} {given[name]}" for name in names if given.get(name)]
         return Partial(seen, images, ", ".join(reasons) or "fewer batches")
