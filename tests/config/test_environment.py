@@ -16,8 +16,8 @@ from visionforge.cli.main import main
 from visionforge.config.environment import (
     in_container,
     is_strict,
+    ordered_arguments,
     prepare_environment,
-    strict_arguments,
     warn_of_environment,
 )
 from visionforge.errors import SettingsError
@@ -52,22 +52,22 @@ def test_switches_are_read_as_people_write_them(monkeypatch, name):
 
 
 def test_nothing_changes_out_of_strict_mode():
-    assert strict_arguments(["--a", "b"]) == ["--a", "b"]
+    assert ordered_arguments(["--a", "b"]) == ["--a", "b"]
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
 
 
 @pytest.mark.usefixtures("strict")
 def test_defaults_come_first_and_once():
-    once = strict_arguments(["--a", "b"])
+    once = ordered_arguments(["--a", "b"])
     assert once == [*DEFAULTS, "--a", "b"]
-    assert strict_arguments(once) == once
+    assert ordered_arguments(once) == once
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 @pytest.mark.usefixtures("strict")
 def test_workspaces_that_do_not_repeat_are_refused(monkeypatch, refuse):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
-    strict_arguments([])
+    ordered_arguments([])
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
     for stage in ("fit", "tune"):
@@ -95,10 +95,10 @@ def test_another_value_in_a_file_is_refused(refuse, tmp_path):
 
 @pytest.mark.usefixtures("strict")
 def test_file_keeps_its_other_settings_and_its_workers(tmp_path, capsys):
-    (tmp_path / "mine.yaml").write_text("trainer: {max_epochs: 3}\ndata: {num_workers: 1}\n")
+    (tmp_path / "mine.yaml").write_text("trainer: {min_epochs: 1}\ndata: {num_workers: 1}\n")
     assert main(["fit", *flags(), "--config", "mine.yaml", "--print_config"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["trainer"]["max_epochs"] == 3
+    assert printed["trainer"]["min_epochs"] == 1
     assert printed["trainer"]["deterministic"] is True
     assert printed["data"]["num_workers"] == 1
 

@@ -91,7 +91,7 @@ def runs_like(settings: RunSettings) -> list[StoredRun]:
 
 
 def _jobs(run: StoredRun) -> list[str]:
-    return [str(session.scheduler["job"]) for session in run.manifest.sessions if session.scheduler]
+    return [str(session.scheduler.get("job")) for session in run.manifest.sessions if session.scheduler]
 
 
 def outputs_of(settings: RunSettings) -> Path:

@@ -12,7 +12,7 @@ import yaml
 from visionforge.cli.arguments import CommandParser, print_json, say
 from visionforge.cli.plan import Plan
 from visionforge.cli.trust import FLAG, training_config
-from visionforge.config.environment import strict_arguments
+from visionforge.config.environment import ordered_arguments
 from visionforge.config.seeding import STRICT_VARIABLE
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.anchors import resolve, shown
@@ -115,7 +115,7 @@ def _run_again(run: StoredRun, options: argparse.Namespace) -> StoredRun:
         path.write_text(yaml.safe_dump(config), encoding="utf-8")
         arguments = ["--config", str(path), "--trainer.default_root_dir", str(outputs), "--resume", "never"]
         plan = Plan(interruption=interruption, parent=parent)
-        fit(strict_arguments(arguments), plan)
+        fit(ordered_arguments(arguments), plan)
     assert plan.made is not None
     return load_run(plan.made)
 

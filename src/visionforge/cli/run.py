@@ -20,11 +20,10 @@ from visionforge.cli.plan import (
 from visionforge.cli.precheck import check_arguments
 from visionforge.cli.target import Target, find_target
 from visionforge.cli.trust import FLAG, training_config
-from visionforge.config.environment import strict_arguments, warn_of_environment
+from visionforge.config.environment import ordered_arguments, warn_of_environment
 from visionforge.config.loading import RawConfig, normalise, read_arguments
 from visionforge.config.schema import RunSettings
 from visionforge.config.seeding import STRICT_VARIABLE
-from visionforge.config.shipped import files_first
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.active import ActiveRun
 from visionforge.runs.anchors import resolve
@@ -45,7 +44,7 @@ def run_stage(stage: str, arguments: list[str], parent: dict[str, Any] | None = 
         VisionForgeError: For every mistake that the user can mend.
         Interrupted: If a signal ended a fit.
     """
-    arguments = files_first(strict_arguments(normalise(arguments)))
+    arguments = ordered_arguments(normalise(arguments))
     if stage == "fit" and any(argument.partition("=")[0] == "--seeds" for argument in arguments):
         from visionforge.cli.seeds import run_seeds
 

@@ -17,11 +17,10 @@ from visionforge.cli.plan import Plan, TrialPart, outputs_of
 from visionforge.cli.precheck import check_arguments, check_settings
 from visionforge.cli.run import fit
 from visionforge.cli.trust import training_config
-from visionforge.config.environment import strict_arguments, warn_of_environment
+from visionforge.config.environment import ordered_arguments, warn_of_environment
 from visionforge.config.loading import normalise, read_arguments, read_yaml
 from visionforge.config.problems import describe_allowed, flatten, validation_problems
 from visionforge.config.schema import RunSettings, TuneSettings
-from visionforge.config.shipped import files_first
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
 from visionforge.errors import RunError, SettingsError, VisionForgeError
@@ -68,7 +67,7 @@ def run_tune(arguments: list[str]) -> int:
     if any(argument in ("-h", "--help") for argument in arguments):
         say_text(USAGE + _help().rstrip())
         return 0
-    arguments = files_first(strict_arguments(normalise(arguments)))
+    arguments = ordered_arguments(normalise(arguments))
     if "--report" in arguments or any(argument.startswith("--report=") for argument in arguments):
         return _rebuild(arguments)
     raw = read_arguments(arguments)

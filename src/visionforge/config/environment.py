@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from visionforge.config.seeding import STRICT_VARIABLE
+from visionforge.config.shipped import files_first
 from visionforge.errors import SettingsError
 
 log = logging.getLogger(__name__)
@@ -48,11 +49,11 @@ def _switch(name: str) -> bool:
     return value in _TRUE
 
 
-def strict_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with the defaults of strict mode before them, and see to it that cuBLAS repeats.
+def ordered_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments in the order in which later ones win: files, then flags, wherever they stood.
 
-    As arguments, they are read by every reader and written into the configuration of the run. Out of strict mode,
-    nothing changes.
+    In strict mode its defaults come before them, so that they are read by every reader and written into the
+    configuration of the run, and cuBLAS is told to repeat.
 
     Args:
         arguments: What follows `fit`, `validate`, `test`, `predict` or `tune`, in its normal form.
@@ -61,7 +62,7 @@ def strict_arguments(arguments: Sequence[str]) -> list[str]:
         SettingsError: If a variable of the environment has a value that is not allowed.
     """
     if not is_strict():
-        return list(arguments)
+        return files_first(arguments)
     name, usual = STRICT_VARIABLE
     if os.environ.setdefault(name, usual) not in WORKSPACES:
         raise SettingsError(
@@ -69,7 +70,8 @@ def strict_arguments(arguments: Sequence[str]) -> list[str]:
             f"{', '.join(WORKSPACES)}"
         )
     defaults = [text for path, value in STRICT_DEFAULTS.items() for text in (f"--{path}", value)]
-    return list(arguments) if list(arguments[: len(defaults)]) == defaults else [*defaults, *arguments]
+    given = list(arguments)
+    return [*defaults, *files_first(given[len(defaults) :] if given[: len(defaults)] == defaults else given)]
 
 
 def strict_problems(values: Mapping[str, Any], sources: Mapping[str, str]) -> list[str]:
