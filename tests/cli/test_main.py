@@ -94,7 +94,7 @@ MISTAKES = {
     "wrong type": (["fit", "--trainer.max_epochs", "many"], "trainer.max_epochs: 'many' is not allowed"),
     "wrong type of a trainer flag": (
         ["fit", *flags(trainer__gradient_clip_val="abc")],
-        "trainer.gradient_clip_val: 'abc' is not allowed; allowed: float, int, null",
+        "trainer.gradient_clip_val: 'abc' is not allowed (on the command line); allowed: a number, at least 0 or null",
     ),
     "min_lr at learning rate": (["fit", *flags(model__schedule__min_lr=0.008)], "model.schedule.min_lr: 0.008 is not allowed; it must be below"),
     "unknown data set": (["fit", "--data.dataset", "brestmnist"], "data.dataset: 'brestmnist' is unknown; nearest: breastmnist"),

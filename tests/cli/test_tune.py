@@ -263,28 +263,28 @@ def test_refit_trains_the_best_at_full_length_and_tests_it(fleet, tmp_path):
 
 
 def test_failed_trials_have_a_reason_and_the_search_goes_on(fleet, tmp_path):
-    space = '{"trainer.accumulate_grad_batches": {"choices": [1, 0, 2]}}'
+    space = '{"trainer.limit_train_batches": {"choices": [1.0, 0.001, 0.5]}}'
     changes = {"tune__preset": "none", "tune__space": space, "tune__n_trials": 6, "tune__sampler": "grid"}
     done = fleet.run("tune", *arguments(tmp_path, **changes))
     assert done.status == 0, done.err
     failed = [trial for trial in ended(tmp_path) if trial.state.name == "FAIL"]
-    assert {trial.params["trainer.accumulate_grad_batches"] for trial in failed} == {0}
-    assert "division by zero" in failed[0].user_attrs["reason"]
+    assert {trial.params["trainer.limit_train_batches"] for trial in failed} == {0.001}
+    assert "You requested to check 0.001" in failed[0].user_attrs["reason"]
     assert failed[0].value is None
-    assert "failed: ZeroDivisionError: " in done.err
+    assert "failed: trainer: You requested to check" in done.err
     summary = json.loads((tmp_path / "studies" / "s" / "reports" / "study_summary.json").read_text())
     assert summary["counts"]["failed"] == len(failed)
     assert any(trial["reason"] for trial in summary["trials"])
 
 
 def test_too_many_failures_in_a_row_stop_with_the_cause(fleet, tmp_path):
-    space = '{"trainer.accumulate_grad_batches": {"choices": [0]}}'
+    space = '{"trainer.limit_train_batches": {"choices": [0.001]}}'
     changes = {"tune__preset": "none", "tune__space": space, "tune__max_failures": 2, "tune__n_trials": 20}
     done = fleet.run("tune", *arguments(tmp_path, **changes))
     assert done.status == 2
     (line,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
     assert "2 trials in a row failed, so the search stops; the most common reason" in line
-    assert "division by zero" in line
+    assert "You requested to check 0.001" in line
     assert (tmp_path / "studies" / "s" / "index.html").is_file()
     assert len(ended(tmp_path)) == 3, "the configuration itself, and two that failed"
 

@@ -521,7 +521,7 @@ class VisionForgeCLI(LightningCLI):
             "backbone": model.settings.backbone.name,
             "checkpoint": checkpoint.name,
             "epoch": epoch,
-            "chosen_by": self.model.monitor.name if checkpoint.name == BEST and self.subcommand == "fit" else None,
+            "chosen_by": self.model.monitor.name if checkpoint.name == BEST else None,
             "archive_md5": fingerprint(data.info, settings.resolution, settings.root),
         }
         run = self._target.run if self._target is not None else self.workspace

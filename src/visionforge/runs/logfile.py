@@ -22,7 +22,15 @@ class _OneLine(logging.Formatter):
         )
 
 
-CONSOLE_FORMAT = _OneLine("%(asctime)s %(message)s", datefmt="%H:%M:%S")
+class _Marked(_OneLine):
+    """Says of a warning or an error that it is one."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the name is of logging
+        mark = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        return f"{record.asctime} {mark}{record.message}"
+
+
+CONSOLE_FORMAT = _Marked("%(asctime)s %(message)s", datefmt="%H:%M:%S")
 FILE_FORMAT = _OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s")
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _SOURCES = ("visionforge", "lightning.pytorch", "lightning.fabric", "py.warnings", "torch")

@@ -44,7 +44,7 @@ from visionforge.training.gather import gather_rows
 from visionforge.training.losses import Criterion, CumulativeLogits, class_weights, probabilities, soft_targets
 from visionforge.training.metrics import best_thresholds, ranking_metrics, share_hit
 from visionforge.training.mixup import draw_mix, mix_images, mix_targets
-from visionforge.training.monitor import AUC
+from visionforge.training.monitor import AUC, LOSS
 from visionforge.training.optimisers import build_optimizer, parameter_groups
 from visionforge.training.pixels import as_batch
 from visionforge.training.predictions import Predictions
@@ -204,6 +204,7 @@ class ImageClassifier(pl.LightningModule):
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**self.hparams, "restoring": True}
         checkpoint["thresholds"] = None if self.thresholds is None else self.thresholds.tolist()
         checkpoint["calibration"] = None if self.calibration is None else asdict(self.calibration)
+        checkpoint["monitor"] = self.monitor.name
         checkpoint["epoch_sums"] = None if self._sums is None else self._sums.tolist()
         checkpoint["weight_transfer"] = None if self.transfer is None else self.transfer.as_dict()
         if "averaging_state" not in checkpoint:  # a checkpoint of weights only, which callbacks do not see
@@ -223,6 +224,7 @@ class ImageClassifier(pl.LightningModule):
         self.thresholds = None if thresholds is None else torch.tensor(thresholds)
         calibration = checkpoint.get("calibration")
         self.calibration = None if calibration is None else Calibration.from_dict(calibration)
+        self.monitor = LOSS if checkpoint.get("monitor") == LOSS.name else AUC
         transfer = checkpoint.get("weight_transfer")
         self.transfer = None if transfer is None else TransferReport(**transfer)
         sums = checkpoint.get("epoch_sums")
