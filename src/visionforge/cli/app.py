@@ -308,7 +308,7 @@ class VisionForgeCLI(LightningCLI):
         if reason is None:
             return monitor
         told = f"{RANKED} is undefined on the validation split, because {reason}"
-        if self._plan.trial is not None and self.settings.tune.metric == RANKED:
+        if self._plan.trial is not None and self._plan.trial.metric == RANKED:
             raise SettingsError(f"tune.metric: {told}; set it to val/loss, or mend the split")
         for callback in callbacks:
             if getattr(callback, "monitor", None) == RANKED:

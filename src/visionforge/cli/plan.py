@@ -28,10 +28,12 @@ class TrialPart:
     Attributes:
         callbacks: Further callbacks.
         pruned: The exception by which one of them ends the fit early.
+        metric: What the study searches for.
     """
 
     callbacks: Sequence[Any]
     pruned: type[Exception]
+    metric: str
 
 
 @dataclass

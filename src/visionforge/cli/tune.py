@@ -346,7 +346,7 @@ class _Runner:
         """Fit, and return the run folder."""
         import optuna
 
-        part = TrialPart(trial.callbacks, optuna.TrialPruned)
+        part = TrialPart(trial.callbacks, optuna.TrialPruned, self._settings.tune.metric)
         config = dict(trial.config)
         for name in ("resume", "ckpt_path"):
             config.pop(name, None)
