@@ -157,16 +157,18 @@ def attack(
         assert process.stdin is not None
         process.stdin.write(stdin.encode())
         process.stdin.close()
-        usage = None
-        while usage is None:
-            pid, status, used = os.wait4(process.pid, os.WNOHANG)
+        ended, peak_mb = False, 0.0
+        while not ended:
+            peak_mb = max(peak_mb, _most_resident_mb(process.pid))
+            pid, status = os.waitpid(process.pid, os.WNOHANG)
             if pid:
-                usage = used
+                ended = True
             elif time.monotonic() - started > timeout_s:
                 os.killpg(process.pid, 9)
-                _, status, usage = os.wait4(process.pid, 0)
+                _, status = os.waitpid(process.pid, 0)
+                ended = True
             else:
-                time.sleep(0.05)
+                time.sleep(0.02)
         process.returncode = os.waitstatus_to_exitcode(status)
     lines = audit.read_text("utf-8", "replace").splitlines() if audit.exists() else []
     events = [(event, args) for event, args in map(json.loads, lines)]
@@ -175,9 +177,18 @@ def attack(
         (private / "out").read_text("utf-8", "backslashreplace"),
         (private / "err").read_text("utf-8", "backslashreplace"),
         time.monotonic() - started,
-        usage.ru_maxrss / 1024,
+        peak_mb,
         events,
     )
+
+
+def _most_resident_mb(pid: int) -> float:
+    """Return the most memory that a process has had; that of wait4 would be this one's, from which it was forked."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def refused(outcome: Outcome) -> list[str]:

@@ -170,6 +170,9 @@ class VisionForgeCLI(LightningCLI):
         for action in parser._actions:
             if action.dest.startswith("trainer.") and (kind := integers_first(getattr(action, "_typehint", None))):
                 action._typehint = kind  # type: ignore[attr-defined]  # of jsonargparse
+        for action in parser._actions:  # a word is never the name of a file of settings that lies in the working folder
+            if action.dest.startswith("trainer.") and getattr(action, "_enable_path", False):
+                action._enable_path = False  # type: ignore[attr-defined]
         parser.add_class_arguments(
             ImageClassifier, "model", skip={"spec", "restoring"}, fail_untyped=False, sub_configs=True
         )

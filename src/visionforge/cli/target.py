@@ -13,6 +13,7 @@ from visionforge.config.loading import read_yaml
 from visionforge.config.schema import ModelSettings
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError, VisionForgeError
+from visionforge.runs.files import refuse_links
 from visionforge.runs.identity import digest
 from visionforge.runs.store import find_run
 from visionforge.runs.workspace import Workspace
@@ -75,6 +76,7 @@ def find_target(stage: str, run: object, ckpt_path: object) -> Target:
 
 
 def _of_run(checkpoint: Path, workspace: Workspace) -> Target:
+    refuse_links(workspace.path)  # evaluations, tables and exports are written into it
     config = read_yaml(workspace.config)
     return Target(checkpoint, evaluation_config(config), workspace, digest(config))
 

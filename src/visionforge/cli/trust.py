@@ -14,6 +14,7 @@ from visionforge.data.download import data_root
 from visionforge.data.registry import dataset_info
 from visionforge.errors import RunError, SettingsError, VisionForgeError
 from visionforge.runs.anchors import shown
+from visionforge.runs.files import refuse_links
 from visionforge.runs.manifest import read_manifest
 from visionforge.runs.signature import CONFIGURATION, canonical_content, is_signed
 from visionforge.runs.store import find_run
@@ -43,6 +44,7 @@ def training_config(run: Workspace, trust: str | None, flag: str) -> dict[str, A
     """
     if not run.config.is_file():
         raise RunError(f"{flag}: {run.path} holds no config.yaml, so it is no run of a fit")
+    refuse_links(run.path)
     config = read_yaml(run.config)
     if is_signed(canonical_content(config), _signature(run), CONFIGURATION):
         return config
@@ -52,8 +54,6 @@ def training_config(run: Workspace, trust: str | None, flag: str) -> dict[str, A
         for line in named_classes(config):
             log.warning("trusted, and built: %s (in %s)", line, shown(run.config))
         return config
-    for path in (run.log, run.epochs, run.checkpoints, run.figures, run.summary):
-        run.within(path.relative_to(run.path).as_posix())
     kept, refused = for_training(config)
     if refused:
         raise SettingsError(

@@ -17,7 +17,7 @@ from visionforge.errors import RunError
 from visionforge.redaction import redact_arguments, redact_settings, redact_text
 from visionforge.runs.anchors import shown
 from visionforge.runs.facts import code_state, environment_variables, package_versions, processor
-from visionforge.runs.files import remove_temporary, umask, write_atomic
+from visionforge.runs.files import refuse_links, remove_temporary, umask, write_atomic
 from visionforge.runs.locks import Lock, LockedError, held, is_held, read_owner
 from visionforge.runs.manifest import Manifest, Session, State, read_manifest, utc_now
 from visionforge.runs.processes import ProcessRecord, end_processes, leftovers, this_process
@@ -131,6 +131,7 @@ class ActiveRun:
             RunError: If it is complete, in use, or no run.
         """
         read_manifest(workspace.manifest)  # a folder that is no run gets no lock file
+        refuse_links(workspace.path)
         lock = Lock(workspace.lock, str(workspace.path))
         try:
             lock.acquire(wait_s=2.0)

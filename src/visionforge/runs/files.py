@@ -53,6 +53,18 @@ def within(folder: Path, *parts: str) -> Path:
     return path
 
 
+def refuse_links(folder: Path) -> None:
+    """Check that no link in a folder leads out of it; to be called before anything is written into a run or a study.
+
+    Raises:
+        RunError: With the first that does.
+    """
+    top = folder.resolve()
+    for path in folder.rglob("*"):  # which does not follow links to folders
+        if path.is_symlink() and not path.resolve().is_relative_to(top):
+            raise RunError(f"{path}: is a link that leads out of {folder}; remove it")
+
+
 def remove_temporary(folder: Path) -> None:
     """Remove what a killed process left of half-written files; nobody else may be writing there."""
     for path in folder.rglob(TEMPORARY):

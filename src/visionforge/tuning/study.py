@@ -33,7 +33,7 @@ from visionforge.config.schema import TuneSettings
 from visionforge.config.seeding import derive_seed
 from visionforge.errors import RunError, SettingsError
 from visionforge.redaction import redact_url
-from visionforge.runs.files import within
+from visionforge.runs.files import refuse_links, within
 from visionforge.runs.locks import held
 from visionforge.runs.processes import ProcessId
 from visionforge.tuning.cma_es import ReplayedCmaEsSampler
@@ -208,6 +208,7 @@ def open_study(settings: TuneSettings, folder: StudyFolder, name: str, searched:
         SettingsError: If there is a study of that name that searches something else.
         RunError: If the storage cannot be reached or written.
     """
+    refuse_links(folder.path)
     storage = open_storage(settings, folder)
     study = optuna.create_study(
         storage=storage, study_name=name, directions=directions(settings), load_if_exists=True, pruner=NopPruner()
