@@ -239,7 +239,7 @@ def test_page_has_commands():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_of_the_page_is_valid(command, tmp_path):
-    (tmp_path / "mine.yaml").write_text("")
+    (tmp_path / "mine.yaml").write_text("seed_everything: 42\n")
     settings_of(shlex.split(command))
 
 

@@ -114,13 +114,22 @@ def test_ones_own_run_is_continued_with_all_that_it_names(tmp_path):
     assert (tmp_path / "TOLD").read_text() == "xx"
 
 
-@pytest.mark.parametrize("link", ["evaluations", "evaluations/test_best"])
+@pytest.mark.parametrize("name", ["auto", "cpu", "simple"])
+def test_a_file_that_is_called_like_a_value_is_not_opened(tmp_path, name):
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / STARTED)!r}, 'w')\n")
+    (tmp_path / name).write_text("class_path: evil.Strategy\n")
+    outcome = attack("fit", *flags(trainer__profiler="simple"), folder=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert not (tmp_path / STARTED).exists()
+
+
+@pytest.mark.parametrize("link", ["evaluations", "evaluations/test_best", "evaluations/test_best/figures", "export"])
 def test_links_that_lead_out_are_not_followed(theirs, tmp_path, link):
     outside = tmp_path.with_name(f"{tmp_path.name}-outside")
     outside.mkdir()
     (outside / "metrics.json").write_text("mine")
     shutil.rmtree(theirs / "evaluations", ignore_errors=True)
-    (theirs / link).parent.mkdir(exist_ok=True)
+    (theirs / link).parent.mkdir(parents=True, exist_ok=True)
     (theirs / link).symlink_to(outside)
     (line,) = refused(attack("test", "--run", "theirs", folder=tmp_path))
     assert "is a link that leads out of" in line

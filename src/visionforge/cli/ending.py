@@ -44,6 +44,11 @@ def translate(error: BaseException) -> BaseException:
             "data.batch_size: out of memory; set a smaller batch_size (with trainer.accumulate_grad_batches to keep "
             f"the effective one), a smaller backbone or data.resolution ({text.splitlines()[0][:160] if text else ''})"
         )
+    elif _is_of_another_optimiser(error):
+        told = SettingsError(
+            "model.optimizer: the checkpoint has the state of another optimiser or of other groups of parameters; "
+            "begin with the optimiser that it was trained with, or from its weights alone (model.backbone.weights)"
+        )
     elif "Expected more than 1 value per channel" in text:
         told = TrainingError(
             "data.batch_size: 1 is too small for this backbone, whose batch normalisation sees a single value; at "
@@ -55,6 +60,15 @@ def translate(error: BaseException) -> BaseException:
         return error
     told.__cause__ = error
     return told
+
+
+def _is_of_another_optimiser(error: BaseException) -> bool:
+    """Return whether an error came up where a Trainer gives its optimisers the state of a checkpoint."""
+    trace, names = error.__traceback__, set()
+    while trace is not None:
+        names.add(trace.tb_frame.f_code.co_name)
+        trace = trace.tb_next
+    return isinstance(error, KeyError | ValueError) and "restore_optimizers" in names
 
 
 def _unknown_metric(text: str) -> str | None:

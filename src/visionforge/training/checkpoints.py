@@ -131,6 +131,8 @@ class BestCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the best value so far, also in a run folder that was moved."""
         folder = str(self.dirpath)
+        if not (Path(folder) / BEST).is_file():  # a training that begins from another run's checkpoint has its own best
+            return
         best = os.path.join(folder, BEST) if state_dict["best_model_path"] else ""  # noqa: PTH118  # as Lightning does
         scores = dict.fromkeys([best] if best else [], state_dict["best_model_score"])
         moved = {"dirpath": self.dirpath, "best_model_path": best, "kth_best_model_path": best, "best_k_models": scores}

@@ -193,6 +193,7 @@ class ImageClassifier(pl.LightningModule):
         """
         self.on_load_checkpoint(dict(checkpoint))
         self.load_state_dict(checkpoint["state_dict"])
+        self.monitor = LOSS if checkpoint.get("monitor") == LOSS.name else AUC
 
     def configure_model(self) -> None:
         """Build the network, once; pretrained weights are left out if a checkpoint is about to be loaded."""
@@ -224,7 +225,6 @@ class ImageClassifier(pl.LightningModule):
         self.thresholds = None if thresholds is None else torch.tensor(thresholds)
         calibration = checkpoint.get("calibration")
         self.calibration = None if calibration is None else Calibration.from_dict(calibration)
-        self.monitor = LOSS if checkpoint.get("monitor") == LOSS.name else AUC
         transfer = checkpoint.get("weight_transfer")
         self.transfer = None if transfer is None else TransferReport(**transfer)
         sums = checkpoint.get("epoch_sums")

@@ -53,6 +53,8 @@ class BestEpoch(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare with the best epoch so far; of equal ones the later counts, as for the best checkpoint."""
+        if trainer.sanity_checking:  # of a network that is not trained
+            return
         value = float(trainer.callback_metrics[self._metric])
         self.epochs = trainer.current_epoch + 1
         best = self.value
