@@ -196,7 +196,13 @@ def _git(folder: Path, *arguments: str) -> str | None:
             errors="surrogateescape",
             timeout=GIT_TIMEOUT_S,
             check=False,
-            env={**os.environ, "GIT_NO_LAZY_FETCH": "1", "GIT_CONFIG_COUNT": str(len(guards)), **variables},
+            env={
+                **os.environ,
+                "GIT_NO_LAZY_FETCH": "1",
+                "GIT_ALLOW_PROTOCOL": "",
+                "GIT_CONFIG_COUNT": str(len(guards)),
+                **variables,
+            },
         )
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
