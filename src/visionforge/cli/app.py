@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from visionforge.cli.arguments import say
-from visionforge.cli.compat import use_current_leaf_spec, write_enums_as_values
+from visionforge.cli.compat import use_current_leaf_spec
 from visionforge.cli.ending import conclude, requeue, translate
 from visionforge.cli.equipment import (
     TRAINER_DEFAULTS,
@@ -114,7 +114,6 @@ class VisionForgeCLI(LightningCLI):
     def launch(cls, stage: str, arguments: list[str], run_log: RunLog, target: Target | None, plan: Plan) -> None:
         """Run a stage; LightningCLI runs inside its constructor, so whatever ends it is dealt with here."""
         use_current_leaf_spec()
-        write_enums_as_values()
         cli = cls.__new__(cls)
         try:
             cli.__init__(stage, arguments, run_log, target, plan)  # type: ignore[misc]
@@ -168,10 +167,11 @@ class VisionForgeCLI(LightningCLI):
         parser.add_lightning_class_args(self.trainer_class, "trainer")
         parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
         for action in parser._actions:
-            if action.dest.startswith("trainer.") and (kind := integers_first(getattr(action, "_typehint", None))):
+            if not action.dest.startswith("trainer."):
+                continue
+            if kind := integers_first(getattr(action, "_typehint", None)):
                 action._typehint = kind  # type: ignore[attr-defined]  # of jsonargparse
-        for action in parser._actions:  # a word is never the name of a file of settings that lies in the working folder
-            if action.dest.startswith("trainer.") and getattr(action, "_enable_path", False):
+            if getattr(action, "_enable_path", False):  # a word is no name of a file that lies in the working folder
                 action._enable_path = False  # type: ignore[attr-defined]
         parser.add_class_arguments(
             ImageClassifier, "model", skip={"spec", "restoring"}, fail_untyped=False, sub_configs=True

@@ -21,10 +21,7 @@ log = logging.getLogger(__name__)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 REQUEUE_TIMEOUT_S = 60.0
-_OF_FLAGS = (
-    "`val_check_interval`",
-    "Early stopping conditioned on metric",
-)  # errors of Lightning's for users' mistakes
+_OF_FLAGS = "`val_check_interval`"  # an error of Lightning's for a mistake of the user begins so
 
 
 def translate(error: BaseException) -> BaseException:
