@@ -13,8 +13,8 @@ import warnings
 
 import lightning.pytorch as pl
 
-from visionforge.cli.compat import use_current_leaf_spec
 from visionforge.data import MedMNISTDataModule
+from visionforge.engine.lightning_compat import use_current_leaf_spec
 from visionforge.training.classifier import ImageClassifier
 
 CHOOSING, REPORTED = (0, 1), (10, 11, 12, 13, 14)  # seeds

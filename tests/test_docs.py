@@ -20,12 +20,12 @@ import yaml
 from tests.conftest import REPOSITORY
 from visionforge.cli.arguments import CommandParser
 from visionforge.cli.main import COMMANDS, main
-from visionforge.cli.precheck import check_settings
 from visionforge.cli.run import without
 from visionforge.config.loading import normalise, read_arguments
 from visionforge.config.schema import RunSettings
 from visionforge.data.info import DatasetInfo
 from visionforge.data.registry import dataset_info
+from visionforge.engine.validation import check_settings
 from visionforge.errors import SettingsError
 
 DOCS = REPOSITORY / "docs"

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
-from visionforge.cli.precheck import check_settings
 from visionforge.cli.run import without
 from visionforge.config.loading import normalise, read_arguments
+from visionforge.engine.validation import check_settings
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^visionforge (fit .*?)(?:\s+#.*)?$", README, re.MULTILINE)

@@ -3,7 +3,7 @@
 import pytest
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 
-from visionforge.cli.equipment import as_list, checkpoint_plugins
+from visionforge.engine.callbacks import as_list, checkpoint_plugins
 from visionforge.training.checkpoints import WholeFiles
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from visionforge.cli import datasets, explain, export, models, predict_images, runs
 from visionforge.cli.main import COMMANDS, main
-from visionforge.cli.precheck import trainer_flags
 from visionforge.config.problems import flatten
 from visionforge.config.schema import RunSettings, TuneSettings
+from visionforge.engine.validation import trainer_flags
 
 LIGHTNING = ("fit", "validate", "test", "predict")
 PARSERS = {"datasets": datasets, "models": models, "runs": runs, "explain": explain, "export": export}

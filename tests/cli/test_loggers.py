@@ -15,8 +15,8 @@ import yaml
 from lightning.pytorch.loggers import Logger
 
 from tests.conftest import flags, run_folders
-from visionforge.cli.loggers import LONGEST_VALUE, final_metrics, hyperparameters
 from visionforge.cli.main import main
+from visionforge.engine.loggers import LONGEST_VALUE, final_metrics, hyperparameters
 from visionforge.runs.identity import digest
 
 SHOWN = {"evaluation__figures": "true", "evaluation__report": "true", "evaluation__figure_dpi": 72}
@@ -155,7 +155,7 @@ def test_mlflow_run_goes_on_with_its_parameters(tmp_path):
     pytest.importorskip("mlflow")
     from lightning.pytorch.loggers import MLFlowLogger
 
-    from visionforge.cli.loggers import log_hyperparameters
+    from visionforge.engine.loggers import log_hyperparameters
 
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     first = MLFlowLogger(tracking_uri=store)

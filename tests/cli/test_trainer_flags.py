@@ -8,8 +8,8 @@ import torch
 import yaml
 
 from tests.conftest import flags, run_folders
-from visionforge.cli.limits import integers_first, limited
 from visionforge.cli.main import main
+from visionforge.engine.limits import integers_first, limited
 from visionforge.runs.identity import digest
 
 LONGER = {"data__synthetic__train": 128, "model__tta": "off"}  # eight batches

@@ -22,9 +22,9 @@ from tests.conftest import REPOSITORY, run_folders
 from tests.docker.compose import COMPOSE, interpolated
 from tests.docker.dockerfile import Stage, left_out, pairs, parse, patterns_of
 from tests.runs.helpers import readable_folder
-from visionforge.cli.precheck import check_settings
 from visionforge.config.loading import normalise, read_arguments
 from visionforge.config.schema import RunSettings
+from visionforge.engine.validation import check_settings
 
 FOLDER = REPOSITORY / "docker"
 BEFORE, STAGES = parse((FOLDER / "Dockerfile").read_text(encoding="utf-8"))

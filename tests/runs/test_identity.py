@@ -11,9 +11,9 @@ import pytest
 from lightning.pytorch import Trainer
 
 from tests.conftest import REPOSITORY
-from visionforge.cli.precheck import trainer_flags
 from visionforge.config import RunSettings
 from visionforge.config.problems import flatten
+from visionforge.engine.validation import trainer_flags
 from visionforge.runs.identity import NEUTRAL, VOLATILE, canonical, digest, with_portable_paths
 
 BASE = RunSettings().model_dump(mode="json")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
-from visionforge.cli.ending import how_it_ended, translate
+from visionforge.engine.failure import how_it_ended, translate
 from visionforge.errors import RunError, TrainingError
 from visionforge.training.checkpoints import LAST, PREVIOUS, WholeFiles, checkpoint_to_resume, damage_of
 

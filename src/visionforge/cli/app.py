@@ -19,9 +19,15 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from visionforge.cli.arguments import say
-from visionforge.cli.compat import use_current_leaf_spec
-from visionforge.cli.ending import conclude, requeue, translate
-from visionforge.cli.equipment import (
+from visionforge.cli.parser import Parser, describe_further_flags
+from visionforge.cli.report import print_results
+from visionforge.config.problems import describe_allowed, flatten
+from visionforge.config.rules import cut_short
+from visionforge.config.schema import RunSettings
+from visionforge.data.datamodule import MedMNISTDataModule
+from visionforge.data.info import Split
+from visionforge.data.source import fingerprint, load_split, prepare
+from visionforge.engine.callbacks import (
     TRAINER_DEFAULTS,
     as_list,
     check_callbacks,
@@ -33,24 +39,18 @@ from visionforge.cli.equipment import (
     leave_or_end,
     leave_process_group,
 )
-from visionforge.cli.limits import integers_first, limited, processes_or_one
-from visionforge.cli.loggers import close_loggers, log_hyperparameters, log_results, logger_error, shield
-from visionforge.cli.outcome import write_outcome
-from visionforge.cli.parser import Parser, describe_further_flags
-from visionforge.cli.plan import Plan, expected_processes, inherited_folder, outputs_of, parent_of
-from visionforge.cli.precheck import check_settings, gather_facts
-from visionforge.cli.report import print_results
-from visionforge.cli.target import Target, read_checkpoint, restore
-from visionforge.config.problems import describe_allowed, flatten
-from visionforge.config.rules import cut_short
-from visionforge.config.schema import RunSettings
-from visionforge.data.datamodule import MedMNISTDataModule
-from visionforge.data.info import Split
-from visionforge.data.source import fingerprint, load_split, prepare
+from visionforge.engine.failure import conclude, requeue, translate
+from visionforge.engine.lightning_compat import use_current_leaf_spec
+from visionforge.engine.limits import integers_first, limited, processes_or_one
+from visionforge.engine.loggers import close_loggers, log_hyperparameters, log_results, logger_error, shield
+from visionforge.engine.reporting import write_outcome
+from visionforge.engine.resume import Plan, expected_processes, inherited_folder, outputs_of, parent_of
+from visionforge.engine.validation import check_settings, gather_facts
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.evaluation import Partial
 from visionforge.evaluation.predictions import answers_without_truth, write_predictions
 from visionforge.evaluation.results import write_training_curves
+from visionforge.inference.loading import Target, read_checkpoint, restore
 from visionforge.models.registry import backbone_entry
 from visionforge.models.tensor_files import require_plain_members
 from visionforge.models.weights import pretrained_state

@@ -14,6 +14,7 @@ from visionforge.terminal import PlainTable, plain_console, print_line
 
 __all__ = [  # every command writes by these alone
     "CommandParser",
+    "add_target_flags",
     "heading",
     "plain_console",
     "plain_table",
@@ -34,6 +35,14 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise with the command's name and where its help is."""
         raise SettingsError(f"{self.prog.removeprefix('visionforge ')}: {message} (`{self.prog} --help`)")
+
+
+def add_target_flags(parser: CommandParser) -> None:
+    """Add the flags that `inference.loading.find_target` resolves to a light command."""
+    parser.add_argument(
+        "--run", help="run (folder, or name in the outputs folder), of which the best checkpoint is taken"
+    )
+    parser.add_argument("--ckpt_path", metavar="best|last|FILE", help="another checkpoint of the run, or a file")
 
 
 def print_json(content: Any) -> None:

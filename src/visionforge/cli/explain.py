@@ -7,9 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from visionforge.cli.arguments import CommandParser, say, warn
-from visionforge.cli.predict_images import device_of, load_classifier
-from visionforge.cli.target import Target, add_target_flags, find_target
+from visionforge.cli.arguments import CommandParser, add_target_flags, say, warn
 from visionforge.config.loading import normalise
 from visionforge.config.problems import nearest
 from visionforge.data.info import SPLITS
@@ -17,6 +15,7 @@ from visionforge.data.picture_sources import list_pictures
 from visionforge.data.stream import Batch, picture_batches
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.table_writers import cell_safe
+from visionforge.inference.loading import Target, device_of, find_target, load_classifier
 from visionforge.runs.anchors import shown
 from visionforge.runs.files import write_atomic
 from visionforge.runs.owned_files import Listed, OwnedFolder, sha256_of

@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from visionforge.cli.arguments import CommandParser, plain_table, print_table, say, warn
-from visionforge.cli.predict_images import load_classifier
-from visionforge.cli.target import Target, add_target_flags, find_target
+from visionforge.cli.arguments import CommandParser, add_target_flags, plain_table, print_table, say, warn
 from visionforge.config.loading import normalise
 from visionforge.config.schema import DataSettings, TtaMode
 from visionforge.data.info import DatasetInfo, Split
@@ -22,6 +20,7 @@ from visionforge.data.registry import dataset_info
 from visionforge.data.stream import picture_batches
 from visionforge.errors import DataError, SettingsError, VisionForgeError
 from visionforge.export.formats import FILES, OPSET, OPSETS, require_packages
+from visionforge.inference.loading import Target, find_target, load_classifier
 from visionforge.runs.anchors import shown
 from visionforge.runs.owned_files import Listed, OwnedFolder, described
 from visionforge.runs.signals import Interruption

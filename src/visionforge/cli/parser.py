@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from visionforge.cli.classes import class_problems
 from visionforge.config.loading import read_arguments
+from visionforge.engine.class_paths import class_problems
 from visionforge.errors import SettingsError
 from visionforge.printable import printable
 

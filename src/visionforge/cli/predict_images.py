@@ -10,24 +10,21 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from visionforge.cli.arguments import CommandParser, plain_console, say, warn
-from visionforge.cli.target import Target, add_target_flags, find_target, read_checkpoint, restore
+from visionforge.cli.arguments import CommandParser, add_target_flags, plain_console, say, warn
 from visionforge.config.loading import normalise
 from visionforge.data.info import SPLITS
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
 from visionforge.data.stream import picture_batches
-from visionforge.errors import RunError, SettingsError, VisionForgeError
+from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table, require_format
+from visionforge.inference.loading import Target, device_of, find_target, load_classifier
 from visionforge.runs.anchors import shown, writable
 from visionforge.runs.owned_files import folder_for
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import describe
 
 if TYPE_CHECKING:
-    import torch
-
     from visionforge.evaluation.picture_table import Predictor
-    from visionforge.training.classifier import ImageClassifier
 
 MOST_THREADS = 8  # that decode; more wait for each other
 WARNINGS = 10  # pictures that could not be read which are shown; the others are in the table of errors
@@ -151,53 +148,6 @@ def _check_output(out: Path, overwrite: bool, made: bool) -> None:
 # --- the network
 
 
-def load_classifier(checkpoint: Path) -> "ImageClassifier":
-    """Return the network of a checkpoint, ready to predict, from the checkpoint alone.
-
-    Args:
-        checkpoint: A file that a fit has written.
-
-    Raises:
-        RunError: If it cannot be read, or was not written by visionforge.
-    """
-    content = read_checkpoint(checkpoint)
-    settings = content.get("hyper_parameters")
-    if not isinstance(settings, dict) or not settings.get("spec"):
-        raise RunError(f"{checkpoint}: was not written by visionforge: it does not say what it was trained on")
-
-    from visionforge.training.classifier import ImageClassifier
-
-    try:
-        model = ImageClassifier(**{**settings, "restoring": True})
-    except VisionForgeError as error:
-        raise RunError([f"{checkpoint}: {problem}" for problem in error.problems]) from error
-    except TypeError as error:  # of another version, which has other settings
-        reason = " ".join(str(error).split())[:160]
-        raise RunError(f"{checkpoint}: does not fit this version of visionforge ({reason})") from error
-    restore(model, content, checkpoint)
-    return model.eval()
-
-
-def device_of(accelerator: str) -> "torch.device":
-    """Return the device that a flag means.
-
-    Args:
-        accelerator: `auto`, `cpu`, `gpu`, `cuda` or `mps`.
-
-    Raises:
-        SettingsError: If it is not present.
-    """
-    import torch
-
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    wanted = {"auto": ("cuda", "mps", "cpu"), "gpu": ("cuda", "mps")}.get(accelerator, (accelerator,))
-    for name in wanted:
-        if present[name]:
-            return torch.device(name)
-    names = ", ".join(name for name, there in present.items() if there)
-    raise SettingsError(f"--accelerator: {accelerator} is not present on this machine; present: {names}")
-
-
 def _network(options: argparse.Namespace, target: Target) -> "Predictor":
     """Return the network of a checkpoint on its device."""
     from visionforge.evaluation.picture_table import NetworkPredictor
@@ -239,7 +189,7 @@ def _predict(
 ) -> None:
     import torch
 
-    from visionforge.cli.ending import is_out_of_memory
+    from visionforge.engine.failure import is_out_of_memory
     from visionforge.evaluation.picture_table import columns_of, table_rows
 
     spec = predictor.spec

@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 
 from visionforge.cli.arguments import CommandParser, print_json, say
-from visionforge.cli.plan import Plan
-from visionforge.cli.trust import FLAG, training_config
 from visionforge.config.environment import ordered_arguments
 from visionforge.config.seeding import STRICT_VARIABLE
+from visionforge.engine.resume import Plan
 from visionforge.errors import RunError, SettingsError
+from visionforge.inference.trust import FLAG, training_config
 from visionforge.runs.anchors import resolve, shown
 from visionforge.runs.facts import code_state, environment_variables, package_versions
 from visionforge.runs.identity import digest
@@ -156,7 +156,7 @@ def _first_epoch(one: Workspace, two: Workspace) -> str | None:
 def _first_tensor(one: Workspace, two: Workspace) -> str | None:
     import torch
 
-    from visionforge.cli.target import read_checkpoint
+    from visionforge.inference.loading import read_checkpoint
 
     for name in ("last.ckpt", "best.ckpt"):
         if not (one.checkpoints / name).exists():

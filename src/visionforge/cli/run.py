@@ -9,7 +9,11 @@ from typing import Any
 
 import yaml
 
-from visionforge.cli.plan import (
+from visionforge.config.environment import ordered_arguments, warn_of_environment
+from visionforge.config.loading import RawConfig, normalise, read_arguments
+from visionforge.config.schema import RunSettings
+from visionforge.config.seeding import STRICT_VARIABLE
+from visionforge.engine.resume import (
     CHECKPOINT,
     Plan,
     inherited_plan,
@@ -17,14 +21,10 @@ from visionforge.cli.plan import (
     require_same_settings,
     run_to_resume,
 )
-from visionforge.cli.precheck import check_arguments
-from visionforge.cli.target import Target, find_target
-from visionforge.cli.trust import FLAG, training_config
-from visionforge.config.environment import ordered_arguments, warn_of_environment
-from visionforge.config.loading import RawConfig, normalise, read_arguments
-from visionforge.config.schema import RunSettings
-from visionforge.config.seeding import STRICT_VARIABLE
+from visionforge.engine.validation import check_arguments
 from visionforge.errors import RunError, SettingsError
+from visionforge.inference.loading import Target, find_target
+from visionforge.inference.trust import FLAG, training_config
 from visionforge.runs.active import ActiveRun
 from visionforge.runs.anchors import resolve
 from visionforge.runs.logfile import RunLog

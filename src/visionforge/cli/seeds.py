@@ -2,10 +2,10 @@
 
 from visionforge.cli.arguments import say
 from visionforge.cli.compare import comparison, print_comparison
-from visionforge.cli.plan import Plan, runs_like
-from visionforge.cli.precheck import check_arguments
 from visionforge.cli.run import fit, without
 from visionforge.config.loading import read_arguments
+from visionforge.engine.resume import Plan, runs_like
+from visionforge.engine.validation import check_arguments
 from visionforge.errors import SettingsError
 from visionforge.runs.anchors import shown
 from visionforge.runs.identity import processes_of

@@ -13,17 +13,17 @@ import yaml
 from pydantic import ValidationError
 
 from visionforge.cli.arguments import say_text
-from visionforge.cli.plan import Plan, TrialPart, outputs_of
-from visionforge.cli.precheck import check_arguments, check_settings
 from visionforge.cli.run import fit
-from visionforge.cli.trust import training_config
 from visionforge.config.environment import ordered_arguments, warn_of_environment
 from visionforge.config.loading import normalise, read_arguments, read_yaml
 from visionforge.config.problems import describe_allowed, flatten, validation_problems
 from visionforge.config.schema import RunSettings, TuneSettings
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
+from visionforge.engine.resume import Plan, TrialPart, outputs_of
+from visionforge.engine.validation import check_arguments, check_settings
 from visionforge.errors import RunError, SettingsError, VisionForgeError
+from visionforge.inference.trust import training_config
 from visionforge.models.registry import backbone_entry, backbone_names
 from visionforge.redaction import hidden_settings, redact_settings
 from visionforge.runs.anchors import shown

@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from visionforge.cli.loggers import logger_problems
 from visionforge.config.loading import RawConfig
 from visionforge.config.problems import unknown_setting, validation_problems
 from visionforge.config.rules import BackboneFacts, DatasetFacts, DeviceFacts, Facts, check_rules
 from visionforge.config.schema import RunSettings
 from visionforge.data.registry import dataset_info
+from visionforge.engine.loggers import logger_problems
 from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.models.registry import backbone_entry
 from visionforge.redaction import hidden_settings

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from visionforge.cli.arguments import CommandParser
-from visionforge.cli.trust import evaluation_config
 from visionforge.config.loading import read_yaml
 from visionforge.config.schema import ModelSettings
 from visionforge.data.info import TaskSpec
-from visionforge.errors import RunError, VisionForgeError
+from visionforge.errors import RunError, SettingsError, VisionForgeError
+from visionforge.inference.trust import evaluation_config
 from visionforge.runs.files import refuse_links
 from visionforge.runs.identity import digest
 from visionforge.runs.store import find_run
 from visionforge.runs.workspace import Workspace
 
 if TYPE_CHECKING:
+    import torch
+
     from visionforge.training.classifier import ImageClassifier
 
 
@@ -38,14 +39,6 @@ class Target:
     config: dict[str, Any]
     run: Workspace | None
     config_hash: str | None = None
-
-
-def add_target_flags(parser: CommandParser) -> None:
-    """Add the flags that `find_target` resolves to a light command."""
-    parser.add_argument(
-        "--run", help="run (folder, or name in the outputs folder), of which the best checkpoint is taken"
-    )
-    parser.add_argument("--ckpt_path", metavar="best|last|FILE", help="another checkpoint of the run, or a file")
 
 
 def find_target(stage: str, run: object, ckpt_path: object) -> Target:
@@ -144,3 +137,50 @@ def restore(model: "ImageClassifier", content: Mapping[str, Any], checkpoint: Pa
     except Exception as error:  # what a stranger has put there fails wherever it is first used
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise RunError(f"{checkpoint}: does not fit this version of visionforge ({reason})") from error
+
+
+def load_classifier(checkpoint: Path) -> "ImageClassifier":
+    """Return the network of a checkpoint, ready to predict, from the checkpoint alone.
+
+    Args:
+        checkpoint: A file that a fit has written.
+
+    Raises:
+        RunError: If it cannot be read, or was not written by visionforge.
+    """
+    content = read_checkpoint(checkpoint)
+    settings = content.get("hyper_parameters")
+    if not isinstance(settings, dict) or not settings.get("spec"):
+        raise RunError(f"{checkpoint}: was not written by visionforge: it does not say what it was trained on")
+
+    from visionforge.training.classifier import ImageClassifier
+
+    try:
+        model = ImageClassifier(**{**settings, "restoring": True})
+    except VisionForgeError as error:
+        raise RunError([f"{checkpoint}: {problem}" for problem in error.problems]) from error
+    except TypeError as error:  # of another version, which has other settings
+        reason = " ".join(str(error).split())[:160]
+        raise RunError(f"{checkpoint}: does not fit this version of visionforge ({reason})") from error
+    restore(model, content, checkpoint)
+    return model.eval()
+
+
+def device_of(accelerator: str) -> "torch.device":
+    """Return the device that a flag means.
+
+    Args:
+        accelerator: `auto`, `cpu`, `gpu`, `cuda` or `mps`.
+
+    Raises:
+        SettingsError: If it is not present.
+    """
+    import torch
+
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    wanted = {"auto": ("cuda", "mps", "cpu"), "gpu": ("cuda", "mps")}.get(accelerator, (accelerator,))
+    for name in wanted:
+        if present[name]:
+            return torch.device(name)
+    names = ", ".join(name for name, there in present.items() if there)
+    raise SettingsError(f"--accelerator: {accelerator} is not present on this machine; present: {names}")

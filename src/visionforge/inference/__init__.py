@@ -1,0 +1,1 @@
+"""Trained networks from run folders and checkpoints, and what they say of pictures."""
