@@ -13,7 +13,9 @@ FONT = "font-family='Helvetica, Arial, sans-serif'"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("tuning", "export"),
+    ("engine",),
     ("evaluation",),
+    ("inference",),
     ("training",),
     ("models", "data"),
     ("runs", "fetch", "config"),

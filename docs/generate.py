@@ -24,14 +24,6 @@ HELP_COLUMNS = 100  # characters of a line of help
 # which every package may import, so the picture leaves them out
 EVERYWHERE = ("errors", "terminal", "printable", "redaction", "reading")
 LIGHTNING = ("fit", "validate", "test", "predict")  # commands whose settings are those of docs/settings.md
-SECTIONS = ("trainer", "model", "data", "evaluation", "tune")  # of the settings
-OWN_FLAGS = {  # what no setting describes
-    "config": "YAML file with settings; may be given several times, a later one wins key by key.",
-    "print_config": "Print the configuration that would run, and stop.",
-    "run": "Run to evaluate: its folder, or its name in the outputs folder.",
-    "trust": "Run that is continued and may be a stranger's: build the classes that its configuration names.",
-    "seeds": "Train for several seeds: `3` is the configured one and the next two, `1,7,42` are these.",
-}
 
 
 # --- reference/cli.md
@@ -95,15 +87,10 @@ def _sentence(summary: str) -> str:
 
 def _own_flags(name: str) -> str:
     """Return the table of a Lightning command's flags that belong to no section of the settings."""
-    from visionforge.config.schema import RunSettings
+    from visionforge.cli.help import OF_STAGE, own_text
 
-    flags = re.findall(r"^  (?:-\w \w+, )?--([a-z_]+)(?=[ \n])", help_of(name), re.MULTILINE)
-    own = [flag for flag in dict.fromkeys(flags) if flag not in (*SECTIONS, "help")]
     lines = ["| flag | meaning |", "|---|---|"]
-    for flag in own:
-        field = RunSettings.model_fields.get(flag)
-        meaning = OWN_FLAGS[flag] if field is None else field.description
-        lines.append(f"| `--{flag}` | {meaning} |")
+    lines += [f"| `--{flag}` | {own_text(flag)} |" for flag in OF_STAGE[name]]
     return (
         "\n".join(lines)
         + "\n\nAll other flags are [settings](../settings.md#all-settings), such as `--data.dataset` and "

@@ -20,7 +20,6 @@ import yaml
 from tests.conftest import REPOSITORY
 from visionforge.cli.arguments import CommandParser
 from visionforge.cli.main import COMMANDS, main
-from visionforge.cli.run import without
 from visionforge.config.loading import normalise, read_arguments
 from visionforge.config.schema import RunSettings
 from visionforge.data.info import DatasetInfo
@@ -145,7 +144,8 @@ def check_command(arguments: list[str], monkeypatch) -> None:
         if argument == "--config" and rest[position + 1].startswith("outputs/"):
             del rest[position : position + 2]
             break
-    values = read_arguments(without(rest, ("--seeds", "--run"))).values
+    values = read_arguments(rest).values
+    values = {name: value for name, value in values.items() if name not in ("seeds", "run")}
     check_settings(values, "fit" if name == "tune" else name)
 
 

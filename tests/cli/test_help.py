@@ -25,9 +25,9 @@ OWN = {  # what is read before a parser is asked, and what a parser of Lightning
 }
 
 
-def shown(capsys, *arguments: str) -> set[str]:
+def shown(capsys, *arguments: str, topic: tuple[str, ...] = ()) -> set[str]:
     """Return the flags that the help of a command names."""
-    assert main([*arguments, "--help"]) == 0
+    assert main([*arguments, "--help", *topic]) == 0
     output = capsys.readouterr()
     assert output.err == ""
     found = re.findall(r"(?<![\w.-])--?[a-z_][\w.-]*\w|(?<![\w-])-[a-z]\b", output.out)
@@ -41,14 +41,34 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
 
 @pytest.mark.parametrize("command", LIGHTNING)
 def test_commands_of_lightning(capsys, command):
-    flags = shown(capsys, command)
-    settings = {path for path in flatten(RunSettings) if not path.startswith("tune.")}
+    flags = shown(capsys, command, topic=("all",))
+    settings = {path for path in flatten(RunSettings) if not path.startswith("tune")}
+    settings -= {path for path in settings if any(other.startswith(f"{path}.") for other in settings)}
     settings -= {"resume"} if command != "fit" else set()
     taken = {f"--{path}" for path in settings} | {f"--trainer.{name}" for name in trainer_flags()}
     taken |= OWN[command] | {"--config", "--print_config", "--help"}
     if command == "predict":
         taken |= options(predict_images._parser())
     assert taken <= flags, sorted(taken - flags)
+
+
+@pytest.mark.parametrize("command", LIGHTNING)
+def test_help_is_a_page_of_what_people_change(capsys, command):
+    flags = shown(capsys, command)
+    known = {f"--{path}" for path in flatten(RunSettings)} | {f"--trainer.{name}" for name in trainer_flags()}
+    pictures = options(predict_images._parser()) if command == "predict" else set()
+    assert flags - OWN[command] - pictures - {"--config", "--print_config", "--help"} <= known | {"--trust"}
+    assert len({flag for flag in flags if "." in flag}) <= 35
+    assert all(flag in flags for flag in ("--data.dataset", "--model.backbone.name", "--trainer.accelerator"))
+
+
+def test_help_of_a_section(capsys, refuse):
+    assert shown(capsys, "fit", topic=("model.schedule",)) - {"--config"} == {
+        f"--{path}" for path in flatten(RunSettings) if path.startswith("model.schedule.")
+    }
+    assert "--trainer.val_check_interval" in shown(capsys, "fit", topic=("trainer",))
+    (line,) = refuse("fit", "--help", "model.shedule")
+    assert line.startswith("--help: model.shedule is no section or setting; nearest: model.schedule")
 
 
 @pytest.mark.parametrize("command", PARSERS)

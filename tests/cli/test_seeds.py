@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from tests.conftest import flags, run_folders
-from visionforge.cli.compare import groups_of, spread
 from visionforge.cli.main import main
-from visionforge.cli.seeds import parse_seeds
+from visionforge.engine.seeds import parse_seeds
 from visionforge.errors import SettingsError
 from visionforge.evaluation.bootstrap import paired_differences
+from visionforge.evaluation.comparison import groups_of, spread
 from visionforge.evaluation.predictions import scorer_of
 from visionforge.runs.store import load_run, stored_runs
 

@@ -60,7 +60,7 @@ _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.
 
 def _lightning(subcommand: str) -> Command:
     def command(arguments: list[str]) -> int:
-        from visionforge.cli.run import run_stage
+        from visionforge.cli.stages import run_stage
 
         return run_stage(subcommand, arguments)
 

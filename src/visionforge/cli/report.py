@@ -43,7 +43,7 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
         workspace: The folder of the results.
         checkpoint: The checkpoint that was evaluated.
     """
-    readings = [name for name in READINGS if content[name]]
+    readings = [name for name in READINGS if content.get(name)]
     intervals, positive = content.get("intervals"), content.get("positive")
     table = PlainTable(box=SIMPLE_HEAD)
     table.add_column("metric")

@@ -2,17 +2,14 @@
 
 import argparse
 import csv
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from visionforge.cli.arguments import CommandParser, print_json, say
-from visionforge.config.environment import ordered_arguments
 from visionforge.config.seeding import STRICT_VARIABLE
-from visionforge.engine.resume import Plan
+from visionforge.engine.fit import Origin, Request, fit
+from visionforge.engine.validation import check_settings
 from visionforge.errors import RunError, SettingsError
 from visionforge.inference.trust import FLAG, training_config
 from visionforge.runs.anchors import resolve, shown
@@ -102,22 +99,16 @@ def _run_again(run: StoredRun, options: argparse.Namespace) -> StoredRun:
     Raises:
         VisionForgeError: If it cannot be run here; data that is not the run's is refused.
     """
-    from visionforge.cli.run import fit
-
     try:
         outputs = resolve(options.outputs) if options.outputs else run.workspace.path.absolute().parent
     except ValueError as error:
         raise SettingsError(f"--outputs: {error}") from error
     parent = {"run": run.name, "reason": "reproduce", "data": run.manifest.data}
     config = training_config(run.workspace, options.trust, "reproduce")
-    with tempfile.TemporaryDirectory(prefix="visionforge-") as folder, Interruption() as interruption:
-        path = Path(folder) / run.workspace.config.name
-        path.write_text(yaml.safe_dump(config), encoding="utf-8")
-        arguments = ["--config", str(path), "--trainer.default_root_dir", str(outputs), "--resume", "never"]
-        plan = Plan(interruption=interruption, parent=parent)
-        fit(ordered_arguments(arguments), plan)
-    assert plan.made is not None
-    return load_run(plan.made)
+    config["trainer"] = {**(config.get("trainer") or {}), "default_root_dir": str(outputs)}
+    settings = check_settings({**config, "resume": "never"}, "fit")
+    with Interruption() as interruption:
+        return fit(Request(settings, {}), interruption, Origin(parent)).stored
 
 
 def _circumstances(one: StoredRun, two: StoredRun) -> dict[str, tuple[Any, Any]]:

@@ -17,9 +17,10 @@ from visionforge.cli.arguments import (
     value_text,
     warn,
 )
-from visionforge.cli.compare import comparison, partial_of, positive_of, print_comparison
+from visionforge.cli.compare import print_comparison
 from visionforge.config.schema import EvaluationSettings
 from visionforge.errors import RunError, SettingsError
+from visionforge.evaluation.comparison import comparison, partial_of, positive_of
 from visionforge.evaluation.names import READINGS, partial_text
 from visionforge.redaction import redact_arguments
 from visionforge.runs.active import repoint_latest

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,14 +12,14 @@ import yaml
 from pydantic import ValidationError
 
 from visionforge.cli.arguments import say_text
-from visionforge.cli.run import fit
 from visionforge.config.environment import ordered_arguments, warn_of_environment
 from visionforge.config.loading import normalise, read_arguments, read_yaml
 from visionforge.config.problems import describe_allowed, flatten, validation_problems
 from visionforge.config.schema import RunSettings, TuneSettings
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
-from visionforge.engine.resume import Plan, TrialPart, outputs_of
+from visionforge.engine.fit import Origin, Request, TrialPart, fit
+from visionforge.engine.resume import outputs_of
 from visionforge.engine.validation import check_arguments, check_settings
 from visionforge.errors import RunError, SettingsError, VisionForgeError
 from visionforge.inference.trust import training_config
@@ -316,11 +315,9 @@ class Tuning:
         # no stored configuration has secrets; this process does
         for key in {path.split(".")[1] for path in hidden_settings(config["trainer"], "trainer")}:
             trainer[key] = self.space.base["trainer"][key]
-        with tempfile.TemporaryDirectory(prefix="visionforge-") as folder:
-            path = Path(folder) / "refit.yaml"
-            path.write_text(yaml.safe_dump({**config, "trainer": trainer}), encoding="utf-8")
-            plan = Plan(interruption=interruption, parent=parent)
-            return fit(["--config", str(path), "--resume", "auto"], plan)
+        refit = check_settings({**config, "trainer": trainer, "resume": "auto"}, "fit")
+        fit(Request(refit, {}), interruption, Origin(parent))
+        return 0
 
 
 def is_worker() -> bool:
@@ -347,17 +344,10 @@ class _Runner:
         import optuna
 
         part = TrialPart(trial.callbacks, optuna.TrialPruned, self._settings.tune.metric)
-        config = dict(trial.config)
-        for name in ("resume", "ckpt_path"):
-            config.pop(name, None)
-        trainer = {**config["trainer"], "default_root_dir": str(trial.folder), "devices": 1}
-        with tempfile.TemporaryDirectory(prefix="visionforge-") as folder:
-            path = Path(folder) / "trial.yaml"
-            path.write_text(yaml.safe_dump({**config, "trainer": trainer}), encoding="utf-8")
-            plan = Plan(self._interruption, parent=trial.parent, past_interrupted=True, trial=part)
-            fit(["--config", str(path)], plan)
-        assert plan.made is not None
-        return plan.made.path
+        config = {key: value for key, value in trial.config.items() if key not in ("resume", "ckpt_path")}
+        config["trainer"] = {**config["trainer"], "default_root_dir": str(trial.folder), "devices": 1}
+        settings = check_settings(config, "fit")
+        return fit(Request(settings, {}), self._interruption, Origin(trial.parent, part)).path
 
 
 def _stored_tune(path: Path, storage: str | None) -> TuneSettings:

@@ -1,10 +1,11 @@
 """Read a command line and its YAML files into one nested dictionary that remembers where each value was written.
 
 This reading happens before any heavy import, so that all mistakes of a configuration are told at once and in a moment.
-LightningCLI parses the same arguments again afterwards and stays the authority on what runs.
+From here on settings travel as objects: nobody else sees an argument or a file.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,8 @@ from visionforge.reading import UnreadableError, read_text, read_yaml_text
 
 COMMAND_LINE = "on the command line"
 SWITCHES = ("exclusive_device",)  # flags that need no value
-_PASS_THROUGH = ("--help", "-h", "--print_config")
+_HELP, _PRINT = ("--help", "-h"), "--print_config"
+_OWN = frozenset(("run", "seeds", "trust", "report"))  # flags of commands that are no settings
 _NULLS = ("null", "~", "Null", "NULL", "")
 
 
@@ -30,12 +32,26 @@ class RawConfig:
     Attributes:
         values: The nested settings; a later file or flag has won over an earlier one.
         sources: Dotted path → where it was written, for error messages.
-        wants_help: Whether the parser only has to print help.
+        help: What help is asked for: a topic, or an empty text; None if none is.
+        print_config: How the configuration is to be printed: flags, or an empty text; None if it is not.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
-    wants_help: bool = False
+    help: str | None = None
+    print_config: str | None = None
+
+    def copy(self) -> "RawConfig":
+        """Return a copy whose changes leave this one alone."""
+        return RawConfig(deepcopy(self.values), dict(self.sources), self.help, self.print_config)
+
+    def over(self, tree: Mapping[str, Any], source: str) -> "RawConfig":
+        """Return these settings with others underneath, of which they change single ones."""
+        below = RawConfig(help=self.help, print_config=self.print_config)
+        below.merge(tree, source)
+        below.merge(self.values, "")
+        below.sources.update(self.sources)
+        return below
 
     def merge(self, tree: Mapping[str, Any], source: str, prefix: str = "", into: dict[str, Any] | None = None) -> None:
         """Merge a nested mapping; mappings merge key by key, everything else is replaced."""
@@ -53,18 +69,43 @@ class RawConfig:
                 self.sources[path] = source
 
     def set(self, path: str, value: Any, source: str) -> None:
-        """Set one dotted path; what follows the name of a class, such as `trainer.logger`, are its arguments."""
-        parts = path.split(".")
+        """Set one dotted path; a path that ends in `+` adds to a list.
+
+        What follows the name of a class of the Trainer's, such as `trainer.logger`, are its arguments; where there are
+        several, those of the last.
+        """
+        section, _, rest = path.partition(".")
+        flag, _, inner = rest.removesuffix("+").partition(".")
+        chosen = self._trainer().get(flag) if section == "trainer" else None
+        several = chosen if isinstance(chosen, list) else [] if chosen is None or isinstance(chosen, bool) else [chosen]
+        if path.endswith("+"):
+            more = value if isinstance(value, list) else [value]
+            self.merge({section: {flag: [*several, *more]}}, source)
+        elif inner and several and (spec := _spec(several[-1])):
+            tree = RawConfig({"spec": spec})
+            named = inner.partition(".")[0] in ("class_path", "init_args", "dict_kwargs")
+            tree.merge({"spec": _nested(inner if named else f"init_args.{inner}", value)}, source)
+            last = tree.values["spec"]
+            self.merge({section: {flag: [*several[:-1], last] if isinstance(chosen, list) else last}}, source)
+        else:
+            self.merge(_nested(path, value), source)
+
+    def _trainer(self) -> Mapping[str, Any]:
         trainer = self.values.get("trainer")
-        if parts[0] == "trainer" and len(parts) > 2 and isinstance(trainer, dict):
-            chosen = trainer.get(parts[1])
-            if isinstance(chosen, str):
-                chosen = trainer[parts[1]] = {"class_path": chosen}
-            if isinstance(chosen, dict) and "class_path" in chosen and parts[2] not in ("class_path", "init_args"):
-                parts.insert(2, "init_args")
-        for part in reversed(parts):
-            value = {part: value}
-        self.merge(value, source)
+        return trainer if isinstance(trainer, Mapping) else {}
+
+
+def _spec(chosen: Any) -> dict[str, Any] | None:
+    """Return a class and its arguments as a mapping; None if it is none."""
+    if isinstance(chosen, str):
+        return {"class_path": chosen}
+    return deepcopy(chosen) if isinstance(chosen, dict) and "class_path" in chosen else None
+
+
+def _nested(path: str, value: Any) -> dict[str, Any]:
+    for part in reversed(path.split(".")):
+        value = {part: value}
+    return dict(value)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -115,7 +156,7 @@ def normalise(arguments: Sequence[str]) -> list[str]:
 
 
 def _is_dashed_value(argument: str) -> bool:
-    return argument.startswith("-") and not argument.startswith("--") and argument not in (*FLAGS, *_PASS_THROUGH)
+    return argument.startswith("-") and not argument.startswith("--") and argument not in (*FLAGS, *_HELP)
 
 
 def read_arguments(arguments: Sequence[str]) -> RawConfig:
@@ -130,8 +171,12 @@ def read_arguments(arguments: Sequence[str]) -> RawConfig:
     queue = list(arguments)
     while queue:
         token = queue.pop(0)
-        if token.split("=", 1)[0] in _PASS_THROUGH or token.startswith("--help"):
-            raw.wants_help |= not token.startswith("--print_config")
+        name, equals, text = token.partition("=")
+        if name in _HELP:
+            raw.help = text if equals else queue.pop(0) if queue and not queue[0].startswith("-") else ""
+            continue
+        if name == _PRINT:
+            raw.print_config = text
             continue
         if not token.startswith("--") and token != "-c":
             problems.append(f"{token}: unexpected argument; settings are given as --section.key VALUE")
@@ -159,7 +204,7 @@ def _apply(raw: RawConfig, flag: str, text: str) -> None:
             raise SettingsError(f"{described(text)}: is empty, so it is no configuration file; leave it out")
         raw.merge(tree, f"in {described(text)}")
         return
-    path = flag.removeprefix("--").removesuffix("+")
+    path = flag.removeprefix("--")
     if path in _texts() and text not in _NULLS:  # such as a folder that is named 2024, or no
         raw.set(path, text, COMMAND_LINE)
         return
@@ -176,7 +221,7 @@ def _apply(raw: RawConfig, flag: str, text: str) -> None:
 def _texts() -> frozenset[str]:
     """Return the dotted paths of settings that are texts, whatever they look like."""
     fields = flatten(RunSettings)
-    return frozenset(path for path, field in fields.items() if field.annotation in (str, str | None))
+    return frozenset(path for path, field in fields.items() if field.annotation in (str, str | None)) | _OWN
 
 
 def parse_value(text: str) -> Any:

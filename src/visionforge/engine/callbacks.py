@@ -1,49 +1,21 @@
-"""What surrounds a training: callbacks, device, fellow processes, and the facts on them for the manifest."""
+"""The callbacks of every training, and which of somebody else's go with a run."""
 
-import signal
-import socket
 from collections.abc import Callable
 from typing import Any
 
-import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import Callback
 
 from visionforge.config.problems import nearest
-from visionforge.config.schema import DataSettings, RunSettings
-from visionforge.data.info import DatasetInfo
-from visionforge.data.source import EMBEDDED, fingerprint
-from visionforge.errors import DataError, SettingsError
-from visionforge.runs.active import ActiveRun
-from visionforge.runs.anchors import cache_folder
-from visionforge.runs.facts import environment_variables
-from visionforge.runs.locks import Lock
-from visionforge.runs.signals import Interrupted, Interruption
+from visionforge.config.schema import RunSettings
+from visionforge.errors import SettingsError
+from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import Workspace
 from visionforge.training.callbacks import SpaceCheck
 from visionforge.training.checkpoints import BestCheckpoint, LastCheckpoint, WholeFiles
 from visionforge.training.epoch_log import EpochLog
 from visionforge.training.monitor import Monitor
-from visionforge.training.switches import device_name, devices_in_use, switches_in_force
 
-TRAINER_DEFAULTS = {
-    "max_epochs": 60,
-    "accelerator": "auto",
-    "devices": "auto",
-    "precision": "32-true",
-    "deterministic": False,
-    "enable_model_summary": False,  # one line in the log says as much
-    "log_every_n_steps": 1,  # epochs of small data sets are shorter than Lightning's default of 50 steps
-    "num_sanity_val_steps": 0,  # the archive is verified; metrics of two batches would only mislead
-}
 _SHARDED = ("fsdp", "deepspeed", "modelparallel", "model_parallel")
-
-
-def as_list(value: Any) -> list[Any]:
-    """Return what a Trainer flag takes as one thing, several or none, as a list."""
-    if value is None or isinstance(value, bool):
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def checkpoint_plugins(strategy: Any) -> list[Any]:
@@ -105,70 +77,3 @@ def fit_callbacks(
     )
     last = LastCheckpoint(folder, settings.checkpoint_minutes, interruption, rows, saved)
     return [SpaceCheck(workspace.path), best, last]
-
-
-def hold_device(device: torch.device, rank: int, wait_s: float) -> Lock | None:
-    """Wait for a device that no other run may use at the same time; the processes of one run share the CPU.
-
-    Raises:
-        LockedError: If it is not free in time.
-    """
-    if device.type == "cpu" and rank != 0:
-        return None
-    folder = cache_folder() / "devices"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = device_name(device)
-    lock = Lock(folder / f"{socket.gethostname()}-{name}.lock", f"exclusive_device: {name}")
-    lock.acquire(wait_s)
-    return lock
-
-
-def describe_data(active: ActiveRun, info: DatasetInfo, settings: DataSettings) -> None:
-    """Write into the manifest what is read; a resumed run has to read the same.
-
-    Raises:
-        DataError: If the data is not what the run was begun with.
-    """
-    found = {
-        "dataset": info.name,
-        "resolution": settings.resolution,
-        "archive": None if info.source in EMBEDDED else info.archive_name(settings.resolution),
-        "md5": fingerprint(info, settings.resolution, settings.root),
-        "images": info.splits.model_dump(),
-    }
-    before = active.manifest.data
-    if before and before != found:
-        raise DataError(
-            f"data.root: {found['archive']} has MD5 {found['md5']}, the run was begun with {before.get('md5')}; "
-            "name the folder of that archive, or begin a new run"
-        )
-    active.update(data=found)
-
-
-def describe_session(active: ActiveRun, trainer: pl.Trainer, checkpoint: str | None) -> None:
-    """Write into the manifest which device and which switches are in force, and what the training goes on from."""
-    session = active.manifest.sessions[-1]
-    active.update_session(
-        hardware={**session.hardware, **devices_in_use(trainer)},
-        switches=switches_in_force(),
-        environment=environment_variables(),
-        checkpoint=checkpoint,
-    )
-
-
-def leave_process_group() -> None:
-    """Let all ranks wait for the first, which writes the results, and end their communication in order.
-
-    A rank that ends before is taken for a crash by its launcher, which then kills the others.
-    """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
-
-
-def leave_or_end(trainer: pl.Trainer, error: Interrupted) -> None:
-    """Part from the other ranks: in order if all of them stopped after the same step, otherwise by ending them."""
-    if error.together:
-        leave_process_group()
-    elif trainer.strategy.launcher is not None:
-        trainer.strategy.launcher.kill(signal.SIGKILL)

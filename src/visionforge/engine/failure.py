@@ -89,15 +89,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
-def conclude(active: ActiveRun, error: BaseException | None, pruned: type[Exception] | None = None) -> None:
+def conclude(active: ActiveRun, error: BaseException | None, pruned: bool = False) -> None:
     """Write how a run ended; a run that failed by a mistake before its first checkpoint is removed.
 
     Args:
         active: The run.
         error: What ended it, or None.
-        pruned: The exception by which a study ends a trial early.
+        pruned: The error only says that a study has seen enough.
     """
-    if pruned is not None and isinstance(error, pruned):
+    if pruned:
         active.finish("pruned", str(error))
         return
     if error is None:

@@ -14,7 +14,7 @@ from visionforge.config.schema import EvaluationSettings, RunSettings
 from visionforge.data.datamodule import MedMNISTDataModule
 from visionforge.data.info import DatasetInfo, Split, TaskSpec
 from visionforge.data.registry import is_builtin
-from visionforge.engine.callbacks import TRAINER_DEFAULTS
+from visionforge.engine.construction import TRAINER_DEFAULTS
 from visionforge.errors import RunError
 from visionforge.evaluation.background import Background
 from visionforge.evaluation.evaluation import Partial, evaluate

@@ -23,8 +23,8 @@ from visionforge.runs.identity import PATHS
 
 
 @cache
-def trainer_flags() -> tuple[str, ...]:
-    """Return the names of the Trainer's flags, read from its source: importing it would take seconds."""
+def trainer_constructor() -> ast.FunctionDef:
+    """Return the constructor of Lightning's Trainer, read from its source: importing it would take seconds."""
     package = find_spec("lightning")
     assert package is not None
     assert package.submodule_search_locations is not None
@@ -33,8 +33,13 @@ def trainer_flags() -> tuple[str, ...]:
         if isinstance(node, ast.ClassDef) and node.name == "Trainer":
             for item in node.body:
                 if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-                    return tuple(argument.arg for argument in item.args.kwonlyargs)
+                    return item
     raise AssertionError(f"{source} defines no Trainer.__init__")
+
+
+def trainer_flags() -> tuple[str, ...]:
+    """Return the names of the Trainer's flags."""
+    return tuple(argument.arg for argument in trainer_constructor().args.kwonlyargs)
 
 
 def check_settings(values: Mapping[str, Any], stage: str, sources: Mapping[str, str] | None = None) -> RunSettings:
@@ -76,6 +81,18 @@ def check_settings(values: Mapping[str, Any], stage: str, sources: Mapping[str, 
     if problems or settings is None:
         raise SettingsError(problems)
     return settings
+
+
+def settings_of(config: Mapping[str, Any]) -> RunSettings:
+    """Return a stored configuration as settings; what it names is not looked up.
+
+    Raises:
+        SettingsError: With a line for every value that is not allowed.
+    """
+    try:
+        return RunSettings.model_validate(dict(config))
+    except ValidationError as error:
+        raise SettingsError(validation_problems(error, RunSettings)) from error
 
 
 def check_arguments(raw: RawConfig, stage: str) -> RunSettings:

@@ -39,11 +39,7 @@ class StoredRun:
     @property
     def metrics(self) -> dict[str, Any]:
         """Return the content of `metrics.json`, or nothing if it is not there yet."""
-        try:
-            content = read_json(self.workspace.metrics, MAX_METRICS_BYTES)
-        except (OSError, UnreadableError):
-            return {}
-        return with_numbers(content) if isinstance(content, dict) else {}
+        return read_metrics(self.workspace.metrics)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -83,6 +79,15 @@ class StoredRun:
             "auc": best.get("auc"),
             "error": self.manifest.error,
         }
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """Return the content of a `metrics.json`, or nothing if it is not there or cannot be read."""
+    try:
+        content = read_json(path, MAX_METRICS_BYTES)
+    except (OSError, UnreadableError):
+        return {}
+    return with_numbers(content) if isinstance(content, dict) else {}
 
 
 def with_numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,170 @@
+"""LightningCLI as a constructor: settings become a Trainer, a module and a data module; nothing runs in it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
+
+from visionforge.config.rules import check_rules
+from visionforge.config.schema import RunSettings
+from visionforge.data.datamodule import MedMNISTDataModule
+from visionforge.engine.class_paths import class_problems
+from visionforge.engine.limits import integers_first
+from visionforge.engine.loggers import logger_error
+from visionforge.engine.parser import Parser, dump
+from visionforge.engine.validation import gather_facts
+from visionforge.errors import SettingsError
+from visionforge.runs.identity import digest, with_portable_paths
+from visionforge.training.classifier import ImageClassifier
+
+TRAINER_DEFAULTS = {
+    "max_epochs": 60,
+    "accelerator": "auto",
+    "devices": "auto",
+    "precision": "32-true",
+    "deterministic": False,
+    "enable_model_summary": False,  # one line in the log says as much
+    "log_every_n_steps": 1,  # epochs of small data sets are shorter than Lightning's default of 50 steps
+    "num_sanity_val_steps": 0,  # the archive is verified; metrics of two batches would only mislead
+}
+_LAST = ("ckpt_path", "checkpoint_minutes", "exclusive_device", "device_wait", "log_level")  # of a configuration
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return what a Trainer flag takes as one thing, several or none, as a list."""
+    if value is None or isinstance(value, bool):
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+class Construction(LightningCLI):
+    """The parts of one run, resolved at once and built when its folder is known.
+
+    Args:
+        settings: The settings, which are valid.
+        evaluation: A trained network is evaluated, not trained.
+        sources: Dotted path → where it was written, for messages.
+
+    Attributes:
+        config_tree: The complete configuration: defaults, class paths and their arguments filled in.
+        resolved: The same with portable paths: the content of `config.yaml`, and what the digest of a run is taken of.
+        settings: The settings, whose Trainer flags have the types that the Trainer takes.
+
+    Raises:
+        SettingsError: If a flag of the Trainer has a value that it does not take.
+    """
+
+    def __init__(
+        self, settings: RunSettings, evaluation: bool = False, sources: Mapping[str, str] | None = None
+    ) -> None:
+        self._sources = dict(sources or {})
+        tree = settings.model_dump(mode="json", include={"model", "data"})
+        tree["trainer"] = settings.trainer.model_dump(exclude_unset=True)
+        self._flags = dict(tree["trainer"])
+        if self._flags.get("callbacks") is not None:
+            tree["trainer"]["callbacks"] = as_list(self._flags["callbacks"])
+        super().__init__(
+            ImageClassifier,
+            MedMNISTDataModule,
+            save_config_callback=None,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=settings.seed_everything,
+            parser_class=Parser,
+            args=tree,
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+        dumped = yaml.safe_load(dump(self.parser, self.config))
+        others = settings.model_dump(mode="json", exclude={"tune", "resume"})
+        last = [name for name in _LAST if not (evaluation and name == "ckpt_path")]
+        config = {"seed_everything": settings.seed_everything, "trainer": dumped["trainer"]}
+        config |= {name: others[name] for name in ("model", "data", "evaluation", *last)}
+        self.config_tree = config
+        self.resolved = with_portable_paths(config)
+        self.settings = settings.model_copy(
+            update={"trainer": type(settings.trainer).model_validate(dumped["trainer"])}
+        )
+        # what a text among the Trainer's flags means is known only now
+        if problems := check_rules(self.settings, gather_facts(self.settings), "test" if evaluation else "fit"):
+            raise SettingsError(problems)
+
+    @property
+    def hash(self) -> str:
+        """Return the digest that identifies a training of this configuration."""
+        return digest(self.resolved)
+
+    # --- what LightningCLI asks for
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add trainer, model and data; what they are bound to later is no setting."""
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
+        for action in parser._actions:
+            if not action.dest.startswith("trainer."):
+                continue
+            if kind := integers_first(getattr(action, "_typehint", None)):
+                action._typehint = kind  # type: ignore[attr-defined]  # of jsonargparse
+            if getattr(action, "_enable_path", False):  # a word is no name of a file that lies in the working folder
+                action._enable_path = False  # type: ignore[attr-defined]
+        parser.add_class_arguments(ImageClassifier, "model", skip={"spec", "restoring"}, fail_untyped=False)
+        parser.add_lightning_class_args(MedMNISTDataModule, "data")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Resolve the tree; Lightning's own version warns of arguments of the process."""
+        try:
+            self.config = parser.parse_object(args)
+        except SettingsError as error:
+            raise SettingsError(class_problems(self._flags, self._sources) or list(error.problems)) from error
+
+    def _set_seed(self) -> None:
+        """Leave the generators alone until something is built."""
+
+    def instantiate_classes(self) -> None:
+        """Build nothing yet."""
+
+    # --- building
+
+    def instantiate(self) -> None:
+        """Build module, data module and the classes that the Trainer's flags name, each once.
+
+        Raises:
+            SettingsError: If a class cannot be built.
+        """
+        super()._set_seed()
+        try:
+            self.config_init = self.parser.instantiate(self.config)
+        except Exception as error:
+            told = logger_error(error)
+            if told is None:
+                raise
+            raise told from error
+        self.datamodule: MedMNISTDataModule = self.config_init["data"]
+        self.model: ImageClassifier = self.config_init["model"]
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        """Return the Trainer's flags; what `instantiate` has built stands among them."""
+        return dict(self.config_init["trainer"])
+
+    def make_trainer(self, callbacks: Sequence[Callback], loggers: Sequence[Logger], **flags: Any) -> pl.Trainer:
+        """Build the Trainer.
+
+        Args:
+            callbacks: All callbacks.
+            loggers: All loggers.
+            flags: Further flags, in place of those of the configuration.
+
+        Raises:
+            SettingsError: If it does not take a flag.
+        """
+        given = {**self.flags, "callbacks": list(callbacks), "logger": list(loggers) or False, **flags}
+        try:
+            return pl.Trainer(**given)
+        except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError) as error:
+            raise SettingsError(f"trainer: {' '.join(str(error).split())}") from error

@@ -1,0 +1,80 @@
+"""The processes of one training: which is the first, what it tells the others, and how they part."""
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visionforge.config.schema import RunSettings
+from visionforge.errors import RunError
+from visionforge.runs.active import FOLDER
+from visionforge.runs.identity import processes_of
+from visionforge.runs.signals import Interrupted
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+CHECKPOINT = "VISIONFORGE_RUN_CHECKPOINT"  # environment variable: what the other ranks continue from
+_RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # by which launchers number their processes
+
+
+def is_first_process() -> bool:
+    """Return whether this process makes the files, as far as the launchers' variables tell."""
+    return next((int(os.environ[name]) for name in _RANKS if os.environ.get(name, "").isdigit()), 0) == 0
+
+
+def current_rank() -> int:
+    """Return the number of this process; the first, 0, writes the files. Lightning reads it from the environment."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    return getattr(rank_zero_only, "rank", None) or 0
+
+
+def inherited_checkpoint() -> Path | None:
+    """Return what the first rank continues from, if it has started this process and continues something."""
+    checkpoint = os.environ.get(CHECKPOINT)
+    return Path(checkpoint) if checkpoint else None
+
+
+def expected_processes(settings: RunSettings) -> int:
+    """Return how many processes train, by the launcher's variables or else by the settings."""
+    for name in ("WORLD_SIZE", "SLURM_NTASKS"):
+        if os.environ.get(name, "").isdigit():
+            return int(os.environ[name])
+    return processes_of(settings.trainer.model_dump()) or 1
+
+
+def inherited_folder() -> Path | None:
+    """Return the run folder that the first rank has made, if it has started this process."""
+    folder = os.environ.get(FOLDER)
+    return Path(folder) if folder else None
+
+
+def refuse_search_by_ranks(choice: str | None) -> None:
+    """Ranks that were started from outside cannot agree on what to resume; they have to be told.
+
+    Raises:
+        RunError: If the choice is left to each of them.
+    """
+    if choice == "auto" and inherited_folder() is None:
+        raise RunError("--resume: auto works for processes that visionforge starts itself; name the run folder")
+
+
+def leave_process_group() -> None:
+    """Let all ranks wait for the first, which writes the results, and end their communication in order.
+
+    A rank that ends before is taken for a crash by its launcher, which then kills the others.
+    """
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def leave_or_end(trainer: "pl.Trainer", error: Interrupted) -> None:
+    """Part from the other ranks: in order if all of them stopped after the same step, otherwise by ending them."""
+    if error.together:
+        leave_process_group()
+    elif trainer.strategy.launcher is not None:
+        trainer.strategy.launcher.kill(signal.SIGKILL)

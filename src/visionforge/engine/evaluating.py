@@ -1,0 +1,83 @@
+"""A trained network on one split: its results, or only its predictions."""
+
+import torch
+from torch import Tensor
+
+from visionforge.engine.construction import Construction
+from visionforge.engine.distributed import current_rank
+from visionforge.engine.evaluate import STAGES
+from visionforge.engine.resume import outputs_of, parent_of
+from visionforge.engine.stage import Stage
+from visionforge.errors import RunError
+from visionforge.evaluation.predictions import answers_without_truth, write_predictions
+from visionforge.inference.loading import Target
+from visionforge.runs.active import ActiveRun
+from visionforge.runs.identity import digest
+from visionforge.runs.logfile import RunLog
+from visionforge.runs.signals import Interruption
+from visionforge.runs.workspace import Workspace
+
+
+class Evaluating(Stage):
+    """A test, a validation, or the predictions of the test split.
+
+    Args:
+        construction: The resolved configuration.
+        run_log: Takes the log lines.
+        interruption: Handles the signals.
+        stage: `test`, `validate` or `predict`.
+        target: The trained network.
+
+    Attributes:
+        images: How many images were looked at.
+    """
+
+    def __init__(
+        self, construction: Construction, run_log: RunLog, interruption: Interruption, stage: str, target: Target
+    ) -> None:
+        super().__init__(construction, run_log, interruption)
+        self.name = stage
+        self._target = target
+        self.images = 0
+
+    def take_workspace(self) -> Workspace:
+        """Return a folder of this evaluation in the run, or a new one for a checkpoint that lies in none."""
+        config, run = self.construction.resolved, self._target.run
+        if run is not None:
+            current = digest(config, training=False)
+            changed = "" if current == digest(self._target.config, training=False) else f"_{current}"
+            return Workspace(run.within("evaluations", f"{self.name}_{self._target.checkpoint.stem}{changed}"))
+        if current_rank() != 0:
+            return self.workspace_of_another()
+        self.active = ActiveRun.create(
+            outputs_of(self.settings),
+            config,
+            self.construction.hash,
+            stage=self.name,
+            parent=parent_of(self.settings),
+        )
+        return self.active.workspace
+
+    def work(self) -> None:
+        """Evaluate, or predict."""
+        checkpoint, run = self._target.checkpoint, self._target.run
+        if self.name == "predict":
+            self._predict()
+            return
+        epoch = self.restore(checkpoint)
+        self.introduce((run.path if run is not None else checkpoint).name)
+        if self.evaluate(STAGES[self.name], checkpoint, epoch, run):
+            self.images = len(self.model.predictions.labels)
+
+    def _predict(self) -> None:
+        """Write the class probabilities of the test split."""
+        if self.trainer.world_size > 1:
+            raise RunError("predict: runs on one device; set trainer.devices to 1")
+        self.restore(self._target.checkpoint)
+        batches = self.trainer.predict(self.model, datamodule=self.datamodule)
+        if not batches:
+            raise RunError("trainer.limit_predict_batches: leaves no image to predict; raise it")
+        probabilities = torch.cat([batch for batch in batches if isinstance(batch, Tensor)])
+        answers = answers_without_truth(self.model, probabilities)
+        write_predictions(self.workspace.predictions, self.model.spec, answers, self.datamodule.side_table("test"))
+        self.images = len(probabilities)

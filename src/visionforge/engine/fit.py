@@ -1,0 +1,184 @@
+"""A fit: settings checked, a run folder made or taken up again, training, the test of the best checkpoint, a report."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionforge.config.environment import warn_of_environment
+from visionforge.config.loading import RawConfig
+from visionforge.config.schema import RunSettings
+from visionforge.config.seeding import STRICT_VARIABLE
+from visionforge.engine.distributed import CHECKPOINT, inherited_checkpoint, is_first_process, refuse_search_by_ranks
+from visionforge.engine.resume import WORDS, interrupted_run, outputs_of, require_same_settings
+from visionforge.engine.run import Run
+from visionforge.engine.validation import check_arguments
+from visionforge.errors import RunError, SettingsError
+from visionforge.inference.trust import FLAG, training_config
+from visionforge.runs.active import ActiveRun
+from visionforge.runs.anchors import resolve
+from visionforge.runs.logfile import RunLog
+from visionforge.runs.signals import Interruption
+from visionforge.runs.store import find_run
+from visionforge.runs.workspace import Workspace
+
+if TYPE_CHECKING:  # torch and Lightning take seconds
+    from visionforge.engine.construction import Construction
+
+
+@dataclass(frozen=True)
+class TrialPart:
+    """What a study adds to an ordinary fit, which is then neither tested nor shown.
+
+    Attributes:
+        callbacks: Further callbacks.
+        pruned: The exception by which one of them ends the fit early.
+        metric: What the study searches for.
+    """
+
+    callbacks: Sequence[Any]
+    pruned: type[Exception]
+    metric: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a new run comes from, if it is not made for its own sake.
+
+    Attributes:
+        parent: What the manifest says of it.
+        trial: The fit is a trial of a study.
+    """
+
+    parent: dict[str, Any] | None = None
+    trial: TrialPart | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """A fit whose settings are checked.
+
+    Attributes:
+        settings: The settings.
+        sources: Dotted path → where it was written.
+        run: A run that was named to be continued.
+        stored: The configuration of that run.
+    """
+
+    settings: RunSettings
+    sources: Mapping[str, str]
+    run: Workspace | None = None
+    stored: Mapping[str, Any] | None = None
+
+
+def request_of(raw: RawConfig) -> Request:
+    """Check the settings of a fit; those of a run that it goes on with lie underneath.
+
+    Args:
+        raw: The settings as they were given, and `trust`, the name of a run whose classes may be built.
+
+    Raises:
+        VisionForgeError: For every mistake that the user can mend.
+    """
+    raw = raw.copy()
+    choice, trust = raw.values.get("resume"), raw.values.pop("trust", None)
+    run = None if choice is None or choice in WORDS else find_run(str(choice), "--resume")
+    if run is None:
+        if trust is not None:
+            raise SettingsError(f"{FLAG}: is for a run that is continued; name it with --resume, too")
+        settings = check_arguments(raw, "fit")
+        _require_checkpoint(settings.ckpt_path)
+        return Request(settings, raw.sources)
+    stored = training_config(run, None if trust is None else str(trust), "--resume")
+    raw = raw.over(stored, f"in {run.config}")
+    return Request(check_arguments(raw, "fit"), raw.sources, run, stored)
+
+
+def _require_checkpoint(text: str | None) -> None:
+    if text is not None and not resolve(text).is_file():
+        raise RunError(
+            f"ckpt_path: {text} does not exist; name a checkpoint file to begin from, or continue an "
+            "interrupted run with --resume RUN"
+        )
+
+
+def fit(request: Request, interruption: Interruption, origin: Origin | None = None) -> Run:
+    """Train, test the best checkpoint, and write everything into the run folder.
+
+    Args:
+        request: What is trained.
+        interruption: Handles the signals.
+        origin: What the run comes from.
+
+    Returns:
+        The run.
+
+    Raises:
+        VisionForgeError: For every mistake that the user can mend.
+        Interrupted: If a signal ended the fit.
+    """
+    settings, origin = request.settings, origin or Origin()
+    if settings.trainer.deterministic:
+        os.environ.setdefault(*STRICT_VARIABLE)  # read once, when CUDA starts
+    first = is_first_process()
+    if not first:
+        refuse_search_by_ranks(settings.resume)
+
+    # seconds of imports; Lightning sets up its loggers here, so they come before our own
+    from visionforge.engine.construction import Construction
+    from visionforge.engine.distributed import current_rank
+    from visionforge.engine.training import Training
+
+    quiet = origin.trial is not None and settings.log_level != "debug"  # the study tells of its trials
+    run_log = RunLog("error" if quiet else settings.log_level, current_rank())
+    run_log.start()
+    try:
+        warn_of_environment()
+        construction = Construction(settings, sources=request.sources)
+        run = _continued(request, construction, first)
+        with _reopened(run, first) as (active, checkpoint):
+            training = Training(construction, run_log, interruption, origin, active, checkpoint)
+            training.run()
+        return Run(training.workspace)
+    finally:
+        run_log.stop()
+
+
+def _continued(request: Request, construction: "Construction", first: bool) -> Workspace | None:
+    """Return the run that the fit goes on with, or None for a new one."""
+    if request.run is not None:
+        assert request.stored is not None
+        require_same_settings(request.stored, construction.resolved, request.run)
+        return request.run
+    settings = construction.settings
+    return interrupted_run(settings.resume, construction.resolved, outputs_of(settings)) if first else None
+
+
+@contextmanager
+def _reopened(run: Workspace | None, first: bool) -> Iterator[tuple[ActiveRun | None, Path | None]]:
+    """Lock a run and choose what it continues from; the other ranks, started by the first, are told what it chose."""
+    if not first:
+        yield None, inherited_checkpoint() or (None if run is None else _choose(run))
+        return
+    if run is None:
+        yield None, None
+        return
+    active = ActiveRun.reopen(run)
+    try:
+        checkpoint = _choose(run)
+        os.environ[CHECKPOINT] = str(checkpoint or "")
+        yield active, checkpoint
+    except BaseException as error:
+        if active.manifest.state == "running":  # nobody has written how it ended: it did not come that far
+            active.finish("interrupted", str(error) or type(error).__name__)
+        raise
+    finally:
+        os.environ.pop(CHECKPOINT, None)
+
+
+def _choose(run: Workspace) -> Path | None:
+    from visionforge.training.checkpoints import checkpoint_to_resume
+
+    return checkpoint_to_resume(run.checkpoints)

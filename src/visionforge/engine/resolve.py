@@ -1,0 +1,59 @@
+"""The configuration that a command would run with, complete and resolved."""
+
+from typing import Any
+
+from visionforge.config.loading import RawConfig
+from visionforge.config.schema import RunSettings
+from visionforge.engine.evaluate import target_of
+from visionforge.engine.fit import request_of
+from visionforge.errors import SettingsError
+from visionforge.runs.store import flat
+
+WAYS = ("skip_default", "skip_null")
+
+
+def resolved_config(raw: RawConfig, stage: str, ways: str = "") -> dict[str, Any]:
+    """Return the configuration of a fit or an evaluation, as a YAML file would say it.
+
+    Args:
+        raw: The settings as they were given.
+        stage: `fit`, `validate`, `test` or `predict`.
+        ways: `skip_default` and `skip_null`, with commas between them, leave settings out.
+
+    Raises:
+        VisionForgeError: For every mistake that the user can mend.
+    """
+    chosen = [way for way in ways.split(",") if way]
+    if unknown := [way for way in chosen if way not in WAYS]:
+        raise SettingsError(f"--print_config: {', '.join(unknown)} is not allowed; allowed: {', '.join(WAYS)}")
+    if stage == "fit":
+        request = request_of(raw)
+        settings, sources = request.settings, request.sources
+    else:
+        _, settings, sources = target_of(raw, stage)
+
+    from visionforge.engine.construction import Construction  # seconds
+
+    config = Construction(settings, evaluation=stage != "fit", sources=sources).config_tree
+    if stage == "fit":
+        config["resume"] = settings.resume
+    if "tune" in raw.values:
+        config["tune"] = settings.tune.model_dump(mode="json")
+    if "skip_null" in chosen:
+        config = _without(config, lambda _, value: value is None)
+    if "skip_default" in chosen:
+        usual = dict(flat(Construction(RunSettings(), evaluation=stage != "fit").config_tree))
+        config = _without(config, lambda path, value: path in usual and usual[path] == value)
+    return config
+
+
+def _without(tree: dict[str, Any], drop: Any, prefix: str = "") -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            if below := _without(value, drop, f"{path}."):
+                kept[key] = below
+        elif not drop(path, value):
+            kept[key] = value
+    return kept

@@ -1,0 +1,308 @@
+"""A run and an evaluated split as Python objects: plain numbers, tables, the trained network, and how they look."""
+
+import html
+import io
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionforge.errors import RunError
+from visionforge.evaluation.names import METRICS, NO_INTERVAL, OF_POSITIVE, READINGS, metric_name, partial_text
+from visionforge.printable import printable
+from visionforge.reading import UnreadableError, read_text
+from visionforge.runs.anchors import outputs_folder, resolve, shown
+from visionforge.runs.store import StoredRun, find_run, load_run, stored_runs
+from visionforge.runs.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from visionforge.config.schema import RunSettings
+    from visionforge.training.classifier import ImageClassifier
+
+MOST_TABLE_BYTES = 2_000_000_000
+_CURVES = ("train/loss", "val/loss", "val/accuracy", "val/auc")
+
+
+class EvaluationResult:
+    """What is known of a trained network on one split, as it lies in a folder.
+
+    Args:
+        path: The folder.
+        checkpoint: The checkpoint that was evaluated.
+        images: How many images were looked at.
+    """
+
+    def __init__(self, path: Path, checkpoint: Path | None = None, images: int | None = None) -> None:
+        self.path = path
+        self.checkpoint = checkpoint
+        self.images = images
+
+    @property
+    def _workspace(self) -> Workspace:
+        return Workspace(self.path)
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """The whole content of `metrics.json`; empty if nothing was evaluated."""
+        from visionforge.runs.store import read_metrics
+
+        return read_metrics(self._workspace.metrics)
+
+    @property
+    def reading(self) -> str | None:
+        """How the images were looked at for `metrics`: `with_tta` if there are test-time views, or `without_tta`."""
+        return next((name for name in reversed(READINGS) if self.content.get(name)), None)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Name → value, with test-time views if the network has them; those that are undefined are left out."""
+        values = self.content.get(self.reading or "")
+        return {name: value for name, value in (values or {}).items() if value is not None}
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Name → confidence interval of `metrics`, for those that have one."""
+        found = self.content.get("intervals")
+        ends = found.get(self.reading) if isinstance(found, Mapping) else None
+        return {name: (pair[0], pair[1]) for name, pair in (ends or {}).items() if pair is not None}
+
+    @property
+    def per_class(self) -> dict[str, dict[str, float]]:
+        """Class → name → value, read as `metrics` is."""
+        found = self.content.get("per_class")
+        return dict((found.get(self.reading) if isinstance(found, Mapping) else None) or {})
+
+    @cached_property
+    def predictions(self) -> "pd.DataFrame":
+        """The table `predictions.csv`: a row per image, with its truth, its prediction and the probabilities.
+
+        Raises:
+            RunError: If there is none, or it cannot be read.
+        """
+        return _table(self._workspace.predictions)
+
+    @property
+    def report(self) -> Path | None:
+        """The page with all results, which opens offline; None if none was written."""
+        path = self._workspace.report
+        return path if path.is_file() else None
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        """Return (name, value, interval) of the metrics, as tables show them."""
+        rows, positive = [], self.content.get("positive")
+        for name, value in self.metrics.items():
+            if name not in METRICS or not isinstance(value, int | float):
+                continue
+            ends = self.intervals.get(name)
+            title = metric_name(name, positive if name in OF_POSITIVE else None)
+            rows.append((title, f"{value:.4f}", f"{ends[0]:.3f}–{ends[1]:.3f}" if ends else NO_INTERVAL))
+        return rows
+
+    def _headline(self) -> str:
+        content = self.content
+        if not content:
+            return "nothing was evaluated"
+        line = f"{content.get('dataset')} {content.get('split')} split, {content.get('images')} images"
+        if content.get("partial"):
+            line += f", partial: {partial_text(content['partial'])}"
+        return printable(line)
+
+    def __repr__(self) -> str:
+        """Return the metrics with their intervals, a line each."""
+        lines = [f"{self._headline()} ({shown(self.path)})"]
+        return "\n".join([*lines, *(f"  {name:<28} {value}  {ends}" for name, value, ends in self._rows())])
+
+    def _repr_html_(self) -> str:
+        """Return the same as a table, for notebooks."""
+        return _metrics_html(self._headline(), self._rows(), self.report)
+
+
+class Run:
+    """A training and everything that it has left in its folder.
+
+    Everything is read when it is asked for; reading never runs anything that the folder names.
+
+    Args:
+        path: The run folder.
+
+    Raises:
+        RunError: If it holds no run.
+    """
+
+    def __init__(self, path: Path | str | Workspace) -> None:
+        self.workspace = path if isinstance(path, Workspace) else Workspace(Path(path))
+        self._stored = load_run(self.workspace)
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.workspace.path
+
+    @property
+    def name(self) -> str:
+        """The name of the folder."""
+        return self.path.name
+
+    @property
+    def stored(self) -> StoredRun:
+        """The run with its manifest, as it was when this object was made."""
+        return self._stored
+
+    @property
+    def state(self) -> str:
+        """`running`, `complete`, `pruned`, `interrupted` or `failed`, as it is now."""
+        return load_run(self.workspace).state
+
+    @property
+    def hash(self) -> str:
+        """The digest of the configuration."""
+        return self._stored.manifest.hash
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration, as `config.yaml` has it."""
+        return self._stored.config
+
+    @cached_property
+    def settings(self) -> "RunSettings":
+        """The configuration as settings.
+
+        Raises:
+            SettingsError: If it was written by a version with other settings.
+        """
+        from visionforge.engine.validation import settings_of
+
+        return settings_of(self.config)
+
+    @cached_property
+    def result(self) -> EvaluationResult:
+        """The test of the best checkpoint."""
+        found = EvaluationResult(self.path)
+        name = found.content.get("checkpoint")
+        if isinstance(name, str) and "/" not in name:
+            found.checkpoint = self.workspace.checkpoints / name
+        return found
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Test metrics; see `EvaluationResult.metrics`."""
+        return self.result.metrics
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Their confidence intervals; see `EvaluationResult.intervals`."""
+        return self.result.intervals
+
+    @property
+    def per_class(self) -> dict[str, dict[str, float]]:
+        """Metrics of every class; see `EvaluationResult.per_class`."""
+        return self.result.per_class
+
+    @property
+    def predictions(self) -> "pd.DataFrame":
+        """The predictions of the test split; see `EvaluationResult.predictions`."""
+        return self.result.predictions
+
+    @property
+    def report(self) -> Path | None:
+        """The page with all results; None if none was written."""
+        return self.result.report
+
+    @property
+    def epochs(self) -> "pd.DataFrame":
+        """The table `metrics.csv`: a row per epoch, counted from 0.
+
+        Raises:
+            RunError: If there is none, or it cannot be read.
+        """
+        return _table(self.workspace.epochs)
+
+    @cached_property
+    def model(self) -> "ImageClassifier":
+        """The network of the best checkpoint, ready to predict.
+
+        Raises:
+            RunError: If there is no checkpoint, or it cannot be read.
+        """
+        from visionforge.inference.loading import find_target, load_classifier
+
+        return load_classifier(find_target("model", self.path, None).checkpoint)
+
+    def _describe(self) -> str:
+        manifest = self._stored.manifest
+        return printable(f"{manifest.dataset}, {manifest.model}, {self.state}")
+
+    def __repr__(self) -> str:
+        """Return what the run is and its test metrics, a line each."""
+        head = f"Run {printable(self.name)}: {self._describe()}"
+        return f"{head}\n{self.result!r}" if self.result.content else head
+
+    def _repr_html_(self) -> str:
+        """Return the test metrics, the curves and links to the files, for notebooks."""
+        parts = [f"<b>{html.escape(printable(self.name))}</b>: {html.escape(self._describe())}"]
+        if self.result.content:
+            parts.append(self.result._repr_html_())
+        parts.append(self._curves())
+        files = [path for path in (self.report, self.workspace.epochs, self.workspace.log) if path and path.is_file()]
+        links = [f'<a href="{html.escape(shown(path).as_posix())}">{html.escape(path.name)}</a>' for path in files]
+        return "<div>" + "<br>".join([*filter(None, parts), " · ".join(links)]) + "</div>"
+
+    def _curves(self) -> str:
+        """Return the curves of losses and validation metrics as an SVG picture, or nothing."""
+        from visionforge.evaluation.results import read_epochs
+        from visionforge.evaluation.sparklines import curves_svg
+
+        try:
+            rows = read_epochs(self.workspace.epochs)
+        except RunError:
+            return ""
+        series = {name: [row[name] for row in rows if name in row] for name in _CURVES}
+        return curves_svg({name: values for name, values in series.items() if len(values) > 1})
+
+
+def open_run(run: str | Path | Run) -> Run:
+    """Return a run by its folder, or by its name in the outputs folder, such as `latest`.
+
+    Args:
+        run: Folder or name; a run is returned as it is.
+
+    Raises:
+        RunError: If there is no such run.
+
+    >>> import visionforge as vf
+    >>> vf.open_run("nothing")
+    Traceback (most recent call last):
+    ...
+    visionforge.errors.RunError: open_run: nothing is no folder; ...
+    """
+    return run if isinstance(run, Run) else Run(find_run(str(run), "open_run"))
+
+
+def list_runs(outputs: str | Path | None = None) -> list[Run]:
+    """Return the runs of an outputs folder, oldest first.
+
+    Args:
+        outputs: The folder; None is `outputs` in the working folder, or $VISIONFORGE_OUTPUTS.
+    """
+    folder = outputs_folder() if outputs is None else resolve(str(outputs))
+    return [Run(run.workspace) for run in stored_runs(folder)[0]]
+
+
+def _table(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        return pd.read_csv(io.StringIO(read_text(path, MOST_TABLE_BYTES)))
+    except (OSError, UnreadableError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read as a table ({error})") from error
+
+
+def _metrics_html(headline: str, rows: list[tuple[str, str, str]], report: Path | None) -> str:
+    body = "".join(f"<tr><td>{'</td><td>'.join(html.escape(cell) for cell in row)}</td></tr>" for row in rows)
+    link = "" if report is None else f'<a href="{html.escape(shown(report).as_posix())}">report</a>'
+    return (
+        f"<div>{html.escape(headline)}<table><tr><th>metric</th><th>value</th><th>interval</th></tr>{body}</table>"
+        f"{link}</div>"
+    )

@@ -1,0 +1,266 @@
+"""One use of a Trainer, from checked settings to written results, and however it ends, a run that says so."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import Logger
+
+from visionforge.data.datamodule import MedMNISTDataModule
+from visionforge.data.info import Split
+from visionforge.data.source import fingerprint, prepare
+from visionforge.engine.construction import Construction, as_list
+from visionforge.engine.device_lock import hold_device
+from visionforge.engine.distributed import (
+    current_rank,
+    expected_processes,
+    inherited_folder,
+    leave_or_end,
+    leave_process_group,
+)
+from visionforge.engine.failure import conclude, requeue, translate
+from visionforge.engine.lightning_compat import use_current_leaf_spec
+from visionforge.engine.loggers import close_loggers, log_hyperparameters, log_results, shield
+from visionforge.engine.reporting import write_outcome
+from visionforge.engine.resume import outputs_of
+from visionforge.errors import RunError
+from visionforge.evaluation.evaluation import Partial
+from visionforge.inference.loading import read_checkpoint, restore
+from visionforge.runs.active import ActiveRun
+from visionforge.runs.identity import digest
+from visionforge.runs.locks import Lock
+from visionforge.runs.logfile import RunLog
+from visionforge.runs.signals import Interrupted, Interruption
+from visionforge.runs.workspace import Workspace, run_name
+from visionforge.training.checkpoints import BEST, keep_calibration
+
+log = logging.getLogger(__name__)
+
+BAR_REFRESH_STEPS = 10  # a refresh costs as much as a training step of a small network
+
+
+class Stage:
+    """What a fit and an evaluation have in common.
+
+    Args:
+        construction: The resolved configuration.
+        run_log: Takes the log file once the run folder exists.
+        interruption: Handles the signals.
+        active: A run that was reopened; None makes a new one where one is needed.
+
+    Attributes:
+        name: Of the stage, as the manifest has it.
+        workspace: The folder of the results.
+    """
+
+    name: str
+    workspace: Workspace
+    trainer: pl.Trainer
+    model: Any
+    datamodule: MedMNISTDataModule
+
+    def __init__(
+        self, construction: Construction, run_log: RunLog, interruption: Interruption, active: ActiveRun | None = None
+    ) -> None:
+        self.construction = construction
+        self.settings = construction.settings
+        self.run_log = run_log
+        self.interruption = interruption
+        self.active = active
+        self.parent: dict[str, Any] = {}
+        self._device_lock: Lock | None = None
+        self._trainer: pl.Trainer | None = None
+
+    def workspace_of_another(self) -> Workspace:
+        """Return the folder that the first process has made; only that one writes into it.
+
+        Raises:
+            RunError: If there is no first process.
+        """
+        settings, folder = self.settings, inherited_folder()
+        if folder is None and expected_processes(settings) == 1:
+            raise RunError(
+                f"the environment says that this is process {current_rank()} of several (RANK, LOCAL_RANK or "
+                "SLURM_PROCID), but the training has one; unset it"
+            )
+        names = settings.data.dataset, settings.model.backbone.name, self.construction.hash
+        return Workspace(folder or outputs_of(settings) / run_name(*names))
+
+    # --- the steps that a stage has of its own
+
+    def take_workspace(self) -> Workspace:
+        """Return the folder of the results, made if need be."""
+        raise NotImplementedError
+
+    def work(self) -> None:
+        """Do what the stage is for; everything is built."""
+        raise NotImplementedError
+
+    def is_pruned(self, error: BaseException | None) -> bool:
+        """Return whether an error only says that a study has seen enough."""
+        return False
+
+    # --- the way of all stages
+
+    def run(self) -> None:
+        """Verify data and weights, take the folder, build everything, work, and write how it ended.
+
+        Raises:
+            VisionForgeError: For every mistake that the user can mend.
+            Interrupted: If a signal ended it.
+        """
+        use_current_leaf_spec()
+        try:
+            self.check_sources()
+            self.workspace = self.take_workspace()
+            self.begin()
+            self.build()
+            self.work()
+            leave_process_group()
+        except BaseException as error:
+            told = translate(error)
+            self._end(told)
+            if isinstance(error, SystemExit) and self._trainer is not None and self._trainer.interrupted:
+                raise KeyboardInterrupt from None  # which Lightning turned into an exit
+            if told is error:
+                raise
+            raise told from told.__cause__
+        self._end(None)
+
+    def check_sources(self) -> None:
+        """Download and verify what is read, before anything is made."""
+        data = self.settings.data
+        module = MedMNISTDataModule(dataset=data.dataset, resolution=data.resolution, synthetic=data.synthetic)
+        prepare(module.info, data.resolution, data.root, data.download)
+        self.info = module.info
+
+    def begin(self) -> None:
+        """Do what has to be done as soon as there is a folder."""
+
+    def build(self) -> None:
+        """Build data module, model and Trainer."""
+        self.construction.instantiate()
+        self.model, self.datamodule = self.construction.model, self.construction.datamodule
+        flags = self.construction.flags
+        callbacks, loggers = as_list(flags.get("callbacks")), as_list(flags.get("logger"))
+        more = self.equip(callbacks, loggers)
+        shield(loggers)
+        wanted = flags.get("enable_progress_bar")
+        bar = self.shows_progress() if wanted is None else bool(wanted)
+        if bar:
+            callbacks.append(RichProgressBar(refresh_rate=BAR_REFRESH_STEPS))
+        more |= {"default_root_dir": str(self.workspace.path), "enable_progress_bar": bar}
+        self.trainer = self._trainer = self.construction.make_trainer(callbacks, loggers, **more)
+        if self.settings.exclusive_device:
+            device = self.trainer.strategy.root_device
+            self._device_lock = hold_device(device, current_rank(), self.settings.device_wait)
+
+    def equip(self, callbacks: list[Callback], loggers: list[Logger]) -> dict[str, Any]:
+        """Add what the stage needs to what the user has chosen, and return further flags of the Trainer."""
+        return {"enable_checkpointing": False}
+
+    def shows_progress(self) -> bool:
+        """Return whether there is a progress bar where nobody has said so."""
+        return sys.stdout.isatty()
+
+    def _end(self, error: BaseException | None) -> None:
+        """Let go of run and device, and write how the run ended."""
+        with self.interruption.deferred():
+            if self.active is not None:
+                conclude(self.active, error, pruned=self.is_pruned(error))
+            if self._device_lock is not None:
+                self._device_lock.release()
+            trainer = self._trainer
+            if trainer is not None and trainer.is_global_zero:
+                close_loggers(trainer.loggers, failed=error is not None and not self.is_pruned(error))
+            if isinstance(error, Interrupted) and trainer is not None:
+                requeue(trainer, error.number)
+                if trainer.world_size > 1:
+                    leave_or_end(trainer, error)
+
+    def introduce(self, run: str) -> None:
+        """Tell the loggers what is about to run."""
+        if self.trainer.is_global_zero:
+            config = self.construction.resolved
+            facts = {"run.name": run, "run.hash": digest(config), "run.stage": self.name}
+            facts |= {f"run.{key}": self.parent[key] for key in ("study", "trial") if key in self.parent}
+            log_hyperparameters(self.trainer.loggers, config, facts)
+
+    # --- a checkpoint on a split
+
+    def restore(self, checkpoint: Path) -> int | None:
+        """Take the weights, and nothing else, of a checkpoint; return the number of epochs it was trained for."""
+        content = read_checkpoint(checkpoint)
+        self.model.bind(self.datamodule.spec)
+        restore(self.model, content, checkpoint)
+        epoch = content.get("epoch")
+        return epoch + 1 if isinstance(epoch, int) else None
+
+    def evaluate(self, split: Split, checkpoint: Path, epoch: int | None, run: Workspace | None) -> bool:
+        """Evaluate the restored checkpoint on one split and write the results.
+
+        A checkpoint whose temperature is not known yet is calibrated first; the one that a fit has chosen keeps it.
+
+        Args:
+            split: The split.
+            checkpoint: Where the weights are from.
+            epoch: The number of epochs that they were trained for.
+            run: The run that the checkpoint belongs to.
+
+        Returns:
+            Whether there are results: a Trainer's flags may leave no image.
+        """
+        self.model.predictions = None
+        loggers, self.trainer.loggers = self.trainer.loggers, []  # they get what is reported, in `_write`
+        try:
+            if split == "test":
+                if self.model.calibration is None:
+                    self._calibrate(checkpoint)
+                self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+            else:
+                self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+        finally:
+            self.trainer.loggers = loggers
+        if self.model.predictions is None or self.model.predictions.split != split:
+            log.warning("no image of the %s split was evaluated, so there are no results", split)
+            return False
+        if self.trainer.is_global_zero:
+            self._write(split, checkpoint, epoch, run)
+        return True
+
+    def _calibrate(self, checkpoint: Path) -> None:
+        """Look at the validation split once more, with test-time views."""
+        if not self.trainer.limit_val_batches:
+            return
+        self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+        if self.name == "fit" and self.trainer.is_global_zero and self.model.calibration is not None:
+            keep_calibration(checkpoint, self.model.calibration)
+
+    def _write(self, split: Split, checkpoint: Path, epoch: int | None, run: Workspace | None) -> None:
+        """Write the results of the split that was just evaluated."""
+        model, data = self.model, self.datamodule
+        settings = data.settings
+        provenance = {
+            "backbone": model.settings.backbone.name,
+            "checkpoint": checkpoint.name,
+            "epoch": epoch,
+            "chosen_by": model.monitor.name if checkpoint.name == BEST else None,
+            "archive_md5": fingerprint(data.info, settings.resolution, settings.root),
+        }
+        config, partial = self.construction.resolved, self._partial(split)
+        reported = self.settings.evaluation
+        content = write_outcome(self.workspace, run, model, data, split, reported, config, provenance, partial)
+        log_results(self.trainer.loggers, self.workspace, content, self.trainer.global_step)
+
+    def _partial(self, split: Split) -> Partial | None:
+        """Return how much of a split was evaluated, and which flag says so; None if it was all of it."""
+        seen, images = len(self.model.predictions.labels), len(self.datamodule.dataset_for(split))
+        if seen >= images:
+            return None
+        given = self.construction.flags
+        names = ("fast_dev_run", "overfit_batches", f"limit_{split}_batches")
+        reasons = [f"trainer.{name} {given[name]}" for name in names if given.get(name)]
+        return Partial(seen, images, ", ".join(reasons) or "fewer batches")

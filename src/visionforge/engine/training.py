@@ -1,0 +1,227 @@
+"""The training of one run: what it is equipped with, what it says, and the test of its best checkpoint."""
+
+import json
+import logging
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+
+from visionforge.config.rules import cut_short
+from visionforge.data.source import load_split
+from visionforge.engine.callbacks import check_callbacks, checkpoint_plugins, fit_callbacks
+from visionforge.engine.construction import Construction, as_list
+from visionforge.engine.distributed import current_rank, inherited_folder
+from visionforge.engine.fit import Origin
+from visionforge.engine.limits import limited, processes_or_one
+from visionforge.engine.provenance import describe_data, describe_session
+from visionforge.engine.resume import outputs_of, parent_of
+from visionforge.engine.stage import Stage
+from visionforge.engine.validation import gather_facts
+from visionforge.errors import RunError, SettingsError
+from visionforge.evaluation.results import write_training_curves
+from visionforge.models.registry import backbone_entry
+from visionforge.models.tensor_files import require_plain_members
+from visionforge.models.weights import pretrained_state
+from visionforge.runs.active import ActiveRun
+from visionforge.runs.anchors import resolve, shown
+from visionforge.runs.files import write_atomic
+from visionforge.runs.logfile import RunLog
+from visionforge.runs.signals import Interruption
+from visionforge.runs.workspace import Workspace
+from visionforge.training.checkpoints import BEST, LAST
+from visionforge.training.epoch_log import EpochLog
+from visionforge.training.monitor import RANKED, Monitor, monitor_for
+from visionforge.training.schedules import steps_per_epoch
+
+log = logging.getLogger(__name__)
+
+
+class Training(Stage):
+    """A fit.
+
+    Args:
+        construction: The resolved configuration.
+        run_log: Takes the log file once the run folder exists.
+        interruption: Handles the signals.
+        origin: What the run comes from.
+        active: The run that is continued; None makes a new one.
+        checkpoint: What the training goes on from; None begins anew, or from `ckpt_path`.
+    """
+
+    name = "fit"
+
+    def __init__(
+        self,
+        construction: Construction,
+        run_log: RunLog,
+        interruption: Interruption,
+        origin: Origin,
+        active: ActiveRun | None,
+        checkpoint: Path | None,
+    ) -> None:
+        super().__init__(construction, run_log, interruption, active)
+        self.trial = origin.trial
+        self.parent = origin.parent or {}
+        self._resumed = checkpoint is not None
+        given = self.settings.ckpt_path
+        self.checkpoint = checkpoint or (None if given is None else resolve(given))
+
+    def is_pruned(self, error: BaseException | None) -> bool:
+        """Return whether an error only says that the study has seen enough of this trial."""
+        return self.trial is not None and isinstance(error, self.trial.pruned)
+
+    # --- before the training
+
+    def check_sources(self) -> None:
+        """Download and verify archive and pretrained weights, before anything is made."""
+        super().check_sources()
+        backbone = self.settings.model.backbone
+        if backbone.pretrained and not self._resumed:
+            pretrained_state(backbone_entry(backbone.name), backbone.weights, self.settings.data.resolution)
+
+    def take_workspace(self) -> Workspace:
+        """Return the run folder, made if need be; only the first process makes one and writes into it."""
+        if current_rank() != 0:  # the Trainer tells it where the checkpoints are
+            return self.workspace_of_another()
+        settings = self.settings
+        if self.active is None:
+            self.active = ActiveRun.create(
+                outputs_of(settings),
+                self.construction.resolved,
+                self.construction.hash,
+                parent=self.parent or parent_of(settings),
+                past_interrupted=settings.resume == "never" or self.trial is not None,
+                past_running=self.trial is not None,  # another worker may try the same values
+            )
+        return self.active.workspace
+
+    def begin(self) -> None:
+        """Write the log into the folder from now on, and into the manifest what is read."""
+        if self.active is not None:
+            self.run_log.attach(self.workspace.log)
+            describe_data(self.active, self.info, self.settings.data)
+        elif inherited_folder() is not None:
+            self.run_log.attach(self.workspace.rank_log(current_rank()))
+
+    def equip(self, callbacks: list[Callback], loggers: list[Logger]) -> dict[str, Any]:
+        """Add what every run has: checkpoints, and the table of epochs."""
+        rows = EpochLog(self.workspace.epochs)
+        check_callbacks(callbacks)
+        if self.trial is not None:
+            callbacks += self.trial.callbacks
+        monitor = self._choose_monitor(callbacks)
+        callbacks += fit_callbacks(self.workspace, self.settings, self.interruption, rows, monitor, self._progress)
+        loggers.insert(0, rows)
+        flags = self.construction.flags
+        return {"plugins": [*as_list(flags.get("plugins")), *checkpoint_plugins(flags.get("strategy"))]}
+
+    def shows_progress(self) -> bool:
+        """Return whether there is a progress bar where nobody has said so; a study has its own."""
+        return self.trial is None and super().shows_progress()
+
+    def _choose_monitor(self, callbacks: list[Any]) -> Monitor:
+        """Return what the epochs are compared by, which has to be defined on the validation split.
+
+        Raises:
+            SettingsError: If a callback or the search goes by the AUC, and that is undefined.
+        """
+        data = self.datamodule.settings
+        labels = load_split(self.datamodule.info, data.resolution, data.root, "val").labels
+        given = self.construction.flags
+        most = limited(len(labels), given.get("limit_val_batches"), data.batch_size * processes_or_one(given))
+        monitor, reason = monitor_for(np.asarray(labels[:most]), self.datamodule.info.classes)
+        self.model.monitor = monitor
+        if reason is None:
+            return monitor
+        told = f"{RANKED} is undefined on the validation split, because {reason}"
+        if self.trial is not None and self.trial.metric == RANKED:
+            raise SettingsError(f"tune.metric: {told}; set it to val/loss, or mend the split")
+        for callback in callbacks:
+            if getattr(callback, "monitor", None) == RANKED:
+                raise SettingsError(
+                    f"trainer.callbacks: {type(callback).__name__} goes by {RANKED}, and {told}; let it go by val/loss"
+                )
+        log.warning("%s; epochs are compared by %s instead", told, monitor.name)
+        return monitor
+
+    def _progress(self, epochs: int, steps: int) -> None:
+        """Write into the manifest how far the training has come."""
+        if self.active is not None:
+            longest, most = self.settings.trainer.max_epochs, self.trainer.max_steps
+            if most > 0:
+                longest = min(longest, math.ceil(most / steps_per_epoch(self.trainer)))
+            self.active.update(progress={"epochs": epochs, "max_epochs": longest, "steps": steps})
+
+    # --- the training
+
+    def work(self) -> None:
+        """Train, and test the best checkpoint; a trial of a study does not touch the test split."""
+        self._announce()
+        if self.checkpoint is not None:  # which the Trainer reads itself
+            try:
+                require_plain_members(self.checkpoint)
+            except (OSError, ValueError, zipfile.BadZipFile) as error:
+                raise RunError(f"{self.checkpoint}: cannot be read as a checkpoint ({error})") from error
+        beginning = None if self.checkpoint is None else str(self.checkpoint)
+        with self.interruption.deferred():
+            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=beginning, weights_only=True)
+        self.interruption.check()
+        if self.trial is not None:
+            self._write_transfer()
+        else:
+            self._test()
+
+    def _announce(self) -> None:
+        """Say what is about to be trained, and where."""
+        log.info("run folder %s", shown(self.workspace.path))
+        if told := cut_short(self.settings, gather_facts(self.settings)):
+            log.warning("%s", told)
+        if self.checkpoint is not None:
+            log.info("continues from %s", shown(self.checkpoint))
+        if self.active is not None:
+            describe_session(self.active, self.trainer, None if self.checkpoint is None else self.checkpoint.name)
+        self.introduce(self.workspace.path.name)
+        data = self.datamodule
+        log.info(
+            "%s: %s, %d classes, %s train / %s val / %s test images of %d×%d pixels",
+            data.spec.dataset,
+            data.spec.task,
+            len(data.spec.classes),
+            *(f"{n:,}" for n in data.info.splits.model_dump().values()),
+            data.spec.resolution,
+            data.spec.resolution,
+        )
+
+    def _test(self) -> None:
+        """Test the best checkpoint, or the last of a training without validation, and write the results."""
+        checkpoint: Path | None = self.trainer.strategy.broadcast(self._tested())
+        if checkpoint is None:
+            log.warning("no checkpoint was written, so there is nothing to test")
+            return
+        if checkpoint.name != BEST:
+            log.warning("no epoch was validated, so that none is known to be the best; the last one is tested")
+        if self.trainer.is_global_zero:
+            if self.settings.evaluation.figures:
+                title = f"{self.model.spec.dataset}, {self.model.settings.backbone.name}"
+                picture = self.workspace.figures / "training_curves.png"
+                write_training_curves(self.workspace.epochs, picture, title, self.settings.evaluation.figure_dpi)
+            self._write_transfer()
+        self.evaluate("test", checkpoint, self.restore(checkpoint), self.workspace)
+
+    def _tested(self) -> Path | None:
+        paths = (self.workspace.checkpoints / name for name in (BEST, LAST))
+        return next((path for path in paths if path.is_file()), None)
+
+    def _write_transfer(self) -> None:
+        """Write what became of pretrained weights."""
+        if self.model.transfer is not None:
+            if self.active is not None:
+                weights = {"source": self.model.transfer.source, "sha256": self.model.transfer.sha256}
+                self.active.update(weights=weights)
+            self.workspace.weight_transfer.parent.mkdir(exist_ok=True)
+            write_atomic(self.workspace.weight_transfer, json.dumps(self.model.transfer.as_dict(), indent=2) + "\n")

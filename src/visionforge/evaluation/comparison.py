@@ -1,0 +1,182 @@
+"""Runs beside each other, mean and spread over seeds, and paired differences of models on the same cases."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from visionforge.config.schema import Task
+from visionforge.errors import VisionForgeError
+from visionforge.evaluation.names import READINGS
+from visionforge.runs.identity import canonical, digest
+from visionforge.runs.store import StoredRun, differences, flat
+
+SEED = "seed_everything"
+NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of the models
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs whose settings are the same but for the seed.
+
+    Attributes:
+        name: What tells it from the others.
+        runs: The runs.
+    """
+
+    name: str
+    runs: list[StoredRun]
+
+
+def groups_of(runs: Sequence[StoredRun]) -> list[Group]:
+    """Return the runs in groups of equal settings, in the order of their first run."""
+    found: dict[str, list[StoredRun]] = {}
+    for run in runs:
+        config = {key: value for key, value in run.config.items() if key != SEED}
+        found.setdefault(digest(config), []).append(run)
+    return [
+        Group(NAMES[place] if place < len(NAMES) else str(place + 1), members)
+        for place, members in enumerate(found.values())
+    ]
+
+
+def metrics_of(content: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a `metrics.json` holds under dotted names such as ``with_tta.auc``."""
+    parts = {kind: content[kind] for kind in READINGS if content.get(kind)}
+    return {name: value for name, value in flat(parts) if isinstance(value, int | float)}
+
+
+def comparison(runs: Sequence[StoredRun], resamples: int, confidence: float) -> dict[str, Any]:
+    """Return what differs between runs and what their metrics are, in a form for JSON.
+
+    Args:
+        runs: The runs, two or more for anything to compare.
+        resamples: Bootstrap resamples of the differences; 0 leaves the differences out.
+        confidence: Share of the resamples that their intervals hold.
+    """
+    configs = [json.loads(canonical(run.config)) for run in runs]
+    changed = sorted({path for config in configs[1:] for path in differences(configs[0], config)})
+    flats = [dict(flat(config)) for config in configs]
+    contents = {run.workspace.path: run.metrics for run in runs}  # each file is read once
+    values = [metrics_of(contents[run.workspace.path]) for run in runs]
+    by_run = {run.workspace.path: each for run, each in zip(runs, values, strict=True)}
+    names = list(dict.fromkeys(name for each in values for name in each))
+    groups = groups_of(runs)
+    partial = [partial_of(contents[run.workspace.path]) for run in runs]
+    positive = [positive_of(contents[run.workspace.path]) for run in runs]
+    found, note = _differences(groups, contents, resamples, confidence)
+    return {
+        "runs": [run.name for run in runs],
+        "states": [run.state for run in runs],
+        "positive": positive if any(positive) else None,
+        "partial": partial if any(partial) else None,
+        "settings": {path: [config.get(path) for config in flats] for path in changed},
+        "metrics": {name: [each.get(name) for each in values] for name in names},
+        "groups": [
+            {
+                "name": group.name,
+                "runs": [run.name for run in group.runs],
+                "metrics": {
+                    name: spread([by_run[run.workspace.path].get(name) for run in group.runs]) for name in names
+                },
+            }
+            for group in groups
+        ],
+        "confidence": confidence,
+        "differences": found,
+        "note": note,
+    }
+
+
+def partial_of(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return how much of its split a run was evaluated on; None is all of it."""
+    partial = content.get("partial")
+    return partial if isinstance(partial, Mapping) else None
+
+
+def positive_of(content: Mapping[str, Any]) -> str | None:
+    """Return the positive class of a run of a binary task; earlier versions took class 1, and did not say so."""
+    if content.get("task") != "binary":
+        return None
+    classes = _classes_of(content)
+    return content.get("positive") or (classes[1] if len(classes) > 1 else None)
+
+
+def _classes_of(content: Mapping[str, Any]) -> list[str]:
+    """Return the names of the classes, in order."""
+    per_class = content.get("per_class")
+    found = per_class.get("without_tta") if isinstance(per_class, Mapping) else None
+    return list(found) if isinstance(found, Mapping) else []
+
+
+def _positive_index(contents: Sequence[Mapping[str, Any]]) -> int:
+    """Return the class that the differences are about: what a run says, and class 1 where none says it."""
+    for content in contents:
+        classes = _classes_of(content)
+        if content.get("positive") in classes:
+            return classes.index(content["positive"])
+    return 1
+
+
+def spread(values: Sequence[float | None]) -> dict[str, float | int | None] | None:
+    """Return mean, sample standard deviation (None for one value) and number; None where a value is missing."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None
+    deviation = statistics.stdev(known) if len(known) > 1 else None
+    return {"mean": statistics.fmean(known), "sd": deviation, "n": len(known)}
+
+
+def _differences(
+    groups: list[Group], metrics: Mapping[Path, Mapping[str, Any]], resamples: int, confidence: float
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the paired differences of every further model from the first, or why there are none."""
+    if len(groups) == 1 and len(groups[0].runs) == 2:  # the seed alone differs: each run is a model of its own
+        groups = [Group(NAMES[place], [run]) for place, run in enumerate(groups[0].runs)]
+    if len(groups) < 2 or not resamples:
+        return [], None
+    from visionforge.evaluation.bootstrap import paired_differences
+    from visionforge.evaluation.predictions import scorer_of
+    from visionforge.evaluation.scores import Scorer
+
+    @cache
+    def scorer(predictions: Path, task: Task, tta: bool, positive: int) -> Scorer:
+        return scorer_of(predictions, task, tta, positive)
+
+    found = []
+    for other in groups[1:]:
+        for reading in READINGS:
+            members = [*groups[0].runs, *other.runs]
+            contents = [metrics[run.workspace.path] for run in members]
+            if not all(
+                content.get(reading) and run.workspace.predictions.is_file()
+                for run, content in zip(members, contents, strict=True)
+            ):
+                continue
+            tasks = {tuple(str(content.get(key)) for key in ("task", "dataset", "split")) for content in contents}
+            if len(tasks) > 1:
+                return [], "no differences: the runs were tested on different data"
+            ((task, _, _),) = tasks
+            if task not in get_args(Task):
+                return [], "no differences: metrics.json does not say what kind of labels there are"
+            positive = _positive_index(contents)
+            classes = _classes_of(contents[0])
+            about = classes[positive] if task == "binary" and positive < len(classes) else None
+            try:
+                one, two = (
+                    [
+                        scorer(run.workspace.predictions, cast(Task, task), reading == "with_tta", positive)
+                        for run in group.runs
+                    ]
+                    for group in (other, groups[0])
+                )
+                gaps = paired_differences(one, two, resamples, confidence)
+            except (ValueError, VisionForgeError) as error:
+                return [], f"no differences: {error}"
+            for name, gap in gaps.items():
+                row = {"of": other.name, "from": groups[0].name, "metric": f"{reading}.{name}", "value": gap.value}
+                found.append({**row, "interval": gap.interval, "p": gap.p, "positive": about})
+    return found, None if found else "no differences: the runs have no predictions yet"
