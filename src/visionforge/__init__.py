@@ -4,39 +4,72 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from visionforge.api import Comparison, compare, evaluate, fit, list_runs, open_run
+    from visionforge.config.schema import RunSettings
     from visionforge.data.datamodule import MedMNISTDataModule
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
-    from visionforge.errors import VisionForgeError
+    from visionforge.engine.run import EvaluationResult, Run
+    from visionforge.engine.run_folder import RunFolder
+    from visionforge.engine.split_report import SplitReport
+    from visionforge.errors import SettingsError, VisionForgeError
     from visionforge.models.registry import backbone_names, register_backbone
     from visionforge.training.classifier import ImageClassifier
 
 _HOMES = {
+    "Comparison": "visionforge.api",
     "DatasetInfo": "visionforge.data.info",
+    "EvaluationResult": "visionforge.engine.run",
     "ImageClassifier": "visionforge.training.classifier",
     "MedMNISTDataModule": "visionforge.data.datamodule",
+    "Run": "visionforge.engine.run",
+    "RunFolder": "visionforge.engine.run_folder",
+    "RunSettings": "visionforge.config.schema",
+    "SettingsError": "visionforge.errors",
+    "SplitReport": "visionforge.engine.split_report",
     "TaskSpec": "visionforge.data.info",
     "VisionForgeError": "visionforge.errors",
     "backbone_names": "visionforge.models.registry",
+    "compare": "visionforge.api",
     "dataset_info": "visionforge.data.registry",
     "dataset_names": "visionforge.data.registry",
+    "evaluate": "visionforge.api",
+    "fit": "visionforge.api",
+    "list_runs": "visionforge.api",
+    "open_run": "visionforge.api",
     "register_backbone": "visionforge.models.registry",
     "register_dataset": "visionforge.data.registry",
 }
 
 __all__ = [
+    "Comparison",
     "DatasetInfo",
+    "EvaluationResult",
     "ImageClassifier",
     "MedMNISTDataModule",
+    "Run",
+    "RunFolder",
+    "RunSettings",
+    "SettingsError",
+    "SplitReport",
     "TaskSpec",
     "VisionForgeError",
     "__version__",
     "backbone_names",
+    "compare",
     "dataset_info",
     "dataset_names",
+    "evaluate",
+    "fit",
+    "list_runs",
+    "open_run",
     "register_backbone",
     "register_dataset",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

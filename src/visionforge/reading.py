@@ -38,17 +38,23 @@ class UnreadableError(ValueError):
         self.syntax = syntax
 
 
-def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
+def read_text(path: Path, max_bytes: int = MAX_BYTES, pipes: bool = False) -> str:
     """Return the text of a file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: The file.
+        max_bytes: The largest that is read.
+        pipes: Read from a pipe, too, and wait for what is written into it.
 
     Raises:
         OSError: If it is not there, or cannot be opened.
         UnreadableError: If it is no regular file, too large, or no text in UTF-8.
     """
     # a pipe that nobody writes into would be waited for
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    waiting = 0 if pipes else getattr(os, "O_NONBLOCK", 0)
+    handle = os.open(path, os.O_RDONLY | waiting | getattr(os, "O_BINARY", 0))
     kind = os.fstat(handle).st_mode
-    if not stat.S_ISREG(kind):
+    if not (stat.S_ISREG(kind) or (pipes and stat.S_ISFIFO(kind))):
         os.close(handle)
         raise UnreadableError(f"is {'a folder' if stat.S_ISDIR(kind) else 'a pipe or a device'}, no file")
     with os.fdopen(handle, "rb") as file:

@@ -63,15 +63,31 @@ def ordered_arguments(arguments: Sequence[str]) -> list[str]:
     """
     if not is_strict():
         return files_first(arguments)
+    _require_workspace()
+    defaults = [text for path, value in STRICT_DEFAULTS.items() for text in (f"--{path}", value)]
+    given = list(arguments)
+    return [*defaults, *files_first(given[len(defaults) :] if given[: len(defaults)] == defaults else given)]
+
+
+def strict_defaults() -> list[dict[str, Any]]:
+    """Return what strict mode puts underneath the settings that are given, and tell cuBLAS to repeat; see there.
+
+    Raises:
+        SettingsError: If a variable of the environment has a value that is not allowed.
+    """
+    if not is_strict():
+        return []
+    _require_workspace()
+    return [{"trainer": {"deterministic": True}, "data": {"num_workers": 0}}]
+
+
+def _require_workspace() -> None:
     name, usual = STRICT_VARIABLE
     if os.environ.setdefault(name, usual) not in WORKSPACES:
         raise SettingsError(
             f"${name}: {os.environ[name]!r} is not allowed, because {STRICT_MODE} is set; allowed: "
             f"{', '.join(WORKSPACES)}"
         )
-    defaults = [text for path, value in STRICT_DEFAULTS.items() for text in (f"--{path}", value)]
-    given = list(arguments)
-    return [*defaults, *files_first(given[len(defaults) :] if given[: len(defaults)] == defaults else given)]
 
 
 def strict_problems(values: Mapping[str, Any], sources: Mapping[str, str]) -> list[str]:

@@ -5,13 +5,14 @@ From here on settings travel as objects: nobody else sees an argument or a file.
 """
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from visionforge.config.environment import strict_problems
+from pydantic import BaseModel
+
+from visionforge.config.environment import strict_defaults, strict_problems
 from visionforge.config.problems import flatten
 from visionforge.config.schema import RunSettings
 from visionforge.config.shipped import FLAGS, described, require_config, with_shipped
@@ -19,6 +20,7 @@ from visionforge.errors import SettingsError
 from visionforge.reading import UnreadableError, read_text, read_yaml_text
 
 COMMAND_LINE = "on the command line"
+IN_PYTHON = "in Python"
 SWITCHES = ("exclusive_device",)  # flags that need no value
 _HELP, _PRINT = ("--help", "-h"), "--print_config"
 _OWN = frozenset(("run", "seeds", "trust", "report"))  # flags of commands that are no settings
@@ -43,7 +45,7 @@ class RawConfig:
 
     def copy(self) -> "RawConfig":
         """Return a copy whose changes leave this one alone."""
-        return RawConfig(deepcopy(self.values), dict(self.sources), self.help, self.print_config)
+        return RawConfig(_branches(self.values), dict(self.sources), self.help, self.print_config)
 
     def over(self, tree: Mapping[str, Any], source: str) -> "RawConfig":
         """Return these settings with others underneath, of which they change single ones."""
@@ -95,11 +97,18 @@ class RawConfig:
         return trainer if isinstance(trainer, Mapping) else {}
 
 
+def _branches(value: Any) -> Any:
+    """Return a copy of mappings and lists; what they hold, such as a callback from Python, stays the same object."""
+    if isinstance(value, Mapping):
+        return {key: _branches(item) for key, item in value.items()}
+    return [_branches(item) for item in value] if isinstance(value, list) else value
+
+
 def _spec(chosen: Any) -> dict[str, Any] | None:
     """Return a class and its arguments as a mapping; None if it is none."""
     if isinstance(chosen, str):
         return {"class_path": chosen}
-    return deepcopy(chosen) if isinstance(chosen, dict) and "class_path" in chosen else None
+    return _branches(chosen) if isinstance(chosen, dict) and "class_path" in chosen else None
 
 
 def _nested(path: str, value: Any) -> dict[str, Any]:
@@ -108,15 +117,19 @@ def _nested(path: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path, pipes: bool = False) -> dict[str, Any]:
     """Read a YAML mapping.
+
+    Args:
+        path: The file.
+        pipes: It may be a pipe, such as a shell makes of ``<(command)``; a pipe is read once.
 
     Raises:
         SettingsError: If the file is missing, too large, not YAML, or not a mapping of settings.
     """
     path = Path(path)
     try:
-        tree = read_yaml_text(read_text(path))
+        tree = read_yaml_text(read_text(path, pipes=pipes))
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such configuration file") from None
     except OSError as error:
@@ -159,6 +172,67 @@ def _is_dashed_value(argument: str) -> bool:
     return argument.startswith("-") and not argument.startswith("--") and argument not in (*FLAGS, *_HELP)
 
 
+Config = str | Path | Mapping[str, Any] | RunSettings
+
+
+def read_values(config: Config | Sequence[Config] | None, settings: Mapping[str, Any]) -> RawConfig:
+    """Read settings from Python, as `read_arguments` reads a command line.
+
+    Args:
+        config: A YAML file, the name of a shipped configuration, a nested mapping, settings, or several of these, of
+            which later ones win key by key.
+        settings: Sections and settings by name, such as ``{"data": {"dataset": "breastmnist"}}``, or by their dotted
+            name; they win over `config`.
+
+    Raises:
+        SettingsError: If a file cannot be read, a name is no text, or strict mode does not allow a value; all of these
+            are reported together.
+    """
+    raw = RawConfig()
+    problems: list[str] = []
+    several = config if isinstance(config, list | tuple) else [] if config is None else [config]
+    for each in (*strict_defaults(), *several):
+        try:
+            if isinstance(each, RunSettings):
+                raw.merge(each.model_dump(mode="python", exclude_unset=True), IN_PYTHON)
+            elif isinstance(each, Mapping):
+                raw.merge(_named(each), IN_PYTHON)
+            elif isinstance(each, str | Path):
+                _apply(raw, FLAGS[0], str(each))
+            else:
+                kind = type(each).__name__
+                problems.append(f"config: a {kind} is not allowed; allowed: a YAML file, a mapping or RunSettings")
+        except SettingsError as error:
+            problems.extend(error.problems)
+    for path, value in settings.items():
+        if isinstance(value, Mapping) and "." not in path:
+            raw.merge({path: _named(value)}, IN_PYTHON)
+        elif isinstance(value, BaseModel):
+            raw.merge({path: value.model_dump(mode="python", exclude_unset=True)}, IN_PYTHON)
+        else:
+            raw.set(path, value, IN_PYTHON)
+    problems += strict_problems(raw.values, raw.sources)
+    if problems:
+        raise SettingsError(problems)
+    return raw
+
+
+def _named(tree: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a mapping whose keys are text, as they are in YAML; dataclasses of settings become mappings."""
+    return {
+        str(key): _named(value)
+        if isinstance(value, Mapping)
+        else value.model_dump(mode="python", exclude_unset=True)
+        if isinstance(value, BaseModel)
+        else list(value)
+        if isinstance(value, tuple)
+        else str(value)
+        if isinstance(value, PurePath)
+        else value
+        for key, value in tree.items()
+    }
+
+
 def read_arguments(arguments: Sequence[str]) -> RawConfig:
     """Read the arguments after a subcommand: ``--config FILE`` and ``--dotted.key VALUE``, in order.
 
@@ -199,7 +273,7 @@ def read_arguments(arguments: Sequence[str]) -> RawConfig:
 
 def _apply(raw: RawConfig, flag: str, text: str) -> None:
     if flag in FLAGS:
-        tree = read_yaml(require_config(text))
+        tree = read_yaml(require_config(text), pipes=True)
         if not tree:
             raise SettingsError(f"{described(text)}: is empty, so it is no configuration file; leave it out")
         raw.merge(tree, f"in {described(text)}")

@@ -47,8 +47,7 @@ class MedMNISTDataModule(pl.LightningDataModule):
 
     A batch is `(images, labels)`: images (B, C, R, R) float32, normalised with the constants of the catalog; labels
     (B,) int64, or (B, L) uint8 for multi-label data. The order of the images and their augmentation are functions of
-    (seed, epoch, step), where the seed is the one of `lightning.seed_everything`, or 42. They do not depend on the
-    number of workers.
+    (seed, epoch, step). They do not depend on the number of workers.
 
     Args:
         dataset: Catalog name.
@@ -63,6 +62,7 @@ class MedMNISTDataModule(pl.LightningDataModule):
         force_rgb: Give grey images three equal channels.
         augmentation: Random changes of training images.
         synthetic: What the data set `synthetic` renders.
+        seed: Seed of order and augmentation; None is the one of `lightning.seed_everything`, or 42.
 
     Raises:
         SettingsError: If a value is out of its bounds, the data set is unknown or does not offer the resolution.
@@ -82,8 +82,10 @@ class MedMNISTDataModule(pl.LightningDataModule):
         force_rgb: bool = _DEFAULT.force_rgb,
         augmentation: Augmentation = _DEFAULT.augmentation,
         synthetic: Synthetic = _DEFAULT.synthetic,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
+        self._given_seed = seed
         try:
             self.settings = DataSettings(
                 dataset=dataset,
@@ -111,6 +113,15 @@ class MedMNISTDataModule(pl.LightningDataModule):
         self.augmentation = respect_flags(self.settings.augmentation.resolved(), self.info.flags)
         self._datasets: dict[Split, ArrayDataset] = {}
         self._mirrored: tuple[int, Tensor] | None = None  # (epoch, per position) under alternating flips
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything that is random in the batches."""
+        return global_seed() if self._given_seed is None else self._given_seed
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        self._given_seed = value
 
     # --- preparation
 
@@ -156,7 +167,7 @@ class MedMNISTDataModule(pl.LightningDataModule):
         log.info("%s %s split: %s (%s)", self.info.name, split, _CACHE_NAMES[choice.kind], choice.reason)
         indices = None
         if split == "train" and settings.max_samples is not None and settings.max_samples < len(arrays.labels):
-            rng = np.random.default_rng(derive_seed(global_seed(), "subset"))
+            rng = np.random.default_rng(derive_seed(self.seed, "subset"))
             order = stratified_order(arrays.labels, rng.permutation(len(arrays.labels)))
             indices = np.sort(order[: settings.max_samples]).tolist()
         dataset = ArrayDataset(arrays, indices, in_memory=choice.kind != "mmap")
@@ -219,7 +230,7 @@ class MedMNISTDataModule(pl.LightningDataModule):
         weights = balancing_weights(dataset.labels.cpu()) if self.settings.balanced_sampling else None
         rank, replicas = self._rank()
         return EpochSampler(
-            len(dataset), global_seed(), weights=weights, drop_uneven=True, rank=rank, num_replicas=replicas
+            len(dataset), self.seed, weights=weights, drop_uneven=True, rank=rank, num_replicas=replicas
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -239,7 +250,7 @@ class MedMNISTDataModule(pl.LightningDataModule):
         rank, replicas = self._rank()
         if self._overfits:
             return self._loader(dataset, FixedOrder(len(dataset)), drop_last=False)
-        sampler = EpochSampler(len(dataset), global_seed(), shuffle=False, rank=rank, num_replicas=replicas)
+        sampler = EpochSampler(len(dataset), self.seed, shuffle=False, rank=rank, num_replicas=replicas)
         return self._loader(dataset, sampler, drop_last=False)
 
     @property
@@ -258,8 +269,8 @@ class MedMNISTDataModule(pl.LightningDataModule):
             drop_last=drop_last,
             pin_memory=self._device().type == "cuda" and not dataset.labels.is_cuda,
             persistent_workers=workers > 0,
-            worker_init_fn=seed_worker,
-            generator=torch.Generator().manual_seed(global_seed()),  # the global stream stays untouched
+            worker_init_fn=partial(seed_worker, self.seed),
+            generator=torch.Generator().manual_seed(self.seed),  # the global stream stays untouched
         )
 
     def _rank(self) -> tuple[int, int]:
@@ -310,7 +321,7 @@ class MedMNISTDataModule(pl.LightningDataModule):
     def augment(self, images: Tensor, epoch: int, step: int) -> Tensor:
         """Return (N, C, R, R) uint8 images augmented and normalised, with the random numbers of (epoch, step)."""
         rank, _ = self._rank()
-        seed = derive_seed(global_seed(), "augment", epoch, step, *([rank] if rank else []))
+        seed = derive_seed(self.seed, "augment", epoch, step, *([rank] if rank else []))
         parity = None
         if self.augmentation.flip_mode == "alternating":
             parity = self._flip_parity(len(images), epoch, step)
@@ -321,7 +332,7 @@ class MedMNISTDataModule(pl.LightningDataModule):
         """Return (count,) whether each image of a batch is mirrored in this epoch: a fixed half of them, in turn."""
         if self._mirrored is None or self._mirrored[0] != epoch:
             dataset = self._datasets["train"]
-            generator = torch.Generator().manual_seed(derive_seed(global_seed(), "flip"))
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "flip"))
             first = torch.rand(len(dataset), generator=generator) < 0.5
             sampler = self._train_sampler(dataset)
             sampler.set_epoch(epoch)

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, ValidationError, model_validator
 
 from visionforge.config.schema import Section, Task
+from visionforge.errors import DataError
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -76,6 +79,9 @@ class DomainFlags(Section):
     rotation: Literal["none", "small", "any"] = Field(description="It may be turned: not, by a few degrees, freely.")
     texture_is_label: bool = Field(description="Fine texture tells the classes apart.")
     colour_is_label: bool = Field(description="Hue tells the classes apart.")
+
+
+NO_CHANGES = DomainFlags(hflip=False, vflip=False, rotation="small", texture_is_label=True, colour_is_label=True)
 
 
 class DatasetInfo(Section):
@@ -189,3 +195,76 @@ class TaskSpec(Section):
             flags=info.flags,
             positive=None if info.positive is None else info.classes.index(info.positive),
         )
+
+    @classmethod
+    def of_arrays(
+        cls,
+        images: npt.NDArray[Any],
+        labels: npt.NDArray[Any],
+        *,
+        classes: Sequence[str] | None = None,
+        task: Task | None = None,
+        dataset: str = "data",
+        positive: str | None = None,
+        flags: DomainFlags | None = None,
+    ) -> "TaskSpec":
+        """Return the task of somebody's own arrays; what is not said follows from them.
+
+        Args:
+            images: (N, R, R), (N, R, R, C) or (N, C, R, R) with 1 or 3 channels C, uint8 or floats in [0, 1], of the
+                training split: mean and standard deviation are theirs.
+            labels: (N,) classes counted from 0, or (N, L) of zeros and ones.
+            classes: Names of the classes, or of the labels; None numbers them.
+            task: Kind of labels; None is `multi-label` for (N, L), `binary` for two classes, else `multi-class`.
+            dataset: Name of the data.
+            positive: The class of a binary task that is to be found; None is the last one.
+            flags: Which changes of an image keep its label; None allows none but small rotations.
+
+        Raises:
+            DataError: If the arrays cannot be images and labels of one split.
+
+        >>> import numpy as np
+        >>> spec = TaskSpec.of_arrays(np.zeros((4, 28, 28), np.uint8), np.array([0, 1, 1, 0]), classes=("no", "yes"))
+        >>> spec.task, spec.channels, spec.resolution
+        ('binary', 1, 28)
+        """
+        pixels, targets = np.asarray(images), np.asarray(labels)
+        if pixels.ndim == 3:
+            pixels = pixels[..., None]
+        elif pixels.ndim == 4 and pixels.shape[-1] not in (1, 3) and pixels.shape[1] in (1, 3):
+            pixels = pixels.transpose(0, 2, 3, 1)
+        if pixels.ndim != 4 or pixels.shape[1] != pixels.shape[2] or pixels.shape[3] not in (1, 3) or not len(pixels):
+            raise DataError(
+                f"images: shape {np.shape(images)} is not allowed; allowed: (N, R, R), (N, R, R, C) or (N, C, R, R) "
+                "with 1 or 3 channels C"
+            )
+        if len(targets) != len(pixels) or targets.ndim not in (1, 2):
+            raise DataError(
+                f"labels: shape {targets.shape} does not fit {len(pixels):,} images; allowed: (N,) or (N, L)"
+            )
+        count = targets.shape[1] if targets.ndim == 2 else max(2, int(targets.max()) + 1)
+        names = tuple(map(str, range(count))) if classes is None else tuple(map(str, classes))
+        if len(names) < count:
+            raise DataError(f"classes: {len(names)} names, but the labels need {count}")
+        kind = task or ("multi-label" if targets.ndim == 2 else "binary" if len(names) == 2 else "multi-class")
+        scale = 255.0 if pixels.dtype == np.uint8 else 1.0
+        axes = (0, 1, 2)
+        std = np.maximum(pixels.std(axis=axes, dtype=np.float64) / scale, SMALLEST_STD)
+        try:
+            return cls(
+                dataset=dataset,
+                task=kind,
+                classes=names,
+                channels=pixels.shape[3],
+                resolution=pixels.shape[1],
+                mean=tuple((pixels.mean(axis=axes, dtype=np.float64) / scale).tolist()),
+                std=tuple(std.tolist()),
+                flags=flags or NO_CHANGES,
+                positive=None if positive is None else names.index(positive),
+            )
+        except ValidationError as error:
+            raise DataError(
+                [f"{item['loc'][0] if item['loc'] else 'arrays'}: {item['msg']}" for item in error.errors()]
+            ) from error
+        except ValueError as error:
+            raise DataError(f"positive: {positive!r} is no class; allowed: {', '.join(names[:20])}") from error

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from visionforge.config.seeding import derive_seed, global_seed
+from visionforge.config.seeding import derive_seed
 from visionforge.data.batches import Batch, EpochSampler, FixedOrder
 
 
@@ -47,9 +47,9 @@ class ResumableLoader(DataLoader[Batch]):
         self._skip = int(state["batches"])
 
 
-def seed_worker(worker: int) -> None:
-    """Seed Python, NumPy and torch in a loader process, from the global seed and the number of the process."""
-    seed = derive_seed(global_seed(), "worker", worker)
+def seed_worker(base: int, worker: int) -> None:
+    """Seed Python, NumPy and torch in a loader process, from the seed of the data and the number of the process."""
+    seed = derive_seed(base, "worker", worker)
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

@@ -32,6 +32,8 @@ TRAINER_DEFAULTS = {
     "log_every_n_steps": 1,  # epochs of small data sets are shorter than Lightning's default of 50 steps
     "num_sanity_val_steps": 0,  # the archive is verified; metrics of two batches would only mislead
 }
+_LISTS = ("callbacks", "logger", "plugins")  # flags that take several things
+_DATA = (str, int, float, bool, Mapping, list, type(None))
 _LAST = ("ckpt_path", "checkpoint_minutes", "exclusive_device", "device_wait", "log_level")  # of a configuration
 
 
@@ -40,6 +42,22 @@ def as_list(value: Any) -> list[Any]:
     if value is None or isinstance(value, bool):
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _take_objects(trainer: dict[str, Any]) -> dict[str, list[Any]]:
+    """Take what is an object, not data, out of the Trainer's flags, and return it: flag → objects."""
+    found: dict[str, list[Any]] = {}
+    for flag, value in list(trainer.items()):
+        objects = [item for item in as_list(value) if not isinstance(item, _DATA)]
+        if objects:
+            found[flag] = objects
+            trainer[flag] = [item for item in as_list(value) if isinstance(item, _DATA)] or None
+    return found
+
+
+def _class_of(value: Any) -> dict[str, Any]:
+    """Return how a configuration names an object that was built elsewhere: its class, without its arguments."""
+    return {"class_path": f"{type(value).__module__}.{type(value).__qualname__}"}
 
 
 class Construction(LightningCLI):
@@ -66,8 +84,9 @@ class Construction(LightningCLI):
         tree = settings.model_dump(mode="json", include={"model", "data"})
         tree["trainer"] = settings.trainer.model_dump(exclude_unset=True)
         self._flags = dict(tree["trainer"])
-        if self._flags.get("callbacks") is not None:
-            tree["trainer"]["callbacks"] = as_list(self._flags["callbacks"])
+        self._objects = _take_objects(tree["trainer"])
+        if tree["trainer"].get("callbacks") is not None:
+            tree["trainer"]["callbacks"] = as_list(tree["trainer"]["callbacks"])
         super().__init__(
             ImageClassifier,
             MedMNISTDataModule,
@@ -81,7 +100,9 @@ class Construction(LightningCLI):
             load_from_checkpoint_support=False,
         )
         dumped = yaml.safe_load(dump(self.parser, self.config))
-        others = settings.model_dump(mode="json", exclude={"tune", "resume"})
+        for flag, objects in self._objects.items():
+            dumped["trainer"][flag] = [*as_list(dumped["trainer"].get(flag)), *map(_class_of, objects)]
+        others = settings.model_dump(mode="json", exclude={"trainer", "tune", "resume"})
         last = [name for name in _LAST if not (evaluation and name == "ckpt_path")]
         config = {"seed_everything": settings.seed_everything, "trainer": dumped["trainer"]}
         config |= {name: others[name] for name in ("model", "data", "evaluation", *last)}
@@ -112,8 +133,8 @@ class Construction(LightningCLI):
                 action._typehint = kind  # type: ignore[attr-defined]  # of jsonargparse
             if getattr(action, "_enable_path", False):  # a word is no name of a file that lies in the working folder
                 action._enable_path = False  # type: ignore[attr-defined]
-        parser.add_class_arguments(ImageClassifier, "model", skip={"spec", "restoring"}, fail_untyped=False)
-        parser.add_lightning_class_args(MedMNISTDataModule, "data")
+        parser.add_class_arguments(ImageClassifier, "model", skip={"spec", "restoring", "seed"}, fail_untyped=False)
+        parser.add_class_arguments(MedMNISTDataModule, "data", skip={"seed"}, fail_untyped=False)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Resolve the tree; Lightning's own version warns of arguments of the process."""
@@ -146,11 +167,16 @@ class Construction(LightningCLI):
             raise told from error
         self.datamodule: MedMNISTDataModule = self.config_init["data"]
         self.model: ImageClassifier = self.config_init["model"]
+        self.datamodule.seed = self.model.seed = self.settings.seed_everything
 
     @property
     def flags(self) -> dict[str, Any]:
-        """Return the Trainer's flags; what `instantiate` has built stands among them."""
-        return dict(self.config_init["trainer"])
+        """Return the Trainer's flags; what `instantiate` has built, and what came as an object, stand among them."""
+        flags = dict(self.config_init["trainer"])
+        for flag, objects in self._objects.items():
+            several = [*as_list(flags.get(flag)), *objects]
+            flags[flag] = several if flag in _LISTS else several[0]
+        return flags
 
     def make_trainer(self, callbacks: Sequence[Callback], loggers: Sequence[Logger], **flags: Any) -> pl.Trainer:
         """Build the Trainer.

@@ -31,6 +31,7 @@ FOLDER = "VISIONFORGE_RUN_FOLDER"  # environment variable for the other ranks, w
 CREATION_WAIT_S = 60.0  # another process of the same settings is making its folder, which takes a moment
 LATEST = "latest"
 MAX_SAME = 10_000
+TRAININGS = ("fit", "lightning")  # stages that train a network
 
 
 class ActiveRun:
@@ -64,6 +65,7 @@ class ActiveRun:
         digest: str,
         *,
         stage: str = "fit",
+        names: tuple[str, str] | None = None,
         parent: dict[str, Any] | None = None,
         past_interrupted: bool = False,
         past_running: bool = False,
@@ -74,7 +76,8 @@ class ActiveRun:
             outputs: The folder of all runs.
             config: The resolved configuration.
             digest: Its digest.
-            stage: `fit` or an evaluation.
+            stage: `fit`, an evaluation, or `lightning` for a Trainer of somebody's own.
+            names: Of data set and model; None takes them from the configuration.
             parent: The run or study that this one comes from.
             past_interrupted: Make a new run also where one of the same settings and day was interrupted.
             past_running: Make a new run also where one of the same settings and day is in use.
@@ -82,7 +85,8 @@ class ActiveRun:
         Raises:
             RunError: If it cannot be made, a run of the same settings and day is in use, or was interrupted.
         """
-        dataset, model = str(config["data"]["dataset"]), str(config["model"]["backbone"]["name"])
+        dataset, model = names or (str(config["data"]["dataset"]), str(config["model"]["backbone"]["name"]))
+        trains = stage in TRAININGS
         name = run_name(dataset, model, digest)
         try:
             made_outputs = not outputs.exists()
@@ -90,7 +94,7 @@ class ActiveRun:
             with held(outputs / f".{name}.lock", f"{name}", CREATION_WAIT_S):
                 for stale in outputs.glob(f".{name}.new-*"):
                     shutil.rmtree(stale, ignore_errors=True)
-                workspace = _free_folder(outputs, name, past_interrupted or stage != "fit", past_running)
+                workspace = _free_folder(outputs, name, past_interrupted or not trains, past_running)
                 kept = redact_settings(config)
                 manifest = Manifest(
                     run=workspace.path.name,
@@ -99,7 +103,7 @@ class ActiveRun:
                     state="running",
                     started=utc_now(),
                     hash=digest,
-                    signature=sign(canonical_content(kept), CONFIGURATION) if stage == "fit" else None,
+                    signature=sign(canonical_content(kept), CONFIGURATION) if trains else None,
                     dataset=dataset,
                     model=model,
                     seeds={"seed_everything": int(config.get("seed_everything") or 0)},
@@ -109,7 +113,7 @@ class ActiveRun:
                 staged = Path(tempfile.mkdtemp(prefix=f".{name}.new-", dir=outputs))
                 try:
                     staged.chmod(0o777 & ~umask())
-                    if stage == "fit":
+                    if trains:
                         write_atomic(staged / workspace.config.name, yaml.safe_dump(kept, sort_keys=False))
                     manifest.write(staged / workspace.manifest.name)
                     staged.rename(workspace.path)

@@ -150,6 +150,9 @@ class LastCheckpoint(Checkpoint):
         interruption: Where a signal is remembered; None for a process that handles none.
         rows: The table of epochs.
         saved: Called after every checkpoint with the number of finished epochs and of optimiser steps.
+
+    Within an epoch nothing is saved if the data loader cannot go on in the middle of one (it has no `state_dict`): the
+    epoch is then trained anew, which gives the same result, and its first batches are not trained on twice.
     """
 
     def __init__(
@@ -185,11 +188,13 @@ class LastCheckpoint(Checkpoint):
             return
         if (batch_idx + 1) % trainer.accumulate_grad_batches:  # no checkpoint holds the gradient of half a group
             return
-        due = time.monotonic() - self._written >= self._seconds
+        resumable = hasattr(trainer.train_dataloader, "state_dict")
+        due = resumable and time.monotonic() - self._written >= self._seconds
         if not _any(trainer, due or self._asked):  # the ranks agree once per step, and again only when there is cause
             return
         asked = _any(trainer, self._asked)
-        self._save(trainer, trainer.current_epoch)
+        if resumable:
+            self._save(trainer, trainer.current_epoch)
         if asked:
             self._end()
 
@@ -200,9 +205,7 @@ class LastCheckpoint(Checkpoint):
             Interrupted: If a signal asked to end.
         """
         if self._rows is not None:
-            known = trainer.callback_metrics  # of all epochs so far; those of this one are chosen by name
-            names = getattr(pl_module, "logged_names", ())
-            self._rows.log_metrics({"epoch": trainer.current_epoch, **{name: float(known[name]) for name in names}})
+            self._rows.finish(trainer.current_epoch, _logged(trainer, pl_module))
         self._save(trainer, trainer.current_epoch + 1)
         if _any(trainer, self._asked):
             self._end()
@@ -222,6 +225,15 @@ class LastCheckpoint(Checkpoint):
         assert self._interruption is not None
         self._interruption.requested = self._interruption.requested or signal.SIGTERM  # another process was asked
         self._interruption.check(together=True)
+
+
+def _logged(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
+    """Return what the training of this epoch has logged; the Trainer keeps what earlier epochs have, too."""
+    names = getattr(module, "logged_names", None)
+    if names is not None:
+        return {name: float(trainer.callback_metrics[name]) for name in names}
+    found = trainer.fit_loop._results.metrics(on_step=False)["log"]
+    return {name: float(value) for name, value in found.items()}
 
 
 def _any(trainer: pl.Trainer, decision: bool) -> bool:

@@ -78,6 +78,8 @@ class ImageClassifier(pl.LightningModule):
         spec: Classes, channels, task and normalisation; None takes them from the Trainer's data module.
         restoring: The weights are about to come from a checkpoint, so pretrained ones are not read; checkpoints say so
             of themselves.
+        seed: Seed of MixUp, CutMix and dropout; None is the one of `lightning.seed_everything`, or 42. First weights
+            are drawn from torch's own generator.
 
     Raises:
         SettingsError: If a value is out of its bounds.
@@ -96,8 +98,10 @@ class ImageClassifier(pl.LightningModule):
         tta_weight: float | None = _DEFAULT.tta_weight,
         spec: TaskSpec | Mapping[str, Any] | None = None,
         restoring: bool = False,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
+        self._given_seed = seed
         sections = {
             "backbone": backbone,
             "finetuning": finetuning,
@@ -136,6 +140,15 @@ class ImageClassifier(pl.LightningModule):
         spec = None if self.spec is None else self.spec.model_dump(mode="json")
         stored = redact_settings(self.settings.model_dump(mode="json"))  # the address of weights may hold a token
         self.save_hyperparameters({**stored, "spec": spec}, logger=False)
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything that is random in a training step."""
+        return global_seed() if self._given_seed is None else self._given_seed
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        self._given_seed = value
 
     # --- late binding
 
@@ -373,12 +386,10 @@ class ImageClassifier(pl.LightningModule):
             images = normalise(images, spec.mean, spec.std)
         position = (self.current_epoch, batch_idx, self.global_rank)
         # what is dropped is a function of the step, so that a resumed run drops the same units and branches
-        seed_generators(derive_seed(global_seed(), "dropout", *position), self.device)
+        seed_generators(derive_seed(self.seed, "dropout", *position), self.device)
         targets = labels
         if self._mixes():
-            draw = draw_mix(
-                len(images), settings.mixup, images.shape[-1], derive_seed(global_seed(), "mixup", *position)
-            )
+            draw = draw_mix(len(images), settings.mixup, images.shape[-1], derive_seed(self.seed, "mixup", *position))
             if draw is not None:
                 images = mix_images(images, draw)
                 targets = mix_targets(soft_targets(labels, len(spec.classes), spec.task), draw)

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,13 @@ class EpochLog(Logger):
 
     Args:
         path: The CSV file. Rows that it holds already are kept, so that a resumed run continues its table.
+        columns: Those that the table has from the beginning; what else is logged gets columns of its own.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, columns: Sequence[str] = COLUMNS) -> None:
         super().__init__()
         self._path = path
+        self._columns = columns
         self._rows: dict[int, dict[str, float]] = {}
         self._started = time.monotonic()
         self._finished: set[int] = set()  # epochs of this process, each told once
@@ -79,19 +81,33 @@ class EpochLog(Logger):
         if "epoch" not in values or len(values) == 1:
             return  # callbacks such as LearningRateMonitor log by steps, which have no row
         epoch = int(values.pop("epoch"))
-        row = self._rows.setdefault(epoch, {"epoch": float(epoch)})
-        row.update(values)
-        if "train/loss" in values and epoch not in self._finished:  # logged after the validation: the row is complete
+        self._row(epoch).update(values)
+        write_atomic(self._path, self._as_csv())
+
+    @rank_zero_only
+    def finish(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Add the last metrics of an epoch, and say the line of it.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+            metrics: What is logged after its validation.
+        """
+        row = self._row(epoch)
+        row.update({key: float(value) for key, value in metrics.items()})
+        if epoch not in self._finished:
             self._finished.add(epoch)
             now = time.monotonic()
             row["seconds"], self._started = now - self._started, now
             log.info("%s", describe(row))
         write_atomic(self._path, self._as_csv())
 
+    def _row(self, epoch: int) -> dict[str, float]:
+        return self._rows.setdefault(epoch, {"epoch": float(epoch)})
+
     def _as_csv(self) -> str:
-        extra = sorted({key for row in self._rows.values() for key in row} - set(COLUMNS))
+        extra = sorted({key for row in self._rows.values() for key in row} - set(self._columns))
         text = io.StringIO()
-        writer = csv.DictWriter(text, [*COLUMNS, *extra], lineterminator="\n")
+        writer = csv.DictWriter(text, [*self._columns, *extra], lineterminator="\n")
         writer.writeheader()
         for row in self.rows:
             writer.writerow({key: int(value) if key == "epoch" else f"{value:.6g}" for key, value in row.items()})
@@ -111,6 +127,8 @@ def describe(row: Mapping[str, float]) -> str:
     ):
         if key in row and not math.isnan(row[key]):
             parts.append(f"{label} {row[key]:.4f}")
+    others = [key for key in row if key not in COLUMNS and not key.startswith("lr")]
+    parts += [f"{key} {row[key]:.4f}" for key in others if not math.isnan(row[key])]
     if "seconds" in row:
         parts.append(f"{row['seconds']:.1f} s")
     return ", ".join(parts)
