@@ -83,7 +83,7 @@ class Construction(LightningCLI):
         self._sources = dict(sources or {})
         tree = settings.model_dump(mode="json", include={"model", "data"})
         tree["trainer"] = settings.trainer.model_dump(exclude_unset=True)
-        self._flags = dict(tree["trainer"])
+        self._flags = settings.trainer.model_dump(exclude_unset=True)  # the parser changes what it is given
         self._objects = _take_objects(tree["trainer"])
         if tree["trainer"].get("callbacks") is not None:
             tree["trainer"]["callbacks"] = as_list(tree["trainer"]["callbacks"])
