@@ -12,6 +12,7 @@ import numpy as np
 from rich.table import Table
 
 from visionforge.cli.arguments import CommandParser, plain_table, print_table, say, warn
+from visionforge.cli.compare import positive_of
 from visionforge.cli.predict_images import load_classifier
 from visionforge.cli.target import Target, add_target_flags, find_target
 from visionforge.config.loading import normalise
@@ -179,6 +180,7 @@ def _export(options: Namespace, target: Target, folder: Path) -> dict[str, Any]:
         works |= {_RUNTIMES[name]: runtime.run for name, runtime in runtimes.items()}
         content["speed"] = speed_table(works, contract.shape[1:])
     metrics = load_run(target.run).metrics if target.run is not None and target.run.manifest.is_file() else {}
+    metrics = {**metrics, "positive": positive_of(metrics)}  # which the run's figures are of
     info = _info(model.spec.dataset)
     (folder / CARD).write_text(model_card(contract, info, content, metrics), encoding="utf-8")
     content["files"] = [described(path) for path in sorted(folder.iterdir())]

@@ -13,7 +13,7 @@ import torch
 from visionforge.cli.equipment import TRAINER_DEFAULTS
 from visionforge.config.schema import EvaluationSettings, RunSettings
 from visionforge.data.datamodule import MedMNISTDataModule
-from visionforge.data.info import DatasetInfo, Split, TaskSpec
+from visionforge.data.info import DatasetInfo, Split
 from visionforge.data.registry import is_builtin
 from visionforge.errors import RunError
 from visionforge.evaluation.background import Background
@@ -59,8 +59,9 @@ def write_outcome(
         partial: How much of the split was evaluated: its first images; None is all of it.
     """
     assert model.predictions is not None
+    assert model.spec is not None
     side = data.side_table(split)
-    evaluation = evaluate(model.predictions, _spec_of(model, data), split, settings, partial)
+    evaluation = evaluate(model.predictions, model.spec, split, settings, partial)
     epoch = provenance.get("epoch")
     facts = {
         "": data.info.title,
@@ -89,13 +90,6 @@ def write_outcome(
     if has_medmnist_evaluator(data.info):
         write_medmnist_scores(workspace.predictions, evaluation.spec, split, workspace.summary.parent)
     return content
-
-
-def _spec_of(model: ImageClassifier, data: MedMNISTDataModule) -> TaskSpec:
-    """Return the task of a model; checkpoints of earlier versions do not say which class is positive, the data does."""
-    if model.spec is None or model.spec.positive is not None:
-        return model.spec or data.spec
-    return model.spec.model_copy(update={"positive": data.spec.positive})
 
 
 def default_settings() -> dict[str, Any]:

@@ -13,8 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from visionforge.cli.arguments import CommandParser, plain_console, say, warn
 from visionforge.cli.target import Target, add_target_flags, find_target, read_checkpoint, restore
 from visionforge.config.loading import normalise
-from visionforge.data.info import SPLITS
+from visionforge.data.info import SPLITS, TaskSpec
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
+from visionforge.data.registry import dataset_info
 from visionforge.data.stream import picture_batches
 from visionforge.errors import RunError, SettingsError, VisionForgeError
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table, require_format
@@ -175,7 +176,22 @@ def load_classifier(checkpoint: Path) -> "ImageClassifier":
         reason = " ".join(str(error).split())[:160]
         raise RunError(f"{checkpoint}: does not fit this version of visionforge ({reason})") from error
     restore(model, content, checkpoint)
+    assert model.spec is not None
+    model.spec = _with_positive(model.spec)
     return model.eval()
+
+
+def _with_positive(spec: TaskSpec) -> TaskSpec:
+    """Return a task with the positive class that evaluations take: the catalog's, where an old checkpoint has none."""
+    if spec.task != "binary" or spec.positive is not None:
+        return spec
+    try:
+        info = dataset_info(spec.dataset)
+    except VisionForgeError:  # it was trained elsewhere
+        return spec
+    if info.positive is None or info.classes != spec.classes:
+        return spec
+    return spec.model_copy(update={"positive": spec.classes.index(info.positive)})
 
 
 def device_of(accelerator: str) -> "torch.device":
