@@ -130,6 +130,13 @@ def test_weights_from_elsewhere_are_refused_and_tags_are_not(weights):
     assert for_training({"model": {"backbone": {"weights": "IMAGENET1K_V1"}}})[1] == []
 
 
+@pytest.mark.parametrize("name", ["mine.ckpt", "in1k"])
+def test_a_word_is_no_file_of_the_working_folder(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    assert for_training({"model": {"backbone": {"weights": name}}})[1] == [f"model.backbone.weights: {name}"]
+    assert for_training({"ckpt_path": name})[1] == [f"ckpt_path: {name}"]
+
+
 def test_what_would_be_built_is_listed_with_its_place():
     callbacks = [EARLY, {"class_path": "a.B", "init_args": {"x": [POPEN]}}]
     config = {"trainer": {"callbacks": callbacks, "logger": "C", "strategy": "theirs", "profiler": "simple"}}

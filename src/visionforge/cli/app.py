@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,6 @@ from visionforge.evaluation.evaluation import Partial
 from visionforge.evaluation.predictions import answers_without_truth, write_predictions
 from visionforge.evaluation.results import write_training_curves
 from visionforge.models.registry import backbone_entry
-from visionforge.models.tensor_files import require_plain_members
 from visionforge.models.weights import pretrained_state
 from visionforge.runs.active import ActiveRun
 from visionforge.runs.anchors import resolve, shown
@@ -403,11 +401,8 @@ class VisionForgeCLI(LightningCLI):
         """Train; a signal ends the training after a step."""
         kwargs.pop("ckpt_path", None)
         checkpoint = self._beginning()
-        if checkpoint is not None:  # which the Trainer reads itself
-            try:
-                require_plain_members(checkpoint)
-            except (OSError, ValueError, zipfile.BadZipFile) as error:
-                raise RunError(f"{checkpoint}: cannot be read as a checkpoint ({error})") from error
+        if checkpoint is not None:
+            read_checkpoint(checkpoint)  # the Trainer would not say in a line what is wrong with it
         with self._plan.interruption.deferred():
             self.trainer.fit(**kwargs, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
         self._plan.interruption.check()

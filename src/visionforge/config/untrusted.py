@@ -5,6 +5,7 @@ may be a stranger's, an evaluation takes none at all; a training that is continu
 `CALLBACKS`, with plain arguments. Everything else has to be allowed by the user.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -115,9 +116,9 @@ def for_training(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """
     kept = {key: value for key, value in config.items() if key != "trainer"}
     refused: list[str] = []
-    for path in ("ckpt_path", "model.backbone.weights"):
+    for path, tags in (("ckpt_path", False), ("model.backbone.weights", True)):
         value = _at(kept, path)
-        if isinstance(value, str) and re.search(r"[/\\:]|^\.", value):
+        if isinstance(value, str) and not (tags and _is_tag(value)):
             refused.append(f"{path}: {value}")
     trainer = config.get("trainer")
     if not isinstance(trainer, Mapping):
@@ -164,6 +165,11 @@ def _is_plain(flag: str, value: Any) -> bool:
     if isinstance(value, Mapping):
         return flag in _SPANS and all(isinstance(item, int) for item in value.values())
     return value is None or isinstance(value, bool | int | float)
+
+
+def _is_tag(text: str) -> bool:
+    """Return whether a text can only be the tag of published weights: no path, and nothing in the working folder."""
+    return re.fullmatch(r"\w[\w.-]{0,99}", text) is not None and not os.path.lexists(text)
 
 
 def _at(tree: Mapping[str, Any], path: str) -> Any:
