@@ -11,7 +11,7 @@ from visionforge.config.schema import RunSettings
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.active import FOLDER, ActiveRun
 from visionforge.runs.anchors import is_anchored, outputs_folder, resolve, shown
-from visionforge.runs.identity import canonical, digest, processes_of
+from visionforge.runs.identity import canonical, processes_of
 from visionforge.runs.scheduler import detect_scheduler
 from visionforge.runs.signals import Interruption
 from visionforge.runs.store import StoredRun, differences, find_run, stored_runs
@@ -86,10 +86,13 @@ def run_to_resume(choice: str | None, settings: RunSettings) -> Workspace | None
 
 
 def runs_like(settings: RunSettings) -> list[StoredRun]:
-    """Return the fits of the same settings in their outputs folder, oldest first."""
-    wanted = digest(settings.model_dump(mode="json"))
+    """Return the fits of the same settings in their outputs folder, oldest first.
+
+    Whoever made them: what goes on from one has the settings that were given, of which it takes no others.
+    """
+    wanted = canonical(settings.model_dump(mode="json"))
     runs, _ = stored_runs(outputs_of(settings))
-    return [run for run in runs if run.manifest.stage == "fit" and digest(run.config) == wanted]
+    return [run for run in runs if run.manifest.stage == "fit" and canonical(run.config) == wanted]
 
 
 def _jobs(run: StoredRun) -> list[str]:

@@ -8,6 +8,7 @@ from visionforge.cli.run import fit, without
 from visionforge.config.loading import read_arguments
 from visionforge.errors import SettingsError
 from visionforge.runs.anchors import shown
+from visionforge.runs.files import refuse_links
 from visionforge.runs.identity import processes_of
 from visionforge.runs.signals import Interruption
 from visionforge.runs.store import StoredRun, load_run
@@ -51,6 +52,7 @@ def run_seeds(arguments: list[str]) -> int:
             where = f"seed {seed} ({number} of {len(seeds)})"
             if complete and not anew:
                 run = complete[-1]
+                refuse_links(run.workspace.path)
                 say(f"{where}: complete already, {shown(run.workspace.path)}")
             else:
                 say(where)

@@ -27,7 +27,7 @@ from visionforge.errors import RunError, SettingsError, VisionForgeError
 from visionforge.models.registry import backbone_entry, backbone_names
 from visionforge.redaction import hidden_settings, redact_settings
 from visionforge.runs.anchors import shown
-from visionforge.runs.files import write_atomic
+from visionforge.runs.files import refuse_links, write_atomic
 from visionforge.runs.identity import canonical, digest, processes_of, six_digits, with_portable_paths
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.signals import Interrupted, Interruption
@@ -397,6 +397,7 @@ def _rebuild(arguments: list[str]) -> int:
     text = raw.values.pop("report", None)
     settings = check_arguments(raw, "predict")
     folder = find_study(str(text), studies_folder(settings))
+    refuse_links(folder.path)
     tune = _stored_tune(folder.settings, settings.tune.storage)
     study = load_study(tune, folder, folder.path.name)
     names = objectives(tune)

@@ -13,6 +13,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from visionforge.errors import RunError
+from visionforge.reading import read_text
 from visionforge.runs.files import write_atomic
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,25 @@ COLUMNS = (
     "lr",
     "seconds",
 )
+MAX_TABLE = 8_000_000  # bytes of metrics.csv; a thousand epochs have a tenth of a million
+
+
+def read_epochs(path: Path) -> list[dict[str, float]]:
+    """Return the rows of `metrics.csv`, without the cells that are empty; none if there is no such file.
+
+    Raises:
+        RunError: If it is none, as one in a stranger's folder might be.
+    """
+    if not path.is_file():
+        return []
+    try:
+        table = csv.DictReader(io.StringIO(read_text(path, MAX_TABLE)))
+        rows = [{key: float(value) for key, value in row.items() if value} for row in table]
+        if not all("epoch" in row and row["epoch"].is_integer() for row in rows):
+            raise ValueError("its epochs are no whole numbers")
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise RunError(f"{path}: cannot be read as the table of epochs ({error})") from error
+    return rows
 
 
 class EpochLog(Logger):
@@ -43,11 +64,8 @@ class EpochLog(Logger):
         self._rows: dict[int, dict[str, float]] = {}
         self._started = time.monotonic()
         self._finished: set[int] = set()  # epochs of this process, each told once
-        if path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    values = {key: float(value) for key, value in row.items() if value}
-                    self._rows[int(values["epoch"])] = values
+        for row in read_epochs(path):
+            self._rows[int(row["epoch"])] = row
 
     @property
     def name(self) -> str:
