@@ -32,14 +32,14 @@ from visionforge.cli.equipment import (
     leave_or_end,
     leave_process_group,
 )
-from visionforge.cli.limits import integers_first, limited, processes_or_one
+from visionforge.cli.limits import integers_first, limited, validation_limit
 from visionforge.cli.loggers import close_loggers, log_hyperparameters, log_results, logger_error, shield
 from visionforge.cli.outcome import write_outcome
 from visionforge.cli.parser import Parser, describe_further_flags
 from visionforge.cli.plan import Plan, expected_processes, inherited_folder, outputs_of, parent_of
 from visionforge.cli.precheck import check_settings, gather_facts
 from visionforge.cli.report import print_results
-from visionforge.cli.target import Target, read_checkpoint, restore
+from visionforge.cli.target import Target, read_checkpoint, require_more_training, restore
 from visionforge.config.problems import describe_allowed, flatten
 from visionforge.config.rules import cut_short
 from visionforge.config.schema import RunSettings
@@ -233,6 +233,8 @@ class VisionForgeCLI(LightningCLI):
         backbone = self.settings.model.backbone
         if stage == "fit" and backbone.pretrained and self._plan.checkpoint is None:
             pretrained_state(backbone_entry(backbone.name), backbone.weights, data.resolution)
+        if stage == "fit" and self._plan.checkpoint is None and self.settings.ckpt_path is not None:
+            require_more_training(resolve(self.settings.ckpt_path), self.settings.trainer)
         self.workspace = self._take_workspace(stage, config)
         rank = current_rank()
         if stage != "fit":
@@ -302,8 +304,8 @@ class VisionForgeCLI(LightningCLI):
         """
         data = self.datamodule.settings
         labels = load_split(self.datamodule.info, data.resolution, data.root, "val").labels
-        given = self._get(self.config_init, "trainer")
-        most = limited(len(labels), given.get("limit_val_batches"), data.batch_size * processes_or_one(given))
+        limit = validation_limit(self._get(self.config_init, "trainer"))
+        most = limited(len(labels), limit, data.batch_size * expected_processes(self.settings))
         monitor, reason = monitor_for(np.asarray(labels[:most]), self.datamodule.info.classes)
         self.model.monitor = monitor
         if reason is None:

@@ -17,6 +17,7 @@ PICTURES = (
     "alone: {}. `visionforge predict --images=PATH --help` tells of them."
 )
 _LONGEST = 200  # characters of a value in a message
+_NOUNS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "text"}
 
 
 class Parser(LightningArgumentParser):
@@ -40,18 +41,30 @@ class Parser(LightningArgumentParser):
         key = re.search(r'Parser key "([^"]+)"', text)
         if "trainer." in text and (problems := self._class_problems()):
             raise SettingsError(problems) from ex
-        value = re.search(r"Given value: (.*)$", text)
-        kinds = re.search(r"Subtypes: \[(.*?)\] Errors", text)
+        value = re.search(r"Given value: (.*)$", text) or re.search(r"Got value: (.*)$", text)
+        kinds = re.search(r"Subtypes: \[(.*?)\] Errors", text) or re.search(r"Expected an? (<class '[^']+'>)", text)
         if key and value and kinds:
             names = re.sub(r"<class '([^']+)'>", r"\1", kinds[1]).replace("NoneType", "null").split(", ")
-            shown = printable(value[1], _LONGEST)
-            text = f"{key[1]}: {shown!r} is not allowed; allowed: {', '.join(sorted(names))}"
+            told = " or ".join(_NOUNS.get(name, name) for name in sorted(names))
+            text = f"{key[1]}: {_shown(key[1], value[1])}; allowed: {told}"
         raise SettingsError(text) from ex
 
     def _class_problems(self) -> list[str]:
         raw = read_arguments(Parser.given)
         trainer = raw.values.get("trainer")
         return class_problems(trainer, raw.sources) if isinstance(trainer, dict) else []
+
+
+def _shown(key: str, text: str) -> str:
+    """Return a value as it was written, and where, in the words of the check of the settings."""
+    raw = read_arguments(Parser.given)
+    value: Any = raw.values
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    where = f" ({raw.sources[key]})" if key in raw.sources else ""
+    written = value if isinstance(value, str) else text
+    shown = str(value) if isinstance(value, int | float) else repr(printable(written, _LONGEST))
+    return f"{shown} is not allowed{where}"
 
 
 def describe_further_flags(parser: LightningArgumentParser, stage: str) -> None:

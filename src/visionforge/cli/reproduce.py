@@ -110,6 +110,7 @@ def _run_again(run: StoredRun, options: argparse.Namespace) -> StoredRun:
         raise SettingsError(f"--outputs: {error}") from error
     parent = {"run": run.name, "reason": "reproduce", "data": run.manifest.data}
     config = training_config(run.workspace, options.trust, "reproduce")
+    config["trainer"].pop("logger", None)  # which changes no result, and may need a secret that is not stored
     with tempfile.TemporaryDirectory(prefix="visionforge-") as folder, Interruption() as interruption:
         path = Path(folder) / run.workspace.config.name
         path.write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -173,11 +174,28 @@ def _first_tensor(one: Workspace, two: Workspace) -> str | None:
 
 def _first_prediction(one: Workspace, two: Workspace) -> str | None:
     old, new = _rows(one.predictions), _rows(two.predictions)
+    if old and new and old[0].keys() != new[0].keys():
+        old, new = _read_rows(one.predictions), _read_rows(two.predictions)
     for number, (before, now) in enumerate(zip(old, new, strict=False)):
         for name in before:
             if before[name] != now.get(name):
                 return f"predictions.csv, image {number}, {name}: {before[name]} before, {now.get(name)} now"
     return f"predictions.csv: {len(old)} images before, {len(new)} now" if len(old) != len(new) else None
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """Return what tables of all versions hold: truth as numbers, and the probabilities before calibration."""
+    from visionforge.evaluation.predictions import read_predictions
+
+    plain, truth = read_predictions(path, tta=False)
+    averaged, _ = read_predictions(path, tta=True)
+    rows = []
+    for number, (one, two) in enumerate(zip(plain, averaged, strict=True)):
+        row = {} if truth is None else {"truth": str(truth[number])}
+        row |= {f"raw probability of class {k}": f"{value:.9g}" for k, value in enumerate(one)}
+        row |= {f"raw probability of class {k} with test-time views": f"{value:.9g}" for k, value in enumerate(two)}
+        rows.append(row)
+    return rows
 
 
 def _compared(run: StoredRun) -> str:

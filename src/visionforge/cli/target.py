@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from visionforge.cli.arguments import CommandParser
 from visionforge.cli.trust import evaluation_config
 from visionforge.config.loading import read_yaml
-from visionforge.config.schema import ModelSettings
+from visionforge.config.schema import ModelSettings, TrainerSettings
 from visionforge.data.info import TaskSpec
-from visionforge.errors import RunError, VisionForgeError
+from visionforge.errors import RunError, SettingsError, VisionForgeError
 from visionforge.runs.files import refuse_links
 from visionforge.runs.identity import digest
 from visionforge.runs.store import find_run
@@ -128,6 +128,41 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "state_dict" not in content:
         raise RunError(f"{checkpoint}: is no checkpoint: it holds no state_dict")
     return content
+
+
+def require_more_training(checkpoint: Path, trainer: TrainerSettings) -> None:
+    """Check that a training can begin from a checkpoint, and has something left to do.
+
+    Raises:
+        RunError: If it cannot be read, or holds weights only.
+        SettingsError: If it has reached the end of the training that is asked for.
+    """
+    content = read_checkpoint(checkpoint)
+    if "optimizer_states" not in content:
+        raise RunError(
+            f"ckpt_path: {checkpoint} holds weights only, from which no training goes on; name the run's last.ckpt, or "
+            "begin anew from these weights with model.backbone.weights"
+        )
+    flags = trainer.model_extra or {}
+    if flags.get("fast_dev_run"):  # which has an end of its own
+        return
+    epoch, step = content.get("epoch"), content.get("global_step")
+    most = flags.get("max_steps")
+    if isinstance(epoch, int) and _epochs_done(content, epoch) >= trainer.max_epochs:
+        reached, limit = f"epoch {epoch + 1}", f"trainer.max_epochs is {trainer.max_epochs}"
+    elif isinstance(step, int) and isinstance(most, int) and 0 <= most <= step:
+        reached, limit = f"step {step}", f"trainer.max_steps is {most}"
+    else:
+        return
+    raise SettingsError(f"ckpt_path: {checkpoint} was trained up to {reached}, and {limit}; raise it to train further")
+
+
+def _epochs_done(content: Mapping[str, Any], epoch: int) -> int:
+    """Return how many epochs a checkpoint has behind it; one from the middle of an epoch has not finished that."""
+    try:
+        return int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+    except (KeyError, TypeError, ValueError):
+        return epoch
 
 
 def restore(model: "ImageClassifier", content: Mapping[str, Any], checkpoint: Path) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
-from visionforge.cli.arguments import say_text
-from visionforge.cli.plan import Plan, TrialPart, outputs_of
+from visionforge.cli.arguments import say, say_text
+from visionforge.cli.plan import Plan, TrialPart, outputs_of, runs_like
 from visionforge.cli.precheck import check_arguments, check_settings
 from visionforge.cli.run import fit
 from visionforge.cli.trust import training_config
@@ -298,7 +298,7 @@ class Tuning:
         print_summary(study, self.folder, self.objectives)
 
     def _refit(self, study: "Study", interruption: Interruption) -> int:
-        """Train the best trial's configuration at full length, and test it."""
+        """Train the best trial's configuration at full length and test it; a run that is complete is taken as it is."""
         from visionforge.tuning.report import run_of
         from visionforge.tuning.study import best_trials
 
@@ -319,8 +319,13 @@ class Tuning:
         with tempfile.TemporaryDirectory(prefix="visionforge-") as folder:
             path = Path(folder) / "refit.yaml"
             path.write_text(yaml.safe_dump({**config, "trainer": trainer}), encoding="utf-8")
-            plan = Plan(interruption=interruption, parent=parent)
-            return fit(["--config", str(path), "--resume", "auto"], plan)
+            arguments = ["--config", str(path), "--resume", "auto"]
+            like = check_arguments(read_arguments(arguments), "fit")
+            complete = [run for run in runs_like(like) if run.state == "complete" and run.metrics]
+            if complete:
+                say(f"refit: complete already, {shown(complete[-1].workspace.path)}")
+                return 0
+            return fit(arguments, Plan(interruption=interruption, parent=parent))
 
 
 def is_worker() -> bool:

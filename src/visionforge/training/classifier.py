@@ -442,7 +442,7 @@ class ImageClassifier(pl.LightningModule):
         """Return the optimiser and the curve of its learning rate, which moves with every step."""
         settings, entry = self.settings, backbone_entry(self.settings.backbone.name)
         assert self.network is not None
-        head = (f"network.{entry.head_of(self.network)}", "cumulative.")
+        head = (*(f"network.{prefix}" for prefix in entry.head_of(self.network)), "cumulative.")
         stem = f"network.{entry.stem_of(self.network)}"
         groups = parameter_groups(
             self.named_parameters(), head, stem, settings.optimizer, settings.finetuning.backbone_rate
