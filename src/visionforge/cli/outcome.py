@@ -20,11 +20,12 @@ from visionforge.evaluation.background import Background
 from visionforge.evaluation.evaluation import Partial, evaluate
 from visionforge.evaluation.explain import explain, explanation_method, overlay
 from visionforge.evaluation.predictions import write_medmnist_scores
-from visionforge.evaluation.results import read_epochs, write_results
+from visionforge.evaluation.results import write_results
 from visionforge.redaction import redact_settings
 from visionforge.runs.manifest import read_manifest
 from visionforge.runs.workspace import Workspace
 from visionforge.training.classifier import ImageClassifier
+from visionforge.training.epoch_log import read_epochs
 
 log = logging.getLogger(__name__)
 
