@@ -1,4 +1,4 @@
-"""YAML, JSON and CSV from anybody: sizes, depth and numbers are bounded before anything is built of them."""
+"""YAML, JSON, CSV and ZIP from anybody: sizes, depth and numbers are bounded before anything is built of them."""
 
 import csv
 import io
@@ -6,6 +6,7 @@ import json
 import math
 import os
 import stat
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,29 @@ class _Lines:
             return line.decode(encoding)
         except UnicodeDecodeError as error:
             raise UnreadableError(f"is no text in UTF-8 ({error.reason})") from error
+
+
+# --- ZIP
+
+_END = struct.Struct("<4s4H2LH")  # the record at the end of a ZIP file, and the two of files with 64-bit sizes
+_LOCATOR = struct.Struct("<4sLQL")
+_END_64 = struct.Struct("<4sQ2H2L4Q")
+_TAIL = (1 << 16) + _END.size + _LOCATOR.size + _END_64.size  # the longest comment, and the records
+
+
+def zip_directory_bytes(handle: int) -> int:
+    """Return the size of a ZIP file's directory as its end says, or 0 if there is none; the larger of two answers."""
+    size = os.fstat(handle).st_size
+    tail = os.pread(handle, _TAIL, max(0, size - _TAIL))
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or at + _END.size > len(tail):
+        return 0
+    found = int(_END.unpack_from(tail, at)[5])
+    found = 0 if found == 0xFFFFFFFF else found
+    wide = at - _LOCATOR.size - _END_64.size
+    if wide >= 0 and tail[at - _LOCATOR.size :].startswith(b"PK\x06\x07"):
+        found = max(found, int(_END_64.unpack_from(tail, wide)[8]))
+    return found
 
 
 # --- JSON
