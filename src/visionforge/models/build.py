@@ -92,27 +92,33 @@ def require_brought(
         WeightsError: If it is.
         SettingsError: If the backbone is unknown.
     """
-    entry = backbone_entry(settings.name)
-    scale = entry.scale(resolution, settings.adapt_stem)
-    try:
-        with _Unallocated():
-            network = entry.load()(
-                in_channels=in_channels,
-                num_classes=num_classes,
-                dropout=settings.dropout,
-                resolution=resolution,
-                scale=scale,
-            )
-    except Exception as error:  # whatever keeps it from being built is told where it is built in earnest
-        log.debug("%s: cannot be measured (%s)", settings.name, error)
-        return
-    size = sum(value.nbytes for value in network.state_dict().values())
+    size = _size_of(settings, in_channels, num_classes, resolution)
     storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in brought.values()}
     if size > MOST_TIMES * sum(storages.values()):
         raise WeightsError(
             f"its weights have {sum(storages.values()):,} bytes, those of {settings.name} {size:,}, so they are not "
             "this network's; name a file that a training of it has written"
         )
+
+
+def _size_of(settings: Backbone, in_channels: int, num_classes: int, resolution: int) -> int:
+    """Return the bytes of a network's weights, of which none are allocated; 0 if it cannot be built like that."""
+    entry = backbone_entry(settings.name)
+    scale = entry.scale(resolution, settings.adapt_stem)
+    for without_memory in (_Unallocated(), torch.device("meta")):
+        try:
+            with without_memory:
+                network = entry.load()(
+                    in_channels=in_channels,
+                    num_classes=num_classes,
+                    dropout=settings.dropout,
+                    resolution=resolution,
+                    scale=scale,
+                )
+            return sum(value.nbytes for value in network.state_dict().values())
+        except Exception as error:  # whatever keeps it from being built is told where it is built in earnest
+            log.debug("%s: cannot be measured (%s)", settings.name, error)
+    return 0
 
 
 class _Unallocated(TorchFunctionMode):

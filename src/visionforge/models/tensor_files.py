@@ -1,9 +1,10 @@
 """Files of tensors that may come from strangers: no code is run, nothing is unpacked that is larger than the file."""
 
+import io
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -13,7 +14,7 @@ from visionforge.reading import zip_directory_bytes
 
 MAX_MEMBERS = 100_000  # of the ZIP file that torch writes; each tensor is one
 MAX_DIRECTORY = 1 << 24  # bytes that list them
-MAX_PICKLE = 1 << 24  # bytes that describe the tensors; a checkpoint of a large network has some hundred thousand
+MAX_PICKLE = 1 << 22  # bytes that describe the tensors; a checkpoint of a large network has some hundred thousand
 MAX_DEPTH = 32  # of dictionaries and lists around the tensors
 _ZIP = b"PK\x03\x04"  # by which torch tells its format from the one before
 _SIZED = b"\nbytearray\n"  # in a pickle: the one thing that torch would make in any size that is named
@@ -84,28 +85,6 @@ def _is_pickle(member: zipfile.ZipInfo) -> bool:
 # --- files of torch before 1.6, which some published weights still are
 
 
-class _Beginning:
-    """A file of which only the beginning is read: what describes the tensors, before the tensors themselves."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._left = file, MAX_PICKLE
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int) -> bytes:
-        """Read as a file does."""
-        return self._counted(self._file.read(max(0, min(size, self._left + 1))))
-
-    def readline(self) -> bytes:
-        """Read a line as a file does."""
-        return self._counted(self._file.readline(self._left + 1))
-
-    def _counted(self, data: bytes) -> bytes:
-        self._left -= len(data)
-        if self._left < 0:
-            raise ValueError(f"more than {MAX_PICKLE:,} bytes describe its tensors")
-        return data
-
-
 def _require_plain_pickle(path: Path) -> None:
     """Check how large the tensors of a file say they are, before there is memory for them.
 
@@ -116,11 +95,17 @@ def _require_plain_pickle(path: Path) -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with path.open("rb") as file:
-        if _SIZED in file.read(MAX_PICKLE):
-            raise ValueError("it makes a bytearray, which no weight file has")
-        file.seek(0)
+        beginning = file.read(MAX_PICKLE)  # the tensors come last, and are not looked at
+    if _SIZED in beginning:
+        raise ValueError("it makes a bytearray, which no weight file has")
+    described = io.BytesIO(beginning)
+    try:
         with FakeTensorMode():
-            content = torch.load(_Beginning(file), map_location="cpu", weights_only=True)  # type: ignore[arg-type]
+            content = torch.load(described, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if described.tell() == MAX_PICKLE:
+            raise ValueError(f"more than {MAX_PICKLE:,} bytes describe its tensors") from error
+        raise
     _require_held(content, path.stat().st_size)
 
 
