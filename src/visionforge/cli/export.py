@@ -23,6 +23,7 @@ from visionforge.data.registry import dataset_info
 from visionforge.data.stream import picture_batches
 from visionforge.errors import DataError, SettingsError, VisionForgeError
 from visionforge.export.formats import FILES, OPSET, OPSETS, require_packages
+from visionforge.reading import read_json_text
 from visionforge.runs.anchors import shown
 from visionforge.runs.owned_files import Listed, OwnedFolder, described
 from visionforge.runs.signals import Interruption
@@ -97,9 +98,9 @@ def _check(options: Namespace) -> None:
     require_packages(options.format)
 
 
-def _listed(description: bytes) -> Listed:
+def _listed(description: str) -> Listed:
     """Return the files that an `export.json` lists; earlier versions listed the artifacts only."""
-    content = json.loads(description)
+    content = read_json_text(description)
     entries = content["files"] if "files" in content else content["artifacts"]
     return {str(entry["file"]): str(entry["sha256"]) for entry in entries}
 

@@ -12,7 +12,7 @@ from visionforge.cli.trust import evaluation_config
 from visionforge.config.loading import read_yaml
 from visionforge.config.schema import ModelSettings, TrainerSettings
 from visionforge.data.info import TaskSpec
-from visionforge.errors import RunError, SettingsError, VisionForgeError
+from visionforge.errors import RunError, SettingsError, VisionForgeError, WeightsError
 from visionforge.runs.files import refuse_links
 from visionforge.runs.identity import digest
 from visionforge.runs.store import find_run
@@ -118,6 +118,8 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
     Raises:
         RunError: If it cannot be read that way.
     """
+    from torch import Tensor
+
     from visionforge.models.tensor_files import load_tensors
 
     try:
@@ -125,9 +127,10 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
     except Exception as error:  # a damaged file makes the reader raise almost anything
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise RunError(f"{checkpoint}: cannot be read as a checkpoint ({reason})") from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise RunError(f"{checkpoint}: is no checkpoint: it holds no state_dict")
-    return content
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise RunError(f"{checkpoint}: is no checkpoint: it holds no state_dict of tensors")
+    return dict(content)
 
 
 def require_more_training(checkpoint: Path, trainer: TrainerSettings) -> None:
@@ -174,6 +177,8 @@ def restore(model: "ImageClassifier", content: Mapping[str, Any], checkpoint: Pa
     """
     try:
         model.restore(content)
+    except WeightsError as error:
+        raise RunError([f"{checkpoint}: {problem}" for problem in error.problems]) from error
     except VisionForgeError:
         raise
     except Exception as error:  # what a stranger has put there fails wherever it is first used

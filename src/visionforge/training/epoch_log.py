@@ -14,8 +14,9 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from visionforge.errors import RunError
-from visionforge.reading import read_text
+from visionforge.reading import read_rows
 from visionforge.runs.files import write_atomic
+from visionforge.runs.workspace import MAX_EPOCHS_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -30,25 +31,24 @@ COLUMNS = (
     "lr",
     "seconds",
 )
-MAX_TABLE = 8_000_000  # bytes of metrics.csv; a thousand epochs have a tenth of a million
 
 
 def read_epochs(path: Path) -> list[dict[str, float]]:
     """Return the rows of `metrics.csv`, without the cells that are empty; none if there is no such file.
 
     Raises:
-        RunError: If it is none, as one in a stranger's folder might be.
+        RunError: If it is no table of epochs.
     """
     if not path.is_file():
         return []
     try:
-        table = csv.DictReader(io.StringIO(read_text(path, MAX_TABLE)))
-        rows = [{key: float(value) for key, value in row.items() if value} for row in table]
-        if not all("epoch" in row and row["epoch"].is_integer() for row in rows):
+        heading, *rows = list(read_rows(path, MAX_EPOCHS_BYTES)) or [[]]
+        found = [{key: float(cell) for key, cell in zip(heading, row, strict=True) if cell} for row in rows]
+        if not all(row.get("epoch", math.nan).is_integer() for row in found):
             raise ValueError("its epochs are no whole numbers")
-    except (OSError, ValueError, TypeError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read as the table of epochs ({error})") from error
-    return rows
+    return found
 
 
 class EpochLog(Logger):
