@@ -1,10 +1,13 @@
-"""YAML and JSON from anybody: sizes, depth and numbers are bounded before anything is built of them."""
+"""YAML, JSON, CSV and ZIP from anybody: sizes, depth and numbers are bounded before anything is built of them."""
 
+import csv
+import io
 import json
 import math
 import os
 import stat
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +24,7 @@ MAX_BYTES = 1_000_000  # a configuration is a page of text; anything larger is t
 MAX_DEPTH = 64
 MAX_NODES = 100_000  # values, where an alias counts as often as it is used
 MAX_DIGITS = 100
+MAX_ROW = 1_000_000  # characters of a row of a table; one of a thousand classes has some ten thousand
 _PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")  # the tags of plain values
 _TAG = "tag:yaml.org,2002:"
 
@@ -50,14 +54,7 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES, pipes: bool = False) -> st
         OSError: If it is not there, or cannot be opened.
         UnreadableError: If it is no regular file, too large, or no text in UTF-8.
     """
-    # a pipe that nobody writes into would be waited for
-    waiting = 0 if pipes else getattr(os, "O_NONBLOCK", 0)
-    handle = os.open(path, os.O_RDONLY | waiting | getattr(os, "O_BINARY", 0))
-    kind = os.fstat(handle).st_mode
-    if not (stat.S_ISREG(kind) or (pipes and stat.S_ISFIFO(kind))):
-        os.close(handle)
-        raise UnreadableError(f"is {'a folder' if stat.S_ISDIR(kind) else 'a pipe or a device'}, no file")
-    with os.fdopen(handle, "rb") as file:
+    with _open(path, pipes) as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise UnreadableError(f"larger than {max_bytes:,} bytes")
@@ -65,6 +62,89 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES, pipes: bool = False) -> st
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UnreadableError(f"is no text in UTF-8: byte {error.start:,} ({error.reason})") from error
+
+
+def _open(path: Path, pipes: bool = False) -> io.BufferedReader:
+    # a pipe that nobody writes into would be waited for
+    waiting = 0 if pipes else getattr(os, "O_NONBLOCK", 0)
+    handle = os.open(path, os.O_RDONLY | waiting | getattr(os, "O_BINARY", 0))
+    kind = os.fstat(handle).st_mode
+    if not (stat.S_ISREG(kind) or (pipes and stat.S_ISFIFO(kind))):
+        os.close(handle)
+        raise UnreadableError(f"is {'a folder' if stat.S_ISDIR(kind) else 'a pipe or a device'}, no file")
+    return os.fdopen(handle, "rb")
+
+
+# --- CSV
+
+
+def read_rows(path: Path, max_bytes: int) -> Iterator[list[str]]:
+    """Yield the rows of a CSV file in UTF-8, the heading among them; of the file, one row is kept at a time.
+
+    Raises:
+        OSError: If it is not there, or cannot be opened.
+        UnreadableError: If it is no regular file, too large, or no table in UTF-8.
+    """
+    with _open(path) as file:
+        lines = _Lines(file, max_bytes)
+        try:
+            for row in csv.reader(lines):
+                lines.row = 0
+                if row:
+                    yield row
+        except csv.Error as error:
+            raise UnreadableError(f"is no table in CSV: {error}") from error
+
+
+class _Lines:
+    """The lines of a file, as long as they and the file are not too long."""
+
+    def __init__(self, file: io.BufferedReader, max_bytes: int) -> None:
+        self._file, self._left, self._max = file, max_bytes, max_bytes
+        self._encoding = "utf-8-sig"  # of the first line, which may have a byte order mark
+        self.row = 0  # bytes of the row so far, which may have several lines
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(MAX_ROW + 1)
+        if not line:
+            raise StopIteration
+        self._left -= len(line)
+        self.row += len(line)
+        if self._left < 0:
+            raise UnreadableError(f"larger than {self._max:,} bytes")
+        if self.row > MAX_ROW:
+            raise UnreadableError(f"has a row of more than {MAX_ROW:,} bytes")
+        encoding, self._encoding = self._encoding, "utf-8"
+        try:
+            return line.decode(encoding)
+        except UnicodeDecodeError as error:
+            raise UnreadableError(f"is no text in UTF-8 ({error.reason})") from error
+
+
+# --- ZIP
+
+_END = struct.Struct("<4s4H2LH")  # the record at the end of a ZIP file, and the two of files with 64-bit sizes
+_LOCATOR = struct.Struct("<4sLQL")
+_END_64 = struct.Struct("<4sQ2H2L4Q")
+_TAIL = (1 << 16) + _END.size + _LOCATOR.size + _END_64.size  # the longest comment, and the records
+
+
+def zip_directory_bytes(handle: int) -> int:
+    """Return the size of a ZIP file's directory as its end says, or 0 if there is none; the larger of two answers."""
+    size = os.fstat(handle).st_size
+    tail = os.pread(handle, _TAIL, max(0, size - _TAIL))
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or at + _END.size > len(tail):
+        return 0
+    found = int(_END.unpack_from(tail, at)[5])
+    found = 0 if found == 0xFFFFFFFF else found
+    wide = at - _LOCATOR.size - _END_64.size
+    if wide >= 0 and tail[at - _LOCATOR.size :].startswith(b"PK\x06\x07"):
+        found = max(found, int(_END_64.unpack_from(tail, wide)[8]))
+    return found
 
 
 # --- JSON
@@ -77,7 +157,15 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
         OSError: If it is not there, or cannot be opened.
         UnreadableError: If it is not JSON, or larger or deeper than such a file can be.
     """
-    text = read_text(path, max_bytes)
+    return read_json_text(read_text(path, max_bytes))
+
+
+def read_json_text(text: str) -> Any:
+    """Return the content of a text in JSON; see `read_json`.
+
+    Raises:
+        UnreadableError: If it is not JSON, or deeper than such a file can be.
+    """
     try:
         content = json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=lambda _: None)
     except UnreadableError:

@@ -14,6 +14,7 @@ from sklearn.metrics import average_precision_score, recall_score
 from tests.conftest import flags, run_folders
 from visionforge.cli.main import main
 from visionforge.evaluation.predictions import read_predictions
+from visionforge.inference.loading import load_classifier
 from visionforge.training.calibration import fit_temperature
 
 ONE = {"trainer__max_epochs": 1}
@@ -174,6 +175,43 @@ def test_runs_of_earlier_versions_are_compared_about_the_same_class(breast_run, 
     for row in found["differences"]:
         assert abs(row["value"]) < 1e-9, row
         assert row["positive"] == "malignant"
+
+
+def test_a_checkpoint_of_earlier_versions_has_the_positive_class_of_the_catalog(breast_run, archives, tmp_path):
+    """Then it did not say which it is; whatever asks the network answers as its evaluation does."""
+    run = tmp_path / "outputs" / "old"
+    shutil.copytree(breast_run, run)
+    best = run / "checkpoints" / "best.ckpt"
+    checkpoint = torch.load(best, weights_only=True)
+    del checkpoint["hyper_parameters"]["spec"]["positive"]
+    torch.save(checkpoint, best)
+    content = {key: value for key, value in metrics(run).items() if key != "positive"}
+    content["without_tta"].update(content["per_class"]["without_tta"]["normal, benign"])
+    (run / "metrics.json").write_text(json.dumps(content))
+    assert load_classifier(best).spec.positive_index == 0
+    assert main(["test", "--run", "outputs/old"]) == 0
+    assert metrics(run / "evaluations" / "test_best")["positive"] == "malignant"
+    assert main(["export", "--run", "outputs/old", "--format", "safetensors"]) == 0
+    exported = run / "export" / "safetensors"
+    assert json.loads((exported / "export.json").read_text())["output"]["positive"] == "malignant"
+    assert "sensitivity of normal, benign" in (exported / "model_card.md").read_text().lower()  # as it was measured
+    table = {}
+    for name, source in (("new", breast_run), ("old", run)):
+        picture = ["--images", str(archives / "breastmnist.npz"), "--accelerator", "cpu", "--out", f"{name}.csv"]
+        assert main(["predict", "--run", str(source), *picture]) == 0
+        table[name] = (tmp_path / f"{name}.csv").read_text()
+    assert table["new"] == table["old"]
+    assert ",probability_malignant," in table["old"].splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "change", [{"dataset": "elsewhere"}, {"classes": ["benign", "malignant"]}, {"task": "ordinal"}]
+)
+def test_the_catalog_says_nothing_of_other_classes(breast_run, tmp_path, change):
+    checkpoint = torch.load(breast_run / "checkpoints" / "best.ckpt", weights_only=True)
+    checkpoint["hyper_parameters"]["spec"] |= {**change, "positive": None}
+    torch.save(checkpoint, tmp_path / "x.ckpt")
+    assert load_classifier(tmp_path / "x.ckpt").spec.positive is None
 
 
 def test_medmnists_evaluator_reads_the_file_of_a_run(breast_run, archives, monkeypatch):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 import torch
 
 from tests.conftest import REPOSITORY, flags, run_folders
@@ -138,6 +139,30 @@ def test_fit_from_a_checkpoint_is_another_run_than_one_without(quick_run, tmp_pa
     stored = json.loads((run / "run.json").read_text())
     assert stored["sessions"][0]["checkpoint"] == "last.ckpt"
     assert stored["parent"] == {"run": quick_run.name, "reason": "checkpoint"}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "told"),
+    [
+        ("last", {}, "was trained up to epoch 2, and trainer.max_epochs is 2; raise it to train further"),
+        ("last", {"trainer__max_epochs": 1}, "was trained up to epoch 2, and trainer.max_epochs is 1; raise it"),
+        (
+            "last",
+            {"trainer__max_epochs": 9, "trainer__max_steps": 8},
+            "was trained up to step 8, and trainer.max_steps",
+        ),
+        ("best", {"trainer__max_epochs": 9}, "holds weights only, from which no training goes on; name the run's last"),
+    ],
+)
+def test_a_checkpoint_that_leaves_nothing_to_train_is_refused(quick_run, refuse, name, changes, told):
+    checkpoint = quick_run / "checkpoints" / f"{name}.ckpt"
+    (line,) = refuse("fit", *flags(**changes), "--ckpt_path", str(checkpoint))
+    assert line.startswith(f"ckpt_path: {checkpoint} {told}")
+
+
+def test_a_checkpoint_of_an_earlier_epoch_is_trained_to_the_end(quick_run, tmp_path):
+    run = fit(tmp_path / "outputs", "--ckpt_path", str(quick_run / "checkpoints" / checkpoints.PREVIOUS))
+    assert json.loads((run / "run.json").read_text())["progress"]["epochs"] == 2
 
 
 def test_previous_checkpoint_has_its_own_content(quick_run):

@@ -1,5 +1,6 @@
 """What the outputs folder holds can be listed, shown, compared, cleaned, examined and reproduced."""
 
+import csv
 import json
 import os
 import shutil
@@ -252,6 +253,44 @@ def test_strict_run_is_reproduced(stored, capsys):
     assert second.name == f"{first.name}-2"
     assert json.loads((second / "run.json").read_text())["parent"]["run"] == first.name
     assert before.find() is not None
+
+
+def test_a_run_whose_logger_had_a_secret_is_reproduced_without_it(stored, capsys, tmp_path):
+    config = yaml.safe_load((stored / "config.yaml").read_text())
+    logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "logs", "prefix": "…"}}
+    (stored / "config.yaml").write_text(yaml.safe_dump(config | {"trainer": config["trainer"] | {"logger": [logger]}}))
+    status, text = said(capsys, "reproduce", stored, "--trust", stored)
+    assert status == 0, text
+    assert "✓ no difference" in text
+    assert not (tmp_path / "logs").exists()
+
+
+def earlier_table(path: Path, change: str = "") -> None:
+    """Write a table of predictions as the first versions did: numbers for classes, raw probabilities under other names.
+
+    Args:
+        path: The table.
+        change: Appended to the last probability of the last row.
+    """
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    kinds = {"probability": "raw_probability_", "tta_probability": "raw_tta_probability_"}
+    columns = {kind: [name for name in rows[0] if name.startswith(prefix)] for kind, prefix in kinds.items()}
+    names = [name.removeprefix("raw_probability_") for name in columns["probability"]]
+    header = [f"{kind}_{k}" for kind, found in columns.items() for k in range(len(found))]
+    lines = [",".join(["index", "label", "prediction", *header])]
+    for row in rows:
+        values = [row[name] for found in columns.values() for name in found]
+        lines.append(",".join([row["index"], *(str(names.index(row[c])) for c in ("truth", "prediction")), *values]))
+    path.write_text("\n".join(lines) + change + "\n")
+
+
+@pytest.mark.parametrize(("change", "status"), [("", 0), ("9", 1)])
+def test_a_run_of_an_earlier_version_is_compared_by_its_numbers(stored, capsys, change, status):
+    earlier_table(stored / "predictions.csv", change)
+    found, text = said(capsys, "reproduce", stored)
+    assert found == status, text
+    assert ("first difference: predictions.csv, image 31, raw probability of class 3" in text) == bool(status)
 
 
 @pytest.mark.parametrize("what", ["epoch", "tensor", "prediction"])

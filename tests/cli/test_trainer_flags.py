@@ -1,14 +1,17 @@
 """Flags of the Trainer change what they say, and nothing else: numbers of batches, lengths, precision, monitors."""
 
 import csv
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from tests.conftest import flags, run_folders
 from visionforge.cli.main import main
+from visionforge.data.source import EMBEDDED
 from visionforge.engine.limits import integers_first, limited
 from visionforge.runs.identity import digest
 
@@ -151,6 +154,18 @@ MISTAKES = {
         ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_loss"],
         "trainer.callbacks: EarlyStopping goes by 'val_loss', which is not logged; nearest: val/loss",
     ),
+    "steps as a number": (
+        ["--trainer.max_steps", "4.0"],
+        "trainer.max_steps: 4.0 is not allowed (on the command line); allowed: an integer",
+    ),
+    "sanity steps as a text": (
+        ["--trainer.num_sanity_val_steps", "1e1"],
+        "trainer.num_sanity_val_steps: '1e1' is not allowed (on the command line); allowed: an integer or null",
+    ),
+    "step of another callback": (
+        ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=step"],
+        "trainer.callbacks: EarlyStopping goes by 'step', which is not logged",
+    ),
     "finder": (["--trainer.callbacks+=BatchSizeFinder"], "trainer.callbacks: BatchSizeFinder does not go with a run"),
 }
 
@@ -159,6 +174,71 @@ MISTAKES = {
 def test_mistakes_are_told_before_anything_is_trained(refuse, arguments, told):
     (line,) = refuse("fit", *flags(), *arguments)
     assert line.startswith(told)
+
+
+INTEGERS = {
+    "data.batch_size": "allowed: an integer, 1 to 2048",
+    "trainer.max_epochs": "allowed: an integer, 1 to 1000 epochs",
+    "evaluation.resamples": "allowed: an integer, 0 to 100000",
+    "data.max_samples": "allowed: an integer, at least 1 or null",
+    "seed_everything": "allowed: an integer, 0 to 4294967295",
+}
+
+
+@pytest.mark.parametrize("written", ["16.0", "1e1", "'16'", "true"])
+@pytest.mark.parametrize("name", INTEGERS)
+def test_an_integer_is_written_as_one(refuse, tmp_path, name, written):
+    value = yaml.safe_load(written)
+    tree = value
+    for part in reversed(name.split(".")):
+        tree = {part: tree}
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(tree))
+    given = flags()
+    if f"--{name}" in given:
+        del given[given.index(f"--{name}") : given.index(f"--{name}") + 2]
+    for where, arguments in (("on the command line", [f"--{name}", written]), ("in x.yaml", ["--config", "x.yaml"])):
+        (line,) = refuse("fit", *given, *arguments)
+        assert line == f"{name}: {value!r} is not allowed ({where}); {INTEGERS[name]}"
+
+
+@pytest.mark.parametrize("watched", ["step", "epoch"])
+def test_a_checkpoint_can_go_by_what_it_counts_itself(tmp_path, watched):
+    chosen = ["--trainer.callbacks+=ModelCheckpoint", f"--trainer.callbacks.monitor={watched}"]
+    more = [f"--trainer.callbacks.dirpath={tmp_path / 'mine'}", "--trainer.callbacks.mode=max"]
+    fitted(tmp_path / "outputs", *chosen, *more)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["epoch=1-step=16.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("given", "defined"),
+    [
+        ({"limit_val_batches": 1}, False),
+        ({"limit_val_batches": 2}, True),
+        ({"overfit_batches": 1}, False),
+        ({"overfit_batches": 0.5, "limit_val_batches": 2}, False),
+        ({"overfit_batches": 2, "limit_val_batches": 1}, True),
+        ({"fast_dev_run": "true"}, False),
+        ({"fast_dev_run": 1, "limit_val_batches": 2}, False),
+        ({"fast_dev_run": 2, "limit_val_batches": 1}, True),
+        ({"fast_dev_run": 1, "overfit_batches": 2}, True),
+    ],
+)
+def test_the_monitor_is_chosen_by_the_images_that_are_validated(tmp_path, capsys, monkeypatch, given, defined):
+    """All images of the first validation batch are of one class, those of the second of the other."""
+    render = EMBEDDED["synthetic"]
+
+    def one_class_after_the_other(info, resolution, split):
+        arrays = render(info, resolution, split)
+        order = np.argsort(np.asarray(arrays.labels), kind="stable")
+        return dataclasses.replace(arrays, images=arrays.images[order], labels=arrays.labels[order])
+
+    monkeypatch.setitem(EMBEDDED, "synthetic", one_class_after_the_other)
+    chosen = {f"trainer__{name}": value for name, value in given.items()}
+    assert main(["fit", *flags(trainer__default_root_dir=tmp_path, data__synthetic__classes=2, **chosen)]) == 0
+    assert ("epochs are compared by val/loss" in capsys.readouterr().err) != defined
+    if "fast_dev_run" not in given:  # which writes no table
+        (run,) = run_folders(tmp_path)
+        assert all(value == value for value in column(run, "val/auc") if value is not None) == defined
 
 
 @pytest.mark.parametrize("stage", ["test", "validate", "predict"])

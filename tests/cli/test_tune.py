@@ -55,10 +55,10 @@ def study_of(outputs, name="s"):
 
 
 def begun(outputs):
-    """Return the trials of a study that may not be there yet."""
+    """Return the trials of a study that may not be there yet, or that a process which stands still has locked."""
     try:
         return study_of(outputs).trials if (outputs / "studies" / "s" / "database" / "study.db").is_file() else []
-    except (KeyError, AssertionError, sqlalchemy.exc.SQLAlchemyError):
+    except (KeyError, AssertionError, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError):
         return []
 
 
@@ -260,6 +260,10 @@ def test_refit_trains_the_best_at_full_length_and_tests_it(fleet, tmp_path):
     assert (stored["parent"]["study"], stored["parent"]["reason"]) == ("s", "refit")
     assert stored["progress"]["epochs"] == 2
     assert json.loads((run / "metrics.json").read_text())["split"] == "test"
+    done = fleet.run("tune", *arguments(tmp_path, tune__epochs=1, tune__n_trials=2, tune__refit="true"))
+    assert done.status == 0, done.err
+    assert f"refit: complete already, {run}" in done.out
+    assert run_folders(tmp_path) == [run]
 
 
 def test_failed_trials_have_a_reason_and_the_search_goes_on(fleet, tmp_path):
@@ -354,13 +358,26 @@ def test_workers_share_the_study_and_the_number_is_exact(tmp_path):
 @pytest.mark.slow
 def test_killed_worker_is_replaced_and_its_trial_tried_again(fleet, tmp_path):
     outputs = tmp_path / "outputs"
-    changes = {"tune__n_trials": 6, "tune__workers": 2, "trainer__max_epochs": 30, "tune__pruner": "none"}
+    epochs = 40
+    changes = {"tune__n_trials": 6, "tune__workers": 2, "trainer__max_epochs": epochs, "tune__pruner": "none"}
     fleet.start("tune", *arguments(outputs, **changes))
 
     def training():
-        return [t for t in begun(outputs) if t.state.name == "RUNNING" and t.intermediate_values]
+        """Return the trials that have begun and are far from their end: a run is complete before its trial is."""
+        running = [trial for trial in begun(outputs) if trial.state.name == "RUNNING"]
+        return [trial for trial in running if 0 < len(trial.intermediate_values) < epochs - 10]
 
-    victim = wait_for(training, 120)[0]
+    def held():
+        """Return a trial that is still in the middle of its training once its worker stands still."""
+        for trial in training():
+            owner = trial.user_attrs["owner"]["pid"]
+            os.kill(owner, signal.SIGSTOP)
+            if trial.number in [each.number for each in training()]:
+                return trial
+            os.kill(owner, signal.SIGCONT)
+        return None
+
+    victim = wait_for(held, 120)
     os.kill(victim.user_attrs["owner"]["pid"], signal.SIGKILL)
     done = fleet.wait()
     assert done.status == 0, done.err

@@ -52,7 +52,7 @@ def test_models_of_timm(model):
     network = build(f"timm/{model}", channels=1, classes=3, resolution=32)
     assert network(torch.randn(2, 1, 32, 32)).shape == (2, 3)
     entry = backbone_entry(f"timm/{model}")
-    assert entry.head_of(network) in {"fc.", "head."}
+    assert entry.head_of(network) in {("fc.",), ("head.",)}
     assert entry.stem_of(network) in dict(network.named_parameters())
     assert len(stage_names(entry, network)) > 3
 
@@ -62,6 +62,7 @@ def test_models_of_timm(model):
     [
         ("deit_tiny_distilled_patch16_224", {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}),
         ("crossvit_tiny_240", {"head.0.weight", "head.0.bias", "head.1.weight", "head.1.bias"}),
+        ("volo_d1_224", {"head.weight", "head.bias", "aux_head.weight", "aux_head.bias"}),
     ],
 )
 def test_both_classifiers_of_a_two_headed_model_are_new(model, heads, tmp_path):

@@ -10,6 +10,8 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -200,3 +202,39 @@ def refused(outcome: Outcome) -> list[str]:
     lines = [line.removeprefix("error: ") for line in outcome.err.splitlines() if line.startswith("error: ")]
     assert lines, outcome.err
     return lines
+
+
+_REACHED = ("open", "os.listdir", "os.scandir", "os.chmod", "os.truncate", "sqlite3.connect")  # through links
+_NAMED = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink")  # a link itself, if it is one
+_watched: list[str] | None = None
+_hooked: list[bool] = []
+
+
+def _watch(event: str, args: tuple[object, ...]) -> None:
+    if _watched is None or event not in (*_REACHED, *_NAMED):
+        return
+    for path in args:
+        if isinstance(path, str | bytes):
+            text = os.fsdecode(path).removeprefix("file:").partition("?")[0]
+            head, tail = os.path.split(text)
+            _watched.append(os.path.realpath(text) if event in _REACHED else f"{os.path.realpath(head)}/{tail}")
+
+
+@contextmanager
+def touched(folder: Path) -> Iterator[list[str]]:
+    """Yield a list that holds, after the block, what this process has read, written, made or removed in a folder.
+
+    Links are followed: what counts is where a path leads.
+    """
+    global _watched
+    if not _hooked:
+        sys.addaudithook(_watch)  # which stays; none can be taken away
+        _hooked.append(True)
+    found: list[str] = []
+    _watched = []
+    try:
+        yield found
+    finally:
+        seen, _watched = _watched, None
+        top = os.path.realpath(folder)
+        found += [path for path in seen if path == top or path.startswith(f"{top}/")]

@@ -8,9 +8,13 @@ import subprocess
 import pytest
 import torch
 import yaml
+from lightning.pytorch.accelerators import AcceleratorRegistry, CPUAccelerator
+from lightning.pytorch.strategies import SingleDeviceStrategy, StrategyRegistry
 
 from tests.conftest import flags
-from tests.security.harness import attack, refused
+from tests.security.harness import attack, refused, touched
+from visionforge.cli.main import main
+from visionforge.runs.signature import CONFIGURATION, canonical_content, sign
 
 pytestmark = pytest.mark.slow
 
@@ -121,6 +125,84 @@ def test_a_file_that_is_called_like_a_value_is_not_opened(tmp_path, name):
     outcome = attack("fit", *flags(trainer__profiler="simple"), folder=tmp_path)
     assert outcome.status == 0, outcome.err
     assert not (tmp_path / STARTED).exists()
+
+
+def words_of(tree):
+    if isinstance(tree, dict):
+        return {word for key, value in tree.items() for word in (str(key), *words_of(value))}
+    if isinstance(tree, list):
+        return {word for value in tree for word in words_of(value)}
+    return {tree} if isinstance(tree, str) and "/" not in tree else set()
+
+
+@pytest.mark.parametrize("arguments", [["test", "--run", "own"], ["reproduce", "own"], ["fit", "--resume", "own"]])
+@pytest.mark.parametrize("signed", [True, False], ids=["own", "theirs"])
+def test_no_word_of_a_configuration_is_a_file_of_the_working_folder(quick_run, tmp_path, arguments, signed):
+    """Files that are called like every key and every word of the configuration are there, and none is read."""
+    shutil.copytree(quick_run, tmp_path / "own")
+    config = yaml.safe_load((tmp_path / "own" / "config.yaml").read_text())
+    config["trainer"]["default_root_dir"] = str(tmp_path / "outputs")
+    config["trainer"] |= {"strategy": "auto", "profiler": "simple", "callbacks": ["LearningRateMonitor"]}
+    (tmp_path / "own" / "config.yaml").write_text(yaml.safe_dump(config))
+    manifest = json.loads((tmp_path / "own" / "run.json").read_text())
+    manifest["signature"] = sign(canonical_content(config), CONFIGURATION) if signed else None
+    manifest["state"] = "interrupted" if arguments[0] == "fit" else "complete"
+    (tmp_path / "own" / "run.json").write_text(json.dumps(manifest))
+    words = words_of({key: config[key] for key in ("model", "data", "trainer", "evaluation")})
+    baits = tmp_path / "baits"
+    baits.mkdir()
+    for word in words:
+        (baits / word).write_text("class_path: evil.Strategy\n")
+        (tmp_path / word).symlink_to(baits / word)
+    with touched(baits) as found:
+        status = main(arguments)
+    assert found == []
+    assert status == 0
+    assert {"auto", "backbone", "cosine", "mini_cnn", "simple", "synthetic"} <= words
+
+
+@pytest.mark.parametrize("change", [{"ckpt_path": "bait"}, {"model": {"backbone": {"weights": "bait"}}}])
+@pytest.mark.parametrize("arguments", [["reproduce", "theirs"], ["fit", "--resume", "theirs"]])
+def test_a_training_reads_no_file_that_a_word_names(quick_run, tmp_path, capsys, change, arguments):
+    shutil.copytree(quick_run, tmp_path / "theirs")
+    config = yaml.safe_load((tmp_path / "theirs" / "config.yaml").read_text())
+    config["model"]["backbone"] |= {**change.get("model", {}).get("backbone", {}), "pretrained": "model" in change}
+    config["ckpt_path"] = change.get("ckpt_path")
+    (tmp_path / "theirs" / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "bait").write_text("mine")
+    with touched(tmp_path / "bait") as found:
+        assert main(arguments) == 2
+    assert found == []
+    assert f"{'model.backbone.weights' if 'model' in change else 'ckpt_path'}: bait" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_none_is_told_in_a_line(refuse, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (line,) = refuse("fit", *flags(), "--ckpt_path", "notes.txt", keeps=("matplotlib",))
+    assert "notes.txt: cannot be read as a checkpoint" in line
+
+
+@pytest.mark.parametrize("flag", ["strategy", "accelerator"])
+def test_a_word_that_somebody_has_registered_is_not_built(quick_run, tmp_path, monkeypatch, capsys, flag):
+    """Packages register names with Lightning; what a stranger means by one is not known."""
+    built = []
+
+    class Theirs(SingleDeviceStrategy if flag == "strategy" else CPUAccelerator):
+        def __init__(self, *arguments, **more):
+            built.append(arguments)
+            super().__init__(*arguments, **more)
+
+    registry = StrategyRegistry if flag == "strategy" else AcceleratorRegistry
+    entry = {flag: Theirs, f"{flag}_name": "theirs", "init_params": {}, "description": ""}
+    monkeypatch.setitem(registry, "theirs", entry)
+    shutil.copytree(quick_run, tmp_path / "theirs")
+    config = yaml.safe_load((tmp_path / "theirs" / "config.yaml").read_text())
+    config["trainer"][flag] = "theirs"
+    (tmp_path / "theirs" / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["test", "--run", "theirs"]) == 0
+    assert main(["reproduce", "theirs"]) == 2
+    assert f"trainer.{flag}: theirs (in " in capsys.readouterr().err
+    assert built == []
 
 
 @pytest.mark.parametrize("link", ["evaluations", "evaluations/test_best", "evaluations/test_best/figures", "export"])

@@ -91,12 +91,15 @@ def _default_folder(target: Target) -> Path:
     return target.run.path / "evaluations" / f"explain_{target.checkpoint.stem}"
 
 
-def _listed(table: bytes) -> Listed:
+def _listed(table: str) -> Listed:
     """Return the overlays that a table lists; earlier versions had no SHA-256."""
-    rows = csv.DictReader(io.StringIO(table.decode("utf-8")))
-    if rows.fieldnames is None or "overlay" not in rows.fieldnames or "explained" not in rows.fieldnames:
-        raise ValueError("no table of explanations")
-    return {row["overlay"]: row.get("sha256") for row in rows}
+    rows = csv.DictReader(io.StringIO(table))
+    try:
+        if rows.fieldnames is None or "overlay" not in rows.fieldnames or "explained" not in rows.fieldnames:
+            raise ValueError("no table of explanations")
+        return {row["overlay"]: row.get("sha256") for row in rows}
+    except csv.Error as error:
+        raise ValueError("no table of explanations") from error
 
 
 def _class_of(model: "ImageClassifier", text: str | None) -> int | None:

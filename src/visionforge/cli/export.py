@@ -19,8 +19,10 @@ from visionforge.data.picture_sources import list_pictures
 from visionforge.data.registry import dataset_info
 from visionforge.data.stream import picture_batches
 from visionforge.errors import DataError, SettingsError, VisionForgeError
+from visionforge.evaluation.comparison import positive_of
 from visionforge.export.formats import FILES, OPSET, OPSETS, require_packages
 from visionforge.inference.loading import Target, find_target, load_classifier
+from visionforge.reading import read_json_text
 from visionforge.runs.anchors import shown
 from visionforge.runs.owned_files import Listed, OwnedFolder, described
 from visionforge.runs.signals import Interruption
@@ -95,9 +97,9 @@ def _check(options: Namespace) -> None:
     require_packages(options.format)
 
 
-def _listed(description: bytes) -> Listed:
+def _listed(description: str) -> Listed:
     """Return the files that an `export.json` lists; earlier versions listed the artifacts only."""
-    content = json.loads(description)
+    content = read_json_text(description)
     entries = content["files"] if "files" in content else content["artifacts"]
     return {str(entry["file"]): str(entry["sha256"]) for entry in entries}
 
@@ -178,6 +180,7 @@ def _export(options: Namespace, target: Target, folder: Path) -> dict[str, Any]:
         works |= {_RUNTIMES[name]: runtime.run for name, runtime in runtimes.items()}
         content["speed"] = speed_table(works, contract.shape[1:])
     metrics = load_run(target.run).metrics if target.run is not None and target.run.manifest.is_file() else {}
+    metrics = {**metrics, "positive": positive_of(metrics)}  # which the run's figures are of
     info = _info(model.spec.dataset)
     (folder / CARD).write_text(model_card(contract, info, content, metrics), encoding="utf-8")
     content["files"] = [described(path) for path in sorted(folder.iterdir())]

@@ -1,7 +1,6 @@
 """`visionforge reproduce RUN`: check data, versions and settings, run it again, and name the first difference."""
 
 import argparse
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ from visionforge.engine.fit import Origin, Request, fit
 from visionforge.engine.validation import check_settings
 from visionforge.errors import RunError, SettingsError
 from visionforge.inference.trust import FLAG, training_config
+from visionforge.reading import read_rows
 from visionforge.runs.anchors import resolve, shown
 from visionforge.runs.facts import code_state, environment_variables, package_versions
 from visionforge.runs.identity import digest
 from visionforge.runs.signals import Interruption
 from visionforge.runs.store import StoredRun, differences, find_run, load_run, provenance
-from visionforge.runs.workspace import Workspace
+from visionforge.runs.workspace import MAX_EPOCHS_BYTES, MAX_PREDICTIONS_BYTES, Workspace
 
 EXIT_DIFFERENT = 1
 _TIMES = ("seconds",)  # columns of metrics.csv that are no results
@@ -42,6 +42,7 @@ def run_reproduce(arguments: list[str]) -> int:
     run = load_run(find_run(options.name, "reproduce"))
     if run.state != "complete" or run.manifest.stage != "fit":
         raise RunError(f"reproduce: {run.name} is {run.state}; only a complete fit can be compared")
+    _sizes(run.workspace)  # what cannot be compared is not run again
     notes = list(_checks(run))
     if not options.json:
         for note in notes:
@@ -105,8 +106,9 @@ def _run_again(run: StoredRun, options: argparse.Namespace) -> StoredRun:
         raise SettingsError(f"--outputs: {error}") from error
     parent = {"run": run.name, "reason": "reproduce", "data": run.manifest.data}
     config = training_config(run.workspace, options.trust, "reproduce")
-    config["trainer"] = {**(config.get("trainer") or {}), "default_root_dir": str(outputs)}
-    settings = check_settings({**config, "resume": "never"}, "fit")
+    trainer = {**(config.get("trainer") or {}), "default_root_dir": str(outputs)}
+    trainer.pop("logger", None)  # which changes no result, and may need a secret that is not stored
+    settings = check_settings({**config, "trainer": trainer, "resume": "never"}, "fit")
     with Interruption() as interruption:
         return fit(Request(settings, {}), interruption, Origin(parent)).stored
 
@@ -130,18 +132,46 @@ def first_difference(one: Workspace, two: Workspace) -> str | None:
     return None
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def _rows(path: Path, max_bytes: int) -> Iterator[dict[str, str]]:
+    """Yield the rows of a table of a run, which may be a stranger's.
+
+    Raises:
+        RunError: If it cannot be read.
+    """
+    try:
+        rows = read_rows(path, max_bytes)
+        heading = next(rows, [])
+        for row in rows:
+            yield dict(zip(heading, row, strict=True))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read as a table of the run ({error})") from error
+
+
+def _epochs(run: Workspace) -> Iterator[dict[str, str]]:
+    return _rows(run.epochs, MAX_EPOCHS_BYTES)
+
+
+def _predictions(run: Workspace) -> Iterator[dict[str, str]]:
+    return _rows(run.predictions, MAX_PREDICTIONS_BYTES)
+
+
+def _sizes(run: Workspace) -> tuple[int, int]:
+    """Return the number of epochs and of predictions of a run.
+
+    Raises:
+        RunError: If their tables cannot be read.
+    """
+    epochs, images = (sum(1 for _ in rows) for rows in (_epochs(run), _predictions(run)))
+    return epochs, images
 
 
 def _first_epoch(one: Workspace, two: Workspace) -> str | None:
-    old, new = _rows(one.epochs), _rows(two.epochs)
-    for before, now in zip(old, new, strict=False):
+    for number, (before, now) in enumerate(zip(_epochs(one), _epochs(two), strict=False), start=1):
         for name in before:
             if name not in _TIMES and before[name] != now.get(name):
-                return f"epoch {int(before['epoch']) + 1}, {name}: {before[name]} before, {now.get(name)} now"
-    return f"epochs: {len(old)} before, {len(new)} now" if len(old) != len(new) else None
+                return f"epoch {number}, {name}: {before[name]} before, {now.get(name)} now"
+    old, new = (_sizes(run)[0] for run in (one, two))
+    return f"epochs: {old} before, {new} now" if old != new else None
 
 
 def _first_tensor(one: Workspace, two: Workspace) -> str | None:
@@ -156,6 +186,8 @@ def _first_tensor(one: Workspace, two: Workspace) -> str | None:
         if before.keys() != now.keys():
             return f"{name}: other tensors"
         for key, tensor in before.items():
+            if tensor.shape != now[key].shape:
+                return f"{name}, {key}: {tuple(tensor.shape)} before, {tuple(now[key].shape)} now"
             if not torch.equal(tensor, now[key]):
                 largest = float((tensor.double() - now[key].double()).abs().max())
                 return f"{name}, {key}: largest deviation {largest:.3g}"
@@ -163,15 +195,34 @@ def _first_tensor(one: Workspace, two: Workspace) -> str | None:
 
 
 def _first_prediction(one: Workspace, two: Workspace) -> str | None:
-    old, new = _rows(one.predictions), _rows(two.predictions)
+    old, new = _predictions(one), _predictions(two)
+    if _heading(one) != _heading(two):  # of another version, whose columns have other names
+        old, new = _of_any_version(one), _of_any_version(two)
     for number, (before, now) in enumerate(zip(old, new, strict=False)):
         for name in before:
             if before[name] != now.get(name):
                 return f"predictions.csv, image {number}, {name}: {before[name]} before, {now.get(name)} now"
-    return f"predictions.csv: {len(old)} images before, {len(new)} now" if len(old) != len(new) else None
+    images, images_now = (_sizes(run)[1] for run in (one, two))
+    return f"predictions.csv: {images} images before, {images_now} now" if images != images_now else None
+
+
+def _heading(run: Workspace) -> list[str]:
+    return list(next(_predictions(run), {}))
+
+
+def _of_any_version(run: Workspace) -> Iterator[dict[str, str]]:
+    """Yield what tables of all versions hold: truth as numbers, and the probabilities before calibration."""
+    from visionforge.evaluation.predictions import read_predictions
+
+    plain, truth = read_predictions(run.predictions, tta=False)
+    averaged, _ = read_predictions(run.predictions, tta=True)
+    for number, (one, two) in enumerate(zip(plain, averaged, strict=True)):
+        row = {} if truth is None else {"truth": str(truth[number])}
+        row |= {f"raw probability of class {k}": f"{value:.9g}" for k, value in enumerate(one)}
+        row |= {f"raw probability of class {k} with test-time views": f"{value:.9g}" for k, value in enumerate(two)}
+        yield row
 
 
 def _compared(run: StoredRun) -> str:
-    epochs, images = len(_rows(run.workspace.epochs)), len(_rows(run.workspace.predictions))
-
+    epochs, images = _sizes(run.workspace)
     return f"{epochs} epochs, the tensors of both checkpoints and {images:,} predictions are equal"

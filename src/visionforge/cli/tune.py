@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
-from visionforge.cli.arguments import say_text
+from visionforge.cli.arguments import say, say_text
 from visionforge.config.environment import ordered_arguments, warn_of_environment
 from visionforge.config.loading import normalise, read_arguments, read_yaml
 from visionforge.config.problems import describe_allowed, flatten, validation_problems
@@ -19,14 +19,14 @@ from visionforge.config.schema import RunSettings, TuneSettings
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
 from visionforge.engine.fit import Origin, Request, TrialPart, fit
-from visionforge.engine.resume import outputs_of
+from visionforge.engine.resume import outputs_of, runs_like
 from visionforge.engine.validation import check_arguments, check_settings
 from visionforge.errors import RunError, SettingsError, VisionForgeError
 from visionforge.inference.trust import training_config
 from visionforge.models.registry import backbone_entry, backbone_names
 from visionforge.redaction import hidden_settings, redact_settings
 from visionforge.runs.anchors import shown
-from visionforge.runs.files import write_atomic
+from visionforge.runs.files import refuse_links, write_atomic
 from visionforge.runs.identity import canonical, digest, processes_of, six_digits, with_portable_paths
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.signals import Interrupted, Interruption
@@ -297,7 +297,8 @@ class Tuning:
         print_summary(study, self.folder, self.objectives)
 
     def _refit(self, study: "Study", interruption: Interruption) -> int:
-        """Train the best trial's configuration at full length, and test it."""
+        """Train the best trial's configuration at full length and test it; a run that is complete is taken as it is."""
+        from visionforge.engine.construction import Construction
         from visionforge.tuning.report import run_of
         from visionforge.tuning.study import best_trials
 
@@ -316,6 +317,11 @@ class Tuning:
         for key in {path.split(".")[1] for path in hidden_settings(config["trainer"], "trainer")}:
             trainer[key] = self.space.base["trainer"][key]
         refit = check_settings({**config, "trainer": trainer, "resume": "auto"}, "fit")
+        resolved = Construction(refit).resolved
+        complete = [run for run in runs_like(resolved, outputs_of(refit)) if run.state == "complete" and run.metrics]
+        if complete:
+            say(f"refit: complete already, {shown(complete[-1].workspace.path)}")
+            return 0
         fit(Request(refit, {}), interruption, Origin(parent))
         return 0
 
@@ -387,6 +393,7 @@ def _rebuild(arguments: list[str]) -> int:
     text = raw.values.pop("report", None)
     settings = check_arguments(raw, "predict")
     folder = find_study(str(text), studies_folder(settings))
+    refuse_links(folder.path)
     tune = _stored_tune(folder.settings, settings.tune.storage)
     study = load_study(tune, folder, folder.path.name)
     names = objectives(tune)

@@ -5,15 +5,40 @@ the error messages and the reference in the docs all derive from this file.
 """
 
 import re
-from typing import Annotated, Any, Literal, Self
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 Task = Literal["binary", "multi-class", "multi-label", "ordinal"]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class Section(BaseModel):
+class _Exact(BaseModel):
+    """Settings of which an integer is written as one: 16.0, '16' and true are refused, as the command line does."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _integers_are_written_as_such(cls, value: Any, info: ValidationInfo) -> Any:
+        if type(value) in (bool, float, str):
+            kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+            if int in kinds and type(value) not in kinds:
+                raise PydanticCustomError("int_type", "Input should be an integer")
+        return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """Return the types that an annotation allows, those of its literal values included."""
+    origin, members = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kinds(members[0])
+    if origin in (Union, UnionType):
+        return set().union(*map(_kinds, members))
+    return {type(value) for value in members} if origin is Literal else {annotation}
+
+
+class Section(_Exact):
     """A group of settings: immutable, and closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
@@ -305,7 +330,7 @@ class ModelSettings(Section):
         return {True: "full", False: "off"}[value] if isinstance(value, bool) else value
 
 
-class TrainerSettings(BaseModel):
+class TrainerSettings(_Exact):
     """The Trainer flags that visionforge bounds or gives a default; all other Trainer flags pass through."""
 
     model_config = ConfigDict(frozen=True, extra="allow")

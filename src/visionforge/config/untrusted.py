@@ -5,6 +5,7 @@ may be a stranger's, an evaluation takes none at all; a training that is continu
 `CALLBACKS`, with plain arguments. Everything else has to be allowed by the user.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,8 +24,24 @@ _EVALUATION = (
     "strategy",
     "use_distributed_sampler",
 )
-_WORD = re.compile(r"[A-Za-z0-9_,:-]{0,60}")  # such as bf16-mixed; without a dot it is no name of something to import
-_CLASSES = ("callbacks", "logger", "plugins", "profiler")  # flags in which a mere word can be the name of a class
+_SPAN = r"\d{1,4}(?::\d{1,2}){3}"  # such as 00:12:00:00
+# Flags of the Trainer that can be a word → the words that are taken. Of strategies these are Lightning's own, without
+# those that write to places outside the run; what other packages have registered under a name is theirs.
+WORDS: dict[str, str] = {
+    "accelerator": "auto|cpu|cuda|gpu|mps|tpu",
+    "deterministic": "warn",
+    "devices": r"auto|-1|\d{1,4}(?:,\d{1,4})*,?",
+    "gradient_clip_algorithm": "norm|value",
+    "max_time": _SPAN,
+    "precision": "transformer-engine(?:-float16)?|(?:bf)?16(?:-true|-mixed)?|(?:32|64)(?:-true)?",
+    "profiler": "simple|advanced",
+    "strategy": "auto|single_device|deepspeed(?:_stage_[123])?|deepspeed_stage_[23]_offload|fsdp(?:_cpu_offload)?|"
+    "ddp(?:_spawn|_fork|_notebook)?(?:_find_unused_parameters_(?:true|false))?|(?:single_)?xla|single_tpu",
+    "val_check_interval": _SPAN,
+}
+_SPANS = ("max_time", "val_check_interval")  # which can be a mapping, such as {hours: 1}
+# Flags in which another word names a class, or where the network is sent
+_NAMING = ("accelerator", "callbacks", "logger", "model_registry", "plugins", "profiler", "strategy")
 # Callbacks of Lightning's that write no file of their own choice and call nothing that an argument names → those
 # arguments of theirs that are plain values
 CALLBACKS: dict[str, tuple[str, ...]] = {
@@ -57,10 +74,10 @@ def named_classes(config: Mapping[str, Any]) -> list[str]:
     found = [f"{path}: {name}" for path, name in _walk(config, "")]
     trainer = config.get("trainer")
     flags = trainer if isinstance(trainer, Mapping) else {}
-    for flag in _CLASSES:
+    for flag in _NAMING:
         value = flags.get(flag)
         for position, item in enumerate(value if isinstance(value, list) else [value]):
-            if isinstance(item, str):
+            if isinstance(item, str) and not _is_plain(flag, item):
                 found.append(f"trainer.{flag}{f'.{position}' if isinstance(value, list) else ''}: {item}")
     return found
 
@@ -85,7 +102,7 @@ def for_evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key in ("data", "model", "evaluation", "seed_everything")}
     trainer = config.get("trainer")
     if isinstance(trainer, Mapping):
-        kept["trainer"] = {key: trainer[key] for key in _EVALUATION if key in trainer and _is_plain(trainer[key])}
+        kept["trainer"] = {key: trainer[key] for key in _EVALUATION if key in trainer and _is_plain(key, trainer[key])}
     return kept
 
 
@@ -99,9 +116,9 @@ def for_training(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """
     kept = {key: value for key, value in config.items() if key != "trainer"}
     refused: list[str] = []
-    for path in ("ckpt_path", "model.backbone.weights"):
+    for path, tags in (("ckpt_path", False), ("model.backbone.weights", True)):
         value = _at(kept, path)
-        if isinstance(value, str) and re.search(r"[/\\:]|^\.", value):
+        if isinstance(value, str) and not (tags and _is_tag(value)):
             refused.append(f"{path}: {value}")
     trainer = config.get("trainer")
     if not isinstance(trainer, Mapping):
@@ -114,7 +131,7 @@ def for_training(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             flags[name] = value
         elif name in ("logger", "default_root_dir"):
             continue
-        elif (name in _CLASSES and value not in (None, False, "simple", "advanced")) or not _is_plain(value):
+        elif not _is_plain(name, value):
             refused.append(f"trainer.{name}: {_named(value)}")
         else:
             flags[name] = value
@@ -139,15 +156,20 @@ def _callback_problems(item: Any, position: int) -> list[str]:
     ]
 
 
-def _is_plain(value: Any) -> bool:
-    """Return whether a value cannot be taken for a class: numbers, switches, and words such as ``bf16-mixed``."""
-    if isinstance(value, list):
-        return all(isinstance(item, int) for item in value)
-    if isinstance(value, Mapping):  # such as max_time
-        return all(isinstance(item, int) for item in value.values())
+def _is_plain(flag: str, value: Any) -> bool:
+    """Return whether a flag's value names nothing but what `WORDS` has: numbers, switches, and those words."""
     if isinstance(value, str):
-        return _WORD.fullmatch(value) is not None
+        return flag in WORDS and re.fullmatch(WORDS[flag], value) is not None
+    if isinstance(value, list):
+        return flag == "devices" and all(isinstance(item, int) for item in value)
+    if isinstance(value, Mapping):
+        return flag in _SPANS and all(isinstance(item, int) for item in value.values())
     return value is None or isinstance(value, bool | int | float)
+
+
+def _is_tag(text: str) -> bool:
+    """Return whether a text can only be the tag of published weights: no path, and nothing in the working folder."""
+    return re.fullmatch(r"\w[\w.-]{0,99}", text) is not None and not os.path.lexists(text)
 
 
 def _at(tree: Mapping[str, Any], path: str) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from visionforge.config.problems import nearest
 from visionforge.config.schema import RunSettings
@@ -25,6 +25,7 @@ def checkpoint_plugins(strategy: Any) -> list[Any]:
 
 
 LOGGED = ("train/loss", "train/accuracy", "train/accuracy_mixed", "val/loss", "val/accuracy", "val/auc", "lr")
+_COUNTED = ("epoch", "step")  # by which a ModelCheckpoint can go, too: it counts them itself
 _REFUSED = {  # callbacks of Lightning's that change settings behind the back of a run, which records them
     "BackboneFinetuning": "set model.finetuning",
     "BatchSizeFinder": "set data.batch_size",
@@ -48,8 +49,10 @@ def check_callbacks(callbacks: list[Any]) -> None:
             problems.append(
                 f"trainer.callbacks: {name} does not go with a run, which records its settings; {_REFUSED[name]}"
             )
-        elif own and isinstance(watched, str) and watched not in LOGGED:
-            close = nearest(watched, LOGGED) or LOGGED
+            continue
+        allowed = (*LOGGED, *_COUNTED) if isinstance(callback, ModelCheckpoint) else LOGGED
+        if own and isinstance(watched, str) and watched not in allowed:
+            close = nearest(watched, allowed) or allowed
             problems.append(
                 f"trainer.callbacks: {name} goes by {watched!r}, which is not logged; nearest: {', '.join(close)}"
             )

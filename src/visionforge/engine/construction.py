@@ -16,9 +16,10 @@ from visionforge.data.datamodule import MedMNISTDataModule
 from visionforge.engine.class_paths import class_problems
 from visionforge.engine.limits import integers_first
 from visionforge.engine.loggers import logger_error
-from visionforge.engine.parser import Parser, dump
+from visionforge.engine.parser import NotAllowedError, Parser, dump
 from visionforge.engine.validation import gather_facts
 from visionforge.errors import SettingsError
+from visionforge.printable import printable
 from visionforge.runs.identity import digest, with_portable_paths
 from visionforge.training.classifier import ImageClassifier
 
@@ -34,6 +35,7 @@ TRAINER_DEFAULTS = {
 }
 _LISTS = ("callbacks", "logger", "plugins")  # flags that take several things
 _DATA = (str, int, float, bool, Mapping, list, type(None))
+_LONGEST = 200  # characters of a value in a message
 _LAST = ("ckpt_path", "checkpoint_minutes", "exclusive_device", "device_wait", "log_level")  # of a configuration
 
 
@@ -141,7 +143,19 @@ class Construction(LightningCLI):
         try:
             self.config = parser.parse_object(args)
         except SettingsError as error:
-            raise SettingsError(class_problems(self._flags, self._sources) or list(error.problems)) from error
+            raise SettingsError(class_problems(self._flags, self._sources) or [self._told(error)]) from error
+
+    def _told(self, error: SettingsError) -> str:
+        """Return a complaint of the parser with the value as it was written, and where."""
+        if not isinstance(error, NotAllowedError):
+            return error.problems[0]
+        value: Any = {"trainer": self._flags}
+        for part in error.path.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        written = value if isinstance(value, str) else error.value
+        shown = str(value) if isinstance(value, int | float) else repr(printable(written, _LONGEST))
+        where = f" ({self._sources[error.path]})" if error.path in self._sources else ""
+        return error.line(shown, where)
 
     def _set_seed(self) -> None:
         """Leave the generators alone until something is built."""

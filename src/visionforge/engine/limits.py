@@ -6,8 +6,6 @@ import types
 from collections.abc import Mapping
 from typing import Any, Union, get_args, get_origin
 
-from visionforge.runs.identity import processes_of
-
 
 def integers_first(annotation: Any) -> Any:
     """Return a union of types in which int comes before float; None if there is nothing to do.
@@ -35,6 +33,9 @@ def limited(images: int, limit: Any, batch: int) -> int:
     return min(images, batch * (int(batches * limit) if isinstance(limit, float) else int(limit)))
 
 
-def processes_or_one(trainer: Mapping[str, Any]) -> int:
-    """Return the number of training processes, as far as the flags of a Trainer tell."""
-    return processes_of(trainer) or 1
+def validation_limit(flags: Mapping[str, Any]) -> Any:
+    """Return the limit of the validation during a fit; for Lightning, two flags are above `limit_val_batches`."""
+    if flags.get("overfit_batches"):  # as many batches of either split
+        return flags["overfit_batches"]
+    quick = flags.get("fast_dev_run")
+    return int(quick) if quick else flags.get("limit_val_batches")

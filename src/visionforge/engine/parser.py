@@ -7,9 +7,26 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from visionforge.errors import SettingsError
-from visionforge.printable import printable
 
-_LONGEST = 200  # characters of a value in a message
+_NOUNS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "text"}
+
+
+class NotAllowedError(SettingsError):
+    """A flag has a value that it does not take.
+
+    Args:
+        path: Dotted path of the flag.
+        value: The value, as text.
+        allowed: What it takes.
+    """
+
+    def __init__(self, path: str, value: str, allowed: str) -> None:
+        self.path, self.value, self.allowed = path, value, allowed
+        super().__init__(self.line(repr(value)))
+
+    def line(self, value: str, where: str = "") -> str:
+        """Return the message for a value as it was written, and where."""
+        return f"{self.path}: {value} is not allowed{where}; allowed: {self.allowed}"
 
 
 class Parser(LightningArgumentParser):
@@ -19,12 +36,12 @@ class Parser(LightningArgumentParser):
         """Raise instead of printing sixty lines of usage."""
         text = " ".join(str(message).split())
         key = re.search(r'Parser key "([^"]+)"', text)
-        value = re.search(r"Given value: (.*)$", text)
-        kinds = re.search(r"Subtypes: \[(.*?)\] Errors", text)
+        value = re.search(r"Given value: (.*)$", text) or re.search(r"Got value: (.*)$", text)
+        kinds = re.search(r"Subtypes: \[(.*?)\] Errors", text) or re.search(r"Expected an? (<class '[^']+'>)", text)
         if key and value and kinds:
             names = re.sub(r"<class '([^']+)'>", r"\1", kinds[1]).replace("NoneType", "null").split(", ")
-            shown = printable(value[1], _LONGEST)
-            text = f"{key[1]}: {shown!r} is not allowed; allowed: {', '.join(sorted(names))}"
+            told = " or ".join(_NOUNS.get(name, name) for name in sorted(names))
+            raise NotAllowedError(key[1], value[1], told) from ex
         raise SettingsError(text) from ex
 
 

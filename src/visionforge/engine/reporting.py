@@ -12,7 +12,7 @@ import torch
 
 from visionforge.config.schema import EvaluationSettings, RunSettings
 from visionforge.data.datamodule import MedMNISTDataModule
-from visionforge.data.info import DatasetInfo, Split, TaskSpec
+from visionforge.data.info import DatasetInfo, Split
 from visionforge.data.registry import is_builtin
 from visionforge.engine.construction import TRAINER_DEFAULTS
 from visionforge.errors import RunError
@@ -20,11 +20,12 @@ from visionforge.evaluation.background import Background
 from visionforge.evaluation.evaluation import Partial, evaluate
 from visionforge.evaluation.explain import explain, explanation_method, overlay
 from visionforge.evaluation.predictions import write_medmnist_scores
-from visionforge.evaluation.results import read_epochs, write_results
+from visionforge.evaluation.results import write_results
 from visionforge.redaction import redact_settings
 from visionforge.runs.manifest import read_manifest
 from visionforge.runs.workspace import Workspace
 from visionforge.training.classifier import ImageClassifier
+from visionforge.training.epoch_log import read_epochs
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,9 @@ def write_outcome(
         partial: How much of the split was evaluated: its first images; None is all of it.
     """
     assert model.predictions is not None
+    assert model.spec is not None
     side = data.side_table(split)
-    evaluation = evaluate(model.predictions, _spec_of(model, data), split, settings, partial)
+    evaluation = evaluate(model.predictions, model.spec, split, settings, partial)
     epoch = provenance.get("epoch")
     facts = {
         "": data.info.title,
@@ -89,13 +91,6 @@ def write_outcome(
     if has_medmnist_evaluator(data.info):
         write_medmnist_scores(workspace.predictions, evaluation.spec, split, workspace.summary.parent)
     return content
-
-
-def _spec_of(model: ImageClassifier, data: MedMNISTDataModule) -> TaskSpec:
-    """Return the task of a model; checkpoints of earlier versions do not say which class is positive, the data does."""
-    if model.spec is None or model.spec.positive is not None:
-        return model.spec or data.spec
-    return model.spec.model_copy(update={"positive": data.spec.positive})
 
 
 def default_settings() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from visionforge.config.schema import RunSettings
 from visionforge.errors import SettingsError
 from visionforge.runs.anchors import is_anchored, outputs_folder, resolve, shown
-from visionforge.runs.identity import canonical, digest
+from visionforge.runs.identity import canonical
 from visionforge.runs.scheduler import detect_scheduler
 from visionforge.runs.store import StoredRun, differences, stored_runs
 from visionforge.runs.workspace import Workspace
@@ -39,10 +39,13 @@ def interrupted_run(choice: str | None, config: Mapping[str, Any], outputs: Path
 
 
 def runs_like(config: Mapping[str, Any], outputs: Path) -> list[StoredRun]:
-    """Return the fits of a resolved configuration in an outputs folder, oldest first."""
-    wanted = digest(config)
+    """Return the fits of a resolved configuration in an outputs folder, oldest first.
+
+    Whoever made them: what goes on from one has the settings that were given, of which it takes no others.
+    """
+    wanted = canonical(config)
     runs, _ = stored_runs(outputs)
-    return [run for run in runs if run.manifest.stage == "fit" and digest(run.config) == wanted]
+    return [run for run in runs if run.manifest.stage == "fit" and canonical(run.config) == wanted]
 
 
 def _jobs(run: StoredRun) -> list[str]:

@@ -251,8 +251,8 @@ class Run:
 
     def _curves(self) -> str:
         """Return the curves of losses and validation metrics as an SVG picture, or nothing."""
-        from visionforge.evaluation.results import read_epochs
         from visionforge.evaluation.sparklines import curves_svg
+        from visionforge.training.epoch_log import read_epochs
 
         try:
             rows = read_epochs(self.workspace.epochs)

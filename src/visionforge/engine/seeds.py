@@ -8,6 +8,7 @@ from visionforge.engine.fit import fit, request_of
 from visionforge.engine.resume import WORDS, outputs_of, runs_like
 from visionforge.engine.run import Run
 from visionforge.errors import SettingsError
+from visionforge.runs.files import refuse_links
 from visionforge.runs.identity import processes_of
 from visionforge.runs.signals import Interruption
 
@@ -71,6 +72,8 @@ def fit_seeds(
         known = [] if anew else runs_like(resolved, outputs_of(one.settings))
         complete = [run for run in known if run.state == "complete" and run.metrics]
         done = Run(complete[-1].workspace) if complete else None
+        if done is not None:
+            refuse_links(done.path)
         begun(place, len(seeds), one.settings.seed_everything, done)
         if done is None:
             done = fit(one, interruption)

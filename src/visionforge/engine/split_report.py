@@ -19,12 +19,13 @@ from visionforge.engine.run_folder import RunFolder
 from visionforge.errors import DataError, RunError
 from visionforge.evaluation.background import Background
 from visionforge.evaluation.evaluation import evaluate
-from visionforge.evaluation.results import read_epochs, write_results
+from visionforge.evaluation.results import write_results
 from visionforge.models.tensor_files import load_tensors
 from visionforge.runs.anchors import shown
 from visionforge.runs.manifest import read_manifest
 from visionforge.runs.workspace import Workspace
 from visionforge.training.calibration import Calibration, fit_temperature
+from visionforge.training.epoch_log import read_epochs
 from visionforge.training.predictions import Predictions
 
 log = logging.getLogger(__name__)

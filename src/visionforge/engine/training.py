@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,17 @@ from visionforge.config.rules import cut_short
 from visionforge.data.source import load_split
 from visionforge.engine.callbacks import check_callbacks, checkpoint_plugins, fit_callbacks
 from visionforge.engine.construction import Construction, as_list
-from visionforge.engine.distributed import current_rank, inherited_folder
+from visionforge.engine.distributed import current_rank, expected_processes, inherited_folder
 from visionforge.engine.fit import Origin
-from visionforge.engine.limits import limited, processes_or_one
+from visionforge.engine.limits import limited, validation_limit
 from visionforge.engine.provenance import describe_data, describe_session
 from visionforge.engine.resume import outputs_of, parent_of
 from visionforge.engine.stage import Stage
 from visionforge.engine.validation import gather_facts
-from visionforge.errors import RunError, SettingsError
+from visionforge.errors import SettingsError
 from visionforge.evaluation.results import write_training_curves
+from visionforge.inference.loading import read_checkpoint, require_more_training
 from visionforge.models.registry import backbone_entry
-from visionforge.models.tensor_files import require_plain_members
 from visionforge.models.weights import pretrained_state
 from visionforge.runs.active import ActiveRun
 from visionforge.runs.anchors import resolve, shown
@@ -83,6 +82,8 @@ class Training(Stage):
         backbone = self.settings.model.backbone
         if backbone.pretrained and not self._resumed:
             pretrained_state(backbone_entry(backbone.name), backbone.weights, self.settings.data.resolution)
+        if self.checkpoint is not None and not self._resumed:
+            require_more_training(self.checkpoint, self.settings.trainer)
 
     def take_workspace(self) -> Workspace:
         """Return the run folder, made if need be; only the first process makes one and writes into it."""
@@ -132,8 +133,8 @@ class Training(Stage):
         """
         data = self.datamodule.settings
         labels = load_split(self.datamodule.info, data.resolution, data.root, "val").labels
-        given = self.construction.flags
-        most = limited(len(labels), given.get("limit_val_batches"), data.batch_size * processes_or_one(given))
+        limit = validation_limit(self.construction.flags)
+        most = limited(len(labels), limit, data.batch_size * expected_processes(self.settings))
         monitor, reason = monitor_for(np.asarray(labels[:most]), self.datamodule.info.classes)
         self.model.monitor = monitor
         if reason is None:
@@ -162,11 +163,8 @@ class Training(Stage):
     def work(self) -> None:
         """Train, and test the best checkpoint; a trial of a study does not touch the test split."""
         self._announce()
-        if self.checkpoint is not None:  # which the Trainer reads itself
-            try:
-                require_plain_members(self.checkpoint)
-            except (OSError, ValueError, zipfile.BadZipFile) as error:
-                raise RunError(f"{self.checkpoint}: cannot be read as a checkpoint ({error})") from error
+        if self.checkpoint is not None:
+            read_checkpoint(self.checkpoint)  # the Trainer would not say in a line what is wrong with it
         beginning = None if self.checkpoint is None else str(self.checkpoint)
         with self.interruption.deferred():
             self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=beginning, weights_only=True)

@@ -1,6 +1,8 @@
 """Predictions as a table: one row per image, and MedMNIST's own format."""
 
-from collections.abc import Sequence
+import re
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +29,15 @@ from visionforge.evaluation.metrics import medmnist_metrics
 from visionforge.evaluation.picture_table import thresholds_of
 from visionforge.evaluation.scores import Scorer, predicted_labels
 from visionforge.evaluation.table_writers import Cell, Column, cell_text, open_table
+from visionforge.reading import read_rows
 from visionforge.runs.files import write_atomic
+from visionforge.runs.workspace import MAX_PREDICTIONS_BYTES
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.tta import view_functions
 
 _OLD, _OLD_TTA = "probability", "tta_probability"  # raw ones, in the tables of earlier versions
-MOST_BYTES = 4_000_000_000  # of a table; a million images of a hundred classes have fewer
+MOST_VALUES = 150_000_000  # probabilities that are read of it
+MOST_TEXT = 100_000_000  # bytes of the different labels that are read of it, each about 50 and its letters
 UNKNOWN = SideTable()
 Array = npt.NDArray[Any]
 
@@ -133,38 +138,60 @@ def read_predictions(
     Raises:
         RunError: If it is no table of predictions.
     """
-    import pandas as pd
-
-    texts = {name: str for name in ("label", "truth", "prediction", "name", "group")}
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise RunError(f"{path}: larger than {MOST_BYTES:,} bytes, so it is no table of predictions")
-        table = pd.read_csv(path, dtype=texts, keep_default_na=False)
-        columns = [str(name) for name in table.columns]
+        rows = read_rows(path, MAX_PREDICTIONS_BYTES)
+        columns = next(rows, [])
         old = not any(name.startswith((f"{RAW}_", f"{RAW_TTA}_")) for name in columns)
         kinds = (_OLD_TTA, _OLD) if old else (RAW_TTA, RAW)
-        found = {kind: [name for name in columns if name.startswith(f"{kind}_")] for kind in kinds}
+        found = {kind: [place for place, name in enumerate(columns) if name.startswith(f"{kind}_")] for kind in kinds}
         kind = next((each for each in (kinds if tta else reversed(kinds)) if found[each]), None)
         if kind is None:
             raise RunError(f"{path}: no table of predictions; it has no column {RAW}_CLASS")
-        probabilities = table[found[kind]].to_numpy(np.float64)
-        if old:
-            return probabilities, _old_labels(table["label"], len(found[kind])) if "label" in columns else None
-        if "truth" not in columns:
+        probabilities, cells = _read_cells(rows, columns, found[kind], "label" if old else "truth")
+        if cells is None:
             return probabilities, None
+        if old:
+            return probabilities, _old_labels(cells, len(found[kind]))
         multi = task == "multi-label" if task else not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3)
-        names = [name.removeprefix(f"{kind}_") for name in found[kind]]
-        return probabilities, labels_of([cell_text(cell) for cell in table["truth"]], names, multi)
-    except (OSError, ValueError, KeyError) as error:
+        names = [columns[place].removeprefix(f"{kind}_") for place in found[kind]]
+        return probabilities, labels_of([cell_text(cell) for cell in cells], names, multi)
+    except (OSError, ValueError, KeyError, OverflowError) as error:
         reason = " ".join(str(error).split())[:160]
         raise RunError(f"{path}: cannot be read as a table of predictions ({reason})") from error
 
 
-def _old_labels(cells: Any, classes: int) -> Array:
+def _read_cells(
+    rows: Iterator[list[str]], columns: list[str], places: list[int], label: str
+) -> tuple[npt.NDArray[np.float64], list[str] | None]:
+    """Return the numbers (N, K) of some columns, and the texts of the column of labels; None if there is none.
+
+    Raises:
+        ValueError: If a row is not like the heading, or there are more of them than such a table has.
+    """
+    at = columns.index(label) if label in columns else None
+    numbers, cells, text = array("d"), list[str](), 0
+    same: dict[str, str] = {}  # equal texts are kept once
+    for row in rows:
+        if len(row) != len(columns):
+            raise ValueError(f"a row has {len(row):,} cells, the heading {len(columns):,}")
+        numbers.extend([float(row[place]) for place in places])
+        if len(numbers) > MOST_VALUES:
+            raise ValueError(f"it has more than {MOST_VALUES:,} probabilities")
+        if at is None:
+            continue
+        if row[at] not in same:
+            text += 50 + len(row[at])
+            if text > MOST_TEXT:
+                raise ValueError(f"it has more than {MOST_TEXT:,} bytes of different labels")
+        cells.append(same.setdefault(row[at], row[at]))
+    return np.frombuffer(numbers, np.float64).reshape(-1, len(places)), None if at is None else cells
+
+
+def _old_labels(cells: list[str], classes: int) -> Array:
     """Return the labels of a table of an earlier version: a number, or one digit per label."""
-    if cells.str.len().max() == classes > 1 and cells.str.fullmatch("[01]+").all():
+    if max(map(len, cells), default=0) == classes > 1 and all(re.fullmatch("[01]+", cell) for cell in cells):
         return np.array([[int(digit) for digit in cell] for cell in cells])
-    return np.asarray(cells.astype(np.int64))
+    return np.array([int(cell) for cell in cells], np.int64)
 
 
 def scorer_of(path: Path, task: Task, tta: bool, positive: int = 1) -> Scorer:

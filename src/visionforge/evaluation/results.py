@@ -1,7 +1,5 @@
 """What an evaluation leaves in a folder: metrics, predictions, figures, report and spreadsheet."""
 
-import csv
-import io
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -13,7 +11,6 @@ import numpy as np
 
 from visionforge.data.batches import ArrayDataset
 from visionforge.data.side_table import SideTable
-from visionforge.errors import RunError
 from visionforge.evaluation.background import Background
 from visionforge.evaluation.curve_figures import precision_recall_figure, reliability_figure, roc_figure
 from visionforge.evaluation.evaluation import Array, Evaluation
@@ -31,15 +28,14 @@ from visionforge.evaluation.predictions import Answers, write_predictions
 from visionforge.evaluation.report import write_report
 from visionforge.evaluation.selection import Chosen, confidence_of, confident_mistakes, least_certain
 from visionforge.evaluation.spreadsheet import write_summary
-from visionforge.reading import read_text
 from visionforge.runs.files import write_atomic
 from visionforge.runs.workspace import Workspace
+from visionforge.training.epoch_log import read_epochs
 
 log = logging.getLogger(__name__)
 
 SAMPLE_SEED = 0  # which images the grid of samples shows
 SAMPLES = 24
-MAX_TABLE = 8_000_000  # bytes of metrics.csv; a thousand epochs have a tenth of a million
 Explainer = Callable[[Array], tuple[list[Array], str]]  # (N, C, H, W) uint8 → overlays (P, P, 3) and how they were made
 
 
@@ -156,17 +152,6 @@ def _write_figures(folder: Path, evaluation: Evaluation, images: ArrayDataset, b
         figures["explanations"] = map_grid(background.explained, spec.classes, background.method)
     for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png", dpi)
-
-
-def read_epochs(path: Path) -> list[dict[str, float]]:
-    """Return the rows of `metrics.csv`, without the cells that are empty; none if there is no such file."""
-    if not path.is_file():
-        return []
-    try:
-        rows = csv.DictReader(io.StringIO(read_text(path, MAX_TABLE)))
-        return [{key: float(value) for key, value in row.items() if value} for row in rows]
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise RunError(f"{path}: cannot be read as the table of epochs ({error})") from error
 
 
 def write_training_curves(epochs: Path, figure: Path, title: str, dpi: int) -> None:

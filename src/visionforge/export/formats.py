@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from visionforge.errors import RunError, SettingsError
+from visionforge.errors import RunError, SettingsError, WeightsError
 from visionforge.export.contract import KEY, Contract, read_contract
 from visionforge.export.module import ExportedClassifier
 from visionforge.training.classifier import ImageClassifier
@@ -243,7 +243,10 @@ def load_weights(path: Path) -> Runtime:
     except (SafetensorError, OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read as safetensors ({_reason(error)})") from error
     model = ImageClassifier(**contract.settings.model_dump(mode="json"), spec=contract.spec, restoring=True)
-    model.configure_model()
+    try:
+        model.build_for(state)
+    except WeightsError as error:
+        raise RunError([f"{path}: {problem}" for problem in error.problems]) from error
     module = ExportedClassifier(model, contract)
     try:
         module.load_state_dict(state)

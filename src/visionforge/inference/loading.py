@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from visionforge.config.loading import read_yaml
-from visionforge.config.schema import ModelSettings
+from visionforge.config.schema import ModelSettings, TrainerSettings
 from visionforge.data.info import TaskSpec
-from visionforge.errors import RunError, SettingsError, VisionForgeError
+from visionforge.data.registry import dataset_info
+from visionforge.errors import RunError, SettingsError, VisionForgeError, WeightsError
 from visionforge.inference.trust import evaluation_config
 from visionforge.runs.files import refuse_links
 from visionforge.runs.identity import digest
@@ -111,6 +112,8 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
     Raises:
         RunError: If it cannot be read that way.
     """
+    from torch import Tensor
+
     from visionforge.models.tensor_files import load_tensors
 
     try:
@@ -118,9 +121,45 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
     except Exception as error:  # a damaged file makes the reader raise almost anything
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise RunError(f"{checkpoint}: cannot be read as a checkpoint ({reason})") from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise RunError(f"{checkpoint}: is no checkpoint: it holds no state_dict")
-    return content
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise RunError(f"{checkpoint}: is no checkpoint: it holds no state_dict of tensors")
+    return dict(content)
+
+
+def require_more_training(checkpoint: Path, trainer: TrainerSettings) -> None:
+    """Check that a training can begin from a checkpoint, and has something left to do.
+
+    Raises:
+        RunError: If it cannot be read, or holds weights only.
+        SettingsError: If it has reached the end of the training that is asked for.
+    """
+    content = read_checkpoint(checkpoint)
+    if "optimizer_states" not in content:
+        raise RunError(
+            f"ckpt_path: {checkpoint} holds weights only, from which no training goes on; name the run's last.ckpt, or "
+            "begin anew from these weights with model.backbone.weights"
+        )
+    flags = trainer.model_extra or {}
+    if flags.get("fast_dev_run"):  # which has an end of its own
+        return
+    epoch, step = content.get("epoch"), content.get("global_step")
+    most = flags.get("max_steps")
+    if isinstance(epoch, int) and _epochs_done(content, epoch) >= trainer.max_epochs:
+        reached, limit = f"epoch {epoch + 1}", f"trainer.max_epochs is {trainer.max_epochs}"
+    elif isinstance(step, int) and isinstance(most, int) and 0 <= most <= step:
+        reached, limit = f"step {step}", f"trainer.max_steps is {most}"
+    else:
+        return
+    raise SettingsError(f"ckpt_path: {checkpoint} was trained up to {reached}, and {limit}; raise it to train further")
+
+
+def _epochs_done(content: Mapping[str, Any], epoch: int) -> int:
+    """Return how many epochs a checkpoint has behind it; one from the middle of an epoch has not finished that."""
+    try:
+        return int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+    except (KeyError, TypeError, ValueError):
+        return epoch
 
 
 def restore(model: "ImageClassifier", content: Mapping[str, Any], checkpoint: Path) -> None:
@@ -132,6 +171,8 @@ def restore(model: "ImageClassifier", content: Mapping[str, Any], checkpoint: Pa
     """
     try:
         model.restore(content)
+    except WeightsError as error:
+        raise RunError([f"{checkpoint}: {problem}" for problem in error.problems]) from error
     except VisionForgeError:
         raise
     except Exception as error:  # what a stranger has put there fails wherever it is first used
@@ -163,7 +204,22 @@ def load_classifier(checkpoint: Path) -> "ImageClassifier":
         reason = " ".join(str(error).split())[:160]
         raise RunError(f"{checkpoint}: does not fit this version of visionforge ({reason})") from error
     restore(model, content, checkpoint)
+    assert model.spec is not None
+    model.spec = _with_positive(model.spec)
     return model.eval()
+
+
+def _with_positive(spec: TaskSpec) -> TaskSpec:
+    """Return a task with the positive class that evaluations take: the catalog's, where an old checkpoint has none."""
+    if spec.task != "binary" or spec.positive is not None:
+        return spec
+    try:
+        info = dataset_info(spec.dataset)
+    except VisionForgeError:  # it was trained elsewhere
+        return spec
+    if info.positive is None or info.classes != spec.classes:
+        return spec
+    return spec.model_copy(update={"positive": spec.classes.index(info.positive)})
 
 
 def device_of(accelerator: str) -> "torch.device":

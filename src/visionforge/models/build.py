@@ -1,9 +1,12 @@
 """From backbone settings to a network with its first weights."""
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from visionforge.config.schema import Backbone
 from visionforge.errors import SettingsError, WeightsError
@@ -13,6 +16,7 @@ from visionforge.models.weights import pretrained_state
 
 log = logging.getLogger(__name__)
 
+MOST_TIMES = 4  # as large as the weights that a file brings; those of half precision become twice as large
 COMPUTED = ("relative_coords_table", "relative_position_index")  # what Swin derives from its windows
 
 
@@ -70,6 +74,60 @@ def build_network(
     report.source, report.sha256 = found.source, found.sha256
     log.info("%s: weights of %s: %s", settings.name, found.source, report)
     return network, report
+
+
+def require_brought(
+    settings: Backbone, in_channels: int, num_classes: int, resolution: int, brought: Mapping[str, Tensor]
+) -> None:
+    """Check that a network is not much larger than the weights that a file brings for it, before it is built.
+
+    Args:
+        settings: Name, stem and dropout, which the file may have named.
+        in_channels: Channels of the images.
+        num_classes: Number of logits K.
+        resolution: Height and width of the images in pixels.
+        brought: What the file holds.
+
+    Raises:
+        WeightsError: If it is.
+        SettingsError: If the backbone is unknown.
+    """
+    size = _size_of(settings, in_channels, num_classes, resolution)
+    storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in brought.values()}
+    if size > MOST_TIMES * sum(storages.values()):
+        raise WeightsError(
+            f"its weights have {sum(storages.values()):,} bytes, those of {settings.name} {size:,}, so they are not "
+            "this network's; name a file that a training of it has written"
+        )
+
+
+def _size_of(settings: Backbone, in_channels: int, num_classes: int, resolution: int) -> int:
+    """Return the bytes of a network's weights, of which none are allocated; 0 if it cannot be built like that."""
+    entry = backbone_entry(settings.name)
+    scale = entry.scale(resolution, settings.adapt_stem)
+    for without_memory in (_Unallocated(), torch.device("meta")):
+        try:
+            with without_memory:
+                network = entry.load()(
+                    in_channels=in_channels,
+                    num_classes=num_classes,
+                    dropout=settings.dropout,
+                    resolution=resolution,
+                    scale=scale,
+                )
+            return sum(value.nbytes for value in network.state_dict().values())
+        except Exception as error:  # whatever keeps it from being built is told where it is built in earnest
+            log.debug("%s: cannot be measured (%s)", settings.name, error)
+    return 0
+
+
+class _Unallocated(TorchFunctionMode):
+    """Gives new tensors a shape and no memory; sequences of numbers, which builders compute with, are real."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn):
+            kwargs = {**(kwargs or {}), "device": "meta"}
+        return func(*args, **(kwargs or {}))
 
 
 def _try(network: nn.Module, in_channels: int, num_classes: int, resolution: int) -> None:

@@ -73,11 +73,14 @@ def entry(model: str) -> BackboneEntry:
     )
 
 
-def _head(classifier: str | Sequence[str] | None) -> str:
-    """Return the prefix of the classifier's parameters, for two classifiers (distillation, scales) their common one."""
-    names = (classifier,) if isinstance(classifier, str) else tuple(classifier or ())
-    same = takewhile(lambda letters: len(set(letters)) == 1, zip(*(f"{name}." for name in names), strict=False))
-    return "".join(letters[0] for letters in same)
+def _head(classifier: str | Sequence[str] | None) -> str | tuple[str, ...]:
+    """Return the prefix of the classifier's parameters, for two classifiers (distillation, scales) their common one.
+
+    Where they have none in common, as in VOLO, whose second one looks at the patches, it is both.
+    """
+    names = tuple(f"{name}." for name in ((classifier,) if isinstance(classifier, str) else classifier or ()))
+    same = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in same) or names
 
 
 def published_state(model: str, tag: str | None, resolution: int) -> tuple[Mapping[str, Tensor], str]:

@@ -53,8 +53,8 @@ class BackboneEntry:
         weights: Name of torchvision's weight enum, such as ``ResNet18_Weights``; None if there are none.
         timm: Name of the same network in timm, whose weights it can take over; None if there is none.
         stem: Name of the first convolution's weight; empty is the first weight with four dimensions.
-        head: Prefix of the classifier's parameters, of all of them where there are several; empty is the last linear
-            layer or convolution.
+        head: Prefix of the classifier's parameters, several where there are several without a common one; empty is the
+            last linear layer or convolution.
         fits: Further tensors that a transfer may reshape: (name, ``module:function`` from the pretrained tensor and the
             network's own to the fitted one).
         rename: ``module:function`` that gives pretrained tensors the network's names; None leaves them.
@@ -73,7 +73,7 @@ class BackboneEntry:
     weights: str | None = None
     timm: str | None = None
     stem: str = ""
-    head: str = ""
+    head: str | tuple[str, ...] = ""
     fits: tuple[tuple[str, str], ...] = ()
     rename: str | None = None
     stages: tuple[str, ...] = ()
@@ -124,20 +124,20 @@ class BackboneEntry:
             return self.stem
         return next((name for name, p in network.named_parameters() if p.ndim == 4), "")
 
-    def head_of(self, network: "nn.Module") -> str:
-        """Return the prefix of the classifier's parameters.
+    def head_of(self, network: "nn.Module") -> tuple[str, ...]:
+        """Return the prefixes of the classifier's parameters.
 
         Raises:
             SettingsError: If the network has no linear layer to go by.
         """
         if self.head:
-            return self.head
+            return (self.head,) if isinstance(self.head, str) else self.head
         from torch import nn
 
         layers = [name for name, module in network.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
         if not layers:
             raise SettingsError(f"model.backbone.name: {self.name} has no linear layer; register it with its head")
-        return f"{layers[-1]}."
+        return (f"{layers[-1]}.",)
 
 
 def load_function(name: str) -> Any:

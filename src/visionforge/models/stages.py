@@ -22,6 +22,6 @@ def stage_names(entry: BackboneEntry, network: nn.Module) -> tuple[str, ...]:
     return tuple(
         name
         for name in found
-        if not (f"{name}.".startswith(head) or head.startswith(f"{name}."))
+        if not (f"{name}.".startswith(head) or any(prefix.startswith(f"{name}.") for prefix in head))
         and any(True for _ in network.get_submodule(name).parameters())
     )

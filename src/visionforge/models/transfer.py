@@ -91,7 +91,7 @@ class TransferReport:
 def transfer_weights(
     source: Mapping[str, Tensor],
     target: Mapping[str, Tensor],
-    head: str,
+    head: str | tuple[str, ...],
     fits: Mapping[str, Fit],
     computed: tuple[str, ...] = (),
 ) -> tuple[dict[str, Tensor], TransferReport]:
@@ -100,7 +100,7 @@ def transfer_weights(
     Args:
         source: Pretrained tensors by name.
         target: The network's tensors by name.
-        head: Prefix of the classifier, which is always new.
+        head: Prefix of the classifier, or several; it is always new.
         fits: Name of a tensor that may change its shape → how it is fitted.
         computed: Last parts of the names of buffers that the network computes itself, and keeps.
 

@@ -134,7 +134,7 @@ class ActiveRun:
         Raises:
             RunError: If it is complete, in use, or no run.
         """
-        read_manifest(workspace.manifest)  # a folder that is no run gets no lock file
+        read_manifest(workspace.within(workspace.manifest.name))  # a folder that is no run gets no lock file
         refuse_links(workspace.path)
         lock = Lock(workspace.lock, str(workspace.path))
         try:
@@ -264,7 +264,7 @@ def _free_folder(outputs: Path, name: str, past_interrupted: bool, past_running:
             )
         if past_interrupted or not workspace.manifest.exists():
             continue
-        manifest = read_manifest(workspace.manifest)
+        manifest = read_manifest(workspace.within(workspace.manifest.name))
         if derived_state(workspace, manifest) == "interrupted":
             epoch = manifest.progress.get("epochs", 0)
             raise RunError(

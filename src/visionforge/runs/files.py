@@ -48,7 +48,7 @@ def within(folder: Path, *parts: str) -> Path:
         RunError: If a link leads out of the folder, as one in a stranger's folder might.
     """
     path = folder.joinpath(*parts)
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if _leads_out(path, folder):
         raise RunError(f"{path}: is a link that leads out of {folder}; remove it")
     return path
 
@@ -59,10 +59,14 @@ def refuse_links(folder: Path) -> None:
     Raises:
         RunError: With the first that does.
     """
-    top = folder.resolve()
     for path in folder.rglob("*"):  # which does not follow links to folders
-        if path.is_symlink() and not path.resolve().is_relative_to(top):
+        if path.is_symlink() and _leads_out(path, folder):
             raise RunError(f"{path}: is a link that leads out of {folder}; remove it")
+
+
+def _leads_out(path: Path, folder: Path) -> bool:
+    top, end = (Path(os.path.realpath(each)) for each in (folder, path))  # unlike `resolve`, it bears links in a circle
+    return not end.is_relative_to(top)
 
 
 def remove_temporary(folder: Path) -> None:

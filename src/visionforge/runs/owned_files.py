@@ -15,6 +15,7 @@ from typing import Any
 
 from visionforge.errors import RunError, SettingsError
 from visionforge.printable import printable
+from visionforge.reading import read_text
 from visionforge.runs.anchors import shown, writable
 from visionforge.runs.files import umask
 from visionforge.runs.locks import held
@@ -23,7 +24,7 @@ MOST_BYTES = 4_000_000  # of a description; one of a thousand overlays has a twe
 _CHUNK_BYTES = 1 << 20
 _PLAIN_NAME = re.compile(r"[^/\\\0]{1,255}")
 Listed = Mapping[str, str | None]  # name → SHA-256, or None where an earlier version listed the name alone
-Read = Callable[[bytes], Listed]
+Read = Callable[[str], Listed]
 
 
 def sha256_of(path: Path) -> str:
@@ -148,10 +149,10 @@ class OwnedFolder:
         if not os.path.lexists(path):
             return {}
         try:
-            if path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_BYTES:
+            if path.is_symlink():
                 raise ValueError("no description")
-            listed = self._read(path.read_bytes())
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            listed = self._read(read_text(path, MOST_BYTES))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SettingsError(
                 f"{self._flag}: {self._shown}/{self._description} was not written by this command, so it is not "
                 "replaced; name another folder"

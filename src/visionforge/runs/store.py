@@ -39,14 +39,17 @@ class StoredRun:
     @property
     def metrics(self) -> dict[str, Any]:
         """Return the content of `metrics.json`, or nothing if it is not there yet."""
-        return read_metrics(self.workspace.metrics)
+        try:
+            return read_metrics(self.workspace.within(self.workspace.metrics.name))
+        except RunError:  # a link that leads out of the run
+            return {}
 
     @property
     def config(self) -> dict[str, Any]:
         """Return the resolved configuration, or nothing if there is none."""
         try:
-            content = read_yaml(self.workspace.config)
-        except (OSError, UnreadableError):
+            content = read_yaml(self.workspace.within(self.workspace.config.name))
+        except (OSError, UnreadableError, RunError):
             return {}
         return _with_names(content) if isinstance(content, dict) else {}
 
@@ -119,9 +122,9 @@ def load_run(workspace: Workspace) -> StoredRun:
     """Read a run.
 
     Raises:
-        RunError: If the folder holds none.
+        RunError: If the folder holds none, or a link to one elsewhere.
     """
-    manifest = read_manifest(workspace.manifest)
+    manifest = read_manifest(workspace.within(workspace.manifest.name))
     return StoredRun(workspace, manifest, derived_state(workspace, manifest))
 
 

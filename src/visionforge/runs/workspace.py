@@ -10,6 +10,9 @@ from pathlib import Path, PurePath
 from visionforge.errors import RunError
 from visionforge.runs.files import within
 
+MAX_EPOCHS_BYTES = 8_000_000  # of metrics.csv; a thousand epochs have a tenth of a million
+MAX_PREDICTIONS_BYTES = 4_000_000_000  # of predictions.csv; a million images of a hundred classes have fewer
+
 
 @dataclass(frozen=True)
 class Workspace:

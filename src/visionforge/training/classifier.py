@@ -31,7 +31,7 @@ from visionforge.config.seeding import derive_seed, global_seed
 from visionforge.data.augment import normalise
 from visionforge.data.info import TaskSpec
 from visionforge.errors import SettingsError, TrainingError
-from visionforge.models.build import build_network
+from visionforge.models.build import build_network, require_brought
 from visionforge.models.registry import backbone_entry
 from visionforge.models.stages import stage_names
 from visionforge.models.transfer import TransferReport
@@ -233,7 +233,7 @@ class ImageClassifier(pl.LightningModule):
         stored = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         if stored.get("spec") and self.spec is not None:
             check_compatible(stored, self.spec, self.settings)
-        self._build(pretrained=False)
+        self.build_for(checkpoint["state_dict"])
         thresholds = checkpoint.get("thresholds")
         self.thresholds = None if thresholds is None else torch.tensor(thresholds)
         calibration = checkpoint.get("calibration")
@@ -243,15 +243,24 @@ class ImageClassifier(pl.LightningModule):
         sums = checkpoint.get("epoch_sums")
         self._sums = None if sums is None else torch.tensor(sums)
 
-    def _build(self, pretrained: bool | None) -> None:
+    def build_for(self, state: Mapping[str, Tensor]) -> None:
+        """Build the network that weights from a file belong to, which may say of themselves whose they are.
+
+        Raises:
+            WeightsError: If they are too few to be that network's.
+        """
+        self._build(pretrained=False, brought=state)
+
+    def _build(self, pretrained: bool | None, brought: Mapping[str, Tensor] | None = None) -> None:
         if self.network is not None or self.spec is None:
             return
         spec, settings = self.spec, self.settings
         self.criterion = Criterion.of(settings.loss, spec.task, len(spec.classes))
         cumulative = self.criterion.output == "cumulative"
-        network, self.transfer = build_network(
-            settings.backbone, spec.channels, 1 if cumulative else len(spec.classes), spec.resolution, pretrained
-        )
+        asked = (settings.backbone, spec.channels, 1 if cumulative else len(spec.classes), spec.resolution)
+        if brought is not None:
+            require_brought(*asked, brought)
+        network, self.transfer = build_network(*asked, pretrained)
         self.network = network.to(memory_format=torch.channels_last)
         if cumulative:
             self.cumulative = CumulativeLogits(len(spec.classes))
@@ -453,7 +462,7 @@ class ImageClassifier(pl.LightningModule):
         """Return the optimiser and the curve of its learning rate, which moves with every step."""
         settings, entry = self.settings, backbone_entry(self.settings.backbone.name)
         assert self.network is not None
-        head = (f"network.{entry.head_of(self.network)}", "cumulative.")
+        head = (*(f"network.{prefix}" for prefix in entry.head_of(self.network)), "cumulative.")
         stem = f"network.{entry.stem_of(self.network)}"
         groups = parameter_groups(
             self.named_parameters(), head, stem, settings.optimizer, settings.finetuning.backbone_rate

@@ -13,7 +13,10 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from visionforge.errors import RunError
+from visionforge.reading import read_rows
 from visionforge.runs.files import write_atomic
+from visionforge.runs.workspace import MAX_EPOCHS_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,24 @@ COLUMNS = (
     "lr",
     "seconds",
 )
+
+
+def read_epochs(path: Path) -> list[dict[str, float]]:
+    """Return the rows of `metrics.csv`, without the cells that are empty; none if there is no such file.
+
+    Raises:
+        RunError: If it is no table of epochs.
+    """
+    if not path.is_file():
+        return []
+    try:
+        heading, *rows = list(read_rows(path, MAX_EPOCHS_BYTES)) or [[]]
+        found = [{key: float(cell) for key, cell in zip(heading, row, strict=True) if cell} for row in rows]
+        if not all(row.get("epoch", math.nan).is_integer() for row in found):
+            raise ValueError("its epochs are no whole numbers")
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read as the table of epochs ({error})") from error
+    return found
 
 
 class EpochLog(Logger):
@@ -45,11 +66,8 @@ class EpochLog(Logger):
         self._rows: dict[int, dict[str, float]] = {}
         self._started = time.monotonic()
         self._finished: set[int] = set()  # epochs of this process, each told once
-        if path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    values = {key: float(value) for key, value in row.items() if value}
-                    self._rows[int(values["epoch"])] = values
+        for row in read_epochs(path):
+            self._rows[int(row["epoch"])] = row
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ from torch.optim.optimizer import Optimizer
 from visionforge.config.schema import Finetuning
 
 
-def stage_of_parameters(network: nn.Module, head: str, stages: tuple[str, ...]) -> dict[str, int | None]:
+def stage_of_parameters(network: nn.Module, head: tuple[str, ...], stages: tuple[str, ...]) -> dict[str, int | None]:
     """Return the stage of every parameter, counted from the input; None for the classifier's.
 
     What lies in front of the first stage belongs to it, and what lies between two stages or behind the last one belongs
@@ -16,7 +16,7 @@ def stage_of_parameters(network: nn.Module, head: str, stages: tuple[str, ...]) 
 
     Args:
         network: The network.
-        head: Prefix of the classifier's parameters.
+        head: Prefixes of the classifier's parameters.
         stages: Names of the stages' modules in order.
     """
     found: dict[str, int | None] = {}
@@ -47,11 +47,11 @@ class StagedUnfreezing(BaseFinetuning):
 
     Args:
         settings: When what is unfrozen.
-        head: Prefix of the classifier's parameters in the network.
+        head: Prefixes of the classifier's parameters in the network.
         stages: Names of the stages' modules in order.
     """
 
-    def __init__(self, settings: Finetuning, head: str, stages: tuple[str, ...]) -> None:
+    def __init__(self, settings: Finetuning, head: tuple[str, ...], stages: tuple[str, ...]) -> None:
         super().__init__()
         self._settings = settings
         self._head = head

@@ -38,6 +38,7 @@ from visionforge.runs.locks import held
 from visionforge.runs.processes import ProcessId
 from visionforge.tuning.cma_es import ReplayedCmaEsSampler
 from visionforge.tuning.space import Space
+from visionforge.tuning.stored import require_plain_database, require_plain_journal
 
 log = logging.getLogger(__name__)
 
@@ -173,10 +174,12 @@ def open_storage(settings: TuneSettings, folder: StudyFolder) -> BaseStorage:
     try:
         if url == "journal":
             folder.journal.parent.mkdir(parents=True, exist_ok=True)
+            require_plain_journal(folder.journal)
             return JournalStorage(JournalFileBackend(str(folder.journal)))
         backend = make_url(url).get_backend_name()
         if settings.storage is None:
             folder.database.parent.mkdir(parents=True, exist_ok=True)
+            require_plain_database(folder.database, LOCK_WAIT_S, writable=True)
         return _open_database(url, backend, settings.heartbeat_seconds)
     except (ArgumentError, ValueError) as error:
         raise SettingsError(f"tune.storage: {_NO_ADDRESS}") from error
@@ -262,13 +265,19 @@ def load_study(settings: TuneSettings, folder: StudyFolder, name: str) -> Study:
     url = storage_url(settings, folder)
     try:
         if url == "journal":
+            require_plain_journal(folder.journal)
             storage: BaseStorage = JournalStorage(JournalFileBackend(str(folder.journal)))
         else:
             if settings.storage is None:
+                require_plain_database(folder.database, LOCK_WAIT_S, writable=False)
                 url = f"sqlite:///file:{quote(str(folder.database.absolute()))}?mode=ro&uri=true"
             make_url(url)
             storage = RDBStorage(url, skip_table_creation=True)
-        return optuna.load_study(study_name=name, storage=storage)
+        study = optuna.load_study(study_name=name, storage=storage)
+        study.get_trials(deepcopy=False)  # which are kept from now on
+        return study
+    except RunError:
+        raise
     except KeyError as error:
         raise RunError(f"{shown_storage(settings, folder)}: holds no study {name}") from error
     except (ArgumentError, ImportError) as error:
