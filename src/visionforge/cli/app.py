@@ -171,9 +171,7 @@ class VisionForgeCLI(LightningCLI):
                 action._typehint = kind  # type: ignore[attr-defined]  # of jsonargparse
             if getattr(action, "_enable_path", False):  # a word is no name of a file that lies in the working folder
                 action._enable_path = False  # type: ignore[attr-defined]
-        parser.add_class_arguments(
-            ImageClassifier, "model", skip={"spec", "restoring"}, fail_untyped=False, sub_configs=True
-        )
+        parser.add_class_arguments(ImageClassifier, "model", skip={"spec", "restoring"}, fail_untyped=False)
         parser.add_lightning_class_args(MedMNISTDataModule, "data")
         evaluation = RunSettings.model_fields["evaluation"]
         parser.add_argument("--evaluation", type=evaluation.annotation, default=evaluation.default)
