@@ -161,6 +161,27 @@ def test_no_word_of_a_configuration_is_a_file_of_the_working_folder(quick_run, t
     assert {"auto", "backbone", "cosine", "mini_cnn", "simple", "synthetic"} <= words
 
 
+SECTIONS = ("model", "model.backbone", "model.optimizer", "data", "data.synthetic", "trainer", "evaluation")
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_section_is_no_file(quick_run, tmp_path, section):
+    """On the command line a section can be a file; in a configuration that somebody else wrote it cannot."""
+    shutil.copytree(quick_run, tmp_path / "theirs")
+    config = yaml.safe_load((tmp_path / "theirs" / "config.yaml").read_text())
+    (tmp_path / "bait.yaml").write_text("name: mini_cnn\n")
+    *above, last = section.split(".")
+    place = config[above[0]] if above else config
+    place[last] = "bait.yaml"
+    (tmp_path / "theirs" / "config.yaml").write_text(yaml.safe_dump(config))
+    manifest = json.loads((tmp_path / "theirs" / "run.json").read_text())
+    (tmp_path / "theirs" / "run.json").write_text(json.dumps({**manifest, "state": "interrupted"}))
+    with touched(tmp_path / "bait.yaml") as found:
+        assert main(["test", "--run", "theirs"]) == (0 if section == "trainer" else 2)
+        assert main(["fit", "--resume", "theirs"]) == 2
+    assert found == []
+
+
 @pytest.mark.parametrize("change", [{"ckpt_path": "bait"}, {"model": {"backbone": {"weights": "bait"}}}])
 @pytest.mark.parametrize("arguments", [["reproduce", "theirs"], ["fit", "--resume", "theirs"]])
 def test_a_training_reads_no_file_that_a_word_names(quick_run, tmp_path, capsys, change, arguments):

@@ -241,7 +241,7 @@ def test_step_is_compared_as_a_decimal():
 
 def test_choices_are_what_their_setting_reads():
     tree = yaml.safe_load(
-        "{model.optimizer.learning_rate: {choices: [1e-3, 8e-3]}, data.batch_size: {choices: [16.0, '8']},"
+        "{model.optimizer.learning_rate: {choices: [1e-3, 8e-3]}, data.batch_size: {choices: [16, 8]},"
         " data.balanced_sampling: {choices: [0, 1]}, trainer.gradient_clip_val: {choices: [null, 1e-1]}}"
     )
     space = build(tune__preset="none", tune__space=tree, data__batch_size=16)
@@ -259,6 +259,12 @@ def test_choices_are_what_their_setting_reads():
         "data.balanced_sampling": True,
         "trainer.gradient_clip_val": None,
     }
+
+
+@pytest.mark.parametrize("choice", [8.0, "8", True])
+def test_a_choice_of_integers_is_written_in_integers(choice):
+    with pytest.raises(SettingsError, match=f"choice {choice!r}: {choice!r} is not allowed; allowed: an integer"):
+        build(tune__preset="none", tune__space={"data.batch_size": {"choices": [16, choice]}}, data__batch_size=16)
 
 
 def test_a_flag_that_is_not_set_has_the_value_that_lightning_takes():

@@ -14,6 +14,7 @@ from visionforge.inference.trust import FLAG, training_config
 from visionforge.reading import read_rows
 from visionforge.runs.anchors import resolve, shown
 from visionforge.runs.facts import code_state, environment_variables, package_versions
+from visionforge.runs.files import refuse_links
 from visionforge.runs.identity import digest
 from visionforge.runs.signals import Interruption
 from visionforge.runs.store import StoredRun, differences, find_run, load_run, provenance
@@ -40,6 +41,7 @@ def run_reproduce(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON at the end instead of text")
     options = parser.parse_args(arguments)
     run = load_run(find_run(options.name, "reproduce"))
+    refuse_links(run.workspace.path)
     if run.state != "complete" or run.manifest.stage != "fit":
         raise RunError(f"reproduce: {run.name} is {run.state}; only a complete fit can be compared")
     _sizes(run.workspace)  # what cannot be compared is not run again

@@ -96,8 +96,8 @@ def require_brought(
     storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in brought.values()}
     if size > MOST_TIMES * sum(storages.values()):
         raise WeightsError(
-            f"its weights have {sum(storages.values()):,} bytes, those of {settings.name} {size:,}, so they are not "
-            "this network's; name a file that a training of it has written"
+            f"its tensors are not those of {settings.name}: they have {sum(storages.values()):,} bytes, that network "
+            f"{size:,}; name a file that a training of it has written"
         )
 
 
