@@ -11,7 +11,7 @@ FONT = "font-family='Helvetica, Arial, sans-serif'"
 
 # Rows of the architecture from top to bottom; imports go downwards only
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("cli",),
+    ("cli", "api"),
     ("tuning", "export"),
     ("engine",),
     ("evaluation",),

@@ -6,9 +6,10 @@ Nothing heavy is imported here; `--version`, `--help` and the light commands ans
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 
+from visionforge.cli.commands import commands
 from visionforge.cli.drawing import shield_matplotlib
 from visionforge.cli.streams import Guarded, guarded, say, say_text, warn
 from visionforge.config.environment import prepare_environment
@@ -17,134 +18,33 @@ from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.printable import traceback_lines
 from visionforge.runs.signals import Interrupted
 
-Command = Callable[[list[str]], int]
-
-USAGE = """\
+COMMANDS = commands()
+_HEAD = """\
 usage: visionforge COMMAND [options]
 
 Train, evaluate and compare image classifiers on small images, with PyTorch Lightning.
-
-commands:
-  fit        train a network, test its best checkpoint, write the run folder; with --seeds 3, for three seeds
-  tune       search hyperparameters; the same command again resumes the study
-  validate   evaluate a run on the validation split
-  test       evaluate a run on the test split
-  predict    write the class probabilities of a run for the test split, or with --images for any pictures
-  explain    show on pictures where the network of a run looks
-  export     write the network of a run as ONNX, torch.export program or safetensors, with the proof that it is the same
-  runs       list | show | diff | compare | clean: what the outputs folder holds
-  reproduce  run a run again, and say where the first difference is
-  doctor     this machine, its folders, and processes that dead runs left behind
-  datasets   list | info | download | check | stats | show | import: the catalog of data sets
-  models     list | info: the backbones, what they cost and what they see
-  smoke      try the whole pipeline on rendered images in a temporary folder
-
+"""
+_OPTIONS = """\
 options:
   --version  print the version
   --debug    after any command: print the traceback of an error
   -h, --help this text; `visionforge COMMAND --help` lists the settings of a command
-
-examples:
-  visionforge fit --config configs/quickstart.yaml
-  visionforge fit --config configs/resnet18_28.yaml --data.dataset breastmnist --trainer.max_epochs 10
-  visionforge test --run outputs/20261123_breastmnist_resnet18_a3f7c2
-  visionforge fit --resume latest
-  visionforge tune --config configs/tune_resnet18_28.yaml --tune.n_trials 20
 """
+
+
+def usage() -> str:
+    """Return the list of commands."""
+    lines = [f"  {command.name:<10} {command.summary}" for command in COMMANDS.values()]
+    examples = [f"  visionforge {example}" for command in COMMANDS.values() for example in command.examples]
+    return "\n".join([_HEAD, "commands:", *lines, "", _OPTIONS, "examples:", *examples])
+
+
+USAGE = usage()
 
 EXIT_UNTOLD = 1  # what the command was asked for could not be written
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.ENOTDIR)
-
-
-def _lightning(subcommand: str) -> Command:
-    def command(arguments: list[str]) -> int:
-        from visionforge.cli.stages import run_stage
-
-        return run_stage(subcommand, arguments)
-
-    return command
-
-
-def _predict(arguments: list[str]) -> int:
-    if any(argument.partition("=")[0] == "--images" for argument in arguments):
-        from visionforge.cli.predict_images import run_predict_images
-
-        return run_predict_images(arguments)
-    return _lightning("predict")(arguments)
-
-
-def _explain(arguments: list[str]) -> int:
-    from visionforge.cli.explain import run_explain
-
-    return run_explain(arguments)
-
-
-def _export(arguments: list[str]) -> int:
-    from visionforge.cli.export import run_export
-
-    return run_export(arguments)
-
-
-def _tune(arguments: list[str]) -> int:
-    from visionforge.cli.tune import run_tune
-
-    return run_tune(arguments)
-
-
-def _datasets(arguments: list[str]) -> int:
-    from visionforge.cli.datasets import run_datasets
-
-    return run_datasets(arguments)
-
-
-def _models(arguments: list[str]) -> int:
-    from visionforge.cli.models import run_models
-
-    return run_models(arguments)
-
-
-def _runs(arguments: list[str]) -> int:
-    from visionforge.cli.runs import run_runs
-
-    return run_runs(arguments)
-
-
-def _reproduce(arguments: list[str]) -> int:
-    from visionforge.cli.reproduce import run_reproduce
-
-    return run_reproduce(arguments)
-
-
-def _doctor(arguments: list[str]) -> int:
-    from visionforge.cli.doctor import run_doctor
-
-    return run_doctor(arguments)
-
-
-def _smoke(arguments: list[str]) -> int:
-    from visionforge.cli.smoke import run_smoke
-
-    return run_smoke(arguments)
-
-
-TELLING = ("runs", "doctor", "datasets", "models")  # commands whose result is what they print
-COMMANDS: dict[str, Command] = {
-    "fit": _lightning("fit"),
-    "tune": _tune,
-    "validate": _lightning("validate"),
-    "test": _lightning("test"),
-    "predict": _predict,
-    "explain": _explain,
-    "export": _export,
-    "runs": _runs,
-    "reproduce": _reproduce,
-    "doctor": _doctor,
-    "datasets": _datasets,
-    "models": _models,
-    "smoke": _smoke,
-}
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -172,7 +72,7 @@ def _is_told(arguments: list[str], output: Guarded) -> bool:
     lost.
     """
     output.flush()
-    in_files = arguments and arguments[0] in COMMANDS and arguments[0] not in TELLING
+    in_files = arguments and arguments[0] in COMMANDS and not COMMANDS[arguments[0]].tells
     asked = any(argument.startswith(("--help", "-h", "--print_config", "--json")) for argument in arguments)
     if output.failure is None or output.failure.errno == errno.EPIPE or (in_files and not asked):
         return True
@@ -212,7 +112,7 @@ def _run(arguments: list[str]) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
-        say_text(USAGE.rstrip())
+        say_text(USAGE)
         return 0
     name, rest = arguments[0], arguments[1:]
     if name == "--version":
@@ -223,7 +123,7 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in COMMANDS:
         close = nearest(name, COMMANDS) or list(COMMANDS)
         raise SettingsError(f"{name}: unknown command; nearest: {', '.join(close)} (`visionforge --help` shows all)")
-    return COMMANDS[name](rest)
+    return COMMANDS[name].run(rest)
 
 
 def _tell(problems: Sequence[str], debug: bool) -> None:

@@ -1,14 +1,15 @@
 """What is known of a data set: the catalog entry, and the part of it that a network has to keep."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import Field, ValidationError, model_validator
 
 from visionforge.config.schema import Section, Task
 from visionforge.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -199,8 +200,8 @@ class TaskSpec(Section):
     @classmethod
     def of_arrays(
         cls,
-        images: npt.NDArray[Any],
-        labels: npt.NDArray[Any],
+        images: "npt.NDArray[Any]",
+        labels: "npt.NDArray[Any]",
         *,
         classes: Sequence[str] | None = None,
         task: Task | None = None,
@@ -228,6 +229,8 @@ class TaskSpec(Section):
         >>> spec.task, spec.channels, spec.resolution
         ('binary', 1, 28)
         """
+        import numpy as np  # which light commands do without
+
         pixels, targets = np.asarray(images), np.asarray(labels)
         if pixels.ndim == 3:
             pixels = pixels[..., None]
