@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visionforge.api import Comparison, compare, evaluate, fit, list_runs, open_run
+    from visionforge.api import Comparison, compare, evaluate, fit, list_runs, open_run, open_study, tune
     from visionforge.config.schema import RunSettings
     from visionforge.data.datamodule import MedMNISTDataModule
     from visionforge.data.info import DatasetInfo, TaskSpec
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from visionforge.errors import SettingsError, VisionForgeError
     from visionforge.models.registry import backbone_names, register_backbone
     from visionforge.training.classifier import ImageClassifier
+    from visionforge.tuning.found import Study
 
 _HOMES = {
     "Comparison": "visionforge.api",
@@ -26,6 +27,7 @@ _HOMES = {
     "RunFolder": "visionforge.engine.run_folder",
     "RunSettings": "visionforge.config.schema",
     "SettingsError": "visionforge.errors",
+    "Study": "visionforge.tuning.found",
     "SplitReport": "visionforge.engine.split_report",
     "TaskSpec": "visionforge.data.info",
     "VisionForgeError": "visionforge.errors",
@@ -37,8 +39,10 @@ _HOMES = {
     "fit": "visionforge.api",
     "list_runs": "visionforge.api",
     "open_run": "visionforge.api",
+    "open_study": "visionforge.api",
     "register_backbone": "visionforge.models.registry",
     "register_dataset": "visionforge.data.registry",
+    "tune": "visionforge.api",
 }
 
 __all__ = [
@@ -52,6 +56,7 @@ __all__ = [
     "RunSettings",
     "SettingsError",
     "SplitReport",
+    "Study",
     "TaskSpec",
     "VisionForgeError",
     "__version__",
@@ -63,8 +68,10 @@ __all__ = [
     "fit",
     "list_runs",
     "open_run",
+    "open_study",
     "register_backbone",
     "register_dataset",
+    "tune",
 ]
 
 

@@ -3,14 +3,17 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from visionforge.config.loading import Config, read_values
 from visionforge.engine.run import EvaluationResult, Run, list_runs, open_run
 from visionforge.errors import SettingsError
 from visionforge.runs.signals import Interrupted, Interruption
 
-__all__ = ["compare", "evaluate", "fit", "list_runs", "open_run"]
+if TYPE_CHECKING:
+    from visionforge.tuning.found import Study
+
+__all__ = ["Comparison", "compare", "evaluate", "fit", "list_runs", "open_run", "open_study", "tune"]
 
 
 @contextmanager
@@ -123,6 +126,51 @@ def evaluate(
         raise SettingsError(f"split: {split} is not allowed; allowed: test, val")
     named = {"ckpt_path": run} if _is_checkpoint(run) else {"run": run, "ckpt_path": checkpoint}
     return evaluate_one(read_values(config, {**settings, **_named_runs(**named)}), stages[split])
+
+
+def tune(config: Config | Sequence[Config] | None = None, *, n_trials: int | None = None, **settings: Any) -> "Study":
+    """Search hyperparameters, as `visionforge tune` does; the same call again goes on with the study.
+
+    Args:
+        config: As in `fit`; the section ``tune`` says what is searched.
+        n_trials: Trials of the whole study; the same as ``tune={"n_trials": …}``.
+        settings: As in `fit`.
+
+    Returns:
+        The study.
+
+    Raises:
+        SettingsError: With a line for every mistake in the settings, before anything is made.
+        VisionForgeError: If data or storage cannot be used, or too many trials fail.
+        KeyboardInterrupt: After Ctrl-C; the study can be gone on with.
+    """
+    from visionforge.engine.validation import check_arguments
+    from visionforge.tuning.tuning import tune as search
+
+    raw = read_values(config, settings)
+    if n_trials is not None:
+        raw.set("tune.n_trials", n_trials, "in Python")
+    checked = check_arguments(raw, "fit")
+    with _interruptible() as interruption:
+        return search(checked, interruption)
+
+
+def open_study(study: str | Path, **settings: Any) -> "Study":
+    """Return a study by its folder, or by its name in the outputs folder; its reports are read, not written.
+
+    Args:
+        study: Folder or name.
+        settings: As in `fit`, where the studies lie in another outputs folder.
+
+    Raises:
+        RunError: If there is no such study.
+    """
+    from visionforge.engine.validation import check_arguments
+    from visionforge.tuning.found import Study
+    from visionforge.tuning.report import find_study
+    from visionforge.tuning.tuning import studies_folder
+
+    return Study(find_study(str(study), studies_folder(check_arguments(read_values(None, settings), "predict"))).path)
 
 
 def _is_checkpoint(run: str | Path | Run) -> bool:

@@ -16,7 +16,6 @@ from optuna.trial import TrialState
 
 from tests.conftest import REPOSITORY
 from tests.runs.helpers import python
-from visionforge.cli.tune import Tuning
 from visionforge.config.schema import RunSettings, TuneSettings
 from visionforge.data import dataset_info
 from visionforge.errors import RunError, SettingsError, TrainingError
@@ -43,6 +42,7 @@ from visionforge.tuning.study import (
     shown_storage,
     without_owner,
 )
+from visionforge.tuning.tuning import Tuning
 
 STEPS = {
     "model.backbone.dropout": {"low": 0, "high": 0.4, "step": 0.1},

@@ -1,42 +1,17 @@
-"""`visionforge tune`: check everything, open the study, run its trials as fits, and keep its reports current."""
-
-import json
-import logging
-import os
-import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml
-from pydantic import ValidationError
+"""`visionforge tune`."""
 
 from visionforge.cli.arguments import say, say_text
-from visionforge.config.environment import ordered_arguments, warn_of_environment
-from visionforge.config.loading import normalise, read_arguments, read_yaml
-from visionforge.config.problems import describe_allowed, flatten, validation_problems
-from visionforge.config.schema import RunSettings, TuneSettings
-from visionforge.data.registry import dataset_info
-from visionforge.data.source import prepare
-from visionforge.engine.fit import Origin, Request, TrialPart, fit
-from visionforge.engine.resume import outputs_of, runs_like
-from visionforge.engine.validation import check_arguments, check_settings
-from visionforge.errors import RunError, SettingsError, VisionForgeError
-from visionforge.inference.trust import training_config
-from visionforge.models.registry import backbone_entry, backbone_names
-from visionforge.redaction import hidden_settings, redact_settings
+from visionforge.cli.help import setting_text
+from visionforge.cli.report import print_results
+from visionforge.config.environment import ordered_arguments
+from visionforge.config.loading import normalise, read_arguments
+from visionforge.config.problems import flatten
+from visionforge.config.schema import TuneSettings
+from visionforge.engine.validation import check_arguments
 from visionforge.runs.anchors import shown
-from visionforge.runs.files import refuse_links, write_atomic
-from visionforge.runs.identity import canonical, digest, processes_of, six_digits, with_portable_paths
-from visionforge.runs.logfile import RunLog
-from visionforge.runs.signals import Interrupted, Interruption
-
-if TYPE_CHECKING:  # imported where it is needed, because torch and optuna take seconds
-    from optuna.study import Study
-
-    from visionforge.tuning.objective import TrialFit
-
-log = logging.getLogger(__name__)
+from visionforge.runs.signals import Interruption
+from visionforge.tuning.found import Study
+from visionforge.tuning.tuning import rebuild, require_tunable, tune
 
 USAGE = """\
 usage: visionforge tune --config FILE [--tune.n_trials 20] [--section.key VALUE ...]
@@ -52,352 +27,39 @@ Search hyperparameters. Every trial is an ordinary fit; the same command again r
 
 All settings of `visionforge fit --help` apply, and these:
 """
-HIDDEN = "…"
-FIGURES_SHARE = 0.1  # of the time may go into figures while the search runs; at its end they are always written
 
 
 def run_tune(arguments: list[str]) -> int:
-    """Run `visionforge tune` and return its exit status.
+    """Run `visionforge tune` and return its exit status: 1 if there was no trial that could be trained again.
 
     Raises:
         VisionForgeError: For every mistake that the user can mend.
         Interrupted: If a signal ended the search.
     """
-    if any(argument in ("-h", "--help") for argument in arguments):
-        say_text(USAGE + _help().rstrip())
-        return 0
-    arguments = ordered_arguments(normalise(arguments))
-    if "--report" in arguments or any(argument.startswith("--report=") for argument in arguments):
-        return _rebuild(arguments)
-    raw = read_arguments(arguments)
-    settings = check_arguments(raw, "fit")
-    _require_tunable(settings)
-    return Tuning(settings, arguments).run()
-
-
-def _help() -> str:
-    lines = []
-    for path, field in flatten(TuneSettings, "tune.").items():
-        default = field.default if not isinstance(field.default, dict) else "{}"
-        lines.append(
-            f"  --{path}  (default {default})\n      {field.description} Allowed: {describe_allowed(field)}.\n"
+    raw = read_arguments(ordered_arguments(normalise(arguments)))
+    if raw.help is not None:
+        say_text(
+            "\n".join([USAGE.rstrip(), "", *(setting_text(*item) for item in flatten(TuneSettings, "tune.").items())])
         )
-    return "".join(lines)
-
-
-def _require_tunable(settings: RunSettings) -> None:
-    """Check the rules of a search.
-
-    Raises:
-        SettingsError: With a line for every broken one.
-    """
-    tune, problems = settings.tune, []
-    if processes_of(settings.trainer.model_dump()) is not None:
-        problems.append("trainer.devices: a trial runs on one device; set it to 1, and tune.workers to their number")
-    if settings.ckpt_path is not None or settings.resume is not None:
-        problems.append("ckpt_path and resume: a search begins anew or goes on by itself; leave them out")
-    if tune.second_metric is not None and tune.pruner != "none":
-        problems.append("tune.pruner: nothing can be pruned with two objectives; set it to none")
-    if tune.sampler == "nsgaii" and tune.second_metric is None:
-        problems.append("tune.sampler: nsgaii is for two objectives; set tune.second_metric, or take tpe")
-    if tune.second_metric is not None and tune.sampler not in ("nsgaii", "tpe", "random"):
-        problems.append(f"tune.sampler: {tune.sampler} takes one objective; allowed with two: nsgaii, tpe, random")
-    if tune.pool is not None and tune.preset != "architectures":
-        problems.append(f"tune.pool: would be ignored, because tune.preset is {tune.preset}; set it to architectures")
-    flags = settings.trainer.model_extra or {}
-    if flags.get("limit_val_batches") in (0, 0.0) and flags.get("limit_val_batches") is not False:
-        problems.append("trainer.limit_val_batches: 0 leaves no metric to search for; raise it")
-    if flags.get("val_check_interval") not in (None, 1.0):
-        problems.append("trainer.val_check_interval: a search compares whole epochs; leave it out")
-    for name in tune.pool or ():
-        try:
-            backbone_entry(name)
-        except VisionForgeError as error:
-            problems += [problem.replace("model.backbone.name", "tune.pool") for problem in error.problems]
-    if problems:
-        raise SettingsError(problems)
-
-
-def studies_folder(settings: RunSettings) -> Path:
-    """Return the folder of all studies."""
-    return outputs_of(settings) / "studies"
-
-
-class Tuning:
-    """One command: the study it works on, and what it tells and writes.
-
-    Args:
-        settings: The settings.
-        arguments: The command line, which workers repeat.
-    """
-
-    def __init__(self, settings: RunSettings, arguments: list[str]) -> None:
-        from visionforge.tuning.search import quiet_optuna
-        from visionforge.tuning.space import build_space
-        from visionforge.tuning.study import StudyFolder, grid_of, objectives
-
-        quiet_optuna()
-        self.settings = settings
-        self.arguments = arguments
-        self.info = dataset_info(settings.data.dataset, settings.data.synthetic)
-        self.space = build_space(settings, self.info.flags, self._pool(), self._check)
-        if settings.tune.sampler == "grid":
-            grid_of(self.space)
-        self.config = with_portable_paths(self.space.base)
-        self.searched = self._searched()
-        self.name = settings.tune.study or self._default_name()
-        self.folder = StudyFolder(studies_folder(settings) / self.name)
-        self.objectives = objectives(settings.tune)
-        self._figures_took = 0.0
-        self._figures_at = time.monotonic()
-
-    def _pool(self) -> list[str]:
-        """Return the built-in backbones that fit the images, for the preset `architectures`."""
-        resolution = self.settings.data.resolution
-        found = []
-        for entry in (backbone_entry(name) for name in backbone_names()):
-            if not entry.is_builtin:
-                continue
-            fits = resolution >= entry.min_resolution and resolution % entry.multiple_of(resolution, True) == 0
-            if fits and (entry.has_published_weights or not self.settings.model.backbone.pretrained):
-                found.append(entry.name)
-        return found
-
-    @staticmethod
-    def _check(values: Mapping[str, Any]) -> list[str]:
-        try:
-            check_settings(values, "fit")
-        except SettingsError as error:
-            return list(error.problems)
-        return []
-
-    def _searched(self) -> dict[str, Any]:
-        """Return what a study keeps when it is resumed."""
-        tune = self.settings.tune
-        kept = ("metric", "second_metric", "epochs", "sampler", "pruner")
-        return {
-            "space": self.space.described(),
-            "configuration": digest(self.config),
-            "resolution": self.settings.data.resolution,
-            **{f"tune.{name}": getattr(tune, name) for name in kept},
-        }
-
-    def _default_name(self) -> str:
-        number = six_digits(canonical(self.config) + json.dumps(self.searched, sort_keys=True))
-        return f"{self.info.name}_{self.settings.model.backbone.name.replace('/', '-')}_{number}"
-
-    # --- the command
-
-    def run(self) -> int:
-        """Search, report, and refit if that is asked for."""
-        from visionforge.tuning.study import open_study, shown_storage
-
-        data = self.settings.data
-        prepare(self.info, data.resolution, data.root, data.download)
-        level = self.settings.log_level
-        run_log = RunLog("error" if is_worker() and level != "debug" else level)
-        run_log.start()
-        try:
-            with Interruption() as interruption:
-                study = open_study(self.settings.tune, self.folder, self.name, self.searched)
-                self._write_settings()
-                if not is_worker():
-                    run_log.attach(self.folder.log)
-                    warn_of_environment()
-                for line in self.space.left_out:
-                    log.info("%s", line)
-                log.info("study %s in %s", self.name, shown(self.folder.path))
-                log.info("kept in %s", shown_storage(self.settings.tune, self.folder))
-                try:
-                    reason = self._search(study, interruption)
-                except BaseException as error:
-                    self._say_how_to_go_on(error)
-                    raise
-                finally:
-                    with interruption.deferred():
-                        if not is_worker():
-                            self.report(study, figures=True)
-                log.info("%s", reason)
-                if is_worker():
-                    return 0
-                self._conclude(study)
-                return self._refit(study, interruption) if self.settings.tune.refit else 0
-        finally:
-            run_log.stop()
-
-    def _write_settings(self) -> None:
-        if is_worker() or self.folder.settings.exists():
-            return
-        storage = self.settings.tune.storage
-        shown_storage = storage if storage in (None, "journal") else HIDDEN  # it may hold a password
-        content = {**self.config, "tune": {**self.settings.tune.model_dump(mode="json"), "storage": shown_storage}}
-        write_atomic(self.folder.settings, yaml.safe_dump(redact_settings(content), sort_keys=False))
-
-    def _search(self, study: "Study", interruption: Interruption) -> str:
-        from visionforge.tuning.live import Progress
-        from visionforge.tuning.objective import Objective
-        from visionforge.tuning.search import begin, search
-        from visionforge.tuning.workers import run_workers
-
-        tune = self.settings.tune
-        minutes = tune.timeout_minutes
-        deadline = None if minutes is None else time.monotonic() + 60 * minutes
-        if not is_worker():
-            begin(study, self.space, grid=tune.sampler == "grid")
-        with Progress(study, tune.n_trials, self.objectives, quiet=is_worker()) as progress:
-            if tune.workers > 1 and not is_worker():
-                return run_workers(
-                    study,
-                    self.settings,
-                    self.arguments,
-                    deadline,
-                    lambda: self._trial_ended(study, progress.refresh),
-                    progress.tick,
-                    interruption,
-                )
-            runner = _Runner(self.settings, interruption)
-            objective = Objective(self.settings, self.space, runner, self.folder.trials, self.name, progress.epoch)
-            return search(
-                study,
-                self.settings,
-                self.space,
-                objective,
-                lambda trial: self._trial_ended(study, lambda: progress.ended(trial)),
-                deadline,
-            )
-
-    def _trial_ended(self, study: "Study", tell: Callable[[], None]) -> None:
-        """Tell of a trial and bring the reports up to date; figures only as often as their time allows."""
-        tell()
-        if not is_worker():
-            due = time.monotonic() - self._figures_at >= self._figures_took / FIGURES_SHARE
-            self.report(study, figures=due)
-
-    def report(self, study: "Study", figures: bool) -> None:
-        """Write the tables, and the figures if asked."""
-        from visionforge.tuning.page import write_figures
-        from visionforge.tuning.report import write_tables
-
-        settings = self.settings.tune.model_dump(mode="json", exclude={"storage"})
-        content = write_tables(study, self.folder, self.objectives, settings)
-        if figures:
-            started = time.monotonic()
-            write_figures(study, self.folder, content)
-            self._figures_at = time.monotonic()
-            self._figures_took = self._figures_at - started
-
-    def _say_how_to_go_on(self, error: BaseException) -> None:
-        if isinstance(error, Interrupted):
-            log.warning("interrupted by %s; the same command goes on with the study %s", error.name, self.name)
-
-    def _conclude(self, study: "Study") -> None:
-        """Print the best trial and where everything lies."""
-        from visionforge.tuning.live import print_summary
-
-        print_summary(study, self.folder, self.objectives)
-
-    def _refit(self, study: "Study", interruption: Interruption) -> int:
-        """Train the best trial's configuration at full length and test it; a run that is complete is taken as it is."""
-        from visionforge.engine.construction import Construction
-        from visionforge.tuning.report import run_of
-        from visionforge.tuning.study import best_trials
-
-        best = best_trials(study)
-        if not best:
-            log.warning("no trial was completed, so there is nothing to train at full length")
-            return 1
-        run = run_of(best[0], self.folder)
-        if run is None:
-            raise RunError(f"tune.refit: trial {best[0].number} does not say which run it was")
-        config = training_config(run, None, "tune.refit")
-        trainer = {**config["trainer"], "max_epochs": self.settings.trainer.max_epochs}
-        trainer["default_root_dir"] = str(outputs_of(self.settings))
-        parent = {"study": self.name, "trial": best[0].number, "reason": "refit"}
-        # no stored configuration has secrets; this process does
-        for key in {path.split(".")[1] for path in hidden_settings(config["trainer"], "trainer")}:
-            trainer[key] = self.space.base["trainer"][key]
-        refit = check_settings({**config, "trainer": trainer, "resume": "auto"}, "fit")
-        resolved = Construction(refit).resolved
-        complete = [run for run in runs_like(resolved, outputs_of(refit)) if run.state == "complete" and run.metrics]
-        if complete:
-            say(f"refit: complete already, {shown(complete[-1].workspace.path)}")
-            return 0
-        fit(Request(refit, {}), interruption, Origin(parent))
         return 0
+    report = raw.values.pop("report", None)
+    if report is not None:
+        _print_summary(rebuild(str(report), check_arguments(raw, "predict")))
+        return 0
+    settings = check_arguments(raw, "fit")
+    require_tunable(settings)
+    with Interruption() as interruption:
+        study = tune(settings, interruption, _print_summary)
+    refit = study.refit
+    if refit is not None and study.refitted and refit.result.checkpoint is not None:
+        print_results(refit.result.content, refit.workspace, refit.result.checkpoint)
+    elif refit is not None and not study.refitted:
+        say(f"refit: complete already, {shown(refit.path)}")
+    return int(settings.tune.refit and refit is None)
 
 
-def is_worker() -> bool:
-    """Return whether another process of this command tells of the trials and writes the reports."""
-    from visionforge.tuning.workers import WORKER
-
-    return WORKER in os.environ
-
-
-class _Runner:
-    """Runs a trial as `visionforge fit` would, in this process.
-
-    Args:
-        settings: The settings of the study.
-        interruption: Handles the signals.
-    """
-
-    def __init__(self, settings: RunSettings, interruption: Interruption) -> None:
-        self._settings = settings
-        self._interruption = interruption
-
-    def __call__(self, trial: "TrialFit") -> Path:
-        """Fit, and return the run folder."""
-        import optuna
-
-        part = TrialPart(trial.callbacks, optuna.TrialPruned, self._settings.tune.metric)
-        config = {key: value for key, value in trial.config.items() if key not in ("resume", "ckpt_path")}
-        config["trainer"] = {**config["trainer"], "default_root_dir": str(trial.folder), "devices": 1}
-        settings = check_settings(config, "fit")
-        return fit(Request(settings, {}), self._interruption, Origin(trial.parent, part)).path
-
-
-def _stored_tune(path: Path, storage: str | None) -> TuneSettings:
-    """Return the settings of a study's search.
-
-    Args:
-        path: Its configuration.
-        storage: Where it is kept, if the command line says so.
-
-    Raises:
-        SettingsError: If they cannot be read, or do not say where the study is kept.
-    """
-    stored = read_yaml(path).get("tune")
-    if not isinstance(stored, Mapping):
-        raise SettingsError(f"{path}: has no section tune, so it is no study's configuration")
-    own = stored.get("storage")
-    if storage is None and own not in (None, "journal"):  # only the user says what is connected to
-        raise SettingsError("--report: the study is kept in a database of its own; name it with --tune.storage")
-    try:
-        return TuneSettings.model_validate({**stored, "storage": storage or own})
-    except ValidationError as error:
-        raise SettingsError(
-            [f"{path}: {line}" for line in validation_problems(error, TuneSettings, "tune.")]
-        ) from error
-
-
-def _rebuild(arguments: list[str]) -> int:
-    """Write all reports of a study anew: `visionforge tune --report STUDY [--tune.storage URL]`."""
+def _print_summary(study: Study) -> None:
     from visionforge.tuning.live import print_summary
-    from visionforge.tuning.page import write_figures
-    from visionforge.tuning.report import find_study, write_tables
-    from visionforge.tuning.search import quiet_optuna
-    from visionforge.tuning.study import load_study, objectives
+    from visionforge.tuning.study import StudyFolder
 
-    quiet_optuna()
-    raw = read_arguments(arguments)
-    text = raw.values.pop("report", None)
-    settings = check_arguments(raw, "predict")
-    folder = find_study(str(text), studies_folder(settings))
-    refuse_links(folder.path)
-    tune = _stored_tune(folder.settings, settings.tune.storage)
-    study = load_study(tune, folder, folder.path.name)
-    names = objectives(tune)
-    content = write_tables(study, folder, names, tune.model_dump(mode="json", exclude={"storage"}))
-    write_figures(study, folder, content)
-    print_summary(study, folder, names)
-    return 0
+    print_summary(study.optuna, StudyFolder(study.path), study.objectives)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from optuna.study import Study
@@ -18,7 +19,6 @@ from visionforge.tuning.study import finished, recover, without_owner
 
 log = logging.getLogger(__name__)
 
-WORKER = "VISIONFORGE_TUNE_WORKER"  # environment variable with the worker's number
 POLL_S = 0.5
 END_WAIT_S = 90.0  # a worker finishes its step and its checkpoint
 EXIT_MISTAKE = 2
@@ -27,7 +27,6 @@ EXIT_MISTAKE = 2
 def run_workers(
     study: Study,
     settings: RunSettings,
-    arguments: list[str],
     deadline: float | None,
     changed: Callable[[], None],
     tick: Callable[[], None],
@@ -38,7 +37,6 @@ def run_workers(
     Args:
         study: The study, which the workers open themselves.
         settings: The settings.
-        arguments: The command line, which the workers repeat.
         deadline: Time of `time.monotonic` after which no trial is begun.
         changed: Called when a trial has ended.
         tick: Called every now and then.
@@ -53,7 +51,7 @@ def run_workers(
     died = 0
     try:
         for number in range(settings.tune.workers):
-            processes[number] = _start(number, settings, arguments, deadline)
+            processes[number] = _start(number, settings, deadline)
         while True:
             time.sleep(POLL_S)
             tick()
@@ -73,7 +71,7 @@ def run_workers(
             waiting = reason is None and len(processes) < settings.tune.workers
             if waiting and died < settings.tune.max_failures:
                 for number in sorted(set(range(settings.tune.workers)) - set(processes)):
-                    processes[number] = _start(number, settings, arguments, deadline)
+                    processes[number] = _start(number, settings, deadline)
             if not processes and not without_owner(study):
                 changed()
                 final = reason_to_stop(settings, study.get_trials(deepcopy=False), deadline)
@@ -87,21 +85,30 @@ def run_workers(
             recover(study)
 
 
-def _start(
-    number: int, settings: RunSettings, arguments: list[str], deadline: float | None
-) -> "subprocess.Popen[bytes]":
+def _start(number: int, settings: RunSettings, deadline: float | None) -> "subprocess.Popen[bytes]":
     """Start one worker: it has its share of the processor, and its own device where there are several."""
-    environment = {**os.environ, WORKER: str(number)}
+    environment = dict(os.environ)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // settings.tune.workers)))
     devices = torch.cuda.device_count()
     if devices > 1 and settings.trainer.accelerator in ("auto", "gpu", "cuda"):
         seen = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(devices)))).split(",")
         environment["CUDA_VISIBLE_DEVICES"] = seen[number % len(seen)]
-    command = [sys.executable, "-m", "visionforge", "tune", *arguments, "--tune.workers", "1"]
+    changed: dict[str, Any] = {"workers": 1}
     if deadline is not None:
-        command += ["--tune.timeout_minutes", str(max(1e-3, (deadline - time.monotonic()) / 60))]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+        changed["timeout_minutes"] = max(1e-3, (deadline - time.monotonic()) / 60)
+    own = settings.model_copy(update={"tune": settings.tune.model_copy(update=changed)})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "visionforge.tuning.worker"],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # it has died, which is seen in a moment
+        pipe.write(own.model_dump_json(exclude_unset=True).encode())
+    return process
 
 
 def _end(processes: "list[subprocess.Popen[bytes]]") -> None:

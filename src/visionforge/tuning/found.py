@@ -1,0 +1,134 @@
+"""What a search has found, as a Python object."""
+
+import html
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionforge.engine.run import Run
+from visionforge.engine.validation import settings_of
+from visionforge.errors import RunError
+from visionforge.printable import printable
+from visionforge.reading import UnreadableError, read_json, read_yaml
+from visionforge.runs.anchors import shown
+
+if TYPE_CHECKING:
+    import optuna
+    import pandas as pd
+
+    from visionforge.config.schema import RunSettings
+
+MOST_BYTES = 200_000_000  # of the summary; a trial takes a thousand
+
+
+class Study:
+    """A search and what its folder holds; everything is read when it is asked for.
+
+    Args:
+        path: The folder of the study.
+        study: Optuna's own object, for what else it offers; None if only the folder is at hand.
+        objectives: Names of what is searched for.
+
+    Attributes:
+        refit: The run of the best trial at full length, if `tune.refit` asked for it.
+        refitted: It was trained now, and not taken as it was.
+    """
+
+    def __init__(self, path: Path, study: "optuna.Study | None" = None, objectives: list[str] | None = None) -> None:
+        self.path = path
+        self._optuna = study
+        self.objectives = objectives or []
+        self.refit: Run | None = None
+        self.refitted = False
+
+    @property
+    def name(self) -> str:
+        """The name of the study."""
+        return self.path.name
+
+    @property
+    def optuna(self) -> "optuna.Study":
+        """Optuna's own object.
+
+        Raises:
+            RunError: If only the folder is at hand.
+        """
+        if self._optuna is None:
+            raise RunError(f"{shown(self.path)}: the study was not opened; tune() and its reports open it")
+        return self._optuna
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The content of `study_summary.json`.
+
+        Raises:
+            RunError: If it cannot be read.
+        """
+        path = self.path / "reports" / "study_summary.json"
+        try:
+            content = read_json(path, MOST_BYTES)
+        except (OSError, UnreadableError) as error:
+            raise RunError(f"{shown(path)}: cannot be read as the summary of a study ({error})") from error
+        if not isinstance(content, dict) or not isinstance(content.get("trials"), list):
+            raise RunError(f"{shown(path)}: is no summary of a study")
+        return content
+
+    @cached_property
+    def trials(self) -> "pd.DataFrame":
+        """A table with a row per trial: number, state, objectives, epochs, seconds, and every parameter."""
+        import pandas as pd
+
+        rows = [dict(trial) for trial in self.summary["trials"]]
+        return pd.DataFrame([{**row, **(row.pop("params", None) or {})} for row in rows])
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best trial: number, objectives, parameters; None if no trial was completed."""
+        return self.summary.get("best")
+
+    @property
+    def best_config(self) -> Path | None:
+        """The file with the best trial's configuration at full length; None if no trial was completed."""
+        path = self.path / "reports" / "best_config.yaml"
+        return path if path.is_file() else None
+
+    @cached_property
+    def best_settings(self) -> "RunSettings":
+        """The best trial's settings at full length; `fit` takes them.
+
+        Raises:
+            RunError: If no trial was completed.
+        """
+        if self.best_config is None:
+            raise RunError(f"{shown(self.path)}: no trial was completed, so there are no best settings")
+        return settings_of(read_yaml(self.best_config))
+
+    @property
+    def report(self) -> Path | None:
+        """The page with all results, which opens offline."""
+        path = self.path / "index.html"
+        return path if path.is_file() else None
+
+    def _counts(self) -> str:
+        counts = self.summary.get("counts") or {}
+        return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no trials yet"
+
+    def __repr__(self) -> str:
+        """Return how many trials there are, and the best one."""
+        head = f"Study {printable(self.name)}: {self._counts()}"
+        if self.best is None:
+            return head
+        values = ", ".join(f"{name} {self.best.get(name)}" for name in self.summary.get("objectives") or {})
+        lines = [f"  {name}: {value}" for name, value in (self.best.get("params") or {}).items()]
+        return "\n".join([head, f"best: trial {self.best.get('trial')}, {values}", *lines])
+
+    def _repr_html_(self) -> str:
+        """Return the trials as a table, the best one on top, for notebooks."""
+        table = self.trials
+        for name, direction in (self.summary.get("objectives") or {}).items():
+            if name in table:
+                table = table.sort_values(name, ascending=direction == "minimize", na_position="last")
+                break
+        link = "" if self.report is None else f'<a href="{html.escape(shown(self.report).as_posix())}">report</a>'
+        head = html.escape(f"{printable(self.name)}: {self._counts()}")
+        return f"<div><b>{head}</b>{table.head(20).to_html(index=False)}{link}</div>"

@@ -1,0 +1,31 @@
+"""A worker of a search: it reads settings from standard input, and works on their study like every other worker."""
+
+import sys
+
+from visionforge.config.schema import RunSettings
+from visionforge.errors import VisionForgeError
+from visionforge.printable import LONGEST_LINE, printable
+from visionforge.redaction import redact_text
+from visionforge.runs.signals import Interrupted, Interruption
+from visionforge.tuning.tuning import tune
+
+EXIT_MISTAKE = 2
+
+
+def main() -> int:
+    """Search with the settings that the first process has sent; return the exit status."""
+    settings = RunSettings.model_validate_json(sys.stdin.buffer.read())
+    try:
+        with Interruption() as interruption:
+            tune(settings, interruption, lambda _: None, worker=True)
+    except VisionForgeError as error:
+        for problem in error.problems:
+            print(f"error: {printable(redact_text(problem), LONGEST_LINE)}", file=sys.stderr)
+        return EXIT_MISTAKE
+    except Interrupted as interrupted:
+        return interrupted.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
