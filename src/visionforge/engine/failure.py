@@ -11,7 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from visionforge.config.problems import nearest
 from visionforge.errors import SettingsError, TrainingError, VisionForgeError
-from visionforge.runs.active import ActiveRun
+from visionforge.runs.active import FOREIGN, TRAININGS, ActiveRun
 from visionforge.runs.manifest import State
 from visionforge.runs.scheduler import detect_scheduler
 from visionforge.runs.signals import Interrupted
@@ -104,7 +104,7 @@ def conclude(active: ActiveRun, error: BaseException | None, pruned: bool = Fals
         active.finish("complete")
         return
     mistake = isinstance(error, VisionForgeError | OSError) and not is_out_of_memory(error)
-    evaluation = active.manifest.stage != "fit"
+    evaluation = active.manifest.stage not in TRAININGS
     if active.new and not active.workspace.trained and (mistake or evaluation):
         active.discard()
         return
@@ -113,7 +113,9 @@ def conclude(active: ActiveRun, error: BaseException | None, pruned: bool = Fals
         log.error("%s", reason, exc_info=error, extra={"file_only": True})  # the console has it from Python itself
     active.finish(state, reason)
     if state == "interrupted":
-        log.warning("%s; continue it with `visionforge fit --resume %s`", reason, active.workspace.path)
+        foreign = active.manifest.stage == FOREIGN
+        how = "by the same program" if foreign else f"with `visionforge fit --resume {active.workspace.path}`"
+        log.warning("%s; continue it %s", reason, how)
 
 
 def how_it_ended(error: BaseException) -> tuple[State, str]:

@@ -15,7 +15,7 @@ from visionforge.engine.failure import conclude, translate
 from visionforge.engine.lightning_compat import begin_from, use_current_leaf_spec
 from visionforge.engine.provenance import describe_session
 from visionforge.errors import SettingsError
-from visionforge.runs.active import ActiveRun
+from visionforge.runs.active import FOREIGN, ActiveRun
 from visionforge.runs.anchors import outputs_folder, resolve, shown
 from visionforge.runs.identity import digest
 from visionforge.runs.logfile import LEVELS, RunLog
@@ -29,7 +29,6 @@ from visionforge.training.epoch_log import EpochLog
 
 log = logging.getLogger(__name__)
 
-STAGE = "lightning"
 _FLAGS = ("max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision")  # change the result
 
 
@@ -111,7 +110,7 @@ class RunFolder(Checkpoint):
         use_current_leaf_spec()
         self._run_log = RunLog(self._level, trainer.global_rank)
         self._run_log.start()
-        self._interruption.__enter__()
+        self._interruption.remember()  # LastCheckpoint installs them when Lightning has installed its own
         try:
             checkpoint = self._take_folder(trainer, pl_module)
             assert self.workspace is not None
@@ -138,7 +137,7 @@ class RunFolder(Checkpoint):
             else:
                 never = self._resume == "never"
                 self._active = ActiveRun.create(
-                    self._outputs, config, digest(config), stage=STAGE, names=names, past_interrupted=never
+                    self._outputs, config, digest(config), stage=FOREIGN, names=names, past_interrupted=never
                 )
             found = str(self._active.workspace.path), str(checkpoint or "")
         folder, begin = trainer.strategy.broadcast(found)  # type: ignore[misc]  # of the first process
@@ -164,7 +163,7 @@ class RunFolder(Checkpoint):
 
     def _interrupted(self, config: Mapping[str, Any]) -> Workspace | None:
         """Return the newest interrupted run of the same identity that this user has made."""
-        runs = [run for run in stored_runs(self._outputs)[0] if run.manifest.stage == STAGE]
+        runs = [run for run in stored_runs(self._outputs)[0] if run.manifest.stage == FOREIGN]
         same = [run for run in runs if run.state == "interrupted" and digest(run.config) == digest(config)]
         own = [run for run in same if is_signed(canonical_content(run.config), run.manifest.signature, CONFIGURATION)]
         return own[-1].workspace if own else None

@@ -12,7 +12,7 @@ from visionforge.config.schema import ModelSettings, TrainerSettings
 from visionforge.data.info import TaskSpec
 from visionforge.data.registry import dataset_info
 from visionforge.errors import RunError, SettingsError, VisionForgeError, WeightsError
-from visionforge.inference.trust import evaluation_config
+from visionforge.inference.trust import evaluation_config, require_fit
 from visionforge.runs.files import refuse_links
 from visionforge.runs.identity import digest
 from visionforge.runs.store import find_run
@@ -70,6 +70,7 @@ def find_target(stage: str, run: object, ckpt_path: object) -> Target:
 
 
 def _of_run(checkpoint: Path, workspace: Workspace) -> Target:
+    require_fit(workspace, "--run")
     refuse_links(workspace.path)  # evaluations, tables and exports are written into it
     config = read_yaml(workspace.config)
     return Target(checkpoint, evaluation_config(config), workspace, digest(config))

@@ -13,6 +13,7 @@ from visionforge.config.untrusted import for_evaluation, for_training, named_cla
 from visionforge.data.download import data_root
 from visionforge.data.registry import dataset_info
 from visionforge.errors import RunError, SettingsError, VisionForgeError
+from visionforge.runs.active import FOREIGN
 from visionforge.runs.anchors import shown
 from visionforge.runs.files import refuse_links
 from visionforge.runs.manifest import read_manifest
@@ -44,6 +45,7 @@ def training_config(run: Workspace, trust: str | None, flag: str) -> dict[str, A
     """
     if not run.config.is_file():
         raise RunError(f"{flag}: {run.path} holds no config.yaml, so it is no run of a fit")
+    require_fit(run, flag)
     refuse_links(run.path)
     config = read_yaml(run.config)
     if is_signed(canonical_content(config), _signature(run), CONFIGURATION):
@@ -64,6 +66,23 @@ def training_config(run: Workspace, trust: str | None, flag: str) -> dict[str, A
             ]
         )
     return _with_reachable_root(kept)
+
+
+def require_fit(run: Workspace, flag: str) -> None:
+    """Refuse a run that a Trainer of somebody's own has made: its network is not described by settings.
+
+    Raises:
+        RunError: If it is one.
+    """
+    try:
+        stage = read_manifest(run.manifest).stage
+    except RunError:  # whoever needs the manifest tells of it
+        return
+    if stage == FOREIGN:
+        raise RunError(
+            f"{flag}: {shown(run.path)} was trained by a Trainer with RunFolder; start that program again, which goes "
+            "on with it and evaluates it"
+        )
 
 
 def _signature(run: Workspace) -> str | None:

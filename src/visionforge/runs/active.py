@@ -31,7 +31,8 @@ FOLDER = "VISIONFORGE_RUN_FOLDER"  # environment variable for the other ranks, w
 CREATION_WAIT_S = 60.0  # another process of the same settings is making its folder, which takes a moment
 LATEST = "latest"
 MAX_SAME = 10_000
-TRAININGS = ("fit", "lightning")  # stages that train a network
+FOREIGN = "lightning"  # stage of a run that a Trainer of somebody's own has made
+TRAININGS = ("fit", FOREIGN)  # stages that train a network
 
 
 class ActiveRun:

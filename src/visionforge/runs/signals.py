@@ -52,10 +52,14 @@ class Interruption:
 
     def __enter__(self) -> Self:
         """Begin to handle."""
+        self.remember()
+        self.install()
+        return self
+
+    def remember(self) -> None:
+        """Remember who handles the signals now, for `__exit__`, without handling them yet."""
         if threading.current_thread() is threading.main_thread():
             self._earlier = {n: signal.getsignal(n) for n in self._numbers()}
-            self.install()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

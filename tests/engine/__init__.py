@@ -1,0 +1,1 @@
+"""Tests of fits and evaluations as functions."""
