@@ -35,7 +35,7 @@ def test_a_run_has_numbers_and_tables(run):
     assert list(run.epochs["epoch"]) == [0, 1]
     assert run.settings.model.backbone.name == "mini_cnn"
     assert run.model.spec.classes == tuple(run.per_class)
-    assert run.model.predict_probabilities(np.zeros((2, 28, 28, 3), np.uint8)).shape == (2, 4)
+    assert run.model.predict_probabilities(np.zeros((2, 28, 28, 3), np.uint8))[0].shape == (2, 4)
     assert "accuracy" in repr(run)
     page = run._repr_html_()
     assert "<table>" in page
