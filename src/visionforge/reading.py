@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import select
 import stat
 import struct
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from yaml.scanner import Scanner
 
 MAX_BYTES = 1_000_000  # a configuration is a page of text; anything larger is the wrong file
 MAX_DEPTH = 64
+PIPE_WAIT_S = 5.0  # for the first byte
 MAX_NODES = 100_000  # values, where an alias counts as often as it is used
 MAX_DIGITS = 100
 MAX_ROW = 1_000_000  # characters of a row of a table; one of a thousand classes has some ten thousand
@@ -66,10 +68,14 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES, pipes: bool = False) -> st
 
 def _open(path: Path, pipes: bool = False) -> io.BufferedReader:
     # a pipe that nobody writes into would be waited for
-    waiting = 0 if pipes else getattr(os, "O_NONBLOCK", 0)
-    handle = os.open(path, os.O_RDONLY | waiting | getattr(os, "O_BINARY", 0))
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     kind = os.fstat(handle).st_mode
-    if not (stat.S_ISREG(kind) or (pipes and stat.S_ISFIFO(kind))):
+    if pipes and stat.S_ISFIFO(kind):
+        if not select.select([handle], [], [], PIPE_WAIT_S)[0]:
+            os.close(handle)
+            raise UnreadableError(f"is a pipe into which nobody writes for {PIPE_WAIT_S:g} s, and no file")
+        os.set_blocking(handle, True)
+    elif not stat.S_ISREG(kind):
         os.close(handle)
         raise UnreadableError(f"is {'a folder' if stat.S_ISDIR(kind) else 'a pipe or a device'}, no file")
     return os.fdopen(handle, "rb")

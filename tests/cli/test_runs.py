@@ -1,5 +1,6 @@
 """What the outputs folder holds can be listed, shown, compared, cleaned, examined and reproduced."""
 
+import contextlib
 import csv
 import json
 import os
@@ -385,7 +386,13 @@ def test_ten_fits_at_once_each_in_its_own_folder_or_refused(tmp_path):
         4,
     ]
     assert not [path for path in outputs.rglob(".*")], "no lock and no temporary file is left"
-    assert not [p for p in psutil.process_iter() if str(outputs) in " ".join(p.cmdline() if p.is_running() else [])]
+    assert not [process for process in psutil.process_iter() if str(outputs) in command_of(process)]
+
+
+def command_of(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+        return " ".join(process.cmdline())
+    return ""
 
 
 def test_clean_removes_what_a_run_consists_of_and_nothing_else(tmp_path, capsys):

@@ -150,7 +150,7 @@ def test_defaults_are_those_of_the_settings():
     from visionforge.config.schema import DataSettings
 
     parameters = inspect.signature(MedMNISTDataModule.__init__).parameters
-    assert set(parameters) - {"self"} == set(DataSettings.model_fields)
+    assert set(parameters) - {"self", "seed"} == set(DataSettings.model_fields)
     for name, field in DataSettings.model_fields.items():
         assert parameters[name].default == field.default, name
 

@@ -40,11 +40,11 @@ def test_rest_of_an_interrupted_epoch(workers, done):
 
 
 def test_workers_have_seeds_of_their_own():
-    def draw(worker):
-        seed_worker(worker)
+    def draw(worker, seed=42):
+        seed_worker(seed, worker)
         return random.random(), np.random.rand(), float(torch.rand(1))
 
-    assert draw(0) == draw(0)
+    assert draw(0) == draw(0) != draw(0, seed=43)
     assert all(a != b for a, b in zip(draw(0), draw(1), strict=True))
 
 

@@ -323,7 +323,7 @@ def test_divergence_is_one_line():
 
 def test_defaults_are_those_of_the_settings():
     parameters = inspect.signature(ImageClassifier.__init__).parameters
-    assert set(parameters) - {"self", "spec", "restoring"} == set(ModelSettings.model_fields)
+    assert set(parameters) - {"self", "spec", "restoring", "seed"} == set(ModelSettings.model_fields)
     for name, field in ModelSettings.model_fields.items():
         assert parameters[name].default == field.default, name
 

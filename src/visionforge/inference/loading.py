@@ -70,8 +70,8 @@ def find_target(stage: str, run: object, ckpt_path: object) -> Target:
 
 
 def _of_run(checkpoint: Path, workspace: Workspace) -> Target:
-    require_fit(workspace, "--run")
     refuse_links(workspace.path)  # evaluations, tables and exports are written into it
+    require_fit(workspace, "--run")
     config = read_yaml(workspace.config)
     return Target(checkpoint, evaluation_config(config), workspace, digest(config))
 

@@ -45,8 +45,8 @@ def training_config(run: Workspace, trust: str | None, flag: str) -> dict[str, A
     """
     if not run.config.is_file():
         raise RunError(f"{flag}: {run.path} holds no config.yaml, so it is no run of a fit")
-    require_fit(run, flag)
     refuse_links(run.path)
+    require_fit(run, flag)
     config = read_yaml(run.config)
     if is_signed(canonical_content(config), _signature(run), CONFIGURATION):
         return config

@@ -99,6 +99,9 @@ class EpochLog(Logger):
         if "epoch" not in values or len(values) == 1:
             return  # callbacks such as LearningRateMonitor log by steps, which have no row
         epoch = int(values.pop("epoch"))
+        if "train/loss" in values and "train/loss" in self._columns:  # logged after the validation: the row is complete
+            self.finish(epoch, values)
+            return
         self._row(epoch).update(values)
         write_atomic(self._path, self._as_csv())
 

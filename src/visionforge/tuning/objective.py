@@ -24,11 +24,11 @@ from visionforge.redaction import redact_text
 from visionforge.runs.processes import this_process
 from visionforge.runs.signals import Interrupted
 from visionforge.tuning.space import Space, Values
-from visionforge.tuning.study import OWN, OWNER, REASON, RUN, SURPLUS, counted, cut_off, minimised
+from visionforge.tuning.study import EPOCHS, OWN, OWNER, REASON, RUN, SURPLUS, counted, cut_off, minimised
 
 log = logging.getLogger(__name__)
 
-BEST_EPOCH, EPOCHS, SEED = "best_epoch", "epochs", "seed"  # user attributes of a trial
+BEST_EPOCH, SEED = "best_epoch", "seed"  # user attributes of a trial
 ORDERLY_RETRIES = 1_000  # an interrupted trial is tried again whenever the search goes on
 
 

@@ -51,6 +51,7 @@ _NO_ADDRESS = (
 )
 # User attributes of a trial
 SURPLUS, REASON, OWNER, RUN, RETRY, RETRIES = "surplus", "reason", "owner", "run", "retry_of", "retries"
+EPOCHS = "epochs"  # that the trial has, told when its values are chosen
 OWN = "own"  # the trial has the values of the configuration itself
 SEARCHED = "searched"  # user attribute of the study: what it searches, by which it recognises itself
 
@@ -434,9 +435,17 @@ def put_in_line(study: Study, trial: FrozenTrial, times: int = 1) -> None:
         times: How often at most; a trial that kills its process each time must not do so for ever.
     """
     before = int(trial.user_attrs.get(RETRIES, 0))
-    if before < times:
+    if before < times and (params := _values_of(trial)):
         own = {OWN: True} if trial.user_attrs.get(OWN) else {}
-        study.enqueue_trial(trial.params, user_attrs={**own, RETRY: trial.number, RETRIES: before + 1})
+        study.enqueue_trial(params, user_attrs={**own, RETRY: trial.number, RETRIES: before + 1})
+
+
+def _values_of(trial: FrozenTrial) -> dict[str, Any]:
+    """Return the values of a trial; nothing if its process was killed while the sampler chose them."""
+    fixed = trial.system_attrs.get("fixed_params")
+    if fixed is not None:  # it was itself a retry, or the study's first
+        return {**fixed, **trial.params}
+    return trial.params if EPOCHS in trial.user_attrs else {}
 
 
 def cut_off(study: Study, trial: FrozenTrial, reason: str, times: int = 1) -> None:
@@ -444,6 +453,8 @@ def cut_off(study: Study, trial: FrozenTrial, reason: str, times: int = 1) -> No
     storage = study._storage
     try:
         storage.set_trial_user_attr(trial._trial_id, REASON, reason)
+        if not _values_of(trial):  # the next trial takes its place, and is given the same values
+            storage.set_trial_user_attr(trial._trial_id, SURPLUS, True)
         if not storage.set_trial_state_values(trial._trial_id, TrialState.FAIL):
             return
     except optuna.exceptions.UpdateFinishedTrialError:

@@ -3,7 +3,8 @@
 import pytest
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 
-from visionforge.engine.callbacks import as_list, checkpoint_plugins
+from visionforge.engine.callbacks import checkpoint_plugins
+from visionforge.engine.construction import as_list
 from visionforge.training.checkpoints import WholeFiles
 
 
