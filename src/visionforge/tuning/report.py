@@ -23,8 +23,8 @@ from visionforge.printable import printable
 from visionforge.reading import UnreadableError, read_yaml
 from visionforge.runs.files import within, write_atomic
 from visionforge.runs.workspace import Workspace
-from visionforge.tuning.objective import BEST_EPOCH, EPOCHS
-from visionforge.tuning.study import REASON, RUN, StudyFolder, best_trials, counted, finished
+from visionforge.tuning.objective import BEST_EPOCH
+from visionforge.tuning.study import EPOCHS, REASON, RUN, StudyFolder, best_trials, counted, finished
 
 log = logging.getLogger(__name__)
 
