@@ -2,8 +2,10 @@
 
 import pytest
 
-from visionforge.cli import smoke
 from visionforge.cli.main import main
+from visionforge.config.loading import read_values
+from visionforge.engine import smoke
+from visionforge.engine.fit import request_of
 
 
 @pytest.mark.slow
@@ -19,7 +21,7 @@ def test_a_failing_stage_is_told_and_the_others_still_run(monkeypatch, capsys):
         raise OSError("the stage is broken")
 
     def mistaken(bench):
-        smoke._main(["fit", "--data.batch_size", "0"])
+        request_of(read_values(None, {"data.batch_size": 0}))
 
     monkeypatch.setitem(smoke.STAGES, "weight transfer", broken)
     monkeypatch.setitem(smoke.STAGES, "fit", mistaken)

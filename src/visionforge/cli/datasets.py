@@ -1,35 +1,22 @@
 """`visionforge datasets …`: list, describe, download, check, count, show and import data sets."""
 
 import argparse
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-from visionforge.cli.arguments import CommandParser, plain_table, print_json, print_table, say, warn
-from visionforge.data.info import SPLITS, DatasetInfo, Split
-from visionforge.data.registry import dataset_info, dataset_names
-from visionforge.errors import DataError, SettingsError, VisionForgeError
-from visionforge.runs.anchors import shown, writable
-from visionforge.terminal import PlainTable, plain_console
+from visionforge.cli.arguments import CommandParser, print_json, say, warn
+from visionforge.cli.dataset_tables import (
+    imported_json,
+    print_catalog,
+    print_checks,
+    print_entry,
+    print_imported,
+    print_statistics,
+)
+from visionforge.data.info import SPLITS
+from visionforge.data.registry import catalog, dataset_info
 
 EXIT_CHECK_FAILED = 1
-
-
-class Check(NamedTuple):
-    """One thing that was looked at.
-
-    Attributes:
-        check: What is asked of it.
-        ok: Whether it is so.
-        found: What was found, which is printed.
-        subject: What `found` is said of, if that is not `check`.
-    """
-
-    check: str
-    ok: bool
-    found: str
-    subject: str | None = None
 
 
 def run_datasets(arguments: list[str]) -> int:
@@ -97,100 +84,38 @@ def _parser() -> CommandParser:
 
 
 def _list(options: argparse.Namespace) -> int:
-    entries: list[DatasetInfo] = []
-    broken: list[str] = []
-    for name in dataset_names():
-        try:
-            entries.append(dataset_info(name))
-        except VisionForgeError as error:
-            broken += error.problems
-    for problem in broken:  # somebody's own entry; the others are still listed
+    entries, problems = catalog()
+    for problem in problems:  # somebody's own entry; the others are still listed
         warn(f"warning: {problem}")
     if options.json:
         print_json([entry.model_dump(mode="json") for entry in entries])
-        return 0
-    table = plain_table("name", "task (classes)", "images", "train/val/test", "resolutions")
-    for entry in entries:
-        sizes = "/".join(f"{count:,}" for count in entry.splits.model_dump().values())
-        kind = "grey" if entry.channels == 1 else "colour"
-        resolutions = _resolutions(entry).replace(",", "")
-        table.add_row(entry.name, f"{entry.task} ({len(entry.classes)})", kind, sizes, resolutions)
-    print_table(table)
+    else:
+        print_catalog(entries)
     return 0
-
-
-def _resolutions(entry: DatasetInfo) -> str:
-    return "any" if entry.resolutions is None else ", ".join(map(str, entry.resolutions))
 
 
 def _info(options: argparse.Namespace) -> int:
     entry = dataset_info(options.name)
     if options.json:
         print_json(entry.model_dump(mode="json"))
-        return 0
-    flags = entry.flags
-    allowed = [name for name, yes in (("left-right flip", flags.hflip), ("top-bottom flip", flags.vflip)) if yes]
-    rows = {
-        "name": f"{entry.name} ({entry.title})",
-        "images": entry.description,
-        "task": entry.task,
-        "classes": ", ".join(name if name == str(i) else f"{i} {name}" for i, name in enumerate(entry.classes)),
-        **({"positive": entry.positive or entry.classes[-1]} if entry.task == "binary" else {}),
-        "channels": "3 (colour)" if entry.channels == 3 else "1 (grey)",
-        "splits": ", ".join(f"{name} {count:,}" for name, count in entry.splits.model_dump().items()),
-        "resolutions": _resolutions(entry),
-        "mean": ", ".join(f"{value:.4f}" for value in entry.normalisation.mean),
-        "std": ", ".join(f"{value:.4f}" for value in entry.normalisation.std),
-        "constants": entry.normalisation.source,
-        "label keeps under": ", ".join([*allowed, f"{flags.rotation} rotation"]),
-        "texture is label": "yes" if flags.texture_is_label else "no",
-        "colour is label": "yes" if flags.colour_is_label else "no",
-        "licence": entry.licence,
-        "cite": entry.citation,
-    }
-    for resolution, archive in entry.archives.items():
-        rows[f"archive {resolution}"] = archive.url or "on this machine only"
-        rows[f"MD5 {resolution}"] = archive.md5 or "not recorded"
-    table = PlainTable(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
-    for key, value in rows.items():
-        table.add_row(key, value)
-    plain_console().print(table, soft_wrap=False)
+    else:
+        print_entry(entry)
     return 0
 
 
 # --- archives
 
 
-def _resolution(entry: DatasetInfo, wanted: int | None) -> int:
-    """Return the wanted resolution, or the smallest that the data set offers.
-
-    Raises:
-        SettingsError: If the data set does not offer it.
-    """
-    offered = tuple(entry.archives) or entry.resolutions  # an entry may offer what it has no archive of
-    resolution = wanted if wanted is not None else min(offered) if offered else 28
-    if offered is not None and resolution not in offered:
-        allowed = ", ".join(map(str, offered))
-        raise SettingsError(f"--resolution: {resolution} is not offered by {entry.name}; allowed: {allowed}")
-    return resolution
-
-
 def _download(options: argparse.Namespace) -> int:
-    from visionforge.data.download import ensure_archive
-    from visionforge.data.store import open_archive
+    from visionforge.data.source import download_archive, offered_resolution
     from visionforge.runs.logfile import RunLog
 
     entry = dataset_info(options.name)
-    resolution = _resolution(entry, options.resolution)
-    if not entry.archives:
-        raise DataError(f"{entry.name}: is made on this machine, there is no archive to download")
+    resolution = offered_resolution(entry, options.resolution)
     log = RunLog()
     log.start()
     try:
-        path = ensure_archive(entry, resolution, options.root, download=True)
-        open_archive(path, entry, resolution)
+        path = download_archive(entry, resolution, options.root)
     finally:
         log.stop()
     if options.json:
@@ -201,145 +126,37 @@ def _download(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    entry = dataset_info(options.name)
-    resolution = _resolution(entry, options.resolution)
-    if not entry.archives:
-        raise DataError(f"{entry.name}: is made on this machine, there is no archive to check")
-    path = _present(entry, resolution, options.root)
-    results = check_archive(path, entry, resolution)
-    leaks = find_shared_images(path, entry) if all(result.ok for result in results) else []
-    failed = [*results, *leaks] if options.strict else results
-    status = 0 if all(result.ok for result in failed) else EXIT_CHECK_FAILED
-    results += leaks
+    from visionforge.data.checks import check_dataset
+
+    report = check_dataset(dataset_info(options.name), options.resolution, options.root)
     if options.json:
-        checks = [{"check": result.check, "ok": result.ok, "found": result.found} for result in results]
-        print_json({"file": str(path), "checks": checks})
+        checks = [{"check": each.check, "ok": each.ok, "found": each.found} for each in (*report.checks, *report.leaks)]
+        print_json({"file": str(report.path), "checks": checks})
     else:
-        say(str(path))
-        for result in results:
-            say(f"  {'✓' if result.ok else '✗'} {result.subject or result.check}: {result.found}")
-        if not all(leak.ok for leak in leaks):
-            say("  images that splits share make test results look better than they are")
-    return status
-
-
-def _present(entry: DatasetInfo, resolution: int, root: str | None) -> Path:
-    from visionforge.data.download import data_root
-
-    path = data_root(root) / entry.archive_name(resolution)
-    if not path.is_file():
-        raise DataError(f"{path}: missing; `visionforge datasets download {entry.name}` gets it, or name its --root")
-    return path
-
-
-def check_archive(path: Path, entry: DatasetInfo, resolution: int) -> list[Check]:
-    """Return what was found of an archive's MD5, structure and labels."""
-    from visionforge.data.archive import md5_of, read_split, structure_problems
-
-    expected, actual = entry.archives[resolution].md5, md5_of(path)
-    found = actual if expected in (actual, None) else f"{actual}, the catalog says {expected}"
-    results = [Check("MD5", expected in (actual, None), found)]
-    problems = structure_problems(path, entry, resolution)
-    structure = "6 arrays as the catalog says" if not problems else "; ".join(problems)
-    results.append(Check("keys, dtypes, shapes and counts", not problems, structure))
-    if problems:
-        return results
-    for split in SPLITS:
-        try:
-            part = read_split(path, entry, split)
-        except DataError as error:
-            results.append(Check(f"{split} data", False, error.problems[0]))
-            continue
-        found = f"{len(part.labels):,} images, labels {int(part.labels.min())} to {int(part.labels.max())}"
-        results.append(Check(f"{split} data", True, found))
-    return results
-
-
-def find_shared_images(path: Path, entry: DatasetInfo) -> list[Check]:
-    """Return the same for images that two splits share: equal ones fail, those that only look the same are counted.
-
-    They are named as they were when they were imported, where the archive tells, and else by their position.
-    """
-    from visionforge.data.archive import read_split
-    from visionforge.data.inspect import find_leaks
-    from visionforge.data.side_table import read_side_table
-
-    names = {split: read_side_table(path, split, getattr(entry.splits, split)).names for split in SPLITS}
-
-    def name(split: Split, position: int) -> str:
-        known = names[split]
-        return f"{split} {position}" if known is None else f"{split} {known[position]}"
-
-    results = []
-    for leak in find_leaks({split: read_split(path, entry, split).images for split in SPLITS}):
-        count = len(leak.exact)
-        found = f"{count:,} image{'s' if count > 1 else ''} in both" if count else "no image in both"
-        examples = "; ".join(f"{name(leak.first, a)} = {name(leak.second, b)}" for a, b in leak.exact[:3])
-        found += f" ({examples})" if examples else ""
-        found += f"; {len(leak.near):,} look the same" if leak.near else ""
-        pair = f"{leak.first} and {leak.second}"
-        results.append(Check(f"{pair} share no image", not leak.exact, found, pair))
-    return results
+        print_checks(report)
+    return 0 if report.ok and (report.separate or not options.strict) else EXIT_CHECK_FAILED
 
 
 def _stats(options: argparse.Namespace) -> int:
-    from visionforge.data.importing import channel_statistics
-    from visionforge.data.inspect import class_counts
-    from visionforge.data.source import load_split
+    from visionforge.data.statistics import dataset_statistics
 
     entry = dataset_info(options.name)
-    resolution = _resolution(entry, options.resolution)
-    if entry.archives:
-        _present(entry, resolution, options.root)
-    parts = {split: load_split(entry, resolution, options.root, split) for split in SPLITS}
-    counts: dict[Split, list[int]] = {split: class_counts(part.labels, entry) for split, part in parts.items()}
-    mean, std = channel_statistics(parts["train"].images)
+    found = dataset_statistics(entry, options.resolution, options.root)
     if options.json:
-        per_class = {name: {s: counts[s][k] for s in SPLITS} for k, name in enumerate(entry.classes)}
-        print_json({"name": entry.name, "resolution": resolution, "classes": per_class, "mean": mean, "std": std})
-        return 0
-    headings = [text for split in SPLITS for text in (split, "share")]
-    table = plain_table("class", *headings, right=headings, fold=("class",))
-    for k, name in enumerate(entry.classes):
-        cells = [text for s in SPLITS for text in (f"{counts[s][k]:,}", f"{counts[s][k] / len(parts[s].labels):.1%}")]
-        table.add_row(name, *cells)
-    print_table(table)
-    largest, smallest = max(counts["train"]), min(counts["train"])
-    balance = f"largest to smallest class {largest / smallest:.1f}" if smallest else "a class has no training image"
-    say(f"{balance}; mean {_numbers(mean)}, std {_numbers(std)} (training images at {resolution} pixels)")
+        per_class = {name: {s: found.counts[s][k] for s in SPLITS} for k, name in enumerate(entry.classes)}
+        numbers = {"classes": per_class, "mean": found.mean, "std": found.std}
+        print_json({"name": entry.name, "resolution": found.resolution, **numbers})
+    else:
+        print_statistics(entry, found)
     return 0
 
 
-def _numbers(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{value:.4f}" for value in values)
-
-
 def _show(options: argparse.Namespace) -> int:
-    from visionforge.config.schema import Augmentation
-    from visionforge.data.datamodule import MedMNISTDataModule
-    from visionforge.evaluation.figures import is_own_figure
-    from visionforge.evaluation.sheet import augmentation_sheet
+    from visionforge.evaluation.sheet import dataset_sheet
 
     entry = dataset_info(options.name)
-    resolution = _resolution(entry, options.resolution)
-    if entry.archives:
-        _present(entry, resolution, options.root)
     target = Path(options.output or f"{entry.name}.png")
-    if target.exists() and not is_own_figure(target):
-        raise SettingsError(
-            f"--output: {shown(target)} exists already, and visionforge has not made it; name another file"
-        )
-    if not writable(target.absolute().parent):
-        raise SettingsError(f"--output: {shown(target.parent)} cannot be written; name a file in another folder")
-    module = MedMNISTDataModule(
-        entry.name,
-        root=options.root,
-        resolution=resolution,
-        download=False,
-        cache="mmap",
-        augmentation=Augmentation(preset=options.preset),
-    )
-    augmentation_sheet(module, target)
+    dataset_sheet(entry, target, options.preset, options.resolution, options.root)
     if options.json:
         print_json({"file": str(target), "preset": options.preset})
     else:
@@ -374,33 +191,8 @@ def _import(options: argparse.Namespace) -> int:
             root=options.root,
         )
     )
-    info = report.info
     if options.json:
-        broken = [{"file": str(path), "reason": reason} for path, reason in report.broken]
-        entry = info.model_dump(mode="json")
-        print_json(
-            {
-                "archive": str(report.archive),
-                "entry": str(report.entry),
-                "info": entry,
-                "broken": broken,
-                "notes": report.notes,
-                "positive": None if report.positive is None else dataclasses.asdict(report.positive),
-            }
-        )
-        return 0
-    for path, reason in report.broken:
-        say(f"✗ {path}: {reason}; left out")
-    sizes = " / ".join(f"{count:,} {split}" for split, count in info.splits.model_dump().items())
-    say(f"✓ {info.name}: {info.task}, {len(info.classes)} classes, {sizes}; {len(report.broken)} broken")
-    for note in report.notes:
-        say(f"! {note}")
-    say(f"  archive  {report.archive}")
-    say(f"  entry    {report.entry}")
-    if report.positive is not None:
-        sign = " " if report.positive.certain else "!"
-        say(f"{sign} positive {report.positive.name}, {report.positive.reason}; --positive CLASS changes it")
-    root = f" --data.root {options.root}" if options.root else ""
-    resolution = next(iter(info.archives))
-    say(f"  next     visionforge fit --data.dataset {info.name} --data.resolution {resolution}{root}")
+        print_json(imported_json(report))
+    else:
+        print_imported(report, options.root)
     return 0

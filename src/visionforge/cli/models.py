@@ -4,10 +4,7 @@ import argparse
 from dataclasses import asdict
 
 from visionforge.cli.arguments import CommandParser, plain_table, print_json, print_table, say, warn
-from visionforge.errors import SettingsError, VisionForgeError
-from visionforge.models.registry import LIBRARIES, BackboneEntry, backbone_entry, backbone_names
-
-RESOLUTIONS = (28, 64, 224)  # what `info` shows without --resolution
+from visionforge.models.registry import BackboneEntry, backbone_entry, described_backbones
 
 
 def run_models(arguments: list[str]) -> int:
@@ -44,19 +41,9 @@ def _parser() -> CommandParser:
 
 
 def _list(options: argparse.Namespace) -> int:
-    names = backbone_names(options.pattern)
-    if not names:
-        known = ", ".join(backbone_names())
-        raise SettingsError(f"models list: no backbone matches {options.pattern!r}; registered: {known}")
-    entries: list[BackboneEntry] = []
-    for name in names:
-        if name.startswith(tuple(f"{library}/" for library in LIBRARIES)):
-            continue  # hundreds of them, each of which would have to be looked up
-        try:
-            entries.append(backbone_entry(name))
-        except VisionForgeError as error:  # another package's; the others are still listed
-            for problem in error.problems:
-                warn(f"warning: {problem}")
+    names, entries, problems = described_backbones(options.pattern)
+    for problem in problems:  # another package's; the others are still listed
+        warn(f"warning: {problem}")
     if options.json:
         described = {entry.name: entry.description for entry in entries}
         print_json([{"name": name, "description": described.get(name)} for name in names])
@@ -78,19 +65,11 @@ def _sources(entry: BackboneEntry) -> str:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from visionforge.models.inspect import Profile, map_sizes, profile
+    from visionforge.models.inspect import map_sizes, profiles_at, weight_names
 
     entry = backbone_entry(options.name)
-    if options.classes < 1:
-        raise SettingsError(f"models info: --classes: {options.classes} is not allowed; at least 1")
     adapt = not options.no_adapt_stem
-    profiles: list[Profile] = []
-    for resolution in RESOLUTIONS if options.resolution is None else (options.resolution,):
-        try:
-            profiles.append(profile(entry, resolution, options.channels, options.classes, adapt))
-        except SettingsError:
-            if options.resolution is not None:
-                raise  # asked for; of the usual sizes, those that do not go are left out
+    profiles = profiles_at(entry, options.resolution, options.channels, options.classes, adapt)
     weights = weight_names(entry)
     if options.json:
         content = {
@@ -123,20 +102,3 @@ def _info(options: argparse.Namespace) -> int:
     say()
     print_table(table)
     return 0
-
-
-def weight_names(entry: BackboneEntry) -> list[str]:
-    """Return the tags of the published weights, the default first."""
-    if entry.weights:
-        import torchvision
-
-        published = getattr(torchvision.models, entry.weights)
-        names = [published.DEFAULT.name, *published.__members__]
-        return [name for name in dict.fromkeys(names) if name != "DEFAULT"]
-    if entry.timm:
-        try:
-            from visionforge.models.from_timm import tags
-        except VisionForgeError:
-            return ["timm's, with the extra of that name"]
-        return tags(entry.timm)
-    return []

@@ -1,27 +1,13 @@
 """`visionforge reproduce RUN`: check data, versions and settings, run it again, and name the first difference."""
 
-import argparse
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from visionforge.cli.arguments import CommandParser, print_json, say
-from visionforge.config.seeding import STRICT_VARIABLE
-from visionforge.engine.fit import Origin, Request, fit
-from visionforge.engine.validation import check_settings
-from visionforge.errors import RunError, SettingsError
-from visionforge.inference.trust import FLAG, training_config
-from visionforge.reading import read_rows
-from visionforge.runs.anchors import resolve, shown
-from visionforge.runs.facts import code_state, environment_variables, package_versions
-from visionforge.runs.files import refuse_links
-from visionforge.runs.identity import digest
-from visionforge.runs.signals import Interruption
-from visionforge.runs.store import StoredRun, differences, find_run, load_run, provenance
-from visionforge.runs.workspace import MAX_EPOCHS_BYTES, MAX_PREDICTIONS_BYTES, Workspace
+from visionforge.engine.reproduce import Reproduction, reproduce
+from visionforge.inference.trust import FLAG
+from visionforge.runs.anchors import shown
 
 EXIT_DIFFERENT = 1
-_TIMES = ("seconds",)  # columns of metrics.csv that are no results
 
 
 def run_reproduce(arguments: list[str]) -> int:
@@ -40,191 +26,43 @@ def run_reproduce(arguments: list[str]) -> int:
     parser.add_argument("--check", action="store_true", help="only check data, versions and settings")
     parser.add_argument("--json", action="store_true", help="print JSON at the end instead of text")
     options = parser.parse_args(arguments)
-    run = load_run(find_run(options.name, "reproduce"))
-    refuse_links(run.workspace.path)
-    if run.state != "complete" or run.manifest.stage != "fit":
-        raise RunError(f"reproduce: {run.name} is {run.state}; only a complete fit can be compared")
-    _sizes(run.workspace)  # what cannot be compared is not run again
-    notes = list(_checks(run))
-    if not options.json:
-        for note in notes:
-            say(f"! {note}")
-        if not notes:
-            say("✓ settings, versions and environment are those of the run")
-    if options.check:
-        if options.json:
-            print_json({"run": run.name, "notes": notes})
-        return 0
-    again = _run_again(run, options)
-    difference = first_difference(run.workspace, again.workspace)
-    if difference is not None:
-        notes += [f"{path}: {a} in the run, {b} here" for path, (a, b) in _circumstances(run, again).items()]
+    found = reproduce(
+        options.name,
+        outputs=options.outputs,
+        trust=options.trust,
+        check=options.check,
+        told=None if options.json else _tell_notes,
+    )
     if options.json:
-        print_json({"run": run.name, "again": str(again.workspace.path), "notes": notes, "difference": difference})
-    elif difference is None:
-        say(f"✓ no difference: {_compared(run)}")
-        say(f"  {shown(again.workspace.path)}")
-    else:
-        say(f"✗ first difference: {difference}")
-        say(f"  {shown(again.workspace.path)}")
-        for note in notes:
-            say(f"! {note}")
-    return 0 if difference is None else EXIT_DIFFERENT
+        print_json(_content(found))
+    elif found.again is not None:
+        _print(found)
+    return 0 if found.difference is None else EXIT_DIFFERENT
 
 
-def _checks(run: StoredRun) -> Iterator[str]:
-    """Yield a line for everything that may make the result differ."""
-    found = digest(run.config)
-    if found != run.manifest.hash:
-        yield f"settings: config.yaml was changed after the run: digest {found}, the run's is {run.manifest.hash}"
-    session = run.manifest.sessions[-1]
-    if len(run.manifest.sessions) > 1:
-        yield f"sessions: the run was interrupted {len(run.manifest.sessions) - 1} time(s)"
-    if not session.switches.get("deterministic_algorithms"):
-        yield "trainer.deterministic: false in the run, so that small differences are to be expected"
-    for path, (before, now) in differences(session.packages, package_versions()).items():
-        yield f"{path}: {before} in the run, {now} here"
-    here = environment_variables()
-    if session.switches.get("deterministic_algorithms"):
-        here.setdefault(*STRICT_VARIABLE)  # as the fit will set it
-    for path, (before, now) in differences(session.environment, here).items():
-        yield f"${path}: {before} in the run, {now} here"
-    code = code_state()
-    for path, (before, now) in differences(session.code, code).items():
-        yield f"code.{path}: {before} in the run, {now} here"
-    if (code.get("package") or {}).get("changed_files"):
-        yield "code: the work tree of visionforge has changes that are not committed"
+def _tell_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        say(f"! {note}")
+    if not notes:
+        say("✓ settings, versions and environment are those of the run")
 
 
-def _run_again(run: StoredRun, options: argparse.Namespace) -> StoredRun:
-    """Fit the run's configuration anew, and return the new run.
-
-    Raises:
-        VisionForgeError: If it cannot be run here; data that is not the run's is refused.
-    """
-    try:
-        outputs = resolve(options.outputs) if options.outputs else run.workspace.path.absolute().parent
-    except ValueError as error:
-        raise SettingsError(f"--outputs: {error}") from error
-    parent = {"run": run.name, "reason": "reproduce", "data": run.manifest.data}
-    config = training_config(run.workspace, options.trust, "reproduce")
-    trainer = {**(config.get("trainer") or {}), "default_root_dir": str(outputs)}
-    trainer.pop("logger", None)  # which changes no result, and may need a secret that is not stored
-    settings = check_settings({**config, "trainer": trainer, "resume": "never"}, "fit")
-    with Interruption() as interruption:
-        return fit(Request(settings, {}), interruption, Origin(parent)).stored
+def _content(found: Reproduction) -> dict[str, object]:
+    if found.again is None:
+        return {"run": found.run.name, "notes": found.notes}
+    return {"run": found.run.name, "again": str(found.again.path), "notes": found.notes, "difference": found.difference}
 
 
-def _circumstances(one: StoredRun, two: StoredRun) -> dict[str, tuple[Any, Any]]:
-    """Return what was different about machine and switches, which are known only once both have run."""
-    parts = ("hardware", "switches")
-    return differences(*({part: provenance(run).get(part, {}) for part in parts} for run in (one, two)))
-
-
-def first_difference(one: Workspace, two: Workspace) -> str | None:
-    """Return where the results of two runs differ first, in the order in which they came about; None if nowhere.
-
-    Compared are the rows of `metrics.csv` (without times), every tensor of the last and of the best checkpoint, and the
-    predictions of the test split.
-    """
-    for find in (_first_epoch, _first_tensor, _first_prediction):
-        difference = find(one, two)
-        if difference is not None:
-            return difference
-    return None
-
-
-def _rows(path: Path, max_bytes: int) -> Iterator[dict[str, str]]:
-    """Yield the rows of a table of a run, which may be a stranger's.
-
-    Raises:
-        RunError: If it cannot be read.
-    """
-    try:
-        rows = read_rows(path, max_bytes)
-        heading = next(rows, [])
-        for row in rows:
-            yield dict(zip(heading, row, strict=True))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read as a table of the run ({error})") from error
-
-
-def _epochs(run: Workspace) -> Iterator[dict[str, str]]:
-    return _rows(run.epochs, MAX_EPOCHS_BYTES)
-
-
-def _predictions(run: Workspace) -> Iterator[dict[str, str]]:
-    return _rows(run.predictions, MAX_PREDICTIONS_BYTES)
-
-
-def _sizes(run: Workspace) -> tuple[int, int]:
-    """Return the number of epochs and of predictions of a run.
-
-    Raises:
-        RunError: If their tables cannot be read.
-    """
-    epochs, images = (sum(1 for _ in rows) for rows in (_epochs(run), _predictions(run)))
-    return epochs, images
-
-
-def _first_epoch(one: Workspace, two: Workspace) -> str | None:
-    for number, (before, now) in enumerate(zip(_epochs(one), _epochs(two), strict=False), start=1):
-        for name in before:
-            if name not in _TIMES and before[name] != now.get(name):
-                return f"epoch {number}, {name}: {before[name]} before, {now.get(name)} now"
-    old, new = (_sizes(run)[0] for run in (one, two))
-    return f"epochs: {old} before, {new} now" if old != new else None
-
-
-def _first_tensor(one: Workspace, two: Workspace) -> str | None:
-    import torch
-
-    from visionforge.inference.loading import read_checkpoint
-
-    for name in ("last.ckpt", "best.ckpt"):
-        if not (one.checkpoints / name).exists():
-            continue
-        before, now = (read_checkpoint(each.checkpoints / name)["state_dict"] for each in (one, two))
-        if before.keys() != now.keys():
-            return f"{name}: other tensors"
-        for key, tensor in before.items():
-            if tensor.shape != now[key].shape:
-                return f"{name}, {key}: {tuple(tensor.shape)} before, {tuple(now[key].shape)} now"
-            if not torch.equal(tensor, now[key]):
-                largest = float((tensor.double() - now[key].double()).abs().max())
-                return f"{name}, {key}: largest deviation {largest:.3g}"
-    return None
-
-
-def _first_prediction(one: Workspace, two: Workspace) -> str | None:
-    old, new = _predictions(one), _predictions(two)
-    if _heading(one) != _heading(two):  # of another version, whose columns have other names
-        old, new = _of_any_version(one), _of_any_version(two)
-    for number, (before, now) in enumerate(zip(old, new, strict=False)):
-        for name in before:
-            if before[name] != now.get(name):
-                return f"predictions.csv, image {number}, {name}: {before[name]} before, {now.get(name)} now"
-    images, images_now = (_sizes(run)[1] for run in (one, two))
-    return f"predictions.csv: {images} images before, {images_now} now" if images != images_now else None
-
-
-def _heading(run: Workspace) -> list[str]:
-    return list(next(_predictions(run), {}))
-
-
-def _of_any_version(run: Workspace) -> Iterator[dict[str, str]]:
-    """Yield what tables of all versions hold: truth as numbers, and the probabilities before calibration."""
-    from visionforge.evaluation.predictions import read_predictions
-
-    plain, truth = read_predictions(run.predictions, tta=False)
-    averaged, _ = read_predictions(run.predictions, tta=True)
-    for number, (one, two) in enumerate(zip(plain, averaged, strict=True)):
-        row = {} if truth is None else {"truth": str(truth[number])}
-        row |= {f"raw probability of class {k}": f"{value:.9g}" for k, value in enumerate(one)}
-        row |= {f"raw probability of class {k} with test-time views": f"{value:.9g}" for k, value in enumerate(two)}
-        yield row
-
-
-def _compared(run: StoredRun) -> str:
-    epochs, images = _sizes(run.workspace)
-    return f"{epochs} epochs, the tensors of both checkpoints and {images:,} predictions are equal"
+def _print(found: Reproduction) -> None:
+    assert found.again is not None
+    if found.difference is None:
+        say(
+            f"✓ no difference: {found.epochs} epochs, the tensors of both checkpoints and "
+            f"{found.images:,} predictions are equal"
+        )
+        say(f"  {shown(found.again.path)}")
+        return
+    say(f"✗ first difference: {found.difference}")
+    say(f"  {shown(found.again.path)}")
+    for note in found.notes:
+        say(f"! {note}")

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from visionforge.config.problems import nearest, validation_problems
 from visionforge.config.schema import Synthetic
 from visionforge.data.info import DatasetInfo, DomainFlags, Normalisation, Splits
-from visionforge.errors import DataError, SettingsError
+from visionforge.errors import DataError, SettingsError, VisionForgeError
 from visionforge.reading import UnreadableError, read_text, read_yaml_text
 
 SYNTHETIC = "synthetic"
@@ -46,6 +46,18 @@ def dataset_names() -> tuple[str, ...]:
     folder = catalog_folder()
     own = [path.stem for path in folder.glob("*.yaml")] if folder.is_dir() else []
     return tuple(sorted({*_builtin_names(), *own, *_packaged(), *_registered}))
+
+
+def catalog() -> tuple[list[DatasetInfo], list[str]]:
+    """Return all entries, and a line for each problem of those that are not valid, such as the user's own."""
+    entries: list[DatasetInfo] = []
+    problems: list[str] = []
+    for name in dataset_names():
+        try:
+            entries.append(dataset_info(name))
+        except VisionForgeError as error:
+            problems += error.problems
+    return entries, problems
 
 
 def is_builtin(name: str) -> bool:

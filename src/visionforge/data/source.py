@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from visionforge.data.archive import SplitArrays, read_split
-from visionforge.data.download import ensure_archive
+from visionforge.data.download import data_root, ensure_archive
 from visionforge.data.embedded import digits_split, synthetic_split
 from visionforge.data.info import DatasetInfo, Split
 from visionforge.data.store import StoreError, open_archive, open_split, stored_md5
+from visionforge.errors import DataError, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +17,52 @@ EMBEDDED: dict[str, Callable[[DatasetInfo, int, Split], SplitArrays]] = {
     "digits": digits_split,
     "synthetic": synthetic_split,
 }
+
+
+def offered_resolution(info: DatasetInfo, wanted: int | None = None) -> int:
+    """Return the wanted resolution, or the smallest that the data set offers.
+
+    Raises:
+        SettingsError: If the data set does not offer it.
+    """
+    offered = tuple(info.archives) or info.resolutions  # an entry may offer what it has no archive of
+    resolution = wanted if wanted is not None else min(offered) if offered else 28
+    if offered is not None and resolution not in offered:
+        allowed = ", ".join(map(str, offered))
+        raise SettingsError(f"--resolution: {resolution} is not offered by {info.name}; allowed: {allowed}")
+    return resolution
+
+
+def local_archive(info: DatasetInfo, resolution: int, root: str | None = None) -> Path:
+    """Return the path of an archive that is there already.
+
+    Raises:
+        DataError: If it is not.
+    """
+    path = data_root(root) / info.archive_name(resolution)
+    if not path.is_file():
+        raise DataError(f"{path}: missing; `visionforge datasets download {info.name}` gets it, or name its --root")
+    return path
+
+
+def download_archive(info: DatasetInfo, resolution: int | None = None, root: str | None = None) -> Path:
+    """Get an archive if it is missing, verify it, and unpack it for later use.
+
+    Args:
+        info: The data set.
+        resolution: Height and width in pixels; None is the smallest.
+        root: Folder of the archives; None is where they lie by default.
+
+    Raises:
+        SettingsError: If the data set does not offer the resolution.
+        DataError: If there is no archive, or it is not what the catalog says.
+    """
+    resolution = offered_resolution(info, resolution)
+    if not info.archives:
+        raise DataError(f"{info.name}: is made on this machine, there is no archive to download")
+    path = ensure_archive(info, resolution, root, download=True)
+    open_archive(path, info, resolution)
+    return path
 
 
 def prepare(info: DatasetInfo, resolution: int, root: str | None, download: bool) -> None:

@@ -14,11 +14,12 @@ from visionforge.config.seeding import STRICT_VARIABLE
 from visionforge.engine.distributed import CHECKPOINT, inherited_checkpoint, is_first_process, refuse_search_by_ranks
 from visionforge.engine.resume import WORDS, interrupted_run, outputs_of, require_same_settings
 from visionforge.engine.run import Run
-from visionforge.engine.validation import check_arguments
+from visionforge.engine.validation import check_arguments, settings_of
 from visionforge.errors import RunError, SettingsError
 from visionforge.inference.trust import FLAG, training_config
 from visionforge.runs.active import ActiveRun
 from visionforge.runs.anchors import resolve
+from visionforge.runs.identity import canonical
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.signals import Interruption
 from visionforge.runs.store import find_run
@@ -150,10 +151,21 @@ def _continued(request: Request, construction: "Construction", first: bool) -> W
     """Return the run that the fit goes on with, or None for a new one."""
     if request.run is not None:
         assert request.stored is not None
-        require_same_settings(request.stored, construction.resolved, request.run)
+        stored = _resolved(request.stored) if canonical(request.stored) != construction.canonical else request.stored
+        require_same_settings(stored, construction.resolved, request.run)
         return request.run
     settings = construction.settings
     return interrupted_run(settings.resume, construction.resolved, outputs_of(settings)) if first else None
+
+
+def _resolved(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a stored configuration as it would be stored now: earlier versions wrote classes by their short names."""
+    from visionforge.engine.construction import Construction
+
+    try:
+        return Construction(settings_of(stored)).resolved
+    except SettingsError:  # what it says is compared as it stands
+        return stored
 
 
 @contextmanager

@@ -7,11 +7,56 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from visionforge.config.schema import Augmentation, Preset
 from visionforge.data.datamodule import MedMNISTDataModule
-from visionforge.evaluation.figures import label_names, own_style, save_figure
+from visionforge.data.info import DatasetInfo
+from visionforge.data.source import local_archive, offered_resolution
+from visionforge.errors import SettingsError
+from visionforge.evaluation.figures import is_own_figure, label_names, own_style, save_figure
+from visionforge.runs.anchors import shown, writable
 
 ROWS = 6
 VARIANTS = 6
+
+
+def dataset_sheet(
+    info: DatasetInfo,
+    target: Path,
+    preset: Preset = "standard",
+    resolution: int | None = None,
+    root: str | None = None,
+) -> None:
+    """Write the sheet of a data set.
+
+    Args:
+        info: The data set.
+        target: The PNG file; an earlier sheet is replaced, another file is not.
+        preset: The augmentation.
+        resolution: Height and width in pixels; None is the smallest.
+        root: Folder of the archives; None is where they lie by default.
+
+    Raises:
+        SettingsError: If the data set does not offer the resolution, or the file cannot be written.
+        DataError: If the archive is missing.
+    """
+    resolution = offered_resolution(info, resolution)
+    if info.archives:
+        local_archive(info, resolution, root)
+    if target.exists() and not is_own_figure(target):
+        raise SettingsError(
+            f"--output: {shown(target)} exists already, and visionforge has not made it; name another file"
+        )
+    if not writable(target.absolute().parent):
+        raise SettingsError(f"--output: {shown(target.parent)} cannot be written; name a file in another folder")
+    module = MedMNISTDataModule(
+        info.name,
+        root=root,
+        resolution=resolution,
+        download=False,
+        cache="mmap",
+        augmentation=Augmentation(preset=preset),
+    )
+    augmentation_sheet(module, target)
 
 
 def augmentation_sheet(module: MedMNISTDataModule, target: Path) -> None:

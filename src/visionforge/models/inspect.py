@@ -1,5 +1,6 @@
 """What a backbone costs and sees: parameters, multiply-adds, and the size of the feature map after every stage."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from visionforge.config.schema import Backbone
-from visionforge.errors import SettingsError
+from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.models.build import build_network
 from visionforge.models.registry import BackboneEntry
 from visionforge.models.stages import stage_names
+
+RESOLUTIONS = (28, 64, 224)  # at which a backbone is looked at, if none is named
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,29 @@ def profile(
     )
 
 
+def profiles_at(
+    entry: BackboneEntry,
+    resolution: int | None = None,
+    channels: int = 3,
+    classes: int = 1000,
+    adapt_stem: bool = True,
+) -> list[Profile]:
+    """Return the profile at one resolution, or at those of `RESOLUTIONS` that the backbone takes; see `profile`.
+
+    Raises:
+        SettingsError: If there is no class, or the backbone does not take images of the named size.
+    """
+    if classes < 1:
+        raise SettingsError(f"models info: --classes: {classes} is not allowed; at least 1")
+    if resolution is not None:
+        return [profile(entry, resolution, channels, classes, adapt_stem)]
+    found: list[Profile] = []
+    for usual in RESOLUTIONS:
+        with contextlib.suppress(SettingsError):
+            found.append(profile(entry, usual, channels, classes, adapt_stem))
+    return found
+
+
 def _recorder(sides: dict[str, int | None], name: str) -> Any:
     def record(module: nn.Module, inputs: Any, output: Any) -> None:
         sides[name] = _side(output) if isinstance(output, Tensor) else None
@@ -116,3 +142,20 @@ def map_sizes(profile: Profile) -> str:
         else:
             parts.append((shown, 1))
     return " → ".join(shown if count == 1 else f"{shown} (×{count})" for shown, count in parts)
+
+
+def weight_names(entry: BackboneEntry) -> list[str]:
+    """Return the tags of the published weights, the default first."""
+    if entry.weights:
+        import torchvision
+
+        published = getattr(torchvision.models, entry.weights)
+        names = [published.DEFAULT.name, *published.__members__]
+        return [name for name in dict.fromkeys(names) if name != "DEFAULT"]
+    if entry.timm:
+        try:
+            from visionforge.models.from_timm import tags
+        except VisionForgeError:
+            return ["timm's, with the extra of that name"]
+        return tags(entry.timm)
+    return []

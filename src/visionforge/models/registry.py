@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
 from visionforge.config.problems import nearest
-from visionforge.errors import SettingsError
+from visionforge.errors import SettingsError, VisionForgeError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -174,6 +174,30 @@ def backbone_names(pattern: str = "*") -> list[str]:
     if library in LIBRARIES and "/" in pattern:
         names |= {f"{library}/{name}" for name in _library(library).names()}
     return sorted(name for name in names if fnmatch(name, pattern))
+
+
+def described_backbones(pattern: str = "*") -> tuple[list[str], list[BackboneEntry], list[str]]:
+    """Return the names that match a glob pattern, their entries, and a line for each problem of another package's.
+
+    A library has hundreds of models, each of which would have to be looked up; those have no entry here.
+
+    Raises:
+        SettingsError: If no name matches.
+    """
+    names = backbone_names(pattern)
+    if not names:
+        known = ", ".join(backbone_names())
+        raise SettingsError(f"models list: no backbone matches {pattern!r}; registered: {known}")
+    entries: list[BackboneEntry] = []
+    problems: list[str] = []
+    for name in names:
+        if name.startswith(tuple(f"{library}/" for library in LIBRARIES)):
+            continue
+        try:
+            entries.append(backbone_entry(name))
+        except VisionForgeError as error:
+            problems += error.problems
+    return names, entries, problems
 
 
 def backbone_entry(name: str) -> BackboneEntry:

@@ -14,6 +14,7 @@ from visionforge.runs.manifest import Manifest, State, read_manifest
 from visionforge.runs.workspace import Workspace
 
 MAX_METRICS_BYTES = 4_000_000  # metrics of all classes are some thousand bytes
+READINGS = ("without_tta", "with_tta")  # how images are looked at: alone, or with test-time views
 _SESSION_FACTS = {"code", "packages", "hardware", "environment", "switches"}
 
 
@@ -96,7 +97,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
 def with_numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of `metrics.json` in which the metrics are numbers; what else stands there is left out."""
     content = dict(metrics)
-    for reading in ("without_tta", "with_tta"):
+    for reading in READINGS:
         values = content.get(reading)
         if not isinstance(values, Mapping):
             content.pop(reading, None)

@@ -1,0 +1,54 @@
+"""How many images of each class a data set has, and mean and standard deviation of its training images."""
+
+from dataclasses import dataclass
+
+from visionforge.data.importing import channel_statistics
+from visionforge.data.info import SPLITS, DatasetInfo, Split
+from visionforge.data.inspect import class_counts
+from visionforge.data.source import load_split, local_archive, offered_resolution
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The numbers of a data set.
+
+    Attributes:
+        resolution: Height and width in pixels.
+        images: Split → number of images.
+        counts: Split → number of images of each class, or with each label of multi-label data.
+        mean: Per channel of the training images, of values scaled to [0, 1].
+        std: Standard deviations of the same.
+    """
+
+    resolution: int
+    images: dict[Split, int]
+    counts: dict[Split, list[int]]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def imbalance(self) -> float | None:
+        """The largest class of the training images over the smallest; None if a class has no image."""
+        largest, smallest = max(self.counts["train"]), min(self.counts["train"])
+        return largest / smallest if smallest else None
+
+
+def dataset_statistics(info: DatasetInfo, resolution: int | None = None, root: str | None = None) -> Statistics:
+    """Count the classes of a data set, and compute mean and standard deviation.
+
+    Args:
+        info: The data set.
+        resolution: Height and width in pixels; None is the smallest.
+        root: Folder of the archives; None is where they lie by default.
+
+    Raises:
+        SettingsError: If the data set does not offer the resolution.
+        DataError: If the archive is missing or damaged.
+    """
+    resolution = offered_resolution(info, resolution)
+    if info.archives:
+        local_archive(info, resolution, root)
+    parts = {split: load_split(info, resolution, root, split) for split in SPLITS}
+    counts = {split: class_counts(part.labels, info) for split, part in parts.items()}
+    mean, std = channel_statistics(parts["train"].images)
+    return Statistics(resolution, {split: len(part.labels) for split, part in parts.items()}, counts, mean, std)
