@@ -20,7 +20,7 @@ from visionforge.data.registry import dataset_info
 from visionforge.data.stream import picture_batches
 from visionforge.errors import DataError, SettingsError, VisionForgeError
 from visionforge.evaluation.comparison import positive_of
-from visionforge.export.formats import FILES, OPSET, OPSETS, require_packages
+from visionforge.exporting.formats import FILES, OPSET, OPSETS, require_packages
 from visionforge.inference.loading import Target, find_target, load_classifier
 from visionforge.reading import read_json_text
 from visionforge.runs.anchors import shown
@@ -118,9 +118,9 @@ def _tta(wanted: bool | None, setting: TtaMode) -> dict[str, TtaMode]:
 
 def _export(options: Namespace, target: Target, folder: Path) -> dict[str, Any]:
     """Write everything into a folder; return the content of `export.json`."""
-    from visionforge.export.card import model_card
-    from visionforge.export.contract import contract_of
-    from visionforge.export.formats import (
+    from visionforge.exporting.card import model_card
+    from visionforge.exporting.contract import contract_of
+    from visionforge.exporting.formats import (
         load_onnx,
         load_program,
         load_weights,
@@ -129,8 +129,8 @@ def _export(options: Namespace, target: Target, folder: Path) -> dict[str, Any]:
         write_program,
         write_weights,
     )
-    from visionforge.export.module import ExportedClassifier
-    from visionforge.export.parity import BOUND, calibration_batches, compare, expected
+    from visionforge.exporting.module import ExportedClassifier
+    from visionforge.exporting.parity import BOUND, calibration_batches, compare, expected
 
     model = load_classifier(target.checkpoint)
     model.settings = model.settings.model_copy(update=_tta(options.tta, model.settings.tta))
@@ -174,7 +174,7 @@ def _export(options: Namespace, target: Target, folder: Path) -> dict[str, Any]:
         "versions": _versions(),
     }
     if options.benchmark:
-        from visionforge.export.speed import compiled, eager, speed_table
+        from visionforge.exporting.speed import compiled, eager, speed_table
 
         works: dict[str, Any] = {"PyTorch": eager(model), "PyTorch, compiled": compiled(module, contract)}
         works |= {_RUNTIMES[name]: runtime.run for name, runtime in runtimes.items()}
@@ -223,7 +223,7 @@ def _split_images(options: Namespace, target: Target, split: Split, limit: int |
         DataError: If the data is not here, with what to do.
     """
     from visionforge.data.datamodule import MedMNISTDataModule
-    from visionforge.export.parity import Images
+    from visionforge.exporting.parity import Images
 
     given = {**target.config.get("data", {}), **({"root": options.root} if options.root else {})}
     settings = DataSettings.model_validate({**given, "cache": "auto", "num_workers": 0})
@@ -246,7 +246,7 @@ def _split_images(options: Namespace, target: Target, split: Split, limit: int |
 
 
 def _given_images(options: Namespace, spec: Any) -> Any:
-    from visionforge.export.parity import Images
+    from visionforge.exporting.parity import Images
 
     parts, names = [], 0
     for batch in picture_batches(list_pictures(options.images), spec.resolution, spec.channels, 64, 2):

@@ -171,8 +171,8 @@ def _artifact(options: argparse.Namespace) -> "Predictor":
     if options.accelerator not in ("auto", "cpu"):
         raise SettingsError(f"--accelerator: artifacts run on the CPU; {options.accelerator} was given")
 
-    from visionforge.export.formats import load_artifact
-    from visionforge.export.predictor import ArtifactPredictor
+    from visionforge.exporting.formats import load_artifact
+    from visionforge.exporting.predictor import ArtifactPredictor
 
     return ArtifactPredictor(load_artifact(options.model))
 
