@@ -1,6 +1,7 @@
 """Anybody's pictures classified, as a stream, into a table."""
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -56,13 +57,14 @@ class PicturePredictions:
         """
         import pandas as pd
 
-        kinds, suffix = dict.fromkeys(_TEXTS, str), self.path.suffix.lower()
+        suffix = self.path.suffix.lower()
         try:
             if suffix == ".parquet":
                 return pd.read_parquet(self.path)
-            if suffix == ".jsonl":  # a column may be named as dates are
-                return pd.read_json(self.path, lines=True, dtype=kinds, convert_dates=False, precise_float=True)
-            table = pd.read_csv(self.path, dtype=kinds, keep_default_na=False)
+            if suffix == ".jsonl":
+                with self.path.open(encoding="utf-8") as file:
+                    return pd.DataFrame([json.loads(line) for line in file])
+            table = pd.read_csv(self.path, dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False)
         except (OSError, ValueError) as error:
             raise RunError(f"{self.path}: cannot be read as a table ({error})") from error
         return table.assign(**{name: table[name].map(cell_text) for name in _TEXTS})
