@@ -12,7 +12,7 @@ FONT = "font-family='Helvetica, Arial, sans-serif'"
 # Rows of the architecture from top to bottom; imports go downwards only
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "api"),
-    ("tuning", "export"),
+    ("tuning", "exporting"),
     ("engine",),
     ("evaluation",),
     ("inference",),

@@ -4,15 +4,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visionforge.api import Comparison, compare, evaluate, fit, list_runs, open_run, open_study, tune
+    from visionforge.api import (
+        Comparison,
+        compare,
+        evaluate,
+        explain,
+        export,
+        fit,
+        list_runs,
+        open_run,
+        open_study,
+        predict,
+        tune,
+    )
     from visionforge.config.schema import RunSettings
     from visionforge.data.datamodule import MedMNISTDataModule
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
+    from visionforge.engine.explanations import Explanations
+    from visionforge.engine.picture_predictions import PicturePredictions
     from visionforge.engine.run import EvaluationResult, Run
     from visionforge.engine.run_folder import RunFolder
     from visionforge.engine.split_report import SplitReport
     from visionforge.errors import SettingsError, VisionForgeError
+    from visionforge.exporting.export import ExportResult
     from visionforge.models.registry import backbone_names, register_backbone
     from visionforge.training.classifier import ImageClassifier
     from visionforge.tuning.found import Study
@@ -21,8 +36,11 @@ _HOMES = {
     "Comparison": "visionforge.api",
     "DatasetInfo": "visionforge.data.info",
     "EvaluationResult": "visionforge.engine.run",
+    "Explanations": "visionforge.engine.explanations",
+    "ExportResult": "visionforge.exporting.export",
     "ImageClassifier": "visionforge.training.classifier",
     "MedMNISTDataModule": "visionforge.data.datamodule",
+    "PicturePredictions": "visionforge.engine.picture_predictions",
     "Run": "visionforge.engine.run",
     "RunFolder": "visionforge.engine.run_folder",
     "RunSettings": "visionforge.config.schema",
@@ -36,10 +54,13 @@ _HOMES = {
     "dataset_info": "visionforge.data.registry",
     "dataset_names": "visionforge.data.registry",
     "evaluate": "visionforge.api",
+    "explain": "visionforge.api",
+    "export": "visionforge.api",
     "fit": "visionforge.api",
     "list_runs": "visionforge.api",
     "open_run": "visionforge.api",
     "open_study": "visionforge.api",
+    "predict": "visionforge.api",
     "register_backbone": "visionforge.models.registry",
     "register_dataset": "visionforge.data.registry",
     "tune": "visionforge.api",
@@ -49,8 +70,11 @@ __all__ = [
     "Comparison",
     "DatasetInfo",
     "EvaluationResult",
+    "Explanations",
+    "ExportResult",
     "ImageClassifier",
     "MedMNISTDataModule",
+    "PicturePredictions",
     "Run",
     "RunFolder",
     "RunSettings",
@@ -65,10 +89,13 @@ __all__ = [
     "dataset_info",
     "dataset_names",
     "evaluate",
+    "explain",
+    "export",
     "fit",
     "list_runs",
     "open_run",
     "open_study",
+    "predict",
     "register_backbone",
     "register_dataset",
     "tune",

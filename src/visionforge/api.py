@@ -1,19 +1,39 @@
 """What the commands do, as functions: the same settings, defaults and files, and objects as results."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from visionforge.config.loading import Config, read_values
+from visionforge.engine.explanations import Explanations, explain_pictures
+from visionforge.engine.picture_predictions import PicturePredictions, predict_pictures
 from visionforge.engine.run import EvaluationResult, Run, list_runs, open_run
 from visionforge.errors import SettingsError
+from visionforge.printable import printable
 from visionforge.runs.signals import Interrupted, Interruption
 
 if TYPE_CHECKING:
+    from visionforge.exporting.export import ExportResult
     from visionforge.tuning.found import Study
 
-__all__ = ["Comparison", "compare", "evaluate", "fit", "list_runs", "open_run", "open_study", "tune"]
+__all__ = [
+    "Comparison",
+    "compare",
+    "evaluate",
+    "explain",
+    "export",
+    "fit",
+    "list_runs",
+    "open_run",
+    "open_study",
+    "predict",
+    "tune",
+]
+
+log = logging.getLogger(__name__)
+Pictures = str | Path | Sequence[str | Path]
 
 
 @contextmanager
@@ -124,8 +144,202 @@ def evaluate(
     stages = {"test": "test", "val": "validate"}
     if split not in stages:
         raise SettingsError(f"split: {split} is not allowed; allowed: test, val")
-    named = {"ckpt_path": run} if _is_checkpoint(run) else {"run": run, "ckpt_path": checkpoint}
-    return evaluate_one(read_values(config, {**settings, **_named_runs(**named)}), stages[split])
+    named = _as_flags(_named_network(run, checkpoint))
+    return evaluate_one(read_values(config, {**settings, **named}), stages[split])
+
+
+@overload
+def predict(
+    run: str | Path | Run,
+    pictures: None = ...,
+    *,
+    checkpoint: Literal["best", "last"] | str | Path | None = ...,
+    config: Config | Sequence[Config] | None = ...,
+    **settings: Any,
+) -> EvaluationResult: ...
+
+
+@overload
+def predict(
+    run: str | Path | Run,
+    pictures: Pictures,
+    *,
+    checkpoint: Literal["best", "last"] | str | Path | None = ...,
+    out: str | Path | None = ...,
+    overwrite: bool = ...,
+    split: Literal["train", "val", "test"] | None = ...,
+    tta: bool | None = ...,
+    batch_size: int | None = ...,
+    accelerator: str | None = ...,
+    num_threads: int | None = ...,
+) -> PicturePredictions: ...
+
+
+def predict(
+    run: str | Path | Run,
+    pictures: Pictures | None = None,
+    *,
+    checkpoint: Literal["best", "last"] | str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    split: Literal["train", "val", "test"] | None = None,
+    tta: bool | None = None,
+    batch_size: int | None = None,
+    accelerator: str | None = None,
+    num_threads: int | None = None,
+    config: Config | Sequence[Config] | None = None,
+    **settings: Any,
+) -> PicturePredictions | EvaluationResult:
+    """Classify pictures, or write the probabilities of the test split, as `visionforge predict` does.
+
+    Args:
+        run: The run: its folder, its name, or the object; or a checkpoint file.
+        pictures: Folders, picture files and `.npz` archives, one or several; None is the test split of the run.
+        checkpoint: ``best``, ``last`` or a file; None is the best.
+        out: The table of the pictures, `.csv`, `.parquet` or `.jsonl`; None is `predictions.csv` in the evaluations of
+            the run, or in the working folder for a lone checkpoint.
+        overwrite: Replace a table that exists.
+        split: Part of `.npz` archives; None is ``test``.
+        tta: Average over test-time views; None is as the network is set.
+        batch_size: Pictures per batch; None is 128.
+        accelerator: ``auto``, ``cpu``, ``gpu``, ``cuda`` or ``mps``; None is ``auto``.
+        num_threads: CPU threads of the network, and of reading pictures; torch keeps them.
+        config: For the test split, as in `fit`, over the settings of the run.
+        settings: For the test split, as in `fit`.
+
+    Raises:
+        SettingsError: If an argument is not allowed, or does not belong to what is classified.
+        VisionForgeError: If the run, its checkpoint or the data cannot be used, or no picture could be read.
+
+    >>> import visionforge as vf
+    >>> vf.predict("nothing", "photos")
+    Traceback (most recent call last):
+    ...
+    visionforge.errors.RunError: --run: nothing is no folder; ...
+    """
+    named = _named_network(run, checkpoint)
+    given = {
+        "out": _path(out),
+        "overwrite": overwrite or None,
+        "split": split,
+        "tta": tta,
+        "batch_size": batch_size,
+        "accelerator": accelerator,
+        "num_threads": num_threads,
+    }
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if pictures is None:
+        from visionforge.engine.evaluate import evaluate as evaluate_one
+
+        if options:
+            raise SettingsError(f"{next(iter(options))}: is for pictures; name some, or set what a run is set by")
+        return evaluate_one(read_values(config, {**settings, **_as_flags(named)}), "predict")
+    if settings or config is not None:
+        name = next(iter(settings), "config")
+        raise SettingsError(f"{name}: is for the test split; pictures take {', '.join(given)}")
+    with _interruptible() as interruption:
+        return predict_pictures(_paths(pictures), interruption, **named, **options, warn=_warn)
+
+
+def explain(
+    run: str | Path | Run,
+    pictures: Pictures,
+    *,
+    checkpoint: Literal["best", "last"] | str | Path | None = None,
+    target: str | int | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    limit: int = 100,
+    split: Literal["train", "val", "test"] | None = None,
+    accelerator: str = "auto",
+) -> Explanations:
+    """Show on pictures where a network looks, as `visionforge explain` does.
+
+    Args:
+        run: The run: its folder, its name, or the object; or a checkpoint file.
+        pictures: Folders, picture files and `.npz` archives, one or several.
+        checkpoint: ``best``, ``last`` or a file; None is the best.
+        target: The class to explain, by name or number; None is the predicted one.
+        out: The folder; None is one in the evaluations of the run, or in the working folder for a lone checkpoint.
+        overwrite: Replace what an earlier call wrote there.
+        limit: Most pictures, 1 to 1000.
+        split: Part of `.npz` archives; None is ``test``.
+        accelerator: ``auto``, ``cpu``, ``gpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        SettingsError: If an argument is not allowed, or a file would be lost.
+        VisionForgeError: If the run or its checkpoint cannot be used, or no picture could be read.
+    """
+    named = _named_network(run, checkpoint)
+    with _interruptible():
+        return explain_pictures(
+            _paths(pictures),
+            **named,
+            target=target,
+            out=_path(out),
+            overwrite=overwrite,
+            limit=limit,
+            split=split,
+            accelerator=accelerator,
+            warn=_warn,
+        )
+
+
+def export(
+    run: str | Path | Run,
+    format: Literal["onnx", "torch", "safetensors"] = "onnx",
+    *,
+    checkpoint: Literal["best", "last"] | str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    input: Literal["uint8", "float32"] = "uint8",
+    tta: bool | None = None,
+    opset: int | None = None,
+    int8: bool = False,
+    benchmark: bool = False,
+    pictures: Pictures | None = None,
+    root: str | Path | None = None,
+) -> "ExportResult":
+    """Write a network as a file that predicts without visionforge, with the proof, as `visionforge export` does.
+
+    Args:
+        run: The run: its folder, its name, or the object; or a checkpoint file.
+        format: ``onnx``, ``torch`` (a torch.export program) or ``safetensors`` (the weights).
+        checkpoint: ``best``, ``last`` or a file; None is the best.
+        out: The folder; None is one in the run, or in the working folder for a lone checkpoint.
+        overwrite: Replace what an earlier export wrote there.
+        input: Pixels 0 to 255 (``uint8``), or 0 to 1 (``float32``).
+        tta: Test-time views inside; None is as the network is set.
+        opset: Of ONNX; None is the lowest that is allowed.
+        int8: Write a quantised ONNX model, too, and measure what it loses.
+        benchmark: Measure latency and throughput beside PyTorch's.
+        pictures: Prove it on these instead of the test split.
+        root: Folder of the archives; None is as the run was configured.
+
+    Raises:
+        SettingsError: If an argument is not allowed, a package is missing, or a file would be lost.
+        VisionForgeError: If the run, its checkpoint or the data cannot be used, or the artifact is not the network;
+            nothing is left behind then.
+    """
+    from visionforge.exporting.export import export_network
+    from visionforge.exporting.formats import OPSET
+
+    named = _named_network(run, checkpoint)
+    with _interruptible():
+        return export_network(
+            **named,
+            format=format,
+            out=_path(out),
+            overwrite=overwrite,
+            input=input,
+            tta=tta,
+            opset=OPSET if opset is None else opset,
+            int8=int8,
+            benchmark=benchmark,
+            images=None if pictures is None else _paths(pictures),
+            root=None if root is None else str(root),
+            warn=_warn,
+        )
 
 
 def tune(config: Config | Sequence[Config] | None = None, *, n_trials: int | None = None, **settings: Any) -> "Study":
@@ -175,6 +389,44 @@ def open_study(study: str | Path, **settings: Any) -> "Study":
 
 def _is_checkpoint(run: str | Path | Run) -> bool:
     return not isinstance(run, Run) and str(run).endswith(".ckpt")
+
+
+def _named_network(run: str | Path | Run, checkpoint: str | Path | None) -> dict[str, Any]:
+    """Return `run` and `checkpoint` as text, as far as they are given.
+
+    Raises:
+        SettingsError: If two checkpoints are named.
+    """
+    if not _is_checkpoint(run):
+        return _named_runs(run=run, checkpoint=checkpoint)
+    if checkpoint is not None:
+        raise SettingsError(f"checkpoint: {checkpoint} was named, and {run} is a checkpoint already")
+    return _named_runs(checkpoint=run)
+
+
+def _as_flags(named: dict[str, str]) -> dict[str, str]:
+    """Return what names a network as the settings of an evaluation have it."""
+    return {"ckpt_path" if name == "checkpoint" else name: value for name, value in named.items()}
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _paths(pictures: Pictures) -> list[Path]:
+    """Return one path or several as a list.
+
+    Raises:
+        SettingsError: If there is none.
+    """
+    paths = [Path(path) for path in ([pictures] if isinstance(pictures, str | Path) else pictures)]
+    if not paths:
+        raise SettingsError("pictures: name a folder, a picture file or an .npz archive at least")
+    return paths
+
+
+def _warn(text: str) -> None:
+    log.warning("%s", printable(text))
 
 
 def _named_runs(**given: str | Path | Run | None) -> dict[str, str]:

@@ -20,8 +20,8 @@ from tests.runs.helpers import wait_for
 from visionforge.cli.main import main
 from visionforge.config.schema import Synthetic
 from visionforge.data.datamodule import MedMNISTDataModule
-from visionforge.export import formats, parity
-from visionforge.export.formats import Runtime, load_onnx
+from visionforge.exporting import formats, parity
+from visionforge.exporting.formats import Runtime, load_onnx
 
 for package in ("onnx", "onnxruntime", "onnxscript"):
     pytest.importorskip(package)
@@ -163,7 +163,7 @@ def test_other_images_prove_it_too(own_run, tmp_path):
 
 
 def test_benchmark(own_run, capsys, monkeypatch):
-    from visionforge.export import speed
+    from visionforge.exporting import speed
 
     monkeypatch.setattr(speed, "SECONDS", 0.001)
     monkeypatch.setattr(speed, "ROUNDS", 2)

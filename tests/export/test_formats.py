@@ -12,8 +12,8 @@ from tests.evaluation.test_explain import model_of, pictures
 from visionforge.data.info import DomainFlags
 from visionforge.errors import RunError
 from visionforge.evaluation.picture_table import NetworkPredictor, chosen_labels
-from visionforge.export.contract import KEY, contract_of, read_contract
-from visionforge.export.formats import (
+from visionforge.exporting.contract import KEY, contract_of, read_contract
+from visionforge.exporting.formats import (
     FILES,
     load_artifact,
     load_onnx,
@@ -24,8 +24,8 @@ from visionforge.export.formats import (
     write_program,
     write_weights,
 )
-from visionforge.export.module import ExportedClassifier, reference
-from visionforge.export.predictor import ArtifactPredictor
+from visionforge.exporting.module import ExportedClassifier, reference
+from visionforge.exporting.predictor import ArtifactPredictor
 from visionforge.models.registry import backbone_names
 from visionforge.training.calibration import Calibration
 

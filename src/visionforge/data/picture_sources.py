@@ -13,7 +13,7 @@ from visionforge.data.info import SPLITS, Split
 from visionforge.data.npy import read_header
 from visionforge.data.pictures import SUFFIXES
 from visionforge.data.zipped import READ_ERRORS, open_zip
-from visionforge.errors import DataError
+from visionforge.errors import DataError, SettingsError
 
 MAX_ARCHIVE_PIXELS = 1 << 24  # of one image in an archive, of which some are in memory at a time: 4096 × 4096
 JUNK = frozenset(  # beside what is hidden: left by macOS, Windows, Linux and disk stations; lower case
@@ -75,8 +75,11 @@ def list_pictures(
         where: What the sources were given as, for messages.
 
     Raises:
+        SettingsError: If there is no such split.
         DataError: If one does not exist, cannot be listed, or holds no pictures.
     """
+    if split is not None and split not in SPLITS:
+        raise SettingsError(f"--split: {split} is not allowed; allowed: {', '.join(SPLITS)}")
     listed: list[PictureFiles | ArchiveImages] = []
     problems: list[str] = []
     for source in sources:

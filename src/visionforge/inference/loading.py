@@ -237,7 +237,7 @@ def device_of(accelerator: str) -> "torch.device":
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     wanted = {"auto": ("cuda", "mps", "cpu"), "gpu": ("cuda", "mps")}.get(accelerator, (accelerator,))
     for name in wanted:
-        if present[name]:
+        if present.get(name):
             return torch.device(name)
     names = ", ".join(name for name, there in present.items() if there)
     raise SettingsError(f"--accelerator: {accelerator} is not present on this machine; present: {names}")

@@ -13,7 +13,7 @@ from visionforge.evaluation.names import (
     metric_name,
     partial_text,
 )
-from visionforge.export.contract import Contract
+from visionforge.exporting.contract import Contract
 from visionforge.printable import printable
 
 

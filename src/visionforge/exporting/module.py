@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from visionforge.data.info import DomainFlags
 from visionforge.errors import RunError
 from visionforge.evaluation.picture_table import NetworkPredictor, Said
-from visionforge.export.contract import Contract
+from visionforge.exporting.contract import Contract
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.losses import Output, probabilities
 from visionforge.training.tta import View, average_views, view_functions

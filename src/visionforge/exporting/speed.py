@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from visionforge.export.contract import Contract
-from visionforge.export.formats import Pixels, prepared
-from visionforge.export.module import ExportedClassifier, reference
+from visionforge.exporting.contract import Contract
+from visionforge.exporting.formats import Pixels, prepared
+from visionforge.exporting.module import ExportedClassifier, reference
 from visionforge.training.classifier import ImageClassifier
 
 BATCHES = (1, 32, 256)

@@ -12,9 +12,9 @@ from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
 from visionforge.evaluation.metrics import classification_metrics
 from visionforge.evaluation.picture_table import chosen_labels
-from visionforge.export.formats import Floats, Pixels, Runtime
-from visionforge.export.module import reference
-from visionforge.export.predictor import ArtifactPredictor
+from visionforge.exporting.formats import Floats, Pixels, Runtime
+from visionforge.exporting.module import reference
+from visionforge.exporting.predictor import ArtifactPredictor
 from visionforge.training.classifier import ImageClassifier
 
 BOUND = 1e-4  # of the probabilities, for float32

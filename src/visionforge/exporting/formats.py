@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 
 from visionforge.errors import RunError, SettingsError, WeightsError
-from visionforge.export.contract import KEY, Contract, read_contract
-from visionforge.export.module import ExportedClassifier
+from visionforge.exporting.contract import KEY, Contract, read_contract
+from visionforge.exporting.module import ExportedClassifier
 from visionforge.training.classifier import ImageClassifier
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from visionforge.data.info import TaskSpec
 from visionforge.evaluation.picture_table import Said
-from visionforge.export.formats import Runtime
+from visionforge.exporting.formats import Runtime
 from visionforge.training.calibration import scale
 
 

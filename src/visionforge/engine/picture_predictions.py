@@ -1,0 +1,290 @@
+"""Anybody's pictures classified, as a stream, into a table."""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visionforge.data.info import Split
+from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
+from visionforge.data.stream import picture_batches
+from visionforge.errors import RunError, SettingsError
+from visionforge.evaluation.table_writers import Column, TableWriter, cell_text, open_table, require_format
+from visionforge.inference.loading import Target, device_of, find_target, load_classifier
+from visionforge.printable import LONGEST_LINE, printable
+from visionforge.runs.anchors import shown, writable
+from visionforge.runs.owned_files import folder_for
+from visionforge.runs.signals import Interruption
+from visionforge.runs.workspace import describe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from visionforge.evaluation.picture_table import Predictor
+
+MOST_THREADS = 8  # that decode; more wait for each other
+WARNINGS = 10  # pictures that could not be read which are told of; the others are in the table of errors
+_TEXTS = ("path", "prediction")
+_ERROR_COLUMNS = (Column("path"), Column("reason"))
+
+
+class PicturePredictions:
+    """What a network says of pictures, as it lies in a table.
+
+    Args:
+        path: The table.
+        errors: The table of the files that could not be read; None if all could.
+        images: How many pictures were classified.
+        failed: How many files could not be read.
+    """
+
+    def __init__(self, path: Path, errors: Path | None, images: int, failed: int) -> None:
+        self.path = path
+        self.errors = errors
+        self.images = images
+        self.failed = failed
+
+    @cached_property
+    def table(self) -> "pd.DataFrame":
+        """A row per picture, with its prediction, the probabilities and the uncertainty.
+
+        Raises:
+            RunError: If the table is no longer there, or cannot be read.
+        """
+        import pandas as pd
+
+        suffix = self.path.suffix.lower()
+        try:
+            if suffix == ".parquet":
+                return pd.read_parquet(self.path)
+            if suffix == ".jsonl":
+                with self.path.open(encoding="utf-8") as file:
+                    return pd.DataFrame([json.loads(line) for line in file])
+            table = pd.read_csv(self.path, dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False)
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path}: cannot be read as a table ({error})") from error
+        return table.assign(**{name: table[name].map(cell_text) for name in _TEXTS})
+
+    def __repr__(self) -> str:
+        """Return how many pictures were classified, and where the tables are."""
+        line = f"{self.images:,} predictions: {shown(self.path)}"
+        if self.errors is not None:
+            total = self.images + self.failed
+            line += f"; {self.failed:,} of {total:,} files could not be read: {shown(self.errors)}"
+        return printable(line, LONGEST_LINE)
+
+
+def predict_pictures(
+    pictures: Sequence[Path],
+    interruption: Interruption,
+    *,
+    run: str | None = None,
+    checkpoint: str | None = None,
+    artifact: Callable[[], "Predictor"] | None = None,
+    out: Path | None = None,
+    overwrite: bool = False,
+    split: Split | None = None,
+    tta: bool | None = None,
+    batch_size: int = 128,
+    accelerator: str = "auto",
+    num_threads: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> PicturePredictions:
+    """Classify pictures and write what the network says of each.
+
+    Args:
+        pictures: Folders, picture files and `.npz` archives.
+        interruption: Handles the signals; a batch is finished first, and nothing is left behind.
+        run: The run, by folder or name.
+        checkpoint: `best`, `last` or a file; None is the best of the run.
+        artifact: Loads an exported artifact, in the place of a run.
+        out: The table, `.csv`, `.parquet` or `.jsonl`; None is `predictions.csv` in the evaluations of the run, or in
+            the working folder for a lone checkpoint.
+        overwrite: Replace a table that exists.
+        split: Part of `.npz` archives; None is `test`.
+        tta: Average over test-time views; None is as the network is set.
+        batch_size: Pictures per batch.
+        accelerator: `auto`, `cpu`, `gpu`, `cuda` or `mps`.
+        num_threads: CPU threads of the network, and of reading pictures; torch keeps them.
+        progress: Told how many files are done, and how many there are.
+        warn: Told of the first pictures that could not be read.
+
+    Raises:
+        VisionForgeError: For every mistake that the user can mend, and if no picture could be read.
+        Interrupted: If a signal ended it.
+    """
+    for name, number in (("batch_size", batch_size), ("num_threads", num_threads)):
+        if number is not None and number < 1:
+            raise SettingsError(f"--{name}: {number} is not allowed; allowed: whole numbers from 1")
+    if out is not None:
+        _check_output(out, overwrite, made=False)
+    target = None if artifact is not None else find_target("predict", run, checkpoint)
+    table = _default_output(target) if out is None else out
+    _check_output(table, overwrite, made=out is None)
+    listed = list_pictures(pictures, split)
+    if split is not None and not any(isinstance(source, ArchiveImages) for source in listed):
+        raise SettingsError("--split: chooses a part of .npz archives; --images names none")
+    if target is not None:
+        predictor = _network(target, tta, accelerator)
+    else:
+        assert artifact is not None
+        _check_artifact(run is not None or checkpoint is not None, tta, accelerator)
+        predictor = artifact()
+    if num_threads is not None:
+        import torch
+
+        torch.set_num_threads(num_threads)
+    threads = min(MOST_THREADS, num_threads or os.cpu_count() or 1)
+    stream = _Stream(predictor, listed, batch_size, threads, progress, warn)
+    with interruption.deferred():  # a batch is finished first, so that no file is caught half open
+        return stream.write(table, interruption)
+
+
+# --- where the table goes
+
+
+def _default_output(target: Target | None) -> Path:
+    if target is None or target.run is None:
+        return Path("predictions.csv")
+    return target.run.path / "evaluations" / f"predict_{target.checkpoint.stem}_images" / "predictions.csv"
+
+
+def _errors_of(out: Path) -> Path:
+    return out.with_name(f"{out.stem}.errors.csv")
+
+
+def _is_error_table(path: Path) -> bool:
+    """Return whether a file has the heading of the tables that list what could not be read."""
+    heading = ",".join(column.name for column in _ERROR_COLUMNS).encode()
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.readline(len(heading) + 2).strip() == heading
+
+
+def _check_output(out: Path, overwrite: bool, made: bool) -> None:
+    """Refuse what cannot be written, before anything is read.
+
+    Args:
+        out: The table.
+        overwrite: Whether tables that exist may be replaced.
+        made: Whether the folder is made if need be.
+
+    Raises:
+        SettingsError: If the suffix means no table, or a file would be lost.
+        RunError: If the folder cannot be written.
+    """
+    require_format(out)
+    for path in (out, _errors_of(out)):
+        if path.is_dir():
+            raise SettingsError(f"--out: {shown(path)} is a folder; name a file in it")
+        if os.path.lexists(path) and not overwrite:
+            raise SettingsError(f"--out: {shown(path)} exists already; name another file, or add --overwrite")
+    errors = _errors_of(out)
+    if os.path.lexists(errors) and not _is_error_table(errors):  # nobody has named it
+        raise SettingsError(
+            f"--out: {shown(errors)} would be replaced, and was not written by predict; move it away, or name another "
+            "file"
+        )
+    parent = out.absolute().parent
+    if not made and not parent.is_dir():
+        raise RunError(f"--out: {shown(parent)} does not exist; make the folder, or name another")
+    if not writable(parent):
+        raise RunError(f"--out: {shown(parent)} cannot be written; name a file in another folder")
+
+
+# --- the network
+
+
+def _network(target: Target, tta: bool | None, accelerator: str) -> "Predictor":
+    """Return the network of a checkpoint on its device."""
+    from visionforge.evaluation.picture_table import NetworkPredictor
+
+    model = load_classifier(target.checkpoint)
+    if tta and model.settings.tta == "off":
+        model.settings = model.settings.model_copy(update={"tta": "full"})
+    return NetworkPredictor(model.to(device_of(accelerator)), tta)
+
+
+def _check_artifact(named: bool, tta: bool | None, accelerator: str) -> None:
+    """Refuse what an artifact does not have.
+
+    Args:
+        named: Whether a run or a checkpoint was named, too.
+        tta: Whether test-time views were asked for.
+        accelerator: The device.
+
+    Raises:
+        SettingsError: If something was asked for that an artifact does not have.
+    """
+    if named:
+        raise SettingsError("--model: is given instead of --run and --ckpt_path")
+    if tta is not None:
+        raise SettingsError("--tta: an artifact has its views inside, or none; export it with --tta or --no-tta")
+    if accelerator not in ("auto", "cpu"):
+        raise SettingsError(f"--accelerator: artifacts run on the CPU; {accelerator} was given")
+
+
+# --- the stream
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """Pictures on their way through a network."""
+
+    predictor: "Predictor"
+    listed: Sequence[PictureFiles | ArchiveImages]
+    batch_size: int
+    threads: int
+    progress: Callable[[int, int], None]
+    warn: Callable[[str], None]
+
+    def write(self, out: Path, interruption: Interruption) -> PicturePredictions:
+        """Write the table, and that of the files that could not be read if there are any."""
+        from visionforge.engine.failure import is_out_of_memory
+
+        errors, total = _errors_of(out), sum(map(len, self.listed))
+        try:
+            failed = self._write(out, errors, total, interruption)
+            if not failed and _is_error_table(errors):  # of the table that was replaced
+                errors.unlink()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise RunError(f"--batch_size: out of memory with {self.batch_size} pictures at once; set fewer") from error
+        except OSError as error:
+            raise RunError(f"--out: {shown(out)} cannot be written ({describe(error)})") from error
+        return PicturePredictions(out, errors if failed else None, total - failed, failed)
+
+    def _write(self, out: Path, errors: Path, total: int, interruption: Interruption) -> int:
+        """Write the tables and return how many files could not be read."""
+        from visionforge.evaluation.picture_table import columns_of, table_rows
+
+        spec, done, failed = self.predictor.spec, 0, 0
+        batches = picture_batches(self.listed, spec.resolution, spec.channels, self.batch_size, self.threads)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(folder_for(out.absolute().parent))
+            table = stack.enter_context(open_table(out, columns_of(spec)))
+            error_table: TableWriter | None = None
+            self.progress(0, total)
+            for batch in stack.enter_context(contextlib.closing(batches)):
+                interruption.check()
+                if batch.failures:
+                    if error_table is None:  # most folders need none
+                        error_table = stack.enter_context(open_table(errors, _ERROR_COLUMNS))
+                    error_table.write(batch.failures)
+                    for name, reason in batch.failures[: max(0, WARNINGS - failed)]:
+                        self.warn(f"{name}: {reason}")
+                    failed += len(batch.failures)
+                if batch.names:
+                    table.write(table_rows(self.predictor, batch))
+                done += len(batch.names) + len(batch.failures)
+                self.progress(done, total)
+            if failed == total:
+                raise RunError(f"--images: none of the {total:,} files could be read, so nothing was written")
+        return failed
