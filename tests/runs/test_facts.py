@@ -46,6 +46,17 @@ def test_changed_files_are_counted_as_git_counts_them(repository):
     assert git_state(tree.parent) is None
 
 
+def test_a_folder_inside_the_work_tree_stands_for_all_of_it(repository):
+    tree, git = repository
+    (tree / "inner" / "deep").mkdir(parents=True)
+    (tree / "inner" / "deep" / "file").write_text("x")
+    git("add", ".")
+    assert changed_files(tree / "inner" / "deep") == 0
+    (tree / "a file ü.txt").write_text("changed")
+    (tree / "inner" / "deep" / "file").write_text("y")
+    assert changed_files(tree / "inner" / "deep") == changed_files(tree) == 2
+
+
 def test_no_program_of_the_repository_is_started(repository):
     tree, git = repository
     started = tree.parent / "STARTED"

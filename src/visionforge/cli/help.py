@@ -63,6 +63,8 @@ _TRAINING = ("Training", "model.finetuning.freeze_epochs", "model.backbone.pretr
 OWN: dict[str, str] = {  # flags that are no settings
     "config": "YAML file with settings, or the name of a shipped one; may be given several times, a later one wins key "
     "by key.",
+    "import": "Python module or file whose registered backbones and data sets are then known by name; may be given "
+    "several times (`imports` in YAML).",
     "seeds": "Train for several seeds: 3 is the configured one and the next two, 1,7,42 are these.",
     "run": "Run to evaluate: its folder, or its name in the outputs folder; its best checkpoint is taken.",
     "trust": "Run that is continued and may be a stranger's: build the classes that its configuration names.",
@@ -70,10 +72,10 @@ OWN: dict[str, str] = {  # flags that are no settings
     "help": "This text; `--help all` shows every setting, `--help model.schedule` those of a section.",
 }
 OF_STAGE: dict[str, tuple[str, ...]] = {
-    "fit": ("config", "resume", "seeds", "ckpt_path", "trust", "print_config", "help"),
-    "validate": ("config", "run", "ckpt_path", "print_config", "help"),
-    "test": ("config", "run", "ckpt_path", "print_config", "help"),
-    "predict": ("config", "run", "ckpt_path", "print_config", "help"),
+    "fit": ("config", "import", "resume", "seeds", "ckpt_path", "trust", "print_config", "help"),
+    "validate": ("config", "import", "run", "ckpt_path", "print_config", "help"),
+    "test": ("config", "import", "run", "ckpt_path", "print_config", "help"),
+    "predict": ("config", "import", "run", "ckpt_path", "print_config", "help"),
 }
 PURPOSE = {
     "fit": "Train a network, test its best checkpoint, and write everything into a run folder.",

@@ -279,6 +279,9 @@ def _apply(raw: RawConfig, flag: str, text: str) -> None:
         raw.merge(tree, f"in {described(text)}")
         return
     path = flag.removeprefix("--")
+    if path == "import":  # may stand several times
+        raw.merge({"imports": [*raw.values.get("imports", ()), text]}, COMMAND_LINE)
+        return
     if path in _texts() and text not in _NULLS:  # such as a folder that is named 2024, or no
         raw.set(path, text, COMMAND_LINE)
         return

@@ -487,6 +487,9 @@ class EvaluationSettings(Section):
 class RunSettings(Section):
     """One configuration: the same keys as the YAML file and the command line."""
 
+    imports: tuple[str, ...] = Field(
+        (), description="Python modules or files to import first: what they register is known by name."
+    )
     seed_everything: int = Field(42, ge=0, le=2**32 - 1, description="Seed of everything that is random.")
     data: DataSettings = Field(DataSettings(), description="Images and batches.")
     model: ModelSettings = Field(ModelSettings(), description="Network and training.")

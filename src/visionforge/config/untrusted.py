@@ -71,7 +71,8 @@ _OF_LIGHTNING = re.compile(r"(?:(?:lightning\.pytorch|pytorch_lightning)\.callba
 
 def named_classes(config: Mapping[str, Any]) -> list[str]:
     """Return what a configuration would have built, such as ``trainer.callbacks.0: torch.optim.SGD``."""
-    found = [f"{path}: {name}" for path, name in _walk(config, "")]
+    found = [f"imports: {name}" for name in _texts(config.get("imports"))]
+    found += [f"{path}: {name}" for path, name in _walk(config, "")]
     trainer = config.get("trainer")
     flags = trainer if isinstance(trainer, Mapping) else {}
     for flag in _NAMING:
@@ -115,7 +116,7 @@ def for_training(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         config: The nested configuration, as it was read.
     """
     kept = {key: value for key, value in config.items() if key != "trainer"}
-    refused: list[str] = []
+    refused = [f"imports: {name}" for name in _texts(kept.pop("imports", None))]
     for path, tags in (("ckpt_path", False), ("model.backbone.weights", True)):
         value = _at(kept, path)
         if isinstance(value, str) and not (tags and _is_tag(value)):
@@ -136,6 +137,12 @@ def for_training(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         else:
             flags[name] = value
     return {**kept, "trainer": flags}, refused
+
+
+def _texts(value: Any) -> list[str]:
+    return [
+        str(item)[:200] for item in (value if isinstance(value, list | tuple) else [] if value is None else [value])
+    ]
 
 
 def _callback_problems(item: Any, position: int) -> list[str]:

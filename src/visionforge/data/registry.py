@@ -27,7 +27,7 @@ def catalog_folder() -> Path:
 
 
 def register_dataset(info: DatasetInfo, replace: bool = False) -> None:
-    """Add an entry for this process.
+    """Add an entry for this process; an equal one may be added again, as when a notebook cell is run twice.
 
     Args:
         info: The entry.
@@ -36,7 +36,8 @@ def register_dataset(info: DatasetInfo, replace: bool = False) -> None:
     Raises:
         ValueError: If the name is taken.
     """
-    if info.name in _builtin_names() or (info.name in _registered and not replace):
+    known = _registered.get(info.name)
+    if info.name in _builtin_names() or (known not in (None, info) and not replace):
         raise ValueError(f"a data set named {info.name!r} is in the catalog already")
     _registered[info.name] = info
 

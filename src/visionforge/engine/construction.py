@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 
+from visionforge.config.imports import import_modules
 from visionforge.config.rules import check_rules
 from visionforge.config.schema import RunSettings
 from visionforge.data.datamodule import MedMNISTDataModule
@@ -104,9 +105,10 @@ class Construction(LightningCLI):
         dumped = yaml.safe_load(dump(self.parser, self.config))
         for flag, objects in self._objects.items():
             dumped["trainer"][flag] = [*as_list(dumped["trainer"].get(flag)), *map(_class_of, objects)]
-        others = settings.model_dump(mode="json", exclude={"trainer", "tune", "resume"})
+        others = settings.model_dump(mode="json", exclude={"imports", "trainer", "tune", "resume"})
         last = [name for name in _LAST if not (evaluation and name == "ckpt_path")]
-        config = {"seed_everything": settings.seed_everything, "trainer": dumped["trainer"]}
+        config: dict[str, Any] = {"imports": import_modules(settings.imports)} if settings.imports else {}
+        config |= {"seed_everything": settings.seed_everything, "trainer": dumped["trainer"]}
         config |= {name: others[name] for name in ("model", "data", "evaluation", *last)}
         self.config_tree = config
         self.resolved = with_portable_paths(config)

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from visionforge.config.imports import import_modules
 from visionforge.config.loading import RawConfig
 from visionforge.config.problems import unknown_setting, validation_problems
 from visionforge.config.rules import BackboneFacts, DatasetFacts, DeviceFacts, Facts, check_rules
@@ -57,7 +58,7 @@ def check_settings(values: Mapping[str, Any], stage: str, sources: Mapping[str, 
         SettingsError: With one line for every mistake.
     """
     flags = [f"trainer.{name}" for name in trainer_flags()]
-    problems: list[str] = []
+    problems = _import_problems(values.get("imports"))
     settings = None
     try:
         settings = RunSettings.model_validate(dict(values))
@@ -81,6 +82,17 @@ def check_settings(values: Mapping[str, Any], stage: str, sources: Mapping[str, 
     if problems or settings is None:
         raise SettingsError(problems)
     return settings
+
+
+def _import_problems(names: Any) -> list[str]:
+    """Import what the user has named, and return a line for each that cannot be."""
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return []  # the check of the settings tells of it
+    try:
+        import_modules(names)
+    except SettingsError as error:
+        return list(error.problems)
+    return []
 
 
 def settings_of(config: Mapping[str, Any]) -> RunSettings:

@@ -150,16 +150,22 @@ _ENTRIES: dict[str, BackboneEntry] = {}
 
 
 def register_backbone(entry: BackboneEntry) -> None:
-    """Add a backbone under its name.
+    """Add a backbone under its name; the same again, as when a notebook cell is run twice, takes its own place.
 
     Raises:
         ValueError: If the name is taken, or has the form of a library's.
     """
     if "/" in entry.name:
         raise ValueError(f"a backbone's name has no slash: {entry.name!r}")
-    if entry.name in _ENTRIES:
+    known = _ENTRIES.get(entry.name)
+    if known is not None and (known.is_builtin or _origin(known) != _origin(entry)):
         raise ValueError(f"a backbone named {entry.name!r} is registered already")
     _ENTRIES[entry.name] = entry
+
+
+def _origin(entry: BackboneEntry) -> tuple[str, str]:
+    """Return where the builder of a backbone was defined."""
+    return getattr(entry.builder, "__module__", ""), getattr(entry.builder, "__qualname__", str(entry.builder))
 
 
 @cache

@@ -131,7 +131,8 @@ def changed_files(folder: Path) -> int | None:
     Returns:
         The number; None where there are too many files to look at in a moment.
     """
-    top, listed = _git(folder, "rev-parse", "--show-toplevel"), _git(folder, "ls-files", "--stage", "--debug")
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    listed = None if top is None else _git(Path(top), "ls-files", "--stage", "--debug")  # of all of it, by its paths
     if top is None or listed is None:
         return None
     staged = _staged(listed)

@@ -2,6 +2,7 @@
 
 import sys
 
+from visionforge.config.imports import import_modules
 from visionforge.config.schema import RunSettings
 from visionforge.errors import VisionForgeError
 from visionforge.printable import LONGEST_LINE, printable
@@ -16,6 +17,7 @@ def main() -> int:
     """Search with the settings that the first process has sent; return the exit status."""
     settings = RunSettings.model_validate_json(sys.stdin.buffer.read())
     try:
+        import_modules(settings.imports)
         with Interruption() as interruption:
             tune(settings, interruption, lambda _: None, worker=True)
     except VisionForgeError as error:
