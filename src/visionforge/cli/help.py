@@ -115,7 +115,7 @@ def stage_help(stage: str, topic: str) -> str:
 
 def setting_text(path: str, field: Any) -> str:
     """Return what help says of one setting, in two lines or more."""
-    default = field.default if not isinstance(field.default, dict) else "{}"
+    default = {"()": "[]", "{}": "{}"}.get(str(field.default), field.default)
     shown = {"None": "null", "True": "true", "False": "false"}.get(str(default), default)
     return f"  --{path}  (default {shown})\n      {field.description} Allowed: {describe_allowed(field)}."
 

@@ -61,6 +61,8 @@ def _describe_type(annotation: Any) -> tuple[str, dict[str, float], bool]:
         return "one of " + ", ".join(str(value) for value in get_args(annotation)), bounds, False
     if origin is dict:
         return "a mapping of names to " + _describe_type(get_args(annotation)[1])[0], bounds, False
+    if origin in (tuple, list):
+        return "a list of " + _describe_type(get_args(annotation)[0])[0], bounds, False
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "a mapping with the keys " + ", ".join(annotation.model_fields), bounds, False
     return _NOUNS.get(annotation, getattr(annotation, "__name__", str(annotation))), bounds, False
