@@ -14,10 +14,10 @@ from visionforge.engine.validation import trainer_flags
 LIGHTNING = ("fit", "validate", "test", "predict")
 PARSERS = {"datasets": datasets, "models": models, "runs": runs, "explain": explain, "export": export}
 OWN = {  # what is read before a parser is asked, and what a parser of Lightning's takes beside the settings
-    "fit": {"--seeds", "--resume"},
-    "validate": {"--run"},
-    "test": {"--run"},
-    "predict": {"--run", "--images"},
+    "fit": {"--seeds", "--resume", "--import"},
+    "validate": {"--run", "--import"},
+    "test": {"--run", "--import"},
+    "predict": {"--run", "--images", "--import"},
     "tune": {"--report", "--config"},
     "reproduce": {"--outputs", "--check", "--json"},
     "doctor": {"--outputs", "--root", "--kill", "--json"},
