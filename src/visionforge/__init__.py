@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         tune,
     )
     from visionforge.config.schema import RunSettings
-    from visionforge.data.datamodule import MedMNISTDataModule
+    from visionforge.data.datamodule import ImageDataModule, MedMNISTDataModule
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
     from visionforge.engine.explanations import Explanations
@@ -39,6 +39,7 @@ _HOMES = {
     "Explanations": "visionforge.engine.explanations",
     "ExportResult": "visionforge.exporting.export",
     "ImageClassifier": "visionforge.training.classifier",
+    "ImageDataModule": "visionforge.data.datamodule",
     "MedMNISTDataModule": "visionforge.data.datamodule",
     "PicturePredictions": "visionforge.engine.picture_predictions",
     "Run": "visionforge.engine.run",
@@ -73,6 +74,7 @@ __all__ = [
     "Explanations",
     "ExportResult",
     "ImageClassifier",
+    "ImageDataModule",
     "MedMNISTDataModule",
     "PicturePredictions",
     "Run",

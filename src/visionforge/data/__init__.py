@@ -6,14 +6,22 @@ from visionforge.data.info import DatasetInfo, TaskSpec
 from visionforge.data.registry import dataset_info, dataset_names, register_dataset
 
 if TYPE_CHECKING:
-    from visionforge.data.datamodule import MedMNISTDataModule
+    from visionforge.data.datamodule import ImageDataModule, MedMNISTDataModule
 
-__all__ = ["DatasetInfo", "MedMNISTDataModule", "TaskSpec", "dataset_info", "dataset_names", "register_dataset"]
+__all__ = [
+    "DatasetInfo",
+    "ImageDataModule",
+    "MedMNISTDataModule",
+    "TaskSpec",
+    "dataset_info",
+    "dataset_names",
+    "register_dataset",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "MedMNISTDataModule":  # needs torch, which the catalog does not
-        from visionforge.data.datamodule import MedMNISTDataModule
+    if name in ("ImageDataModule", "MedMNISTDataModule"):  # need torch, which the catalog does not
+        from visionforge.data import datamodule
 
-        return MedMNISTDataModule
+        return getattr(datamodule, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -42,7 +42,7 @@ _STAGE_SPLITS: dict[str, tuple[Split, ...]] = {
 }
 
 
-class MedMNISTDataModule(pl.LightningDataModule):
+class ImageDataModule(pl.LightningDataModule):
     """Batches of a catalog data set, augmented and normalised on the training device.
 
     A batch is `(images, labels)`: images (B, C, R, R) float32, normalised with the constants of the catalog; labels
@@ -343,6 +343,10 @@ class MedMNISTDataModule(pl.LightningDataModule):
     def normalise(self, images: Tensor) -> Tensor:
         """Return (N, C, R, R) uint8 images as normalised float32 with the channels of the task."""
         return normalise(images, self.spec.mean, self.spec.std)
+
+
+class MedMNISTDataModule(ImageDataModule):
+    """`ImageDataModule`, under the name by which users of MedMNIST look for it."""
 
 
 def _is_uint8(value: object) -> bool:

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger
 from visionforge.config.imports import import_modules
 from visionforge.config.rules import check_rules
 from visionforge.config.schema import RunSettings
-from visionforge.data.datamodule import MedMNISTDataModule
+from visionforge.data.datamodule import ImageDataModule
 from visionforge.engine.class_paths import class_problems
 from visionforge.engine.limits import integers_first
 from visionforge.engine.loggers import logger_error
@@ -92,7 +92,7 @@ class Construction(LightningCLI):
             tree["trainer"]["callbacks"] = as_list(tree["trainer"]["callbacks"])
         super().__init__(
             ImageClassifier,
-            MedMNISTDataModule,
+            ImageDataModule,
             save_config_callback=None,
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=settings.seed_everything,
@@ -143,7 +143,7 @@ class Construction(LightningCLI):
             if getattr(action, "_enable_path", False):  # a word is no name of a file that lies in the working folder
                 action._enable_path = False  # type: ignore[attr-defined]
         parser.add_class_arguments(ImageClassifier, "model", skip={"spec", "restoring", "seed"}, fail_untyped=False)
-        parser.add_class_arguments(MedMNISTDataModule, "data", skip={"seed"}, fail_untyped=False)
+        parser.add_class_arguments(ImageDataModule, "data", skip={"seed"}, fail_untyped=False)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Resolve the tree; Lightning's own version warns of arguments of the process."""
@@ -186,7 +186,7 @@ class Construction(LightningCLI):
             if told is None:
                 raise
             raise told from error
-        self.datamodule: MedMNISTDataModule = self.config_init["data"]
+        self.datamodule: ImageDataModule = self.config_init["data"]
         self.model: ImageClassifier = self.config_init["model"]
         self.datamodule.seed = self.model.seed = self.settings.seed_everything
 

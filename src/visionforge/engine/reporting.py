@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from visionforge.config.schema import EvaluationSettings, RunSettings
-from visionforge.data.datamodule import MedMNISTDataModule
+from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.info import DatasetInfo, Split
 from visionforge.data.registry import is_builtin
 from visionforge.engine.construction import TRAINER_DEFAULTS
@@ -39,7 +39,7 @@ def write_outcome(
     workspace: Workspace,
     run: Workspace | None,
     model: ImageClassifier,
-    data: MedMNISTDataModule,
+    data: ImageDataModule,
     split: Split,
     settings: EvaluationSettings,
     config: Mapping[str, Any],

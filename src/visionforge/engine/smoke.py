@@ -104,9 +104,9 @@ def _settings(bench: Bench) -> dict[str, Any]:
 
 def data(bench: Bench) -> str:
     """Load, shuffle and normalise batches."""
-    from visionforge.data.datamodule import MedMNISTDataModule
+    from visionforge.data.datamodule import ImageDataModule
 
-    module = MedMNISTDataModule("synthetic", resolution=RESOLUTION, batch_size=16)
+    module = ImageDataModule("synthetic", resolution=RESOLUTION, batch_size=16)
     module.prepare_data()
     module.setup("fit")
     batches = [module.augment(images, 0, step) for step, (images, _) in enumerate(module.train_dataloader())]

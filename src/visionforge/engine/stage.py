@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import Logger
 
-from visionforge.data.datamodule import MedMNISTDataModule
+from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.info import Split
 from visionforge.data.source import fingerprint, prepare
 from visionforge.engine.construction import Construction, as_list
@@ -60,7 +60,7 @@ class Stage:
     workspace: Workspace
     trainer: pl.Trainer
     model: Any
-    datamodule: MedMNISTDataModule
+    datamodule: ImageDataModule
 
     def __init__(
         self, construction: Construction, run_log: RunLog, interruption: Interruption, active: ActiveRun | None = None
@@ -133,7 +133,7 @@ class Stage:
     def check_sources(self) -> None:
         """Download and verify what is read, before anything is made."""
         data = self.settings.data
-        module = MedMNISTDataModule(dataset=data.dataset, resolution=data.resolution, synthetic=data.synthetic)
+        module = ImageDataModule(dataset=data.dataset, resolution=data.resolution, synthetic=data.synthetic)
         prepare(module.info, data.resolution, data.root, data.download)
         self.info = module.info
 

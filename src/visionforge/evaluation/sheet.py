@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from visionforge.config.schema import Augmentation, Preset
-from visionforge.data.datamodule import MedMNISTDataModule
+from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.info import DatasetInfo
 from visionforge.data.source import local_archive, offered_resolution
 from visionforge.errors import SettingsError
@@ -48,7 +48,7 @@ def dataset_sheet(
         )
     if not writable(target.absolute().parent):
         raise SettingsError(f"--output: {shown(target.parent)} cannot be written; name a file in another folder")
-    module = MedMNISTDataModule(
+    module = ImageDataModule(
         info.name,
         root=root,
         resolution=resolution,
@@ -59,7 +59,7 @@ def dataset_sheet(
     augmentation_sheet(module, target)
 
 
-def augmentation_sheet(module: MedMNISTDataModule, target: Path) -> None:
+def augmentation_sheet(module: ImageDataModule, target: Path) -> None:
     """Write a PNG with one row per image, from different classes where there are as many: the image, then variants.
 
     Args:
@@ -75,7 +75,7 @@ def augmentation_sheet(module: MedMNISTDataModule, target: Path) -> None:
 
 
 def _draw(
-    module: MedMNISTDataModule,
+    module: ImageDataModule,
     target: Path,
     images: torch.Tensor,
     labels: torch.Tensor,

@@ -288,13 +288,13 @@ def _split_images(wanted: _Wanted, target: Target, split: Split, limit: int | No
     Raises:
         DataError: If the data is not here, with what to do.
     """
-    from visionforge.data.datamodule import MedMNISTDataModule
+    from visionforge.data.datamodule import ImageDataModule
     from visionforge.exporting.parity import Images
 
     given = {**target.config.get("data", {}), **({"root": wanted.root} if wanted.root else {})}
     settings = DataSettings.model_validate({**given, "cache": "auto", "num_workers": 0})
     try:
-        module = MedMNISTDataModule(
+        module = ImageDataModule(
             dataset=settings.dataset,
             root=settings.root,
             download=settings.download,

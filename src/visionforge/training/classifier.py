@@ -61,7 +61,7 @@ Pixels = Tensor | npt.NDArray[np.uint8]
 class ImageClassifier(pl.LightningModule):
     """Trains a backbone on small images; classes, channels and task come from the data.
 
-    Without `spec` the network is built when a Trainer has bound the module to a `MedMNISTDataModule`. A checkpoint
+    Without `spec` the network is built when a Trainer has bound the module to an `ImageDataModule`. A checkpoint
     holds the spec and all settings, so ``ImageClassifier.load_from_checkpoint(file)`` gives a module that predicts.
 
     Args:
@@ -160,7 +160,7 @@ class ImageClassifier(pl.LightningModule):
         """
         self._bind_to_data()
         if self.spec is None:
-            raise SettingsError("model.spec: give the module a TaskSpec, or train it with a MedMNISTDataModule")
+            raise SettingsError("model.spec: give the module a TaskSpec, or train it with an ImageDataModule")
 
     def _bind_to_data(self) -> None:
         offered = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
@@ -377,7 +377,7 @@ class ImageClassifier(pl.LightningModule):
             count = getattr(self.trainer.datamodule, "class_counts", None)  # type: ignore[attr-defined]
             if count is None:
                 raise SettingsError(
-                    f"model.loss.class_weights: {settings.class_weights} needs a MedMNISTDataModule; "
+                    f"model.loss.class_weights: {settings.class_weights} needs an ImageDataModule; "
                     "give a mapping of class names to weights"
                 )
             counts, images = count()
