@@ -84,8 +84,9 @@ def test_a_python_object_registers_a_data_set():
     try:
         assert dataset_info("mine") == info
         assert "mine" in dataset_names()
+        register_dataset(info)  # again, as by a notebook cell
         with pytest.raises(ValueError, match="in the catalog already"):
-            register_dataset(info)
+            register_dataset(info.model_copy(update={"title": "another"}))
         with pytest.raises(ValueError, match="in the catalog already"):
             register_dataset(dataset_info("breastmnist"))
     finally:

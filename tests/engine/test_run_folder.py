@@ -101,13 +101,14 @@ class Fails(own_training.Own):
 
 
 def test_an_error_is_written_into_the_run(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(RuntimeError, match="of my own"):
         fit(tmp_path, module=Fails())
     run = vf.open_run(only(tmp_path))
     assert (run.state, run.stored.manifest.error) == ("failed", "RuntimeError: of my own")
     with pytest.raises(RuntimeError, match="of my own"):  # nothing holds the folder or the signals any more
         fit(tmp_path, module=Fails())
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_the_commands_say_whose_run_it_is(whole, capsys):

@@ -118,8 +118,9 @@ def test_a_function_can_be_registered(registry):
     register_backbone(entry)
     assert build("mine", classes=7)(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
     assert build("mine").get_submodule("3").in_features == 3 * 16, "the scale of a small image is 4"
+    register_backbone(entry)  # again, as by a notebook cell
     with pytest.raises(ValueError, match="registered already"):
-        register_backbone(entry)
+        register_backbone(BackboneEntry("mine", lambda **_: None, "another"))
     with pytest.raises(ValueError, match="no slash"):
         register_backbone(BackboneEntry("my/net", tiny, "mine"))
 

@@ -23,6 +23,7 @@ from visionforge.runs.processes import this_process
 from visionforge.tuning.search import reason_to_stop
 from visionforge.tuning.space import build_space
 from visionforge.tuning.study import (
+    EPOCHS,
     OWNER,
     REASON,
     RETRY,
@@ -251,6 +252,7 @@ def test_trial_of_a_dead_process_is_tried_again_once(folder):
     def killed():
         trial = study.ask()
         trial.suggest_float("x", 0, 1)
+        trial.set_user_attr(EPOCHS, 3)
         trial.set_user_attr(OWNER, {**this_process().as_dict(), "pid": 4194303, "created": 1.0})
         return trial
 
@@ -292,9 +294,20 @@ def test_interrupted_trial_is_tried_again_however_often(folder):
     for number in range(5):
         trial = study.ask()
         trial.suggest_float("x", 0, 1)
+        trial.set_user_attr(EPOCHS, 3)
         cut_off(study, study.trials[number], "interrupted", 1000)
     assert len({trial.params["x"] for trial in study.trials[:5]}) == 1
     assert counted(study.trials) == []
+
+
+def test_a_trial_that_was_killed_while_its_values_were_chosen_counts_for_nothing(folder):
+    study = made(folder)
+    trial = study.ask()
+    trial.suggest_float("x", 0, 1)  # the first of several
+    trial.set_user_attr(OWNER, {**this_process().as_dict(), "pid": 4194303, "created": 1.0})
+    assert [cut.number for cut in recover(study)] == [0]
+    assert counted(study.trials) == []
+    assert len(study.trials) == 1, "half of its values are not tried again"
 
 
 def test_what_counts(folder):

@@ -123,7 +123,7 @@ def for_training(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             refused.append(f"{path}: {value}")
     trainer = config.get("trainer")
     if not isinstance(trainer, Mapping):
-        return kept, refused
+        return kept, [*refused, *([] if trainer is None else [f"trainer: {_named(trainer)}"])]
     flags: dict[str, Any] = {}
     for name, value in trainer.items():
         if name == "callbacks":

@@ -94,7 +94,11 @@ def _kept(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, value in config.items():
         path = f"{prefix}{key}"
-        if path in VOLATILE or (value is None and prefix in ("", "trainer.") and NEUTRAL.get(path) is None):
+        if (
+            path in VOLATILE
+            or (path == "imports" and not value)
+            or (value is None and prefix in ("", "trainer.") and NEUTRAL.get(path) is None)
+        ):
             continue
         if path in NEUTRAL and value == NEUTRAL[path]:
             continue
