@@ -25,8 +25,8 @@ from visionforge.data.info import DomainFlags, TaskSpec
 from visionforge.evaluation.predictions import read_predictions
 from visionforge.training.classifier import ImageClassifier
 
-MORE_IMAGES = 6_000
-GROWTH_MB = 32  # between 300 and 6,000 images of 64 × 64 pixels; keeping the decoded ones would take 70 MB
+MORE_IMAGES = 12_000
+GROWTH_MB = 80  # of which 40 are what two peaks of the same work differ by; keeping the decoded ones would take 144
 
 
 def checkpoint(
