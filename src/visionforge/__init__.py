@@ -4,36 +4,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visionforge.api import (
-        Comparison,
-        compare,
-        evaluate,
-        explain,
-        export,
-        fit,
-        list_runs,
-        open_run,
-        open_study,
-        predict,
-        tune,
-    )
+    from visionforge.api import compare, evaluate, explain, export, fit, open_study, predict, tune
     from visionforge.config.schema import RunSettings
     from visionforge.data.datamodule import ImageDataModule, MedMNISTDataModule
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
     from visionforge.engine.explanations import Explanations
     from visionforge.engine.picture_predictions import PicturePredictions
-    from visionforge.engine.run import EvaluationResult, Run
+    from visionforge.engine.run import EvaluationResult, Run, list_runs, open_run
     from visionforge.engine.run_folder import RunFolder
     from visionforge.engine.split_report import SplitReport
     from visionforge.errors import SettingsError, VisionForgeError
+    from visionforge.evaluation.comparison import Comparison
     from visionforge.exporting.export import ExportResult
     from visionforge.models.registry import backbone_names, register_backbone
     from visionforge.training.classifier import ImageClassifier
     from visionforge.tuning.found import Study
 
 _HOMES = {
-    "Comparison": "visionforge.api",
+    "Comparison": "visionforge.evaluation.comparison",
     "DatasetInfo": "visionforge.data.info",
     "EvaluationResult": "visionforge.engine.run",
     "Explanations": "visionforge.engine.explanations",
@@ -58,8 +47,8 @@ _HOMES = {
     "explain": "visionforge.api",
     "export": "visionforge.api",
     "fit": "visionforge.api",
-    "list_runs": "visionforge.api",
-    "open_run": "visionforge.api",
+    "list_runs": "visionforge.engine.run",
+    "open_run": "visionforge.engine.run",
     "open_study": "visionforge.api",
     "predict": "visionforge.api",
     "register_backbone": "visionforge.models.registry",

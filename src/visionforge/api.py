@@ -9,28 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from visionforge.config.loading import Config, read_values
 from visionforge.engine.explanations import Explanations, explain_pictures
 from visionforge.engine.picture_predictions import PicturePredictions, predict_pictures
-from visionforge.engine.run import EvaluationResult, Run, list_runs, open_run
+from visionforge.engine.run import EvaluationResult, Run, open_run
 from visionforge.errors import SettingsError
 from visionforge.printable import printable
 from visionforge.runs.signals import Interrupted, Interruption
 
 if TYPE_CHECKING:
+    from visionforge.evaluation.comparison import Comparison
     from visionforge.exporting.export import ExportResult
     from visionforge.tuning.found import Study
-
-__all__ = [
-    "Comparison",
-    "compare",
-    "evaluate",
-    "explain",
-    "export",
-    "fit",
-    "list_runs",
-    "open_run",
-    "open_study",
-    "predict",
-    "tune",
-]
 
 log = logging.getLogger(__name__)
 Pictures = str | Path | Sequence[str | Path]
@@ -436,41 +423,7 @@ def _named_runs(**given: str | Path | Run | None) -> dict[str, str]:
     }
 
 
-class Comparison:
-    """Runs beside each other: settings that differ, metrics, means over seeds, and paired differences.
-
-    Attributes:
-        content: Everything, as `visionforge runs compare --json` prints it.
-    """
-
-    def __init__(self, content: dict[str, Any]) -> None:
-        self.content = content
-
-    @property
-    def metrics(self) -> Any:
-        """A table with a row per metric and a column per run."""
-        import pandas as pd
-
-        return pd.DataFrame(self.content["metrics"], index=self.content["runs"]).T
-
-    @property
-    def differences(self) -> Any:
-        """A table of the paired differences, with intervals and p-values; empty if there are none."""
-        import pandas as pd
-
-        return pd.DataFrame(self.content["differences"])
-
-    def __repr__(self) -> str:
-        """Return the metrics, and the differences if there are any."""
-        more = "" if not self.content["differences"] else f"\n\n{self.differences.to_string(index=False)}"
-        return f"{self.metrics.to_string()}{more}"
-
-    def _repr_html_(self) -> str:
-        more = "" if not self.content["differences"] else self.differences.to_html(index=False)
-        return str(self.metrics.to_html()) + more
-
-
-def compare(runs: Sequence[str | Path | Run], *, resamples: int = 2000, confidence: float = 0.95) -> Comparison:
+def compare(runs: Sequence[str | Path | Run], *, resamples: int = 2000, confidence: float = 0.95) -> "Comparison":
     """Compare runs, as `visionforge runs compare` does.
 
     Args:
@@ -482,7 +435,7 @@ def compare(runs: Sequence[str | Path | Run], *, resamples: int = 2000, confiden
         SettingsError: If there are fewer than two runs, or a number is out of its bounds.
         RunError: If there is no such run.
     """
-    from visionforge.evaluation.comparison import comparison
+    from visionforge.evaluation.comparison import Comparison, comparison
 
     if len(runs) < 2 or not 0 <= resamples <= 100_000 or not 0.5 < confidence < 1:
         raise SettingsError("compare: takes two runs or more, 0 to 100,000 resamples and a confidence in 0.5 to 1")

@@ -6,6 +6,7 @@ from visionforge.cli.arguments import CommandParser, add_target_flags, say, warn
 from visionforge.config.loading import normalise
 from visionforge.data.info import SPLITS
 from visionforge.engine.explanations import MOST, explain_pictures
+from visionforge.inference.loading import ACCELERATORS
 from visionforge.runs.anchors import shown
 from visionforge.runs.signals import Interruption
 
@@ -53,6 +54,5 @@ def _parser() -> CommandParser:
     add("--overwrite", action="store_true", help="replace what an earlier call wrote there")
     add("--limit", type=int, default=100, help=f"most pictures, 1 to {MOST}; default 100")
     add("--split", choices=SPLITS, help="part of .npz archives; default test")
-    devices = ("auto", "cpu", "gpu", "cuda", "mps")
-    add("--accelerator", choices=devices, default="auto", help="device; default auto, the best one present")
+    add("--accelerator", choices=ACCELERATORS, default="auto", help="device; default auto, the best one present")
     return parser

@@ -14,6 +14,7 @@ from visionforge.cli.arguments import CommandParser, add_target_flags, plain_con
 from visionforge.config.loading import normalise
 from visionforge.data.info import SPLITS
 from visionforge.engine.picture_predictions import predict_pictures
+from visionforge.inference.loading import ACCELERATORS
 from visionforge.runs.signals import Interruption
 
 if TYPE_CHECKING:
@@ -70,8 +71,7 @@ def _parser() -> CommandParser:
     add("--tta", action="store_true", default=None, help="average over test-time views; default as the network is set")
     add("--no-tta", "--no_tta", dest="tta", action="store_false", help="take each picture as it is")
     add("--batch_size", type=_count, default=128, metavar="N", help="pictures per batch; default 128")
-    accelerators = ("auto", "cpu", "gpu", "cuda", "mps")
-    add("--accelerator", choices=accelerators, default="auto", help="device; default auto, the best one present")
+    add("--accelerator", choices=ACCELERATORS, default="auto", help="device; default auto, the best one present")
     add("--num_threads", type=_count, metavar="N", help="CPU threads of the network, and of reading pictures")
     return parser
 

@@ -1,5 +1,6 @@
 """The environment of containers: a mode in which runs repeat exactly, and cache folders that any user may write."""
 
+import json
 import logging
 import os
 import tempfile
@@ -19,7 +20,7 @@ HASH_SEED = "PYTHONHASHSEED"
 WORKSPACES = (STRICT_VARIABLE[1], ":16:8")  # with any other, PyTorch refuses to multiply matrices deterministically
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 # In strict mode these come before everything the user gives; a file or a flag can still change the second
-STRICT_DEFAULTS = {"trainer.deterministic": "true", "data.num_workers": "0"}
+STRICT_DEFAULTS = {"trainer.deterministic": True, "data.num_workers": 0}
 # Folders that libraries write into, and where they lie below the cache
 _CACHES = {"TORCH_HOME": "torch", "MPLCONFIGDIR": "matplotlib"}
 
@@ -61,33 +62,28 @@ def ordered_arguments(arguments: Sequence[str]) -> list[str]:
     Raises:
         SettingsError: If a variable of the environment has a value that is not allowed.
     """
-    if not is_strict():
+    defaults = [text for path, value in strict_defaults().items() for text in (f"--{path}", json.dumps(value))]
+    if not defaults:
         return files_first(arguments)
-    _require_workspace()
-    defaults = [text for path, value in STRICT_DEFAULTS.items() for text in (f"--{path}", value)]
     given = list(arguments)
     return [*defaults, *files_first(given[len(defaults) :] if given[: len(defaults)] == defaults else given)]
 
 
-def strict_defaults() -> list[dict[str, Any]]:
-    """Return what strict mode puts underneath the settings that are given, and tell cuBLAS to repeat; see there.
+def strict_defaults() -> dict[str, Any]:
+    """Return what strict mode puts underneath the settings that are given, and tell cuBLAS to repeat.
 
     Raises:
         SettingsError: If a variable of the environment has a value that is not allowed.
     """
     if not is_strict():
-        return []
-    _require_workspace()
-    return [{"trainer": {"deterministic": True}, "data": {"num_workers": 0}}]
-
-
-def _require_workspace() -> None:
+        return {}
     name, usual = STRICT_VARIABLE
     if os.environ.setdefault(name, usual) not in WORKSPACES:
         raise SettingsError(
             f"${name}: {os.environ[name]!r} is not allowed, because {STRICT_MODE} is set; allowed: "
             f"{', '.join(WORKSPACES)}"
         )
+    return STRICT_DEFAULTS
 
 
 def strict_problems(values: Mapping[str, Any], sources: Mapping[str, str]) -> list[str]:

@@ -191,12 +191,12 @@ def read_values(config: Config | Sequence[Config] | None, settings: Mapping[str,
     raw = RawConfig()
     problems: list[str] = []
     several = config if isinstance(config, list | tuple) else [] if config is None else [config]
-    for each in (*strict_defaults(), *several):
+    for path, value in strict_defaults().items():
+        raw.set(path, value, IN_PYTHON)
+    for each in several:
         try:
-            if isinstance(each, RunSettings):
-                raw.merge(each.model_dump(mode="python", exclude_unset=True), IN_PYTHON)
-            elif isinstance(each, Mapping):
-                raw.merge(_named(each), IN_PYTHON)
+            if isinstance(each, RunSettings | Mapping):
+                raw.merge(_plain(each), IN_PYTHON)
             elif isinstance(each, str | Path):
                 _apply(raw, FLAGS[0], str(each))
             else:
@@ -205,32 +205,22 @@ def read_values(config: Config | Sequence[Config] | None, settings: Mapping[str,
         except SettingsError as error:
             problems.extend(error.problems)
     for path, value in settings.items():
-        if isinstance(value, Mapping) and "." not in path:
-            raw.merge({path: _named(value)}, IN_PYTHON)
-        elif isinstance(value, BaseModel):
-            raw.merge({path: value.model_dump(mode="python", exclude_unset=True)}, IN_PYTHON)
-        else:
-            raw.set(path, value, IN_PYTHON)
+        raw.set(path, _plain(value), IN_PYTHON)
     problems += strict_problems(raw.values, raw.sources)
     if problems:
         raise SettingsError(problems)
     return raw
 
 
-def _named(tree: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a mapping whose keys are text, as they are in YAML; dataclasses of settings become mappings."""
-    return {
-        str(key): _named(value)
-        if isinstance(value, Mapping)
-        else value.model_dump(mode="python", exclude_unset=True)
-        if isinstance(value, BaseModel)
-        else list(value)
-        if isinstance(value, tuple)
-        else str(value)
-        if isinstance(value, PurePath)
-        else value
-        for key, value in tree.items()
-    }
+def _plain(value: Any) -> Any:
+    """Return a value as a YAML file would give it; objects for which YAML has no form, such as callbacks, stay."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="python", exclude_unset=True)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def read_arguments(arguments: Sequence[str]) -> RawConfig:
@@ -255,14 +245,13 @@ def read_arguments(arguments: Sequence[str]) -> RawConfig:
         if not token.startswith("--") and token != "-c":
             problems.append(f"{token}: unexpected argument; settings are given as --section.key VALUE")
             continue
-        flag, equals, text = token.partition("=")
         if not equals:
             if not queue or (queue[0].startswith("--")):
-                problems.append(f"{flag}: needs a value")
+                problems.append(f"{name}: needs a value")
                 continue
             text = queue.pop(0)
         try:
-            _apply(raw, flag, text)
+            _apply(raw, name, text)
         except SettingsError as error:
             problems.extend(error.problems)
     problems += strict_problems(raw.values, raw.sources)

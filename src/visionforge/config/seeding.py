@@ -17,6 +17,21 @@ def derive_seed(seed: int, *parts: str | int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
+class Seeded:
+    """Has a seed: the one that it was given, or else `global_seed`."""
+
+    _given_seed: int | None = None
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything in it that is random."""
+        return global_seed() if self._given_seed is None else self._given_seed
+
+    @seed.setter
+    def seed(self, value: int | None) -> None:
+        self._given_seed = value
+
+
 def global_seed() -> int:
     """Return the seed that Lightning's `seed_everything` has set, or 42 if it was not called."""
     return int(os.environ.get("PL_GLOBAL_SEED", DEFAULT_SEED))

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from visionforge.config.problems import validation_problems
 from visionforge.config.schema import Augmentation, DataSettings, Synthetic
-from visionforge.config.seeding import derive_seed, global_seed
+from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.archive import SplitArrays
 from visionforge.data.augment import augment, draw_augmentation, normalise, respect_flags
 from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, FixedOrder, as_is, balancing_weights
@@ -42,7 +42,7 @@ _STAGE_SPLITS: dict[str, tuple[Split, ...]] = {
 }
 
 
-class ImageDataModule(pl.LightningDataModule):
+class ImageDataModule(Seeded, pl.LightningDataModule):
     """Batches of a catalog data set, augmented and normalised on the training device.
 
     A batch is `(images, labels)`: images (B, C, R, R) float32, normalised with the constants of the catalog; labels
@@ -85,7 +85,7 @@ class ImageDataModule(pl.LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self._given_seed = seed
+        self.seed = seed
         try:
             self.settings = DataSettings(
                 dataset=dataset,
@@ -113,15 +113,6 @@ class ImageDataModule(pl.LightningDataModule):
         self.augmentation = respect_flags(self.settings.augmentation.resolved(), self.info.flags)
         self._datasets: dict[Split, ArrayDataset] = {}
         self._mirrored: tuple[int, Tensor] | None = None  # (epoch, per position) under alternating flips
-
-    @property
-    def seed(self) -> int:
-        """The seed of everything that is random in the batches."""
-        return global_seed() if self._given_seed is None else self._given_seed
-
-    @seed.setter
-    def seed(self, value: int) -> None:
-        self._given_seed = value
 
     # --- preparation
 

@@ -6,7 +6,6 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from visionforge.config.problems import nearest
-from visionforge.config.schema import RunSettings
 from visionforge.errors import SettingsError
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import Workspace
@@ -62,13 +61,22 @@ def check_callbacks(callbacks: list[Any]) -> None:
 
 def fit_callbacks(
     workspace: Workspace,
-    settings: RunSettings,
+    minutes: float,
     interruption: Interruption,
     rows: EpochLog,
     monitor: Monitor,
     saved: Callable[[int, int], None],
 ) -> list[Callback]:
-    """Return the callbacks of every fit: a look at the disk, and the best and the last checkpoint."""
+    """Return the callbacks of every training: a look at the disk, and the best and the last checkpoint.
+
+    Args:
+        workspace: The run folder.
+        minutes: Longest time between two checkpoints.
+        interruption: Where a signal is remembered.
+        rows: The table of epochs.
+        monitor: What the epochs are compared by.
+        saved: Called after every checkpoint with the number of finished epochs and of optimiser steps.
+    """
     folder = workspace.checkpoints
     best = BestCheckpoint(
         folder,
@@ -78,5 +86,5 @@ def fit_callbacks(
         save_weights_only=True,
         enable_version_counter=False,
     )
-    last = LastCheckpoint(folder, settings.checkpoint_minutes, interruption, rows, saved)
+    last = LastCheckpoint(folder, minutes, interruption, rows, saved)
     return [SpaceCheck(workspace.path), best, last]

@@ -21,7 +21,7 @@ from visionforge.engine.parser import NotAllowedError, Parser, dump
 from visionforge.engine.validation import gather_facts
 from visionforge.errors import SettingsError
 from visionforge.printable import printable
-from visionforge.runs.identity import canonical, digest, with_portable_paths
+from visionforge.runs.identity import digest, with_portable_paths
 from visionforge.training.classifier import ImageClassifier
 
 TRAINER_DEFAULTS = {
@@ -118,11 +118,6 @@ class Construction(LightningCLI):
         # what a text among the Trainer's flags means is known only now
         if problems := check_rules(self.settings, gather_facts(self.settings), "test" if evaluation else "fit"):
             raise SettingsError(problems)
-
-    @property
-    def canonical(self) -> str:
-        """Return what identifies a training of this configuration; `hash` is its digest."""
-        return canonical(self.resolved)
 
     @property
     def hash(self) -> str:

@@ -39,15 +39,11 @@ def evaluate(raw: RawConfig, stage: str = "test") -> EvaluationResult:
     from visionforge.engine.distributed import current_rank
     from visionforge.engine.evaluating import Evaluating
 
-    run_log = RunLog(settings.log_level, current_rank())
-    run_log.start()
-    try:
+    with RunLog(settings.log_level, current_rank()) as run_log:
         warn_of_environment()
         construction = Construction(settings, evaluation=True, sources=sources)
         evaluating = Evaluating(construction, run_log, Interruption(), stage, target)
         evaluating.run()
-    finally:
-        run_log.stop()
     return EvaluationResult(evaluating.workspace.path, target.checkpoint, evaluating.images)
 
 

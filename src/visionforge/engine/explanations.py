@@ -15,7 +15,7 @@ from visionforge.data.info import Split
 from visionforge.data.picture_sources import list_pictures
 from visionforge.data.stream import Batch, picture_batches
 from visionforge.errors import RunError, SettingsError
-from visionforge.evaluation.table_writers import cell_safe, cell_text
+from visionforge.evaluation.table_writers import cell_safe, read_table
 from visionforge.inference.loading import Target, device_of, find_target, load_classifier
 from visionforge.printable import LONGEST_LINE, printable
 from visionforge.runs.anchors import shown
@@ -59,14 +59,7 @@ class Explanations:
         Raises:
             RunError: If it is no longer there, or cannot be read.
         """
-        import pandas as pd
-
-        path = self.path / TABLE
-        try:
-            table = pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False)
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path}: cannot be read as a table ({error})") from error
-        return table.assign(**{name: table[name].map(cell_text) for name in _TEXTS})
+        return read_table(self.path / TABLE, _TEXTS)
 
     @property
     def overlays(self) -> list[Path]:

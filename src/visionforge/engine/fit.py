@@ -19,7 +19,6 @@ from visionforge.errors import RunError, SettingsError
 from visionforge.inference.trust import FLAG, training_config
 from visionforge.runs.active import ActiveRun
 from visionforge.runs.anchors import resolve
-from visionforge.runs.identity import canonical
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.signals import Interruption
 from visionforge.runs.store import find_run
@@ -133,9 +132,7 @@ def fit(request: Request, interruption: Interruption, origin: Origin | None = No
     from visionforge.engine.training import Training
 
     quiet = origin.trial is not None and settings.log_level != "debug"  # the study tells of its trials
-    run_log = RunLog("error" if quiet else settings.log_level, current_rank())
-    run_log.start()
-    try:
+    with RunLog("error" if quiet else settings.log_level, current_rank()) as run_log:
         warn_of_environment()
         construction = Construction(settings, sources=request.sources)
         run = _continued(request, construction, first)
@@ -143,16 +140,13 @@ def fit(request: Request, interruption: Interruption, origin: Origin | None = No
             training = Training(construction, run_log, interruption, origin, active, checkpoint)
             training.run()
         return Run(training.workspace)
-    finally:
-        run_log.stop()
 
 
 def _continued(request: Request, construction: "Construction", first: bool) -> Workspace | None:
     """Return the run that the fit goes on with, or None for a new one."""
     if request.run is not None:
         assert request.stored is not None
-        stored = _resolved(request.stored) if canonical(request.stored) != construction.canonical else request.stored
-        require_same_settings(stored, construction.resolved, request.run)
+        require_same_settings(_resolved(request.stored), construction.resolved, request.run)
         return request.run
     settings = construction.settings
     return interrupted_run(settings.resume, construction.resolved, outputs_of(settings)) if first else None

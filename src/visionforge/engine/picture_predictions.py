@@ -13,7 +13,7 @@ from visionforge.data.info import Split
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
 from visionforge.data.stream import picture_batches
 from visionforge.errors import RunError, SettingsError
-from visionforge.evaluation.table_writers import Column, TableWriter, cell_text, open_table, require_format
+from visionforge.evaluation.table_writers import Column, TableWriter, open_table, read_table, require_format
 from visionforge.inference.loading import Target, device_of, find_target, load_classifier
 from visionforge.printable import LONGEST_LINE, printable
 from visionforge.runs.anchors import shown, writable
@@ -64,10 +64,9 @@ class PicturePredictions:
             if suffix == ".jsonl":
                 with self.path.open(encoding="utf-8") as file:
                     return pd.DataFrame([json.loads(line) for line in file])
-            table = pd.read_csv(self.path, dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False)
         except (OSError, ValueError) as error:
             raise RunError(f"{self.path}: cannot be read as a table ({error})") from error
-        return table.assign(**{name: table[name].map(cell_text) for name in _TEXTS})
+        return read_table(self.path, _TEXTS)
 
     def __repr__(self) -> str:
         """Return how many pictures were classified, and where the tables are."""

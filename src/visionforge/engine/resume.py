@@ -8,6 +8,7 @@ from typing import Any
 from visionforge.config.schema import RunSettings
 from visionforge.errors import SettingsError
 from visionforge.runs.anchors import is_anchored, outputs_folder, resolve, shown
+from visionforge.runs.files import refuse_links
 from visionforge.runs.identity import canonical
 from visionforge.runs.scheduler import detect_scheduler
 from visionforge.runs.store import StoredRun, differences, stored_runs
@@ -38,14 +39,27 @@ def interrupted_run(choice: str | None, config: Mapping[str, Any], outputs: Path
     return interrupted[-1].workspace if interrupted else None
 
 
-def runs_like(config: Mapping[str, Any], outputs: Path) -> list[StoredRun]:
-    """Return the fits of a resolved configuration in an outputs folder, oldest first.
+def complete_run(config: Mapping[str, Any], outputs: Path) -> StoredRun | None:
+    """Return the newest complete fit of a resolved configuration, which need not be made again; None if there is none.
+
+    Raises:
+        RunError: If a link in it leads out of it.
+    """
+    complete = [run for run in runs_like(config, outputs) if run.state == "complete" and run.metrics]
+    if not complete:
+        return None
+    refuse_links(complete[-1].workspace.path)
+    return complete[-1]
+
+
+def runs_like(config: Mapping[str, Any], outputs: Path, stage: str = "fit") -> list[StoredRun]:
+    """Return the trainings of a resolved configuration in an outputs folder, oldest first.
 
     Whoever made them: what goes on from one has the settings that were given, of which it takes no others.
     """
     wanted = canonical(config)
     runs, _ = stored_runs(outputs)
-    return [run for run in runs if run.manifest.stage == "fit" and canonical(run.config) == wanted]
+    return [run for run in runs if run.manifest.stage == stage and canonical(run.config) == wanted]
 
 
 def _jobs(run: StoredRun) -> list[str]:

@@ -1,7 +1,6 @@
 """A run and an evaluated split as Python objects: plain numbers, tables, the trained network, and how they look."""
 
 import html
-import io
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from visionforge.errors import RunError
 from visionforge.evaluation.names import METRICS, NO_INTERVAL, OF_POSITIVE, READINGS, metric_name, partial_text
 from visionforge.printable import printable
-from visionforge.reading import UnreadableError, read_text
 from visionforge.runs.anchors import outputs_folder, resolve, shown
-from visionforge.runs.store import StoredRun, find_run, load_run, stored_runs
-from visionforge.runs.workspace import Workspace
+from visionforge.runs.store import StoredRun, find_run, load_run, read_metrics, stored_runs
+from visionforge.runs.workspace import MAX_EPOCHS_BYTES, Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from visionforge.config.schema import RunSettings
     from visionforge.training.classifier import ImageClassifier
 
-MOST_TABLE_BYTES = 2_000_000_000
+_TEXTS = ("truth", "prediction", "name", "group", "label")  # of predictions.csv; the last in those of earlier versions
 _CURVES = ("train/loss", "val/loss", "val/accuracy", "val/auc")
 
 
@@ -46,8 +44,6 @@ class EvaluationResult:
     @cached_property
     def content(self) -> dict[str, Any]:
         """The whole content of `metrics.json`; empty if nothing was evaluated."""
-        from visionforge.runs.store import read_metrics
-
         return read_metrics(self._workspace.metrics)
 
     @property
@@ -81,7 +77,9 @@ class EvaluationResult:
         Raises:
             RunError: If there is none, or it cannot be read.
         """
-        return _table(self._workspace.predictions)
+        from visionforge.evaluation.table_writers import read_table
+
+        return read_table(self._workspace.predictions, _TEXTS)
 
     @property
     def report(self) -> Path | None:
@@ -134,6 +132,13 @@ class Run:
     def __init__(self, path: Path | str | Workspace) -> None:
         self.workspace = path if isinstance(path, Workspace) else Workspace(Path(path))
         self._stored = load_run(self.workspace)
+
+    @classmethod
+    def of(cls, stored: StoredRun) -> "Run":
+        """Return a run that was read already."""
+        run = cls.__new__(cls)
+        run.workspace, run._stored = stored.workspace, stored
+        return run
 
     @property
     def path(self) -> Path:
@@ -217,7 +222,9 @@ class Run:
         Raises:
             RunError: If there is none, or it cannot be read.
         """
-        return _table(self.workspace.epochs)
+        from visionforge.evaluation.table_writers import read_table
+
+        return read_table(self.workspace.epochs, (), MAX_EPOCHS_BYTES)
 
     @cached_property
     def model(self) -> "ImageClassifier":
@@ -287,16 +294,7 @@ def list_runs(outputs: str | Path | None = None) -> list[Run]:
         outputs: The folder; None is `outputs` in the working folder, or $VISIONFORGE_OUTPUTS.
     """
     folder = outputs_folder() if outputs is None else resolve(str(outputs))
-    return [Run(run.workspace) for run in stored_runs(folder)[0]]
-
-
-def _table(path: Path) -> "pd.DataFrame":
-    import pandas as pd
-
-    try:
-        return pd.read_csv(io.StringIO(read_text(path, MOST_TABLE_BYTES)))
-    except (OSError, UnreadableError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read as a table ({error})") from error
+    return [Run.of(run) for run in stored_runs(folder)[0]]
 
 
 def _metrics_html(headline: str, rows: list[tuple[str, str, str]], report: Path | None) -> str:

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from visionforge.engine.callbacks import fit_callbacks
 from visionforge.engine.failure import conclude, translate
 from visionforge.engine.lightning_compat import begin_from, use_current_leaf_spec
 from visionforge.engine.provenance import describe_session
+from visionforge.engine.resume import runs_like
 from visionforge.errors import SettingsError
 from visionforge.runs.active import FOREIGN, ActiveRun
 from visionforge.runs.anchors import outputs_folder, resolve, shown
@@ -21,11 +23,10 @@ from visionforge.runs.identity import digest
 from visionforge.runs.logfile import LEVELS, RunLog
 from visionforge.runs.signals import Interruption
 from visionforge.runs.signature import CONFIGURATION, canonical_content, is_signed
-from visionforge.runs.store import stored_runs
 from visionforge.runs.workspace import Workspace
-from visionforge.training.callbacks import SpaceCheck
-from visionforge.training.checkpoints import BestCheckpoint, LastCheckpoint, WholeFiles, checkpoint_to_resume
+from visionforge.training.checkpoints import WholeFiles, checkpoint_to_resume
 from visionforge.training.epoch_log import EpochLog
+from visionforge.training.monitor import Monitor
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class RunFolder(Checkpoint):
         self._outputs = outputs_folder() if outputs is None else resolve(str(outputs))
         self._names = data, model
         self._config = dict(config or {})
-        self._monitor, self._mode = monitor, mode
+        self._monitor = Monitor(monitor, higher=mode == "max")
         self._resume = resume
         self._minutes = checkpoint_minutes
         self._level = log_level
@@ -163,27 +164,18 @@ class RunFolder(Checkpoint):
 
     def _interrupted(self, config: Mapping[str, Any]) -> Workspace | None:
         """Return the newest interrupted run of the same identity that this user has made."""
-        runs = [run for run in stored_runs(self._outputs)[0] if run.manifest.stage == FOREIGN]
-        same = [run for run in runs if run.state == "interrupted" and digest(run.config) == digest(config)]
+        same = [run for run in runs_like(config, self._outputs, FOREIGN) if run.state == "interrupted"]
         own = [run for run in same if is_signed(canonical_content(run.config), run.manifest.signature, CONFIGURATION)]
         return own[-1].workspace if own else None
 
     def _equip(self, trainer: pl.Trainer) -> None:
         assert self.workspace is not None
         rows = EpochLog(self.workspace.epochs, ("epoch",))
-        folder = self.workspace.checkpoints
-        best = BestCheckpoint(
-            folder,
-            filename="best",
-            monitor=self._monitor,
-            mode=self._mode,
-            save_weights_only=True,
-            enable_version_counter=False,
-        )
-        last = LastCheckpoint(folder, self._minutes, self._interruption, rows, self._progress)
         trainer.loggers = [*trainer.loggers, rows]
         trainer.strategy.checkpoint_io = WholeFiles()
-        trainer.callbacks.extend([SpaceCheck(self.workspace.path), best, last])  # type: ignore[attr-defined]
+        trainer.callbacks.extend(  # type: ignore[attr-defined]
+            fit_callbacks(self.workspace, self._minutes, self._interruption, rows, self._monitor, self._progress)
+        )
 
     def _progress(self, epochs: int, steps: int) -> None:
         if self._active is not None:

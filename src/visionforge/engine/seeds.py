@@ -5,10 +5,9 @@ from dataclasses import replace
 
 from visionforge.config.loading import RawConfig
 from visionforge.engine.fit import fit, request_of
-from visionforge.engine.resume import WORDS, outputs_of, runs_like
+from visionforge.engine.resume import WORDS, complete_run, outputs_of
 from visionforge.engine.run import Run
 from visionforge.errors import SettingsError
-from visionforge.runs.files import refuse_links
 from visionforge.runs.identity import processes_of
 from visionforge.runs.signals import Interruption
 
@@ -68,12 +67,11 @@ def fit_seeds(
 
     runs = []
     for place, one in enumerate(requests, start=1):
-        resolved = Construction(one.settings, sources=request.sources).resolved
-        known = [] if anew else runs_like(resolved, outputs_of(one.settings))
-        complete = [run for run in known if run.state == "complete" and run.metrics]
-        done = Run(complete[-1].workspace) if complete else None
-        if done is not None:
-            refuse_links(done.path)
+        done = None
+        if not anew:
+            resolved = Construction(one.settings, sources=request.sources).resolved
+            known = complete_run(resolved, outputs_of(one.settings))
+            done = None if known is None else Run.of(known)
         begun(place, len(seeds), one.settings.seed_everything, done)
         if done is None:
             done = fit(one, interruption)

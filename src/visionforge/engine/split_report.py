@@ -1,7 +1,7 @@
 """The evaluation of anybody's LightningModule: metrics with intervals, calibration, predictions, figures, report."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from torch import Tensor, nn
+from torch import Tensor
 
 from visionforge.config.schema import EvaluationSettings
 from visionforge.data.archive import SplitArrays
@@ -23,9 +23,11 @@ from visionforge.evaluation.results import write_results
 from visionforge.models.tensor_files import load_tensors
 from visionforge.runs.anchors import shown
 from visionforge.runs.manifest import read_manifest
+from visionforge.runs.store import load_run
 from visionforge.runs.workspace import Workspace
-from visionforge.training.calibration import Calibration, fit_temperature
+from visionforge.training.calibration import Calibration, fit_temperature, negative_log_likelihood
 from visionforge.training.epoch_log import read_epochs
+from visionforge.training.losses import probabilities as as_probabilities
 from visionforge.training.predictions import Predictions
 
 log = logging.getLogger(__name__)
@@ -110,7 +112,7 @@ class SplitReport(Callback):
         spec = self._spec
         calibration = self._calibrate(trainer, module)
         images, probabilities, labels = self._pass(module, self._batches(trainer, "test", self._loader))
-        loss = float(_loss(probabilities, labels))
+        loss = negative_log_likelihood(probabilities, labels)
         predictions = Predictions("test", probabilities, None, labels, loss, calibration=calibration)
         evaluation = evaluate(predictions, spec, "test", self._settings)
         name = type(module).__name__
@@ -124,7 +126,7 @@ class SplitReport(Callback):
         background = Background(
             title=workspace.path.name,
             facts=facts,
-            config={} if run is None else _config_of(run),
+            config={} if run is None else load_run(run).config,
             defaults={},
             manifest=None if run is None else read_manifest(run.manifest),
             epochs=[] if run is None else read_epochs(run.epochs),
@@ -176,7 +178,7 @@ class SplitReport(Callback):
     def _probabilities(self, given: Tensor) -> Tensor:
         if not self._gives_logits:
             return given
-        return torch.sigmoid(given) if self._spec.task == "multi-label" else torch.softmax(given, dim=1)
+        return as_probabilities(given, "labels" if self._spec.task == "multi-label" else "classes")
 
     def _pixels(self, images: Tensor) -> Any:
         """Return images as pixels; what is no uint8 was normalised by the constants of the task, or lies in [0, 1]."""
@@ -197,19 +199,6 @@ def _best(trainer: pl.Trainer) -> Path | None:
         if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
             return Path(callback.best_model_path)
     return None
-
-
-def _loss(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean negative log-likelihood of the labels."""
-    if labels.ndim == 2:
-        return nn.functional.binary_cross_entropy(probabilities.clamp(1e-7, 1 - 1e-7), labels.float())
-    return nn.functional.nll_loss(probabilities.clamp(min=1e-12).log(), labels.long())
-
-
-def _config_of(run: Workspace) -> Mapping[str, Any]:
-    from visionforge.runs.store import load_run
-
-    return load_run(run).config
 
 
 def _overridden(module: Any, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ from visionforge.errors import RunError
 from visionforge.evaluation.evaluation import Partial
 from visionforge.inference.loading import read_checkpoint, restore
 from visionforge.runs.active import ActiveRun
-from visionforge.runs.identity import digest
 from visionforge.runs.locks import Lock
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.signals import Interrupted, Interruption
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 BAR_REFRESH_STEPS = 10  # a refresh costs as much as a training step of a small network
 
 
-class Stage:
+class Stage(ABC):
     """What a fit and an evaluation have in common.
 
     Args:
@@ -91,13 +91,13 @@ class Stage:
 
     # --- the steps that a stage has of its own
 
+    @abstractmethod
     def take_workspace(self) -> Workspace:
         """Return the folder of the results, made if need be."""
-        raise NotImplementedError
 
+    @abstractmethod
     def work(self) -> None:
         """Do what the stage is for; everything is built."""
-        raise NotImplementedError
 
     def is_pruned(self, error: BaseException | None) -> bool:
         """Return whether an error only says that a study has seen enough."""
@@ -116,7 +116,6 @@ class Stage:
         try:
             self.check_sources()
             self.workspace = self.take_workspace()
-            self.begin()
             self.build()
             self.work()
             leave_process_group()
@@ -136,9 +135,6 @@ class Stage:
         module = ImageDataModule(dataset=data.dataset, resolution=data.resolution, synthetic=data.synthetic)
         prepare(module.info, data.resolution, data.root, data.download)
         self.info = module.info
-
-    def begin(self) -> None:
-        """Do what has to be done as soon as there is a folder."""
 
     def build(self) -> None:
         """Build data module, model and Trainer."""
@@ -185,7 +181,7 @@ class Stage:
         """Tell the loggers what is about to run."""
         if self.trainer.is_global_zero:
             config = self.construction.resolved
-            facts = {"run.name": run, "run.hash": digest(config), "run.stage": self.name}
+            facts = {"run.name": run, "run.hash": self.construction.hash, "run.stage": self.name}
             facts |= {f"run.{key}": self.parent[key] for key in ("study", "trial") if key in self.parent}
             log_hyperparameters(self.trainer.loggers, config, facts)
 

@@ -101,13 +101,14 @@ class Training(Stage):
             )
         return self.active.workspace
 
-    def begin(self) -> None:
-        """Write the log into the folder from now on, and into the manifest what is read."""
+    def build(self) -> None:
+        """Write the log into the folder from now on, and into the manifest what is read; then build."""
         if self.active is not None:
             self.run_log.attach(self.workspace.log)
             describe_data(self.active, self.info, self.settings.data)
         elif inherited_folder() is not None:
             self.run_log.attach(self.workspace.rank_log(current_rank()))
+        super().build()
 
     def equip(self, callbacks: list[Callback], loggers: list[Logger]) -> dict[str, Any]:
         """Add what every run has: checkpoints, and the table of epochs."""
@@ -116,7 +117,8 @@ class Training(Stage):
         if self.trial is not None:
             callbacks += self.trial.callbacks
         monitor = self._choose_monitor(callbacks)
-        callbacks += fit_callbacks(self.workspace, self.settings, self.interruption, rows, monitor, self._progress)
+        minutes = self.settings.checkpoint_minutes
+        callbacks += fit_callbacks(self.workspace, minutes, self.interruption, rows, monitor, self._progress)
         loggers.insert(0, rows)
         flags = self.construction.flags
         return {"plugins": [*as_list(flags.get("plugins")), *checkpoint_plugins(flags.get("strategy"))]}

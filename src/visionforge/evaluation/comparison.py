@@ -31,6 +31,40 @@ class Group:
     runs: list[StoredRun]
 
 
+class Comparison:
+    """Runs beside each other: settings that differ, metrics, means over seeds, and paired differences.
+
+    Attributes:
+        content: Everything, as `visionforge runs compare --json` prints it.
+    """
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        self.content = content
+
+    @property
+    def metrics(self) -> Any:
+        """A table with a row per metric and a column per run."""
+        import pandas as pd
+
+        return pd.DataFrame(self.content["metrics"], index=self.content["runs"]).T
+
+    @property
+    def differences(self) -> Any:
+        """A table of the paired differences, with intervals and p-values; empty if there are none."""
+        import pandas as pd
+
+        return pd.DataFrame(self.content["differences"])
+
+    def __repr__(self) -> str:
+        """Return the metrics, and the differences if there are any."""
+        more = "" if not self.content["differences"] else f"\n\n{self.differences.to_string(index=False)}"
+        return f"{self.metrics.to_string()}{more}"
+
+    def _repr_html_(self) -> str:
+        more = "" if not self.content["differences"] else self.differences.to_html(index=False)
+        return str(self.metrics.to_html()) + more
+
+
 def groups_of(runs: Sequence[StoredRun]) -> list[Group]:
     """Return the runs in groups of equal settings, in the order of their first run."""
     found: dict[str, list[StoredRun]] = {}

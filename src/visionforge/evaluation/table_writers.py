@@ -8,13 +8,18 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
 from visionforge.data.side_table import well_formed
-from visionforge.errors import SettingsError
+from visionforge.errors import RunError, SettingsError
+from visionforge.reading import read_text
 from visionforge.runs.files import replacing
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Cell = str | int | float
+MOST_TABLE_BYTES = 2_000_000_000  # that are read
 _FORMULA = tuple("=+-@\t\r")
 ROW_GROUP = 8192  # rows of a Parquet row group: what is kept in memory, and what a reader may skip
 
@@ -36,6 +41,27 @@ def cell_safe(text: str) -> str:
 def cell_text(cell: str) -> str:
     """Return the text of which `cell_safe` made a cell."""
     return cell[1:] if cell[:1] == "'" and cell.lstrip("'")[:1] in _FORMULA else cell
+
+
+def read_table(path: Path, texts: Sequence[str], max_bytes: int = MOST_TABLE_BYTES) -> "pd.DataFrame":
+    """Return a CSV table; columns of text hold the texts of which `cell_safe` made their cells.
+
+    Args:
+        path: The file.
+        texts: Columns of text, of those that it has; none says that all are numbers, and an empty cell is no number.
+        max_bytes: The largest that is read.
+
+    Raises:
+        RunError: If it is not there, or cannot be read.
+    """
+    import pandas as pd
+
+    try:
+        text = io.StringIO(read_text(path, max_bytes))
+        table = pd.read_csv(text, dtype=dict.fromkeys(texts, str), keep_default_na=not texts)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read as a table ({error})") from error
+    return table.assign(**{name: table[name].map(cell_text) for name in texts if name in table})
 
 
 @dataclass(frozen=True)

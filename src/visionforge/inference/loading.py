@@ -223,6 +223,9 @@ def _with_positive(spec: TaskSpec) -> TaskSpec:
     return spec.model_copy(update={"positive": spec.classes.index(info.positive)})
 
 
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")  # that `device_of` knows
+
+
 def device_of(accelerator: str) -> "torch.device":
     """Return the device that a flag means.
 

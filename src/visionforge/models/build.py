@@ -41,15 +41,8 @@ def build_network(
         WeightsError: If pretrained weights are missing or do not fit.
     """
     entry = backbone_entry(settings.name)
-    scale = entry.scale(resolution, settings.adapt_stem)
     try:
-        network = entry.load()(
-            in_channels=in_channels,
-            num_classes=num_classes,
-            dropout=settings.dropout,
-            resolution=resolution,
-            scale=scale,
-        )
+        network = _untrained(settings, in_channels, num_classes, resolution)
         if not entry.is_builtin:
             _try(network, in_channels, num_classes, resolution)
     except (ValueError, RuntimeError, TypeError, AssertionError) as error:
@@ -103,22 +96,26 @@ def require_brought(
 
 def _size_of(settings: Backbone, in_channels: int, num_classes: int, resolution: int) -> int:
     """Return the bytes of a network's weights, of which none are allocated; 0 if it cannot be built like that."""
-    entry = backbone_entry(settings.name)
-    scale = entry.scale(resolution, settings.adapt_stem)
     for without_memory in (_Unallocated(), torch.device("meta")):
         try:
             with without_memory:
-                network = entry.load()(
-                    in_channels=in_channels,
-                    num_classes=num_classes,
-                    dropout=settings.dropout,
-                    resolution=resolution,
-                    scale=scale,
-                )
+                network = _untrained(settings, in_channels, num_classes, resolution)
             return sum(value.nbytes for value in network.state_dict().values())
         except Exception as error:  # whatever keeps it from being built is told where it is built in earnest
             log.debug("%s: cannot be measured (%s)", settings.name, error)
     return 0
+
+
+def _untrained(settings: Backbone, in_channels: int, num_classes: int, resolution: int) -> nn.Module:
+    """Return the network with the first weights that its builder gives it."""
+    entry = backbone_entry(settings.name)
+    return entry.load()(
+        in_channels=in_channels,
+        num_classes=num_classes,
+        dropout=settings.dropout,
+        resolution=resolution,
+        scale=entry.scale(resolution, settings.adapt_stem),
+    )
 
 
 class _Unallocated(TorchFunctionMode):

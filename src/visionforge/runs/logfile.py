@@ -4,7 +4,8 @@ import logging
 import sys
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import TextIO
+from types import TracebackType
+from typing import Self, TextIO
 
 from visionforge.printable import LONGEST_LINE, printable, traceback_lines
 from visionforge.redaction import redact_text
@@ -90,6 +91,17 @@ class RunLog:
             logger.handlers = [self._console, self._buffer]
             logger.setLevel(self._level)
             logger.propagate = False
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
 
     def attach(self, path: Path) -> None:
         """Write all kept and all later lines to a file."""

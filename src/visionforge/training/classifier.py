@@ -27,7 +27,7 @@ from visionforge.config.schema import (
     Schedule,
     TtaMode,
 )
-from visionforge.config.seeding import derive_seed, global_seed
+from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.augment import normalise
 from visionforge.data.info import TaskSpec
 from visionforge.errors import SettingsError, TrainingError
@@ -58,7 +58,7 @@ _DEFAULT = ModelSettings()
 Pixels = Tensor | npt.NDArray[np.uint8]
 
 
-class ImageClassifier(pl.LightningModule):
+class ImageClassifier(Seeded, pl.LightningModule):
     """Trains a backbone on small images; classes, channels and task come from the data.
 
     Without `spec` the network is built when a Trainer has bound the module to an `ImageDataModule`. A checkpoint
@@ -101,7 +101,7 @@ class ImageClassifier(pl.LightningModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self._given_seed = seed
+        self.seed = seed
         sections = {
             "backbone": backbone,
             "finetuning": finetuning,
@@ -140,15 +140,6 @@ class ImageClassifier(pl.LightningModule):
         spec = None if self.spec is None else self.spec.model_dump(mode="json")
         stored = redact_settings(self.settings.model_dump(mode="json"))  # the address of weights may hold a token
         self.save_hyperparameters({**stored, "spec": spec}, logger=False)
-
-    @property
-    def seed(self) -> int:
-        """The seed of everything that is random in a training step."""
-        return global_seed() if self._given_seed is None else self._given_seed
-
-    @seed.setter
-    def seed(self, value: int) -> None:
-        self._given_seed = value
 
     # --- late binding
 

@@ -17,7 +17,7 @@ from visionforge.config.schema import RunSettings, TuneSettings
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
 from visionforge.engine.fit import Origin, Request, TrialPart, fit
-from visionforge.engine.resume import outputs_of, runs_like
+from visionforge.engine.resume import complete_run, outputs_of
 from visionforge.engine.run import Run
 from visionforge.engine.validation import check_settings
 from visionforge.errors import RunError, SettingsError, VisionForgeError
@@ -174,9 +174,7 @@ class Tuning:
         data = self.settings.data
         prepare(self.info, data.resolution, data.root, data.download)
         level = self.settings.log_level
-        run_log = RunLog("error" if self.worker and level != "debug" else level)
-        run_log.start()
-        try:
+        with RunLog("error" if self.worker and level != "debug" else level) as run_log:
             study = open_study(self.settings.tune, self.folder, self.name, self.searched)
             self._write_settings()
             if not self.worker:
@@ -202,8 +200,6 @@ class Tuning:
                 if self.settings.tune.refit:
                     self._refit(found, interruption)
             return found
-        finally:
-            run_log.stop()
 
     def _write_settings(self) -> None:
         if self.worker or self.folder.settings.exists():
@@ -290,10 +286,9 @@ class Tuning:
         for key in {path.split(".")[1] for path in hidden_settings(config["trainer"], "trainer")}:
             trainer[key] = self.space.base["trainer"][key]
         refit = check_settings({**config, "trainer": trainer, "resume": "auto"}, "fit")
-        resolved = Construction(refit).resolved
-        complete = [run for run in runs_like(resolved, outputs_of(refit)) if run.state == "complete" and run.metrics]
-        if complete:
-            study.refit, study.refitted = Run(complete[-1].workspace), False
+        known = complete_run(Construction(refit).resolved, outputs_of(refit))
+        if known is not None:
+            study.refit, study.refitted = Run.of(known), False
             return
         study.refit, study.refitted = fit(Request(refit, {}), interruption, Origin(parent)), True
 

@@ -9,8 +9,7 @@ from visionforge.printable import LONGEST_LINE, printable
 from visionforge.redaction import redact_text
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.tuning.tuning import tune
-
-EXIT_MISTAKE = 2
+from visionforge.tuning.workers import EXIT_MISTAKE
 
 
 def main() -> int:
