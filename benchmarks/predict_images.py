@@ -20,12 +20,12 @@ from PIL import Image
 from timing import rates, ratio, summary
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
+from visionforge.inference.predictor import NetworkPredictor, table_rows
 
 from visionforge.config.schema import Backbone
 from visionforge.data.info import DomainFlags, TaskSpec
 from visionforge.data.picture_sources import list_pictures
 from visionforge.data.stream import picture_batches
-from visionforge.evaluation.picture_table import NetworkPredictor, table_rows
 from visionforge.inference.loading import load_classifier
 from visionforge.training.classifier import ImageClassifier
 

@@ -14,6 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "api"),
     ("tuning", "exporting"),
     ("engine",),
+    ("reporting",),
     ("evaluation",),
     ("inference",),
     ("training",),

@@ -157,7 +157,7 @@ API_MODULES = {  # heading → modules whose public names are shown
         "visionforge.training.losses",
         "visionforge.training.mixup",
         "visionforge.training.tta",
-        "visionforge.runs.identity",
+        "visionforge.runs.config_hash",
     ),
 }
 API_NAMES = {

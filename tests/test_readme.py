@@ -55,7 +55,7 @@ def test_models_page_holds_the_measured_table():
 
 
 def test_settings_page_lists_what_the_digest_leaves_out():
-    from visionforge.runs.identity import VOLATILE
+    from visionforge.runs.config_hash import VOLATILE
 
     page = (REPOSITORY / "docs" / "settings.md").read_text(encoding="utf-8").split("## What a run's name covers")[1]
     for name, reason in VOLATILE.items():

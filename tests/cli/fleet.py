@@ -18,7 +18,7 @@ from tests.conftest import REPOSITORY
 SERVER = """
 import json, os, sys
 import matplotlib.pyplot, sklearn.metrics
-import visionforge.engine.training, visionforge.engine.evaluating, visionforge.evaluation.results
+import visionforge.engine.training, visionforge.engine.evaluating, visionforge.reporting.results
 from visionforge.cli.main import main
 
 print("ready", flush=True)

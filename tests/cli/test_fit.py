@@ -22,7 +22,7 @@ from visionforge.config.schema import Optimizer
 from visionforge.data import dataset_info
 from visionforge.evaluation.predictions import read_predictions
 from visionforge.models import backbone_entry
-from visionforge.runs.identity import digest
+from visionforge.runs.config_hash import digest
 from visionforge.training.classifier import ImageClassifier
 
 

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import Logger
 from tests.conftest import flags, run_folders
 from visionforge.cli.main import main
 from visionforge.engine.loggers import LONGEST_VALUE, final_metrics, hyperparameters
-from visionforge.runs.identity import digest
+from visionforge.runs.config_hash import digest
 
 SHOWN = {"evaluation__figures": "true", "evaluation__report": "true", "evaluation__figure_dpi": 72}
 HIDDEN = ["--evaluation.figures", "false", "--evaluation.report", "false"]

@@ -11,7 +11,7 @@ import torch
 from tests.conftest import REPOSITORY, flags, run_folders
 from tests.runs.helpers import python
 from visionforge.cli.main import main
-from visionforge.runs.anchors import cache_folder
+from visionforge.runs.paths import cache_folder
 from visionforge.training import checkpoints
 
 HOLD_DEVICE = """

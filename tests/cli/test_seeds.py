@@ -13,7 +13,7 @@ from visionforge.errors import SettingsError
 from visionforge.evaluation.bootstrap import paired_differences
 from visionforge.evaluation.comparison import groups_of, spread
 from visionforge.evaluation.predictions import scorer_of
-from visionforge.runs.store import load_run, stored_runs
+from visionforge.runs.query import load_run, stored_runs
 
 SMALL = {"trainer__max_epochs": 1}
 

@@ -13,7 +13,7 @@ from tests.conftest import flags, run_folders
 from visionforge.cli.main import main
 from visionforge.data.source import EMBEDDED
 from visionforge.engine.limits import integers_first, limited
-from visionforge.runs.identity import digest
+from visionforge.runs.config_hash import digest
 
 LONGER = {"data__synthetic__train": 128, "model__tta": "off"}  # eight batches
 

@@ -19,7 +19,7 @@ from tests.conftest import QUICK, flags, run_folders
 from tests.runs.helpers import wait_for
 from visionforge.cli.main import main
 from visionforge.config.schema import RunSettings
-from visionforge.runs.store import load_run
+from visionforge.runs.query import load_run
 from visionforge.runs.workspace import Workspace
 from visionforge.tuning.study import counted
 

@@ -7,8 +7,8 @@ from visionforge.config.schema import EvaluationSettings, RunSettings
 from visionforge.data.archive import SplitArrays
 from visionforge.data.batches import ArrayDataset
 from visionforge.data.info import DomainFlags, TaskSpec
-from visionforge.evaluation.background import Background
 from visionforge.evaluation.evaluation import Evaluation, Partial, evaluate
+from visionforge.reporting.context import ReportContext
 from visionforge.training.calibration import Calibration
 from visionforge.training.predictions import Predictions
 
@@ -70,7 +70,7 @@ def images_of(evaluation: Evaluation) -> ArrayDataset:
     return ArrayDataset(SplitArrays(pixels, evaluation.labels), None, in_memory=True)
 
 
-def background_of(**more) -> Background:
+def background_of(**more) -> ReportContext:
     defaults = RunSettings().model_dump(mode="json", exclude={"tune"})
     config = {**defaults, "seed_everything": 7, "data": {**defaults["data"], "dataset": "retinamnist"}}
     epochs = [
@@ -78,4 +78,4 @@ def background_of(**more) -> Background:
         for k in range(4)
     ]
     facts = {"": "Any", "backbone": "mini_cnn"}
-    return Background(title="a <run>", facts=facts, config=config, defaults=defaults, epochs=epochs, **more)
+    return ReportContext(title="a <run>", facts=facts, config=config, defaults=defaults, epochs=epochs, **more)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from visionforge.runs.active import ActiveRun
-from visionforge.runs.identity import digest
+from visionforge.runs.config_hash import digest
+from visionforge.runs.session import ActiveRun
 
 NOBODY = 65534  # the user without rights on Linux
 CONFIG = {"seed_everything": 42, "data": {"dataset": "d"}, "model": {"backbone": {"name": "m"}}, "trainer": {}}

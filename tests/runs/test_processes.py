@@ -9,7 +9,6 @@ import psutil
 import pytest
 
 from tests.runs.helpers import create, wait_for
-from visionforge.runs.active import clear_leftovers
 from visionforge.runs.processes import (
     MARK,
     RECORD,
@@ -19,6 +18,7 @@ from visionforge.runs.processes import (
     machine,
     this_process,
 )
+from visionforge.runs.session import clear_leftovers
 from visionforge.runs.signature import PROCESSES, canonical_content, sign
 from visionforge.runs.workspace import Workspace
 

@@ -23,7 +23,7 @@ from visionforge.redaction import (
     redact_text,
     redact_url,
 )
-from visionforge.runs.identity import digest
+from visionforge.runs.config_hash import digest
 from visionforge.runs.logfile import RunLog
 
 SECRET = "s3cr3t"

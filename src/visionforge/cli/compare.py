@@ -6,7 +6,7 @@ from typing import Any
 
 from visionforge.cli.arguments import heading, plain_table, print_table, say, value_text
 from visionforge.evaluation.comparison import NAMES
-from visionforge.evaluation.names import ALL_AGREE, NO_INTERVAL, partial_text
+from visionforge.evaluation.metric_names import ALL_AGREE, NO_INTERVAL, partial_text
 
 
 def print_comparison(content: Mapping[str, Any]) -> None:

@@ -152,7 +152,7 @@ def _stats(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from visionforge.evaluation.sheet import dataset_sheet
+    from visionforge.reporting.sheet import dataset_sheet
 
     entry = dataset_info(options.name)
     target = Path(options.output or f"{entry.name}.png")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from visionforge.cli.arguments import CommandParser, print_json, say
 from visionforge.engine.diagnosis import diagnose
-from visionforge.runs.anchors import shown
 from visionforge.runs.diagnostics import Diagnosis
+from visionforge.runs.paths import shown
 
 EXIT_PROBLEMS = 1
 

@@ -7,7 +7,7 @@ from visionforge.config.loading import normalise
 from visionforge.data.info import SPLITS
 from visionforge.engine.explanations import MOST, explain_pictures
 from visionforge.inference.loading import ACCELERATORS
-from visionforge.runs.anchors import shown
+from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
 
 

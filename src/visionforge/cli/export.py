@@ -9,7 +9,7 @@ from visionforge.cli.arguments import CommandParser, add_target_flags, plain_tab
 from visionforge.config.loading import normalise
 from visionforge.exporting.export import INPUTS, ExportResult, export_network
 from visionforge.exporting.formats import FILES, OPSET, OPSETS
-from visionforge.runs.anchors import shown
+from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
 
 

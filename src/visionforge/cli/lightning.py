@@ -17,7 +17,7 @@ from visionforge.engine.resolve import resolved_config
 from visionforge.engine.run import EvaluationResult, Run
 from visionforge.engine.seeds import fit_seeds
 from visionforge.evaluation.comparison import comparison
-from visionforge.runs.anchors import shown
+from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import Workspace
 

@@ -6,7 +6,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 
 from visionforge.cli.arguments import heading, print_table, say
-from visionforge.evaluation.names import (
+from visionforge.evaluation.metric_names import (
     ALL_AGREE,
     NO_INTERVAL,
     OF_POSITIVE,
@@ -15,7 +15,7 @@ from visionforge.evaluation.names import (
     metric_name,
     partial_text,
 )
-from visionforge.runs.anchors import shown
+from visionforge.runs.paths import shown
 from visionforge.runs.workspace import Workspace
 from visionforge.terminal import PlainTable
 

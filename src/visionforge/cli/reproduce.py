@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from visionforge.cli.arguments import CommandParser, print_json, say
 from visionforge.engine.reproduce import Reproduction, reproduce
 from visionforge.inference.trust import FLAG
-from visionforge.runs.anchors import shown
+from visionforge.runs.paths import shown
 
 EXIT_DIFFERENT = 1
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from visionforge.cli.arguments import heading, plain_table, print_table, say, value_text
 from visionforge.evaluation.comparison import partial_of, positive_of
-from visionforge.evaluation.names import partial_text
+from visionforge.evaluation.metric_names import partial_text
 from visionforge.redaction import redact_arguments
-from visionforge.runs.anchors import shown
-from visionforge.runs.query import Cleaning
-from visionforge.runs.store import READINGS, StoredRun
+from visionforge.runs.cleaning import Cleaning
+from visionforge.runs.paths import shown
+from visionforge.runs.query import READINGS, StoredRun
 
 SHOWN = ("run", "state", "started", "seconds", "epochs", "accuracy", "auc")  # the name of a run says more
 

@@ -8,9 +8,9 @@ from visionforge.cli.compare import print_comparison
 from visionforge.cli.run_tables import print_cleaning, print_differences, print_rows, print_run
 from visionforge.config.schema import EvaluationSettings
 from visionforge.evaluation.comparison import comparison
-from visionforge.runs.anchors import shown
-from visionforge.runs.query import COLUMNS, clean, named_outputs, run_differences, run_rows
-from visionforge.runs.store import find_run, load_run
+from visionforge.runs.cleaning import clean
+from visionforge.runs.paths import shown
+from visionforge.runs.query import COLUMNS, find_run, load_run, named_outputs, run_differences, run_rows
 
 MOST_RESAMPLES = 100_000
 

@@ -8,7 +8,7 @@ from visionforge.config.loading import normalise, read_arguments
 from visionforge.config.problems import flatten
 from visionforge.config.schema import TuneSettings
 from visionforge.engine.validation import check_arguments
-from visionforge.runs.anchors import shown
+from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
 from visionforge.tuning.found import Study
 from visionforge.tuning.tuning import rebuild, require_tunable, tune

@@ -8,8 +8,8 @@ from pathlib import Path
 from visionforge.data.info import DatasetInfo
 from visionforge.errors import DataError
 from visionforge.fetch import DEFAULT_RETRIES, Checksum, Retries, fetch
-from visionforge.runs.anchors import data_folder, resolve
 from visionforge.runs.locks import LockedError, held
+from visionforge.runs.paths import data_folder, resolve
 
 LOCK_TIMEOUT_S = 3600.0  # another process is downloading the same file
 

@@ -35,9 +35,9 @@ from visionforge.data.npy import read_header
 from visionforge.data.zipped import READ_ERRORS, open_zip
 from visionforge.errors import DataError
 from visionforge.reading import read_json
-from visionforge.runs.anchors import cache_folder
 from visionforge.runs.files import write_atomic
 from visionforge.runs.locks import LockedError, held
+from visionforge.runs.paths import cache_folder
 
 log = logging.getLogger(__name__)
 

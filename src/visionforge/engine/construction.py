@@ -21,7 +21,7 @@ from visionforge.engine.parser import NotAllowedError, Parser, dump
 from visionforge.engine.validation import gather_facts
 from visionforge.errors import SettingsError
 from visionforge.printable import printable
-from visionforge.runs.identity import digest, with_portable_paths
+from visionforge.runs.config_hash import digest, with_portable_paths
 from visionforge.training.classifier import ImageClassifier
 
 TRAINER_DEFAULTS = {

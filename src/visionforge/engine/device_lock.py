@@ -4,9 +4,9 @@ import socket
 
 import torch
 
-from visionforge.runs.anchors import cache_folder
 from visionforge.runs.locks import Lock
-from visionforge.training.switches import device_name
+from visionforge.runs.paths import cache_folder
+from visionforge.training.determinism import device_name
 
 
 def hold_device(device: torch.device, rank: int, wait_s: float) -> Lock | None:

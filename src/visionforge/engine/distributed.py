@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from visionforge.config.schema import RunSettings
 from visionforge.errors import RunError
-from visionforge.runs.active import FOLDER
-from visionforge.runs.identity import processes_of
+from visionforge.runs.config_hash import processes_of
+from visionforge.runs.session import FOLDER
 from visionforge.runs.signals import Interrupted
 
 if TYPE_CHECKING:

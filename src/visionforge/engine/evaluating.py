@@ -11,9 +11,9 @@ from visionforge.engine.stage import Stage
 from visionforge.errors import RunError
 from visionforge.evaluation.predictions import answers_without_truth, write_predictions
 from visionforge.inference.loading import Target
-from visionforge.runs.active import ActiveRun
-from visionforge.runs.identity import digest
+from visionforge.runs.config_hash import digest
 from visionforge.runs.logfile import RunLog
+from visionforge.runs.session import ActiveRun
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import Workspace
 

@@ -18,9 +18,9 @@ from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.table_writers import cell_safe, read_table
 from visionforge.inference.loading import Target, device_of, find_target, load_classifier
 from visionforge.printable import LONGEST_LINE, printable
-from visionforge.runs.anchors import shown
 from visionforge.runs.files import write_atomic
 from visionforge.runs.owned_files import Listed, OwnedFolder, sha256_of
+from visionforge.runs.paths import shown
 
 if TYPE_CHECKING:
     import pandas as pd

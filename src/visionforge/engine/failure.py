@@ -11,9 +11,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from visionforge.config.problems import nearest
 from visionforge.errors import SettingsError, TrainingError, VisionForgeError
-from visionforge.runs.active import FOREIGN, TRAININGS, ActiveRun
 from visionforge.runs.manifest import State
 from visionforge.runs.scheduler import detect_scheduler
+from visionforge.runs.session import FOREIGN, TRAININGS, ActiveRun
 from visionforge.runs.signals import Interrupted
 from visionforge.training.checkpoints import slurm_environment
 

@@ -17,11 +17,11 @@ from visionforge.engine.run import Run
 from visionforge.engine.validation import check_arguments, settings_of
 from visionforge.errors import RunError, SettingsError
 from visionforge.inference.trust import FLAG, training_config
-from visionforge.runs.active import ActiveRun
-from visionforge.runs.anchors import resolve
 from visionforge.runs.logfile import RunLog
+from visionforge.runs.paths import resolve
+from visionforge.runs.query import find_run
+from visionforge.runs.session import ActiveRun
 from visionforge.runs.signals import Interruption
-from visionforge.runs.store import find_run
 from visionforge.runs.workspace import Workspace
 
 if TYPE_CHECKING:  # torch and Lightning take seconds

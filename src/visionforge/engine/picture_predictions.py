@@ -16,8 +16,8 @@ from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table, read_table, require_format
 from visionforge.inference.loading import Target, device_of, find_target, load_classifier
 from visionforge.printable import LONGEST_LINE, printable
-from visionforge.runs.anchors import shown, writable
 from visionforge.runs.owned_files import folder_for
+from visionforge.runs.paths import shown, writable
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import describe
 

@@ -6,9 +6,9 @@ from visionforge.config.schema import DataSettings
 from visionforge.data.info import DatasetInfo
 from visionforge.data.source import EMBEDDED, fingerprint
 from visionforge.errors import DataError
-from visionforge.runs.active import ActiveRun
-from visionforge.runs.facts import environment_variables
-from visionforge.training.switches import devices_in_use, switches_in_force
+from visionforge.runs.provenance import environment_variables
+from visionforge.runs.session import ActiveRun
+from visionforge.training.determinism import devices_in_use, switches_in_force
 
 
 def describe_data(active: ActiveRun, info: DatasetInfo, settings: DataSettings) -> None:

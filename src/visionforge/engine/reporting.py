@@ -16,12 +16,12 @@ from visionforge.data.info import DatasetInfo, Split
 from visionforge.data.registry import is_builtin
 from visionforge.engine.construction import TRAINER_DEFAULTS
 from visionforge.errors import RunError
-from visionforge.evaluation.background import Background
 from visionforge.evaluation.evaluation import Partial, evaluate
 from visionforge.evaluation.explain import explain, explanation_method, overlay
 from visionforge.evaluation.predictions import write_medmnist_scores
-from visionforge.evaluation.results import write_results
 from visionforge.redaction import redact_settings
+from visionforge.reporting.context import ReportContext
+from visionforge.reporting.results import write_results
 from visionforge.runs.manifest import read_manifest
 from visionforge.runs.workspace import Workspace
 from visionforge.training.classifier import ImageClassifier
@@ -74,7 +74,7 @@ def write_outcome(
     manifest = None
     if run is not None and run.manifest.is_file():
         manifest = read_manifest(run.manifest)
-    background = Background(
+    background = ReportContext(
         title=(run or workspace).path.name,
         facts=facts,
         config=redact_settings(config),

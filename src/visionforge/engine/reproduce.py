@@ -12,12 +12,12 @@ from visionforge.engine.validation import check_settings
 from visionforge.errors import RunError, SettingsError
 from visionforge.inference.trust import training_config
 from visionforge.reading import read_rows
-from visionforge.runs.anchors import resolve
-from visionforge.runs.facts import code_state, environment_variables, package_versions
+from visionforge.runs.config_hash import digest
 from visionforge.runs.files import refuse_links
-from visionforge.runs.identity import digest
+from visionforge.runs.paths import resolve
+from visionforge.runs.provenance import code_state, environment_variables, package_versions
+from visionforge.runs.query import StoredRun, differences, find_run, load_run, provenance
 from visionforge.runs.signals import Interruption
-from visionforge.runs.store import StoredRun, differences, find_run, load_run, provenance
 from visionforge.runs.workspace import MAX_EPOCHS_BYTES, MAX_PREDICTIONS_BYTES, Workspace
 
 _TIMES = ("seconds",)  # columns of metrics.csv that are no results

@@ -7,7 +7,7 @@ from visionforge.config.schema import RunSettings
 from visionforge.engine.evaluate import target_of
 from visionforge.engine.fit import request_of
 from visionforge.errors import SettingsError
-from visionforge.runs.store import flat
+from visionforge.runs.query import flat
 
 WAYS = ("skip_default", "skip_null")
 

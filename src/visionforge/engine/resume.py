@@ -7,11 +7,11 @@ from typing import Any
 
 from visionforge.config.schema import RunSettings
 from visionforge.errors import SettingsError
-from visionforge.runs.anchors import is_anchored, outputs_folder, resolve, shown
+from visionforge.runs.config_hash import canonical
 from visionforge.runs.files import refuse_links
-from visionforge.runs.identity import canonical
+from visionforge.runs.paths import is_anchored, outputs_folder, resolve, shown
+from visionforge.runs.query import StoredRun, differences, stored_runs
 from visionforge.runs.scheduler import detect_scheduler
-from visionforge.runs.store import StoredRun, differences, stored_runs
 from visionforge.runs.workspace import Workspace
 
 WORDS = ("auto", "never")

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionforge.errors import RunError
-from visionforge.evaluation.names import METRICS, NO_INTERVAL, OF_POSITIVE, READINGS, metric_name, partial_text
+from visionforge.evaluation.metric_names import METRICS, NO_INTERVAL, OF_POSITIVE, READINGS, metric_name, partial_text
 from visionforge.printable import printable
-from visionforge.runs.anchors import outputs_folder, resolve, shown
-from visionforge.runs.store import StoredRun, find_run, load_run, read_metrics, stored_runs
+from visionforge.runs.paths import outputs_folder, resolve, shown
+from visionforge.runs.query import StoredRun, find_run, load_run, read_metrics, stored_runs
 from visionforge.runs.workspace import MAX_EPOCHS_BYTES, Workspace
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ class Run:
 
     def _curves(self) -> str:
         """Return the curves of losses and validation metrics as an SVG picture, or nothing."""
-        from visionforge.evaluation.sparklines import curves_svg
+        from visionforge.reporting.sparklines import curves_svg
         from visionforge.training.epoch_log import read_epochs
 
         try:

@@ -17,10 +17,10 @@ from visionforge.engine.lightning_compat import begin_from, use_current_leaf_spe
 from visionforge.engine.provenance import describe_session
 from visionforge.engine.resume import runs_like
 from visionforge.errors import SettingsError
-from visionforge.runs.active import FOREIGN, ActiveRun
-from visionforge.runs.anchors import outputs_folder, resolve, shown
-from visionforge.runs.identity import digest
+from visionforge.runs.config_hash import digest
 from visionforge.runs.logfile import LEVELS, RunLog
+from visionforge.runs.paths import outputs_folder, resolve, shown
+from visionforge.runs.session import FOREIGN, ActiveRun
 from visionforge.runs.signals import Interruption
 from visionforge.runs.signature import CONFIGURATION, canonical_content, is_signed
 from visionforge.runs.workspace import Workspace

@@ -8,7 +8,7 @@ from visionforge.engine.fit import fit, request_of
 from visionforge.engine.resume import WORDS, complete_run, outputs_of
 from visionforge.engine.run import Run
 from visionforge.errors import SettingsError
-from visionforge.runs.identity import processes_of
+from visionforge.runs.config_hash import processes_of
 from visionforge.runs.signals import Interruption
 
 FLAG = "--seeds"

@@ -17,13 +17,13 @@ from visionforge.data.batches import ArrayDataset
 from visionforge.data.info import Split, TaskSpec
 from visionforge.engine.run_folder import RunFolder
 from visionforge.errors import DataError, RunError
-from visionforge.evaluation.background import Background
 from visionforge.evaluation.evaluation import evaluate
-from visionforge.evaluation.results import write_results
 from visionforge.models.tensor_files import load_tensors
-from visionforge.runs.anchors import shown
+from visionforge.reporting.context import ReportContext
+from visionforge.reporting.results import write_results
 from visionforge.runs.manifest import read_manifest
-from visionforge.runs.store import load_run
+from visionforge.runs.paths import shown
+from visionforge.runs.query import load_run
 from visionforge.runs.workspace import Workspace
 from visionforge.training.calibration import Calibration, fit_temperature, negative_log_likelihood
 from visionforge.training.epoch_log import read_epochs
@@ -123,7 +123,7 @@ class SplitReport(Callback):
             "split": f"test, {len(labels):,} images",
             "checkpoint": "the last epoch" if checkpoint is None else checkpoint.name,
         }
-        background = Background(
+        background = ReportContext(
             title=workspace.path.name,
             facts=facts,
             config={} if run is None else load_run(run).config,

@@ -30,9 +30,9 @@ from visionforge.engine.resume import outputs_of
 from visionforge.errors import RunError
 from visionforge.evaluation.evaluation import Partial
 from visionforge.inference.loading import read_checkpoint, restore
-from visionforge.runs.active import ActiveRun
 from visionforge.runs.locks import Lock
 from visionforge.runs.logfile import RunLog
+from visionforge.runs.session import ActiveRun
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.runs.workspace import Workspace, run_name
 from visionforge.training.checkpoints import BEST, keep_calibration

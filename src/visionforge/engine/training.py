@@ -22,14 +22,14 @@ from visionforge.engine.resume import outputs_of, parent_of
 from visionforge.engine.stage import Stage
 from visionforge.engine.validation import gather_facts
 from visionforge.errors import SettingsError
-from visionforge.evaluation.results import write_training_curves
 from visionforge.inference.loading import read_checkpoint, require_more_training
 from visionforge.models.registry import backbone_entry
 from visionforge.models.weights import pretrained_state
-from visionforge.runs.active import ActiveRun
-from visionforge.runs.anchors import resolve, shown
+from visionforge.reporting.results import write_training_curves
 from visionforge.runs.files import write_atomic
 from visionforge.runs.logfile import RunLog
+from visionforge.runs.paths import resolve, shown
+from visionforge.runs.session import ActiveRun
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import Workspace
 from visionforge.training.checkpoints import BEST, LAST

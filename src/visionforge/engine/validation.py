@@ -19,8 +19,8 @@ from visionforge.engine.loggers import logger_problems
 from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.models.registry import backbone_entry
 from visionforge.redaction import hidden_settings
-from visionforge.runs.anchors import is_anchored, resolve
-from visionforge.runs.identity import PATHS
+from visionforge.runs.config_hash import PATHS
+from visionforge.runs.paths import is_anchored, resolve
 
 
 @cache

@@ -10,9 +10,9 @@ from typing import Any, cast, get_args
 
 from visionforge.config.schema import Task
 from visionforge.errors import VisionForgeError
-from visionforge.evaluation.names import READINGS
-from visionforge.runs.identity import canonical, digest
-from visionforge.runs.store import StoredRun, differences, flat
+from visionforge.evaluation.metric_names import READINGS
+from visionforge.runs.config_hash import canonical, digest
+from visionforge.runs.query import StoredRun, differences, flat
 
 SEED = "seed_everything"
 NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of the models

@@ -11,8 +11,8 @@ import torch
 from visionforge.config.schema import EvaluationSettings
 from visionforge.data.info import TaskSpec
 from visionforge.evaluation.bootstrap import Estimate, estimate
+from visionforge.evaluation.metric_names import partial_text
 from visionforge.evaluation.metrics import classification_metrics, medmnist_metrics
-from visionforge.evaluation.names import partial_text
 from visionforge.evaluation.scores import Scorer, predicted_labels
 from visionforge.training.calibration import Calibration, scale
 from visionforge.training.predictions import Predictions
@@ -41,7 +41,7 @@ class Partial:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ViewMetrics:
     """What one way of asking the network gave: about the image alone, or averaged over its test-time views.
 
     Attributes:
@@ -84,7 +84,7 @@ class Evaluation:
     spec: TaskSpec
     split: str
     labels: Array
-    readings: Mapping[str, Reading]
+    readings: Mapping[str, ViewMetrics]
     calibration: Calibration | None
     loss: float
     settings: EvaluationSettings
@@ -96,7 +96,7 @@ class Evaluation:
         return self.spec.classes[self.spec.positive_index] if self.spec.task == "binary" else None
 
     @property
-    def best(self) -> Reading:
+    def best(self) -> ViewMetrics:
         """Return the reading that predictions follow: with test-time augmentation if it is on."""
         return self.readings.get("with_tta", self.readings["without_tta"])
 
@@ -161,7 +161,7 @@ class Evaluation:
                 content[key] = dict(zip(self.spec.classes, reading.thresholds.tolist(), strict=True))
         return content
 
-    def _per_class(self, reading: Reading) -> dict[str, dict[str, Any]]:
+    def _per_class(self, reading: ViewMetrics) -> dict[str, dict[str, Any]]:
         found = reading.estimate
         return {
             label: {
@@ -228,7 +228,7 @@ def evaluate(
             scaled = classification_metrics(calibrated, labels, spec.task, positive=spec.positive_index)
             after = {key: scaled[key] for key in OF_PROBABILITIES}
         medmnist = medmnist_metrics(probabilities.numpy(), labels, spec.task)
-        readings[name] = Reading(probabilities.numpy(), calibrated, thresholds[name], found, after, medmnist)
+        readings[name] = ViewMetrics(probabilities.numpy(), calibrated, thresholds[name], found, after, medmnist)
     return Evaluation(spec, split, labels, readings, calibration, predictions.loss, settings, partial)
 
 

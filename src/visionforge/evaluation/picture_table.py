@@ -31,12 +31,12 @@ class Predictor(Protocol):
     def spec(self) -> TaskSpec:
         """Return the task."""
 
-    def __call__(self, images: Tensor) -> "Said":
+    def __call__(self, images: Tensor) -> "BatchPrediction":
         """Return what is said of uint8 images (B, C, R, R)."""
 
 
 @dataclass(frozen=True)
-class Said:
+class BatchPrediction:
     """What is said of a batch.
 
     Attributes:
@@ -65,7 +65,7 @@ class NetworkPredictor:
         self._tta = tta
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Said:
+    def __call__(self, images: Tensor) -> BatchPrediction:
         """Return what the network says of uint8 images (B, C, R, R).
 
         Raises:
@@ -79,7 +79,7 @@ class NetworkPredictor:
                 "the network's outputs are not finite, so its training has diverged; take another checkpoint"
             )
         tta = averaged is not None
-        return Said(given, model.calibrated(given, tta=tta), thresholds_of(model, tta))
+        return BatchPrediction(given, model.calibrated(given, tta=tta), thresholds_of(model, tta))
 
 
 def thresholds_of(model: ImageClassifier, tta: bool) -> Tensor | None:
@@ -94,7 +94,7 @@ def thresholds_of(model: ImageClassifier, tta: bool) -> Tensor | None:
     return model.thresholds
 
 
-def chosen_labels(said: Said, spec: TaskSpec) -> npt.NDArray[np.int64]:
+def chosen_labels(said: BatchPrediction, spec: TaskSpec) -> npt.NDArray[np.int64]:
     """Return the predictions, (B,) classes or (B, K) labels.
 
     Labels are chosen before the probabilities are calibrated, as `test` does: thresholds are chosen without the

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from visionforge.data.info import DatasetInfo
-from visionforge.evaluation.names import (
+from visionforge.evaluation.metric_names import (
     ALL_AGREE,
     METRICS,
     NO_INTERVAL,

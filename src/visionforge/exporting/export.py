@@ -22,9 +22,9 @@ from visionforge.exporting.formats import FILES, OPSET, OPSETS, require_packages
 from visionforge.inference.loading import Target, find_target, load_classifier
 from visionforge.printable import LONGEST_LINE, printable
 from visionforge.reading import read_json_text
-from visionforge.runs.anchors import shown
 from visionforge.runs.owned_files import Listed, OwnedFolder, described
-from visionforge.runs.store import load_run
+from visionforge.runs.paths import shown
+from visionforge.runs.query import load_run
 
 IMAGES = 1000  # of the proof
 CALIBRATION_IMAGES = 256

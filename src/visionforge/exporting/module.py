@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from visionforge.data.info import DomainFlags
 from visionforge.errors import RunError
-from visionforge.evaluation.picture_table import NetworkPredictor, Said
+from visionforge.evaluation.picture_table import BatchPrediction, NetworkPredictor
 from visionforge.exporting.contract import Contract
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.losses import Output, probabilities
@@ -88,6 +88,6 @@ def views_named(contract: Contract) -> list[View]:
     return [known[name] for name in names]
 
 
-def reference(model: ImageClassifier, images: Tensor) -> Said:
+def reference(model: ImageClassifier, images: Tensor) -> BatchPrediction:
     """Return what `predict` says of uint8 images with this model, with its views if they are on."""
     return NetworkPredictor(model, None)(images)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from visionforge.data.info import TaskSpec
-from visionforge.evaluation.picture_table import Said
+from visionforge.evaluation.picture_table import BatchPrediction
 from visionforge.exporting.formats import Runtime
 from visionforge.training.calibration import scale
 
@@ -28,7 +28,7 @@ class ArtifactPredictor:
             given = torch.tensor([thresholds], dtype=torch.float64)
             self._thresholds = scale(given, runtime.contract.temperature, self.spec.task)[0].float()
 
-    def __call__(self, images: Tensor) -> Said:
+    def __call__(self, images: Tensor) -> BatchPrediction:
         """Return what it says of uint8 images (B, C, R, R)."""
         given = torch.from_numpy(self._runtime.run(images.numpy()))
-        return Said(given, given, self._thresholds)
+        return BatchPrediction(given, given, self._thresholds)

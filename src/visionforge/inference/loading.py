@@ -13,9 +13,9 @@ from visionforge.data.info import TaskSpec
 from visionforge.data.registry import dataset_info
 from visionforge.errors import RunError, SettingsError, VisionForgeError, WeightsError
 from visionforge.inference.trust import evaluation_config, require_fit
+from visionforge.runs.config_hash import digest
 from visionforge.runs.files import refuse_links
-from visionforge.runs.identity import digest
-from visionforge.runs.store import find_run
+from visionforge.runs.query import find_run
 from visionforge.runs.workspace import Workspace
 
 if TYPE_CHECKING:

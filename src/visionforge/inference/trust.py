@@ -13,12 +13,12 @@ from visionforge.config.untrusted import for_evaluation, for_training, named_cla
 from visionforge.data.download import data_root
 from visionforge.data.registry import dataset_info
 from visionforge.errors import RunError, SettingsError, VisionForgeError
-from visionforge.runs.active import FOREIGN
-from visionforge.runs.anchors import shown
 from visionforge.runs.files import refuse_links
 from visionforge.runs.manifest import read_manifest
+from visionforge.runs.paths import shown
+from visionforge.runs.query import find_run
+from visionforge.runs.session import FOREIGN
 from visionforge.runs.signature import CONFIGURATION, canonical_content, is_signed
-from visionforge.runs.store import find_run
 from visionforge.runs.workspace import Workspace
 
 log = logging.getLogger(__name__)

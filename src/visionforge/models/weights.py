@@ -16,8 +16,8 @@ from visionforge.fetch import Checksum, fetch
 from visionforge.models.registry import BackboneEntry
 from visionforge.models.tensor_files import load_tensors
 from visionforge.redaction import redact_url
-from visionforge.runs.anchors import cache_folder, is_anchored, resolve
 from visionforge.runs.locks import LockedError, held
+from visionforge.runs.paths import cache_folder, is_anchored, resolve
 
 LOCK_TIMEOUT_S = 3600.0  # another process is downloading the same file
 MAX_DOWNLOAD_BYTES = 4_000_000_000  # larger than any network for small images

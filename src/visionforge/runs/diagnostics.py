@@ -12,7 +12,8 @@ import psutil
 
 from visionforge.errors import SettingsError
 from visionforge.redaction import redact_arguments
-from visionforge.runs.anchors import (
+from visionforge.runs.locks import shared_only_here
+from visionforge.runs.paths import (
     cache_folder,
     data_folder,
     nearest_existing,
@@ -20,11 +21,10 @@ from visionforge.runs.anchors import (
     project_folder,
     resolve,
 )
-from visionforge.runs.facts import package_versions, processor
-from visionforge.runs.locks import shared_only_here
 from visionforge.runs.processes import end_processes, leftovers
+from visionforge.runs.provenance import package_versions, processor
+from visionforge.runs.query import stored_runs
 from visionforge.runs.scheduler import detect_scheduler
-from visionforge.runs.store import stored_runs
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from typing import Any
 from visionforge.errors import RunError, SettingsError
 from visionforge.printable import printable
 from visionforge.reading import read_text
-from visionforge.runs.anchors import shown, writable
 from visionforge.runs.files import umask
 from visionforge.runs.locks import held
+from visionforge.runs.paths import shown, writable
 
 MOST_BYTES = 4_000_000  # of a description; one of a thousand overlays has a twentieth
 _CHUNK_BYTES = 1 << 20

@@ -1,25 +1,201 @@
-"""What is asked of an outputs folder: its runs in an order, in what two of them differ, and what can be removed."""
+"""The runs of an outputs folder: found, read, compared; nothing here changes one."""
 
-import re
-from collections.abc import Callable
+import datetime
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from visionforge.errors import RunError, SettingsError
-from visionforge.runs.active import repoint_latest
-from visionforge.runs.anchors import outputs_folder, resolve, shown
-from visionforge.runs.locks import Lock, LockedError, is_held
-from visionforge.runs.manifest import State
-from visionforge.runs.processes import leftovers
-from visionforge.runs.store import READINGS, StoredRun, differences, provenance, stored_runs
-from visionforge.runs.workspace import remove_run
+from visionforge.reading import UnreadableError, read_json, read_yaml
+from visionforge.runs.manifest import Manifest, State, read_manifest
+from visionforge.runs.paths import outputs_folder, resolve, shown
+from visionforge.runs.session import derived_state
+from visionforge.runs.workspace import Workspace
 
+MAX_METRICS_BYTES = 4_000_000  # metrics of all classes are some thousand bytes
+READINGS = ("without_tta", "with_tta")  # how images are looked at: alone, or with test-time views
 COLUMNS = (  # by which runs can be sorted
     *("run", "state", "started", "seconds", "epochs", "accuracy", "auc"),
     *("dataset", "model", "hash", "seed", "stage"),
 )
-_OWN = re.compile(r"\.\d{8}_.+_[0-9a-f]{6}\.(?:new-\w+|lock)")  # names of what a killed process leaves beside the runs
+_SESSION_FACTS = {"code", "packages", "hardware", "environment", "switches"}
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as it lies on the disk.
+
+    Attributes:
+        workspace: The folder.
+        manifest: What it says of itself.
+        state: Its state; a killed run says `running`, but is interrupted.
+    """
+
+    workspace: Workspace
+    manifest: Manifest
+    state: State
+
+    @property
+    def name(self) -> str:
+        """Return the name of the folder."""
+        return self.workspace.path.name
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Return the content of `metrics.json`, or nothing if it is not there yet."""
+        try:
+            return read_metrics(self.workspace.within(self.workspace.metrics.name))
+        except RunError:  # a link that leads out of the run
+            return {}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Return the resolved configuration, or nothing if there is none."""
+        try:
+            content = read_yaml(self.workspace.within(self.workspace.config.name))
+        except (OSError, UnreadableError, RunError):
+            return {}
+        return _with_names(content) if isinstance(content, dict) else {}
+
+    @property
+    def seconds(self) -> float:
+        """Return how long it was worked on, in seconds; sessions that were killed are not known and not counted."""
+        total = 0.0
+        for session in self.manifest.sessions:
+            if session.ended is not None:
+                total += (_time(session.ended) - _time(session.started)).total_seconds()
+        return total
+
+    def as_row(self) -> dict[str, Any]:
+        """Return what a list of runs shows of it."""
+        best = self.metrics.get("with_tta") or self.metrics.get("without_tta") or {}
+        progress = self.manifest.progress
+        return {
+            "run": self.name,
+            "state": self.state,
+            "stage": self.manifest.stage,
+            "started": self.manifest.started,
+            "seconds": self.seconds,
+            "dataset": self.manifest.dataset,
+            "model": self.manifest.model,
+            "hash": self.manifest.hash,
+            "seed": self.manifest.seeds.get("seed_everything"),
+            "epochs": progress.get("epochs", 0),
+            "max_epochs": progress.get("max_epochs"),
+            "accuracy": best.get("accuracy"),
+            "auc": best.get("auc"),
+            "error": self.manifest.error,
+        }
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """Return the content of a `metrics.json`, or nothing if it is not there or cannot be read."""
+    try:
+        content = read_json(path, MAX_METRICS_BYTES)
+    except (OSError, UnreadableError):
+        return {}
+    return with_numbers(content) if isinstance(content, dict) else {}
+
+
+def with_numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of `metrics.json` in which the metrics are numbers; what else stands there is left out."""
+    content = dict(metrics)
+    for reading in READINGS:
+        values = content.get(reading)
+        if not isinstance(values, Mapping):
+            content.pop(reading, None)
+            continue
+        content[reading] = {
+            name: value for name, value in values.items() if type(value) in (int, float) or value is None
+        }
+    return content
+
+
+def _with_names(tree: Any) -> Any:
+    """Return settings whose keys are all text, so that they can be compared and sorted."""
+    if isinstance(tree, Mapping):
+        return {str(key): _with_names(value) for key, value in tree.items()}
+    return [_with_names(item) for item in tree] if isinstance(tree, list) else tree
+
+
+def _time(text: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(text)
+
+
+def load_run(workspace: Workspace) -> StoredRun:
+    """Read a run.
+
+    Raises:
+        RunError: If the folder holds none, or a link to one elsewhere.
+    """
+    manifest = read_manifest(workspace.within(workspace.manifest.name))
+    return StoredRun(workspace, manifest, derived_state(workspace, manifest))
+
+
+def stored_runs(outputs: Path) -> tuple[list[StoredRun], list[str]]:
+    """Return all runs of a folder, oldest first, and a line for each whose manifest cannot be read."""
+    found: list[StoredRun] = []
+    problems: list[str] = []
+    for path in sorted(outputs.glob("[!.]*/run.json")):
+        if path.parent.is_symlink():
+            continue  # `latest`
+        try:
+            found.append(load_run(Workspace(path.parent)))
+        except RunError as error:
+            problems += error.problems
+    return sorted(found, key=lambda run: (run.manifest.started, run.name)), problems
+
+
+def find_run(text: str, flag: str) -> Workspace:
+    """Return the run that a text names: a folder, or a name such as `latest` in the outputs folder.
+
+    Args:
+        text: Path or name.
+        flag: Where it was given, for the message.
+
+    Raises:
+        RunError: If there is no such folder.
+    """
+    try:
+        path = resolve(text)
+    except ValueError as error:
+        raise RunError(f"{flag}: {error}") from error
+    if not path.is_dir() and "/" not in text:
+        path = outputs_folder() / text
+    if not path.is_dir():
+        raise RunError(
+            f"{flag}: {text} is no folder; name a run folder such as outputs/20261123_…, or a run of "
+            f"{shown(outputs_folder())} (`visionforge runs list`)"
+        )
+    return Workspace(shown(path.resolve() if path.is_symlink() else path))
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted path, value) of all leaves."""
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def differences(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted paths at which two nested mappings differ, with both values; a missing one is None."""
+    left, right = dict(flat(one)), dict(flat(two))
+    paths = sorted({*left, *right})
+    return {path: (left.get(path), right.get(path)) for path in paths if left.get(path) != right.get(path)}
+
+
+def provenance(run: StoredRun) -> dict[str, Any]:
+    """Return what else than the settings can make two runs differ: data, weights, code, versions, machine."""
+    last = run.manifest.sessions[-1] if run.manifest.sessions else None
+    return {
+        "data": run.manifest.data,
+        "weights": run.manifest.weights or {},
+        **({} if last is None else last.model_dump(include=_SESSION_FACTS)),
+    }
 
 
 def named_outputs(text: str | None) -> Path:
@@ -68,66 +244,3 @@ def run_differences(one: StoredRun, two: StoredRun) -> dict[str, dict[str, tuple
 def _metrics(run: StoredRun) -> dict[str, Any]:
     metrics = run.metrics
     return {kind: metrics[kind] for kind in READINGS if metrics.get(kind)}
-
-
-@dataclass(frozen=True)
-class Cleaning:
-    """What was cleaned.
-
-    Attributes:
-        found: Runs that are not complete and not in use.
-        removed: Names of those that were removed.
-    """
-
-    found: list[StoredRun]
-    removed: list[str]
-
-
-def _ignore(line: str) -> None:
-    """Tell nobody."""
-
-
-def clean(outputs: Path, *, remove: bool = False, told: Callable[[str], None] = _ignore) -> Cleaning:
-    """Find runs that are not complete and not in use, and remove them, and what killed processes have left beside them.
-
-    Args:
-        outputs: The folder of the runs.
-        remove: Remove them; else they are only found.
-        told: Is given a line for each run that cannot be read, is kept, or leaves files behind.
-    """
-    runs, problems = stored_runs(outputs)
-    for problem in problems:
-        told(problem)
-    found = [run for run in runs if run.state in ("interrupted", "failed")]
-    if not remove:
-        return Cleaning(found, [])
-    remains = [path for path in outputs.glob(".*.new-*") if _OWN.match(path.name) and path.is_dir()]
-    locks = [path for path in outputs.glob(".*.lock") if _OWN.match(path.name) and not is_held(path) and path.exists()]
-    removed = [run.name for run in found if _remove(run, told)]
-    for path in remains:
-        remove_run(path)
-    for path in locks:
-        path.unlink(missing_ok=True)
-    repoint_latest(outputs)
-    return Cleaning(found, removed)
-
-
-def _remove(run: StoredRun, told: Callable[[str], None]) -> bool:
-    """Remove a run, unless somebody has just taken it up or processes of it still live."""
-    lock = Lock(run.workspace.lock, str(run.workspace.path))
-    try:
-        lock.acquire()
-    except (LockedError, OSError) as error:
-        told(str(error))
-        return False
-    try:
-        if left := leftovers(run.workspace.path):
-            pids = ", ".join(str(process.pid) for process in left)
-            told(f"{run.name}: processes {pids} of it live; `visionforge doctor` tells more")
-            return False
-        if others := remove_run(run.workspace.path):
-            names = ", ".join(str(shown(path)) for path in others[:5]) + (" …" if len(others) > 5 else "")
-            told(f"{run.name}: {len(others)} files that no run consists of were left: {names}")
-    finally:
-        lock.release()
-    return True

@@ -39,6 +39,7 @@ from visionforge.redaction import redact_settings
 from visionforge.training.averaging import AveragedWeights, state_of_average
 from visionforge.training.calibration import Calibration, fit_temperature, scale
 from visionforge.training.compatibility import check_compatible, differences, plain
+from visionforge.training.determinism import seed_generators
 from visionforge.training.finetuning import StagedUnfreezing
 from visionforge.training.gather import gather_rows
 from visionforge.training.losses import Criterion, CumulativeLogits, class_weights, probabilities, soft_targets
@@ -49,7 +50,6 @@ from visionforge.training.optimisers import build_optimizer, parameter_groups
 from visionforge.training.pixels import as_batch
 from visionforge.training.predictions import Predictions
 from visionforge.training.schedules import RateCurve, steps_per_epoch
-from visionforge.training.switches import seed_generators
 from visionforge.training.tta import average_views, tta_views, view_functions
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from visionforge.engine.validation import settings_of
 from visionforge.errors import RunError
 from visionforge.printable import printable
 from visionforge.reading import UnreadableError, read_json, read_yaml
-from visionforge.runs.anchors import shown
+from visionforge.runs.paths import shown
 
 if TYPE_CHECKING:
     import optuna

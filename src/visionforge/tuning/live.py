@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from visionforge.printable import printable
-from visionforge.runs.anchors import shown
+from visionforge.runs.paths import shown
 from visionforge.terminal import PlainTable, plain_console, print_line
 from visionforge.tuning.report import STATES, duration_s, epochs_of, short_names
 from visionforge.tuning.study import EPOCHS, REASON, StudyFolder, best_trials, counted, finished

@@ -9,8 +9,8 @@ import optuna
 from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
-from visionforge.runs.anchors import shown
 from visionforge.runs.files import within, write_atomic
+from visionforge.runs.paths import shown
 from visionforge.tuning.pictures import write_pictures
 from visionforge.tuning.report import (
     FEWEST_FOR_IMPORTANCE,

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from visionforge.evaluation.figures import BLUE, GREY, VERMILION, own_style, save_figure
+from visionforge.reporting.figures.static import BLUE, GREY, VERMILION, own_style, save_figure
 
 MAX_LABEL = 12  # characters of a category on an axis
 

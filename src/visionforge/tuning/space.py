@@ -11,7 +11,7 @@ from visionforge.config.problems import flatten, unknown_setting
 from visionforge.config.schema import Dimension, RunSettings, Scalar
 from visionforge.data.info import DomainFlags
 from visionforge.errors import SettingsError
-from visionforge.runs.identity import NEUTRAL, VOLATILE
+from visionforge.runs.config_hash import NEUTRAL, VOLATILE
 from visionforge.tuning.conditions import CONDITIONS, Condition
 from visionforge.tuning.ranges import shape_problem
 

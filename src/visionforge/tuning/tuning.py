@@ -24,10 +24,10 @@ from visionforge.errors import RunError, SettingsError, VisionForgeError
 from visionforge.inference.trust import training_config
 from visionforge.models.registry import backbone_entry, backbone_names
 from visionforge.redaction import hidden_settings, redact_settings
-from visionforge.runs.anchors import shown
+from visionforge.runs.config_hash import canonical, digest, processes_of, six_digits, with_portable_paths
 from visionforge.runs.files import refuse_links, write_atomic
-from visionforge.runs.identity import canonical, digest, processes_of, six_digits, with_portable_paths
 from visionforge.runs.logfile import RunLog
+from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.tuning.found import Study
 

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from visionforge.runs.facts import changed_files, git_state
+from visionforge.runs.provenance import changed_files, git_state
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics import auc, roc_curve
 
 from tests.evaluation.helpers import evaluation_of
-from visionforge.evaluation.curve_figures import precision_recall_figure, reliability_figure, roc_figure
-from visionforge.evaluation.figures import (
+from visionforge.reporting.figures.curves import precision_recall_figure, reliability_figure, roc_figure
+from visionforge.reporting.figures.static import (
     Picture,
     confusion_matrix,
     label_matrix,
@@ -17,7 +17,7 @@ from visionforge.evaluation.figures import (
     save_figure,
     training_curves,
 )
-from visionforge.evaluation.results import write_training_curves
+from visionforge.reporting.results import write_training_curves
 
 ROWS = [
     {"epoch": float(e), "train/loss": 1 / (e + 1), "val/loss": 1.0, "val/auc": 0.5 + e / 10, "lr": 0.1}

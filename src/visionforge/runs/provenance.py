@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 import visionforge
-from visionforge.runs.anchors import project_folder
+from visionforge.runs.paths import project_folder
 
 PACKAGES = (
     "visionforge",

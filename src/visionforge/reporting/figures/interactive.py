@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from visionforge.evaluation.curve_figures import PALETTE, axis_name, reliability_series, shares_by_bin
 from visionforge.evaluation.curves import class_columns, precision_recall_points, roc_points
 from visionforge.evaluation.evaluation import Evaluation
-from visionforge.evaluation.figures import shorten
 from visionforge.evaluation.scores import ECE_BINS
+from visionforge.reporting.figures.curves import PALETTE, axis_name, reliability_series, shares_by_bin
+from visionforge.reporting.figures.static import shorten
 
 Spec = dict[str, Any]
 BLUE, VERMILION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#8A93A0"

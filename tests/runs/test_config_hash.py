@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 from visionforge.config import RunSettings
 from visionforge.config.problems import flatten
 from visionforge.engine.validation import trainer_flags
-from visionforge.runs.identity import NEUTRAL, VOLATILE, canonical, digest, with_portable_paths
+from visionforge.runs.config_hash import NEUTRAL, VOLATILE, canonical, digest, with_portable_paths
 
 BASE = RunSettings().model_dump(mode="json")
 LEAVES = [p for p, f in flatten(RunSettings).items() if not hasattr(f.annotation, "model_fields")]
@@ -74,7 +74,7 @@ def test_digests_never_change(name):
 
 
 def test_digest_is_the_same_in_another_process_with_another_hash_seed():
-    code = "from tests.runs.test_identity import *; print(*(digest(settings(c)) for c, _ in TABLE.values()))"
+    code = "from tests.runs.test_config_hash import *; print(*(digest(settings(c)) for c, _ in TABLE.values()))"
     environment = {**os.environ, "PYTHONHASHSEED": "123", "LC_ALL": "C", "TZ": "Asia/Tokyo"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY, env=environment

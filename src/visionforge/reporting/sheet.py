@@ -12,8 +12,8 @@ from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.info import DatasetInfo
 from visionforge.data.source import local_archive, offered_resolution
 from visionforge.errors import SettingsError
-from visionforge.evaluation.figures import is_own_figure, label_names, own_style, save_figure
-from visionforge.runs.anchors import shown, writable
+from visionforge.reporting.figures.static import is_own_figure, label_names, own_style, save_figure
+from visionforge.runs.paths import shown, writable
 
 ROWS = 6
 VARIANTS = 6

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from visionforge.redaction import redact_settings
-from visionforge.runs.anchors import is_anchored, portable
+from visionforge.runs.paths import is_anchored, portable
 
 # Where a run happens, what it prints and how fast it loads; none of these changes a weight or a metric.
 VOLATILE: dict[str, str] = {

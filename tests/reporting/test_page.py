@@ -15,15 +15,15 @@ from tests.evaluation.helpers import CLASSES, background_of, evaluation_of, imag
 from visionforge.cli.report import print_results
 from visionforge.config.schema import EvaluationSettings
 from visionforge.data.side_table import SideTable
-from visionforge.evaluation.background import changed_settings
 from visionforge.evaluation.class_names import unique_names
-from visionforge.evaluation.curve_figures import roc_figure
 from visionforge.evaluation.evaluation import Partial
-from visionforge.evaluation.figures import Picture
-from visionforge.evaluation.report import data_uri, write_report
-from visionforge.evaluation.results import write_results
-from visionforge.evaluation.spreadsheet import write_summary
 from visionforge.evaluation.table_writers import cell_text
+from visionforge.reporting.context import changed_settings
+from visionforge.reporting.figures.curves import roc_figure
+from visionforge.reporting.figures.static import Picture
+from visionforge.reporting.page import data_uri, write_report
+from visionforge.reporting.results import write_results
+from visionforge.reporting.spreadsheet import write_summary
 from visionforge.runs.workspace import Workspace
 
 TASKS = ("binary", "multi-class", "ordinal", "multi-label")

@@ -11,10 +11,12 @@ import numpy as np
 
 from visionforge.data.batches import ArrayDataset
 from visionforge.data.side_table import SideTable
-from visionforge.evaluation.background import Background
-from visionforge.evaluation.curve_figures import precision_recall_figure, reliability_figure, roc_figure
 from visionforge.evaluation.evaluation import Array, Evaluation
-from visionforge.evaluation.figures import (
+from visionforge.evaluation.predictions import Answers, write_predictions
+from visionforge.evaluation.selection import Chosen, confidence_of, confident_mistakes, least_certain
+from visionforge.reporting.context import ReportContext
+from visionforge.reporting.figures.curves import precision_recall_figure, reliability_figure, roc_figure
+from visionforge.reporting.figures.static import (
     Picture,
     confusion_matrix,
     label_matrix,
@@ -24,10 +26,8 @@ from visionforge.evaluation.figures import (
     save_figure,
     training_curves,
 )
-from visionforge.evaluation.predictions import Answers, write_predictions
-from visionforge.evaluation.report import write_report
-from visionforge.evaluation.selection import Chosen, confidence_of, confident_mistakes, least_certain
-from visionforge.evaluation.spreadsheet import write_summary
+from visionforge.reporting.page import write_report
+from visionforge.reporting.spreadsheet import write_summary
 from visionforge.runs.files import write_atomic
 from visionforge.runs.workspace import Workspace
 from visionforge.training.epoch_log import read_epochs
@@ -44,7 +44,7 @@ def write_results(
     evaluation: Evaluation,
     images: ArrayDataset,
     provenance: Mapping[str, Any],
-    background: Background,
+    background: ReportContext,
     explainer: Explainer | None = None,
 ) -> dict[str, Any]:
     """Write all results of one evaluated split.
@@ -96,8 +96,8 @@ def _pictures(evaluation: Evaluation, images: ArrayDataset, side: SideTable, cho
 
 
 def _with_pictures(
-    background: Background, evaluation: Evaluation, images: ArrayDataset, explainer: Explainer | None
-) -> Background:
+    background: ReportContext, evaluation: Evaluation, images: ArrayDataset, explainer: Explainer | None
+) -> ReportContext:
     side = background.side
     mistakes = _pictures(evaluation, images, side, confident_mistakes(evaluation))
     uncertain = _pictures(evaluation, images, side, least_certain(evaluation))
@@ -123,7 +123,7 @@ def _drawn(indices: Array) -> Array:
     return np.random.default_rng(SAMPLE_SEED).permutation(indices)
 
 
-def _write_figures(folder: Path, evaluation: Evaluation, images: ArrayDataset, background: Background) -> None:
+def _write_figures(folder: Path, evaluation: Evaluation, images: ArrayDataset, background: ReportContext) -> None:
     spec, dpi, split = evaluation.spec, evaluation.settings.figure_dpi, evaluation.split
     count = len(evaluation.labels)
     heading = f"{spec.dataset}, {split} split, {count:,} images"

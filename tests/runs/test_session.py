@@ -12,11 +12,11 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.runs.helpers import CONFIG, HOLD_RUN, create, python, readable_folder, wait_for, without_rights
 from visionforge.errors import RunError
-from visionforge.runs.active import ActiveRun, derived_state
 from visionforge.runs.files import umask
 from visionforge.runs.locks import LockedError
 from visionforge.runs.manifest import read_manifest
 from visionforge.runs.processes import MARK, RECORD
+from visionforge.runs.session import ActiveRun, derived_state
 from visionforge.runs.workspace import Workspace
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from visionforge.data.side_table import SideTable
-from visionforge.evaluation.figures import Picture
+from visionforge.reporting.figures.static import Picture
 from visionforge.runs.manifest import Manifest
-from visionforge.runs.store import differences, flat
+from visionforge.runs.query import differences, flat
 
 
 @dataclass(frozen=True)
-class Background:
+class ReportContext:
     """What a report says beside the numbers.
 
     Attributes:
@@ -41,14 +41,14 @@ class Background:
     side: SideTable = field(default_factory=SideTable)
 
 
-def changed_settings(background: Background) -> dict[str, tuple[Any, Any]]:
+def changed_settings(background: ReportContext) -> dict[str, tuple[Any, Any]]:
     """Return the settings that are not the defaults: dotted path → (default, value)."""
     given = dict(flat(background.config))
     changed = differences(background.defaults, background.config)
     return {path: pair for path, pair in changed.items() if path in given}
 
 
-def origin_rows(background: Background) -> list[tuple[str, str, str]]:
+def origin_rows(background: ReportContext) -> list[tuple[str, str, str]]:
     """Return (group, name, text) of everything that is known of data, code and machine."""
     manifest = background.manifest
     if manifest is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.runs.helpers import create, readable_folder, without_rights
-from visionforge.runs.anchors import (
+from visionforge.runs.paths import (
     cache_folder,
     data_folder,
     outputs_folder,

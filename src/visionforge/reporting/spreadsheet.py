@@ -13,13 +13,13 @@ from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.utils import get_column_letter
 
 from visionforge.data.side_table import SideTable
-from visionforge.evaluation.background import Background, changed_settings, origin_rows
 from visionforge.evaluation.class_names import label_text, probability_columns, unique_names
 from visionforge.evaluation.evaluation import OF_PROBABILITIES, Evaluation
-from visionforge.evaluation.names import ALL_AGREE, METRICS, NO_INTERVAL, PER_CLASS, READINGS, metric_name
+from visionforge.evaluation.metric_names import ALL_AGREE, METRICS, NO_INTERVAL, PER_CLASS, READINGS, metric_name
 from visionforge.evaluation.table_writers import cell_safe
+from visionforge.reporting.context import ReportContext, changed_settings, origin_rows
 from visionforge.runs.files import write_atomic
-from visionforge.runs.store import flat
+from visionforge.runs.query import flat
 
 _HEAD = Font(bold=True, color="FFFFFF")
 _HEAD_FILL = PatternFill("solid", fgColor="2F4B7C")
@@ -92,7 +92,7 @@ def _text(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
 
 
-def write_summary(path: Path, evaluation: Evaluation, background: Background) -> None:
+def write_summary(path: Path, evaluation: Evaluation, background: ReportContext) -> None:
     """Write the workbook with the sheets Summary, Per class, Epochs, Predictions, Configuration and Environment.
 
     Args:
@@ -113,7 +113,7 @@ def write_summary(path: Path, evaluation: Evaluation, background: Background) ->
     write_atomic(path, buffer.getvalue())
 
 
-def _summary(evaluation: Evaluation, background: Background) -> tuple[list[str], list[Row]]:
+def _summary(evaluation: Evaluation, background: ReportContext) -> tuple[list[str], list[Row]]:
     headings = ["metric"]
     for name in evaluation.readings:
         headings += [READINGS[name], f"{READINGS[name]}, from", f"{READINGS[name]}, to"]
@@ -202,7 +202,7 @@ def _predictions(evaluation: Evaluation, side: SideTable) -> tuple[list[str], It
     return headings, rows
 
 
-def _configuration(background: Background) -> tuple[list[str], list[Row]]:
+def _configuration(background: ReportContext) -> tuple[list[str], list[Row]]:
     changed = changed_settings(background)
     rows: list[Row] = []
     for path, value in flat(background.config):

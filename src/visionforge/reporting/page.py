@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visionforge.evaluation.background import Background, changed_settings, origin_rows
 from visionforge.evaluation.evaluation import Array, Evaluation
-from visionforge.evaluation.figures import Picture, elided, label_names
-from visionforge.evaluation.names import ALL_AGREE, METRICS, PER_CLASS, READINGS, interval_text, metric_name
-from visionforge.evaluation.plots import Spec, curve_plots, label_plot, reliability_plots, training_plots
+from visionforge.evaluation.metric_names import ALL_AGREE, METRICS, PER_CLASS, READINGS, interval_text, metric_name
 from visionforge.printable import printable
+from visionforge.reporting.context import ReportContext, changed_settings, origin_rows
+from visionforge.reporting.figures.interactive import Spec, curve_plots, label_plot, reliability_plots, training_plots
+from visionforge.reporting.figures.static import Picture, elided, label_names
 from visionforge.runs.files import write_atomic
 
 THUMBNAIL_PIXELS = 128
@@ -36,7 +36,7 @@ class _Page:
     """Collects sections and the figures in them."""
 
     evaluation: Evaluation
-    background: Background
+    background: ReportContext
     sections: list[tuple[str, str, str]] = field(default_factory=list)
     figures: list[Spec] = field(default_factory=list)
 
@@ -49,7 +49,7 @@ class _Page:
         return f'<div class="plot" data-figure="figure-{len(self.figures)}" style="height:{height}px"></div>'
 
 
-def write_report(path: Path, evaluation: Evaluation, background: Background) -> None:
+def write_report(path: Path, evaluation: Evaluation, background: ReportContext) -> None:
     """Write the page.
 
     Args:
@@ -309,7 +309,7 @@ def _as_yaml(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _settings(background: Background) -> str:
+def _settings(background: ReportContext) -> str:
     rows = [
         [f"<code>{_text(path)}</code>", f"<code>{_text(_as_yaml(value))}</code>", _text(_as_yaml(default))]
         for path, (default, value) in changed_settings(background).items()
@@ -317,7 +317,7 @@ def _settings(background: Background) -> str:
     return _table(["setting", "value", "default"], rows, numbers=False)
 
 
-def _origin(background: Background) -> str:
+def _origin(background: ReportContext) -> str:
     rows = origin_rows(background)
     if not rows:
         return '<p class="faint">The checkpoint lies in no run folder, so nothing is known of its origin.</p>'

@@ -15,12 +15,12 @@ import yaml
 
 from visionforge.errors import RunError
 from visionforge.redaction import redact_arguments, redact_settings, redact_text
-from visionforge.runs.anchors import shown
-from visionforge.runs.facts import code_state, environment_variables, package_versions, processor
 from visionforge.runs.files import refuse_links, remove_temporary, umask, write_atomic
 from visionforge.runs.locks import Lock, LockedError, held, is_held, read_owner
 from visionforge.runs.manifest import Manifest, Session, State, read_manifest, utc_now
+from visionforge.runs.paths import shown
 from visionforge.runs.processes import ProcessRecord, end_processes, leftovers, this_process
+from visionforge.runs.provenance import code_state, environment_variables, package_versions, processor
 from visionforge.runs.scheduler import detect_scheduler
 from visionforge.runs.signature import CONFIGURATION, canonical_content, sign
 from visionforge.runs.workspace import Workspace, describe, remedy, run_name

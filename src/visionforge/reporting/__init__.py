@@ -1,0 +1,1 @@
+"""What is shown of an evaluation: page, figures, spreadsheet, and the files that hold them."""
