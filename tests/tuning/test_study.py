@@ -20,7 +20,7 @@ from visionforge.config.schema import RunSettings, TuneSettings
 from visionforge.data import dataset_info
 from visionforge.errors import RunError, SettingsError, TrainingError
 from visionforge.runs.processes import this_process
-from visionforge.tuning.search import reason_to_stop
+from visionforge.tuning.search import reason_to_stop, search
 from visionforge.tuning.space import build_space
 from visionforge.tuning.study import (
     EPOCHS,
@@ -278,6 +278,28 @@ def test_trial_that_was_killed_before_it_said_whose_it_is_is_tried_again(folder,
     monkeypatch.setattr("visionforge.tuning.study.OWNER_WAIT_S", -1.0)  # instead of waiting
     assert [trial.number for trial in recover(study)] == [0]
     assert counted(study.trials) == []
+
+
+def test_a_kill_as_a_trial_begins_does_not_change_the_values_that_follow(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("visionforge.tuning.study.OWNER_WAIT_S", 0.5)
+    chosen = settings(n_trials=6, n_startup_trials=2, target=None)
+
+    def objective(trial):
+        trial.set_user_attr(OWNER, this_process().as_dict())
+        return -((trial.suggest_float("x", 0, 1) - 0.3) ** 2)
+
+    def values(study, n_trials):
+        until = settings(n_trials=n_trials, n_startup_trials=2, target=None)
+        assert (
+            search(study, until, space_of(chosen), objective, lambda _: None, None) == f"all {n_trials} trials are done"
+        )
+        return [trial.params["x"] for trial in finished(study.trials)]
+
+    expected = values(made(StudyFolder(tmp_path / "whole")), 6)
+    study = made(folder)
+    assert values(study, 3) == expected[:3]
+    study.ask()  # and killed here
+    assert values(study, 6) == expected
 
 
 def test_trial_of_a_living_process_is_left_alone(folder):

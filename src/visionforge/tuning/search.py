@@ -29,6 +29,8 @@ from visionforge.tuning.study import (
 
 log = logging.getLogger(__name__)
 
+OWNER_POLL_S = 0.1
+
 
 def begin(study: Study, space: Space, grid: bool = False) -> None:
     """Put the configuration's own values in line as the first trial; take up what a killed process left.
@@ -101,11 +103,11 @@ def search(
     study.pruner = make_pruner(settings.tune, settings.tune.epochs or settings.trainer.max_epochs)
     while True:
         recover(study)
+        if without_owner(study):
+            time.sleep(OWNER_POLL_S)  # killed as it began, its place is free: the next trial's values depend on it
+            continue
         trials = study.get_trials(deepcopy=False)
         reason = reason_to_stop(settings, trials, deadline)
-        if reason is not None and without_owner(study):
-            time.sleep(1.0)  # one of them may have been killed as it began, and then has to be tried again
-            continue
         if reason is not None:
             return reason
         sampler = make_sampler(settings.tune, space, settings.seed_everything, len(counted(trials)))
