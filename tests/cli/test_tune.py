@@ -21,7 +21,7 @@ from visionforge.cli.main import main
 from visionforge.config.schema import RunSettings
 from visionforge.runs.query import load_run
 from visionforge.runs.workspace import Workspace
-from visionforge.tuning.study import counted
+from visionforge.tuning.trials import counted
 
 TUNE = {
     "trainer__deterministic": "true",

@@ -62,7 +62,7 @@ def server():
 def test_two_commands_share_a_study_and_the_number_is_exact(server, tmp_path):
     import optuna
 
-    from visionforge.tuning.study import counted
+    from visionforge.tuning.trials import counted
 
     def start(machine):
         settings = flags(**SEARCH, tune__storage=server, trainer__default_root_dir=tmp_path / machine)

@@ -26,7 +26,8 @@ from visionforge.runs.logfile import RunLog
 from visionforge.tuning.live import Progress, print_summary
 from visionforge.tuning.page import write_figures
 from visionforge.tuning.report import write_tables
-from visionforge.tuning.study import REASON, RUN, StudyFolder
+from visionforge.tuning.storage import StudyFolder
+from visionforge.tuning.trials import REASON, RUN
 
 EVIL = "a\x1b[31m\x9b2J\u202e[red]:cat:\r\nerror: b"
 SHOWN = r"a\x1b[31m\x9b2J\u202e[red]:cat:\r\nerror: b"

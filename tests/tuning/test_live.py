@@ -10,7 +10,7 @@ from rich.console import Console
 from visionforge.tuning.live import Progress, params_text, value_text
 from visionforge.tuning.objective import EPOCHS
 from visionforge.tuning.report import short_names, summary
-from visionforge.tuning.study import REASON
+from visionforge.tuning.trials import REASON
 
 
 def shown(progress):

@@ -20,27 +20,23 @@ from visionforge.config.schema import RunSettings, TuneSettings
 from visionforge.data import dataset_info
 from visionforge.errors import RunError, SettingsError, TrainingError
 from visionforge.runs.processes import this_process
+from visionforge.tuning.pruners import make_pruner
+from visionforge.tuning.samplers import grid_of, make_sampler
 from visionforge.tuning.search import reason_to_stop, search
 from visionforge.tuning.space import build_space
-from visionforge.tuning.study import (
+from visionforge.tuning.storage import StudyFolder, shown_storage
+from visionforge.tuning.study import best_trials, load_study, open_study
+from visionforge.tuning.trials import (
     EPOCHS,
     OWNER,
     REASON,
     RETRY,
     SURPLUS,
-    StudyFolder,
-    best_trials,
     counted,
     cut_off,
     failures_in_a_row,
     finished,
-    grid_of,
-    load_study,
-    make_pruner,
-    make_sampler,
-    open_study,
     recover,
-    shown_storage,
     without_owner,
 )
 from visionforge.tuning.tuning import Tuning
@@ -229,7 +225,8 @@ import sys, time
 from pathlib import Path
 from visionforge.config.schema import TuneSettings
 from visionforge.tuning.search import quiet_optuna
-from visionforge.tuning.study import StudyFolder, open_study
+from visionforge.tuning.storage import StudyFolder
+from visionforge.tuning.study import open_study
 quiet_optuna()
 study = open_study(TuneSettings(), StudyFolder(Path(sys.argv[1])), "s", {"a": 1})
 print("ready", flush=True)
@@ -275,13 +272,13 @@ def test_trial_that_was_killed_before_it_said_whose_it_is_is_tried_again(folder,
     study.ask().suggest_float("x", 0, 1)
     assert recover(study) == [], "it may just have begun"
     assert [trial.number for trial in without_owner(study)] == [0]
-    monkeypatch.setattr("visionforge.tuning.study.OWNER_WAIT_S", -1.0)  # instead of waiting
+    monkeypatch.setattr("visionforge.tuning.trials.OWNER_WAIT_S", -1.0)  # instead of waiting
     assert [trial.number for trial in recover(study)] == [0]
     assert counted(study.trials) == []
 
 
 def test_a_kill_as_a_trial_begins_does_not_change_the_values_that_follow(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("visionforge.tuning.study.OWNER_WAIT_S", 0.5)
+    monkeypatch.setattr("visionforge.tuning.trials.OWNER_WAIT_S", 0.5)
     chosen = settings(n_trials=6, n_startup_trials=2, target=None)
 
     def objective(trial):

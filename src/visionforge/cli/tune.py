@@ -60,6 +60,6 @@ def run_tune(arguments: list[str]) -> int:
 
 def _print_summary(study: Study) -> None:
     from visionforge.tuning.live import print_summary
-    from visionforge.tuning.study import StudyFolder
+    from visionforge.tuning.storage import StudyFolder
 
     print_summary(study.optuna, StudyFolder(study.path), study.objectives)

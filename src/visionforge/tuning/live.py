@@ -16,7 +16,9 @@ from visionforge.printable import printable
 from visionforge.runs.paths import shown
 from visionforge.terminal import PlainTable, plain_console, print_line
 from visionforge.tuning.report import STATES, duration_s, epochs_of, short_names
-from visionforge.tuning.study import EPOCHS, REASON, StudyFolder, best_trials, counted, finished
+from visionforge.tuning.storage import StudyFolder
+from visionforge.tuning.study import best_trials
+from visionforge.tuning.trials import EPOCHS, REASON, counted, finished
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,8 @@ from visionforge.redaction import redact_text
 from visionforge.runs.processes import this_process
 from visionforge.runs.signals import Interrupted
 from visionforge.tuning.space import Space, Values
-from visionforge.tuning.study import EPOCHS, OWN, OWNER, REASON, RUN, SURPLUS, counted, cut_off, minimised
+from visionforge.tuning.study import minimised
+from visionforge.tuning.trials import EPOCHS, OWN, OWNER, REASON, RUN, SURPLUS, counted, cut_off
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,9 @@ from visionforge.tuning.report import (
     text_of,
     to_rank,
 )
-from visionforge.tuning.study import StudyFolder, counted, minimised
+from visionforge.tuning.storage import StudyFolder
+from visionforge.tuning.study import minimised
+from visionforge.tuning.trials import counted
 
 PANEL_PIXELS = 170  # height of one panel of the contour plot
 MOST_PARAMETERS = 5  # of a contour plot, which has a panel for each pair of them

@@ -24,7 +24,9 @@ from visionforge.reading import UnreadableError, read_yaml
 from visionforge.runs.files import within, write_atomic
 from visionforge.runs.workspace import Workspace
 from visionforge.tuning.objective import BEST_EPOCH
-from visionforge.tuning.study import EPOCHS, REASON, RUN, StudyFolder, best_trials, counted, finished
+from visionforge.tuning.storage import StudyFolder
+from visionforge.tuning.study import best_trials
+from visionforge.tuning.trials import EPOCHS, REASON, RUN, counted, finished
 
 log = logging.getLogger(__name__)
 

@@ -13,19 +13,11 @@ from optuna.trial import FrozenTrial, TrialState
 from visionforge.config.schema import RunSettings
 from visionforge.errors import TrainingError
 from visionforge.tuning.objective import Objective
+from visionforge.tuning.pruners import make_pruner
+from visionforge.tuning.samplers import make_sampler
 from visionforge.tuning.space import Space
-from visionforge.tuning.study import (
-    OWN,
-    REASON,
-    counted,
-    failures_in_a_row,
-    finished,
-    make_pruner,
-    make_sampler,
-    minimised,
-    recover,
-    without_owner,
-)
+from visionforge.tuning.study import minimised
+from visionforge.tuning.trials import OWN, REASON, counted, failures_in_a_row, finished, recover, without_owner
 
 log = logging.getLogger(__name__)
 

@@ -111,9 +111,11 @@ class Tuning:
     """
 
     def __init__(self, settings: RunSettings, worker: bool = False) -> None:
+        from visionforge.tuning.samplers import grid_of
         from visionforge.tuning.search import quiet_optuna
         from visionforge.tuning.space import build_space
-        from visionforge.tuning.study import StudyFolder, grid_of, objectives
+        from visionforge.tuning.storage import StudyFolder
+        from visionforge.tuning.study import objectives
 
         quiet_optuna()
         self.settings = settings
@@ -169,7 +171,8 @@ class Tuning:
 
     def run(self, interruption: Interruption, told: Callable[[Study], None]) -> Study:
         """Search, report, and refit if that is asked for; see `tune`."""
-        from visionforge.tuning.study import open_study, shown_storage
+        from visionforge.tuning.storage import shown_storage
+        from visionforge.tuning.study import open_study
 
         data = self.settings.data
         prepare(self.info, data.resolution, data.root, data.download)

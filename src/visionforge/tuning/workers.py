@@ -15,7 +15,7 @@ from optuna.study import Study
 from visionforge.config.schema import RunSettings
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.tuning.search import reason_to_stop
-from visionforge.tuning.study import finished, recover, without_owner
+from visionforge.tuning.trials import finished, recover, without_owner
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,53 @@
+"""Every setting of visionforge, declared once: its default, bounds, unit and meaning.
+
+The sections are frozen pydantic models and at the same time the types of constructor parameters, so the command line,
+the error messages and the reference in the docs all derive from these files.
+"""
+
+from visionforge.config.schema.base import Probability, Section, Task
+from visionforge.config.schema.data import PRESETS, Augmentation, DataSettings, Preset, Synthetic
+from visionforge.config.schema.evaluation import EvaluationSettings
+from visionforge.config.schema.model import (
+    Averaging,
+    Backbone,
+    ClassWeights,
+    Finetuning,
+    Loss,
+    MixUp,
+    ModelSettings,
+    Optimizer,
+    Schedule,
+    TtaMode,
+)
+from visionforge.config.schema.run import RunSettings
+from visionforge.config.schema.trainer import TrainerSettings
+from visionforge.config.schema.tuning import Dimension, Scalar, SecondMetric, TuneMetric, TuneSettings
+
+__all__ = [
+    "PRESETS",
+    "Augmentation",
+    "Averaging",
+    "Backbone",
+    "ClassWeights",
+    "DataSettings",
+    "Dimension",
+    "EvaluationSettings",
+    "Finetuning",
+    "Loss",
+    "MixUp",
+    "ModelSettings",
+    "Optimizer",
+    "Preset",
+    "Probability",
+    "RunSettings",
+    "Scalar",
+    "Schedule",
+    "SecondMetric",
+    "Section",
+    "Synthetic",
+    "Task",
+    "TrainerSettings",
+    "TtaMode",
+    "TuneMetric",
+    "TuneSettings",
+]

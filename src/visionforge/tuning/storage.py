@@ -1,0 +1,152 @@
+"""Where a study is kept: its folder, and the database or journal of its trials."""
+
+import contextlib
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from visionforge.config.schema import TuneSettings
+from visionforge.errors import RunError, SettingsError
+from visionforge.redaction import redact_url
+from visionforge.tuning.stored import require_plain_database, require_plain_journal
+from visionforge.tuning.trials import put_in_line
+
+OPEN_ATTEMPTS, OPEN_WAIT_S = 4, 0.2  # doubled after each
+LOCK_WAIT_S = 120.0  # SQLite: another worker is writing
+_NO_ADDRESS = (
+    "is no address of a database; allowed: null (SQLite in the study's folder), journal, or a URL such as "
+    "postgresql://USER@HOST/NAME"
+)
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Where a study lies.
+
+    Attributes:
+        path: ``OUTPUTS/studies/NAME``.
+    """
+
+    path: Path
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file of the study, if it is kept there."""
+        return self.path / "database" / "study.db"
+
+    @property
+    def journal(self) -> Path:
+        """The journal file of the study, if it is kept there."""
+        return self.path / "database" / "study.journal"
+
+    @property
+    def trials(self) -> Path:
+        """Folder of the trials' runs."""
+        return self.path / "trials"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of tables and configurations."""
+        return self.path / "reports"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of figures."""
+        return self.path / "figures"
+
+    @property
+    def asking(self) -> Path:
+        """Lock file of the one who takes the next trial."""
+        return self.path / ".ask.lock"
+
+    @property
+    def settings(self) -> Path:
+        """The configuration of the study."""
+        return self.path / "config.yaml"
+
+    @property
+    def log(self) -> Path:
+        """Everything that was logged."""
+        return self.path / "tune.log"
+
+
+def storage_url(settings: TuneSettings, folder: StudyFolder) -> str:
+    """Return the URL of the storage, or `journal`; PostgreSQL's gets the driver that the extra installs."""
+    if settings.storage is None:
+        return f"sqlite:///{folder.database.absolute()}"
+    scheme, separator, rest = settings.storage.partition("://")
+    driver = "postgresql+psycopg2" if scheme in ("postgresql", "postgres") else scheme
+    return f"{driver}{separator}{rest}"
+
+
+def shown_storage(settings: TuneSettings, folder: StudyFolder) -> str:
+    """Return where the study is kept, without a password."""
+    url = storage_url(settings, folder)
+    return str(folder.journal) if url == "journal" else redact_url(url)
+
+
+def _open_database(url: str, backend: str, heartbeat_s: int) -> RDBStorage:
+    """Open a database; several processes may be making its tables at the same time, of which one succeeds first."""
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if backend == "sqlite":
+        options = {"connect_args": {"timeout": LOCK_WAIT_S}}
+    attempt = 0
+    while True:
+        try:
+            with _experimental():
+                return RDBStorage(
+                    url,
+                    engine_kwargs=options,
+                    heartbeat_interval=heartbeat_s,
+                    grace_period=2 * heartbeat_s,
+                    heartbeat_stale_trial_callback=put_in_line,
+                )
+        except (SQLAlchemyError, AssertionError):  # Optuna asserts that the tables are whole
+            attempt += 1
+            if attempt == OPEN_ATTEMPTS:
+                raise
+            time.sleep(OPEN_WAIT_S * 2**attempt)
+
+
+def open_storage(settings: TuneSettings, folder: StudyFolder) -> BaseStorage:
+    """Open the storage; a new SQLite or journal file is made with its folder.
+
+    Raises:
+        SettingsError: If the address is none.
+        RunError: If the storage cannot be reached or written.
+    """
+    url = storage_url(settings, folder)
+    try:
+        if url == "journal":
+            folder.journal.parent.mkdir(parents=True, exist_ok=True)
+            require_plain_journal(folder.journal)
+            return JournalStorage(JournalFileBackend(str(folder.journal)))
+        backend = make_url(url).get_backend_name()
+        if settings.storage is None:
+            folder.database.parent.mkdir(parents=True, exist_ok=True)
+            require_plain_database(folder.database, LOCK_WAIT_S, writable=True)
+        return _open_database(url, backend, settings.heartbeat_seconds)
+    except (ArgumentError, ValueError) as error:
+        raise SettingsError(f"tune.storage: {_NO_ADDRESS}") from error
+    except ImportError as error:
+        raise SettingsError(f"tune.storage: the driver of this database is missing ({error}); install it") from error
+    except (SQLAlchemyError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise RunError(f"tune.storage: {shown_storage(settings, folder)} cannot be opened ({reason})") from error
+
+
+@contextlib.contextmanager
+def _experimental() -> Iterator[None]:
+    """Use what Optuna may still change: heartbeats, and groups of conditional parameters. Tests would show it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield

@@ -1,0 +1,109 @@
+"""Which trials count, and those whose process was cut off."""
+
+import datetime
+from collections.abc import Iterable
+from typing import Any
+
+import optuna
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from visionforge.runs.processes import ProcessId
+
+OWNER_WAIT_S = 10.0  # a trial says whose it is within milliseconds of its beginning
+# User attributes of a trial
+SURPLUS, REASON, OWNER, RUN, RETRY, RETRIES = "surplus", "reason", "owner", "run", "retry_of", "retries"
+EPOCHS = "epochs"  # that the trial has, told when its values are chosen
+OWN = "own"  # the trial has the values of the configuration itself
+
+
+def counted(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that are part of `n_trials`, by number.
+
+    Not among them are those that still wait, those that were one too many, and those that were cut off and put in line
+    again: their retry counts.
+    """
+    trials = list(trials)
+    retried = {trial.user_attrs.get(RETRY) for trial in trials}
+    return sorted(
+        (
+            trial
+            for trial in trials
+            if trial.state != TrialState.WAITING and not trial.user_attrs.get(SURPLUS) and trial.number not in retried
+        ),
+        key=lambda trial: trial.number,
+    )
+
+
+def finished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that count and have ended."""
+    return [trial for trial in counted(trials) if trial.state.is_finished()]
+
+
+def failures_in_a_row(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the failed trials since the last that did not fail, in the order in which they ended."""
+    ended = sorted(finished(trials), key=lambda trial: trial.datetime_complete or datetime.datetime.min)
+    row: list[FrozenTrial] = []
+    for trial in reversed(ended):
+        if trial.state != TrialState.FAIL:
+            break
+        row.insert(0, trial)
+    return row
+
+
+def put_in_line(study: Study, trial: FrozenTrial, times: int = 1) -> None:
+    """Let the values of a trial that was cut off be tried again.
+
+    Args:
+        study: The study.
+        trial: The trial; it has failed already.
+        times: How often at most; a trial that kills its process each time must not do so for ever.
+    """
+    before = int(trial.user_attrs.get(RETRIES, 0))
+    if before < times and (params := _values_of(trial)):
+        own = {OWN: True} if trial.user_attrs.get(OWN) else {}
+        study.enqueue_trial(params, user_attrs={**own, RETRY: trial.number, RETRIES: before + 1})
+
+
+def _values_of(trial: FrozenTrial) -> dict[str, Any]:
+    """Return the values of a trial; nothing if its process was killed while the sampler chose them."""
+    fixed = trial.system_attrs.get("fixed_params")
+    if fixed is not None:  # it was itself a retry, or the study's first
+        return {**fixed, **trial.params}
+    return trial.params if EPOCHS in trial.user_attrs else {}
+
+
+def cut_off(study: Study, trial: FrozenTrial, reason: str, times: int = 1) -> None:
+    """Fail a trial that says it is running, and put its values in line again; see `put_in_line`."""
+    storage = study._storage
+    try:
+        storage.set_trial_user_attr(trial._trial_id, REASON, reason)
+        if not _values_of(trial):  # the next trial takes its place, and is given the same values
+            storage.set_trial_user_attr(trial._trial_id, SURPLUS, True)
+        if not storage.set_trial_state_values(trial._trial_id, TrialState.FAIL):
+            return
+    except optuna.exceptions.UpdateFinishedTrialError:
+        return  # another worker was faster
+    put_in_line(study, trial, times)
+
+
+def without_owner(study: Study) -> list[FrozenTrial]:
+    """Return the running trials that do not say whose they are: just begun, or killed in that moment."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [trial for trial in running if OWNER not in trial.user_attrs]
+
+
+def recover(study: Study) -> list[FrozenTrial]:
+    """Cut off the trials whose process is known to be dead, and return them."""
+    found = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        owner = trial.user_attrs.get(OWNER)
+        if owner is None:
+            age = datetime.datetime.now() - (trial.datetime_start or datetime.datetime.min)
+            dead = age.total_seconds() > OWNER_WAIT_S
+        else:
+            dead = not ProcessId.from_dict(owner).may_live()
+        if dead:
+            cut_off(study, trial, "its process was killed")
+            found.append(trial)
+    return found
