@@ -154,7 +154,7 @@ API_MODULES = {  # heading → modules whose public names are shown
     "Pure functions": (
         "visionforge.data.augment",
         "visionforge.models.transfer",
-        "visionforge.training.losses",
+        "visionforge.training.criterion",
         "visionforge.training.mixup",
         "visionforge.training.tta",
         "visionforge.runs.config_hash",

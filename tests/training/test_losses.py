@@ -10,11 +10,10 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from visionforge.config.schema import Loss
 from visionforge.errors import SettingsError
-from visionforge.training.losses import (
+from visionforge.training.criterion import (
     Criterion,
     CumulativeLogits,
     class_weights,
-    loss_name,
     probabilities,
     soft_targets,
 )
@@ -141,13 +140,13 @@ def test_plain_loss_compares_between_runs():
 
 
 def test_auto_follows_the_task():
-    assert [loss_name(Loss(), task) for task in ("binary", "multi-class", "ordinal", "multi-label")] == [
+    assert [Loss().of_task(task).name for task in ("binary", "multi-class", "ordinal", "multi-label")] == [
         "cross_entropy",
         "cross_entropy",
         "cross_entropy",
         "bce",
     ]
-    assert loss_name(Loss(name="focal"), "multi-label") == "focal"
+    assert Loss(name="focal").of_task("multi-label").name == "focal"
 
 
 def test_probabilities():

@@ -10,7 +10,7 @@ from tests.training.helpers import trainer
 from visionforge.config.schema import Augmentation, Backbone, MixUp, Optimizer, Schedule, Synthetic
 from visionforge.data import MedMNISTDataModule
 from visionforge.training.classifier import ImageClassifier
-from visionforge.training.schedules import RateCurve
+from visionforge.training.rate_curve import RateCurve
 
 HIGH, LOW = 0.04, 0.002
 EPOCHS, STEPS = 6, 4  # steps per epoch

@@ -114,7 +114,7 @@ SPACE_ERRORS = {
     "fraction": ({"data.batch_size": {"low": 1.5, "high": 8}}, "low and high must be whole numbers"),
     "dead": (
         {"model.schedule.gamma": {"low": 0.1, "high": 0.5}, "model.schedule.name": {"choices": ["constant"]}},
-        "cannot take effect, because it is read where model.schedule.name is step or cosine, and that is constant",
+        "cannot take effect, because it is read where model.schedule.name is cosine or step, and that is constant",
     ),
     "averaging": (
         {"model.averaging.decay": {"low": 0.9, "high": 0.99}},

@@ -9,6 +9,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from visionforge.config.schema.components import Component, Family
+
 _NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -20,14 +22,41 @@ def nearest(word: str, candidates: Iterable[str], count: int = 3) -> list[str]:
     return [by_lower[name] for name in dict.fromkeys([*begun, *found])][:count]
 
 
-def flatten(model: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
-    """Map the dotted path of every setting of `model` to its field, sections included before their members."""
+def flatten(model: type[BaseModel], prefix: str = "", values: Mapping[str, Any] | None = None) -> dict[str, FieldInfo]:
+    """Map the dotted path of every setting of `model` to its field, sections included before their members.
+
+    A component has the settings of all its kinds, of which the first that has a setting describes it; where it is
+    known which kind is chosen, that one.
+
+    Args:
+        model: The settings.
+        prefix: Dotted path of the model inside the whole configuration, with its final dot.
+        values: What is written, which says which kinds are chosen.
+    """
     fields: dict[str, FieldInfo] = {}
     for name, field in model.model_fields.items():
         path = f"{prefix}{name}"
         fields[path] = field
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            fields.update(flatten(field.annotation, f"{path}."))
+        kind = field.annotation
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            continue
+        written = values.get(name) if isinstance(values, Mapping) else None
+        if issubclass(kind, Component):
+            fields.update(_of_all_kinds(kind, f"{path}.", written))
+        else:
+            fields.update(flatten(kind, f"{path}.", written if isinstance(written, Mapping) else None))
+    return fields
+
+
+def _of_all_kinds(base: type[Component], prefix: str, written: Any) -> dict[str, FieldInfo]:
+    family = base.family
+    chosen = written.get("name", family.default) if isinstance(written, Mapping) else written
+    known = [kind for name, kind in family.kinds.items() if name == chosen]
+    names: Any = Literal[family.names]
+    fields = {f"{prefix}name": FieldInfo(annotation=names, default=family.default, description=family.description)}
+    for kind in (*known, *family.kinds.values()):
+        for path, field in flatten(kind, prefix).items():
+            fields.setdefault(path, field)
     return fields
 
 
@@ -90,6 +119,7 @@ def validation_problems(
     prefix: str = "",
     sources: Mapping[str, str] | None = None,
     extra_keys: Iterable[str] = (),
+    values: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Turn a pydantic error into one line per problem.
 
@@ -99,15 +129,18 @@ def validation_problems(
         prefix: Dotted path of the model inside the whole configuration, with its final dot.
         sources: Dotted path → where the value was written (a file, or the command line).
         extra_keys: Valid dotted keys beyond those of the model, as candidates for a misspelt key.
+        values: What was validated, which says which kinds of components are chosen.
     """
-    fields = flatten(model, prefix)
+    fields = flatten(model, prefix, values)
     candidates = [*fields, *extra_keys]
     lines: dict[str, str] = {}
     for item in error.errors(include_url=False):
         path, field = _locate(item["loc"], prefix, fields)
         if path in lines:  # the other members of a union that failed
             continue
-        if item["type"] == "extra_forbidden":
+        if item["type"] == "extra_forbidden" and (family := _family_at(path, prefix, model)):
+            lines[path] = _not_of_this_kind(path, item["input"], family, values, prefix, _source(path, sources))
+        elif item["type"] == "extra_forbidden":
             lines[path] = unknown_setting(path, candidates, _source(path, sources))
         elif item["type"] == "value_error" or field is None:
             lines[path] = f"{path}: {item['msg'].removeprefix('Value error, ')}{_source(path, sources)}"
@@ -117,6 +150,28 @@ def validation_problems(
             where = _source(path, sources)
             lines[path] = f"{path}: {shown} is not allowed{where}; allowed: {describe_allowed(field)}"
     return list(lines.values())
+
+
+def _family_at(path: str, prefix: str, model: type[BaseModel]) -> Family | None:
+    """Return the component that has a setting under another of its kinds."""
+    section, _, name = path.rpartition(".")
+    field = flatten(model, prefix).get(section)
+    kind = None if field is None else field.annotation
+    if not (isinstance(kind, type) and issubclass(kind, Component)):
+        return None
+    return kind.family if kind.family.readers(name) else None
+
+
+def _not_of_this_kind(
+    path: str, value: Any, family: Family, values: Mapping[str, Any] | None, prefix: str, where: str
+) -> str:
+    section, _, name = path.rpartition(".")
+    written: Any = values
+    for part in section.removeprefix(prefix).split("."):
+        written = written.get(part) if isinstance(written, Mapping) else None
+    chosen = written.get("name", family.default) if isinstance(written, Mapping) else family.default
+    readers = " and ".join(family.readers(name))
+    return f"{path}: {value} would be ignored{where}, because {section}.name is {chosen}; it is read by {readers}"
 
 
 def unknown_setting(path: str, candidates: Iterable[str], where: str = "") -> str:

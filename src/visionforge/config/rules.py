@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from visionforge.config.problems import flatten, nearest
-from visionforge.config.schema import RunSettings, Task
+from visionforge.config.problems import nearest
+from visionforge.config.schema import Loss, RunSettings, Task
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def check_rules(settings: RunSettings, facts: Facts, stage: str = "fit") -> list
 
 
 def _learning_rates(settings: RunSettings, facts: Facts) -> Iterator[str]:
-    low, high = settings.model.schedule.min_lr, settings.model.optimizer.learning_rate
+    low, high = settings.model.schedule.lowest, settings.model.optimizer.learning_rate
     if low >= high:
         yield (
             f"model.schedule.min_lr: {low:g} is not allowed; it must be below model.optimizer.learning_rate ({high:g})"
@@ -122,8 +121,8 @@ def _of_epochs(settings: RunSettings) -> list[tuple[str, int, int]]:
     model = settings.model
     return [
         ("model.mixup.mixup_epochs", model.mixup.mixup_epochs or 0, 0),
-        ("model.schedule.warmup_epochs", model.schedule.warmup_epochs, 1),
-        ("model.averaging.start_epoch", model.averaging.start_epoch, 1),
+        ("model.schedule.warmup_epochs", model.schedule.warmup, 1),
+        ("model.averaging.start_epoch", int(getattr(model.averaging, "start_epoch", 0)), 1),
         ("model.finetuning.freeze_epochs", model.finetuning.freeze_epochs, 0),
     ]
 
@@ -211,51 +210,29 @@ def _steps_per_epoch(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
 
 
-# Setting → (the setting that decides whether it is read, the values under which it is)
-READ_UNDER: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "model.optimizer.nesterov": ("model.optimizer.name", ("sgd", "muon")),
-    "model.optimizer.beta2": ("model.optimizer.name", ("adamw", "muon")),
-    "model.schedule.warmup_epochs": ("model.schedule.name", ("cosine", "constant", "step")),
-    "model.schedule.cosine_fraction": ("model.schedule.name", ("cosine",)),
-    "model.schedule.scheduler_patience": ("model.schedule.name", ("cosine",)),
-    "model.schedule.step_epochs": ("model.schedule.name", ("step",)),
-    "model.schedule.gamma": ("model.schedule.name", ("step", "cosine")),
-    "model.schedule.rise_fraction": ("model.schedule.name", ("one_cycle",)),
-    "model.loss.focal_gamma": ("model.loss.name", ("focal",)),
-    "model.loss.effective_beta": ("model.loss.class_weights", ("effective-number",)),
-    "model.averaging.decay": ("model.averaging.name", ("ema", "none")),
-}
+EFFECTIVE = "effective-number"  # of model.loss.class_weights
 
 
 def _unread(settings: RunSettings, facts: Facts) -> Iterator[str]:
     """A setting that would be ignored is a mistake, unless it has its default or what it refines is off altogether."""
-    fields = flatten(type(settings))
-    for path, (decider, values) in READ_UNDER.items():
-        chosen, value = _lookup(settings, decider), _lookup(settings, path)
-        if value != fields[path].default and chosen not in values:
-            readers = " and ".join(str(v) for v in values if v != "none")
-            yield f"{path}: {value} would be ignored, because {decider} is {chosen}; it is read by {readers}"
-    schedule, finetuning = settings.model.schedule, settings.model.finetuning
+    schedule, finetuning, loss = settings.model.schedule, settings.model.finetuning, settings.model.loss
+    if loss.effective_beta != type(loss).model_fields["effective_beta"].default and loss.class_weights != EFFECTIVE:
+        yield (
+            f"model.loss.effective_beta: {loss.effective_beta} would be ignored, because model.loss.class_weights is "
+            f"{loss.class_weights}; it is read by {EFFECTIVE}"
+        )
     if finetuning.stage_epochs and not finetuning.freeze_epochs:
         yield (
             f"model.finetuning.stage_epochs: {finetuning.stage_epochs} would be ignored, because "
             "model.finetuning.freeze_epochs is 0; at least 1"
         )
-    if schedule.name == "cosine" and schedule.cosine_fraction == 1.0:
+    if getattr(schedule, "cosine_fraction", None) == 1.0:
         for name in ("scheduler_patience", "gamma"):
-            path = f"model.schedule.{name}"
-            if (value := getattr(schedule, name)) != fields[path].default:
+            if (value := getattr(schedule, name)) != type(schedule).model_fields[name].default:
                 yield (
-                    f"{path}: {value} would be ignored, because model.schedule.cosine_fraction is 1: the cosine takes "
-                    "the whole training; set it below 1"
+                    f"model.schedule.{name}: {value} would be ignored, because model.schedule.cosine_fraction is 1: "
+                    "the cosine takes the whole training; set it below 1"
                 )
-
-
-def _lookup(settings: RunSettings, path: str) -> Any:
-    value: Any = settings
-    for part in path.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def _epochs(settings: RunSettings, facts: Facts) -> Iterator[str]:
@@ -275,15 +252,16 @@ def _epochs(settings: RunSettings, facts: Facts) -> Iterator[str]:
 
 def _loss(settings: RunSettings, facts: Facts) -> Iterator[str]:
     loss, dataset = settings.model.loss, facts.dataset
-    if loss.class_weights in ("balanced", "effective-number") and settings.data.balanced_sampling:
+    if loss.class_weights in ("balanced", EFFECTIVE) and settings.data.balanced_sampling:
         yield (
             f"model.loss.class_weights: {loss.class_weights} would balance the classes a second time; "
             "set data.balanced_sampling to false, or class_weights to none"
         )
     if dataset is None:
         return
-    allowed = _LOSSES[dataset.task]
-    if loss.name not in allowed:
+    if dataset.task not in loss.tasks:
+        kinds = Loss.family.kinds.items()
+        allowed = [name for name, kind in kinds if issubclass(kind, Loss) and dataset.task in kind.tasks]
         yield (
             f"model.loss.name: {loss.name} does not fit {dataset.name}, whose labels are {dataset.task}; "
             f"allowed: {', '.join(allowed)}"
@@ -292,14 +270,6 @@ def _loss(settings: RunSettings, facts: Facts) -> Iterator[str]:
         if name not in dataset.classes:
             close = nearest(name, dataset.classes) or list(dataset.classes)
             yield f"model.loss.class_weights: {dataset.name} has no class {name!r}; nearest: {', '.join(close)}"
-
-
-_LOSSES: dict[Task, tuple[str, ...]] = {
-    "binary": ("auto", "cross_entropy", "focal"),
-    "multi-class": ("auto", "cross_entropy", "focal"),
-    "ordinal": ("auto", "cross_entropy", "focal", "ordinal"),
-    "multi-label": ("auto", "bce", "focal"),
-}
 
 
 def _trainer_flags(settings: RunSettings, facts: Facts) -> Iterator[str]:
@@ -314,7 +284,7 @@ def _trainer_flags(settings: RunSettings, facts: Facts) -> Iterator[str]:
     if flags.get("sync_batchnorm") and facts.device is not None and not facts.device.gpu:
         yield f"trainer.sync_batchnorm: true needs GPUs, the device is {facts.device.name}; set it to false"
     averaging, precision = settings.model.averaging.name, str(settings.trainer.precision)
-    if averaging != "none" and precision in ("bf16-true", "16-true"):
+    if not settings.model.averaging.off and precision in ("bf16-true", "16-true"):
         yield (
             f"model.averaging.name: {averaging} is lost in rounding under trainer.precision {precision}, whose weights "
             "have 8 or 11 bits; use bf16-mixed or 32-true, or set averaging.name to none"

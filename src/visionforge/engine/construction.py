@@ -9,6 +9,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
+from pydantic import BaseModel
 
 from visionforge.config.imports import import_modules
 from visionforge.config.rules import check_rules
@@ -63,6 +64,10 @@ def _class_of(value: Any) -> dict[str, Any]:
     return {"class_path": f"{type(value).__module__}.{type(value).__qualname__}"}
 
 
+def _fields(settings: BaseModel) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in type(settings).model_fields}
+
+
 class Construction(LightningCLI):
     """The parts of one run, resolved at once and built when its folder is known.
 
@@ -84,8 +89,7 @@ class Construction(LightningCLI):
         self, settings: RunSettings, evaluation: bool = False, sources: Mapping[str, str] | None = None
     ) -> None:
         self._sources = dict(sources or {})
-        tree = settings.model_dump(mode="json", include={"model", "data"})
-        tree["trainer"] = settings.trainer.model_dump(exclude_unset=True)
+        tree = {"trainer": settings.trainer.model_dump(exclude_unset=True)}
         self._flags = settings.trainer.model_dump(exclude_unset=True)  # the parser changes what it is given
         self._objects = _take_objects(tree["trainer"])
         if tree["trainer"].get("callbacks") is not None:
@@ -127,7 +131,7 @@ class Construction(LightningCLI):
     # --- what LightningCLI asks for
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add trainer, model and data; what they are bound to later is no setting."""
+        """Add the Trainer's flags; module and data module are built from settings that are valid already."""
         parser.add_lightning_class_args(self.trainer_class, "trainer")
         parser.set_defaults({f"trainer.{key}": value for key, value in self.trainer_defaults.items()})
         for action in parser._actions:
@@ -137,8 +141,6 @@ class Construction(LightningCLI):
                 action._typehint = kind  # type: ignore[attr-defined]  # of jsonargparse
             if getattr(action, "_enable_path", False):  # a word is no name of a file that lies in the working folder
                 action._enable_path = False  # type: ignore[attr-defined]
-        parser.add_class_arguments(ImageClassifier, "model", skip={"spec", "restoring", "seed"}, fail_untyped=False)
-        parser.add_class_arguments(ImageDataModule, "data", skip={"seed"}, fail_untyped=False)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Resolve the tree; Lightning's own version warns of arguments of the process."""
@@ -181,9 +183,9 @@ class Construction(LightningCLI):
             if told is None:
                 raise
             raise told from error
-        self.datamodule: ImageDataModule = self.config_init["data"]
-        self.model: ImageClassifier = self.config_init["model"]
-        self.datamodule.seed = self.model.seed = self.settings.seed_everything
+        seed = self.settings.seed_everything
+        self.model = ImageClassifier(**_fields(self.settings.model), seed=seed)
+        self.datamodule = ImageDataModule(**_fields(self.settings.data), seed=seed)
 
     @property
     def flags(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from visionforge.runs.query import load_run
 from visionforge.runs.workspace import Workspace
 from visionforge.training.calibration import Calibration, fit_temperature, negative_log_likelihood
 from visionforge.training.epoch_log import read_epochs
-from visionforge.training.losses import probabilities as as_probabilities
+from visionforge.training.criterion import probabilities as as_probabilities
 from visionforge.training.predictions import Predictions
 
 log = logging.getLogger(__name__)

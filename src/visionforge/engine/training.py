@@ -35,7 +35,7 @@ from visionforge.runs.workspace import Workspace
 from visionforge.training.checkpoints import BEST, LAST
 from visionforge.training.epoch_log import EpochLog
 from visionforge.training.monitor import RANKED, Monitor, monitor_for
-from visionforge.training.schedules import steps_per_epoch
+from visionforge.training.rate_curve import steps_per_epoch
 
 log = logging.getLogger(__name__)
 

@@ -63,7 +63,7 @@ def check_settings(values: Mapping[str, Any], stage: str, sources: Mapping[str, 
     try:
         settings = RunSettings.model_validate(dict(values))
     except ValidationError as error:
-        problems += validation_problems(error, RunSettings, sources=sources, extra_keys=flags)
+        problems += validation_problems(error, RunSettings, sources=sources, extra_keys=flags, values=values)
     trainer = values.get("trainer")
     for key in trainer if isinstance(trainer, Mapping) else ():
         name = f"trainer.{key}"

@@ -22,7 +22,7 @@ from torchvision.models import VisionTransformer
 from visionforge.data.augment import normalise
 from visionforge.errors import RunError
 from visionforge.training.classifier import ImageClassifier
-from visionforge.training.losses import probabilities
+from visionforge.training.criterion import probabilities
 
 Method = Literal["grad-cam", "attention-rollout"]
 OVERLAY_PIXELS = 224

@@ -10,7 +10,7 @@ from visionforge.errors import RunError
 from visionforge.evaluation.picture_table import BatchPrediction, NetworkPredictor
 from visionforge.exporting.contract import Contract
 from visionforge.training.classifier import ImageClassifier
-from visionforge.training.losses import Output, probabilities
+from visionforge.training.criterion import Output, probabilities
 from visionforge.training.tta import View, average_views, view_functions
 
 _SMALLEST = 1.1754944e-38  # as in training.calibration: the smallest normal float32,

@@ -36,20 +36,20 @@ from visionforge.models.registry import backbone_entry
 from visionforge.models.stages import stage_names
 from visionforge.models.transfer import TransferReport
 from visionforge.redaction import redact_settings
-from visionforge.training.averaging import AveragedWeights, state_of_average
+from visionforge.training.averaged_weights import state_of_average
 from visionforge.training.calibration import Calibration, fit_temperature, scale
 from visionforge.training.compatibility import check_compatible, differences, plain
+from visionforge.training.criterion import Criterion, CumulativeLogits, class_weights, probabilities, soft_targets
 from visionforge.training.determinism import seed_generators
 from visionforge.training.finetuning import StagedUnfreezing
 from visionforge.training.gather import gather_rows
-from visionforge.training.losses import Criterion, CumulativeLogits, class_weights, probabilities, soft_targets
 from visionforge.training.metrics import best_thresholds, ranking_metrics, share_hit
 from visionforge.training.mixup import draw_mix, mix_images, mix_targets
 from visionforge.training.monitor import AUC, LOSS
-from visionforge.training.optimisers import build_optimizer, parameter_groups
+from visionforge.training.parameter_groups import parameter_groups
 from visionforge.training.pixels import as_batch
 from visionforge.training.predictions import Predictions
-from visionforge.training.schedules import RateCurve, steps_per_epoch
+from visionforge.training.rate_curve import RateCurve, steps_per_epoch
 from visionforge.training.tta import average_views, tta_views, view_functions
 
 log = logging.getLogger(__name__)
@@ -172,8 +172,9 @@ class ImageClassifier(Seeded, pl.LightningModule):
             callbacks.append(
                 StagedUnfreezing(finetuning, entry.head_of(self.network), stage_names(entry, self.network))
             )
-        if self.settings.averaging.name != "none":
-            callbacks.append(AveragedWeights(self.settings.averaging))
+        averaging = self.settings.averaging.build()
+        if averaging is not None:
+            callbacks.append(averaging)
         return callbacks
 
     def bind(self, spec: TaskSpec) -> None:
@@ -458,7 +459,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         groups = parameter_groups(
             self.named_parameters(), head, stem, settings.optimizer, settings.finetuning.backbone_rate
         )
-        optimizer = build_optimizer(groups, settings.optimizer)
+        optimizer = settings.optimizer.build(groups)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         per_epoch = steps_per_epoch(self.trainer)
         rate, higher = settings.optimizer.learning_rate, self.monitor.higher

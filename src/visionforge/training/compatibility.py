@@ -9,7 +9,7 @@ from visionforge.config.schema import Backbone, Loss, ModelSettings
 from visionforge.data.info import TaskSpec
 from visionforge.errors import SettingsError
 from visionforge.models.registry import backbone_entry
-from visionforge.training.losses import loss_name, output_kind
+from visionforge.training.criterion import output_kind
 
 _SPEC_IDENTITY = ("task", "classes", "channels")  # what a network cannot be moved across
 
@@ -51,7 +51,7 @@ def check_compatible(stored: Mapping[str, Any], spec: TaskSpec, settings: ModelS
             f"data.resolution: {spec.resolution} needs another network than the checkpoint has, "
             f"which was trained at {theirs.resolution} (model.backbone.adapt_stem {backbone.adapt_stem})"
         )
-    asked, has = loss_name(settings.loss, spec.task), loss_name(loss, theirs.task)
+    asked, has = settings.loss.of_task(spec.task).name, loss.of_task(theirs.task).name
     if theirs.task == spec.task and output_kind(asked, spec.task) != output_kind(has, spec.task):
         problems.append(f"model.loss.name: {asked} asked for, the checkpoint has the outputs of {has}")
     if problems:

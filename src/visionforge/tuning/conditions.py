@@ -1,10 +1,13 @@
 """When a parameter of a search takes effect: what has to hold of other settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from visionforge.config.rules import READ_UNDER
+from visionforge.config.problems import flatten
+from visionforge.config.rules import EFFECTIVE
+from visionforge.config.schema import RunSettings
+from visionforge.config.schema.components import Component, Family
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,9 @@ def _no_preset() -> Condition:
     return _one_of("data.augmentation.preset", None)
 
 
-CONDITIONS: dict[str, tuple[Condition, ...]] = {
-    **{path: (_one_of(decider, *values),) for path, (decider, values) in READ_UNDER.items()},
+_OWN: dict[str, tuple[Condition, ...]] = {
     "model.optimizer.momentum": (_one_of("model.optimizer.name", "sgd", "muon"),),
-    "model.averaging.decay": (_one_of("model.averaging.name", "ema"),),
-    "model.averaging.start_epoch": (_one_of("model.averaging.name", "ema", "swa"),),
-    "model.schedule.min_lr": (_one_of("model.schedule.name", "cosine", "step", "one_cycle"),),
+    "model.loss.effective_beta": (_one_of("model.loss.class_weights", EFFECTIVE),),
     "model.schedule.scheduler_patience": (
         _one_of("model.schedule.name", "cosine"),
         Condition(
@@ -55,3 +55,47 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
         for name in ("hflip", "rotation_angle", "jitter_val", "min_scale", "num_ops", "flip_mode")
     },
 }
+
+
+def conditions_of(path: str) -> tuple[Condition, ...]:
+    """Return when a setting takes effect; a component's, where a kind that has it is chosen."""
+    if path in _OWN:
+        return _OWN[path]
+    section, _, name = path.rpartition(".")
+    family = families().get(section)
+    if family is None or name == "name":
+        return ()
+    readers = family.readers(name)
+    return () if len(readers) == len(family.kinds) else (_one_of(f"{section}.name", *readers),)
+
+
+def kind_that_reads(path: str) -> dict[str, str]:
+    """Return the choice of a kind that has the setting at `path`; nothing if it is no component's."""
+    section, _, name = path.rpartition(".")
+    family = families().get(section)
+    if family is None or name == "name":
+        return {}
+    return {f"{section}.name": next(iter(family.readers(name)))}
+
+
+def without_other_kinds(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of nested settings without those that a kind which `values` chooses does not have.
+
+    Args:
+        tree: Nested settings.
+        values: Dotted path → value.
+    """
+    result = dict(tree)
+    for section, family in families().items():
+        kind = family.kinds.get(values.get(f"{section}.name", ""))
+        above, _, name = section.rpartition(".")
+        own = result[above].get(name) if kind and isinstance(result.get(above), Mapping) else None
+        if isinstance(own, Mapping) and kind is not None:
+            result[above] = {**result[above], name: {key: own[key] for key in own if key in kind.model_fields}}
+    return result
+
+
+def families() -> dict[str, Family]:
+    """Return the components of the settings: dotted path → family."""
+    kinds = ((path, field.annotation) for path, field in flatten(RunSettings).items())
+    return {path: kind.family for path, kind in kinds if isinstance(kind, type) and issubclass(kind, Component)}

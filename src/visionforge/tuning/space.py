@@ -12,7 +12,7 @@ from visionforge.config.schema import Dimension, RunSettings, Scalar
 from visionforge.data.info import DomainFlags
 from visionforge.errors import SettingsError
 from visionforge.runs.config_hash import NEUTRAL, VOLATILE
-from visionforge.tuning.conditions import CONDITIONS, Condition
+from visionforge.tuning.conditions import Condition, conditions_of, kind_that_reads, without_other_kinds
 from visionforge.tuning.ranges import shape_problem
 
 Values = dict[str, Any]
@@ -21,8 +21,6 @@ Check = Callable[[Mapping[str, Any]], list[str]]  # nested settings → a line f
 PROBES = 64  # random points at which the rules are checked before the first trial
 SMALL_IMAGE = 64  # pixels; up to here the larger batches fit everywhere
 _BATCHES = {True: (16, 32, 48, 64), False: (8, 12, 16)}
-_FIELDS = flatten(RunSettings)
-
 QUICK = {
     "model.optimizer.learning_rate": Dimension(low=1e-4, high=1e-1, log=True),
     "model.optimizer.weight_decay": Dimension(low=1e-6, high=1e-2, log=True),
@@ -164,8 +162,8 @@ class Space:
         return NEUTRAL.get(path) if value is None else value
 
     def apply(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the configuration with values in place."""
-        return with_values(self.base, values)
+        """Return the configuration with values in place; another kind of component leaves out what it does not have."""
+        return with_values(without_other_kinds(self.base, values), values)
 
     def described(self) -> dict[str, Any]:
         """Return the parameters as plain values, by which a study recognises its space."""
@@ -214,12 +212,13 @@ def build_space(settings: RunSettings, flags: DomainFlags, backbones: Sequence[s
     preset = _preset(settings, backbones)
     given = tune.space
     dimensions = {path: value for path, value in {**preset, **given}.items() if value is not None}
+    known = flatten(RunSettings)
     problems = [*_unknown(given), *_fixed(given)]
     problems += [
         f"tune.space.{path}: null takes out a parameter of the preset {tune.preset!r}, which has no such parameter; "
         f"it has: {', '.join(preset) or 'none'}"
         for path, value in given.items()
-        if value is None and path not in preset and path in _FIELDS
+        if value is None and path not in preset and path in known
     ]
     if problems:
         raise SettingsError(problems)
@@ -261,10 +260,11 @@ def _preset(settings: RunSettings, backbones: Sequence[str]) -> dict[str, Dimens
 
 
 def _unknown(given: Mapping[str, Dimension | None]) -> Iterable[str]:
+    known = flatten(RunSettings)
     for path in given:
-        section = _FIELDS.get(path)
-        if path not in _FIELDS and not (path.startswith("trainer.") and path.count(".") == 1):
-            yield unknown_setting(path, _FIELDS).replace(f"{path}: ", f"tune.space.{path}: ", 1)
+        section = known.get(path)
+        if path not in known and not (path.startswith("trainer.") and path.count(".") == 1):
+            yield unknown_setting(path, known).replace(f"{path}: ", f"tune.space.{path}: ", 1)
         elif section is not None and hasattr(section.annotation, "model_fields"):
             yield f"tune.space.{path}: is a section; name one of its settings"
 
@@ -277,7 +277,7 @@ def _fixed(given: Mapping[str, Dimension | None]) -> Iterable[str]:
 
 
 def _parameter(path: str, dimension: Dimension) -> Parameter:
-    field = _FIELDS.get(path)
+    field = flatten(RunSettings).get(path)
     if field is None:
         neutral = NEUTRAL.get(path)
         integer = isinstance(neutral, int) and not isinstance(neutral, bool)
@@ -286,14 +286,14 @@ def _parameter(path: str, dimension: Dimension) -> Parameter:
     if dimension.choices is not None:
         choices = tuple(_as_declared(path, value) for value in dimension.choices)
         dimension = dimension.model_copy(update={"choices": choices})
-    return Parameter(path, dimension, integer, CONDITIONS.get(path, ()))
+    return Parameter(path, dimension, integer, conditions_of(path))
 
 
 def _as_declared(path: str, value: Scalar) -> Scalar:
     """Return a choice as its setting reads it: 1e-3, which is text in YAML, as a number, and 1 of a switch as true."""
-    if path in _FIELDS:
+    if path in flatten(RunSettings):
         try:
-            read = RunSettings.model_validate(with_values({}, {path: value}))
+            read = RunSettings.model_validate(with_values({}, {**kind_that_reads(path), path: value}))
         except ValidationError:  # told with all others that are not allowed
             return value
         found: Scalar = value_at(read.model_dump(mode="json"), path)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_core import PydanticCustomError
 
 Task = Literal["binary", "multi-class", "multi-label", "ordinal"]
+TASKS: tuple[Task, ...] = get_args(Task)
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 

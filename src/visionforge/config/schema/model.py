@@ -1,10 +1,34 @@
 """Settings of the network, how it is trained, and how it predicts."""
 
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from visionforge.config.schema.base import Probability, Section
+from visionforge.config.schema.base import Probability, Section, Task
+from visionforge.config.schema.components import Component, Family
+
+if TYPE_CHECKING:
+    import torch
+    from lightning.pytorch.callbacks import Callback
+    from torch import Tensor
+
+Momentum = Annotated[float, Field(ge=0.0, lt=1.0, description="Momentum of SGD and Muon, and AdamW's beta 1.")]
+Nesterov = Annotated[bool, Field(description="Nesterov's form of the momentum of SGD and Muon.")]
+Beta2 = Annotated[float, Field(ge=0.0, lt=1.0, description="AdamW's beta 2, also of the part that Muon leaves to it.")]
+LowestRate = Annotated[float, Field(gt=0.0, lt=1.0, description="Lowest learning rate; below the initial one.")]
+WarmupEpochs = Annotated[
+    int,
+    Field(
+        ge=0,
+        description="Epochs in which the learning rate first rises linearly.",
+        json_schema_extra={"unit": "epochs"},
+    ),
+]
+Gamma = Annotated[float, Field(gt=0.0, lt=1.0, description="Factor of one fall of `step` and after the cosine.")]
+StartEpoch = Annotated[
+    int, Field(ge=0, description="First epoch (from 0) that is averaged.", json_schema_extra={"unit": "epochs"})
+]
 
 
 class Backbone(Section):
@@ -49,72 +73,92 @@ class Finetuning(Section):
     )
 
 
-class Optimizer(Section):
-    """The rule that turns gradients into weight updates."""
+class Optimizer(Component):
+    """The rule that turns gradients into weight updates.
 
-    name: Literal["sgd", "adamw", "muon"] = Field(
-        "sgd",
-        description="SGD with momentum; AdamW; or Muon, which orthogonalises the momentum of hidden weights and leaves "
-        "the rest to AdamW.",
-    )
+    A kind has `build`, which is given parameter groups: dictionaries as ``torch.optim`` takes them, with `params`, `lr`
+    and, of parameters that are not to decay, `weight_decay`.
+    """
+
+    family: ClassVar[Family] = Family("model.optimizer", "sgd", "visionforge.training.optimizers", "an optimiser")
+    marks_hidden: ClassVar[bool] = False  # groups say in `orthogonal` whether they hold weights of hidden layers
+
     learning_rate: float = Field(
         0.008, gt=1e-8, lt=1.0, description="Initial, or after a warm-up highest, learning rate."
     )
-    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="Momentum of SGD and Muon, and AdamW's beta 1.")
-    nesterov: bool = Field(False, description="Nesterov's form of the momentum of SGD and Muon.")
-    beta2: float = Field(0.999, ge=0.0, lt=1.0, description="AdamW's beta 2, also of the part that Muon leaves to it.")
     weight_decay: float = Field(
         5e-4, ge=0.0, le=0.2, description="L2 regularisation under SGD, decoupled decay under AdamW and Muon."
     )
     decay_norm_bias: bool = Field(True, description="Decay the weights of normalisation layers and the biases as well.")
 
+    def build(self, groups: "list[dict[str, Any]]") -> "torch.optim.Optimizer":
+        """Return the optimiser for these parameter groups."""
+        raise NotImplementedError(f"{type(self).__qualname__}.build")
 
-class Schedule(Section):
-    """How the learning rate changes over the steps of the training."""
 
-    name: Literal["cosine", "constant", "step", "one_cycle"] = Field(
-        "cosine",
-        description="Half a cosine down to `min_lr`; no change; a factor every few epochs; or up and down again "
-        "in one cycle.",
-    )
-    min_lr: float = Field(1e-6, gt=0.0, lt=1.0, description="Lowest learning rate; below the initial one.")
-    warmup_epochs: int = Field(
-        0,
-        ge=0,
-        description="Epochs in which the learning rate first rises linearly.",
-        json_schema_extra={"unit": "epochs"},
-    )
-    cosine_fraction: float = Field(
-        1.0,
-        gt=0.0,
-        le=1.0,
-        description="Share of the training that follows the cosine; in the rest the rate stays, and falls by `gamma` "
-        "where the validation AUC does not improve any more.",
-    )
-    scheduler_patience: int = Field(
-        5,
-        ge=0,
-        description="After the cosine: epochs without improvement that are waited for before the rate falls.",
-        json_schema_extra={"unit": "epochs"},
-    )
-    gamma: float = Field(0.1, gt=0.0, lt=1.0, description="Factor of one fall of `step` and after the cosine.")
-    step_epochs: int = Field(
-        30, ge=1, description="Epochs between two falls of `step`.", json_schema_extra={"unit": "epochs"}
-    )
-    rise_fraction: float = Field(0.3, gt=0.0, lt=1.0, description="Share of the training in which `one_cycle` rises.")
+@dataclass(frozen=True)
+class Plateau:
+    """When the rate falls because nothing improves.
+
+    Attributes:
+        begins: Share of the training after which it may.
+        patience: Epochs without improvement that are waited for.
+        factor: Factor of one fall.
+    """
+
+    begins: float
+    patience: int
+    factor: float
+
+
+class Schedule(Component):
+    """How the learning rate changes over the steps of the training.
+
+    A kind has `rate`; one with the field `warmup_epochs` is warmed up, one with a `plateau` listens to the validation.
+    """
+
+    family: ClassVar[Family] = Family("model.schedule", "cosine", "visionforge.training.schedules", "a schedule")
+
+    @property
+    def warmup(self) -> int:
+        """Return the epochs in which the rate first rises linearly."""
+        return int(getattr(self, "warmup_epochs", 0))
+
+    @property
+    def lowest(self) -> float:
+        """Return the rate below which nothing makes it fall."""
+        return float(getattr(self, "min_lr", 0.0))
+
+    @property
+    def plateau(self) -> Plateau | None:
+        """Return when the rate falls because nothing improves; None if it never does."""
+        return None
+
+    def rate(self, step: float, steps: float, high: float, steps_per_epoch: float, warmup_steps: float) -> float:
+        """Return the learning rate of a step.
+
+        Args:
+            step: Optimiser steps since the warm-up.
+            steps: Optimiser steps from the warm-up to the end of the training.
+            high: Highest rate, that of the optimiser.
+            steps_per_epoch: Optimiser steps of one epoch.
+            warmup_steps: Optimiser steps of the warm-up.
+        """
+        raise NotImplementedError(f"{type(self).__qualname__}.rate")
 
 
 ClassWeights = Literal["none", "balanced", "effective-number"] | dict[str, Annotated[float, Field(gt=0.0, le=1e6)]]
 
 
-class Loss(Section):
-    """What is minimised."""
+class Loss(Component):
+    """What is minimised.
 
-    name: Literal["auto", "cross_entropy", "bce", "focal", "ordinal"] = Field(
-        "auto",
-        description="Cross-entropy; binary cross-entropy per label of multi-label data; focal loss; or cumulative "
-        "logits for ordered grades. auto is bce for multi-label data and cross_entropy for all other.",
-    )
+    A kind says in `tasks` which labels it fits. One of another package has `loss`; see there.
+    """
+
+    family: ClassVar[Family] = Family("model.loss", "auto", "visionforge.training.losses", "a loss")
+    tasks: ClassVar[tuple[Task, ...]] = ()
+
     label_smoothing: float = Field(0.0, ge=0.0, le=0.3, description="Share of the target spread over all classes.")
     class_weights: ClassWeights = Field(
         "none",
@@ -124,9 +168,20 @@ class Loss(Section):
     effective_beta: float = Field(
         0.999, gt=0.0, lt=1.0, description="Beta of effective-number; the nearer to 1, the nearer to balanced."
     )
-    focal_gamma: float = Field(
-        2.0, ge=0.0, le=10.0, description="Focusing exponent of the focal loss; 0 is cross-entropy."
-    )
+
+    def of_task(self, task: Task) -> "Loss":
+        """Return the loss that is meant for this kind of labels: itself, unless it stands for others."""
+        return self
+
+    def loss(self, logits: "Tensor", targets: "Tensor", weights: "Tensor | None") -> "Tensor":
+        """Return the mean loss of a batch, a scalar.
+
+        Args:
+            logits: (N, K) float32.
+            targets: (N, K) shares of the classes, smoothed and mixed; per label 0 to 1 for multi-label data.
+            weights: (K,) weight per class, or None.
+        """
+        raise NotImplementedError(f"{type(self).__qualname__}.loss")
 
 
 class MixUp(Section):
@@ -146,17 +201,17 @@ class MixUp(Section):
     )
 
 
-class Averaging(Section):
-    """Averages of the weights over the training, which are then what is validated, tested and saved."""
+class Averaging(Component):
+    """Averages of the weights over the training, which are then what is validated, tested and saved.
 
-    name: Literal["none", "ema", "swa"] = Field(
-        "none",
-        description="ema: an exponential moving average of every step; swa: the mean of the epochs' last weights.",
-    )
-    decay: float = Field(0.999, gt=0.0, lt=1.0, description="Share of the old average in every step of ema.")
-    start_epoch: int = Field(
-        0, ge=0, description="First epoch (from 0) that is averaged.", json_schema_extra={"unit": "epochs"}
-    )
+    A kind has `build`, or is the absence of averaging.
+    """
+
+    family: ClassVar[Family] = Family("model.averaging", "none", "visionforge.training.averaging", "an average")
+
+    def build(self) -> "Callback | None":
+        """Return the callback that averages, or None."""
+        raise NotImplementedError(f"{type(self).__qualname__}.build")
 
 
 TtaMode = Literal["full", "light", "off"]
@@ -167,11 +222,11 @@ class ModelSettings(Section):
 
     backbone: Backbone = Field(Backbone(), description="The network and its first weights.")
     finetuning: Finetuning = Field(Finetuning(), description="Freezing and staged unfreezing of the backbone.")
-    optimizer: Optimizer = Field(Optimizer(), description="The optimiser.")
-    schedule: Schedule = Field(Schedule(), description="The learning-rate schedule.")
-    loss: Loss = Field(Loss(), description="The loss.")
+    optimizer: Optimizer = Field(default_factory=Optimizer.usual, description="The optimiser.")
+    schedule: Schedule = Field(default_factory=Schedule.usual, description="The learning-rate schedule.")
+    loss: Loss = Field(default_factory=Loss.usual, description="The loss.")
     mixup: MixUp = Field(MixUp(), description="Mixing of training pairs.")
-    averaging: Averaging = Field(Averaging(), description="Averaging of the weights.")
+    averaging: Averaging = Field(default_factory=Averaging.usual, description="Averaging of the weights.")
     tta: TtaMode = Field(
         "full",
         description="Test-time augmentation, the mean probabilities of several views: full; light, flips only; or off. "

@@ -7,7 +7,7 @@ from torch import nn
 from visionforge.config.schema import Backbone, Optimizer
 from visionforge.models.build import build_network
 from visionforge.training.muon import UPDATE_RMS, Muon, orthogonalise
-from visionforge.training.optimisers import build_optimizer, parameter_groups
+from visionforge.training.parameter_groups import parameter_groups
 
 HEAD, STEM = ("head.",), "features.0.weight"
 
@@ -35,7 +35,7 @@ def test_norms_and_biases_can_be_spared_the_decay(network):
     groups, names = names_by_group(network, settings)
     spared = {name for group, members in zip(groups, names, strict=True) for name in members if "weight_decay" in group}
     assert spared == {name for name, p in network.named_parameters() if p.ndim == 1}
-    optimizer = build_optimizer(groups, settings)
+    optimizer = settings.build(groups)
     assert sorted(group["weight_decay"] for group in optimizer.param_groups) == [0.0, 0.1]
 
 
@@ -56,8 +56,11 @@ def test_muon_takes_hidden_weights_only(network):
 
 def test_each_name_builds_its_optimiser(network):
     for name, kind in (("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW), ("muon", Muon)):
-        settings = Optimizer(name=name, momentum=0.8, beta2=0.95, nesterov=name != "adamw")
-        optimizer = build_optimizer(names_by_group(network, settings)[0], settings)
+        read = {"momentum": 0.8, "beta2": 0.95, "nesterov": name != "adamw"}
+        settings = Optimizer(
+            name=name, **{key: value for key, value in read.items() if name in Optimizer.family.readers(key)}
+        )
+        optimizer = settings.build(names_by_group(network, settings)[0])
         assert type(optimizer) is kind
         group = optimizer.param_groups[0]
         assert group.get("momentum", group.get("betas", (0,))[0]) == 0.8

@@ -1,13 +1,11 @@
-"""From the optimiser settings to parameter groups and a torch optimiser."""
+"""Parameters in groups that share a learning rate, a weight decay and a kind of update."""
 
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import nn
 
 from visionforge.config.schema import Optimizer
-from visionforge.training.muon import Muon
 
 
 def parameter_groups(
@@ -38,24 +36,14 @@ def parameter_groups(
         in_head = name.startswith(head)
         decays = settings.decay_norm_bias or p.ndim > 1
         hidden = p.ndim > 1 and name.endswith("weight") and name != stem and not in_head
-        orthogonal = settings.name == "muon" and hidden
+        orthogonal = settings.marks_hidden and hidden
         groups.setdefault((not in_head and backbone_rate != 1.0, not decays, orthogonal), []).append(p)
     found = []
     for (scaled, spared, orthogonal), members in sorted(groups.items(), key=lambda item: item[0]):
         group: dict[str, Any] = {"params": members, "lr": settings.learning_rate * (backbone_rate if scaled else 1.0)}
         if spared:
             group["weight_decay"] = 0.0
-        if settings.name == "muon":
+        if settings.marks_hidden:
             group["orthogonal"] = orthogonal
         found.append(group)
     return found
-
-
-def build_optimizer(groups: list[dict[str, Any]], settings: Optimizer) -> torch.optim.Optimizer:
-    """Return the configured optimiser for these groups."""
-    rate, momentum, decay = settings.learning_rate, settings.momentum, settings.weight_decay
-    if settings.name == "adamw":
-        return torch.optim.AdamW(groups, lr=rate, betas=(momentum, settings.beta2), weight_decay=decay)
-    if settings.name == "muon":
-        return Muon(groups, rate, momentum, settings.nesterov, settings.beta2, decay)
-    return torch.optim.SGD(groups, lr=rate, momentum=momentum, weight_decay=decay, nesterov=settings.nesterov)

@@ -14,18 +14,10 @@ from torch import Tensor, nn
 from visionforge.config.schema import Loss, Task
 from visionforge.errors import SettingsError
 
-LossName = Literal["cross_entropy", "bce", "focal", "ordinal"]
 Output = Literal["classes", "labels", "cumulative"]  # softmax, a sigmoid per label, a sigmoid per grade that is passed
 
 
-def loss_name(settings: Loss, task: Task) -> LossName:
-    """Return the loss that the settings mean for this kind of labels."""
-    if settings.name == "auto":
-        return "bce" if task == "multi-label" else "cross_entropy"
-    return settings.name
-
-
-def output_kind(name: LossName, task: Task) -> Output:
+def output_kind(name: str, task: Task) -> Output:
     """Return what the network's outputs are."""
     if task == "multi-label":
         return "labels"
@@ -94,19 +86,24 @@ class Criterion:
             target is t(1-s) + s/2.
         focal_gamma: Exponent γ of the focal loss.
         weights: (K,) weight per class; for multi-label data, the weight of each label's positive cases.
+        own: A loss of another package, which computes itself.
     """
 
-    name: LossName
+    name: str
     task: Task
     classes: int
     smoothing: float = 0.0
     focal_gamma: float = 0.0
     weights: Tensor | None = None
+    own: Loss | None = None
 
     @classmethod
     def of(cls, settings: Loss, task: Task, classes: int, weights: Tensor | None = None) -> "Criterion":
         """Return the loss that the settings mean for a task."""
-        return cls(loss_name(settings, task), task, classes, settings.label_smoothing, settings.focal_gamma, weights)
+        loss = settings.of_task(task)
+        gamma = float(getattr(loss, "focal_gamma", 0.0))
+        own = None if type(loss).loss is Loss.loss else loss
+        return cls(loss.name, task, classes, loss.label_smoothing, gamma, weights, own)
 
     @property
     def output(self) -> Output:
@@ -114,8 +111,11 @@ class Criterion:
         return output_kind(self.name, self.task)
 
     def plain(self) -> "Criterion":
-        """Return the same loss without smoothing, focusing and weights, for comparisons between runs."""
-        return replace(self, smoothing=0.0, focal_gamma=0.0, weights=None)
+        """Return the same loss without smoothing, focusing and weights, for comparisons between runs.
+
+        That of another package is compared by the (binary) cross-entropy.
+        """
+        return replace(self, smoothing=0.0, focal_gamma=0.0, weights=None, own=None)
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the weighted mean loss of a batch.
@@ -131,8 +131,10 @@ class Criterion:
         weights = None if self.weights is None else self.weights.to(logits)
         if self.task == "multi-label":
             return self._per_label(logits, targets, weights)
-        count = targets.sum() if weights is None else (targets * weights).sum()
         smooth = targets * (1 - self.smoothing) + self.smoothing / self.classes
+        if self.own is not None:
+            return self.own.loss(logits, smooth, weights)
+        count = targets.sum() if weights is None else (targets * weights).sum()
         weighted = smooth if weights is None else smooth * weights
         if self.name == "ordinal":
             return _cumulative_loss(logits, weighted) / count
@@ -144,6 +146,8 @@ class Criterion:
     def _per_label(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
         """Binary cross-entropy or focal loss (Lin et al., 2017), averaged over images and labels."""
         smooth = targets * (1 - self.smoothing) + self.smoothing / 2
+        if self.own is not None:
+            return self.own.loss(logits, smooth, weights)
         positive, negative = smooth if weights is None else smooth * weights, 1 - smooth
         if self.name == "focal":
             p = torch.sigmoid(logits)

@@ -9,29 +9,29 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from visionforge.config.schema import Averaging
-
 CALIBRATION_IMAGES = 8192  # a mean of this many images is known to 1 % of a standard deviation
 
 
 class AveragedWeights(WeightAveraging):
-    """Averages every step (`ema`), or the last step of every epoch (`swa`; Izmailov et al., 2018, arXiv:1803.05407).
+    """Averages every step exponentially, or the last steps of the epochs equally.
 
     As soon as there is an average, it is what is validated and what the checkpoints hold as `state_dict`; at the end of
     the training it replaces the current weights. Its batch-norm statistics are measured anew before each validation,
     because an average of statistics is not the statistics of an average.
 
     Args:
-        settings: Kind, decay and first epoch.
+        start_epoch: First epoch (from 0) that is averaged.
+        decay: Share of the old average in every step; None averages the last step of every epoch equally.
     """
 
-    def __init__(self, settings: Averaging) -> None:
+    def __init__(self, start_epoch: int = 0, decay: float | None = None) -> None:
         # a mean of one copy per epoch has no avg_fn of its own: AveragedModel's default is the equal average
         extra: dict[str, Any] = {}
-        if settings.name == "ema":
-            extra["avg_fn"] = get_ema_avg_fn(settings.decay)  # type: ignore[no-untyped-call]
+        if decay is not None:
+            extra["avg_fn"] = get_ema_avg_fn(decay)  # type: ignore[no-untyped-call]
         super().__init__(use_buffers=False, **extra)
-        self._settings = settings
+        self._start_epoch = start_epoch
+        self._every_step = decay is not None
         self._epoch = 0
         self._last_of_epoch = False
 
@@ -56,10 +56,10 @@ class AveragedWeights(WeightAveraging):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """Return whether to average now: after a step, of `swa` only after the last one of an epoch."""
-        if step_idx is None or self._epoch < self._settings.start_epoch:
+        """Return whether to average now: after a step, or only after the last one of an epoch."""
+        if step_idx is None or self._epoch < self._start_epoch:
             return False
-        return self._settings.name == "ema" or self._last_of_epoch
+        return self._every_step or self._last_of_epoch
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the average in place of the current weights, and fit its batch-norm statistics."""

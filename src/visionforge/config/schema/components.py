@@ -1,0 +1,201 @@
+"""Components: settings of which there are several kinds, chosen by name, each with fields of its own.
+
+A kind is a class that is declared once, in one file: its settings, and how it is built from them. The kinds of this
+package are found in the package of their family, those of others in an entry point, or where somebody registers them.
+"""
+
+import logging
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar, Self, TypeVar, cast
+
+from pydantic import GetCoreSchemaHandler, SerializationInfo, ValidationError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+
+from visionforge.config.schema.base import Section
+
+log = logging.getLogger(__name__)
+
+GROUP = "visionforge.components"  # of entry points; a name is FAMILY.NAME
+
+
+class Family:
+    """The kinds of one component, known by name.
+
+    Args:
+        path: Dotted path of the setting, such as ``model.optimizer``.
+        default: Name of the kind that is taken where none is named.
+        package: Package whose modules hold the built-in kinds.
+        what: What it is, for messages.
+    """
+
+    def __init__(self, path: str, default: str, package: str, what: str) -> None:
+        self.path, self.default, self.package, self.what = path, default, package, what
+        self._kinds: dict[str, type[Component]] = {}
+        self._complete = False
+
+    @property
+    def kinds(self) -> "dict[str, type[Component]]":
+        """Return name → class of all kinds that are registered, the built-in ones first."""
+        self._load_own()
+        return dict(self._kinds)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names that can be chosen, those of other packages' entry points included."""
+        return tuple(dict.fromkeys((*self.kinds, *self._offered())))
+
+    def _load_own(self) -> None:
+        if self._complete:
+            return
+        self._complete = True
+        package = import_module(self.package)
+        for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
+            import_module(f"{self.package}.{module}")
+        self._kinds = dict(sorted(self._kinds.items(), key=lambda item: item[1].position))
+
+    def _offered(self) -> dict[str, EntryPoint]:
+        prefix = f"{self.path.rpartition('.')[2]}."
+        return {name.removeprefix(prefix): point for name, point in _points().items() if name.startswith(prefix)}
+
+    def kind(self, name: object) -> "type[Component]":
+        """Return a kind by its name.
+
+        Raises:
+            ValidationError: If there is none of that name, or the package that offers it cannot be loaded.
+        """
+        self._load_own()
+        if isinstance(name, str):
+            if name not in self._kinds and name in (offered := self._offered()):
+                self._load_offered(offered[name], name)
+            if name in self._kinds:
+                return self._kinds[name]
+        context = {"expected": " or ".join(map(repr, self.names))}
+        raise _refused(self.path, {"type": "literal_error", "loc": ("name",), "input": name, "ctx": context})
+
+    def _load_offered(self, point: EntryPoint, name: str) -> None:
+        try:
+            self._kinds[name] = point.load()
+        except Exception as error:  # another package's module may raise anything
+            reason = f"{point.value} cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+            told = PydanticCustomError("value_error", "{reason}", {"reason": reason})
+            raise _refused(self.path, {"type": told, "loc": ("name",), "input": name}) from error
+
+    @property
+    def description(self) -> str:
+        """Return what the kinds are, a sentence each: the first of what they say of themselves."""
+        told = ((name, (kind.__doc__ or "").strip().splitlines()) for name, kind in self.kinds.items())
+        return " ".join(f"{name}: {lines[0] if lines else 'not described.'}" for name, lines in told)
+
+    def add(self, kind: "type[Component]") -> None:
+        """Add a kind; the same again, as when a notebook cell is run twice, takes its own place.
+
+        Raises:
+            ValueError: If it has no name of its own, or the name is that of another.
+        """
+        name = kind.model_fields["name"].default
+        if not isinstance(name, str):
+            raise ValueError(f'{kind.__qualname__}: give it a name, such as name: Literal["mine"] = "mine"')
+        if not kind.__module__.startswith(f"{self.package}."):
+            self._load_own()
+        known = self._kinds.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__):
+            raise ValueError(f"{self.what} named {name!r} is registered already, by {known.__module__}")
+        self._kinds[name] = kind
+
+    def readers(self, field: str) -> tuple[str, ...]:
+        """Return the names of the kinds that have a field."""
+        return tuple(name for name, kind in self.kinds.items() if field in kind.model_fields)
+
+
+@cache
+def _points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+class Component(Section):
+    """Base of all components; a family's base class sets `family`, a kind sets `name`."""
+
+    family: ClassVar[Family]
+    position: ClassVar[int] = 100  # among the kinds, where they are listed
+    off: ClassVar[bool] = False  # this kind is the absence of the thing, so settings of the others do no harm
+
+    name: str
+
+    def __new__(cls, *args: Any, **fields: Any) -> Self:
+        """Make the kind that `name` says, where the family's base class is called."""
+        chosen = cls.family.kind(fields.get("name", cls.family.default)) if "family" in cls.__dict__ else cls
+        return cast(Self, super().__new__(chosen))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Let the family's base class validate as the kind that `name` says, and dump what that kind has."""
+        schema = handler(source)
+        if "family" not in cls.__dict__:
+            return schema
+        dump = core_schema.plain_serializer_function_ser_schema(_dump, info_arg=True)
+        return core_schema.no_info_wrap_validator_function(
+            lambda value, _: cls._chosen(value), schema, serialization=dump
+        )
+
+    @classmethod
+    def usual(cls) -> Self:
+        """Return the kind that is taken where none is named, with its defaults."""
+        return cls(name=cls.family.default)
+
+    @classmethod
+    def _chosen(cls, value: Any) -> "Component":
+        family = cls.family
+        if isinstance(value, Component):
+            if not isinstance(value, cls):
+                raise PydanticCustomError("component_type", "another component")
+            return value
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, Mapping):
+            raise PydanticCustomError("component_type", "Input should be a mapping")
+        kind = family.kind(value.get("name", family.default))
+        return kind.model_validate(_without_others(family, kind, dict(value)))
+
+
+def _refused(path: str, problem: InitErrorDetails) -> ValidationError:
+    return ValidationError.from_exception_data(path, [problem])
+
+
+def _dump(value: Component, info: SerializationInfo) -> dict[str, Any]:
+    return value.model_dump(mode=info.mode, exclude_unset=info.exclude_unset, exclude_defaults=info.exclude_defaults)
+
+
+def _without_others(family: Family, kind: type[Component], values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the settings that other kinds have and that say nothing here: their defaults, as older files have."""
+    left_out = []
+    for key in [key for key in values if key not in kind.model_fields]:
+        others = [other.model_fields[key] for other in family.kinds.values() if key in other.model_fields]
+        if others and (kind.off or any(values[key] == field.default for field in others)):
+            del values[key]
+            left_out.append(f"{family.path}.{key}")
+    if left_out:
+        _tell(", ".join(left_out), kind.model_fields["name"].default)
+    return values
+
+
+@cache
+def _tell(settings: str, name: str) -> None:
+    """Tell once of settings that were left out."""
+    log.warning("%s: not read by %s, so leave it out", settings, name)
+
+
+KindT = TypeVar("KindT", bound=type[Component])
+
+
+def register(kind: KindT) -> KindT:
+    """Make a component known by its name, so that a configuration can choose it; for use as a decorator.
+
+    Raises:
+        ValueError: If the name is missing or taken.
+    """
+    kind.family.add(kind)
+    return kind

@@ -1,0 +1,1 @@
+"""The losses: one file each, with settings and how it is built."""

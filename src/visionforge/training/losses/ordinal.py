@@ -1,0 +1,17 @@
+"""Cumulative logits of ordered grades."""
+
+from typing import ClassVar, Literal
+
+from visionforge.config.schema.base import Task
+from visionforge.config.schema.components import register
+from visionforge.config.schema.model import Loss
+
+
+@register
+class Ordinal(Loss):
+    """Cumulative logits of ordered grades (Cao et al., 2020, arXiv:1901.07884)."""
+
+    position: ClassVar[int] = 5
+    tasks: ClassVar[tuple[Task, ...]] = ("ordinal",)
+
+    name: Literal["ordinal"] = "ordinal"

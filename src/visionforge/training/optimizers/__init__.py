@@ -1,0 +1,1 @@
+"""The optimisers: one file each, with settings and how it is built."""
