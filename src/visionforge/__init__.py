@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from visionforge.exporting.export import ExportResult
     from visionforge.models.registry import backbone_names, register_backbone
     from visionforge.training.classifier import ImageClassifier
+    from visionforge.training.temperature_scaling import TemperatureScaling
     from visionforge.tuning.found import Study
 
 _HOMES = {
@@ -38,6 +39,7 @@ _HOMES = {
     "Study": "visionforge.tuning.found",
     "SplitReport": "visionforge.engine.split_report",
     "TaskSpec": "visionforge.data.info",
+    "TemperatureScaling": "visionforge.training.temperature_scaling",
     "VisionForgeError": "visionforge.errors",
     "backbone_names": "visionforge.models.registry",
     "compare": "visionforge.api",
@@ -73,6 +75,7 @@ __all__ = [
     "SplitReport",
     "Study",
     "TaskSpec",
+    "TemperatureScaling",
     "VisionForgeError",
     "__version__",
     "backbone_names",

@@ -9,7 +9,7 @@ from visionforge.config.registration import same_definition
 CELLS = {
     "function": "def build(size, *, depth=2):\n    return [size] * depth\n",
     "class": "class Build:\n    depth = 2\n    def __call__(self, size):\n        return [size] * self.depth\n",
-    "closure": "def make(depth):\n    def inner(size):\n        return [size] * depth\n    return inner\nbuild = make(2)\n",
+    "closure": "def make(depth):\n    def inner(n):\n        return [n] * depth\n    return inner\nbuild = make(2)\n",
     "lambda": "build = lambda size: [size] * 2\n",
 }
 
