@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import assert_type
 
 import lightning.pytorch as pl
 import numpy as np
@@ -19,33 +20,54 @@ def build(*, in_channels: int, num_classes: int, dropout: float, resolution: int
 
 
 vf.register_backbone(BackboneEntry("mine", build, "one layer"))
-run: vf.Run = vf.fit("quickstart", data={"dataset": "digits"}, trainer={"max_epochs": 1})
-several: list[vf.Run] = vf.fit(vf.RunSettings(), seeds=[1, 2])
-auc: float | None = run.metrics["auc"]
-interval: tuple[float, float] | None = run.intervals["auc"]
-epochs: pd.DataFrame = run.epochs
-predictions: pd.DataFrame = run.predictions
-model: vf.ImageClassifier = run.model
-path: Path = run.path
+run = vf.fit("quickstart", data={"dataset": "digits"}, trainer={"max_epochs": 1})
+assert_type(run, vf.Run)
+several = vf.fit(seeds=[1, 2])
+assert_type(several, list[vf.Run])
+auc = run.metrics["auc"]
+assert_type(auc, float | None)
+interval = run.intervals["auc"]
+assert_type(interval, tuple[float, float] | None)
+epochs = run.epochs
+assert_type(epochs, pd.DataFrame)
+predictions = run.predictions
+assert_type(predictions, pd.DataFrame)
+model = run.model
+assert_type(model, vf.ImageClassifier)
+path = run.path
+assert_type(path, Path)
 
-evaluated: vf.EvaluationResult = vf.evaluate(run, split="val")
-loss: float | None = evaluated.metrics["log_loss"]
-of_split: vf.EvaluationResult = vf.predict(run)
-pictures: vf.PicturePredictions = vf.predict(run, ["photos/"], tta=False)
-table: pd.DataFrame = pictures.table
-explained: vf.Explanations = vf.explain(run, Path("photos"), limit=5)
-exported: vf.ExportResult = vf.export(run, "onnx", overwrite=True)
-study: vf.Study = vf.tune("quickstart", n_trials=3)
-best: vf.RunSettings = study.best_settings
-trials: pd.DataFrame = study.trials
+evaluated = vf.evaluate(run, split="val")
+assert_type(evaluated, vf.EvaluationResult)
+loss = evaluated.metrics["log_loss"]
+assert_type(loss, float | None)
+of_split = vf.predict(run)
+assert_type(of_split, vf.EvaluationResult)
+pictures = vf.predict(run, ["photos/"], tta=False)
+assert_type(pictures, vf.PicturePredictions)
+table = pictures.table
+assert_type(table, pd.DataFrame)
+explained = vf.explain(run, Path("photos"), limit=5)
+assert_type(explained, vf.Explanations)
+exported = vf.export(run, "onnx", overwrite=True)
+assert_type(exported, vf.ExportResult)
+study = vf.tune("quickstart", n_trials=3)
+assert_type(study, vf.Study)
+best = study.best_settings
+assert_type(best, vf.RunSettings)
+trials = study.trials
+assert_type(trials, pd.DataFrame)
 vf.fit(best)
-compared: vf.Comparison = vf.compare([run, *several])
-latest: vf.Run = vf.open_run("latest")
-mine: list[vf.Run] = vf.list_runs()
+compared = vf.compare([run, *several])
+assert_type(compared, vf.Comparison)
+latest = vf.open_run("latest")
+assert_type(latest, vf.Run)
+mine = vf.list_runs()
+assert_type(mine, list[vf.Run])
 try:
     vf.fit(data={"dataset": "breastmnst"})
 except vf.SettingsError as error:
-    lines: tuple[str, ...] = error.problems
+    assert_type(error.problems, tuple[str, ...])
 
 # --- Lightning parts
 
@@ -74,13 +96,18 @@ callbacks: list[pl.Callback] = [
 trainer = pl.Trainer(max_epochs=1, callbacks=callbacks)
 trainer.fit(own, loader, loader)
 alone, averaged = own.predict_probabilities(np.zeros((4, 28, 28), np.uint8))
-shape: torch.Size = alone.shape
+shape = alone.shape
+assert_type(shape, torch.Size)
 
 # --- functions
 
-value: Tensor = vf.losses.cross_entropy(torch.zeros(4, 3), labels[:4], label_smoothing=0.1)
-weights: Tensor = vf.losses.balanced_weights(torch.tensor([3, 5, 9]))
-scores: Mapping[str, float | None] = vf.metrics.classification_metrics(alone.numpy(), labels[:4].numpy(), "multi-class")
-augmented: Tensor = vf.augmentations.random_augment(
-    images.to(torch.uint8), vf.augmentations.Augmentation(preset="strong"), mean=(0.5,), std=(0.25,)
+value = vf.losses.cross_entropy(torch.zeros(4, 3), labels[:4], label_smoothing=0.1)
+assert_type(value, Tensor)
+weights = vf.losses.balanced_weights(torch.tensor([3, 5, 9]))
+assert_type(weights, Tensor)
+scores = vf.metrics.classification_metrics(alone.numpy(), labels[:4].numpy(), "multi-class")
+assert_type(scores, Mapping[str, float | None])
+augmented = vf.augmentations.random_augment(
+assert_type(augmented, Tensor)
+    images.to(torch.uint8), "strong", mean=(0.5,), std=(0.25,)
 )

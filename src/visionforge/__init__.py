@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from visionforge import augmentations, losses, metrics
     from visionforge.api import compare, evaluate, explain, export, fit, open_study, predict, tune
     from visionforge.config.schema import RunSettings
     from visionforge.data.datamodule import ImageDataModule, MedMNISTDataModule
@@ -58,6 +59,8 @@ _HOMES = {
     "tune": "visionforge.api",
 }
 
+_MODULES = ("augmentations", "losses", "metrics")
+
 __all__ = [
     "Comparison",
     "DatasetInfo",
@@ -78,6 +81,7 @@ __all__ = [
     "TemperatureScaling",
     "VisionForgeError",
     "__version__",
+    "augmentations",
     "backbone_names",
     "compare",
     "dataset_info",
@@ -87,6 +91,8 @@ __all__ = [
     "export",
     "fit",
     "list_runs",
+    "losses",
+    "metrics",
     "open_run",
     "open_study",
     "predict",
@@ -105,6 +111,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("visionforge")
+    if name in _MODULES:
+        return import_module(f"visionforge.{name}")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
