@@ -25,9 +25,9 @@ assert_type(run, vf.Run)
 several = vf.fit(seeds=[1, 2])
 assert_type(several, list[vf.Run])
 auc = run.metrics["auc"]
-assert_type(auc, float | None)
+assert_type(auc, float)
 interval = run.intervals["auc"]
-assert_type(interval, tuple[float, float] | None)
+assert_type(interval, tuple[float, float])
 epochs = run.epochs
 assert_type(epochs, pd.DataFrame)
 predictions = run.predictions
@@ -40,7 +40,7 @@ assert_type(path, Path)
 evaluated = vf.evaluate(run, split="val")
 assert_type(evaluated, vf.EvaluationResult)
 loss = evaluated.metrics["log_loss"]
-assert_type(loss, float | None)
+assert_type(loss, float)
 of_split = vf.predict(run)
 assert_type(of_split, vf.EvaluationResult)
 pictures = vf.predict(run, ["photos/"], tta=False)
@@ -107,7 +107,5 @@ weights = vf.losses.balanced_weights(torch.tensor([3, 5, 9]))
 assert_type(weights, Tensor)
 scores = vf.metrics.classification_metrics(alone.numpy(), labels[:4].numpy(), "multi-class")
 assert_type(scores, Mapping[str, float | None])
-augmented = vf.augmentations.random_augment(
+augmented = vf.augmentations.random_augment(images.to(torch.uint8), "strong", mean=(0.5,), std=(0.25,))
 assert_type(augmented, Tensor)
-    images.to(torch.uint8), "strong", mean=(0.5,), std=(0.25,)
-)
