@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from visionforge.training.temperature_scaling import TemperatureScaling
     from visionforge.tuning.found import Study
 
+    __version__: str
+
 _HOMES = {
     "Comparison": "visionforge.evaluation.comparison",
     "DatasetInfo": "visionforge.data.info",
@@ -106,13 +108,15 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # which would take every name for one of the package's
 
-        return version("visionforge")
-    if name in _MODULES:
-        return import_module(f"visionforge.{name}")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("visionforge")
+        if name in _MODULES:
+            return import_module(f"visionforge.{name}")
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
