@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from visionforge import augmentations, losses, metrics
     from visionforge.api import compare, evaluate, explain, export, fit, open_study, predict, tune
     from visionforge.config.schema import RunSettings
     from visionforge.data.datamodule import ImageDataModule, MedMNISTDataModule
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from visionforge.exporting.export import ExportResult
     from visionforge.models.registry import backbone_names, register_backbone
     from visionforge.training.classifier import ImageClassifier
+    from visionforge.training.temperature_scaling import TemperatureScaling
     from visionforge.tuning.found import Study
+
+    __version__: str
 
 _HOMES = {
     "Comparison": "visionforge.evaluation.comparison",
@@ -38,6 +42,7 @@ _HOMES = {
     "Study": "visionforge.tuning.found",
     "SplitReport": "visionforge.engine.split_report",
     "TaskSpec": "visionforge.data.info",
+    "TemperatureScaling": "visionforge.training.temperature_scaling",
     "VisionForgeError": "visionforge.errors",
     "backbone_names": "visionforge.models.registry",
     "compare": "visionforge.api",
@@ -56,6 +61,8 @@ _HOMES = {
     "tune": "visionforge.api",
 }
 
+_MODULES = ("augmentations", "losses", "metrics")
+
 __all__ = [
     "Comparison",
     "DatasetInfo",
@@ -73,8 +80,10 @@ __all__ = [
     "SplitReport",
     "Study",
     "TaskSpec",
+    "TemperatureScaling",
     "VisionForgeError",
     "__version__",
+    "augmentations",
     "backbone_names",
     "compare",
     "dataset_info",
@@ -84,6 +93,8 @@ __all__ = [
     "export",
     "fit",
     "list_runs",
+    "losses",
+    "metrics",
     "open_run",
     "open_study",
     "predict",
@@ -97,11 +108,15 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # which would take every name for one of the package's
 
-        return version("visionforge")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("visionforge")
+        if name in _MODULES:
+            return import_module(f"visionforge.{name}")
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -87,6 +87,8 @@ def test_a_python_object_registers_a_data_set():
         register_dataset(info)  # again, as by a notebook cell
         with pytest.raises(ValueError, match="in the catalog already"):
             register_dataset(info.model_copy(update={"title": "another"}))
+        register_dataset(info.model_copy(update={"title": "another"}), replace=True)
+        assert dataset_info("mine").title == "another"
         with pytest.raises(ValueError, match="in the catalog already"):
             register_dataset(dataset_info("breastmnist"))
     finally:

@@ -119,8 +119,13 @@ def test_a_function_can_be_registered(registry):
     assert build("mine", classes=7)(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
     assert build("mine").get_submodule("3").in_features == 3 * 16, "the scale of a small image is 4"
     register_backbone(entry)  # again, as by a notebook cell
-    with pytest.raises(ValueError, match="registered already"):
-        register_backbone(BackboneEntry("mine", lambda **_: None, "another"))
+    changed = BackboneEntry("mine", lambda **_: None, "another")
+    with pytest.raises(ValueError, match=r"registered already, with another builder \(.*test_registry.tiny\)"):
+        register_backbone(changed)
+    register_backbone(changed, replace=True)
+    assert backbone_entry("mine").description == "another"
+    with pytest.raises(ValueError, match="built in"):
+        register_backbone(BackboneEntry("resnet18", tiny, "mine"), replace=True)
     with pytest.raises(ValueError, match="no slash"):
         register_backbone(BackboneEntry("my/net", tiny, "mine"))
 

@@ -97,6 +97,13 @@ def _describe_type(annotation: Any) -> tuple[str, dict[str, float], bool]:
     return _NOUNS.get(annotation, getattr(annotation, "__name__", str(annotation))), bounds, False
 
 
+def _words(annotation: Any) -> list[str]:
+    """Return the words that a type annotation allows."""
+    if get_origin(annotation) is Literal:
+        return [value for value in get_args(annotation) if isinstance(value, str)]
+    return [word for member in get_args(annotation) for word in _words(member)]
+
+
 def _read_bound(item: Any, bounds: dict[str, float]) -> None:
     for kind, attribute in ((Ge, "ge"), (Gt, "gt"), (Le, "le"), (Lt, "lt")):
         if isinstance(item, kind):
@@ -148,7 +155,9 @@ def validation_problems(
             value = item["input"]
             shown = "null" if value is None else repr(value) if isinstance(value, str) else value
             where = _source(path, sources)
-            lines[path] = f"{path}: {shown} is not allowed{where}; allowed: {describe_allowed(field)}"
+            close = nearest(value, _words(field.annotation), 1) if isinstance(value, str) else []
+            hint = f"; nearest: {close[0]}" if close else ""
+            lines[path] = f"{path}: {shown} is not allowed{where}; allowed: {describe_allowed(field)}{hint}"
     return list(lines.values())
 
 

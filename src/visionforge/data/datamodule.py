@@ -2,9 +2,9 @@
 
 import logging
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from visionforge.config.problems import validation_problems
-from visionforge.config.schema import Augmentation, DataSettings, Synthetic
+from visionforge.config.schema import Augmentation, DataSettings, Preset, Synthetic
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.archive import SplitArrays
 from visionforge.data.augment import augment, draw_augmentation, normalise, respect_flags
@@ -28,6 +28,12 @@ from visionforge.data.side_table import SideTable, read_side_table
 from visionforge.data.source import EMBEDDED, load_split, prepare
 from visionforge.data.stratify import stratified_order
 from visionforge.errors import DataError, SettingsError
+
+if TYPE_CHECKING:
+    AugmentationLike = Augmentation | Mapping[str, Any] | Preset
+    SyntheticLike = Synthetic | Mapping[str, Any]
+else:  # the command line derives its flags from these
+    AugmentationLike, SyntheticLike = Augmentation, Synthetic
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +66,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         balanced_sampling: Draw training images with weights 1 / class count.
         max_samples: Keep at most this many training images, a stratified subset; None keeps all.
         force_rgb: Give grey images three equal channels.
-        augmentation: Random changes of training images.
+        augmentation: Random changes of training images; a word such as ``strong`` is the preset of that name.
         synthetic: What the data set `synthetic` renders.
         seed: Seed of order and augmentation; None is the one of `lightning.seed_everything`, or 42.
 
@@ -80,26 +86,28 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         balanced_sampling: bool = _DEFAULT.balanced_sampling,
         max_samples: int | None = _DEFAULT.max_samples,
         force_rgb: bool = _DEFAULT.force_rgb,
-        augmentation: Augmentation = _DEFAULT.augmentation,
-        synthetic: Synthetic = _DEFAULT.synthetic,
+        augmentation: AugmentationLike = _DEFAULT.augmentation,
+        synthetic: SyntheticLike = _DEFAULT.synthetic,
         seed: int | None = None,
     ) -> None:
         super().__init__()
         self.seed = seed
         try:
-            self.settings = DataSettings(
-                dataset=dataset,
-                root=None if root is None else str(root),
-                download=download,
-                resolution=resolution,
-                batch_size=batch_size,
-                num_workers=num_workers,
-                cache=cache,
-                balanced_sampling=balanced_sampling,
-                max_samples=max_samples,
-                force_rgb=force_rgb,
-                augmentation=augmentation,
-                synthetic=synthetic,
+            self.settings = DataSettings.model_validate(
+                {
+                    "dataset": dataset,
+                    "root": None if root is None else str(root),
+                    "download": download,
+                    "resolution": resolution,
+                    "batch_size": batch_size,
+                    "num_workers": num_workers,
+                    "cache": cache,
+                    "balanced_sampling": balanced_sampling,
+                    "max_samples": max_samples,
+                    "force_rgb": force_rgb,
+                    "augmentation": {"preset": augmentation} if isinstance(augmentation, str) else augmentation,
+                    "synthetic": synthetic,
+                }
             )
         except ValidationError as error:
             raise SettingsError(validation_problems(error, DataSettings, prefix="data.")) from error

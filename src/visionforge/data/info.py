@@ -1,6 +1,6 @@
 """What is known of a data set: the catalog entry, and the part of it that a network has to keep."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -155,19 +155,64 @@ class DatasetInfo(Section):
 
 
 class TaskSpec(Section):
-    """What a network must know of its data to predict without the data set; stored in every checkpoint."""
+    """What a network must know of its data to predict without the data set; stored in every checkpoint.
 
-    dataset: Text = Field(description="Catalog name.")
+    Only the classes have to be given: their number, or their names. The task is then ``binary`` for two classes and
+    ``multi-class`` for more, images are of 28 pixels with 3 channels, pixels are normalised to [-1, 1], and of the
+    changes that may keep a label only small rotations are allowed. `of_arrays` takes all of it from arrays.
+
+    Raises:
+        pydantic.ValidationError: If a value is not allowed.
+
+    >>> spec = TaskSpec(classes=3, channels=1, resolution=32)
+    >>> spec.task, spec.classes, spec.mean
+    ('multi-class', ('0', '1', '2'), (0.5,))
+    """
+
+    dataset: Text = Field(default="data", description="Catalog name.")
     task: Task = Field(description="Kind of labels.")
     classes: tuple[Text, ...] = Field(min_length=2, max_length=MAX_CLASSES, description="Class names in label order.")
     channels: Literal[1, 3] = Field(description="Channels that the network takes.")
-    resolution: Resolution = Field(description="Height and width of the training images, in pixels.")
+    resolution: Resolution = Field(default=28, description="Height and width of the training images, in pixels.")
     mean: tuple[float, ...] = Field(description="Mean per channel, of values in [0, 1].")
     std: tuple[float, ...] = Field(description="Standard deviation per channel.")
-    flags: DomainFlags = Field(description="Which changes keep the label.")
+    flags: DomainFlags = Field(default=NO_CHANGES, description="Which changes keep the label.")
     positive: int | None = Field(
-        None, description="Index of the class of a binary task that is to be found; null is 1, as in old checkpoints."
+        default=None,
+        description="Index of the class of a binary task that is to be found; null is 1, as in old checkpoints.",
     )
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            classes: int | Sequence[str],
+            task: Task | None = None,
+            dataset: str = "data",
+            channels: int = 3,
+            resolution: int = 28,
+            mean: Sequence[float] | None = None,
+            std: Sequence[float] | None = None,
+            flags: DomainFlags | Mapping[str, Any] = NO_CHANGES,
+            positive: int | None = None,
+        ) -> None: ...
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_rest_follows(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "classes" not in values:
+            return values
+        given = {name: value for name, value in values.items() if value is not None or name == "positive"}
+        if type(given["classes"]) is int and given["classes"] <= MAX_CLASSES:
+            given["classes"] = tuple(map(str, range(given["classes"])))
+        count = len(given["classes"]) if isinstance(given["classes"], list | tuple) else 0
+        given.setdefault("task", "binary" if count == 2 else "multi-class")
+        mean = given.get("mean")
+        given.setdefault("channels", len(mean) if isinstance(mean, list | tuple) else 3)
+        for name in ("mean", "std"):
+            given.setdefault(name, (0.5,) * (3 if given["channels"] == 3 else 1))
+        return given
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -36,9 +36,13 @@ def register_dataset(info: DatasetInfo, replace: bool = False) -> None:
     Raises:
         ValueError: If the name is taken.
     """
-    known = _registered.get(info.name)
-    if info.name in _builtin_names() or (known not in (None, info) and not replace):
-        raise ValueError(f"a data set named {info.name!r} is in the catalog already")
+    if info.name in _builtin_names():
+        raise ValueError(f"a data set named {info.name!r} is in the catalog already: it is built in")
+    if _registered.get(info.name) not in (None, info) and not replace:
+        raise ValueError(
+            f"a data set named {info.name!r} is in the catalog already, with other values; choose another name, or "
+            "give replace=True"
+        )
     _registered[info.name] = info
 
 

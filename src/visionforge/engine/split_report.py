@@ -8,7 +8,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from visionforge.config.schema import EvaluationSettings
@@ -26,8 +26,9 @@ from visionforge.runs.paths import shown
 from visionforge.runs.query import load_run
 from visionforge.runs.workspace import Workspace
 from visionforge.training.calibration import Calibration, fit_temperature, negative_log_likelihood
-from visionforge.training.epoch_log import read_epochs
+from visionforge.training.checkpoints import best_checkpoint
 from visionforge.training.criterion import probabilities as as_probabilities
+from visionforge.training.epoch_log import read_epochs
 from visionforge.training.predictions import Predictions
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class SplitReport(Callback):
                 "SplitReport: there is no folder; give it one, or add a RunFolder to the Trainer's callbacks"
             )
         workspace.path.mkdir(parents=True, exist_ok=True)
-        checkpoint = _best(trainer)
+        checkpoint = best_checkpoint(trainer)
         kept = {name: tensor.clone() for name, tensor in pl_module.state_dict().items()}
         training = pl_module.training
         try:
@@ -191,14 +192,6 @@ class SplitReport(Callback):
             images = (images.clamp(0, 1) * 255).round().to(torch.uint8)
         pixels = images.numpy()
         return pixels[:, 0] if pixels.shape[1] == 1 else pixels.transpose(0, 2, 3, 1)
-
-
-def _best(trainer: pl.Trainer) -> Path | None:
-    """Return the best checkpoint of the training, if one was kept."""
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
-            return Path(callback.best_model_path)
-    return None
 
 
 def _overridden(module: Any, name: str) -> bool:

@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
 from visionforge.config.problems import nearest
+from visionforge.config.registration import origin, same_definition
 from visionforge.errors import SettingsError, VisionForgeError
 
 if TYPE_CHECKING:
@@ -149,8 +150,12 @@ def load_function(name: str) -> Any:
 _ENTRIES: dict[str, BackboneEntry] = {}
 
 
-def register_backbone(entry: BackboneEntry) -> None:
+def register_backbone(entry: BackboneEntry, replace: bool = False) -> None:
     """Add a backbone under its name; the same again, as when a notebook cell is run twice, takes its own place.
+
+    Args:
+        entry: The backbone. Two builders are the same if module, name and code are.
+        replace: Take the place of another builder that was registered under this name before.
 
     Raises:
         ValueError: If the name is taken, or has the form of a library's.
@@ -158,14 +163,14 @@ def register_backbone(entry: BackboneEntry) -> None:
     if "/" in entry.name:
         raise ValueError(f"a backbone's name has no slash: {entry.name!r}")
     known = _ENTRIES.get(entry.name)
-    if known is not None and (known.is_builtin or _origin(known) != _origin(entry)):
-        raise ValueError(f"a backbone named {entry.name!r} is registered already")
+    if known is not None and known.is_builtin:
+        raise ValueError(f"a backbone named {entry.name!r} is registered already: it is built in")
+    if known is not None and not replace and not same_definition(known.builder, entry.builder):
+        raise ValueError(
+            f"a backbone named {entry.name!r} is registered already, with another builder ({origin(known.builder)}); "
+            "choose another name, or give replace=True"
+        )
     _ENTRIES[entry.name] = entry
-
-
-def _origin(entry: BackboneEntry) -> tuple[str, str]:
-    """Return where the builder of a backbone was defined."""
-    return getattr(entry.builder, "__module__", ""), getattr(entry.builder, "__qualname__", str(entry.builder))
 
 
 @cache

@@ -55,10 +55,26 @@ class WholeFiles(TorchCheckpointIO):
                 _keep(path, path.with_name(PREVIOUS))
 
 
-def keep_calibration(path: Path, calibration: Calibration) -> None:
-    """Write into a checkpoint what the validation split says about its probabilities."""
+def best_checkpoint(trainer: pl.Trainer) -> Path | None:
+    """Return the best checkpoint of a training, of the first `ModelCheckpoint` that has kept one."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
+            return Path(callback.best_model_path)
+    return None
+
+
+def keep_calibration(path: Path, calibration: Calibration, thresholds: Tensor | None = None) -> None:
+    """Write into a checkpoint what the validation split says about its probabilities.
+
+    Args:
+        path: The checkpoint.
+        calibration: The temperatures.
+        thresholds: (L,) of multi-label data, for single images; None leaves those that are there.
+    """
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     checkpoint["calibration"] = asdict(calibration)
+    if thresholds is not None:
+        checkpoint["thresholds"] = thresholds.tolist()
     WholeFiles().save_checkpoint(checkpoint, path)
 
 

@@ -1,7 +1,7 @@
 """The LightningModule: a backbone that learns a task, and whose checkpoint holds all that predicting needs."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -16,21 +16,11 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from visionforge.config.problems import validation_problems
-from visionforge.config.schema import (
-    Averaging,
-    Backbone,
-    Finetuning,
-    Loss,
-    MixUp,
-    ModelSettings,
-    Optimizer,
-    Schedule,
-    TtaMode,
-)
+from visionforge.config.schema import ModelSettings, TtaMode
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.augment import normalise
 from visionforge.data.info import TaskSpec
-from visionforge.errors import SettingsError, TrainingError
+from visionforge.errors import DataError, SettingsError, TrainingError
 from visionforge.models.build import build_network, require_brought
 from visionforge.models.registry import backbone_entry
 from visionforge.models.stages import stage_names
@@ -43,6 +33,7 @@ from visionforge.training.criterion import Criterion, CumulativeLogits, class_we
 from visionforge.training.determinism import seed_generators
 from visionforge.training.finetuning import StagedUnfreezing
 from visionforge.training.gather import gather_rows
+from visionforge.training.labelled import label_problem, labelled_batch
 from visionforge.training.metrics import best_thresholds, ranking_metrics, share_hit
 from visionforge.training.mixup import draw_mix, mix_images, mix_targets
 from visionforge.training.monitor import AUC, LOSS
@@ -50,6 +41,16 @@ from visionforge.training.parameter_groups import parameter_groups
 from visionforge.training.pixels import as_batch
 from visionforge.training.predictions import Predictions
 from visionforge.training.rate_curve import RateCurve, steps_per_epoch
+from visionforge.training.shorthand import (
+    AveragingLike,
+    BackboneLike,
+    FinetuningLike,
+    LossLike,
+    MixUpLike,
+    OptimizerLike,
+    ScheduleLike,
+    as_sections,
+)
 from visionforge.training.tta import average_views, tta_views, view_functions
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,16 @@ class ImageClassifier(Seeded, pl.LightningModule):
 
     Without `spec` the network is built when a Trainer has bound the module to an `ImageDataModule`. A checkpoint
     holds the spec and all settings, so ``ImageClassifier.load_from_checkpoint(file)`` gives a module that predicts.
+
+    With a spec it trains on any loader or data module of batches (images, labels): images (N, C, R, R), uint8 or
+    normalised float; labels integers (N,) or (N, 1), or (N, L) zeros and ones for multi-label data.
+
+    A settings object can be given as a mapping, and what has a name as that name: ``optimizer="adamw"`` is
+    ``Optimizer(name="adamw")``. A backbone that is only named starts from pretrained weights where there are published
+    ones.
+
+    A subclass may define a `training_step` of its own, with or without calling this one's; the epoch's mean loss and
+    the learning rate are logged either way, the accuracy if this one's was called.
 
     Args:
         backbone: The network and its first weights.
@@ -82,18 +93,23 @@ class ImageClassifier(Seeded, pl.LightningModule):
             are drawn from torch's own generator.
 
     Raises:
-        SettingsError: If a value is out of its bounds.
+        SettingsError: If a value is out of its bounds, or a name is unknown.
+
+    >>> from visionforge import ImageClassifier, TaskSpec
+    >>> model = ImageClassifier(backbone="mini_cnn", loss="focal", spec=TaskSpec(classes=3, resolution=28))
+    >>> model.settings.backbone.pretrained  # nobody publishes weights of this one
+    False
     """
 
     def __init__(
         self,
-        backbone: Backbone = _DEFAULT.backbone,
-        finetuning: Finetuning = _DEFAULT.finetuning,
-        optimizer: Optimizer = _DEFAULT.optimizer,
-        schedule: Schedule = _DEFAULT.schedule,
-        loss: Loss = _DEFAULT.loss,
-        mixup: MixUp = _DEFAULT.mixup,
-        averaging: Averaging = _DEFAULT.averaging,
+        backbone: BackboneLike = _DEFAULT.backbone,
+        finetuning: FinetuningLike = _DEFAULT.finetuning,
+        optimizer: OptimizerLike = _DEFAULT.optimizer,
+        schedule: ScheduleLike = _DEFAULT.schedule,
+        loss: LossLike = _DEFAULT.loss,
+        mixup: MixUpLike = _DEFAULT.mixup,
+        averaging: AveragingLike = _DEFAULT.averaging,
         tta: bool | TtaMode = _DEFAULT.tta,
         tta_weight: float | None = _DEFAULT.tta_weight,
         spec: TaskSpec | Mapping[str, Any] | None = None,
@@ -114,7 +130,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
             "tta_weight": tta_weight,
         }
         try:
-            self.settings = ModelSettings.model_validate(plain(sections))
+            self.settings = ModelSettings.model_validate(as_sections(sections))
             self.spec = None if spec is None else TaskSpec.model_validate(plain(spec))
         except ValidationError as error:
             raise SettingsError(validation_problems(error, ModelSettings, prefix="model.")) from error
@@ -131,6 +147,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self._rate: float | None = None  # of the last optimiser step
         self._configured: list[dict[str, Any]] = []  # the optimiser's groups, without their parameters
         self._sums: Tensor | None = None
+        self._counted = False  # whether `_sums` have the batch of this step
+        self._label_problem: str | None = None  # of the batch that comes next
         self._curve: RateCurve | None = None
         self.logged_names: tuple[str, ...] = ()  # of the last finished training epoch
         self._remember()
@@ -155,7 +173,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
 
     def _bind_to_data(self) -> None:
         offered = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
-        if offered is not None:
+        if isinstance(offered, TaskSpec):
             self.bind(offered)
 
     def configure_callbacks(self) -> list[Callback]:
@@ -381,7 +399,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
 
         The epoch's sums stay on the device: a logged value per step would cost more than a small network's step.
         """
-        images, labels = batch
+        images, labels = self._labelled(batch)
         spec, settings, criterion = self._bound_spec(), self.settings, self._bound_criterion()
         if images.dtype == torch.uint8:  # of a loader whose data module does not normalise
             images = normalise(images, spec.mean, spec.std)
@@ -398,12 +416,45 @@ class ImageClassifier(Seeded, pl.LightningModule):
         loss = criterion(logits, targets)
         with torch.no_grad():
             hits = share_hit(probabilities(logits, criterion.output), targets, spec.task)
-            count = torch.ones_like(hits)
-            if self._sums is None or batch_idx == 0:  # Lightning starts no epoch that it resumes between two
-                self._sums = torch.zeros(3, dtype=torch.float32)  # whatever precision the Trainer makes the default
-            self._sums = self._sums.to(self.device)
-            self._sums += torch.stack([loss.detach().float(), hits.float(), count.float()]) * len(images)
+            self._count(loss.detach(), hits, len(images), batch_idx)
         return loss * self._share_of_group(batch_idx)
+
+    def _count(self, loss: Tensor, hits: Tensor, images: int, batch_idx: int) -> None:
+        """Add mean loss and hits of a batch to the sums of its epoch."""
+        if self._sums is None or batch_idx == 0:  # Lightning starts no epoch that it resumes between two
+            self._sums = torch.zeros(3, dtype=torch.float32)  # whatever precision the Trainer makes the default
+        self._sums = self._sums.to(self.device)
+        self._sums += torch.stack([loss.float(), hits.float(), torch.ones_like(hits).float()]) * images
+        self._counted = True
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Count the loss of a subclass's own `training_step`, whose accuracy nobody knows."""
+        counted, self._counted = self._counted, False
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if counted or not isinstance(loss, Tensor):
+            return
+        first = batch[0] if isinstance(batch, list | tuple) and batch else None
+        images = len(first) if isinstance(first, Tensor) and first.ndim else 1
+        self._count(loss.detach(), torch.full_like(loss.detach(), torch.nan), images, batch_idx)
+        self._counted = False
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Look at the labels while no GPU has to be waited for; a step that uses them complains."""
+        pair = isinstance(batch, list | tuple) and len(batch) == 2
+        waits = pair and self.spec is not None and self.device.type != "cpu"
+        self._label_problem = label_problem(batch[1], self._bound_spec()) if waits else None
+        return batch
+
+    def _labelled(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Return images and labels of a batch.
+
+        Raises:
+            DataError: If they are not those of the task.
+        """
+        images, labels = labelled_batch(batch, self._bound_spec())
+        if self._label_problem is not None:
+            raise DataError(self._label_problem)
+        return images, labels
 
     def _share_of_group(self, batch_idx: int) -> float:
         """Return what makes the gradient of a step the mean over its batches.
@@ -442,11 +493,13 @@ class ImageClassifier(Seeded, pl.LightningModule):
         values: the loss is that to the mixed targets, and `train/accuracy_mixed`, which then stands in for
         `train/accuracy`, is the mean target share of the predicted class.
         """
-        assert self._sums is not None
-        loss, hits, count = self._sums.unbind()
         rate = self.trainer.optimizers[0].param_groups[0]["lr"] if self._rate is None else self._rate
-        name = "train/accuracy_mixed" if self._mixes() else "train/accuracy"
-        values = {"train/loss": loss / count, name: hits / count, "lr": rate}
+        values: dict[str, Any] = {"lr": rate}
+        if self._sums is not None:  # a subclass that optimises by itself may return no loss
+            loss, hits, count = self._sums.unbind()
+            name = "train/accuracy_mixed" if self._mixes() else "train/accuracy"
+            known = {} if bool(hits.isnan()) else {name: hits / count}
+            values = {"train/loss": loss / count, **known, "lr": rate}
         self.logged_names = tuple(values)
         self.log_dict(values, sync_dist=True)
 
@@ -474,8 +527,9 @@ class ImageClassifier(Seeded, pl.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Keep the batch's logits; after the training, its probabilities over the test-time views, too."""
-        logits, averaged = self._views_forward(batch[0], self.trainer.state.fn != TrainerFn.FITTING)
-        self._outputs.append((logits, batch[1], averaged))
+        images, labels = self._labelled(batch)
+        logits, averaged = self._views_forward(images, self.trainer.state.fn != TrainerFn.FITTING)
+        self._outputs.append((logits, labels, averaged))
 
     def on_validation_epoch_end(self) -> None:
         """Log loss (without smoothing, focusing and class weights), accuracy and AUC of the whole validation split.
@@ -491,8 +545,9 @@ class ImageClassifier(Seeded, pl.LightningModule):
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Keep the batch's logits, and its probabilities over the test-time views."""
-        logits, averaged = self._views_forward(batch[0], True)
-        self._outputs.append((logits, batch[1], averaged))
+        images, labels = self._labelled(batch)
+        logits, averaged = self._views_forward(images, True)
+        self._outputs.append((logits, labels, averaged))
 
     def on_test_epoch_end(self) -> None:
         """Log the same for the test split, with and without test-time augmentation."""
@@ -533,6 +588,41 @@ class ImageClassifier(Seeded, pl.LightningModule):
             values |= {f"{name}_tta": value for name, value in tta_values.items()}
         return values
 
+    def calibrate(self, batches: Iterable[Any]) -> Calibration:
+        """Fit the temperatures, and of multi-label data the thresholds, on batches of the validation split.
+
+        They are those of the weights as they are; `calibration` and `thresholds` keep them, and so does a checkpoint
+        that is written afterwards. The module looks in evaluation mode and is then as it was before.
+
+        Args:
+            batches: Pairs (images, labels) as `training_step` takes them, at least one.
+
+        Raises:
+            DataError: If there is no batch, or one is not of the task.
+            TrainingError: If the network's outputs are not finite.
+        """
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        try:
+            with torch.no_grad():
+                for batch in batches:
+                    images, labels = self._labelled(batch)
+                    logits, averaged = self._views_forward(images.to(self.device), True)
+                    self._outputs.append((logits, labels.to(self.device), averaged))
+        finally:
+            for module, training in modes.items():
+                module.training = training
+        if not self._outputs:
+            raise DataError("calibration: there is no validation batch")
+        logits, labels, views = self._gather()
+        if not bool(torch.isfinite(logits).all()):
+            raise TrainingError("calibration: the network's outputs are not finite, so nothing can be fitted to them")
+        shown = probabilities(logits, self._bound_criterion().output).cpu()
+        if self._bound_spec().task == "multi-label":
+            self.thresholds = best_thresholds(shown, labels.cpu())
+        self.calibration = self._calibrate(shown, None if views is None else views.cpu(), labels.cpu())
+        return self.calibration
+
     def _calibrate(self, shown: Tensor, averaged: Tensor | None, labels: Tensor) -> Calibration:
         task = self._bound_spec().task
         if averaged is None:
@@ -551,6 +641,6 @@ class ImageClassifier(Seeded, pl.LightningModule):
         """Return the kept (logits, labels, averaged probabilities) of all ranks in the order of the split."""
         logits, labels, averaged = zip(*self._outputs, strict=True)
         self._outputs.clear()
-        ranks = self.trainer.world_size
+        ranks = 1 if self._trainer is None else self.trainer.world_size
         views = None if averaged[0] is None else gather_rows(torch.cat(averaged), ranks)
         return gather_rows(torch.cat(logits), ranks), gather_rows(torch.cat(labels), ranks), views

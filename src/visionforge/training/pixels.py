@@ -11,13 +11,14 @@ from visionforge.data.info import TaskSpec
 from visionforge.errors import DataError
 
 
-def as_batch(images: Tensor | npt.NDArray[Any], spec: TaskSpec) -> Tensor:
+def as_batch(images: Tensor | npt.NDArray[Any], spec: TaskSpec, told: str = "the network was trained on") -> Tensor:
     """Return images as (N, C, H, W), uint8 or normalised float.
 
     Args:
         images: A tensor (N, C, H, W), or uint8 (N, H, W); or a uint8 array of NumPy, (N, H, W) or (N, H, W, C) with C 1
             or 3.
         spec: What the network was trained on.
+        told: Begins what an error says of the form that is expected.
 
     Raises:
         DataError: If they have another form, another size than the network was trained with, or colours where it takes
@@ -41,5 +42,5 @@ def as_batch(images: Tensor | npt.NDArray[Any], spec: TaskSpec) -> Tensor:
     if batch.shape[1] == 1 and spec.channels == 3:
         batch = batch.expand(-1, 3, -1, -1)
     if tuple(batch.shape[1:]) != (spec.channels, spec.resolution, spec.resolution):
-        raise DataError(f"images: {tuple(images.shape)}; the network was trained on {wanted}")
+        raise DataError(f"images: {tuple(images.shape)}; {told} {wanted}")
     return batch

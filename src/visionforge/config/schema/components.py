@@ -97,7 +97,7 @@ class Family:
             ValueError: If it has no name of its own, or the name is that of another.
         """
         name = kind.model_fields["name"].default
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not name:
             raise ValueError(f'{kind.__qualname__}: give it a name, such as name: Literal["mine"] = "mine"')
         if not kind.__module__.startswith(f"{self.package}."):
             self._load_own()
@@ -123,7 +123,7 @@ class Component(Section):
     position: ClassVar[int] = 100  # among the kinds, where they are listed
     off: ClassVar[bool] = False  # this kind is the absence of the thing, so settings of the others do no harm
 
-    name: str
+    name: str = ""
 
     def __new__(cls, *args: Any, **fields: Any) -> Self:
         """Make the kind that `name` says, where the family's base class is called."""

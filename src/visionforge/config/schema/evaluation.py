@@ -9,18 +9,26 @@ class EvaluationSettings(Section):
     """What is reported of a trained network; nothing here changes it."""
 
     resamples: int = Field(
-        2000, ge=0, le=100_000, description="Bootstrap resamples from which intervals are computed; 0 gives none."
+        default=2000,
+        ge=0,
+        le=100_000,
+        description="Bootstrap resamples from which intervals are computed; 0 gives none.",
     )
-    confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Share of the resamples that an interval holds.")
-    report: bool = Field(True, description="Write report.html and reports/training_summary.xlsx.")
-    figures: bool = Field(True, description="Write the pictures in figures/.")
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1.0, description="Share of the resamples that an interval holds."
+    )
+    report: bool = Field(default=True, description="Write report.html and reports/training_summary.xlsx.")
+    figures: bool = Field(default=True, description="Write the pictures in figures/.")
     figure_dpi: int = Field(
-        150,
+        default=150,
         ge=50,
         le=1200,
         description="Resolution of the pictures in figures/; papers want 300.",
         json_schema_extra={"unit": "dots per inch"},
     )
     explanations: int = Field(
-        8, ge=0, le=64, description="Images of the report beside which it shows where the network looked; 0 shows none."
+        default=8,
+        ge=0,
+        le=64,
+        description="Images of the report beside which it shows where the network looked; 0 shows none.",
     )

@@ -35,18 +35,18 @@ class Backbone(Section):
     """The network and where its first weights come from."""
 
     name: str = Field(
-        "resnet18",
+        default="resnet18",
         description="Backbone: a registered name (`visionforge models list`), torchvision/NAME or timm/NAME.",
     )
-    pretrained: bool = Field(True, description="Start from pretrained weights instead of random ones.")
+    pretrained: bool = Field(default=True, description="Start from pretrained weights instead of random ones.")
     weights: str | None = Field(
-        None,
+        default=None,
         description="Pretrained weights: a tag such as IMAGENET1K_V1, a .pth or .safetensors file, the folder or "
         "checkpoint of another run, or https://HOST/FILE#sha256=DIGEST; null is the backbone's default.",
     )
-    dropout: float = Field(0.0, ge=0.0, le=0.9, description="Dropout probability in front of the classifier.")
+    dropout: float = Field(default=0.0, ge=0.0, le=0.9, description="Dropout probability in front of the classifier.")
     adapt_stem: bool = Field(
-        True,
+        default=True,
         description="Below 112 pixels, divide the stem's downsampling by 2 or 4, so that the first stage sees "
         "a map of useful size.",
     )
@@ -56,20 +56,20 @@ class Finetuning(Section):
     """Training the classifier alone first, then the backbone, from its last stage to its first."""
 
     freeze_epochs: int = Field(
-        0,
+        default=0,
         ge=0,
         description="In this many first epochs only the classifier is trained; 0 freezes nothing.",
         json_schema_extra={"unit": "epochs"},
     )
     stage_epochs: int = Field(
-        0,
+        default=0,
         ge=0,
         description="Epochs from the unfreezing of one stage to that of the stage in front of it; 0 unfreezes all "
         "at once.",
         json_schema_extra={"unit": "epochs"},
     )
     backbone_rate: float = Field(
-        1.0, gt=0.0, le=1.0, description="Learning rate of the backbone, as a share of the classifier's."
+        default=1.0, gt=0.0, le=1.0, description="Learning rate of the backbone, as a share of the classifier's."
     )
 
 
@@ -84,12 +84,14 @@ class Optimizer(Component):
     marks_hidden: ClassVar[bool] = False  # groups say in `orthogonal` whether they hold weights of hidden layers
 
     learning_rate: float = Field(
-        0.008, gt=1e-8, lt=1.0, description="Initial, or after a warm-up highest, learning rate."
+        default=0.008, gt=1e-8, lt=1.0, description="Initial, or after a warm-up highest, learning rate."
     )
     weight_decay: float = Field(
-        5e-4, ge=0.0, le=0.2, description="L2 regularisation under SGD, decoupled decay under AdamW and Muon."
+        default=5e-4, ge=0.0, le=0.2, description="L2 regularisation under SGD, decoupled decay under AdamW and Muon."
     )
-    decay_norm_bias: bool = Field(True, description="Decay the weights of normalisation layers and the biases as well.")
+    decay_norm_bias: bool = Field(
+        default=True, description="Decay the weights of normalisation layers and the biases as well."
+    )
 
     def build(self, groups: "list[dict[str, Any]]") -> "torch.optim.Optimizer":
         """Return the optimiser for these parameter groups."""
@@ -159,14 +161,16 @@ class Loss(Component):
     family: ClassVar[Family] = Family("model.loss", "auto", "visionforge.training.losses", "a loss")
     tasks: ClassVar[tuple[Task, ...]] = ()
 
-    label_smoothing: float = Field(0.0, ge=0.0, le=0.3, description="Share of the target spread over all classes.")
+    label_smoothing: float = Field(
+        default=0.0, ge=0.0, le=0.3, description="Share of the target spread over all classes."
+    )
     class_weights: ClassWeights = Field(
-        "none",
+        default="none",
         description="Weight per class: none; balanced is inverse to the class count; effective-number after Cui et al. "
         "(2019); or a mapping of class names to weights, 1 for a class that is left out.",
     )
     effective_beta: float = Field(
-        0.999, gt=0.0, lt=1.0, description="Beta of effective-number; the nearer to 1, the nearer to balanced."
+        default=0.999, gt=0.0, lt=1.0, description="Beta of effective-number; the nearer to 1, the nearer to balanced."
     )
 
     def of_task(self, task: Task) -> "Loss":
@@ -187,14 +191,16 @@ class Loss(Component):
 class MixUp(Section):
     """Mixed training pairs: MixUp (Zhang et al., 2018, 1710.09412) and CutMix (Yun et al., 2019, 1905.04899)."""
 
-    alpha: Probability = Field(0.002, description="MixUp: mixing weight ~ Beta(alpha, alpha); 0 turns it off.")
+    alpha: Probability = Field(default=0.002, description="MixUp: mixing weight ~ Beta(alpha, alpha); 0 turns it off.")
     cutmix_alpha: Probability = Field(
-        0.0, description="CutMix: share that stays ~ Beta(cutmix_alpha, cutmix_alpha); 0 turns it off."
+        default=0.0, description="CutMix: share that stays ~ Beta(cutmix_alpha, cutmix_alpha); 0 turns it off."
     )
-    cutmix_prob: Probability = Field(0.5, description="Where both are on: probability of CutMix instead of MixUp.")
-    per_image: bool = Field(False, description="Draw anew for every image instead of once per batch.")
+    cutmix_prob: Probability = Field(
+        default=0.5, description="Where both are on: probability of CutMix instead of MixUp."
+    )
+    per_image: bool = Field(default=False, description="Draw anew for every image instead of once per batch.")
     mixup_epochs: int | None = Field(
-        None,
+        default=None,
         ge=0,
         description="Mix in this many first epochs; null mixes in all.",
         json_schema_extra={"unit": "epochs"},
@@ -220,20 +226,20 @@ TtaMode = Literal["full", "light", "off"]
 class ModelSettings(Section):
     """The network, how it is trained, and how it predicts."""
 
-    backbone: Backbone = Field(Backbone(), description="The network and its first weights.")
-    finetuning: Finetuning = Field(Finetuning(), description="Freezing and staged unfreezing of the backbone.")
+    backbone: Backbone = Field(default=Backbone(), description="The network and its first weights.")
+    finetuning: Finetuning = Field(default=Finetuning(), description="Freezing and staged unfreezing of the backbone.")
     optimizer: Optimizer = Field(default_factory=Optimizer.usual, description="The optimiser.")
     schedule: Schedule = Field(default_factory=Schedule.usual, description="The learning-rate schedule.")
     loss: Loss = Field(default_factory=Loss.usual, description="The loss.")
-    mixup: MixUp = Field(MixUp(), description="Mixing of training pairs.")
+    mixup: MixUp = Field(default=MixUp(), description="Mixing of training pairs.")
     averaging: Averaging = Field(default_factory=Averaging.usual, description="Averaging of the weights.")
     tta: TtaMode = Field(
-        "full",
+        default="full",
         description="Test-time augmentation, the mean probabilities of several views: full; light, flips only; or off. "
         "true is full, false is off.",
     )
     tta_weight: float | None = Field(
-        None,
+        default=None,
         gt=0.0,
         lt=1.0,
         description="Weight of the image itself among its views; null gives every view the same.",

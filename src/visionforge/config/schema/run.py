@@ -16,37 +16,37 @@ class RunSettings(Section):
     """One configuration: the same keys as the YAML file and the command line."""
 
     imports: tuple[str, ...] = Field(
-        (), description="Python modules or files to import first: what they register is known by name."
+        default=(), description="Python modules or files to import first: what they register is known by name."
     )
-    seed_everything: int = Field(42, ge=0, le=2**32 - 1, description="Seed of everything that is random.")
-    data: DataSettings = Field(DataSettings(), description="Images and batches.")
-    model: ModelSettings = Field(ModelSettings(), description="Network and training.")
-    trainer: TrainerSettings = Field(TrainerSettings(), description="Flags of the Lightning Trainer.")
-    evaluation: EvaluationSettings = Field(EvaluationSettings(), description="What is reported.")
-    tune: TuneSettings = Field(TuneSettings(), description="The search of `visionforge tune`.")
-    ckpt_path: str | None = Field(None, description="Checkpoint: best, last or a file.")
+    seed_everything: int = Field(default=42, ge=0, le=2**32 - 1, description="Seed of everything that is random.")
+    data: DataSettings = Field(default=DataSettings(), description="Images and batches.")
+    model: ModelSettings = Field(default=ModelSettings(), description="Network and training.")
+    trainer: TrainerSettings = Field(default=TrainerSettings(), description="Flags of the Lightning Trainer.")
+    evaluation: EvaluationSettings = Field(default=EvaluationSettings(), description="What is reported.")
+    tune: TuneSettings = Field(default=TuneSettings(), description="The search of `visionforge tune`.")
+    ckpt_path: str | None = Field(default=None, description="Checkpoint: best, last or a file.")
     resume: str | None = Field(
-        None,
+        default=None,
         description="Run to continue: its folder or name; auto continues the newest interrupted run of the same "
         "settings, if there is one; never begins a new run also where one was interrupted.",
     )
     checkpoint_minutes: float = Field(
-        10.0,
+        default=10.0,
         gt=0.0,
         le=1440.0,
         description="Longest time between two checkpoints; every epoch ends with one anyway.",
         json_schema_extra={"unit": "minutes"},
     )
     exclusive_device: bool = Field(
-        False, description="Wait until no other run of this user with this flag is on the same device."
+        default=False, description="Wait until no other run of this user with this flag is on the same device."
     )
     device_wait: float = Field(
-        3600.0,
+        default=3600.0,
         ge=0.0,
         le=604800.0,
         description="Longest wait for a device under `exclusive_device`.",
         json_schema_extra={"unit": "seconds"},
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severity of what the console shows; run.log has everything from info on."
+        default="info", description="Least severity of what the console shows; run.log has everything from info on."
     )

@@ -12,15 +12,21 @@ class TrainerSettings(Exact):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    max_epochs: int = Field(60, ge=1, le=1000, description="Training epochs.", json_schema_extra={"unit": "epochs"})
-    accelerator: str = Field("auto", description="cpu, gpu, mps, …; auto takes the best one present.")
-    devices: int | str | list[int] = Field("auto", description="Number or list of devices.")
-    num_nodes: int = Field(1, ge=1, description="Machines.")
-    precision: int | str | None = Field("32-true", description="Numeric precision; 16-mixed needs a GPU.")
+    max_epochs: int = Field(
+        default=60, ge=1, le=1000, description="Training epochs.", json_schema_extra={"unit": "epochs"}
+    )
+    accelerator: str = Field(default="auto", description="cpu, gpu, mps, …; auto takes the best one present.")
+    devices: int | str | list[int] = Field(default="auto", description="Number or list of devices.")
+    num_nodes: int = Field(default=1, ge=1, description="Machines.")
+    precision: int | str | None = Field(default="32-true", description="Numeric precision; 16-mixed needs a GPU.")
     deterministic: bool | Literal["warn"] | None = Field(
-        False, description="Bit-identical repeats, at the price of slower kernels."
+        default=False, description="Bit-identical repeats, at the price of slower kernels."
     )
     accumulate_grad_batches: int = Field(
-        1, ge=1, description="Batches whose mean gradient is one optimiser step; the last group of an epoch has fewer."
+        default=1,
+        ge=1,
+        description="Batches whose mean gradient is one optimiser step; the last group of an epoch has fewer.",
     )
-    gradient_clip_val: float | None = Field(None, ge=0.0, description="Largest gradient; null and 0 clip nothing.")
+    gradient_clip_val: float | None = Field(
+        default=None, ge=0.0, description="Largest gradient; null and 0 clip nothing."
+    )

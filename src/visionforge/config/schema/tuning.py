@@ -13,11 +13,13 @@ Scalar = bool | int | float | str | None
 class Dimension(Section):
     """One parameter of the search: either a range, or choices."""
 
-    low: float | None = Field(None, description="Lowest value of a range.")
-    high: float | None = Field(None, description="Highest value of a range.")
-    log: bool = Field(False, description="Search a range on a logarithmic scale.")
-    step: float | None = Field(None, gt=0.0, description="Distance of the values of a range; null searches all.")
-    choices: tuple[Scalar, ...] | None = Field(None, min_length=1, description="The values of a choice.")
+    low: float | None = Field(default=None, description="Lowest value of a range.")
+    high: float | None = Field(default=None, description="Highest value of a range.")
+    log: bool = Field(default=False, description="Search a range on a logarithmic scale.")
+    step: float | None = Field(
+        default=None, gt=0.0, description="Distance of the values of a range; null searches all."
+    )
+    choices: tuple[Scalar, ...] | None = Field(default=None, min_length=1, description="The values of a choice.")
 
     @model_validator(mode="after")
     def _range_or_choices(self) -> Self:
@@ -46,72 +48,88 @@ SecondMetric = Literal["multiply_adds", "parameters"]
 class TuneSettings(Section):
     """The search of `visionforge tune`; all other commands pass over it."""
 
-    n_trials: int = Field(50, ge=1, le=100_000, description="Trials of the whole study, over all workers and resumes.")
+    n_trials: int = Field(
+        default=50, ge=1, le=100_000, description="Trials of the whole study, over all workers and resumes."
+    )
     preset: Literal["quick", "full", "architectures", "none"] = Field(
-        "full",
+        default="full",
         description="quick: learning rate, weight decay, batch size, dropout; full: thirteen parameters; "
         "architectures: quick and the backbone; none: only `space`.",
     )
     space: dict[str, Dimension | None] = Field(
-        {},
+        default={},
         description="Dotted setting → `{low, high, log, step}` or `{choices}`; adds to the preset or replaces its "
         "range, null takes a parameter out.",
     )
     pool: tuple[str, ...] | None = Field(
-        None,
+        default=None,
         min_length=1,
         description="Backbones of `architectures`; null takes all built-in ones that fit the images.",
     )
-    metric: TuneMetric = Field("val/auc", description="What is searched for; the best epoch of a trial counts.")
-    second_metric: SecondMetric | None = Field(None, description="Second objective, which is kept low (nsgaii).")
+    metric: TuneMetric = Field(default="val/auc", description="What is searched for; the best epoch of a trial counts.")
+    second_metric: SecondMetric | None = Field(
+        default=None, description="Second objective, which is kept low (nsgaii)."
+    )
     epochs: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=1000,
         description="Epochs of a trial; null is trainer.max_epochs.",
         json_schema_extra={"unit": "epochs"},
     )
     sampler: Literal["tpe", "random", "cmaes", "gp", "grid", "nsgaii"] = Field(
-        "tpe", description="How values are proposed; tpe is multivariate."
+        default="tpe", description="How values are proposed; tpe is multivariate."
     )
     pruner: Literal["median", "percentile", "hyperband", "patient", "none"] = Field(
-        "median", description="How poor trials are ended early."
+        default="median", description="How poor trials are ended early."
     )
     n_startup_trials: int = Field(
-        5, ge=0, description="Trials that are finished before the pruner begins; tpe and gp start at random as long."
+        default=5,
+        ge=0,
+        description="Trials that are finished before the pruner begins; tpe and gp start at random as long.",
     )
     n_warmup_epochs: int = Field(
-        3, ge=0, description="Epochs of a trial in which it is not pruned.", json_schema_extra={"unit": "epochs"}
+        default=3,
+        ge=0,
+        description="Epochs of a trial in which it is not pruned.",
+        json_schema_extra={"unit": "epochs"},
     )
-    percentile: float = Field(25.0, gt=0.0, lt=100.0, description="percentile: share of trials that may go on, in %.")
+    percentile: float = Field(
+        default=25.0, gt=0.0, lt=100.0, description="percentile: share of trials that may go on, in %."
+    )
     patience: int = Field(
-        3, ge=1, description="patient: epochs without improvement.", json_schema_extra={"unit": "epochs"}
+        default=3, ge=1, description="patient: epochs without improvement.", json_schema_extra={"unit": "epochs"}
     )
     target: float | None = Field(
-        0.9999, description="Stop when the metric is as good as this; null never stops. Not used for val/loss."
+        default=0.9999, description="Stop when the metric is as good as this; null never stops. Not used for val/loss."
     )
-    target_trials: int = Field(3, ge=1, description="Trials that have to be finished before `target` stops the search.")
+    target_trials: int = Field(
+        default=3, ge=1, description="Trials that have to be finished before `target` stops the search."
+    )
     timeout_minutes: float | None = Field(
-        None, gt=0.0, description="Begin no trial after this time.", json_schema_extra={"unit": "minutes"}
+        default=None, gt=0.0, description="Begin no trial after this time.", json_schema_extra={"unit": "minutes"}
     )
-    max_failures: int = Field(5, ge=1, description="Stop after this many failed trials in a row.")
+    max_failures: int = Field(default=5, ge=1, description="Stop after this many failed trials in a row.")
     study: str | None = Field(
-        None, description="Name of the study; null is made of data set, backbone and a digest of what is searched."
+        default=None,
+        description="Name of the study; null is made of data set, backbone and a digest of what is searched.",
     )
     storage: str | None = Field(
-        None,
+        default=None,
         description="Database: null is SQLite in the study's folder, `journal` a journal file there, or any URL of "
         "Optuna's, such as postgresql://USER@HOST/NAME.",
     )
-    workers: int = Field(1, ge=1, le=256, description="Processes on this machine that share the study.")
+    workers: int = Field(default=1, ge=1, le=256, description="Processes on this machine that share the study.")
     heartbeat_seconds: int = Field(
-        60,
+        default=60,
         ge=1,
         le=3600,
         description="Interval of the sign of life of a trial; one that is silent for twice as long is retried.",
         json_schema_extra={"unit": "seconds"},
     )
-    refit: bool = Field(False, description="At the end, train the best trial for trainer.max_epochs and test it.")
+    refit: bool = Field(
+        default=False, description="At the end, train the best trial for trainer.max_epochs and test it."
+    )
 
     @field_validator("study")
     @classmethod

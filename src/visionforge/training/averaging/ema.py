@@ -18,7 +18,7 @@ class Ema(Averaging):
     position: ClassVar[int] = 2
 
     name: Literal["ema"] = "ema"
-    decay: float = Field(0.999, gt=0.0, lt=1.0, description="Share of the old average in every step of ema.")
+    decay: float = Field(default=0.999, gt=0.0, lt=1.0, description="Share of the old average in every step of ema.")
     start_epoch: StartEpoch = 0
 
     def build(self) -> "Callback":

@@ -18,5 +18,5 @@ class Focal(Loss):
 
     name: Literal["focal"] = "focal"
     focal_gamma: float = Field(
-        2.0, ge=0.0, le=10.0, description="Focusing exponent of the focal loss; 0 is cross-entropy."
+        default=2.0, ge=0.0, le=10.0, description="Focusing exponent of the focal loss; 0 is cross-entropy."
     )

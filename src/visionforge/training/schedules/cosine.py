@@ -24,14 +24,14 @@ class Cosine(Schedule):
     min_lr: LowestRate = 1e-6
     warmup_epochs: WarmupEpochs = 0
     cosine_fraction: float = Field(
-        1.0,
+        default=1.0,
         gt=0.0,
         le=1.0,
         description="Share of the training that follows the cosine; in the rest the rate stays, and falls by `gamma` "
         "where the validation AUC does not improve any more.",
     )
     scheduler_patience: int = Field(
-        5,
+        default=5,
         ge=0,
         description="After the cosine: epochs without improvement that are waited for before the rate falls.",
         json_schema_extra={"unit": "epochs"},

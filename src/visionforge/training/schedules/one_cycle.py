@@ -19,7 +19,9 @@ class OneCycle(Schedule):
 
     name: Literal["one_cycle"] = "one_cycle"
     min_lr: LowestRate = 1e-6
-    rise_fraction: float = Field(0.3, gt=0.0, lt=1.0, description="Share of the training in which `one_cycle` rises.")
+    rise_fraction: float = Field(
+        default=0.3, gt=0.0, lt=1.0, description="Share of the training in which `one_cycle` rises."
+    )
 
     def rate(self, step: float, steps: float, high: float, steps_per_epoch: float, warmup_steps: float) -> float:
         """Return the learning rate of a step."""

@@ -19,7 +19,7 @@ class Step(Schedule):
     warmup_epochs: WarmupEpochs = 0
     gamma: Gamma = 0.1
     step_epochs: int = Field(
-        30, ge=1, description="Epochs between two falls of `step`.", json_schema_extra={"unit": "epochs"}
+        default=30, ge=1, description="Epochs between two falls of `step`.", json_schema_extra={"unit": "epochs"}
     )
 
     def rate(self, step: float, steps: float, high: float, steps_per_epoch: float, warmup_steps: float) -> float:

@@ -1,0 +1,212 @@
+"""Augmentation, MixUp, CutMix and test-time views as functions of whole batches, for use in any training loop.
+
+Random numbers are a function of `seed`; without one, it is drawn from torch's generator. Errors are `ValueError`.
+
+>>> import torch
+>>> from visionforge import augmentations
+>>> images = torch.randint(0, 256, (8, 3, 28, 28), dtype=torch.uint8)
+>>> pixels = augmentations.random_augment(images, "strong", mean=(0.5,) * 3, std=(0.25,) * 3, seed=1)
+>>> mixed, targets = augmentations.mixup(pixels, torch.arange(8) % 2, alpha=0.4, classes=2, seed=1)
+>>> tuple(mixed.shape), tuple(targets.shape)
+((8, 3, 28, 28), (8, 2))
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from pydantic import ValidationError
+from torch import Tensor
+
+from visionforge.config.problems import validation_problems
+from visionforge.config.schema import Augmentation, MixUp, Preset, TtaMode
+from visionforge.data.augment import augment, draw_augmentation, normalise
+from visionforge.data.info import DomainFlags
+from visionforge.training.mixup import draw_mix, mix_images, mix_targets
+from visionforge.training.tta import average_views, tta_views
+
+__all__ = ["Augmentation", "DomainFlags", "average_over_views", "cutmix", "mixup", "normalise", "random_augment"]
+
+
+def random_augment(
+    images: Tensor,
+    augmentation: Augmentation | Mapping[str, Any] | Preset = "standard",
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    seed: int | None = None,
+) -> Tensor:
+    """Return a batch flipped, rotated, cropped, coloured and normalised, each image by a draw of its own.
+
+    One resampling and one colour matrix per image, on the device of the images; the draws are the same on every device.
+    The ranges are those of torchvision, and of RandAugment (Cubuk et al., 2020, arXiv:1909.13719).
+
+    Args:
+        images: (N, C, R, R) uint8, C is 1 or 3.
+        augmentation: The ranges; a word is a preset: ``none``, ``light``, ``standard`` or ``strong``.
+        mean: Mean of each output channel, of values in [0, 1].
+        std: Standard deviation of each.
+        seed: What the draws are a function of; None takes one from torch's generator.
+
+    Returns:
+        (N, len(mean), R, R) float32. A grey image fills all output channels.
+
+    Raises:
+        ValueError: If shapes, types or values do not fit.
+
+    >>> images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
+    >>> found = random_augment(images, {"hflip": 0.5, "rotation_angle": 20}, mean=(0.5,), std=(0.5,))
+    >>> tuple(found.shape), float(found.min())
+    ((2, 1, 28, 28), -1.0)
+    """
+    given = {"preset": augmentation} if isinstance(augmentation, str) else augmentation
+    try:
+        settings = Augmentation.model_validate(given)
+    except ValidationError as error:
+        raise ValueError("; ".join(validation_problems(error, Augmentation, "augmentation."))) from error
+    if images.ndim != 4 or images.dtype != torch.uint8 or images.shape[1] not in (1, 3):
+        raise ValueError(f"images: {tuple(images.shape)} of {images.dtype}; allowed: uint8 (N, 1 or 3, R, R)")
+    _check_square(images)
+    channels = images.shape[1]
+    if len(mean) != len(std) or len(mean) not in (channels, 3) or not all(value > 0 for value in std):
+        raise ValueError(f"mean, std: {len(mean)} and {len(std)} values; allowed: {channels} of each, std above 0")
+    draw = draw_augmentation(len(images), settings, torch.Generator().manual_seed(_seed(seed)))
+    return augment(images, draw.to(images.device), mean, std)
+
+
+def mixup(
+    images: Tensor,
+    targets: Tensor,
+    *,
+    alpha: float,
+    classes: int | None = None,
+    per_image: bool = False,
+    seed: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return images (N, C, H, W) and targets (N, K), each mixed with those of a partner in the batch.
+
+    Zhang et al. (2018, arXiv:1710.09412): λ·image + (1-λ)·partner, λ from Beta(alpha, alpha).
+
+    Args:
+        images: (N, C, H, W) floats.
+        targets: (N,) int64 classes, or (N, K) shares.
+        alpha: Strength, above 0 to 1.
+        classes: Number of classes K; needed for targets (N,).
+        per_image: Draw λ for every image instead of once.
+        seed: What the draw is a function of; None takes one from torch's generator.
+
+    Raises:
+        ValueError: If shapes, types or values do not fit.
+
+    >>> mixed, targets = mixup(torch.zeros(4, 3, 8, 8), torch.tensor([0, 1, 2, 0]), alpha=1.0, classes=3)
+    >>> targets.sum(dim=1).tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    _check_strength(alpha)
+    return _mixed(images, targets, MixUp(alpha=alpha, cutmix_alpha=0.0, per_image=per_image), classes, seed)
+
+
+def cutmix(
+    images: Tensor,
+    targets: Tensor,
+    *,
+    alpha: float,
+    classes: int | None = None,
+    per_image: bool = False,
+    seed: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return images (N, C, R, R) with a patch of a partner in the batch, and targets (N, K) mixed by its area.
+
+    Yun et al. (2019, arXiv:1905.04899): the share of the image that stays is from Beta(alpha, alpha).
+
+    Args:
+        images: (N, C, R, R) floats.
+        targets: As in `mixup`.
+        alpha: As there.
+        classes: As there.
+        per_image: Draw a patch for every image instead of once.
+        seed: As there.
+
+    Raises:
+        ValueError: If shapes, types or values do not fit.
+
+    >>> mixed, targets = cutmix(torch.rand(4, 1, 8, 8), torch.eye(4), alpha=1.0, seed=0)
+    >>> tuple(mixed.shape)
+    (4, 1, 8, 8)
+    """
+    _check_strength(alpha)
+    _check_square(images)
+    return _mixed(images, targets, MixUp(alpha=0.0, cutmix_alpha=alpha, per_image=per_image), classes, seed)
+
+
+def average_over_views(
+    predict: Callable[[Tensor], Tensor],
+    images: Tensor,
+    flags: DomainFlags,
+    mode: TtaMode = "full",
+    *,
+    weight: float | None = None,
+) -> Tensor:
+    """Return the mean (N, K) of a network's probabilities over views of the images that keep their label.
+
+    All views are exact: flips, quarter turns, shifts by whole pixels.
+
+    Args:
+        predict: From images (V·N, C, R, R) to probabilities (V·N, K).
+        images: (N, C, R, R), normalised.
+        flags: Which changes keep the label.
+        mode: ``full``; ``light``, flips only; or ``off``.
+        weight: Weight of the image itself, between 0 and 1; None gives every view the same.
+
+    Raises:
+        ValueError: If shapes or values do not fit.
+
+    >>> flags = DomainFlags(
+    ...     hflip=True, vflip=False, rotation="none", texture_is_label=False, colour_is_label=False
+    ... )
+    >>> left = lambda views: views[:, 0, :, :14].mean(dim=(1, 2))[:, None]
+    >>> images = torch.zeros(1, 1, 28, 28)
+    >>> images[..., :14] = 1.0
+    >>> float(average_over_views(left, images, flags, "light"))
+    0.5
+    """
+    if mode not in get_args(TtaMode):
+        raise ValueError(f"mode: {mode!r} is not allowed; allowed: {', '.join(get_args(TtaMode))}")
+    if weight is not None and not 0 < weight < 1:
+        raise ValueError(f"weight: {weight} is not allowed; allowed: above 0 to below 1, or None")
+    _check_square(images)
+    views = tta_views(images, flags, mode)
+    found = predict(views.flatten(0, 1))
+    each = found.view(*views.shape[:2], *found.shape[1:])
+    return average_views(each, None if len(views) == 1 else weight)
+
+
+def _seed(seed: int | None) -> int:
+    return int(torch.randint(1 << 62, ())) if seed is None else seed
+
+
+def _check_square(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[2] != images.shape[3]:
+        raise ValueError(f"images: {tuple(images.shape)}; allowed: (N, C, R, R)")
+
+
+def _check_strength(alpha: float) -> None:
+    if not 0 < alpha <= 1:
+        raise ValueError(f"alpha: {alpha} is not allowed; allowed: above 0 to 1")
+
+
+def _mixed(
+    images: Tensor, targets: Tensor, settings: MixUp, classes: int | None, seed: int | None
+) -> tuple[Tensor, Tensor]:
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(f"images: {tuple(images.shape)} of {images.dtype}; allowed: floats (N, C, H, W)")
+    if targets.ndim not in (1, 2) or len(targets) != len(images):
+        raise ValueError(f"targets: {tuple(targets.shape)} for {len(images)} images; allowed: (N,) or (N, K)")
+    if targets.ndim == 1:
+        if classes is None or targets.is_floating_point():
+            raise ValueError("targets: (N,) have to be int64 classes, and `classes` their number")
+        targets = F.one_hot(targets.long(), classes)
+    draw = draw_mix(len(images), settings, images.shape[-1], _seed(seed))
+    assert draw is not None, "a strength is above 0"
+    return mix_images(images, draw), mix_targets(targets.to(torch.promote_types(targets.dtype, torch.float32)), draw)

@@ -1,0 +1,292 @@
+"""The metrics as functions of probabilities and labels, with intervals, for use in any project.
+
+Arrays of NumPy and tensors are taken alike. Errors are `ValueError`.
+
+>>> import numpy as np
+>>> from visionforge import metrics
+>>> given = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
+>>> metrics.classification_metrics(given, [0, 1, 1, 1])["auc"]
+1.0
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from visionforge.config.schema import Task
+from visionforge.evaluation import bootstrap
+from visionforge.evaluation import metrics as _metrics
+from visionforge.evaluation.bootstrap import CONFIDENCE, RESAMPLES, SEED, Difference, Estimate
+from visionforge.evaluation.scores import HIGHER_IS_BETTER, Scorer
+from visionforge.training import calibration
+from visionforge.training import metrics as _training
+
+__all__ = [
+    "HIGHER_IS_BETTER",
+    "Difference",
+    "Estimate",
+    "best_thresholds",
+    "calibrated",
+    "classification_intervals",
+    "classification_metrics",
+    "fit_temperature",
+    "medmnist_metrics",
+    "paired_differences",
+]
+
+ArrayLike = npt.NDArray[Any] | Tensor | Sequence[Any]
+
+
+def classification_metrics(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    task: Task | None = None,
+    *,
+    thresholds: ArrayLike | None = None,
+    positive: int = 1,
+) -> Mapping[str, float | None]:
+    """Return all metrics by name; one that is undefined, such as the AUC of a single class, is None.
+
+    `visionforge.evaluation.scores.Scorer` says what each of them is; `HIGHER_IS_BETTER` has their names.
+
+    Args:
+        probabilities: (N, K), 0 to 1, of the classes, or of each label.
+        labels: (N,) classes 0 to K-1, or (N, K) 0/1 for multi-label data.
+        task: ``binary``, ``multi-class``, ``multi-label`` or ``ordinal``; None is multi-label for (N, K), binary for
+            two classes, and else multi-class.
+        thresholds: (K,) of multi-label data; adds the metrics at these.
+        positive: The class of a binary task that is to be found.
+
+    Raises:
+        ValueError: If shapes or values do not fit.
+
+    >>> found = classification_metrics([[0.8, 0.1, 0.1], [0.3, 0.4, 0.3], [0.2, 0.2, 0.6]], [0, 1, 1])
+    >>> round(found["accuracy"], 3), round(found["mcc"], 3)
+    (0.667, 0.612)
+    """
+    given, truth, kind = _checked(probabilities, labels, task)
+    limits = None if thresholds is None else _array(thresholds)
+    if limits is not None and (kind != "multi-label" or limits.shape != given.shape[1:]):
+        raise ValueError(f"thresholds: {limits.shape}; allowed: {given.shape[1:]}, of multi-label data")
+    _check_positive(positive, given)
+    return _metrics.classification_metrics(given, truth, kind, limits, positive)
+
+
+def classification_intervals(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    task: Task | None = None,
+    *,
+    positive: int = 1,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+    seed: int = SEED,
+) -> Estimate:
+    """Return all metrics, overall and per class, with bias-corrected bootstrap intervals.
+
+    Efron and Tibshirani (1993): the cases of each class are drawn anew with replacement.
+
+    Args:
+        probabilities: As in `classification_metrics`.
+        labels: As there.
+        task: As there.
+        positive: As there.
+        resamples: Number of resamples; 0 gives no intervals.
+        confidence: Share of the resamples that an interval holds, between 0 and 1.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: If shapes or values do not fit.
+
+    >>> import numpy as np
+    >>> labels = np.arange(60) % 2
+    >>> given = np.where(np.arange(60) % 7 > 1, labels, 1 - labels) * 0.6 + 0.2
+    >>> found = classification_intervals(np.stack([1 - given, given], axis=1), labels, resamples=500)
+    >>> low, high = found.intervals["accuracy"]
+    >>> low < found.overall["accuracy"] < high
+    True
+    """
+    given, truth, kind = _checked(probabilities, labels, task)
+    _check_positive(positive, given)
+    _check_bootstrap(resamples, confidence)
+    (found,) = bootstrap.estimate([Scorer(given, truth, kind, None, positive)], resamples, confidence, seed)
+    return found
+
+
+def paired_differences(
+    one: ArrayLike,
+    other: ArrayLike,
+    labels: ArrayLike,
+    task: Task | None = None,
+    *,
+    positive: int = 1,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+    seed: int = SEED,
+) -> Mapping[str, Difference]:
+    """Return by how much each metric of one model is above that of another, with interval and p-value.
+
+    Both see the same resamples of the same cases (paired bootstrap).
+
+    Args:
+        one: (N, K) probabilities of a model.
+        other: Those of the other.
+        labels: As in `classification_metrics`.
+        task: As there.
+        positive: As there.
+        resamples: Number of resamples, at least 1.
+        confidence: Share of the resamples that an interval holds, between 0 and 1.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: If shapes or values do not fit.
+
+    >>> import numpy as np
+    >>> labels = np.arange(40) % 2
+    >>> sure, guess = np.eye(2)[labels] * 0.8 + 0.1, np.full((40, 2), 0.5)
+    >>> paired_differences(sure, guess, labels, resamples=200)["accuracy"].value
+    0.5
+    """
+    mine, truth, kind = _checked(one, labels, task)
+    theirs, _, _ = _checked(other, labels, kind)
+    if mine.shape != theirs.shape:
+        raise ValueError(f"other: {theirs.shape}; allowed: {mine.shape}, as of the other model")
+    _check_positive(positive, mine)
+    _check_bootstrap(resamples, confidence, least=1)
+    pair = [Scorer(given, truth, kind, None, positive) for given in (mine, theirs)]
+    return bootstrap.paired_differences(pair[:1], pair[1:], resamples, confidence, seed)
+
+
+def medmnist_metrics(
+    probabilities: ArrayLike, labels: ArrayLike, task: Task | None = None
+) -> Mapping[str, float | None]:
+    """Return accuracy and AUC as MedMNIST's evaluator defines them (Yang et al., 2023, arXiv:2110.14795).
+
+    Args:
+        probabilities: As in `classification_metrics`.
+        labels: As there.
+        task: As there.
+
+    Raises:
+        ValueError: If shapes or values do not fit.
+
+    >>> medmnist_metrics([[0.7, 0.3], [0.4, 0.6]], [0, 1])
+    {'accuracy': 1.0, 'auc': 1.0}
+    """
+    return _metrics.medmnist_metrics(*_checked(probabilities, labels, task))
+
+
+def best_thresholds(probabilities: ArrayLike, labels: ArrayLike) -> npt.NDArray[np.float32]:
+    """Return (L,) thresholds that maximise the F1 of each label of multi-label data; 0.5 for a label without a case.
+
+    Args:
+        probabilities: (N, L), 0 to 1.
+        labels: (N, L) 0/1.
+
+    Raises:
+        ValueError: If shapes or values do not fit.
+
+    >>> best_thresholds([[0.25], [0.5], [0.75]], [[0], [1], [1]]).tolist()
+    [0.375]
+    """
+    given, truth, _ = _checked(probabilities, labels, "multi-label")
+    found: npt.NDArray[np.float32] = _training.best_thresholds(torch.from_numpy(given), torch.from_numpy(truth)).numpy()
+    return found
+
+
+def fit_temperature(probabilities: ArrayLike, labels: ArrayLike, task: Task | None = None) -> float | None:
+    """Return the temperature, 0.05 to 20, under which labels are most probable (Guo et al., 2017, arXiv:1706.04599).
+
+    Fit it on a validation split and apply it to others with `calibrated`. None if the labels do not fix it, as where
+    every prediction is right.
+
+    Args:
+        probabilities: As in `classification_metrics`.
+        labels: As there.
+        task: As there.
+
+    Raises:
+        ValueError: If shapes or values do not fit.
+
+    >>> too_sure = [[0.99, 0.01]] * 10
+    >>> temperature = fit_temperature(too_sure, [0] * 8 + [1] * 2)
+    >>> calibrated(too_sure[:1], temperature).round(2).tolist()
+    [[0.8, 0.2]]
+    """
+    given, truth, kind = _checked(probabilities, labels, task)
+    return calibration.fit_temperature(torch.from_numpy(given), torch.from_numpy(truth), kind)
+
+
+def calibrated(
+    probabilities: ArrayLike, temperature: float | None, *, multi_label: bool = False
+) -> npt.NDArray[np.float64]:
+    """Return probabilities (N, K) float64 whose logits are divided by a temperature; None leaves them as they are.
+
+    Args:
+        probabilities: (N, K), 0 to 1.
+        temperature: Above 1 makes them less sure.
+        multi_label: They are of labels that do not exclude each other.
+
+    Raises:
+        ValueError: If shapes or values do not fit.
+    """
+    if temperature is not None and not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature: {temperature} is not allowed; allowed: a number above 0, or None")
+    task: Task = "multi-label" if multi_label else "multi-class"
+    found: npt.NDArray[np.float64] = calibration.scale(
+        torch.from_numpy(_shares(probabilities)), temperature, task
+    ).numpy()
+    return found
+
+
+def _array(values: ArrayLike) -> npt.NDArray[Any]:
+    if isinstance(values, Tensor):
+        plain = values.detach().cpu()
+        return np.asarray(plain.float() if plain.dtype == torch.bfloat16 else plain)
+    return np.asarray(values)
+
+
+def _shares(values: ArrayLike) -> npt.NDArray[np.float64]:
+    given = _array(values)
+    if given.ndim != 2 or not given.size or given.shape[1] < 1:
+        raise ValueError(f"probabilities: {given.shape}; allowed: (N, K), at least one case")
+    given = given.astype(np.float64)
+    tolerance = 1e-6  # rounding of float32, by which a mean over views may be above 1
+    if not ((given >= -tolerance) & (given <= 1 + tolerance)).all():  # also of NaN
+        raise ValueError("probabilities: a value is not between 0 and 1; give probabilities, not logits")
+    return given.clip(0, 1)
+
+
+def _checked(
+    probabilities: ArrayLike, labels: ArrayLike, task: Task | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], Task]:
+    given, truth = _shares(probabilities), _array(labels)
+    count, classes = given.shape
+    kind: Task = task or ("multi-label" if truth.ndim == 2 else "binary" if classes == 2 else "multi-class")
+    if kind not in get_args(Task):
+        raise ValueError(f"task: {kind!r} is not allowed; allowed: {', '.join(get_args(Task))}")
+    wanted = (count, classes) if kind == "multi-label" else (count,)
+    if truth.shape != wanted:
+        raise ValueError(f"labels: {truth.shape}; allowed for {kind} data: {wanted}")
+    if kind == "binary" and classes != 2:
+        raise ValueError(f"probabilities: {given.shape}; allowed for binary data: ({count}, 2)")
+    last = 1 if kind == "multi-label" else classes - 1
+    if not np.isin(truth, np.arange(last + 1)).all():
+        raise ValueError(f"labels: allowed for {kind} data: whole numbers, 0 to {last}")
+    return given, truth.astype(np.int64), kind
+
+
+def _check_positive(positive: int, given: npt.NDArray[np.float64]) -> None:
+    if not 0 <= positive < given.shape[1]:
+        raise ValueError(f"positive: {positive} is no class; allowed: 0 to {given.shape[1] - 1}")
+
+
+def _check_bootstrap(resamples: int, confidence: float, least: int = 0) -> None:
+    if resamples < least:
+        raise ValueError(f"resamples: {resamples} is not allowed; allowed: at least {least}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: {confidence} is not allowed; allowed: above 0 to below 1")

@@ -1,0 +1,38 @@
+"""What a user's type checker sees of the package."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+
+def check(script: str, folder) -> "subprocess.CompletedProcess[str]":
+    """Check a script as in a project of its own, which knows nothing of our configuration."""
+    (folder / "script.py").write_text(script, encoding="utf-8")
+    options = ["--strict", "--config-file=", "--follow-imports=silent", f"--cache-dir={folder / 'cache'}"]
+    return subprocess.run(
+        [sys.executable, "-m", "mypy", *options, "script.py"],
+        cwd=folder,
+        env=os.environ | {"MYPYPATH": str(REPOSITORY / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_users_script_passes_strict_mypy(tmp_path):
+    script = (REPOSITORY / "tests" / "typed_user.py").read_text(encoding="utf-8")
+    done = check(script, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = check(script + "vf.losses.focal(1)\nvf.TaskSpec(clases=3)\nvf.fitt()\n", tmp_path)
+    for complaint in ("arg-type", "call-arg", "attr-defined"):
+        assert f"[{complaint}]" in done.stdout, done.stdout
+
+
+def test_the_package_says_that_it_is_typed():
+    assert (REPOSITORY / "src" / "visionforge" / "py.typed").is_file()
