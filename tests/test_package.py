@@ -15,7 +15,7 @@ from tests.conftest import REPOSITORY, run_folders
 
 pytestmark = pytest.mark.slow
 
-DATA = ("data/catalog/*.yaml", "evaluation/assets/*", "py.typed")
+DATA = ("data/catalog/*.yaml", "reporting/templates/*", "py.typed")
 COPIED = ("pyproject.toml", "README.md", "LICENSE", "configs", "src")
 
 

@@ -22,8 +22,7 @@ from visionforge.models import BackboneEntry, register_backbone
 from visionforge.models.mini_cnn import build_mini_cnn
 from visionforge.models.registry import _ENTRIES
 from visionforge.training.metrics import auc
-from visionforge.tuning.page import figures_of, for_figures
-from visionforge.tuning.pictures import write_pictures
+from visionforge.tuning.figures import figures_of, for_figures, write_pictures
 from visionforge.tuning.report import importances
 
 

@@ -84,13 +84,14 @@ def test_study_folder_is_complete(whole):
     folder = outputs / "studies" / "s"
     for name in FIGURES:
         text = (folder / "figures" / f"{name}.html").read_text()
-        assert "Plotly.newPlot" in text, name
+        assert 'data-figure="figure-1"' in text, name
+        assert '<script type="application/json" id="figure-1">' in text, name
         assert "<script src=" not in text, "it opens offline"
     for name in FIGURES[:3]:
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
     index = (folder / "index.html").read_text()
     assert all(f'id="{name}"' in index for name in FIGURES)
-    assert index.count("Plotly.newPlot") >= len(FIGURES)
+    assert index.count('class="plotly-graph-div" data-figure="figure-') == len(FIGURES)
     assert "best: trial" in done.out
     assert done.err.count("trial 4 (5/5) ") == 1
     assert "FutureWarning" not in done.err

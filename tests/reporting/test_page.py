@@ -21,9 +21,10 @@ from visionforge.evaluation.table_writers import cell_text
 from visionforge.reporting.context import changed_settings
 from visionforge.reporting.figures.curves import roc_figure
 from visionforge.reporting.figures.static import Picture
-from visionforge.reporting.page import data_uri, write_report
+from visionforge.reporting.page import write_report
 from visionforge.reporting.results import write_results
 from visionforge.reporting.spreadsheet import write_summary
+from visionforge.reporting.thumbnails import data_uri
 from visionforge.runs.workspace import Workspace
 
 TASKS = ("binary", "multi-class", "ordinal", "multi-label")

@@ -23,8 +23,8 @@ from tests.conftest import REPOSITORY, flags, run_folders
 from tests.security.harness import attack
 from visionforge.cli.main import main
 from visionforge.runs.logfile import RunLog
+from visionforge.tuning.figures import write_figures
 from visionforge.tuning.live import Progress, print_summary
-from visionforge.tuning.page import write_figures
 from visionforge.tuning.report import write_tables
 from visionforge.tuning.storage import StudyFolder
 from visionforge.tuning.trials import REASON, RUN

@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import csv
-import html
 import io
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -72,18 +71,15 @@ class Explanations:
 
     def _repr_html_(self) -> str:
         """Return the first overlays with what is explained, for notebooks."""
-        figures = []
+        from visionforge.reporting.rendering import render
+
+        overlays = []
         for path, explained, probability in zip(
             self.overlays[:_SHOWN], self.table["explained"], self.table["probability"], strict=False
         ):
-            picture = base64.b64encode(path.read_bytes()).decode()
-            caption = html.escape(printable(f"{explained}, {probability:.3f}"))
-            figures.append(
-                "<figure style='display:inline-block;margin:4px'>"
-                f"<img src='data:image/png;base64,{picture}' alt='{caption}'>"
-                f"<figcaption>{caption}</figcaption></figure>"
-            )
-        return f"<div>{html.escape(repr(self))}<br>{''.join(figures)}</div>"
+            address = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+            overlays.append((address, printable(f"{explained}, {probability:.3f}")))
+        return render("notebook_overlays.html.j2", headline=repr(self), overlays=overlays)
 
 
 def explain_pictures(

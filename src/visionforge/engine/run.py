@@ -1,6 +1,5 @@
 """A run and an evaluated split as Python objects: plain numbers, tables, the trained network, and how they look."""
 
-import html
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -114,7 +113,14 @@ class EvaluationResult:
 
     def _repr_html_(self) -> str:
         """Return the same as a table, for notebooks."""
-        return _metrics_html(self._headline(), self._rows(), self.report)
+        from visionforge.reporting.rendering import render
+
+        return render("notebook_metrics.html.j2", result=self._shown())
+
+    def _shown(self) -> dict[str, Any]:
+        """Return what a notebook shows: the headline, the metrics, and the address of the report."""
+        link = "" if self.report is None else shown(self.report).as_posix()
+        return {"headline": self._headline(), "metrics": self._rows(), "link": link}
 
 
 class Run:
@@ -248,13 +254,17 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Return the test metrics, the curves and links to the files, for notebooks."""
-        parts = [f"<b>{html.escape(printable(self.name))}</b>: {html.escape(self._describe())}"]
-        if self.result.content:
-            parts.append(self.result._repr_html_())
-        parts.append(self._curves())
+        from visionforge.reporting.rendering import render
+
         files = [path for path in (self.report, self.workspace.epochs, self.workspace.log) if path and path.is_file()]
-        links = [f'<a href="{html.escape(shown(path).as_posix())}">{html.escape(path.name)}</a>' for path in files]
-        return "<div>" + "<br>".join([*filter(None, parts), " · ".join(links)]) + "</div>"
+        return render(
+            "notebook_run.html.j2",
+            name=printable(self.name),
+            described=self._describe(),
+            result=self.result._shown() if self.result.content else None,
+            curves=self._curves(),
+            files=[(shown(path).as_posix(), path.name) for path in files],
+        )
 
     def _curves(self) -> str:
         """Return the curves of losses and validation metrics as an SVG picture, or nothing."""
@@ -295,12 +305,3 @@ def list_runs(outputs: str | Path | None = None) -> list[Run]:
     """
     folder = outputs_folder() if outputs is None else resolve(str(outputs))
     return [Run.of(run) for run in stored_runs(folder)[0]]
-
-
-def _metrics_html(headline: str, rows: list[tuple[str, str, str]], report: Path | None) -> str:
-    body = "".join(f"<tr><td>{'</td><td>'.join(html.escape(cell) for cell in row)}</td></tr>" for row in rows)
-    link = "" if report is None else f'<a href="{html.escape(shown(report).as_posix())}">report</a>'
-    return (
-        f"<div>{html.escape(headline)}<table><tr><th>metric</th><th>value</th><th>interval</th></tr>{body}</table>"
-        f"{link}</div>"
-    )

@@ -1,6 +1,5 @@
 """What a search has found, as a Python object."""
 
-import html
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,11 +123,16 @@ class Study:
 
     def _repr_html_(self) -> str:
         """Return the trials as a table, the best one on top, for notebooks."""
+        from visionforge.reporting.rendering import render
+
         table = self.trials
         for name, direction in (self.summary.get("objectives") or {}).items():
             if name in table:
                 table = table.sort_values(name, ascending=direction == "minimize", na_position="last")
                 break
-        link = "" if self.report is None else f'<a href="{html.escape(shown(self.report).as_posix())}">report</a>'
-        head = html.escape(f"{printable(self.name)}: {self._counts()}")
-        return f"<div><b>{head}</b>{table.head(20).to_html(index=False)}{link}</div>"
+        return render(
+            "notebook_study.html.j2",
+            headline=f"{printable(self.name)}: {self._counts()}",
+            table=table.head(20).to_html(index=False),
+            link="" if self.report is None else shown(self.report).as_posix(),
+        )

@@ -253,7 +253,7 @@ class Tuning:
 
     def report(self, study: "optuna.Study", figures: bool) -> None:
         """Write the tables, and the figures if asked."""
-        from visionforge.tuning.page import write_figures
+        from visionforge.tuning.figures import write_figures
         from visionforge.tuning.report import write_tables
 
         settings = self.settings.tune.model_dump(mode="json", exclude={"storage"})
@@ -353,7 +353,7 @@ def rebuild(text: str, settings: RunSettings) -> Study:
     Raises:
         VisionForgeError: If there is no such study, or it cannot be read.
     """
-    from visionforge.tuning.page import write_figures
+    from visionforge.tuning.figures import write_figures
     from visionforge.tuning.report import find_study, write_tables
     from visionforge.tuning.search import quiet_optuna
     from visionforge.tuning.study import load_study, objectives

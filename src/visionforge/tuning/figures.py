@@ -1,17 +1,29 @@
-"""The figures of a study: each a page of its own that opens offline, and one page that holds them all."""
+"""The figures of a study: what Optuna draws, what its pictures show, and what its page says of the trials."""
 
-import html
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 from optuna.study import Study
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from visionforge.runs.files import within, write_atomic
+from visionforge.reporting.figures.static import own_style, save_figure
+from visionforge.reporting.figures.study import (
+    Axis,
+    category_axis,
+    history,
+    importance_bars,
+    number_axis,
+    parallel_coordinates,
+)
+from visionforge.reporting.rendering import Cell, Table
+from visionforge.reporting.study_page import StudyFigure, write_figure_page, write_study_page
+from visionforge.runs.files import within
 from visionforge.runs.paths import shown
-from visionforge.tuning.pictures import write_pictures
 from visionforge.tuning.report import (
     FEWEST_FOR_IMPORTANCE,
     first_objective,
@@ -126,103 +138,100 @@ def write_figures(study: Study, folder: StudyFolder, content: dict[str, Any]) ->
         folder: Where it lies.
         content: Its summary.
     """
-    import plotly.io
-    from plotly.offline import get_plotlyjs
-
     within(folder.path, folder.figures.name).mkdir(parents=True, exist_ok=True)
-    copy = for_figures(study)
-    script = get_plotlyjs()
-    parts: list[tuple[Figure, str]] = []
-    for figure in figures_of(copy):
-        try:
-            drawn = figure.draw(copy)
-            drawn.update_layout(title=None, template="plotly_white", margin={"t": 30}, autosize=True)
-            body = plotly.io.to_html(drawn, full_html=False, include_plotlyjs=False, config={"displaylogo": False})
-        except (ValueError, RuntimeError, IndexError, KeyError) as error:
-            reason = html.escape(" ".join(str(error).split())[:200])
-            body = f'<p class="note">There are too few finished trials for this figure yet ({reason}).</p>'
-        parts.append((figure, body))
-        page = _page(f"{study.study_name}: {figure.title}", f"<h1>{html.escape(figure.title)}</h1>{body}", script)
-        write_atomic(folder.figures / f"{figure.name}.html", page)
-    write_atomic(folder.path / "index.html", _index(study, folder, content, parts, script))
-    names = list(content["objectives"])
+    copy, names = for_figures(study), list(content["objectives"])
+    drawn = [_drawn(figure, copy) for figure in figures_of(copy)]
+    for figure in drawn:
+        write_figure_page(folder.figures, study.study_name, figure)
+    facts, trials = _facts(folder, content, names), _trials(content["trials"], names)
+    write_study_page(folder.path / "index.html", study.study_name, facts, drawn, trials)
     write_pictures(copy, folder.figures, importances(copy), names[0], minimised(names[0]))
 
 
-_STYLE = """
-:root { color-scheme: light dark;
-  --text: #1c2430; --faint: #5b6675; --line: #d9dee6; --paper: #ffffff; --head: #f3f6fa; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e6eaf0; --faint: #9aa6b5; --line: #38424f; --paper: #151a21; --head: #1f2630; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--paper);
-  margin: 0 auto; padding: 1.5rem; max-width: 1200px; }
-h1 { font-size: 1.5rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .5rem; }
-.note, .lead { color: var(--faint); } .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
-th { background: var(--head); } td.number { text-align: right; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: .8rem 0; }
-dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
-.plot { background: #fff; border-radius: 6px; overflow-x: auto; }
-.plotly-graph-div { min-height: 420px; min-width: 340px; }
-#parallel_coordinates + .plot .plotly-graph-div, #contour + .plot .plotly-graph-div { min-width: 760px; }
-@media (max-width: 640px) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; } }
-code { font-size: .9em; }
-"""
+def _drawn(figure: Figure, study: Study) -> StudyFigure:
+    try:
+        drawn = figure.draw(study)
+        drawn.update_layout(title=None, template="plotly_white", margin={"t": 30}, autosize=True)
+        spec = json.loads(drawn.to_json())
+    except (ValueError, RuntimeError, IndexError, KeyError) as error:
+        return StudyFigure(figure.name, figure.title, None, " ".join(str(error).split())[:200])
+    return StudyFigure(figure.name, figure.title, spec)
 
 
-def _page(title: str, body: str, script: str) -> str:
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style><script>{script}</script></head>"
-        f"<body>{body}</body></html>\n"
-    )
-
-
-def _index(
-    study: Study, folder: StudyFolder, content: dict[str, Any], parts: list[tuple[Figure, str]], script: str
-) -> str:
-    names = list(content["objectives"])
-    counts = ", ".join(f"{number} {state}" for state, number in content["counts"].items() if number)
-    saved = content["epochs_saved"]
+def _facts(folder: StudyFolder, content: dict[str, Any], names: list[str]) -> dict[str, str]:
+    """Return what stands above the figures: name → text."""
+    saved, best = content["epochs_saved"], content["best"]
     facts = {
-        "Trials": counts or "none yet",
+        "Trials": ", ".join(f"{number} {state}" for state, number in content["counts"].items() if number) or "none yet",
         "Searched for": ", ".join(f"{name} ({direction})" for name, direction in content["objectives"].items()),
         "Written": content["written"],
     }
     if saved is not None and content["counts"]["pruned"]:
         facts["Epochs saved by pruning"] = f"{saved:.0%}"
-    best = content["best"]
     if best is not None:
         facts["Best"] = f"trial {best['trial']}, " + ", ".join(f"{name} {best[name]:.6g}" for name in names)
         facts |= {path: text_of(value) for path, value in best["params"].items()}
         facts["Run folder"] = best["run"] or "–"
         facts["Train it"] = f"visionforge fit --config {shown(folder.reports / 'best_config.yaml')}"
-    listed = "".join(f"<dt>{html.escape(key)}</dt><dd>{html.escape(str(value))}</dd>" for key, value in facts.items())
-    body = [f"<h1>{html.escape(study.study_name)}</h1><dl>{listed}</dl>"]
-    body += [
-        f'<h2 id="{figure.name}">{html.escape(figure.title)}</h2><div class="plot">{part}</div>'
-        for figure, part in parts
-    ]
-    body.append(f"<h2>All trials</h2>{_table(content['trials'], names)}")
-    return _page(study.study_name, "".join(body), script)
+    return facts
 
 
-def _table(rows: list[dict[str, Any]], names: list[str]) -> str:
+def _trials(rows: list[dict[str, Any]], names: list[str]) -> Table:
     parameters = sorted({name for row in rows for name in row["params"]})
     short = short_names(parameters)
     headings = ["trial", "state", *names, "epochs", "minutes", *(short[name] for name in parameters), "reason"]
     lines = []
     for row in rows:
         minutes = None if row["seconds"] is None else row["seconds"] / 60
-        cells = [row["trial"], row["state"], *(row[name] for name in names), row["epochs"], minutes]
-        cells += [*(row["params"].get(name) for name in parameters), row["reason"]]
-        lines.append("".join(f"<td{_class(cell)}>{html.escape(text_of(cell))}</td>" for cell in cells))
-    head = "".join(f"<th>{html.escape(heading)}</th>" for heading in headings)
-    inner = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{inner}</tbody></table></div>'
+        values = [row["trial"], row["state"], *(row[name] for name in names), row["epochs"], minutes]
+        values += [*(row["params"].get(name) for name in parameters), row["reason"]]
+        lines.append([_cell(value) for value in values])
+    return Table([Cell(heading) for heading in headings], lines)
 
 
-def _class(value: Any) -> str:
-    return ' class="number"' if isinstance(value, int | float) and not isinstance(value, bool) else ""
+def _cell(value: Any) -> Cell:
+    return Cell(text_of(value), "number" if isinstance(value, int | float) and not isinstance(value, bool) else "")
+
+
+def write_pictures(study: Study, folder: Path, importances: Mapping[str, float], metric: str, minimise: bool) -> None:
+    """Write what can be drawn already of importances, history and parallel coordinates, without a browser.
+
+    Args:
+        study: The study; its parameters have short names.
+        folder: Where the pictures go.
+        importances: Share of every parameter, largest first.
+        metric: Name of the first objective.
+        minimise: Whether lower values of it are better.
+    """
+    completed = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    values = [float(trial.values[0]) for trial in completed]
+    with own_style():
+        if importances:
+            save_figure(importance_bars(importances), folder / "param_importances.png")
+        if completed:
+            complete = [(trial.number, value) for trial, value in zip(completed, values, strict=True)]
+            drawn = history(complete, _pruned(study), metric, minimise)
+            save_figure(drawn, folder / "optimization_history.png")
+            lines = parallel_coordinates(values, metric, minimise, _axes(completed))
+            save_figure(lines, folder / "parallel_coordinates.png")
+
+
+def _pruned(study: Study) -> list[tuple[int, float]]:
+    """Return number and last value of the pruned trials that have one."""
+    return [
+        (trial.number, trial.intermediate_values[max(trial.intermediate_values)])
+        for trial in study.trials
+        if trial.state == TrialState.PRUNED and trial.intermediate_values
+    ]
+
+
+def _axes(trials: list[FrozenTrial]) -> list[Axis]:
+    """Return an axis for every parameter that all trials have."""
+    found = []
+    for name in (name for name in trials[0].params if all(name in trial.params for trial in trials)):
+        values, distribution = [trial.params[name] for trial in trials], trials[0].distributions[name]
+        if isinstance(distribution, CategoricalDistribution):
+            found.append(category_axis(name, values, distribution.choices))
+        else:
+            found.append(number_axis(name, values, bool(getattr(distribution, "log", False))))
+    return found
