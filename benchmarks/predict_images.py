@@ -20,13 +20,15 @@ from PIL import Image
 from timing import rates, ratio, summary
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
-from visionforge.inference.predictor import NetworkPredictor, table_rows
 
 from visionforge.config.schema import Backbone
 from visionforge.data.info import DomainFlags, TaskSpec
 from visionforge.data.picture_sources import list_pictures
 from visionforge.data.stream import picture_batches
+from visionforge.evaluation.prediction_table import prediction_columns, rows_of
+from visionforge.evaluation.table_writers import Column
 from visionforge.inference.loading import load_classifier
+from visionforge.inference.predictor import NetworkPredictor
 from visionforge.training.classifier import ImageClassifier
 
 PIXELS, BATCH, THREADS = 28, 128, 2
@@ -79,7 +81,11 @@ def write_checkpoint(path: Path, backbone: str) -> None:
 def ours(model: ImageClassifier, folder: Path) -> Callable[[], int]:
     def work() -> int:
         batches = picture_batches(list_pictures([folder]), PIXELS, 3, BATCH, THREADS)
-        return sum(len(table_rows(NetworkPredictor(model, tta=False), batch)) for batch in batches)
+        predictor, rows = NetworkPredictor(model, tta=False), 0
+        for batch in batches:
+            columns = prediction_columns(SPEC, predictor(batch.images), [(Column("path"), batch.names)])
+            rows += len(rows_of(columns))
+        return rows
 
     return work
 

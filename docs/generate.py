@@ -153,6 +153,11 @@ API_MODULES = {  # heading → modules whose public names are shown
         "visionforge.evaluation.explain",
         "visionforge.evaluation.predictions",
     ),
+    "Prediction": (
+        "visionforge.inference.predictor",
+        "visionforge.inference.artifacts",
+        "visionforge.inference.decisions",
+    ),
     "Pure functions": (
         "visionforge.data.augment",
         "visionforge.models.transfer",

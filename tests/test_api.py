@@ -66,8 +66,9 @@ def test_predictions_as_objects(own_run, photos, caplog):
     assert (predictions.path, predictions.errors) == (folder / "predictions.csv", folder / "predictions.errors.csv")
     assert (predictions.images, predictions.failed) == (6, 1)
     assert predictions.table["path"].tolist() == [str(photos / f"{number}.png") for number in range(6)]
-    probabilities = predictions.table.filter(like="probability_").to_numpy()
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    for kind in ("probability_", "raw_probability_", "raw_tta_probability_"):
+        probabilities = predictions.table.filter(regex=f"^{kind}").to_numpy()
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     assert "broken.png" in caplog.text
 
 
@@ -91,6 +92,24 @@ def test_cells_that_a_spreadsheet_would_run_are_texts_again(trained, photos, mon
     assert predictions.table["path"].tolist() == ["=1.png"]
 
 
+@pytest.mark.parametrize("kind", ["onnx", "safetensors"])
+def test_an_exported_file_predicts_as_its_network(trained, photos, tmp_path, capsys, kind):
+    if kind == "onnx":
+        for package in ("onnx", "onnxruntime", "onnxscript"):
+            pytest.importorskip(package)
+    vf.export(trained, kind, out="artifact")
+    artifact = tmp_path / "artifact" / f"model.{kind}"
+    ours = vf.predict(artifact, photos, out="python.csv")
+    assert capsys.readouterr().out == ""
+    assert main(["predict", "--model", str(artifact), "--images", str(photos), "--out", "command.csv"]) == 0
+    for one, other in (("python.csv", "command.csv"), ("python.errors.csv", "command.errors.csv")):
+        assert (tmp_path / one).read_bytes() == (tmp_path / other).read_bytes()
+    network = vf.predict(trained, photos, out="network.csv").table
+    shared = list(ours.table)
+    assert shared == [name for name in network if not name.startswith("raw_")]
+    pd.testing.assert_frame_equal(ours.table, network[shared], rtol=0, atol=1e-5)
+
+
 @pytest.mark.usefixtures("silent")
 def test_without_pictures_it_is_the_test_split(own_run):
     result = vf.predict(own_run, config={"trainer": {"accelerator": "cpu"}})
@@ -112,6 +131,11 @@ def test_without_pictures_it_is_the_test_split(own_run):
         ({"out": "x.csv"}, SettingsError, "out: is for pictures"),
         ({"run": "nothing", "pictures": "photos"}, RunError, "--run: nothing is no folder"),
         ({"run": "x.ckpt", "checkpoint": "last"}, SettingsError, "checkpoint: last was named"),
+        ({"run": "x.onnx", "pictures": "photos"}, RunError, "--model: x.onnx does not exist"),
+        ({"run": "x.onnx", "pictures": "photos", "tta": True}, SettingsError, "--tta: an artifact has its views"),
+        ({"run": "x.onnx", "pictures": "photos", "checkpoint": "last"}, SettingsError, "checkpoint: last was named"),
+        ({"run": "x.onnx"}, SettingsError, "pictures: x.onnx is an exported file"),
+        ({"run": "photos/0.png.pt2", "pictures": "photos"}, RunError, "--model: photos/0.png.pt2 does not exist"),
     ],
 )
 @pytest.mark.usefixtures("photos", "silent")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Pictures = str | Path | Sequence[str | Path]
+ARTIFACTS = (".onnx", ".safetensors", ".pt2")  # the last is refused, with the reason
 
 
 @contextmanager
@@ -177,10 +178,11 @@ def predict(
     config: Config | Sequence[Config] | None = None,
     **settings: Any,
 ) -> PicturePredictions | EvaluationResult:
-    """Classify pictures, or write the probabilities of the test split, as `visionforge predict` does.
+    """Classify pictures, or the test split, as `visionforge predict` does; both tables have the same columns.
 
     Args:
-        run: The run: its folder, its name, or the object; or a checkpoint file.
+        run: The run: its folder, its name, or the object; or a checkpoint file; or for pictures an exported `.onnx` or
+            `.safetensors` file.
         pictures: Folders, picture files and `.npz` archives, one or several; None is the test split of the run.
         checkpoint: ``best``, ``last`` or a file; None is the best.
         out: The table of the pictures, `.csv`, `.parquet` or `.jsonl`; None is `predictions.csv` in the evaluations of
@@ -204,7 +206,8 @@ def predict(
     ...
     visionforge.errors.RunError: --run: nothing is no folder; ...
     """
-    named = _named_network(run, checkpoint)
+    artifact = _artifact(run, checkpoint, pictures)
+    named: dict[str, Any] = {"artifact": artifact} if artifact is not None else _named_network(run, checkpoint)
     given = {
         "out": _path(out),
         "overwrite": overwrite or None,
@@ -376,6 +379,21 @@ def open_study(study: str | Path, **settings: Any) -> "Study":
 
 def _is_checkpoint(run: str | Path | Run) -> bool:
     return not isinstance(run, Run) and str(run).endswith(".ckpt")
+
+
+def _artifact(run: str | Path | Run, checkpoint: str | Path | None, pictures: Pictures | None) -> Path | None:
+    """Return the exported file that was named in the place of a run; None if it is none.
+
+    Raises:
+        SettingsError: If something else is asked for than an artifact has.
+    """
+    if isinstance(run, Run) or Path(run).suffix not in ARTIFACTS or Path(run).is_dir():
+        return None
+    if checkpoint is not None:
+        raise SettingsError(f"checkpoint: {checkpoint} was named, and {run} is an exported file already")
+    if pictures is None:
+        raise SettingsError(f"pictures: {run} is an exported file, which knows no test split; name some pictures")
+    return Path(run)
 
 
 def _named_network(run: str | Path | Run, checkpoint: str | Path | None) -> dict[str, Any]:

@@ -186,9 +186,11 @@ def test_validate_repeats_the_best_epoch(run):
 
 def test_predict_writes_the_tested_probabilities(run):
     folder = evaluate("predict", run)
-    ours, labels = read_predictions(folder / "predictions.csv", tta=False)
-    assert labels is None
-    np.testing.assert_allclose(ours, read_predictions(run / "predictions.csv", tta=True)[0], atol=1e-6)
+    for tta in (False, True):
+        ours, tested = (read_predictions(each / "predictions.csv", tta) for each in (folder, run))
+        np.testing.assert_allclose(ours[0], tested[0], atol=1e-6)
+        np.testing.assert_array_equal(ours[1], tested[1])
+    assert not (folder / "metrics.json").exists()
 
 
 def test_last_and_files_can_be_chosen(run):

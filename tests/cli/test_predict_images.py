@@ -243,6 +243,32 @@ def test_grey_network_takes_colours_as_luma(photos):
     np.testing.assert_allclose(probabilities(table()), given, atol=1e-6)
 
 
+@pytest.mark.parametrize("tta", [True, False])
+def test_a_split_and_its_pictures_have_one_table(quick_run, test_split, tta):
+    """Of `predict` and of `test`; the truth of pictures is not known."""
+    run = test_split / "run"
+    shutil.copytree(quick_run, run)
+    content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    calibration = {"images": 32, "temperature": 0.3, "temperature_tta": 0.5, "thresholds_tta": None}
+    torch.save({**content, "calibration": calibration}, run / "checkpoints" / "best.ckpt")
+    own = ["--model.tta", "full" if tta else "off", "--trainer.accelerator", "cpu"]
+    assert main(["predict", "--run", str(run), *own]) == main(["test", "--run", str(run), *own]) == 0
+    predict("--run", run, "--images", "split", "--tta" if tta else "--no-tta", "--out", "pictures.csv")
+    (predicted,) = run.glob("evaluations/predict_*/predictions.csv")
+    (tested,) = run.glob("evaluations/test_*/predictions.csv")
+    names = [f"class {k}" for k in range(4)]
+    kinds = ["raw_probability", "raw_tta_probability"] if tta else ["raw_probability"]
+    columns = ["prediction", *(f"probability_{name}" for name in names), "uncertainty"]
+    columns += [f"{kind}_{name}" for kind in kinds for name in names]
+    pictures = pd.read_csv("pictures.csv")
+    assert list(pictures) == ["path", *columns]
+    for path in (predicted, tested):
+        split = pd.read_csv(path)
+        assert list(split) == ["index", "truth", *columns], path
+        pd.testing.assert_frame_equal(split[columns], pictures[columns], rtol=0, atol=1e-6)
+    pd.testing.assert_series_equal(pd.read_csv(predicted)["truth"], pd.read_csv(tested)["truth"])
+
+
 # --- the table
 
 
@@ -252,8 +278,8 @@ def test_formats_agree(photos):
         predict("--ckpt_path", "x.ckpt", "--images", photos, "--out", f"x.{suffix}")
     one = pd.read_csv("x.csv")
     columns = ["probability_a b", 'probability_q"u,o', "probability_猫"]
-    assert list(one) == ["path", "prediction", *columns, "uncertainty"]
-    numbers = [*columns, "uncertainty"]
+    numbers = [*columns, "uncertainty", *(f"raw_{name}" for name in columns)]
+    assert list(one) == ["path", "prediction", *numbers]
     for other in (pd.read_parquet("x.parquet"), pd.read_json("x.jsonl", lines=True)):
         pd.testing.assert_frame_equal(other.drop(columns=numbers), one.drop(columns=numbers), check_dtype=False)
         np.testing.assert_array_equal(other[numbers].astype(np.float32), one[numbers].astype(np.float32))

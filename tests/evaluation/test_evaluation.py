@@ -9,7 +9,8 @@ from medmnist.evaluator import getACC, getAUC
 from tests.evaluation.helpers import CLASSES, evaluation_of
 from visionforge.config.schema import EvaluationSettings
 from visionforge.evaluation.metrics import classification_metrics
-from visionforge.evaluation.selection import confident_mistakes, entropy, least_certain
+from visionforge.evaluation.selection import confident_mistakes, least_certain
+from visionforge.inference.decisions import entropy
 
 TASKS = ("binary", "multi-class", "ordinal", "multi-label")
 

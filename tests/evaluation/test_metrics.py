@@ -13,7 +13,8 @@ from visionforge.data.registry import dataset_info
 from visionforge.data.side_table import SideTable
 from visionforge.errors import RunError
 from visionforge.evaluation.metrics import classification_metrics
-from visionforge.evaluation.predictions import Answers, read_predictions, write_medmnist_scores, write_predictions
+from visionforge.evaluation.predictions import read_predictions, write_medmnist_scores, write_predictions
+from visionforge.inference.predictor import BatchPrediction
 
 THEIRS = {
     "binary": "binary-class",
@@ -58,11 +59,11 @@ def test_degenerate_labels(task):
     assert ours["accuracy"] is not None
 
 
-def answers(shown, averaged=None, truth=None):
-    """Return answers whose stated probabilities are neither of the raw ones."""
-    said = shown if averaged is None else averaged
-    predicted = (said > 0.5).astype(np.int64) if truth is not None and truth.ndim == 2 else said.argmax(axis=1)
-    return Answers(said * np.float32(0.5), predicted, shown, averaged, truth)
+def saying(shown, averaged=None, of_labels=False):
+    """Return predictions whose stated probabilities are neither of the raw ones."""
+    given = shown if averaged is None else averaged
+    predicted = (given > 0.5).astype(np.int64) if of_labels else given.argmax(axis=1)
+    return BatchPrediction(given * np.float32(0.5), predicted, shown, averaged)
 
 
 @pytest.fixture(params=["breastmnist", "retinamnist"])
@@ -73,7 +74,7 @@ def table(request, archives, tmp_path):
     labels = np.load(archives / f"{info.name}.npz")["test_labels"][:, 0].astype(np.int64)
     rng = np.random.default_rng(0)
     shown, averaged = (rng.dirichlet(np.ones(len(spec.classes)), len(labels)).astype(np.float32) for _ in "ab")
-    write_predictions(tmp_path / "predictions.csv", spec, answers(shown, averaged, labels))
+    write_predictions(tmp_path / "predictions.csv", spec, saying(shown, averaged), labels)
     return tmp_path / "predictions.csv", spec, shown, averaged, labels
 
 
@@ -103,7 +104,7 @@ def test_multi_label_table(tmp_path):
     shown = rng.random((20, 14)).astype(np.float32)
     labels = (rng.random((20, 14)) < 0.2).astype(np.uint8)
     labels[0] = 0
-    write_predictions(tmp_path / "p.csv", spec, answers(shown, None, labels))
+    write_predictions(tmp_path / "p.csv", spec, saying(shown, None, of_labels=True), labels)
     for task in (None, "multi-label"):
         got, truth = read_predictions(tmp_path / "p.csv", task=task)
         np.testing.assert_array_equal(got.astype(np.float32), shown)
@@ -112,7 +113,7 @@ def test_multi_label_table(tmp_path):
 
 def test_table_without_labels(tmp_path):
     spec = TaskSpec.of(dataset_info("breastmnist"), 28, force_rgb=True)
-    write_predictions(tmp_path / "p.csv", spec, answers(np.full((3, 2), 0.5, np.float32)))
+    write_predictions(tmp_path / "p.csv", spec, saying(np.full((3, 2), 0.5, np.float32)))
     assert read_predictions(tmp_path / "p.csv")[1] is None
     with pytest.raises(RunError, match="has no labels"):
         write_medmnist_scores(tmp_path / "p.csv", spec, "test", tmp_path)
@@ -129,7 +130,7 @@ def test_odd_and_equal_class_names_come_back(tmp_path, classes, task):
     shown = rng.dirichlet(np.ones(3), 30).astype(np.float32)
     labels = (rng.random((30, 3)) < 0.4).astype(np.int64) if task == "multi-label" else rng.integers(0, 3, 30)
     side = SideTable(names=tuple(f"@{k}" for k in range(40)), groups=tuple("NA" for _ in range(40)))
-    write_predictions(tmp_path / "p.csv", spec, answers(shown, 1 - shown, labels), side)
+    write_predictions(tmp_path / "p.csv", spec, saying(shown, 1 - shown, task == "multi-label"), labels, side)
     got, truth = read_predictions(tmp_path / "p.csv", tta=False, task=task)
     np.testing.assert_array_equal(got.astype(np.float32), shown)
     np.testing.assert_array_equal(truth, labels)

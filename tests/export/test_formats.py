@@ -11,21 +11,11 @@ import torch
 from tests.evaluation.test_explain import model_of, pictures
 from visionforge.data.info import DomainFlags
 from visionforge.errors import RunError
-from visionforge.evaluation.picture_table import NetworkPredictor, chosen_labels
-from visionforge.exporting.contract import KEY, contract_of, read_contract
-from visionforge.exporting.formats import (
-    FILES,
-    load_artifact,
-    load_onnx,
-    load_program,
-    load_weights,
-    quantise,
-    write_onnx,
-    write_program,
-    write_weights,
-)
-from visionforge.exporting.module import ExportedClassifier, reference
-from visionforge.exporting.predictor import ArtifactPredictor
+from visionforge.exporting.formats import FILES, load_program, quantise, write_onnx, write_program, write_weights
+from visionforge.inference.artifacts import ArtifactPredictor, load_artifact, load_onnx, load_weights
+from visionforge.inference.contract import KEY, contract_of, read_contract
+from visionforge.inference.exported import ExportedClassifier
+from visionforge.inference.predictor import NetworkPredictor
 from visionforge.models.registry import backbone_names
 from visionforge.training.calibration import Calibration
 
@@ -60,7 +50,7 @@ def export(model, folder, kind="uint8", formats=("onnx", "torch", "safetensors")
 
 
 def wanted_of(model, images):
-    return reference(model, images).calibrated.numpy()
+    return NetworkPredictor(model)(images).calibrated
 
 
 def assert_same(model, runtime, resolution=28, channels=3):
@@ -96,15 +86,15 @@ def test_views_are_inside_with_the_temperature_and_thresholds_that_belong_to_the
         model.thresholds = torch.full((4,), 0.5)
     model.calibration = Calibration(10, 1.7, 0.6, (0.2, 0.3, 0.52, 0.48) if task == "multi-label" else None)
     images = pictures(7)
-    said = NetworkPredictor(model, None)(images)
-    assert np.abs(said.calibrated.numpy() - NetworkPredictor(model, False)(images).calibrated.numpy()).max() > 1e-4
+    said = NetworkPredictor(model)(images)
+    assert np.abs(said.calibrated - NetworkPredictor(model, False)(images).calibrated).max() > 1e-4
     formats = ("onnx", "torch", "safetensors") if task == "multi-label" else ("onnx", "safetensors")
     for runtime in export(model, tmp_path, formats=formats).values():
         assert_same(model, runtime)
         assert len(runtime.contract.views) == 10
         assert runtime.contract.temperature == 0.6
         theirs = ArtifactPredictor(runtime)(images)
-        assert (chosen_labels(theirs, model.spec) == chosen_labels(said, model.spec)).all()
+        assert (theirs.labels == said.labels).all()
 
 
 def test_contracts_of_earlier_versions_have_no_views(tmp_path):

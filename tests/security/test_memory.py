@@ -20,7 +20,7 @@ from visionforge.config.schema import ModelSettings
 from visionforge.data.info import TaskSpec
 from visionforge.data.registry import dataset_info
 from visionforge.errors import WeightsError
-from visionforge.exporting.contract import KEY, Contract
+from visionforge.inference.contract import KEY, Contract
 from visionforge.models.build import require_brought
 from visionforge.models.registry import backbone_names
 from visionforge.models.tensor_files import load_tensors

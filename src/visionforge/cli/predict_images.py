@@ -4,9 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -16,9 +14,6 @@ from visionforge.data.info import SPLITS
 from visionforge.engine.picture_predictions import predict_pictures
 from visionforge.inference.loading import ACCELERATORS
 from visionforge.runs.signals import Interruption
-
-if TYPE_CHECKING:
-    from visionforge.evaluation.picture_table import Predictor
 
 
 def run_predict_images(arguments: list[str]) -> int:
@@ -38,7 +33,7 @@ def run_predict_images(arguments: list[str]) -> int:
             interruption,
             run=options.run,
             checkpoint=options.ckpt_path,
-            artifact=None if options.model is None else partial(_artifact, options.model),
+            artifact=options.model,
             out=options.out,
             overwrite=options.overwrite,
             split=options.split,
@@ -85,13 +80,6 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: whole numbers from 1")
     return int(text)
-
-
-def _artifact(path: Path) -> "Predictor":
-    from visionforge.exporting.formats import load_artifact
-    from visionforge.exporting.predictor import ArtifactPredictor
-
-    return ArtifactPredictor(load_artifact(path))
 
 
 @contextmanager

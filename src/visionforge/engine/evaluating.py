@@ -1,6 +1,8 @@
 """A trained network on one split: its results, or only its predictions."""
 
-import torch
+from typing import Any
+
+import lightning.pytorch as pl
 from torch import Tensor
 
 from visionforge.engine.construction import Construction
@@ -9,13 +11,15 @@ from visionforge.engine.evaluate import STAGES
 from visionforge.engine.resume import outputs_of, parent_of
 from visionforge.engine.stage import Stage
 from visionforge.errors import RunError
-from visionforge.evaluation.predictions import answers_without_truth, write_predictions
+from visionforge.evaluation.predictions import write_predictions
 from visionforge.inference.loading import Target
+from visionforge.inference.predictor import BatchPrediction, NetworkPredictor
 from visionforge.runs.config_hash import digest
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.session import ActiveRun
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import Workspace
+from visionforge.training.classifier import ImageClassifier
 
 
 class Evaluating(Stage):
@@ -70,14 +74,32 @@ class Evaluating(Stage):
             self.images = len(self.model.predictions.labels)
 
     def _predict(self) -> None:
-        """Write the class probabilities of the test split."""
+        """Write what the network says of the test split, as `test` does, but no results."""
         if self.trainer.world_size > 1:
             raise RunError("predict: runs on one device; set trainer.devices to 1")
         self.restore(self._target.checkpoint)
-        batches = self.trainer.predict(self.model, datamodule=self.datamodule)
+        batches: Any = self.trainer.predict(_Predicting(self.model), datamodule=self.datamodule)
         if not batches:
             raise RunError("trainer.limit_predict_batches: leaves no image to predict; raise it")
-        probabilities = torch.cat([batch for batch in batches if isinstance(batch, Tensor)])
-        answers = answers_without_truth(self.model, probabilities)
-        write_predictions(self.workspace.predictions, self.model.spec, answers, self.datamodule.side_table("test"))
-        self.images = len(probabilities)
+        said = BatchPrediction.joined([BatchPrediction(**batch) for batch in batches])
+        self.images = len(said.labels)
+        truth = self.datamodule.dataset_for("test").labels[: self.images].cpu().numpy()
+        side = self.datamodule.side_table("test")
+        write_predictions(self.workspace.predictions, self.model.spec, said, truth, side)
+
+
+class _Predicting(pl.LightningModule):
+    """A network of which a Trainer gets all that is said of a batch, not its probabilities alone.
+
+    Args:
+        model: The network.
+    """
+
+    def __init__(self, model: ImageClassifier) -> None:
+        super().__init__()
+        self.model = model
+        self._predictor = NetworkPredictor(model)
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Any]:
+        """Return what is said of the images of a batch, as a mapping: Lightning takes no frozen dataclass."""
+        return dict(vars(self._predictor(batch[0])))

@@ -183,10 +183,10 @@ def _explain(
 
     from visionforge.evaluation.class_names import label_text, unique_names
     from visionforge.evaluation.explain import explain, overlay
-    from visionforge.evaluation.picture_table import NetworkPredictor, chosen_labels
+    from visionforge.inference.predictor import NetworkPredictor
 
     assert model.spec is not None
-    names, predictor = unique_names(model.spec), NetworkPredictor(model, None)
+    names, predictor = unique_names(model.spec), NetworkPredictor(model)
     rows: list[list[Any]] = []
     for batch in batches:
         for name, reason in batch.failures:
@@ -195,7 +195,8 @@ def _explain(
             continue
         images = batch.images[: limit - len(rows)]
         said = predictor(images)
-        targets = said.calibrated.argmax(dim=1)
+        calibrated = torch.from_numpy(said.calibrated)
+        targets = calibrated.argmax(dim=1)
         if chosen is not None:
             targets = torch.full_like(targets, chosen)
         maps = explain(model, images.to(next(model.parameters()).device), targets).numpy()
@@ -204,8 +205,8 @@ def _explain(
             images.numpy(),
             maps,
             targets.tolist(),
-            said.calibrated.gather(1, targets[:, None])[:, 0].tolist(),
-            chosen_labels(said, model.spec),
+            calibrated.gather(1, targets[:, None])[:, 0].tolist(),
+            said.labels,
             strict=False,  # the last batch is cut at the limit
         ):
             stem, explained = PurePath(path.rpartition(":")[2]).stem, names[target]

@@ -13,6 +13,7 @@ from visionforge.data.info import Split
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
 from visionforge.data.stream import picture_batches
 from visionforge.errors import RunError, SettingsError
+from visionforge.evaluation.prediction_table import TEXTS, headings_of, prediction_columns, rows_of
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table, read_table, require_format
 from visionforge.inference.loading import Target, device_of, find_target, load_classifier
 from visionforge.printable import LONGEST_LINE, printable
@@ -24,11 +25,10 @@ from visionforge.runs.workspace import describe
 if TYPE_CHECKING:
     import pandas as pd
 
-    from visionforge.evaluation.picture_table import Predictor
+    from visionforge.inference.predictor import Predictor
 
 MOST_THREADS = 8  # that decode; more wait for each other
 WARNINGS = 10  # pictures that could not be read which are told of; the others are in the table of errors
-_TEXTS = ("path", "prediction")
 _ERROR_COLUMNS = (Column("path"), Column("reason"))
 
 
@@ -66,7 +66,7 @@ class PicturePredictions:
                     return pd.DataFrame([json.loads(line) for line in file])
         except (OSError, ValueError) as error:
             raise RunError(f"{self.path}: cannot be read as a table ({error})") from error
-        return read_table(self.path, _TEXTS)
+        return read_table(self.path, TEXTS)
 
     def __repr__(self) -> str:
         """Return how many pictures were classified, and where the tables are."""
@@ -83,7 +83,7 @@ def predict_pictures(
     *,
     run: str | None = None,
     checkpoint: str | None = None,
-    artifact: Callable[[], "Predictor"] | None = None,
+    artifact: Path | None = None,
     out: Path | None = None,
     overwrite: bool = False,
     split: Split | None = None,
@@ -101,7 +101,7 @@ def predict_pictures(
         interruption: Handles the signals; a batch is finished first, and nothing is left behind.
         run: The run, by folder or name.
         checkpoint: `best`, `last` or a file; None is the best of the run.
-        artifact: Loads an exported artifact, in the place of a run.
+        artifact: An exported `.onnx` or `.safetensors` file, in the place of a run.
         out: The table, `.csv`, `.parquet` or `.jsonl`; None is `predictions.csv` in the evaluations of the run, or in
             the working folder for a lone checkpoint.
         overwrite: Replace a table that exists.
@@ -122,18 +122,15 @@ def predict_pictures(
             raise SettingsError(f"--{name}: {number} is not allowed; allowed: whole numbers from 1")
     if out is not None:
         _check_output(out, overwrite, made=False)
+    if artifact is not None:
+        _check_artifact(run is not None or checkpoint is not None, tta, accelerator)
     target = None if artifact is not None else find_target("predict", run, checkpoint)
     table = _default_output(target) if out is None else out
     _check_output(table, overwrite, made=out is None)
     listed = list_pictures(pictures, split)
     if split is not None and not any(isinstance(source, ArchiveImages) for source in listed):
         raise SettingsError("--split: chooses a part of .npz archives; --images names none")
-    if target is not None:
-        predictor = _network(target, tta, accelerator)
-    else:
-        assert artifact is not None
-        _check_artifact(run is not None or checkpoint is not None, tta, accelerator)
-        predictor = artifact()
+    predictor = _predictor(target, artifact, tta, accelerator)
     if num_threads is not None:
         import torch
 
@@ -200,9 +197,14 @@ def _check_output(out: Path, overwrite: bool, made: bool) -> None:
 # --- the network
 
 
-def _network(target: Target, tta: bool | None, accelerator: str) -> "Predictor":
-    """Return the network of a checkpoint on its device."""
-    from visionforge.evaluation.picture_table import NetworkPredictor
+def _predictor(target: Target | None, artifact: Path | None, tta: bool | None, accelerator: str) -> "Predictor":
+    """Return the network of a checkpoint on its device, or an artifact."""
+    if target is None:
+        from visionforge.inference.artifacts import load_predictor
+
+        assert artifact is not None
+        return load_predictor(artifact)
+    from visionforge.inference.predictor import NetworkPredictor
 
     model = load_classifier(target.checkpoint)
     if tta and model.settings.tta == "off":
@@ -262,13 +264,11 @@ class _Stream:
 
     def _write(self, out: Path, errors: Path, total: int, interruption: Interruption) -> int:
         """Write the tables and return how many files could not be read."""
-        from visionforge.evaluation.picture_table import columns_of, table_rows
-
         spec, done, failed = self.predictor.spec, 0, 0
         batches = picture_batches(self.listed, spec.resolution, spec.channels, self.batch_size, self.threads)
         with contextlib.ExitStack() as stack:
             stack.enter_context(folder_for(out.absolute().parent))
-            table = stack.enter_context(open_table(out, columns_of(spec)))
+            table: TableWriter | None = None
             error_table: TableWriter | None = None
             self.progress(0, total)
             for batch in stack.enter_context(contextlib.closing(batches)):
@@ -281,7 +281,11 @@ class _Stream:
                         self.warn(f"{name}: {reason}")
                     failed += len(batch.failures)
                 if batch.names:
-                    table.write(table_rows(self.predictor, batch))
+                    keys = [(Column("path"), batch.names)]
+                    columns = prediction_columns(spec, self.predictor(batch.images), keys)
+                    if table is None:
+                        table = stack.enter_context(open_table(out, headings_of(columns)))
+                    table.write(rows_of(columns))
                 done += len(batch.names) + len(batch.failures)
                 self.progress(done, total)
             if failed == total:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionforge.errors import RunError
 from visionforge.evaluation.metric_names import METRICS, NO_INTERVAL, OF_POSITIVE, READINGS, metric_name, partial_text
+from visionforge.evaluation.prediction_table import TEXTS
 from visionforge.printable import printable
 from visionforge.runs.paths import outputs_folder, resolve, shown
 from visionforge.runs.query import StoredRun, find_run, load_run, read_metrics, stored_runs
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from visionforge.config.schema import RunSettings
     from visionforge.training.classifier import ImageClassifier
 
-_TEXTS = ("truth", "prediction", "name", "group", "label")  # of predictions.csv; the last in those of earlier versions
 _CURVES = ("train/loss", "val/loss", "val/accuracy", "val/auc")
 
 
@@ -78,7 +78,7 @@ class EvaluationResult:
         """
         from visionforge.evaluation.table_writers import read_table
 
-        return read_table(self._workspace.predictions, _TEXTS)
+        return read_table(self._workspace.predictions, TEXTS)
 
     @property
     def report(self) -> Path | None:

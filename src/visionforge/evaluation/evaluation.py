@@ -13,7 +13,9 @@ from visionforge.data.info import TaskSpec
 from visionforge.evaluation.bootstrap import Estimate, estimate
 from visionforge.evaluation.metric_names import partial_text
 from visionforge.evaluation.metrics import classification_metrics, medmnist_metrics
-from visionforge.evaluation.scores import Scorer, predicted_labels
+from visionforge.evaluation.scores import Scorer
+from visionforge.inference.decisions import predicted_labels
+from visionforge.inference.predictor import BatchPrediction
 from visionforge.training.calibration import Calibration, scale
 from visionforge.training.predictions import Predictions
 
@@ -104,6 +106,13 @@ class Evaluation:
     def predicted(self) -> npt.NDArray[np.int64]:
         """Return (N,) predicted classes, or (N, K) labels at the thresholds of the validation split, else at 0.5."""
         return predicted_labels(self.best.probabilities, self.spec.task, self.best.thresholds)
+
+    @property
+    def said(self) -> BatchPrediction:
+        """Return what the network says of the images, as tables show it."""
+        plain, averaged = self.readings["without_tta"], self.readings.get("with_tta")
+        raw_tta = None if averaged is None else averaged.probabilities
+        return BatchPrediction(self.best.shown, self.predicted, plain.probabilities, raw_tta)
 
     @property
     def support(self) -> list[int]:

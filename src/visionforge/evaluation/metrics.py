@@ -8,7 +8,8 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 from visionforge.config.schema import Task
 from visionforge.evaluation.bootstrap import estimate
-from visionforge.evaluation.scores import Scorer, predicted_labels
+from visionforge.evaluation.scores import Scorer
+from visionforge.inference.decisions import predicted_labels
 
 Array = npt.NDArray[Any]
 

@@ -2,38 +2,28 @@
 
 import re
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from visionforge.config.schema import Task
 from visionforge.data.info import TaskSpec
 from visionforge.data.side_table import SideTable
 from visionforge.errors import RunError
-from visionforge.evaluation.class_names import (
-    RAW,
-    RAW_TTA,
-    SHOWN,
-    label_text,
-    labels_of,
-    probability_columns,
-    unique_names,
-)
-from visionforge.evaluation.evaluation import Evaluation
+from visionforge.evaluation.class_names import RAW, RAW_TTA, labels_of
 from visionforge.evaluation.metrics import medmnist_metrics
-from visionforge.evaluation.picture_table import thresholds_of
-from visionforge.evaluation.scores import Scorer, predicted_labels
-from visionforge.evaluation.table_writers import Cell, Column, cell_text, open_table
+from visionforge.evaluation.prediction_table import Filled, headings_of, prediction_columns, rows_of
+from visionforge.evaluation.scores import Scorer
+from visionforge.evaluation.table_writers import Column, cell_text, open_table
 from visionforge.reading import read_rows
 from visionforge.runs.files import write_atomic
 from visionforge.runs.workspace import MAX_PREDICTIONS_BYTES
-from visionforge.training.classifier import ImageClassifier
-from visionforge.training.tta import view_functions
+
+if TYPE_CHECKING:
+    from visionforge.inference.predictor import BatchPrediction
 
 _OLD, _OLD_TTA = "probability", "tta_probability"  # raw ones, in the tables of earlier versions
 MOST_VALUES = 150_000_000  # probabilities that are read of it
@@ -42,80 +32,30 @@ UNKNOWN = SideTable()
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What a network says of the images of a split.
+def write_predictions(
+    path: Path, spec: TaskSpec, said: "BatchPrediction", truth: Array | None = None, side: SideTable = UNKNOWN
+) -> None:
+    """Write one row per image of a split, in its order.
 
-    Attributes:
-        shown: (N, K) the probabilities that it states: calibrated, over the test-time views if they are on.
-        predicted: (N,) predicted classes, or (N, K) labels.
-        raw: (N, K) of the images alone, before calibration; None where they are not known.
-        raw_tta: (N, K) means over the views, before calibration; None without views.
-        truth: (N,) or (N, K); None where it is not known.
-    """
-
-    shown: Array
-    predicted: Array
-    raw: Array | None = None
-    raw_tta: Array | None = None
-    truth: Array | None = None
-
-    @classmethod
-    def of(cls, evaluation: Evaluation) -> "Answers":
-        """Return the answers of an evaluated split."""
-        plain, averaged = evaluation.readings["without_tta"], evaluation.readings.get("with_tta")
-        raw_tta = None if averaged is None else averaged.probabilities
-        return cls(evaluation.best.shown, evaluation.predicted, plain.probabilities, raw_tta, evaluation.labels)
-
-
-def answers_without_truth(model: ImageClassifier, given: torch.Tensor) -> Answers:
-    """Return what a network says of images whose labels were not looked at.
-
-    Args:
-        model: The network.
-        given: (N, K) what its `predict_step` gave: averaged over the test-time views, if they are on.
-    """
-    spec = model.spec
-    assert spec is not None
-    given = given.detach().to("cpu", torch.float32)
-    averaged = len(view_functions(spec.flags, model.settings.tta, spec.resolution)) > 1
-    thresholds = thresholds_of(model, averaged)
-    chosen = predicted_labels(given.numpy(), spec.task, None if thresholds is None else thresholds.numpy())
-    raw = given.numpy()
-    shown = model.calibrated(given, tta=averaged).numpy()
-    return Answers(shown, chosen, None if averaged else raw, raw if averaged else None)
-
-
-def write_predictions(path: Path, spec: TaskSpec, answers: Answers, side: SideTable = UNKNOWN) -> None:
-    """Write one row per image, in the order of the split.
-
-    The columns are `index`; `name`, `group` and `truth`, each if it is known; `prediction`; `probability_CLASS` …, what
-    the network states of each class; `raw_probability_CLASS` …, that of the image alone before calibration; and
-    with test-time augmentation `raw_tta_probability_CLASS` …, the mean over the views before calibration. Truth and
-    prediction are class names; those of labels are joined by ``|``. Probabilities have the nine digits that a float32
-    needs.
+    The columns are `index`; `name` and `group`, each if it is known; and those of `prediction_columns`. Probabilities
+    have the nine digits that a float32 needs.
 
     Args:
         path: The CSV file.
         spec: The task.
-        answers: What the network says.
-        side: Names and groups of the images; what is beyond the evaluated ones is left out.
+        said: What is said of the images.
+        truth: (N,) classes, or (N, K) labels 0/1; None where they are not known.
+        side: Names and groups of the images; what is beyond the predicted ones is left out.
     """
-    names, count = unique_names(spec), len(answers.shown)
-    columns: list[tuple[Column, Sequence[Cell]]] = [(Column("index", "integer"), range(count))]
+    count = len(said.labels)
+    keys: list[Filled] = [(Column("index", "integer"), range(count))]
     for heading, texts in (("name", side.names), ("group", side.groups)):
         if texts is not None:
-            columns.append((Column(heading), texts[:count]))
-    for heading, labels in (("truth", answers.truth), ("prediction", answers.predicted)):
-        if labels is not None:
-            columns.append((Column(heading), [label_text(label, names) for label in labels]))
-    for kind, values in ((SHOWN, answers.shown), (RAW, answers.raw), (RAW_TTA, answers.raw_tta)):
-        if values is not None:
-            headings = (Column(name, "number") for name in probability_columns(spec, kind))
-            columns += zip(headings, values.T.tolist(), strict=True)
+            keys.append((Column(heading), texts[:count]))
+    columns = prediction_columns(spec, said, keys, truth)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open_table(path, [column for column, _ in columns]) as table:
-        table.write(list(zip(*(cells for _, cells in columns), strict=True)))
+    with open_table(path, headings_of(columns)) as table:
+        table.write(rows_of(columns))
 
 
 def read_predictions(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visionforge.config.schema import Task
+from visionforge.inference.decisions import predicted_labels
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -39,13 +40,6 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "sensitivity_tuned": True,
     "specificity_tuned": True,
 }
-
-
-def predicted_labels(probabilities: Array, task: Task, thresholds: Array | None = None) -> npt.NDArray[np.int64]:
-    """Return the most probable class (N,), or for multi-label data the labels (N, K) above their thresholds, or 0.5."""
-    if task == "multi-label":
-        return np.asarray(probabilities > (0.5 if thresholds is None else thresholds), dtype=np.int64)
-    return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from visionforge.evaluation.metric_names import (
     metric_name,
     partial_text,
 )
-from visionforge.exporting.contract import Contract
+from visionforge.inference.contract import Contract
 from visionforge.printable import printable
 
 

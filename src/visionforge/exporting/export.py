@@ -185,18 +185,11 @@ def _tta(wanted: bool | None, setting: TtaMode) -> dict[str, TtaMode]:
 def _export(wanted: _Wanted, target: Target, folder: Path) -> dict[str, Any]:
     """Write everything into a folder; return the content of `export.json`."""
     from visionforge.exporting.card import model_card
-    from visionforge.exporting.contract import contract_of
-    from visionforge.exporting.formats import (
-        load_onnx,
-        load_program,
-        load_weights,
-        quantise,
-        write_onnx,
-        write_program,
-        write_weights,
-    )
-    from visionforge.exporting.module import ExportedClassifier
+    from visionforge.exporting.formats import load_program, quantise, write_onnx, write_program, write_weights
     from visionforge.exporting.parity import BOUND, calibration_batches, compare, expected
+    from visionforge.inference.artifacts import load_onnx, load_weights
+    from visionforge.inference.contract import contract_of
+    from visionforge.inference.exported import ExportedClassifier
 
     model = load_classifier(target.checkpoint)
     model.settings = model.settings.model_copy(update=_tta(wanted.tta, model.settings.tta))

@@ -1,23 +1,20 @@
-"""The formats: each writes an artifact and reads it back with its own runtime."""
+"""The formats in which an artifact is written."""
 
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from visionforge.errors import RunError, SettingsError, WeightsError
-from visionforge.exporting.contract import KEY, Contract, read_contract
-from visionforge.exporting.module import ExportedClassifier
-from visionforge.training.classifier import ImageClassifier
+from visionforge.errors import RunError, SettingsError
+from visionforge.inference.artifacts import Pixels, Runtime, prepared, reason_of, torch_runtime
+from visionforge.inference.contract import KEY, Contract, read_contract
+from visionforge.inference.exported import ExportedClassifier
 
 log = logging.getLogger(__name__)
 
@@ -25,28 +22,7 @@ Format = Literal["onnx", "torch", "safetensors"]
 FILES: dict[Format, str] = {"onnx": "model.onnx", "torch": "model.pt2", "safetensors": "model.safetensors"}
 OPSETS = range(18, 24)  # 18 is the lowest that PyTorch's exporter writes
 OPSET = 18
-MAX_BYTES = 2_000_000_000  # of a model file: protobuf, which ONNX is, takes no more
 _EXAMPLES = 2  # images of the example; with one, the exporter would take the batch for a constant
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """An artifact that was loaded.
-
-    Attributes:
-        contract: What it says of itself.
-        run: Maps uint8 pixels (N, C, R, R) to calibrated probabilities (N, K).
-    """
-
-    contract: Contract
-    run: Callable[[Pixels], Floats]
-
-
-def prepared(images: Pixels, contract: Contract) -> npt.NDArray[Any]:
-    """Return uint8 pixels as the artifact takes them."""
-    return images if contract.input == "uint8" else images.astype(np.float32) / np.float32(255)
 
 
 def require_packages(kind: Format) -> None:
@@ -87,7 +63,7 @@ def write_onnx(module: ExportedClassifier, contract: Contract, path: Path, opset
         model = program.model_proto
     except Exception as error:  # the exporter wraps what it meets in errors of its own
         raise RunError(
-            f"--format: onnx: {contract.settings.backbone.name} cannot be exported ({_reason(error)})"
+            f"--format: onnx: {contract.settings.backbone.name} cannot be exported ({reason_of(error)})"
         ) from error
     written = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), None)
     if written != opset:
@@ -103,41 +79,6 @@ def _describe(model: Any, contract: Contract) -> None:
     import onnx
 
     onnx.helper.set_model_props(model, {KEY: contract.model_dump_json(), "classes": json.dumps(contract.spec.classes)})
-
-
-def load_onnx(path: Path) -> Runtime:
-    """Load an ONNX model with ONNX Runtime on the CPU.
-
-    Args:
-        path: The file.
-
-    Raises:
-        RunError: If it cannot be loaded, or was not exported by visionforge.
-        SettingsError: If ONNX Runtime is not installed.
-    """
-    if find_spec("onnxruntime") is None:
-        raise SettingsError(f'{path}: needs onnxruntime: pip install "visionforge[onnx]"')
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; warnings speak of optimisations
-    _require_bounded(path)
-    data = path.read_bytes()  # bytes, not a path: the model cannot name further files that would be read
-    try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's own errors have no common base
-        raise RunError(f"{path}: cannot be loaded by ONNX Runtime ({_reason(error)})") from error
-    contract = read_contract(session.get_modelmeta().custom_metadata_map.get(KEY), str(path))
-    given, found = session.get_inputs(), session.get_outputs()
-    kind = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}[contract.input]
-    if len(given) != 1 or given[0].type != kind or list(given[0].shape[1:]) != list(contract.shape[1:]) or not found:
-        raise RunError(f"{path}: does not take what its metadata says, so it was changed after the export")
-
-    def run(images: Pixels) -> Floats:
-        (result,) = session.run([found[0].name], {given[0].name: prepared(images, contract)})
-        return _checked(result, contract, path)
-
-    return Runtime(contract, run)
 
 
 def quantise(source: Path, target: Path, contract: Contract, images: Sequence[Pixels]) -> None:
@@ -183,7 +124,7 @@ def quantise(source: Path, target: Path, contract: Contract, images: Sequence[Pi
         _describe(model, contract)
         onnx.save(model, str(target))
     except Exception as error:
-        raise RunError(f"--int8: this network cannot be quantised ({_reason(error)})") from error
+        raise RunError(f"--int8: this network cannot be quantised ({reason_of(error)})") from error
     finally:
         plain.unlink(missing_ok=True)
 
@@ -204,7 +145,7 @@ def write_program(module: ExportedClassifier, contract: Contract, path: Path) ->
             torch.export.save(program, path, extra_files={KEY: contract.model_dump_json()})
     except Exception as error:  # tracing meets anything that a network's code raises
         name = contract.settings.backbone.name
-        raise RunError(f"--format: torch: {name} cannot be exported ({_reason(error)})") from error
+        raise RunError(f"--format: torch: {name} cannot be exported ({reason_of(error)})") from error
 
 
 def load_program(path: Path) -> Runtime:
@@ -213,7 +154,7 @@ def load_program(path: Path) -> Runtime:
     with _quiet():
         program = torch.export.load(path, extra_files=extra)
     contract = read_contract(extra[KEY] or None, str(path))
-    return _torch_runtime(program.module(), contract, path)
+    return torch_runtime(program.module(), contract, path)
 
 
 # --- safetensors
@@ -227,88 +168,12 @@ def write_weights(module: ExportedClassifier, contract: Contract, path: Path) ->
     save_file(tensors, str(path), metadata={KEY: contract.model_dump_json(), "format": "pt"})
 
 
-def load_weights(path: Path) -> Runtime:
-    """Rebuild the network of a weight file.
-
-    Raises:
-        RunError: If it cannot be read, or does not fit its own contract.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    _require_bounded(path)
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            contract = read_contract((file.metadata() or {}).get(KEY), str(path))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-    except (SafetensorError, OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read as safetensors ({_reason(error)})") from error
-    model = ImageClassifier(**contract.settings.model_dump(mode="json"), spec=contract.spec, restoring=True)
-    try:
-        model.build_for(state)
-    except WeightsError as error:
-        raise RunError([f"{path}: {problem}" for problem in error.problems]) from error
-    module = ExportedClassifier(model, contract)
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise RunError(f"{path}: its tensors are not those of {contract.settings.backbone.name}") from error
-    return _torch_runtime(module, contract, path)
-
-
-LOADERS: dict[str, Callable[[Path], Runtime]] = {".onnx": load_onnx, ".safetensors": load_weights}
-
-
-def load_artifact(path: Path) -> Runtime:
-    """Load an artifact that may come from a stranger.
-
-    Raises:
-        RunError: If it does not exist, is of a format that may carry code, or cannot be read.
-    """
-    if not path.is_file():
-        raise RunError(f"--model: {path} does not exist")
-    if path.suffix not in LOADERS:
-        hint = (
-            "; loading a torch.export program can run code, so it is left to torch.export.load"
-            if path.suffix == ".pt2"
-            else ""
-        )
-        raise RunError(f"--model: {path} is of no format that is loaded here; allowed: {', '.join(LOADERS)}{hint}")
-    return LOADERS[path.suffix](path)
-
-
 # --- helpers
 
 
 def _example(contract: Contract) -> torch.Tensor:
     shape = (_EXAMPLES, *contract.shape[1:])
     return torch.zeros(shape, dtype=torch.uint8 if contract.input == "uint8" else torch.float32)
-
-
-def _require_bounded(path: Path) -> None:
-    if path.stat().st_size > MAX_BYTES:
-        raise RunError(f"{path}: larger than {MAX_BYTES:,} bytes, so it is no model of this kind")
-
-
-def _torch_runtime(module: Callable[[torch.Tensor], torch.Tensor], contract: Contract, path: Path) -> Runtime:
-    """Return a module of PyTorch as a loaded artifact."""
-
-    def run(images: Pixels) -> Floats:
-        with torch.inference_mode():
-            result: Floats = module(torch.from_numpy(prepared(images, contract))).numpy()
-        return _checked(result, contract, path)
-
-    return Runtime(contract, run)
-
-
-def _checked(result: Floats, contract: Contract, path: Path) -> Floats:
-    if result.ndim != 2 or result.shape[1] != len(contract.spec.classes):
-        raise RunError(f"{path}: gives the shape {result.shape}, not a probability of each class; it was changed")
-    return result
-
-
-def _reason(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[0].split())[:200] if lines else type(error).__name__
 
 
 @contextmanager

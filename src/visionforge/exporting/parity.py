@@ -11,10 +11,8 @@ import torch
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
 from visionforge.evaluation.metrics import classification_metrics
-from visionforge.evaluation.picture_table import chosen_labels
-from visionforge.exporting.formats import Floats, Pixels, Runtime
-from visionforge.exporting.module import reference
-from visionforge.exporting.predictor import ArtifactPredictor
+from visionforge.inference.artifacts import ArtifactPredictor, Pixels, Runtime
+from visionforge.inference.predictor import BatchPrediction, NetworkPredictor, Predictor
 from visionforge.training.classifier import ImageClassifier
 
 BOUND = 1e-4  # of the probabilities, for float32
@@ -74,28 +72,17 @@ class Parity:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What the model itself says of the images.
-
-    Attributes:
-        probabilities: (N, K), those that `predict` gives.
-        labels: (N,) predicted classes, or (N, K) labels.
-    """
-
-    probabilities: Floats
-    labels: Array
-
-
-def expected(model: ImageClassifier, images: Images) -> Expected:
+def expected(model: ImageClassifier, images: Images) -> BatchPrediction:
     """Return what the model itself says of the images."""
-    assert model.spec is not None
-    said = [reference(model, torch.from_numpy(part.copy())) for part in images.batches()]
-    labels = np.concatenate([chosen_labels(part, model.spec) for part in said])
-    return Expected(np.concatenate([part.calibrated.numpy() for part in said]), labels)
+    return said_of(NetworkPredictor(model), images)
 
 
-def compare(spec: TaskSpec, wanted: Expected, runtime: Runtime, images: Images, bound: float | None) -> Parity:
+def said_of(predictor: Predictor, images: Images) -> BatchPrediction:
+    """Return what a predictor says of the images."""
+    return BatchPrediction.joined([predictor(torch.from_numpy(part.copy())) for part in images.batches()])
+
+
+def compare(spec: TaskSpec, wanted: BatchPrediction, runtime: Runtime, images: Images, bound: float | None) -> Parity:
     """Run an artifact and compare it with what was expected.
 
     Args:
@@ -108,10 +95,9 @@ def compare(spec: TaskSpec, wanted: Expected, runtime: Runtime, images: Images, 
     Raises:
         RunError: If the largest deviation is beyond the bound, or a value is not finite.
     """
-    predictor = ArtifactPredictor(runtime)
-    said = [predictor(torch.from_numpy(part.copy())) for part in images.batches()]
-    given = np.concatenate([part.calibrated.numpy() for part in said])
-    deviation = np.abs(given.astype(np.float64) - wanted.probabilities)
+    said = said_of(ArtifactPredictor(runtime), images)
+    given = said.calibrated
+    deviation = np.abs(given.astype(np.float64) - wanted.calibrated)
     largest = float(deviation.max())
     if not np.isfinite(given).all():
         raise RunError("the artifact gives values that are not finite, so it was not kept")
@@ -120,12 +106,12 @@ def compare(spec: TaskSpec, wanted: Expected, runtime: Runtime, images: Images, 
             f"the artifact deviates by {largest:.3g} from the network (allowed: {bound:g}), so it was not kept; try "
             "another --opset or --format"
         )
-    same = np.concatenate([chosen_labels(part, spec) for part in said]) == wanted.labels
+    same = said.labels == wanted.labels
     agree = same if same.ndim == 1 else same.all(axis=1)
     before: dict[str, float | None] = {}
     after: dict[str, float | None] = {}
     if images.labels is not None:
-        before, after = (classification_metrics(p, images.labels, spec.task) for p in (wanted.probabilities, given))
+        before, after = (classification_metrics(p, images.labels, spec.task) for p in (wanted.calibrated, given))
     change = {name: b - a for name, a in before.items() if a is not None and (b := after[name]) is not None}
     return Parity(
         len(given),

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from visionforge.exporting.contract import Contract
-from visionforge.exporting.formats import Pixels, prepared
-from visionforge.exporting.module import ExportedClassifier, reference
+from visionforge.inference.artifacts import Pixels, prepared
+from visionforge.inference.contract import Contract
+from visionforge.inference.exported import ExportedClassifier
+from visionforge.inference.predictor import NetworkPredictor
 from visionforge.training.classifier import ImageClassifier
 
 BATCHES = (1, 32, 256)
@@ -21,7 +22,8 @@ Work = Callable[[Pixels], Any]
 
 def eager(model: ImageClassifier) -> Work:
     """Return the model itself as a function of pixels."""
-    return lambda pixels: reference(model, torch.from_numpy(pixels))
+    predictor = NetworkPredictor(model)
+    return lambda pixels: predictor(torch.from_numpy(pixels))
 
 
 def compiled(module: ExportedClassifier, contract: Contract) -> Work:

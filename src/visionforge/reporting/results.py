@@ -12,7 +12,7 @@ import numpy as np
 from visionforge.data.batches import ArrayDataset
 from visionforge.data.side_table import SideTable
 from visionforge.evaluation.evaluation import Array, Evaluation
-from visionforge.evaluation.predictions import Answers, write_predictions
+from visionforge.evaluation.predictions import write_predictions
 from visionforge.evaluation.selection import Chosen, confidence_of, confident_mistakes, least_certain
 from visionforge.reporting.context import ReportContext
 from visionforge.reporting.figures.curves import precision_recall_figure, reliability_figure, roc_figure
@@ -70,7 +70,7 @@ def write_results(
         **provenance,
         **evaluation.as_dict(),
     }
-    write_predictions(workspace.predictions, spec, Answers.of(evaluation), background.side)
+    write_predictions(workspace.predictions, spec, evaluation.said, evaluation.labels, background.side)
     background = _with_pictures(background, evaluation, images, explainer)
     if settings.figures:
         with own_style():

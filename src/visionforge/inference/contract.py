@@ -8,7 +8,7 @@ import visionforge
 from visionforge.config.schema import ModelSettings, Section
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
-from visionforge.evaluation.picture_table import thresholds_of
+from visionforge.inference.predictor import thresholds_of
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.tta import view_functions
 

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from visionforge.data.info import DomainFlags
 from visionforge.errors import RunError
-from visionforge.evaluation.picture_table import BatchPrediction, NetworkPredictor
-from visionforge.exporting.contract import Contract
+from visionforge.inference.contract import Contract
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.criterion import Output, probabilities
 from visionforge.training.tta import View, average_views, view_functions
@@ -86,8 +85,3 @@ def views_named(contract: Contract) -> list[View]:
     if not names or names[0] != "identity" or len(set(names)) < len(names) or not set(names) <= set(known):
         raise RunError(f"the artifact's views are {', '.join(names) or 'none'}; allowed: {', '.join(known)}")
     return [known[name] for name in names]
-
-
-def reference(model: ImageClassifier, images: Tensor) -> BatchPrediction:
-    """Return what `predict` says of uint8 images with this model, with its views if they are on."""
-    return NetworkPredictor(model, None)(images)

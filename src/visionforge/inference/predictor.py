@@ -1,0 +1,129 @@
+"""What says something of images: a network, or an artifact that was exported from one; and what it says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from visionforge.data.info import TaskSpec
+from visionforge.errors import RunError
+from visionforge.inference.decisions import entropy, predicted_labels
+from visionforge.training.classifier import ImageClassifier
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class BatchPrediction:
+    """What is said of some images, in their order.
+
+    Attributes:
+        calibrated: (B, K) the probabilities that are stated: over the test-time views if they are on, and calibrated.
+        labels: (B,) the predicted classes, or (B, K) labels 0/1. They are chosen before the calibration, as thresholds
+            are; a temperature never changes the most probable class.
+        raw: (B, K) of the images alone, before calibration; None where they are not known, as of an artifact.
+        raw_tta: (B, K) means over the views, before calibration; None without views, or where they are not known.
+    """
+
+    calibrated: Floats
+    labels: npt.NDArray[np.int64]
+    raw: Floats | None = None
+    raw_tta: Floats | None = None
+
+    @property
+    def uncertainty(self) -> npt.NDArray[np.float64]:
+        """Return (B,) the entropy of the stated probabilities as a share of the highest possible; of labels, the mean.
+
+        0 is sure, 1 is a guess among all classes.
+        """
+        return entropy(self.calibrated.astype(np.float64), self.labels.ndim == 2)
+
+    @classmethod
+    def joined(cls, parts: Sequence["BatchPrediction"]) -> "BatchPrediction":
+        """Return what one predictor said of several batches, as if it were one."""
+        joined: dict[str, Any] = {}
+        for field in fields(cls):
+            arrays = [getattr(part, field.name) for part in parts]
+            joined[field.name] = None if arrays[0] is None else np.concatenate(arrays)
+        return cls(**joined)
+
+
+class Predictor(Protocol):
+    """What says something of images."""
+
+    @property
+    def spec(self) -> TaskSpec:
+        """Return the task."""
+
+    def __call__(self, images: Tensor) -> BatchPrediction:
+        """Return what is said of uint8 images (B, C, R, R)."""
+
+
+class NetworkPredictor:
+    """A network with its temperature and thresholds.
+
+    Args:
+        model: The network.
+        tta: Average over the test-time views; None takes the network's setting.
+    """
+
+    def __init__(self, model: ImageClassifier, tta: bool | None = None) -> None:
+        assert model.spec is not None
+        self.spec = model.spec
+        self._model = model
+        self._tta = tta
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> BatchPrediction:
+        """Return what the network says of images (B, C, R, R), uint8 or normalised float.
+
+        Raises:
+            RunError: If its outputs are not finite.
+        """
+        model = self._model
+        raw, averaged = model.predict_probabilities(images.to(next(model.parameters()).device), self._tta)
+        raw, raw_tta = _plain(raw), None if averaged is None else _plain(averaged)
+        given, tta = (raw, False) if raw_tta is None else (raw_tta, True)
+        if not bool(torch.isfinite(given).all()):
+            raise RunError(
+                "the network's outputs are not finite, so its training has diverged; take another checkpoint"
+            )
+        thresholds = thresholds_of(model, tta)
+        return BatchPrediction(
+            model.calibrated(given, tta=tta).numpy(),
+            chosen_labels(given, self.spec, thresholds),
+            raw.numpy(),
+            None if raw_tta is None else raw_tta.numpy(),
+        )
+
+
+def _plain(probabilities: Tensor) -> Tensor:
+    """Return probabilities as NumPy can hold them, whatever precision the network has."""
+    return probabilities.detach().to("cpu", torch.float32)
+
+
+def thresholds_of(model: ImageClassifier, tta: bool) -> Tensor | None:
+    """Return (K,) the thresholds of multi-label data, of probabilities before calibration; None is 0.5.
+
+    Args:
+        model: The network.
+        tta: Whether the probabilities are averaged over the test-time views.
+    """
+    if tta and model.calibration is not None and model.calibration.thresholds_tta is not None:
+        return torch.tensor(model.calibration.thresholds_tta)
+    return model.thresholds
+
+
+def chosen_labels(given: Tensor, spec: TaskSpec, thresholds: Tensor | None) -> npt.NDArray[np.int64]:
+    """Return (B,) classes or (B, K) labels.
+
+    Args:
+        given: (B, K) probabilities.
+        spec: The task.
+        thresholds: (K,) of multi-label data, for these probabilities; None is 0.5.
+    """
+    return predicted_labels(given.numpy(), spec.task, None if thresholds is None else thresholds.numpy())
