@@ -118,7 +118,7 @@ def compare(spec: TaskSpec, wanted: Expected, runtime: Runtime, images: Images, 
     if bound is not None and largest > bound:
         raise RunError(
             f"the artifact deviates by {largest:.3g} from the network (allowed: {bound:g}), so it was not kept; try "
-            "another --opset or --format"
+            "another `opset` or `format`"
         )
     same = np.concatenate([chosen_labels(part, spec) for part in said]) == wanted.labels
     agree = same if same.ndim == 1 else same.all(axis=1)
