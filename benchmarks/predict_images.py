@@ -109,8 +109,8 @@ def decoding(folder: Path) -> Callable[[], int]:
 # VmHWM belongs to the new process alone; ru_maxrss would begin with that of the process which started it
 CHILD = """
 import json, pathlib, re, sys
-from visionforge.cli.predict_images import run_predict_images
-run_predict_images(["--ckpt_path", sys.argv[1], "--out", sys.argv[3], "--overwrite", "--images", sys.argv[2]])
+from visionforge.cli.main import main
+main(["predict", "--ckpt_path", sys.argv[1], "--out", sys.argv[3], "--overwrite", "--images", sys.argv[2]])
 print(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
 """
 

@@ -120,12 +120,12 @@ def test_without_pictures_it_is_the_test_split(own_run):
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
-        ({"pictures": "nowhere"}, DataError, "--images: nowhere does not exist"),
+        ({"pictures": "nowhere"}, DataError, "pictures: nowhere does not exist"),
         ({"pictures": []}, SettingsError, "pictures: name a folder"),
-        ({"pictures": "photos", "out": "x.txt"}, SettingsError, "--out: x.txt has the suffix"),
+        ({"pictures": "photos", "out": "x.txt"}, SettingsError, "out: x.txt has the suffix"),
         ({"pictures": "photos", "out": "none/x.csv"}, RunError, "--out: "),
         ({"pictures": "photos", "out": "x.csv", "batch_size": 0}, SettingsError, "--batch_size: 0 is not allowed"),
-        ({"pictures": "photos", "out": "x.csv", "split": "all"}, SettingsError, "--split: all is not allowed"),
+        ({"pictures": "photos", "out": "x.csv", "split": "all"}, SettingsError, "split: all is not allowed"),
         ({"pictures": "photos", "out": "x.csv", "accelerator": "tpu"}, SettingsError, "--accelerator: tpu is not"),
         ({"pictures": "photos", "data": {}}, SettingsError, "data: is for the test split"),
         ({"out": "x.csv"}, SettingsError, "out: is for pictures"),
@@ -175,9 +175,9 @@ def test_explanations_as_objects(own_run, photos, caplog):
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
-        ({"limit": 0}, SettingsError, "--limit: 0 is not allowed"),
+        ({"limit": 0}, SettingsError, "limit: 0 is not allowed"),
         ({"target": "dog"}, SettingsError, "--target: dog is no class"),
-        ({"out": "photos/0.png"}, SettingsError, "--out: photos/0.png is a file"),
+        ({"out": "photos/0.png"}, SettingsError, "out: photos/0.png is a file"),
         ({"checkpoint": "none.ckpt"}, RunError, "--run: none.ckpt does not exist"),
     ],
 )
@@ -221,7 +221,7 @@ def test_export_is_that_of_the_command(trained, photos, tmp_path, capsys):
         ({"format": "torchscript"}, SettingsError, "--format: torchscript is deprecated"),
         ({"input": "int8"}, SettingsError, "--input: int8 is not allowed; allowed: uint8, float32"),
         ({"format": "torch", "int8": True}, SettingsError, "--int8: is a form of ONNX"),
-        ({"pictures": "nowhere", "format": "safetensors"}, DataError, "--images: nowhere does not exist"),
+        ({"pictures": "nowhere", "format": "safetensors"}, DataError, "pictures: nowhere does not exist"),
         ({"run": "nothing", "format": "safetensors"}, RunError, "--run: nothing is no folder"),
     ],
 )

@@ -326,7 +326,7 @@ def export(
             opset=OPSET if opset is None else opset,
             int8=int8,
             benchmark=benchmark,
-            images=None if pictures is None else _paths(pictures),
+            pictures=None if pictures is None else _paths(pictures),
             root=None if root is None else str(root),
             warn=_warn,
         )
@@ -453,8 +453,9 @@ def compare(runs: Sequence[str | Path | Run], *, resamples: int = 2000, confiden
         SettingsError: If there are fewer than two runs, or a number is out of its bounds.
         RunError: If there is no such run.
     """
-    from visionforge.evaluation.comparison import Comparison, comparison
+    from visionforge.evaluation.comparison import MOST_RESAMPLES, Comparison, comparison
 
-    if len(runs) < 2 or not 0 <= resamples <= 100_000 or not 0.5 < confidence < 1:
-        raise SettingsError("compare: takes two runs or more, 0 to 100,000 resamples and a confidence in 0.5 to 1")
+    if len(runs) < 2 or not 0 <= resamples <= MOST_RESAMPLES or not 0.5 < confidence < 1:
+        bounds = f"0 to {MOST_RESAMPLES:,} resamples and a confidence in 0.5 to 1"
+        raise SettingsError(f"compare: takes two runs or more, {bounds}")
     return Comparison(comparison([open_run(run).stored for run in runs], resamples, confidence))

@@ -5,22 +5,21 @@ import re
 
 import pytest
 
-from visionforge.cli import datasets, explain, export, models, predict_images, runs
+from visionforge.cli.commands import datasets, doctor, explain, export, models, predict, reproduce, runs
 from visionforge.cli.main import COMMANDS, main
 from visionforge.config.problems import flatten
 from visionforge.config.schema import RunSettings, TuneSettings
 from visionforge.engine.validation import trainer_flags
 
 LIGHTNING = ("fit", "validate", "test", "predict")
-PARSERS = {"datasets": datasets, "models": models, "runs": runs, "explain": explain, "export": export}
+GROUPS = {"datasets": datasets, "models": models, "runs": runs}
+PARSERS = {"explain": explain, "export": export, "doctor": doctor, "reproduce": reproduce}
 OWN = {  # what is read before a parser is asked, and what a parser of Lightning's takes beside the settings
     "fit": {"--seeds", "--resume", "--import"},
     "validate": {"--run", "--import"},
     "test": {"--run", "--import"},
     "predict": {"--run", "--images", "--import"},
     "tune": {"--report", "--config"},
-    "reproduce": {"--outputs", "--check", "--json"},
-    "doctor": {"--outputs", "--root", "--kill", "--json"},
     "smoke": set(),
 }
 
@@ -48,7 +47,7 @@ def test_commands_of_lightning(capsys, command):
     taken = {f"--{path}" for path in settings} | {f"--trainer.{name}" for name in trainer_flags()}
     taken |= OWN[command] | {"--config", "--print_config", "--help"}
     if command == "predict":
-        taken |= options(predict_images._parser())
+        taken |= options(predict.parser())
     assert taken <= flags, sorted(taken - flags)
 
 
@@ -56,7 +55,7 @@ def test_commands_of_lightning(capsys, command):
 def test_help_is_a_page_of_what_people_change(capsys, command):
     flags = shown(capsys, command)
     known = {f"--{path}" for path in flatten(RunSettings)} | {f"--trainer.{name}" for name in trainer_flags()}
-    pictures = options(predict_images._parser()) if command == "predict" else set()
+    pictures = options(predict.parser()) if command == "predict" else set()
     assert flags - OWN[command] - pictures - {"--config", "--print_config", "--help", "-h"} <= known | {"--trust"}
     assert len({flag for flag in flags if "." in flag}) <= 35
     assert all(flag in flags for flag in ("--data.dataset", "--model.backbone.name", "--trainer.accelerator"))
@@ -71,9 +70,9 @@ def test_help_of_a_section(capsys, refuse):
     assert line.startswith("--help: model.shedule is no section or setting; nearest: model.schedule")
 
 
-@pytest.mark.parametrize("command", PARSERS)
+@pytest.mark.parametrize("command", [*PARSERS, *GROUPS])
 def test_commands_with_parsers_of_their_own(capsys, command):
-    parser = PARSERS[command]._parser()
+    parser = PARSERS[command].parser() if command in PARSERS else GROUPS[command].subcommands().parser
     assert options(parser) <= shown(capsys, command)
     for action in parser._actions:
         for name, part in action.choices.items() if isinstance(action, argparse._SubParsersAction) else ():
@@ -81,10 +80,10 @@ def test_commands_with_parsers_of_their_own(capsys, command):
 
 
 def test_other_commands(capsys):
-    assert set(COMMANDS) == {*LIGHTNING, *PARSERS, *OWN}
-    for command in ("reproduce", "doctor", "smoke", "tune"):
+    assert set(COMMANDS) == {*LIGHTNING, *PARSERS, *GROUPS, *OWN}
+    for command in ("smoke", "tune"):
         flags = shown(capsys, command)
         assert OWN[command] <= flags
         if command == "tune":
             assert {f"--tune.{path}" for path in flatten(TuneSettings)} <= flags
-    assert options(predict_images._parser()) <= shown(capsys, "predict", "--images", "x")
+    assert options(predict.parser()) <= shown(capsys, "predict", "--images", "x")

@@ -1,5 +1,6 @@
 """Light commands answer without torch; every mistake is one line and exit status 2."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -19,9 +20,48 @@ from visionforge.data.registry import dataset_info
 HEAVY = ("torch", "lightning", "torchvision", "sklearn", "pandas", "matplotlib", "optuna")
 
 
+FRONT = REPOSITORY / "src" / "visionforge" / "cli"
+MOST_LINES, MOST_LINES_OF_A_FILE = 1_800, 250
+
+
+def test_the_command_line_is_small():
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in FRONT.rglob("*.py")}
+    assert sum(lines.values()) <= MOST_LINES
+    assert not {path.name: count for path, count in lines.items() if count > MOST_LINES_OF_A_FILE}
+
+
+def test_the_command_line_names_neither_networks_nor_file_formats():
+    kept_out = {*HEAVY, "numpy", "PIL", "openpyxl", "onnx", "onnxruntime", "safetensors", "pyarrow", "zipfile", "csv"}
+    for path in FRONT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not kept_out & {name.partition(".")[0] for name in names}, f"{path.name}, line {node.lineno}"
+
+
+def test_a_command_is_a_file():
+    from visionforge.cli.commands import commands
+
+    files = {path.stem for path in (FRONT / "commands").glob("*.py")} - {"__init__"}
+    assert files == set(commands())
+    assert all(command.summary and command.place for command in commands().values())
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [["--version"], ["--help"], [], ["datasets", "list"], ["datasets", "info", "bloodmnist"], ["smoke", "--help"]],
+    [
+        ["--version"],
+        ["--help"],
+        [],
+        ["datasets", "list"],
+        ["datasets", "info", "bloodmnist"],
+        ["smoke", "--help"],
+        *(
+            [command, "--help"]
+            for command in ("fit", "validate", "test", "predict", "tune", "runs", "doctor", "reproduce")
+        ),
+        ["runs", "list"],
+    ],
 )
 def test_light_commands_import_nothing_heavy(arguments):
     code = (

@@ -79,7 +79,7 @@ def test_files_do_not_take_the_place_of_a_closed_output(tmp_path):
         "    number = os.open('file', os.O_WRONLY | os.O_CREAT)\n"
         "    os.system('echo noise'); os.system('echo noise >&2')\n"
         "    return 0 if number > 2 else 7\n"
-        "from visionforge.cli.commands import Command\n"
+        "from visionforge.cli.command import Command\n"
         "front.COMMANDS['models'] = Command('models', '', opens, 0); sys.exit(front.main(['models']))\n"
     )
     (tmp_path / "opens.py").write_text(code)

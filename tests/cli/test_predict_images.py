@@ -434,8 +434,8 @@ def test_signal_leaves_no_half_file(fleet, tmp_path, name):
 CHILD = """
 import re, sys
 from pathlib import Path
-from visionforge.cli.predict_images import run_predict_images
-run_predict_images(["--ckpt_path", sys.argv[1], "--images", sys.argv[2], "--overwrite", "--accelerator", "cpu"])
+from visionforge.cli.main import main
+main(["predict", "--ckpt_path", sys.argv[1], "--images", sys.argv[2], "--overwrite", "--accelerator", "cpu"])
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 

@@ -272,7 +272,7 @@ def test_archive_that_cannot_be_taken(tmp_path, arrays, split, complaint):
     with pytest.raises(DataError) as caught:
         list_pictures([path], split)
     (line,) = caught.value.problems
-    assert line.startswith(f"--images: {path}")
+    assert line.startswith(f"pictures: {path}")
     assert complaint in line
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.evaluation.helpers import CLASSES, background_of, evaluation_of, images_of
-from visionforge.cli.report import print_results
+from visionforge.cli.result_tables import print_results
 from visionforge.config.schema import EvaluationSettings
 from visionforge.data.side_table import SideTable
 from visionforge.evaluation.class_names import unique_names

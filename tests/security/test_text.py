@@ -202,7 +202,9 @@ def test_traceback_of_a_fault_of_our_own(tmp_path):
     (tmp_path / "run.py").write_text(
         "import sys\nfrom visionforge.cli import main as front\n"
         "def fails(arguments): import evil_package\n"
-        "front.COMMANDS['models'] = fails\nsys.argv[1:] = ['models']\nsys.exit(front.main())\n"
+        "from visionforge.cli.command import Command\n"
+        "front.COMMANDS['models'] = Command('models', '', fails, 0)\n"
+        "sys.argv[1:] = ['models']\nsys.exit(front.main())\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
     done = subprocess.run([sys.executable, "run.py"], capture_output=True, text=True, check=False, env=environment)

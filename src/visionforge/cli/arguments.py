@@ -1,32 +1,14 @@
-"""What the light commands share: a parser whose complaints are one line each, and ways to print."""
+"""What commands share: a parser whose complaints are one line each, and flags for a function's arguments."""
 
 import argparse
-import json
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NoReturn
 
-from rich.table import Table
+from visionforge.errors import SettingsError, VisionForgeError
 
-from visionforge.cli.streams import say, say_text, warn
-from visionforge.errors import SettingsError
-from visionforge.terminal import PlainTable, plain_console, print_line
-
-__all__ = [  # every command writes by these alone
-    "CommandParser",
-    "add_target_flags",
-    "heading",
-    "plain_console",
-    "plain_table",
-    "print_json",
-    "print_table",
-    "say",
-    "say_text",
-    "value_text",
-    "warn",
-]
-
-_WIDEST = 10_000
+Call = Callable[[argparse.Namespace], int]  # the options → exit status
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -36,63 +18,90 @@ class CommandParser(argparse.ArgumentParser):
         """Raise with the command's name and where its help is."""
         raise SettingsError(f"{self.prog.removeprefix('visionforge ')}: {message} (`{self.prog} --help`)")
 
+    def flags(self) -> dict[str, str]:
+        """Return name of an option → its first flag."""
+        return {action.dest: action.option_strings[0] for action in self._actions[::-1] if action.option_strings}
+
+    def run(self, arguments: list[str], call: Call) -> int:
+        """Parse, call, and return the exit status.
+
+        Raises:
+            VisionForgeError: If the arguments are wrong, or from the call; options are then named as they are typed.
+        """
+        options = self.parse_args(arguments)
+        with flags_named(self.flags()):
+            return call(options)
+
+
+class Subcommands:
+    """The parsers of a command whose first argument says what to do.
+
+    Args:
+        prog: The command.
+        description: What its help begins with.
+        named: Option → how problems name it, where that is not its flag.
+    """
+
+    def __init__(self, prog: str, description: str, named: Mapping[str, str] | None = None) -> None:
+        self.parser = CommandParser(prog=prog, description=description)
+        self._parsers = self.parser.add_subparsers(dest="command", required=True, parser_class=CommandParser)
+        self._named = named or {}
+        self._calls: dict[str, tuple[CommandParser, Call]] = {}
+
+    def add(self, name: str, call: Call, text: str, json: bool = True) -> CommandParser:
+        """Add one and return its parser.
+
+        Args:
+            name: What is typed.
+            call: Does it.
+            text: Its help.
+            json: Begin its flags with `--json`.
+        """
+        parser: CommandParser = self._parsers.add_parser(name, help=text, description=text)
+        if json:
+            add_json_flag(parser)
+        self._calls[name] = parser, call
+        return parser
+
+    def run(self, arguments: list[str]) -> int:
+        """Parse, call, and return the exit status; see `CommandParser.run`."""
+        options = self.parser.parse_args(arguments)
+        parser, call = self._calls[options.command]
+        del options.command
+        with flags_named({**parser.flags(), **self._named}):
+            return call(options)
+
+
+@contextmanager
+def flags_named(flags: Mapping[str, str]) -> Iterator[None]:
+    """Name the arguments of functions by their flags in the problems that they tell.
+
+    A problem begins with the name of an argument, as in ``out: is a file``, and names others in backticks.
+
+    Args:
+        flags: Name of an argument → its flag.
+    """
+    names = "|".join(map(re.escape, flags))
+    try:
+        yield
+    except VisionForgeError as error:
+        error.problems = tuple(
+            re.sub(rf"^({names})(?=:)|`({names})`", lambda found: flags[found[1] or found[2]], problem)
+            for problem in error.problems
+        )
+        raise
+
+
+def add_json_flag(parser: CommandParser) -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
 
 def add_target_flags(parser: CommandParser) -> None:
     """Add the flags that `inference.loading.find_target` resolves to a light command."""
     parser.add_argument(
         "--run", help="run (folder, or name in the outputs folder), of which the best checkpoint is taken"
     )
-    parser.add_argument("--ckpt_path", metavar="best|last|FILE", help="another checkpoint of the run, or a file")
-
-
-def print_json(content: Any) -> None:
-    r"""Print a value as JSON; numbers that JSON does not have are null.
-
-    Characters that could steer a terminal are written as JSON writes any character, for instance ``\u202e``, so that
-    a reader gets the same text.
-    """
-    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
-    say_text("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def print_table(table: Table) -> None:
-    """Print a table as wide as it is: a line that a narrow terminal breaks is better than names that are cut."""
-    console = plain_console()
-    needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
-    console.width = max(console.width, needed)
-    console.print(table)
-
-
-def plain_table(*headings: str, right: Sequence[str] = (), fold: Sequence[str] = ()) -> PlainTable:
-    """Return an empty table without lines.
-
-    Args:
-        headings: Names of the columns.
-        right: Those that are aligned to the right.
-        fold: Those whose cells a narrow terminal may break.
-    """
-    table = PlainTable(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in headings:
-        justify = "right" if name in right else "left"
-        table.add_column(name, no_wrap=name not in fold, justify=justify, overflow="fold")
-    return table
-
-
-def heading(text: str) -> None:
-    """Print a line in bold, where the terminal has that."""
-    print_line(text, "bold")
-
-
-def value_text(value: Any) -> str:
-    """Return a value as tables show it."""
-    if value is None:
-        return "–"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    parser.add_argument(
+        "--ckpt_path", dest="checkpoint", metavar="best|last|FILE", help="another checkpoint of the run, or a file"
+    )

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from visionforge.cli.commands import commands
-from visionforge.cli.drawing import shield_matplotlib
-from visionforge.cli.streams import Guarded, guarded, say, say_text, warn
-from visionforge.config.environment import prepare_environment
+from visionforge.config.environment import prepare_environment, shield_matplotlib
 from visionforge.config.problems import nearest
 from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.printable import traceback_lines
 from visionforge.runs.signals import Interrupted
+from visionforge.streams import Guarded, guarded, say, say_text, warn
 
 COMMANDS = commands()
 _HEAD = """\

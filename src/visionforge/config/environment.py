@@ -1,8 +1,10 @@
 """The environment of containers: a mode in which runs repeat exactly, and cache folders that any user may write."""
 
+import contextlib
 import json
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ WORKSPACES = (STRICT_VARIABLE[1], ":16:8")  # with any other, PyTorch refuses to
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 # In strict mode these come before everything the user gives; a file or a flag can still change the second
 STRICT_DEFAULTS = {"trainer.deterministic": True, "data.num_workers": 0}
+_MATPLOTLIB = "matplotlibrc"  # matplotlib reads a file of this name in the working folder
 # Folders that libraries write into, and where they lie below the cache
 _CACHES = {"TORCH_HOME": "torch", "MPLCONFIGDIR": "matplotlib"}
 
@@ -140,3 +143,15 @@ def _usable(folder: Path) -> bool:
     # os.access, because Path.exists fails below a folder that must not be looked into
     existing = next((path for path in (folder, *folder.parents) if os.access(path, os.F_OK)), folder)
     return folder.is_absolute() and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+
+
+def shield_matplotlib() -> None:
+    """Let matplotlib draw into files only, and read no settings from the working folder, whoever has put them there.
+
+    Notebooks name a backend for every program that they start; where it is not installed, the import of matplotlib
+    fails. To be called before anything imports it.
+    """
+    os.environ["MPLBACKEND"] = "agg"
+    if "matplotlib" not in sys.modules and os.path.lexists(_MATPLOTLIB):
+        with contextlib.chdir(Path(__file__).parent):
+            import matplotlib  # noqa: F401  # reads its settings now, once

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from visionforge.data.archive import md5_of, read_split, structure_problems
 from visionforge.data.info import SPLITS, DatasetInfo, Split
@@ -51,6 +52,19 @@ class ArchiveReport:
     def separate(self) -> bool:
         """Whether no splits share an image, as far as that was looked for."""
         return all(leak.ok for leak in self.leaks)
+
+    def lines(self) -> list[str]:
+        """Return it as a terminal shows it."""
+        found = [*self.checks, *self.leaks]
+        lines = [f"  {'✓' if each.ok else '✗'} {each.subject or each.check}: {each.found}" for each in found]
+        shared = "  images that splits share make test results look better than they are"
+        return [str(self.path), *lines, *([] if self.separate else [shared])]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values, leaks after the other checks."""
+        found = [*self.checks, *self.leaks]
+        checks = [{"check": each.check, "ok": each.ok, "found": each.found} for each in found]
+        return {"file": str(self.path), "checks": checks}
 
 
 def check_dataset(info: DatasetInfo, resolution: int | None = None, root: str | None = None) -> ArchiveReport:

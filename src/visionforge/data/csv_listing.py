@@ -168,7 +168,7 @@ def _refuse_unused_groups(source: Path, rows: Sequence[_Row], columns: Sequence[
         raise DataError(
             f"{source}: the column {' and the column '.join(found)} may say which pictures belong together; those of "
             "one patient in both training and test make results look better than they are; "
-            f"choose --group-column {found[0]}, or --no-groups if that does not matter"
+            f"choose `group_column` {found[0]}, or `no_groups` if that does not matter"
         )
 
 
@@ -218,7 +218,7 @@ def _labels(row: _Row, column: str, settings: ImportSettings, problems: _Problem
         problems.add(f"a label in the column {column} stands for a missing value; fill it in, or remove it", row.line)
     if not labels and settings.task != "multi-label":
         problems.add(
-            f"no label in the column {column}; fill it in, remove the line, or add --task multi-label if a picture "
+            f"no label in the column {column}; fill it in, remove the line, or add `task` multi-label if a picture "
             "may have none",
             row.line,
         )

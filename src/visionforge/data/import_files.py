@@ -37,7 +37,7 @@ def check_free(name: str, replace: bool) -> None:
     """Raise DataError if an entry of that name is there and must not be replaced."""
     entry = entry_path(name)
     if entry.exists() and not replace:
-        raise DataError(f"--name: {name!r} exists already ({entry}); choose another name, or add --replace")
+        raise DataError(f"name: {name!r} exists already ({entry}); choose another name, or add `replace`")
 
 
 def write_pair(
@@ -62,13 +62,13 @@ def write_pair(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         entry.parent.mkdir(parents=True, exist_ok=True)
-        with held(folder / f".{info.name}.import.lock", f"--name: {info.name!r}", LOCK_TIMEOUT_S):
+        with held(folder / f".{info.name}.import.lock", f"name: {info.name!r}", LOCK_TIMEOUT_S):
             _remove_unfinished(info.name, folder)
             check_free(info.name, replace)
             with _archive(info, resolution, content, folder) as path:
                 archive = Archive(url=None, md5=md5_of(path), file=path.name)
                 info = info.model_copy(update={"archives": {resolution: archive}, "resolutions": (resolution,)})
-                with held(Path(f"{entry}.lock"), f"--name: {info.name!r}", LOCK_TIMEOUT_S):
+                with held(Path(f"{entry}.lock"), f"name: {info.name!r}", LOCK_TIMEOUT_S):
                     check_free(info.name, replace)
                     old = _archives_of_entry(info.name)
                     write_atomic(entry, _as_yaml(info))

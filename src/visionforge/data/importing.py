@@ -1,7 +1,7 @@
 """Turn folders of pictures, or a CSV that names them, into an archive and a catalog entry."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from visionforge.config.schema import Task
 from visionforge.data.csv_listing import list_csv
 from visionforge.data.download import data_root
 from visionforge.data.import_files import check_free, entry_path, write_pair
+from visionforge.data.import_report import ImportReport
 from visionforge.data.import_settings import ImportSettings
 from visionforge.data.info import (
     MAX_CLASSES,
@@ -35,27 +36,6 @@ from visionforge.errors import DataError, SettingsError
 
 MAX_NAME = 60  # characters of a catalog name; it stands in names of folders and files
 __all__ = ["ImportReport", "ImportSettings", "channel_statistics", "import_images"]
-
-
-@dataclass(frozen=True)
-class ImportReport:
-    """What an import gave.
-
-    Attributes:
-        info: The new catalog entry.
-        archive: The archive.
-        entry: The file of the entry.
-        broken: Pictures that could not be read, and why.
-        notes: What was left out, taken from elsewhere, or looks odd, a line each.
-        positive: Which class of binary data is to be found, and why; None for other tasks.
-    """
-
-    info: DatasetInfo
-    archive: Path
-    entry: Path
-    broken: list[tuple[Path, str]]
-    notes: list[str] = field(default_factory=list)
-    positive: Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -97,22 +77,22 @@ def _check_settings(settings: ImportSettings) -> None:
     name, fractions = settings.name, settings.fractions
     if not re.fullmatch(rf"[a-z0-9_]{{1,{MAX_NAME}}}", name):
         raise SettingsError(
-            f"--name: {name!r} is not allowed; allowed: small letters a to z, digits and _, at most {MAX_NAME}"
+            f"name: {name!r} is not allowed; allowed: small letters a to z, digits and _, at most {MAX_NAME}"
         )
     if is_builtin(name):
-        raise DataError(f"--name: {name!r} is a built-in data set; choose another name")
+        raise DataError(f"name: {name!r} is a built-in data set; choose another name")
     if not all(share > 0 for share in fractions) or not abs(sum(fractions) - 1) <= 1e-6:  # written so that nan fails
-        raise SettingsError(f"--fractions: {fractions} is not allowed; three shares above 0 whose sum is 1")
+        raise SettingsError(f"fractions: {fractions} is not allowed; three shares above 0 whose sum is 1")
     if not MIN_RESOLUTION <= settings.resolution <= MAX_RESOLUTION:
         raise SettingsError(
-            f"--resolution: {settings.resolution} is not allowed; allowed: {MIN_RESOLUTION} to {MAX_RESOLUTION}"
+            f"resolution: {settings.resolution} is not allowed; allowed: {MIN_RESOLUTION} to {MAX_RESOLUTION}"
         )
     if not 0 <= settings.seed < 1 << 32:
-        raise SettingsError(f"--seed: {settings.seed} is not allowed; allowed: 0 to {(1 << 32) - 1}")
+        raise SettingsError(f"seed: {settings.seed} is not allowed; allowed: 0 to {(1 << 32) - 1}")
     if settings.group_column is not None and settings.no_groups:
-        raise SettingsError("--no-groups: is not allowed beside --group-column; leave one of them out")
+        raise SettingsError("no_groups: is not allowed beside `group_column`; leave one of them out")
     if settings.group_column is not None and settings.source.is_dir():
-        raise SettingsError("--group-column: a folder has no columns; list the pictures in a CSV file")
+        raise SettingsError("group_column: a folder has no columns; list the pictures in a CSV file")
 
 
 # --- reading
@@ -171,7 +151,7 @@ def _encode(listing: Listing, settings: ImportSettings) -> tuple[Task, tuple[str
     if several and task != "multi-label":
         raise DataError(f"{settings.source}: some pictures have no label or several, which {task} does not allow")
     if task == "binary" and len(classes) != 2:
-        raise DataError(f"--task: binary needs 2 classes, {settings.source} has {len(classes)}")
+        raise DataError(f"task: binary needs 2 classes, {settings.source} has {len(classes)}")
     index = {name: k for k, name in enumerate(classes)}
     if task == "multi-label":
         matrix = np.zeros((len(listing.labels), len(classes)), dtype=np.uint8)
@@ -186,9 +166,9 @@ def _positive(settings: ImportSettings, task: Task, classes: tuple[str, ...]) ->
     if settings.positive is None:
         return choose_positive((classes[0], classes[1])) if task == "binary" else None
     if task != "binary":
-        raise SettingsError(f"--positive: is for binary data, this is {task} ({len(classes)} classes)")
+        raise SettingsError(f"positive: is for binary data, this is {task} ({len(classes)} classes)")
     if settings.positive not in classes:
-        raise SettingsError(f"--positive: {settings.positive!r} is not allowed; allowed: {', '.join(classes)}")
+        raise SettingsError(f"positive: {settings.positive!r} is not allowed; allowed: {', '.join(classes)}")
     return Positive(settings.positive, "as asked", True)
 
 

@@ -61,7 +61,7 @@ class ArchiveImages:
 
 
 def list_pictures(
-    sources: Sequence[Path], split: Split | None = None, where: str = "--images"
+    sources: Sequence[Path], split: Split | None = None, where: str = "pictures"
 ) -> list[PictureFiles | ArchiveImages]:
     """Return what folders, files and archives hold, in the order in which they are given.
 
@@ -79,7 +79,7 @@ def list_pictures(
         DataError: If one does not exist, cannot be listed, or holds no pictures.
     """
     if split is not None and split not in SPLITS:
-        raise SettingsError(f"--split: {split} is not allowed; allowed: {', '.join(SPLITS)}")
+        raise SettingsError(f"split: {split} is not allowed; allowed: {', '.join(SPLITS)}")
     listed: list[PictureFiles | ArchiveImages] = []
     problems: list[str] = []
     for source in sources:
@@ -142,7 +142,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         return sorted((entry for entry in entries if not is_junk(entry.name)), key=lambda entry: entry.name)
 
 
-def open_images(path: Path, split: Split | None = None, where: str = "--images") -> ArchiveImages:
+def open_images(path: Path, split: Split | None = None, where: str = "pictures") -> ArchiveImages:
     """Choose and check the images of an archive, without unpacking them.
 
     Args:
@@ -187,6 +187,6 @@ def _choose(archive: zipfile.ZipFile, split: Split | None, where: str) -> str:
     splits = [name for name in SPLITS if f"{name}_images" in names]
     if split is None and not splits and ("images" in names or len(names) == 1):
         return "images" if "images" in names else names[0]
-    hint = f"; choose with --split: {', '.join(splits)}" if splits else ""
+    hint = f"; choose with `split`: {', '.join(splits)}" if splits else ""
     present = ", ".join(sorted(names)[:8]) or "none"
     raise DataError(f"{where}: {archive.filename} has no array {wanted} (it has: {present}){hint}")

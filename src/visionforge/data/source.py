@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from visionforge.data.archive import SplitArrays, read_split
 from visionforge.data.download import data_root, ensure_archive
@@ -29,7 +31,7 @@ def offered_resolution(info: DatasetInfo, wanted: int | None = None) -> int:
     resolution = wanted if wanted is not None else min(offered) if offered else 28
     if offered is not None and resolution not in offered:
         allowed = ", ".join(map(str, offered))
-        raise SettingsError(f"--resolution: {resolution} is not offered by {info.name}; allowed: {allowed}")
+        raise SettingsError(f"resolution: {resolution} is not offered by {info.name}; allowed: {allowed}")
     return resolution
 
 
@@ -45,7 +47,26 @@ def local_archive(info: DatasetInfo, resolution: int, root: str | None = None) -
     return path
 
 
-def download_archive(info: DatasetInfo, resolution: int | None = None, root: str | None = None) -> Path:
+@dataclass(frozen=True)
+class Downloaded:
+    """An archive that is here, verified and unpacked.
+
+    Attributes:
+        path: The file.
+        size: Its bytes.
+        md5: Its MD5; None where the catalog has none.
+    """
+
+    path: Path
+    size: int
+    md5: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {"file": str(self.path), "bytes": self.size, "md5": self.md5}
+
+
+def download_archive(info: DatasetInfo, resolution: int | None = None, root: str | None = None) -> Downloaded:
     """Get an archive if it is missing, verify it, and unpack it for later use.
 
     Args:
@@ -62,7 +83,7 @@ def download_archive(info: DatasetInfo, resolution: int | None = None, root: str
         raise DataError(f"{info.name}: is made on this machine, there is no archive to download")
     path = ensure_archive(info, resolution, root, download=True)
     open_archive(path, info, resolution)
-    return path
+    return Downloaded(path, path.stat().st_size, info.archives[resolution].md5)
 
 
 def prepare(info: DatasetInfo, resolution: int, root: str | None, download: bool) -> None:

@@ -1,6 +1,7 @@
 """How many images of each class a data set has, and mean and standard deviation of its training images."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from visionforge.data.importing import channel_statistics
 from visionforge.data.info import SPLITS, DatasetInfo, Split
@@ -13,6 +14,7 @@ class Statistics:
     """The numbers of a data set.
 
     Attributes:
+        info: The data set.
         resolution: Height and width in pixels.
         images: Split → number of images.
         counts: Split → number of images of each class, or with each label of multi-label data.
@@ -20,6 +22,7 @@ class Statistics:
         std: Standard deviations of the same.
     """
 
+    info: DatasetInfo
     resolution: int
     images: dict[Split, int]
     counts: dict[Split, list[int]]
@@ -31,6 +34,13 @@ class Statistics:
         """The largest class of the training images over the smallest; None if a class has no image."""
         largest, smallest = max(self.counts["train"]), min(self.counts["train"])
         return largest / smallest if smallest else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values, with the counts of each class."""
+        names = self.info.classes
+        per_class = {name: {split: self.counts[split][k] for split in SPLITS} for k, name in enumerate(names)}
+        numbers = {"classes": per_class, "mean": self.mean, "std": self.std}
+        return {"name": self.info.name, "resolution": self.resolution, **numbers}
 
 
 def dataset_statistics(info: DatasetInfo, resolution: int | None = None, root: str | None = None) -> Statistics:
@@ -51,4 +61,4 @@ def dataset_statistics(info: DatasetInfo, resolution: int | None = None, root: s
     parts = {split: load_split(info, resolution, root, split) for split in SPLITS}
     counts = {split: class_counts(part.labels, info) for split, part in parts.items()}
     mean, std = channel_statistics(parts["train"].images)
-    return Statistics(resolution, {split: len(part.labels) for split, part in parts.items()}, counts, mean, std)
+    return Statistics(info, resolution, {split: len(part.labels) for split, part in parts.items()}, counts, mean, std)

@@ -113,7 +113,7 @@ def explain_pictures(
         VisionForgeError: For every mistake that the user can mend, and if no picture could be read.
     """
     if not 1 <= limit <= MOST:
-        raise SettingsError(f"--limit: {limit} is not allowed; allowed: 1 to {MOST}")
+        raise SettingsError(f"limit: {limit} is not allowed; allowed: 1 to {MOST}")
     network = find_target("explain", run, checkpoint)
     folder = out or _default_folder(network)
     owned = OwnedFolder(folder, TABLE, _listed, OVERLAY)
@@ -126,7 +126,7 @@ def explain_pictures(
     with contextlib.closing(batches), owned.writing(overwrite) as staged:
         rows = _explain(model, batches, staged, chosen, limit, warn)
         if not rows:
-            raise RunError("--images: none of the files could be read, so nothing was written")
+            raise RunError("pictures: none of the files could be read, so nothing was written")
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
         write_atomic(staged / TABLE, text.getvalue())
@@ -166,7 +166,7 @@ def _class_of(model: "ImageClassifier", text: str | None) -> int | None:
         return int(text)
     close = nearest(text, classes) or classes[:10]
     raise SettingsError(
-        f"--target: {text} is no class; nearest: {', '.join(close)}; or a number, 0 to {len(classes) - 1}"
+        f"target: {text} is no class; nearest: {', '.join(close)}; or a number, 0 to {len(classes) - 1}"
     )
 
 

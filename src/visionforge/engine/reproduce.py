@@ -14,7 +14,7 @@ from visionforge.inference.trust import training_config
 from visionforge.reading import read_rows
 from visionforge.runs.config_hash import digest
 from visionforge.runs.files import refuse_links
-from visionforge.runs.paths import resolve
+from visionforge.runs.paths import resolve, shown
 from visionforge.runs.provenance import code_state, environment_variables, package_versions
 from visionforge.runs.query import StoredRun, differences, find_run, load_run, provenance
 from visionforge.runs.signals import Interruption
@@ -42,6 +42,23 @@ class Reproduction:
     images: int
     again: Run | None = None
     difference: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what was found as plain values."""
+        if self.again is None:
+            return {"run": self.run.name, "notes": self.notes}
+        found = {"again": str(self.again.path), "notes": self.notes, "difference": self.difference}
+        return {"run": self.run.name, **found}
+
+    def lines(self) -> list[str]:
+        """Return what the repetition has shown, as a terminal shows it; nothing if the run was only checked."""
+        if self.again is None:
+            return []
+        folder = f"  {shown(self.again.path)}"
+        if self.difference is not None:
+            return [f"✗ first difference: {self.difference}", folder, *(f"! {note}" for note in self.notes)]
+        equal = f"{self.epochs} epochs, the tensors of both checkpoints and {self.images:,} predictions are equal"
+        return [f"✓ no difference: {equal}", folder]
 
 
 def reproduce(
@@ -116,7 +133,7 @@ def run_again(run: StoredRun, outputs: str | Path | None = None, trust: str | Pa
     try:
         folder = resolve(str(outputs)) if outputs else run.workspace.path.absolute().parent
     except ValueError as error:
-        raise SettingsError(f"--outputs: {error}") from error
+        raise SettingsError(f"outputs: {error}") from error
     parent = {"run": run.name, "reason": "reproduce", "data": run.manifest.data}
     config = training_config(run.workspace, None if trust is None else str(trust), "reproduce")
     trainer = {**(config.get("trainer") or {}), "default_root_dir": str(folder)}

@@ -15,6 +15,7 @@ from visionforge.runs.config_hash import canonical, digest
 from visionforge.runs.query import StoredRun, differences, flat
 
 SEED = "seed_everything"
+MOST_RESAMPLES = 100_000
 NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of the models
 
 

@@ -87,7 +87,7 @@ class TableWriter(Protocol):
         """Write what is still kept; the file itself is left open."""
 
 
-def require_format(path: Path, where: str = "--out") -> None:
+def require_format(path: Path, where: str = "out") -> None:
     """Check that a table can be written in the format that the file's suffix means.
 
     Args:

@@ -89,7 +89,7 @@ class _Wanted:
     opset: int
     int8: bool
     benchmark: bool
-    images: Sequence[Path] | None
+    pictures: Sequence[Path] | None
     root: str | None
     warn: Callable[[str], None]
 
@@ -101,17 +101,17 @@ class _Wanted:
         """
         if self.format == "torchscript":
             raise SettingsError(
-                "--format: torchscript is deprecated by PyTorch and is not written; --format torch is its successor"
+                "format: torchscript is deprecated by PyTorch and is not written; `format` torch is its successor"
             )
         for name, value, allowed in (("format", self.format, tuple(FILES)), ("input", self.input, INPUTS)):
             if value not in allowed:
-                raise SettingsError(f"--{name}: {value} is not allowed; allowed: {', '.join(allowed)}")
+                raise SettingsError(f"{name}: {value} is not allowed; allowed: {', '.join(allowed)}")
         if self.opset not in OPSETS:
-            raise SettingsError(f"--opset: {self.opset} is not allowed; allowed: {OPSETS[0]} to {OPSETS[-1]}")
+            raise SettingsError(f"opset: {self.opset} is not allowed; allowed: {OPSETS[0]} to {OPSETS[-1]}")
         if self.int8 and self.format != "onnx":
-            raise SettingsError(f"--int8: is a form of ONNX; --format is {self.format}")
+            raise SettingsError(f"int8: is a form of ONNX; `format` is {self.format}")
         if self.opset != OPSET and self.format != "onnx":
-            raise SettingsError(f"--opset: belongs to ONNX; --format is {self.format}")
+            raise SettingsError(f"opset: belongs to ONNX; `format` is {self.format}")
         require_packages(self.format)
 
 
@@ -127,7 +127,7 @@ def export_network(
     opset: int = OPSET,
     int8: bool = False,
     benchmark: bool = False,
-    images: Sequence[Path] | None = None,
+    pictures: Sequence[Path] | None = None,
     root: str | None = None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> ExportResult:
@@ -144,7 +144,7 @@ def export_network(
         opset: Of ONNX.
         int8: Write a quantised ONNX model, too, and measure what it loses.
         benchmark: Measure latency and throughput beside PyTorch's.
-        images: Folders, files and archives to prove it on; None is the test split.
+        pictures: Folders, files and archives to prove it on; None is the test split.
         root: Folder of the archives; None is as the run was configured.
         warn: Told of pictures that could not be read.
 
@@ -152,7 +152,7 @@ def export_network(
         VisionForgeError: For every mistake that the user can mend, and if the artifact is not the network; nothing is
             left behind then.
     """
-    wanted = _Wanted(format, input, tta, opset, int8, benchmark, images, root, warn)
+    wanted = _Wanted(format, input, tta, opset, int8, benchmark, pictures, root, warn)
     wanted.check()
     target = find_target("export", run, checkpoint)
     folder = out or _default_folder(target, format)
@@ -197,7 +197,7 @@ def _export(wanted: _Wanted, target: Target, folder: Path) -> dict[str, Any]:
     config_hash = target.config_hash
     run_name = None if target.run is None else target.run.path.name
     contract = contract_of(model, wanted.input, run_name, config_hash, target.checkpoint.name)
-    images = _given_images(wanted, model.spec) if wanted.images else _split_images(wanted, target, "test", IMAGES)
+    images = _given_images(wanted, model.spec) if wanted.pictures else _split_images(wanted, target, "test", IMAGES)
     module = ExportedClassifier(model, contract)
     path = folder / FILES[wanted.format]
     if wanted.format == "onnx":
@@ -212,7 +212,7 @@ def _export(wanted: _Wanted, target: Target, folder: Path) -> dict[str, Any]:
     artifacts = [{**described(path), "parity": compare(model.spec, said, runtime, images, BOUND).as_dict()}]
     runtimes = {wanted.format: runtime}
     if wanted.int8:
-        val = _given_images(wanted, model.spec) if wanted.images else _split_images(wanted, target, "val", None)
+        val = _given_images(wanted, model.spec) if wanted.pictures else _split_images(wanted, target, "val", None)
         small = folder / INT8
         quantise(path, small, contract, calibration_batches(val, CALIBRATION_IMAGES))
         runtimes["int8"] = load_onnx(small)
@@ -297,7 +297,7 @@ def _split_images(wanted: _Wanted, target: Target, split: Split, limit: int | No
         )
         dataset = module.dataset_for(split)
     except VisionForgeError as error:
-        raise DataError(f"{error}; an export is proven on real images: name some with --images") from error
+        raise DataError(f"{error}; an export is proven on real images: name some with `pictures`") from error
     count = len(dataset)
     chosen = np.unique(np.linspace(0, count - 1, min(limit or count, count)).astype(np.int64)).tolist()
     pixels, labels = dataset.__getitems__(chosen)
@@ -308,7 +308,7 @@ def _given_images(wanted: _Wanted, spec: Any) -> Any:
     from visionforge.exporting.parity import Images
 
     parts, names = [], 0
-    for batch in picture_batches(list_pictures(wanted.images or ()), spec.resolution, spec.channels, 64, 2):
+    for batch in picture_batches(list_pictures(wanted.pictures or ()), spec.resolution, spec.channels, 64, 2):
         for name, reason in batch.failures:
             wanted.warn(f"{name}: {reason}")
         if batch.names:
@@ -317,7 +317,7 @@ def _given_images(wanted: _Wanted, spec: Any) -> Any:
         if names >= IMAGES:
             break
     if not parts:
-        raise DataError("--images: none of the files could be read, so the artifact cannot be proven")
+        raise DataError("pictures: none of the files could be read, so the artifact cannot be proven")
     return Images(np.concatenate(parts)[:IMAGES], None, "given images")
 
 

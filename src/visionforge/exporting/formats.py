@@ -63,11 +63,11 @@ def write_onnx(module: ExportedClassifier, contract: Contract, path: Path, opset
         model = program.model_proto
     except Exception as error:  # the exporter wraps what it meets in errors of its own
         raise RunError(
-            f"--format: onnx: {contract.settings.backbone.name} cannot be exported ({reason_of(error)})"
+            f"format: onnx: {contract.settings.backbone.name} cannot be exported ({reason_of(error)})"
         ) from error
     written = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), None)
     if written != opset:
-        raise RunError(f"--opset: {opset} was asked for, the exporter gives {written} for this network; choose that")
+        raise RunError(f"opset: {opset} was asked for, the exporter gives {written} for this network; choose that")
     _describe(model, contract)
     model.producer_name, model.producer_version = "visionforge", contract.version
     onnx.checker.check_model(model, full_check=True)
@@ -124,7 +124,7 @@ def quantise(source: Path, target: Path, contract: Contract, images: Sequence[Pi
         _describe(model, contract)
         onnx.save(model, str(target))
     except Exception as error:
-        raise RunError(f"--int8: this network cannot be quantised ({reason_of(error)})") from error
+        raise RunError(f"int8: this network cannot be quantised ({reason_of(error)})") from error
     finally:
         plain.unlink(missing_ok=True)
 
@@ -145,7 +145,7 @@ def write_program(module: ExportedClassifier, contract: Contract, path: Path) ->
             torch.export.save(program, path, extra_files={KEY: contract.model_dump_json()})
     except Exception as error:  # tracing meets anything that a network's code raises
         name = contract.settings.backbone.name
-        raise RunError(f"--format: torch: {name} cannot be exported ({reason_of(error)})") from error
+        raise RunError(f"format: torch: {name} cannot be exported ({reason_of(error)})") from error
 
 
 def load_program(path: Path) -> Runtime:

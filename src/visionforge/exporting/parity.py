@@ -104,7 +104,7 @@ def compare(spec: TaskSpec, wanted: BatchPrediction, runtime: Runtime, images: I
     if bound is not None and largest > bound:
         raise RunError(
             f"the artifact deviates by {largest:.3g} from the network (allowed: {bound:g}), so it was not kept; try "
-            "another --opset or --format"
+            "another `opset` or `format`"
         )
     same = said.labels == wanted.labels
     agree = same if same.ndim == 1 else same.all(axis=1)

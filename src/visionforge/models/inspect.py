@@ -1,7 +1,7 @@
 """What a backbone costs and sees: parameters, multiply-adds, and the size of the feature map after every stage."""
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from visionforge.config.schema import Backbone
 from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.models.build import build_network
-from visionforge.models.registry import BackboneEntry
+from visionforge.models.registry import BackboneEntry, backbone_entry
 from visionforge.models.stages import stage_names
 
 RESOLUTIONS = (28, 64, 224)  # at which a backbone is looked at, if none is named
@@ -105,7 +105,7 @@ def profiles_at(
         SettingsError: If there is no class, or the backbone does not take images of the named size.
     """
     if classes < 1:
-        raise SettingsError(f"models info: --classes: {classes} is not allowed; at least 1")
+        raise SettingsError(f"classes: {classes} is not allowed; at least 1")
     if resolution is not None:
         return [profile(entry, resolution, channels, classes, adapt_stem)]
     found: list[Profile] = []
@@ -113,6 +113,46 @@ def profiles_at(
         with contextlib.suppress(SettingsError):
             found.append(profile(entry, usual, channels, classes, adapt_stem))
     return found
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a backbone costs and sees.
+
+    Attributes:
+        entry: The backbone.
+        profiles: It at each resolution.
+        weights: Tags of the published weights, the default first.
+        channels: Channels of the images.
+        classes: Number of logits.
+        min_resolution: Smallest height and width in pixels.
+    """
+
+    entry: BackboneEntry
+    profiles: list[Profile]
+    weights: list[str]
+    channels: int
+    classes: int
+    min_resolution: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        named = {"name": self.entry.name, "description": self.entry.description, "weights": self.weights}
+        return {**named, "profiles": [asdict(each) for each in self.profiles]}
+
+
+def inspect_backbone(
+    name: str, resolution: int | None = None, channels: int = 3, classes: int = 1000, adapt_stem: bool = True
+) -> Inspection:
+    """Look at a backbone; see `profiles_at`.
+
+    Raises:
+        SettingsError: If there is no such backbone, no class, or it does not take images of the named size.
+    """
+    entry = backbone_entry(name)
+    profiles = profiles_at(entry, resolution, channels, classes, adapt_stem)
+    least = entry.min_resolution if adapt_stem else entry.min_resolution_standard
+    return Inspection(entry, profiles, weight_names(entry), channels, classes, least)
 
 
 def _recorder(sides: dict[str, int | None], name: str) -> Any:

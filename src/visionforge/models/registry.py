@@ -112,6 +112,11 @@ class BackboneEntry:
         """Return whether weights can be had without naming a file."""
         return self.weights is not None or self.timm is not None
 
+    @property
+    def published_by(self) -> str | None:
+        """Return which library publishes its weights; None if none does."""
+        return "torchvision" if self.weights else "timm" if self.timm else None
+
     def load(self) -> Builder:
         """Return the builder, importing it if it is given by name."""
         if not isinstance(self.builder, str):

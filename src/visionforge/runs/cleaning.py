@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from visionforge.runs.locks import Lock, LockedError, is_held
 from visionforge.runs.paths import shown
@@ -26,6 +27,10 @@ class Cleaning:
 
     found: list[StoredRun]
     removed: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values, with a row for each run that was found."""
+        return {"found": [run.as_row() for run in self.found], "removed": self.removed}
 
 
 def _ignore(line: str) -> None:

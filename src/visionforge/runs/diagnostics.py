@@ -20,6 +20,7 @@ from visionforge.runs.paths import (
     outputs_folder,
     project_folder,
     resolve,
+    shown,
 )
 from visionforge.runs.processes import end_processes, leftovers
 from visionforge.runs.provenance import package_versions, processor
@@ -101,6 +102,42 @@ class Diagnosis:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""
         return asdict(self)
+
+    def lines(self) -> list[str]:
+        """Return all of it as a terminal shows it."""
+        machine, scheduler = self.machine, self.scheduler
+        lines = [
+            f"{machine['processor']}, {machine['cores']} cores, "
+            f"{machine['memory_free_gb']} of {machine['memory_gb']} GB free"
+        ]
+        for device in self.devices:
+            memory = f", {device['free_gb']} of {device['memory_gb']} GB free" if "memory_gb" in device else ""
+            lines.append(f"{device['name']}{memory}")
+        if not self.devices:
+            lines.append("no GPU")
+        if scheduler:
+            lines.append(f"under {scheduler['name']}, job {scheduler['job']}")
+        lines.append(", ".join(f"{name} {version}" for name, version in self.packages.items()))
+        for name, folder in self.folders.items():
+            state = "writable" if folder.writable else "read-only" if folder.ok else "cannot be written"
+            there = "" if folder.exists else ", will be made"
+            path = shown(Path(folder.path))
+            lines.append(f"{'✓' if folder.ok else '✗'} {name}: {path} ({state}{there}, {folder.free_gb} GB free)")
+            if folder.locks:
+                lines.append(f"  {folder.locks}")
+        for process in self.leftovers:
+            verb = "ended" if process.ended else "left behind"
+            lines.append(
+                f"{'✓' if process.ended else '✗'} process {process.pid} of {process.run} {verb} "
+                f"({process.age_s} s, {process.memory_mb} MB): {process.command}"
+            )
+        if not self.leftovers:
+            lines.append("✓ no processes of dead runs")
+        elif scheduler and self.only_reports:
+            lines.append(f"under {scheduler['name']} processes are not ended; let the scheduler do it")
+        elif not all(process.ended for process in self.leftovers):
+            lines.append("`visionforge doctor --kill` ends them")
+        return lines
 
 
 def examine(outputs: str | Path | None = None, root: str | Path | None = None, *, kill: bool = False) -> Diagnosis:

@@ -50,16 +50,16 @@ class OwnedFolder:
         read: Returns what a description lists; it raises ValueError, KeyError or TypeError where it is none.
         ours: What the names of the files look like that the command writes; others are not removed, whatever the
             description says, which may come from a stranger.
-        flag: Where the folder was given, for messages.
+        name: The argument that names the folder, for messages.
     """
 
-    def __init__(self, folder: Path, description: str, read: Read, ours: str, flag: str = "--out") -> None:
+    def __init__(self, folder: Path, description: str, read: Read, ours: str, name: str = "out") -> None:
         self.path = Path(os.path.realpath(folder))
         self._shown = printable(shown(folder))
         self._description = description
         self._read = read
         self._ours = re.compile(ours)
-        self._flag = flag
+        self._name = name
 
     def require(self, names: Iterable[str], overwrite: bool) -> None:
         """Check that files can be written without losing any, before there is work to lose.
@@ -73,22 +73,22 @@ class OwnedFolder:
             RunError: If the folder cannot be written, or is a run.
         """
         if not self.path.is_dir() and os.path.lexists(self.path):
-            raise SettingsError(f"{self._flag}: {self._shown} is a file; name a folder")
+            raise SettingsError(f"{self._name}: {self._shown} is a file; name a folder")
         if (self.path / "run.json").exists():
-            raise RunError(f"{self._flag}: {self._shown} is the folder of a run; name another, or a new one in it")
+            raise RunError(f"{self._name}: {self._shown} is the folder of a run; name another, or a new one in it")
         if not writable(self.path):
-            raise RunError(f"{self._flag}: {self._shown} cannot be written; name another folder")
+            raise RunError(f"{self._name}: {self._shown} cannot be written; name another folder")
         there = [name for name in (self._description, *names) if os.path.lexists(self.path / name)]
         if there and not overwrite:
             raise SettingsError(
-                f"{self._flag}: {self._shown} has a {printable(there[0])} already; name another folder, or add "
-                "--overwrite"
+                f"{self._name}: {self._shown} has a {printable(there[0])} already; name another folder, or add "
+                "`overwrite`"
             )
         listed = self._listed()
         for name in there:
             if name != self._description and not self._is_ours(name, listed):
                 raise SettingsError(
-                    f"{self._flag}: {self._shown}/{printable(name)} is not as this command wrote it, so it is not "
+                    f"{self._name}: {self._shown}/{printable(name)} is not as this command wrote it, so it is not "
                     "replaced; move it away, or name another folder"
                 )
 
@@ -137,7 +137,7 @@ class OwnedFolder:
             yield
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise RunError(f"{self._flag}: {self._shown} cannot be written ({reason}); name another folder") from error
+            raise RunError(f"{self._name}: {self._shown} cannot be written ({reason}); name another folder") from error
 
     def _listed(self) -> Listed:
         """Return what the description lists; nothing if there is none, or it is somebody else's file.
@@ -154,7 +154,7 @@ class OwnedFolder:
             listed = self._read(read_text(path, MOST_BYTES))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SettingsError(
-                f"{self._flag}: {self._shown}/{self._description} was not written by this command, so it is not "
+                f"{self._name}: {self._shown}/{self._description} was not written by this command, so it is not "
                 "replaced; name another folder"
             ) from error
         return {name: digest for name, digest in listed.items() if _PLAIN_NAME.fullmatch(name)}

@@ -88,6 +88,11 @@ class StoredRun:
             "error": self.manifest.error,
         }
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return its manifest, state, metrics and settings as plain values."""
+        content = {**self.manifest.model_dump(mode="json"), "state": self.state}
+        return {**content, "metrics": self.metrics, "config": self.config}
+
 
 def read_metrics(path: Path) -> dict[str, Any]:
     """Return the content of a `metrics.json`, or nothing if it is not there or cannot be read."""
@@ -208,9 +213,9 @@ def named_outputs(text: str | None) -> Path:
     try:
         folder = resolve(text) if text else outputs_folder()
     except ValueError as error:
-        raise SettingsError(f"--outputs: {error}") from error
+        raise SettingsError(f"outputs: {error}") from error
     if text and not folder.is_dir():
-        raise RunError(f"--outputs: {folder} is no folder")
+        raise RunError(f"outputs: {folder} is no folder")
     return folder
 
 

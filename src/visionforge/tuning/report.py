@@ -262,4 +262,4 @@ def find_study(text: str, studies: Path) -> StudyFolder:
     known = [path.parent.name for path in sorted(studies.glob("*/config.yaml"))]
     close = nearest(text, known) or known
     hint = f"; nearest: {', '.join(close)}" if close else ""
-    raise RunError(f"--report: {text} is no study: a folder below {studies} with a config.yaml{hint}")
+    raise RunError(f"study: {text} is no study: a folder below {studies} with a config.yaml{hint}")

@@ -334,7 +334,7 @@ def _stored_tune(path: Path, storage: str | None) -> TuneSettings:
         raise SettingsError(f"{path}: has no section tune, so it is no study's configuration")
     own = stored.get("storage")
     if storage is None and own not in (None, "journal"):  # only the user says what is connected to
-        raise SettingsError("--report: the study is kept in a database of its own; name it with --tune.storage")
+        raise SettingsError("study: the study is kept in a database of its own; name it with --tune.storage")
     try:
         return TuneSettings.model_validate({**stored, "storage": storage or own})
     except ValidationError as error:

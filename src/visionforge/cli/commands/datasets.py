@@ -1,18 +1,174 @@
-"""`visionforge datasets`."""
+"""`visionforge datasets …`: list, describe, download, check, count, show and import data sets."""
 
-from visionforge.cli.commands import Command
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visionforge.cli.arguments import Call, CommandParser, Subcommands
+from visionforge.cli.command import Command
+from visionforge.cli.printing import print_json
+from visionforge.streams import caution, say, say_lines
+
+if TYPE_CHECKING:
+    from visionforge.data.info import DatasetInfo
+
+EXIT_CHECK_FAILED = 1
 
 
-def _run(arguments: list[str]) -> int:
-    from visionforge.cli.datasets import run_datasets
+def run(arguments: list[str]) -> int:
+    """Run the command; return 1 if a check failed, and 0 otherwise."""
+    return subcommands().run(arguments)
 
-    return run_datasets(arguments)
+
+def subcommands() -> Subcommands:
+    """Return the parsers of what the command can do."""
+    group = Subcommands("visionforge datasets", "The catalog of data sets.")
+
+    def archive(name: str, call: Call, text: str) -> CommandParser:
+        made = group.add(name, call, text)
+        made.add_argument("name", help="catalog name")
+        made.add_argument("--root", help="folder of the archives; default $VISIONFORGE_DATA or the cache")
+        made.add_argument("--resolution", type=int, help="default: the data set's smallest")
+        return made
+
+    group.add("list", _list, "all data sets, a line each")
+    group.add("info", _info, "everything the catalog says of one data set").add_argument("name", help="catalog name")
+    archive("download", _download, "get an archive, and unpack it for later use")
+    check = archive("check", _check, "compare an archive with the catalog, and look for images that splits share")
+    check.add_argument("--strict", action="store_true", help="exit status 1 also for images that splits share")
+    archive("stats", _stats, "count the classes, and compute mean and standard deviation")
+    show = archive("show", _show, "write a picture of images and of what augmentation does to them")
+    show.add_argument("--output", default=None, help="PNG file; default NAME.png")
+    show.add_argument(
+        "--preset", choices=("none", "light", "standard", "strong"), default="standard", help="augmentation"
+    )
+    bring = group.add("import", _import, "turn folders of pictures, or a CSV that names them, into a data set")
+    bring.add_argument("source", type=Path, help="folder of class folders (or of train, val, test), or a CSV file")
+    bring.add_argument("--name", required=True, help="catalog name: small letters, digits and _")
+    bring.add_argument("--resolution", type=int, default=28, help="height and width in pixels; default 28")
+    bring.add_argument("--task", choices=("binary", "multi-class", "multi-label", "ordinal"), help="default: by labels")
+    bring.add_argument("--fractions", type=float, nargs=3, default=(0.7, 0.1, 0.2), metavar=("TRAIN", "VAL", "TEST"))
+    bring.add_argument("--seed", type=int, default=42, help="seed of the split")
+    bring.add_argument("--path-column", help="CSV: default path, file, filename or image")
+    bring.add_argument("--label-column", default="label", help="CSV: several labels are separated by | or ;")
+    bring.add_argument("--split-column", default="split", help="CSV: used if the column is there")
+    bring.add_argument("--group-column", help="CSV: values that must not be spread over splits, such as patients")
+    bring.add_argument("--no-groups", action="store_true", help="CSV: a column that looks like groups is none")
+    bring.add_argument("--positive", metavar="CLASS", help="the class of binary data that is to be found")
+    bring.add_argument("--no-hflip", dest="hflip", action="store_false", help="left and right may not be swapped")
+    bring.add_argument("--vflip", action="store_true", help="top and bottom may be swapped")
+    bring.add_argument("--rotation", choices=("none", "small", "any"), default="small", help="how it may be turned")
+    bring.add_argument("--replace", action="store_true", help="take the place of an entry of the same name")
+    bring.add_argument("--root", help="folder for the archive; default $VISIONFORGE_DATA or the cache")
+    return group
+
+
+def _entry(options: argparse.Namespace) -> "DatasetInfo":
+    from visionforge.data.registry import dataset_info
+
+    return dataset_info(options.name)
+
+
+# --- the catalog
+
+
+def _list(options: argparse.Namespace) -> int:
+    from visionforge.cli.dataset_tables import print_catalog
+    from visionforge.data.registry import catalog
+
+    entries, problems = catalog()
+    for problem in problems:  # somebody's own entry; the others are still listed
+        caution(problem)
+    if options.json:
+        print_json([entry.model_dump(mode="json") for entry in entries])
+    else:
+        print_catalog(entries)
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    from visionforge.cli.dataset_tables import print_entry
+
+    entry = _entry(options)
+    if options.json:
+        print_json(entry.model_dump(mode="json"))
+    else:
+        print_entry(entry)
+    return 0
+
+
+# --- archives
+
+
+def _download(options: argparse.Namespace) -> int:
+    from visionforge.data.source import download_archive
+    from visionforge.runs.logfile import RunLog
+
+    with RunLog():
+        got = download_archive(_entry(options), options.resolution, options.root)
+    if options.json:
+        print_json(got.as_dict())
+    else:
+        say(f"✓ {got.path} ({got.size:,} bytes, verified)")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from visionforge.data.checks import check_dataset
+
+    report = check_dataset(_entry(options), options.resolution, options.root)
+    if options.json:
+        print_json(report.as_dict())
+    else:
+        say_lines(report.lines())
+    return 0 if report.ok and (report.separate or not options.strict) else EXIT_CHECK_FAILED
+
+
+def _stats(options: argparse.Namespace) -> int:
+    from visionforge.cli.dataset_tables import print_statistics
+    from visionforge.data.statistics import dataset_statistics
+
+    found = dataset_statistics(_entry(options), options.resolution, options.root)
+    if options.json:
+        print_json(found.as_dict())
+    else:
+        print_statistics(found)
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from visionforge.reporting.sheet import dataset_sheet
+
+    entry = _entry(options)
+    target = Path(options.output or f"{entry.name}.png")
+    dataset_sheet(entry, target, options.preset, options.resolution, options.root)
+    if options.json:
+        print_json({"file": str(target), "preset": options.preset})
+    else:
+        say(f"✓ {target}")
+    return 0
+
+
+# --- own data
+
+
+def _import(options: argparse.Namespace) -> int:
+    from visionforge.data.importing import ImportSettings, import_images
+
+    given = {**vars(options), "fractions": tuple(options.fractions)}
+    as_json = given.pop("json")
+    report = import_images(ImportSettings(**given))
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        say_lines(report.lines(options.root))
+    return 0
 
 
 COMMAND = Command(
     "datasets",
     "list | info | download | check | stats | show | import: the catalog of data sets",
-    _run,
+    run,
     place=110,
     tells=True,
 )

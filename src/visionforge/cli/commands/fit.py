@@ -1,18 +1,59 @@
 """`visionforge fit`."""
 
-from visionforge.cli.commands import Command
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from visionforge.cli.command import Command
+from visionforge.cli.stages import print_result, read_settings
+from visionforge.runs.paths import shown
+from visionforge.runs.signals import Interruption
+from visionforge.streams import say
+
+if TYPE_CHECKING:
+    from visionforge.engine.run import Run
 
 
-def _run(arguments: list[str]) -> int:
-    from visionforge.cli.lightning import run_stage
+def run(arguments: list[str]) -> int:
+    """Run the command and return its exit status."""
+    raw = read_settings("fit", arguments)
+    if raw is None:
+        return 0
+    from visionforge.engine.fit import fit, request_of
+    from visionforge.engine.seeds import fit_seeds
 
-    return run_stage("fit", arguments)
+    seeds = raw.values.pop("seeds", None)
+    with Interruption() as interruption:
+        if seeds is None:
+            print_result(fit(request_of(raw), interruption).result, "fit")
+        else:
+            _print_seeds(fit_seeds(raw, str(seeds), interruption, _print_seed, _print_run))
+    return 0
+
+
+def _print_seed(place: int, count: int, seed: int, done: "Run | None") -> None:
+    known = "" if done is None else f": complete already, {shown(done.path)}"
+    say(f"seed {seed} ({place} of {count}){known}")
+
+
+def _print_run(run: "Run") -> None:
+    print_result(run.result, "fit")
+
+
+def _print_seeds(runs: "Sequence[Run]") -> None:
+    """Print what the runs have in common; seeds are repetitions, not rival models."""
+    from visionforge.cli.result_tables import print_comparison
+    from visionforge.evaluation.comparison import comparison
+
+    say()
+    print_comparison(comparison([run.stored for run in runs], 0, runs[0].settings.evaluation.confidence))
+    say()
+    say(f"again: visionforge runs compare {' '.join(str(shown(run.path)) for run in runs)}")
 
 
 COMMAND = Command(
     "fit",
     "train a network, test its best checkpoint, write the run folder; with --seeds 3, for three seeds",
-    _run,
+    run,
     place=10,
     examples=(
         "fit --config configs/quickstart.yaml",

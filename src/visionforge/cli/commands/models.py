@@ -1,18 +1,101 @@
-"""`visionforge models`."""
+"""`visionforge models …`: list the backbones, and say what one of them costs and sees."""
 
-from visionforge.cli.commands import Command
+import argparse
+from typing import TYPE_CHECKING
+
+from visionforge.cli.arguments import Subcommands, add_json_flag
+from visionforge.cli.command import Command
+from visionforge.cli.printing import plain_table, print_json, print_table
+from visionforge.streams import caution, say, say_lines
+
+if TYPE_CHECKING:
+    from visionforge.models.inspect import Inspection
 
 
-def _run(arguments: list[str]) -> int:
-    from visionforge.cli.models import run_models
+def run(arguments: list[str]) -> int:
+    """Run the command and return its exit status."""
+    return subcommands().run(arguments)
 
-    return run_models(arguments)
+
+def subcommands() -> Subcommands:
+    """Return the parsers of what the command can do."""
+    named = {"resolution": "resolution", "classes": "models info: --classes"}
+    group = Subcommands("visionforge models", "The backbones.", named)
+    text = 'names, such as "*net*", "torchvision/*" or "timm/*vit*"'
+    listing = group.add("list", _list, "all backbones, a line each", json=False)
+    listing.add_argument("pattern", nargs="?", default="*", help=text)
+    text = "parameters, multiply-adds, map sizes and weight sources of one backbone"
+    info = group.add("info", _info, text, json=False)
+    info.add_argument("name", help="name of a backbone")
+    info.add_argument("--resolution", type=int, help="height and width in pixels; default 28, 64 and 224")
+    info.add_argument("--channels", type=int, choices=(1, 3), default=3, help="default 3")
+    info.add_argument("--classes", type=int, default=1000, help="number of classes; default 1000")
+    info.add_argument("--no-adapt-stem", action="store_true", help="with the standard stem at every size")
+    for command in (listing, info):
+        add_json_flag(command)
+    return group
+
+
+def _list(options: argparse.Namespace) -> int:
+    from visionforge.models.registry import described_backbones
+
+    names, entries, problems = described_backbones(options.pattern)
+    for problem in problems:  # another package's; the others are still listed
+        caution(problem)
+    if options.json:
+        described = {entry.name: entry.description for entry in entries}
+        print_json([{"name": name, "description": described.get(name)} for name in names])
+    elif entries:
+        table = plain_table("name", "network", "stem adapts", "weights", fold=("network",))
+        for entry in entries:
+            table.add_row(entry.name, entry.description, "yes" if entry.adaptable else "no", entry.published_by or "–")
+        print_table(table)
+    else:
+        say_lines(names)
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    from visionforge.models.inspect import inspect_backbone
+
+    given = options.resolution, options.channels, options.classes, not options.no_adapt_stem
+    found = inspect_backbone(options.name, *given)
+    if options.json:
+        print_json(found.as_dict())
+    else:
+        _print(found)
+    return 0
+
+
+def _print(found: "Inspection") -> None:
+    from visionforge.models.inspect import map_sizes
+
+    entry, profiles, size = found.entry, found.profiles, f"{found.classes} classes, {found.channels} channels"
+    rows = {
+        "name": entry.name,
+        "network": entry.description,
+        "parameters": f"{profiles[0].parameters:,} ({size})" if profiles else "–",
+        "weights": ", ".join(found.weights) or "none published; name a file in model.backbone.weights",
+        "resolution": f"{found.min_resolution} pixels or more",
+    }
+    for label, value in rows.items():
+        say(f"{label:>12}  {value}")
+    table = plain_table("resolution", "stem", "multiply-adds", "map after each stage", right=("multiply-adds",))
+    for each in profiles:
+        table.add_row(
+            f"{each.resolution}×{each.resolution}",
+            "standard" if each.scale == 1 else f"downsampling ÷ {each.scale}",
+            f"{each.multiply_adds / 1e6:,.0f} M",
+            map_sizes(each),
+        )
+    say()
+    print_table(table)
 
 
 COMMAND = Command(
     "models",
     "list | info: the backbones, what they cost and what they see",
-    _run,
+    run,
     place=120,
     tells=True,
 )

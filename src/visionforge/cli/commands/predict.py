@@ -1,21 +1,111 @@
 """`visionforge predict`: the test split, or with `--images` any pictures."""
 
-from visionforge.cli.commands import Command
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from visionforge.cli.arguments import CommandParser, add_target_flags
+from visionforge.cli.command import Command
+from visionforge.runs.signals import Interruption
+from visionforge.streams import caution, say
+
+PICTURES = (
+    "With --images, which takes folders, picture files and archives, `predict` classifies them and takes these flags "
+    "alone: {}. `visionforge predict --images PATH --help` tells of them."
+)
 
 
-def _run(arguments: list[str]) -> int:
-    from visionforge.cli.lightning import run_stage
-
+def run(arguments: list[str]) -> int:
+    """Run the command and return its exit status."""
     if any(argument.partition("=")[0] == "--images" for argument in arguments):
-        from visionforge.cli.predict_images import run_predict_images
+        from visionforge.config.loading import normalise
 
-        return run_predict_images(arguments)
-    return run_stage("predict", arguments)
+        return parser().run(normalise(arguments), _pictures)
+    from visionforge.cli.stages import evaluate_stage
+
+    return evaluate_stage("predict", arguments, further=_further)
+
+
+def _further() -> str:
+    """Return what the help of `predict` says of the flags for pictures."""
+    flags = [action.option_strings[0] for action in parser()._actions]
+    return PICTURES.format(", ".join(flag for flag in flags if flag not in ("-h", "--images")))
+
+
+def parser() -> CommandParser:
+    """Return the parser of `predict --images`."""
+    from visionforge.data.info import SPLITS
+    from visionforge.inference.loading import ACCELERATORS
+
+    made = CommandParser(
+        prog="visionforge predict",
+        description="Classify pictures. Without --images, `predict` writes the probabilities of the test split.",
+    )
+    add = made.add_argument
+    text = "folders, picture files, .npz archives"
+    add("--images", dest="pictures", nargs="+", type=Path, required=True, metavar="PATH", help=text)
+    add_target_flags(made)
+    text = "an exported .onnx or .safetensors file instead; needs no checkpoint"
+    add("--model", dest="artifact", type=Path, metavar="FILE", help=text)
+    where = "predictions.csv in the run's evaluations, or in the working folder for a lone checkpoint"
+    add("--out", type=Path, metavar="FILE", help=f"table to write: .csv, .parquet or .jsonl; default {where}")
+    add("--overwrite", action="store_true", help="replace a table that exists")
+    add("--split", choices=SPLITS, help="part of .npz archives; default test")
+    add("--tta", action="store_true", default=None, help="average over test-time views; default as the network is set")
+    add("--no-tta", "--no_tta", dest="tta", action="store_false", help="take each picture as it is")
+    add("--batch_size", type=_count, default=128, metavar="N", help="pictures per batch; default 128")
+    add("--accelerator", choices=ACCELERATORS, default="auto", help="device; default auto, the best one present")
+    add("--num_threads", type=_count, metavar="N", help="CPU threads of the network, and of reading pictures")
+    return made
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: whole numbers from 1")
+    return int(text)
+
+
+def _pictures(options: argparse.Namespace) -> int:
+    from visionforge.engine.picture_predictions import predict_pictures
+
+    with Interruption() as interruption, _progress_bar() as progress:
+        predictions = predict_pictures(
+            interruption=interruption,
+            progress=progress,
+            warn=caution,
+            **vars(options),
+        )
+    say(repr(predictions))
+    return 0
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[int, int], None]]:
+    """Yield what moves a bar on a terminal, which appears with the first picture; elsewhere there is none."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from visionforge.terminal import plain_console
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = plain_console(stderr=True)
+    bar = Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty())
+    task = bar.add_task("predict")
+
+    def move(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        bar.start()
+
+    try:
+        yield move
+    finally:
+        bar.stop()
 
 
 COMMAND = Command(
     "predict",
     "write the class probabilities of a run for the test split, or with --images for any pictures",
-    _run,
+    run,
     place=50,
 )

@@ -1,18 +1,14 @@
 """`visionforge test`."""
 
-from visionforge.cli.commands import Command
+from functools import partial
 
-
-def _run(arguments: list[str]) -> int:
-    from visionforge.cli.lightning import run_stage
-
-    return run_stage("test", arguments)
-
+from visionforge.cli.command import Command
+from visionforge.cli.stages import evaluate_stage
 
 COMMAND = Command(
     "test",
     "evaluate a run on the test split",
-    _run,
+    partial(evaluate_stage, "test"),
     place=40,
     examples=("test --run outputs/20261123_breastmnist_resnet18_a3f7c2",),
 )

@@ -1,17 +1,13 @@
 """`visionforge validate`."""
 
-from visionforge.cli.commands import Command
+from functools import partial
 
-
-def _run(arguments: list[str]) -> int:
-    from visionforge.cli.lightning import run_stage
-
-    return run_stage("validate", arguments)
-
+from visionforge.cli.command import Command
+from visionforge.cli.stages import evaluate_stage
 
 COMMAND = Command(
     "validate",
     "evaluate a run on the validation split",
-    _run,
+    partial(evaluate_stage, "validate"),
     place=30,
 )

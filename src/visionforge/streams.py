@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO, cast
 
 from visionforge.printable import LONGEST_LINE, printable
@@ -28,10 +28,21 @@ def say_text(text: str) -> None:
     sys.stdout.flush()
 
 
+def say_lines(lines: Iterable[str]) -> None:
+    """Write several lines to standard output; see `say`."""
+    for line in lines:
+        say(line)
+
+
 def warn(text: str) -> None:
     """Write one line to standard error, as `say` does to standard output."""
     sys.stderr.write(printable(redact_text(text), LONGEST_LINE) + "\n")
     sys.stderr.flush()
+
+
+def caution(text: str) -> None:
+    """Write a warning, one line, to standard error."""
+    warn(f"warning: {text}")
 
 
 class Guarded:

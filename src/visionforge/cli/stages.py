@@ -1,0 +1,64 @@
+"""What `fit`, `validate`, `test` and `predict` share: how their settings are read, and how results are told."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from visionforge.streams import say, say_text
+
+if TYPE_CHECKING:
+    from visionforge.config.loading import RawConfig
+    from visionforge.engine.run import EvaluationResult
+
+
+def read_settings(stage: str, arguments: list[str], further: Callable[[], str] | None = None) -> "RawConfig | None":
+    """Read the settings of a stage; None if only its help or its configuration was asked for, which is printed.
+
+    Args:
+        stage: `fit`, `validate`, `test` or `predict`.
+        arguments: What follows it on the command line.
+        further: What the help says at its end.
+
+    Raises:
+        VisionForgeError: For every mistake that the user can mend.
+    """
+    from visionforge.config.environment import ordered_arguments
+    from visionforge.config.loading import normalise, read_arguments
+
+    raw = read_arguments(ordered_arguments(normalise(arguments)))
+    if raw.help is not None:
+        from visionforge.cli.help import stage_help
+
+        say_text(stage_help(stage, raw.help, further))
+        return None
+    if raw.print_config is not None:
+        import yaml
+
+        from visionforge.engine.resolve import resolved_config
+
+        say_text(yaml.safe_dump(resolved_config(raw, stage, raw.print_config or ""), sort_keys=False).rstrip())
+        return None
+    return raw
+
+
+def evaluate_stage(stage: str, arguments: list[str], further: Callable[[], str] | None = None) -> int:
+    """Run `validate`, `test` or `predict`, and return the exit status; see `read_settings`."""
+    raw = read_settings(stage, arguments, further)
+    if raw is not None:
+        from visionforge.engine.evaluate import evaluate
+
+        print_result(evaluate(raw, stage), stage)
+    return 0
+
+
+def print_result(result: "EvaluationResult", stage: str) -> None:
+    """Print what was found; of several processes the first tells."""
+    from visionforge.cli.result_tables import print_results
+    from visionforge.engine.distributed import is_first_process
+    from visionforge.runs.workspace import Workspace
+
+    if not is_first_process():
+        return
+    if stage == "predict":
+        say(f"{result.images:,} predictions: {Workspace(result.path).predictions}")
+    elif result.content and result.checkpoint is not None:
+        print_results(result.content, Workspace(result.path), result.checkpoint)

@@ -1,0 +1,36 @@
+"""Everything that the catalog says of a data set, as texts."""
+
+from visionforge.data.info import DatasetInfo
+
+
+def dataset_facts(entry: DatasetInfo) -> dict[str, str]:
+    """Return label → text."""
+    flags = entry.flags
+    allowed = [name for name, yes in (("left-right flip", flags.hflip), ("top-bottom flip", flags.vflip)) if yes]
+    facts = {
+        "name": f"{entry.name} ({entry.title})",
+        "images": entry.description,
+        "task": entry.task,
+        "classes": ", ".join(name if name == str(i) else f"{i} {name}" for i, name in enumerate(entry.classes)),
+        **({"positive": entry.positive or entry.classes[-1]} if entry.task == "binary" else {}),
+        "channels": "3 (colour)" if entry.channels == 3 else "1 (grey)",
+        "splits": ", ".join(f"{name} {count:,}" for name, count in entry.splits.model_dump().items()),
+        "resolutions": resolutions_text(entry),
+        "mean": ", ".join(f"{value:.4f}" for value in entry.normalisation.mean),
+        "std": ", ".join(f"{value:.4f}" for value in entry.normalisation.std),
+        "constants": entry.normalisation.source,
+        "label keeps under": ", ".join([*allowed, f"{flags.rotation} rotation"]),
+        "texture is label": "yes" if flags.texture_is_label else "no",
+        "colour is label": "yes" if flags.colour_is_label else "no",
+        "licence": entry.licence,
+        "cite": entry.citation,
+    }
+    for resolution, archive in entry.archives.items():
+        facts[f"archive {resolution}"] = archive.url or "on this machine only"
+        facts[f"MD5 {resolution}"] = archive.md5 or "not recorded"
+    return facts
+
+
+def resolutions_text(entry: DatasetInfo) -> str:
+    """Return the heights and widths that a data set has, in pixels."""
+    return "any" if entry.resolutions is None else ", ".join(map(str, entry.resolutions))

@@ -1,0 +1,60 @@
+"""What an import gave."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from visionforge.data.info import DatasetInfo
+from visionforge.data.positive import Positive
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import gave.
+
+    Attributes:
+        info: The new catalog entry.
+        archive: The archive.
+        entry: The file of the entry.
+        broken: Pictures that could not be read, and why.
+        notes: What was left out, taken from elsewhere, or looks odd, a line each.
+        positive: Which class of binary data is to be found, and why; None for other tasks.
+    """
+
+    info: DatasetInfo
+    archive: Path
+    entry: Path
+    broken: list[tuple[Path, str]]
+    notes: list[str] = field(default_factory=list)
+    positive: Positive | None = None
+
+    def lines(self, root: str | None = None) -> list[str]:
+        """Return it as a terminal shows it, with the command that trains on the data.
+
+        Args:
+            root: Folder of the archives, if it is not where they lie by default.
+        """
+        info = self.info
+        sizes = " / ".join(f"{count:,} {split}" for split, count in info.splits.model_dump().items())
+        lines = [f"✗ {path}: {reason}; left out" for path, reason in self.broken]
+        lines.append(f"✓ {info.name}: {info.task}, {len(info.classes)} classes, {sizes}; {len(self.broken)} broken")
+        lines += [f"! {note}" for note in self.notes]
+        lines += [f"  archive  {self.archive}", f"  entry    {self.entry}"]
+        if self.positive is not None:
+            sign = " " if self.positive.certain else "!"
+            lines.append(f"{sign} positive {self.positive.name}, {self.positive.reason}; --positive CLASS changes it")
+        where = f" --data.root {root}" if root else ""
+        size = next(iter(info.archives))
+        lines.append(f"  next     visionforge fit --data.dataset {info.name} --data.resolution {size}{where}")
+        return lines
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {
+            "archive": str(self.archive),
+            "entry": str(self.entry),
+            "info": self.info.model_dump(mode="json"),
+            "broken": [{"file": str(path), "reason": reason} for path, reason in self.broken],
+            "notes": self.notes,
+            "positive": None if self.positive is None else asdict(self.positive),
+        }

@@ -1,0 +1,135 @@
+"""What settings mean: those that people change, by topic; or all of them, or those of one section."""
+
+import ast
+import inspect
+import re
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+
+from visionforge.config.problems import describe_allowed, flatten, nearest
+from visionforge.config.schema import RunSettings
+from visionforge.engine.validation import trainer_constructor
+from visionforge.errors import SettingsError
+
+TOPICS: dict[str, tuple[str, ...]] = {  # what is shown where nothing more is asked for
+    "Data": (
+        "data.dataset",
+        "data.root",
+        "data.resolution",
+        "data.batch_size",
+        "data.balanced_sampling",
+        "data.max_samples",
+        "data.augmentation.preset",
+    ),
+    "Network": (
+        "model.backbone.name",
+        "model.backbone.pretrained",
+        "model.backbone.weights",
+        "model.backbone.dropout",
+        "model.finetuning.freeze_epochs",
+        "model.tta",
+    ),
+    "Training": (
+        "trainer.max_epochs",
+        "model.optimizer.name",
+        "model.optimizer.learning_rate",
+        "model.optimizer.weight_decay",
+        "model.schedule.name",
+        "model.schedule.warmup_epochs",
+        "model.loss.name",
+        "model.loss.label_smoothing",
+        "model.mixup.alpha",
+        "model.averaging.name",
+        "trainer.gradient_clip_val",
+        "seed_everything",
+    ),
+    "Machine": (
+        "trainer.accelerator",
+        "trainer.devices",
+        "trainer.precision",
+        "trainer.deterministic",
+        "data.num_workers",
+    ),
+    "Run and report": (
+        "trainer.default_root_dir",
+        "trainer.callbacks",
+        "trainer.logger",
+        "evaluation.resamples",
+        "log_level",
+    ),
+}
+OF_TRAINING = ("Training", "model.finetuning.freeze_epochs", "model.backbone.pretrained", "model.backbone.weights")
+
+
+def settings_help(topic: str = "", training: bool = True) -> str:
+    """Return what settings mean, as the help of a command shows them.
+
+    Args:
+        topic: Empty for the settings that people change, `all`, or a section such as `model` or `model.schedule`.
+        training: Whether those that people change of a training are among them.
+
+    Raises:
+        SettingsError: If there is no such section.
+    """
+    fields = {path: field for path, field in _settings().items() if not path.startswith("tune")}
+    if not topic:
+        return "\n".join(_topics(fields, training))
+    if topic == "all":
+        return "\n".join(["", "Settings", *_lines(fields)])
+    chosen = {path: field for path, field in fields.items() if path == topic or path.startswith(f"{topic}.")}
+    if not chosen:
+        sections = [path for path in fields if any(other.startswith(f"{path}.") for other in fields)]
+        close = nearest(topic, [*sections, *fields]) or sections
+        raise SettingsError(f"topic: {topic} is no section or setting; nearest: {', '.join(close)}; or all")
+    return "\n".join(["", topic, *_lines(chosen)])
+
+
+def setting_text(path: str, field: Any) -> str:
+    """Return what one setting means, in two lines or more."""
+    default = {"()": "[]", "{}": "{}"}.get(str(field.default), field.default)
+    shown = {"None": "null", "True": "true", "False": "false"}.get(str(default), default)
+    return f"  --{path}  (default {shown})\n      {field.description} Allowed: {describe_allowed(field)}."
+
+
+def section_help(section: type[BaseModel], prefix: str) -> str:
+    """Return what all settings of a section mean, whose dotted names begin with a prefix."""
+    return "\n".join(setting_text(*item) for item in flatten(section, prefix).items())
+
+
+def _topics(fields: dict[str, Any], training: bool) -> list[str]:
+    lines: list[str] = []
+    for title, paths in TOPICS.items():
+        if training or title not in OF_TRAINING:
+            kept = [path for path in paths if training or path not in OF_TRAINING]
+            lines += ["", title, *_lines({path: fields[path] for path in kept})]
+    return lines
+
+
+def _lines(fields: dict[str, Any]) -> list[str]:
+    return [field if isinstance(field, str) else setting_text(path, field) for path, field in fields.items()]
+
+
+@cache
+def _settings() -> dict[str, Any]:
+    """Return dotted path → its field, or the text for a flag that only Lightning describes, in the order of a file."""
+    every = flatten(RunSettings).items()
+    fields = {path: field for path, field in every if not hasattr(field.annotation, "model_fields")}
+    found: dict[str, Any] = {}
+    for name, text in _trainer_flags().items():
+        path = f"trainer.{name}"
+        found[path] = fields.pop(path, None) or f"  --{path}\n      {text}"
+    return {**fields, **found}
+
+
+def _trainer_flags() -> dict[str, str]:
+    """Return the Trainer's flags with the first sentence of their description, read from Lightning's source."""
+    constructor = trainer_constructor()
+    text = inspect.cleandoc(ast.get_docstring(constructor) or "")
+    described = dict(re.findall(r"^    (\w+): (.+(?:\n {8}.*\S)*)", text, re.M))
+    sentences = {name: " ".join(body.split()).replace("``", "") for name, body in described.items()}
+    return {
+        argument.arg: re.split(r"(?<=[.])\s", sentences.get(argument.arg, "A flag of the Trainer."))[0]
+        for argument in constructor.args.kwonlyargs
+    }
