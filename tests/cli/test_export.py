@@ -164,6 +164,7 @@ def test_other_images_prove_it_too(own_run, tmp_path):
     assert content["input"]["type"] == "float32"
 
 
+@pytest.mark.slow
 def test_benchmark(own_run, capsys, monkeypatch):
     from visionforge.exporting import speed
 
@@ -219,6 +220,7 @@ def test_files_of_the_user_stay(own_run, tmp_path, capsys):
     assert sorted(own_run.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_two_exports_into_one_folder(fleet, own_run, capsys):
     """The second is refused; what the first leaves when it is interrupted is nothing, and a finished one stays."""
     command = ["export", "--run", str(own_run), "--format", "torch"]

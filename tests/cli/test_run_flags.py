@@ -86,6 +86,7 @@ def test_exclusive_device_goes_on_when_the_device_is_free(tmp_path, capsys):
     assert not list((cache_folder() / "devices").iterdir())
 
 
+@pytest.mark.slow
 def test_two_fits_with_the_flag_take_turns(tmp_path):
     begin = [sys.executable, "-m", "visionforge", "fit", "--exclusive-device"]
     processes = [

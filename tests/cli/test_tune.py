@@ -435,6 +435,7 @@ def test_fit_passes_over_the_section(tmp_path):
     assert "tune" not in yaml.safe_load((one / "config.yaml").read_text())
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_from_trial_to_trial(tmp_path):
     """Resident memory after ten more trials, in a process that has run five."""
     import psutil

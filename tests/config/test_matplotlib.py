@@ -17,6 +17,7 @@ def plain(tmp_path_factory):
     return (folder / "sheet.png").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="audits a process")
 @pytest.mark.parametrize("settings", [b"text.usetex: True\nfont.size: 40\nbackend: module://evil\n", b"\xff\xfe\x00: "])
 def test_pictures_do_not_depend_on_the_environment(tmp_path, plain, settings):

@@ -108,6 +108,7 @@ def open_or_refuse(path, info: DatasetInfo):
         return error.problems, {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed], ids=["stored", "compressed"])
 def test_damaged_bytes_are_read_right_or_refused(tmp_path, save):
     info = entry("multi-class", 3, 4, (6, 3, 3), 8)

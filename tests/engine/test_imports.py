@@ -83,6 +83,7 @@ def test_mistakes_are_one_line(refuse, tmp_path, content, said):
     assert "broken_for_tests" not in sys.modules
 
 
+@pytest.mark.slow
 def test_a_strangers_imports_are_not_imported(quick_run, tmp_path):
     import shutil
 

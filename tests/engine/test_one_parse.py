@@ -120,6 +120,7 @@ def test_a_configuration_may_come_through_a_pipe(tmp_path, odd):
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["gradient_clip_val"] == 1e-3
 
 
+@pytest.mark.slow
 def test_a_shell_may_substitute_a_process(tmp_path, odd):
     given = " ".join(flags(trainer__default_root_dir=tmp_path / "o"))
     command = f"{sys.executable} -m visionforge fit {given} --config <(cat {odd}) --print_config"

@@ -56,6 +56,7 @@ def test_a_training_by_callbacks_alone_leaves_a_whole_run(whole):
     assert "epoch 4, loss" in (whole / "run.log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "status"), [("SIGKILL", -9), ("SIGTERM", 1)])
 def test_what_ends_it_is_gone_on_from_bit_by_bit(whole, tmp_path, name, status):
     ended = train(tmp_path, STOP="2.3", SIGNAL=name)

@@ -24,6 +24,7 @@ def simulated(rng: np.random.Generator, task: str, count: int):
     return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["binary", "ordinal", "multi-label"])
 def test_intervals_hold_the_truth(task):
     rng = np.random.default_rng(2026)

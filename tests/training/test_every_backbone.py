@@ -9,6 +9,7 @@ from visionforge.models import backbone_names
 from visionforge.training.classifier import ImageClassifier
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("resolution", [28, 64, 224])
 @pytest.mark.parametrize("name", backbone_names())

@@ -66,6 +66,7 @@ def test_failed_write_keeps_the_old_file_and_no_temporary_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [LAST]
 
 
+@pytest.mark.slow
 def test_killed_while_writing_leaves_the_old_file(tmp_path):
     """At many moments of an endless sequence of writes, both names hold whole files, and the newer is not older."""
     code = """

@@ -218,6 +218,7 @@ def test_direction_follows_from_the_metric(folder, tmp_path):
     assert [trial.number for trial in best_trials(two)] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_waiting_trial_is_taken_by_one_process_only(folder):
     """Two that take the same one would both run it, and the second could not tell its result."""
     code = """

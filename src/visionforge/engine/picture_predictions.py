@@ -119,7 +119,7 @@ def predict_pictures(
     """
     for name, number in (("batch_size", batch_size), ("num_threads", num_threads)):
         if number is not None and number < 1:
-            raise SettingsError(f"--{name}: {number} is not allowed; allowed: whole numbers from 1")
+            raise SettingsError(f"{name}: {number} is not allowed; allowed: whole numbers from 1")
     if out is not None:
         _check_output(out, overwrite, made=False)
     if artifact is not None:
@@ -129,7 +129,7 @@ def predict_pictures(
     _check_output(table, overwrite, made=out is None)
     listed = list_pictures(pictures, split)
     if split is not None and not any(isinstance(source, ArchiveImages) for source in listed):
-        raise SettingsError("--split: chooses a part of .npz archives; --images names none")
+        raise SettingsError("split: chooses a part of .npz archives; `pictures` names none")
     predictor = _predictor(target, artifact, tta, accelerator)
     if num_threads is not None:
         import torch
@@ -178,20 +178,20 @@ def _check_output(out: Path, overwrite: bool, made: bool) -> None:
     require_format(out)
     for path in (out, _errors_of(out)):
         if path.is_dir():
-            raise SettingsError(f"--out: {shown(path)} is a folder; name a file in it")
+            raise SettingsError(f"out: {shown(path)} is a folder; name a file in it")
         if os.path.lexists(path) and not overwrite:
-            raise SettingsError(f"--out: {shown(path)} exists already; name another file, or add --overwrite")
+            raise SettingsError(f"out: {shown(path)} exists already; name another file, or add `overwrite`")
     errors = _errors_of(out)
     if os.path.lexists(errors) and not _is_error_table(errors):  # nobody has named it
         raise SettingsError(
-            f"--out: {shown(errors)} would be replaced, and was not written by predict; move it away, or name another "
+            f"out: {shown(errors)} would be replaced, and was not written by predict; move it away, or name another "
             "file"
         )
     parent = out.absolute().parent
     if not made and not parent.is_dir():
-        raise RunError(f"--out: {shown(parent)} does not exist; make the folder, or name another")
+        raise RunError(f"out: {shown(parent)} does not exist; make the folder, or name another")
     if not writable(parent):
-        raise RunError(f"--out: {shown(parent)} cannot be written; name a file in another folder")
+        raise RunError(f"out: {shown(parent)} cannot be written; name a file in another folder")
 
 
 # --- the network
@@ -224,11 +224,11 @@ def _check_artifact(named: bool, tta: bool | None, accelerator: str) -> None:
         SettingsError: If something was asked for that an artifact does not have.
     """
     if named:
-        raise SettingsError("--model: is given instead of --run and --ckpt_path")
+        raise SettingsError("artifact: is given instead of `run` and `ckpt_path`")
     if tta is not None:
-        raise SettingsError("--tta: an artifact has its views inside, or none; export it with --tta or --no-tta")
+        raise SettingsError("tta: an artifact has its views inside, or none; export it with them, or without")
     if accelerator not in ("auto", "cpu"):
-        raise SettingsError(f"--accelerator: artifacts run on the CPU; {accelerator} was given")
+        raise SettingsError(f"accelerator: artifacts run on the CPU; {accelerator} was given")
 
 
 # --- the stream
@@ -257,9 +257,9 @@ class _Stream:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise RunError(f"--batch_size: out of memory with {self.batch_size} pictures at once; set fewer") from error
+            raise RunError(f"batch_size: out of memory with {self.batch_size} pictures at once; set fewer") from error
         except OSError as error:
-            raise RunError(f"--out: {shown(out)} cannot be written ({describe(error)})") from error
+            raise RunError(f"out: {shown(out)} cannot be written ({describe(error)})") from error
         return PicturePredictions(out, errors if failed else None, total - failed, failed)
 
     def _write(self, out: Path, errors: Path, total: int, interruption: Interruption) -> int:
@@ -289,5 +289,5 @@ class _Stream:
                 done += len(batch.names) + len(batch.failures)
                 self.progress(done, total)
             if failed == total:
-                raise RunError(f"--images: none of the {total:,} files could be read, so nothing was written")
+                raise RunError(f"pictures: none of the {total:,} files could be read, so nothing was written")
         return failed

@@ -83,14 +83,14 @@ def load_artifact(path: Path) -> Runtime:
         RunError: If it does not exist, is of a format that may carry code, or cannot be read.
     """
     if not path.is_file():
-        raise RunError(f"--model: {path} does not exist")
+        raise RunError(f"artifact: {path} does not exist")
     if path.suffix not in LOADERS:
         hint = (
             "; loading a torch.export program can run code, so it is left to torch.export.load"
             if path.suffix == ".pt2"
             else ""
         )
-        raise RunError(f"--model: {path} is of no format that is loaded here; allowed: {', '.join(LOADERS)}{hint}")
+        raise RunError(f"artifact: {path} is of no format that is loaded here; allowed: {', '.join(LOADERS)}{hint}")
     return LOADERS[path.suffix](path)
 
 
