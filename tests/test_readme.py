@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
-from visionforge.config.loading import normalise, read_arguments
+from visionforge.config.loading import read_arguments
 from visionforge.engine.validation import check_settings
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -23,7 +23,7 @@ def test_yaml_is_a_valid_configuration():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_fit_commands_are_valid(command, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
-    values = read_arguments(normalise(command.split()[1:])).values
+    values = read_arguments(command.split()[1:]).values
     check_settings({name: value for name, value in values.items() if name != "seeds"}, "fit")
 
 

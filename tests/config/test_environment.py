@@ -16,13 +16,11 @@ from visionforge.cli.main import main
 from visionforge.config.environment import (
     in_container,
     is_strict,
-    ordered_arguments,
     prepare_environment,
     warn_of_environment,
 )
+from visionforge.config.loading import read_arguments
 from visionforge.errors import SettingsError
-
-DEFAULTS = ["--trainer.deterministic", "true", "--data.num_workers", "0"]
 
 
 @pytest.fixture(autouse=True)
@@ -52,22 +50,21 @@ def test_switches_are_read_as_people_write_them(monkeypatch, name):
 
 
 def test_nothing_changes_out_of_strict_mode():
-    assert ordered_arguments(["--a", "b"]) == ["--a", "b"]
+    assert read_arguments(["--a", "b"]).values == {"a": "b"}
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
 
 
 @pytest.mark.usefixtures("strict")
-def test_defaults_come_first_and_once():
-    once = ordered_arguments(["--a", "b"])
-    assert once == [*DEFAULTS, "--a", "b"]
-    assert ordered_arguments(once) == once
+def test_defaults_come_first():
+    read = read_arguments(["--a", "b", "--data.num_workers", "2"])
+    assert read.values == {"trainer": {"deterministic": True}, "data": {"num_workers": 2}, "a": "b"}
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 @pytest.mark.usefixtures("strict")
 def test_workspaces_that_do_not_repeat_are_refused(monkeypatch, refuse):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
-    ordered_arguments([])
+    read_arguments([])
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
     for stage in ("fit", "tune"):

@@ -3,7 +3,6 @@
 import pytest
 
 from visionforge.config.loading import normalise, read_arguments, read_yaml
-from visionforge.config.shipped import files_first
 from visionforge.errors import SettingsError
 
 
@@ -24,9 +23,9 @@ def test_later_file_wins_key_by_key_and_lists_are_replaced():
 
 
 @pytest.mark.usefixtures("files")
-def test_order_decides_between_flags_and_files():
+def test_a_flag_wins_over_a_file_wherever_it_stands():
     assert read_arguments(["--config", "a.yaml", "--data.batch_size", "3"]).values["data"]["batch_size"] == 3
-    assert read_arguments(["--data.batch_size=3", "-c", "a.yaml"]).values["data"]["batch_size"] == 1
+    assert read_arguments(["--data.batch_size=3", "-c", "a.yaml"]).values["data"]["batch_size"] == 3
 
 
 @pytest.mark.usefixtures("files")
@@ -51,7 +50,7 @@ def test_a_section_can_come_from_its_own_file(tmp_path):
 def test_all_bad_arguments_are_told_at_once():
     with pytest.raises(SettingsError) as caught:
         read_arguments(["stray", "--a.b", "--config", "nowhere.yaml", "--c.d"])
-    assert [line.split(":")[0] for line in caught.value.problems] == ["stray", "--a.b", "nowhere.yaml", "--c.d"]
+    assert [line.split(":")[0] for line in caught.value.problems] == ["stray", "--a.b", "--c.d", "nowhere.yaml"]
 
 
 @pytest.mark.parametrize(
@@ -112,6 +111,12 @@ def test_an_empty_file_is_no_configuration(tmp_path):
         read_arguments(["--config", str(path)])
 
 
-def test_files_come_before_flags_in_their_own_order():
-    given = ["--a.b", "1", "--config", "x", "--c.d=2", "-c", "y", "--config=z"]
-    assert files_first(given) == ["--config", "x", "-c", "y", "--config=z", "--a.b", "1", "--c.d=2"]
+def test_files_come_before_flags_in_their_own_order(tmp_path):
+    for name, size in (("x", 1), ("y", 2), ("z", 3)):
+        (tmp_path / f"{name}.yaml").write_text(f"data: {{batch_size: {size}, {name}: 0}}")
+    files = ["--config", "x.yaml", "--seed_everything=5", "-c", "y.yaml", "--config=z.yaml"]
+    assert read_arguments(files).values["data"] == {"batch_size": 3, "x": 0, "y": 0, "z": 0}
+    assert read_arguments(["--data.batch_size", "4", *files, "--data.x=1"]).values == {
+        "data": {"batch_size": 4, "x": 1, "y": 0, "z": 0},
+        "seed_everything": 5,
+    }

@@ -22,7 +22,7 @@ from tests.conftest import REPOSITORY, run_folders
 from tests.docker.compose import COMPOSE, interpolated
 from tests.docker.dockerfile import Stage, left_out, pairs, parse, patterns_of
 from tests.runs.helpers import readable_folder
-from visionforge.config.loading import normalise, read_arguments
+from visionforge.config.loading import read_arguments
 from visionforge.config.schema import RunSettings
 from visionforge.engine.validation import check_settings
 
@@ -217,7 +217,7 @@ def test_builds_name_what_exists():
 def settings_of(command: list[str]) -> RunSettings:
     """Return the checked settings of a command line after `visionforge`."""
     assert command[0] in ("fit", "tune"), command
-    return check_settings(read_arguments(normalise(command[1:])).values, "fit")
+    return check_settings(read_arguments(command[1:]).values, "fit")
 
 
 @pytest.mark.parametrize("path", COMPOSE, ids=lambda path: path.name)

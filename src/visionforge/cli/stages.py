@@ -21,10 +21,9 @@ def read_settings(stage: str, arguments: list[str], further: Callable[[], str] |
     Raises:
         VisionForgeError: For every mistake that the user can mend.
     """
-    from visionforge.config.environment import ordered_arguments
-    from visionforge.config.loading import normalise, read_arguments
+    from visionforge.config.loading import read_arguments
 
-    raw = read_arguments(ordered_arguments(normalise(arguments)))
+    raw = read_arguments(arguments)
     if raw.help is not None:
         from visionforge.cli.help import stage_help
 

@@ -1,17 +1,15 @@
 """The environment of containers: a mode in which runs repeat exactly, and cache folders that any user may write."""
 
 import contextlib
-import json
 import logging
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from visionforge.config.seeding import STRICT_VARIABLE
-from visionforge.config.shipped import files_first
 from visionforge.errors import SettingsError
 
 log = logging.getLogger(__name__)
@@ -51,25 +49,6 @@ def _switch(name: str) -> bool:
     if value not in (*_TRUE, *_FALSE):
         raise SettingsError(f"${name}: {os.environ[name]!r} is not allowed; allowed: TRUE, FALSE")
     return value in _TRUE
-
-
-def ordered_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments in the order in which later ones win: files, then flags, wherever they stood.
-
-    In strict mode its defaults come before them, so that they are read by every reader and written into the
-    configuration of the run, and cuBLAS is told to repeat.
-
-    Args:
-        arguments: What follows `fit`, `validate`, `test`, `predict` or `tune`, in its normal form.
-
-    Raises:
-        SettingsError: If a variable of the environment has a value that is not allowed.
-    """
-    defaults = [text for path, value in strict_defaults().items() for text in (f"--{path}", json.dumps(value))]
-    if not defaults:
-        return files_first(arguments)
-    given = list(arguments)
-    return [*defaults, *files_first(given[len(defaults) :] if given[: len(defaults)] == defaults else given)]
 
 
 def strict_defaults() -> dict[str, Any]:

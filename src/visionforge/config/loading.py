@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from visionforge.config.environment import strict_defaults, strict_problems
 from visionforge.config.problems import flatten
 from visionforge.config.schema import RunSettings
-from visionforge.config.shipped import FLAGS, described, require_config, with_shipped
+from visionforge.config.shipped import FLAGS, described, require_config
 from visionforge.errors import SettingsError
 from visionforge.reading import UnreadableError, read_text, read_yaml_text
 
@@ -148,8 +148,8 @@ def read_yaml(path: str | Path, pipes: bool = False) -> dict[str, Any]:
 def normalise(arguments: Sequence[str]) -> list[str]:
     """Return the arguments in the form that all readers know.
 
-    ``--exclusive-device`` is ``--exclusive_device true``, ``--config quickstart`` names the shipped file, and a value
-    that begins with a dash, such as -1e-3, is joined to its flag, for which a parser could take it otherwise.
+    ``--exclusive-device`` is ``--exclusive_device true``, and a value that begins with a dash, such as -1e-3, is joined
+    to its flag, for which a parser could take it otherwise.
     """
     result: list[str] = []
     for position, argument in enumerate(arguments):
@@ -165,7 +165,7 @@ def normalise(arguments: Sequence[str]) -> list[str]:
         result.append(f"--{name}{equals}{value}")
         if name in SWITCHES and not equals and following.startswith("--"):
             result.append("true")
-    return with_shipped(result)
+    return result
 
 
 def _is_dashed_value(argument: str) -> bool:
@@ -224,7 +224,10 @@ def _plain(value: Any) -> Any:
 
 
 def read_arguments(arguments: Sequence[str]) -> RawConfig:
-    """Read the arguments after a subcommand: ``--config FILE`` and ``--dotted.key VALUE``, in order.
+    """Read what follows `fit`, `validate`, `test`, `predict` or `tune`: ``--config FILE`` and ``--dotted.key VALUE``.
+
+    What strict mode asks for comes first, then the files, then the flags, wherever they stand: a later one wins key by
+    key.
 
     Raises:
         SettingsError: If an argument has no value or is no flag, a file cannot be read, or strict mode does not allow a
@@ -232,26 +235,12 @@ def read_arguments(arguments: Sequence[str]) -> RawConfig:
     """
     raw = RawConfig()
     problems: list[str] = []
-    queue = list(arguments)
-    while queue:
-        token = queue.pop(0)
-        name, equals, text = token.partition("=")
-        if name in _HELP:
-            raw.help = text if equals else queue.pop(0) if queue and not queue[0].startswith("-") else ""
-            continue
-        if name == _PRINT:
-            raw.print_config = text
-            continue
-        if not token.startswith("--") and token != "-c":
-            problems.append(f"{token}: unexpected argument; settings are given as --section.key VALUE")
-            continue
-        if not equals:
-            if not queue or (queue[0].startswith("--")):
-                problems.append(f"{name}: needs a value")
-                continue
-            text = queue.pop(0)
+    for path, value in strict_defaults().items():
+        raw.set(path, value, COMMAND_LINE)
+    given = _named_values(raw, normalise(arguments), problems)
+    for flag, text in sorted(given, key=lambda item: item[0] not in FLAGS):
         try:
-            _apply(raw, name, text)
+            _apply(raw, flag, text)
         except SettingsError as error:
             problems.extend(error.problems)
     problems += strict_problems(raw.values, raw.sources)
@@ -260,12 +249,32 @@ def read_arguments(arguments: Sequence[str]) -> RawConfig:
     return raw
 
 
+def _named_values(raw: RawConfig, arguments: list[str], problems: list[str]) -> list[tuple[str, str]]:
+    """Return (flag, text) of every argument; what is no setting is put into `raw`, what is none at all a problem."""
+    found: list[tuple[str, str]] = []
+    queue = list(arguments)
+    while queue:
+        token = queue.pop(0)
+        name, equals, text = token.partition("=")
+        if name in _HELP:
+            raw.help = text if equals else queue.pop(0) if queue and not queue[0].startswith("-") else ""
+        elif name == _PRINT:
+            raw.print_config = text
+        elif not token.startswith("--") and token != "-c":
+            problems.append(f"{token}: unexpected argument; settings are given as --section.key VALUE")
+        elif not equals and (not queue or queue[0].startswith("--")):
+            problems.append(f"{name}: needs a value")
+        else:
+            found.append((name, text if equals else queue.pop(0)))
+    return found
+
+
 def _apply(raw: RawConfig, flag: str, text: str) -> None:
     if flag in FLAGS:
-        tree = read_yaml(require_config(text), pipes=True)
-        if not tree:
-            raise SettingsError(f"{described(text)}: is empty, so it is no configuration file; leave it out")
-        raw.merge(tree, f"in {described(text)}")
+        file = require_config(text)
+        if not (tree := read_yaml(file, pipes=True)):
+            raise SettingsError(f"{described(file)}: is empty, so it is no configuration file; leave it out")
+        raw.merge(tree, f"in {described(file)}")
         return
     path = flag.removeprefix("--")
     if path == "import":  # may stand several times

@@ -1,7 +1,6 @@
 """The configurations that come with the package, and what the text after `--config` means."""
 
 import os
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -57,38 +56,9 @@ def require_config(text: str) -> Path:
     raise SettingsError(f"{text}: no such configuration file, and none of that name is shipped; {hint}")
 
 
-def described(text: str) -> str:
-    """Return how messages name the file after `--config`: as it was written, or as one that is shipped."""
-    path = Path(text)
-    return f"the shipped {path.name}" if path.parent == shipped_folder() else text
-
-
-def with_shipped(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with the files in place of the names of shipped configurations."""
-    result: list[str] = []
-    for argument in arguments:
-        flag, equals, text = argument.partition("=")
-        if result and result[-1] in FLAGS:
-            result.append(find_config(argument))
-        elif equals and flag == FLAGS[0]:
-            result.append(f"{flag}={find_config(text)}")
-        else:
-            result.append(argument)
-    return result
-
-
-def files_first(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with all files before all flags, so that a flag wins over a file wherever it stands.
-
-    Args:
-        arguments: In their normal form; the order among files, and among flags, stays.
-    """
-    files: list[str] = []
-    flags: list[str] = []
-    for position, argument in enumerate(arguments):
-        of_file = argument.partition("=")[0] in FLAGS or (position > 0 and arguments[position - 1] in FLAGS)
-        (files if of_file else flags).append(argument)
-    return [*files, *flags]
+def described(path: Path) -> str:
+    """Return how messages name a file of settings: as it was written, or as one that is shipped."""
+    return f"the shipped {path.name}" if path.parent == shipped_folder() else str(path)
 
 
 def _is_bare(text: str) -> bool:

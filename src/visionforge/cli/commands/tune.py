@@ -30,10 +30,9 @@ All settings of `visionforge fit --help` apply, and these:
 
 def run(arguments: list[str]) -> int:
     """Run the command; return 1 if there was no trial that could be trained again, and 0 otherwise."""
-    from visionforge.config.environment import ordered_arguments
-    from visionforge.config.loading import normalise, read_arguments
+    from visionforge.config.loading import read_arguments
 
-    raw = read_arguments(ordered_arguments(normalise(arguments)))
+    raw = read_arguments(arguments)
     if raw.help is not None:
         return _help()
     from visionforge.engine.validation import check_arguments
