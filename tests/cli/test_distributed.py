@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,10 +22,13 @@ from visionforge.evaluation.predictions import read_predictions
 def test_two_ranks_evaluate_every_image_once(tmp_path):
     settings = flags(data__synthetic__val=33, data__synthetic__test=35, trainer__default_root_dir=tmp_path / "outputs")
     two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    command = [sys.executable, "-m", "visionforge", "fit", *settings, *two]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    (tmp_path / "mine.yaml").write_text("model: {loss: {label_smoothing: 0.125}}\n")
+    command = shlex.join([sys.executable, "-m", "visionforge", "fit", *settings, *two])
+    piped = ["bash", "-c", f"{command} --config <(cat mine.yaml)"]  # which only the first can read
+    done = subprocess.run(piped, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     (run,) = run_folders(tmp_path / "outputs")
+    assert "label_smoothing: 0.125" in (run / "config.yaml").read_text()
     shown, labels = read_predictions(run / "predictions.csv")
     assert len(shown) == len(labels) == 35
     assert done.stderr.count("epoch 2, loss") == 1

@@ -189,7 +189,7 @@ def test_lines_with_the_same_mistake_are_told_together(tmp_path, rows):
     rows[2:9] = [line.split(",")[0] + "," for line in rows[2:9]]
     (line,) = refused(table(tmp_path, "\n".join([HEADER, *rows])))
     assert "lines 4, 5, 6, 7, 8 and 2 more: no label" in line
-    assert "--task multi-label" in line
+    assert "`task` multi-label" in line
 
 
 def test_no_label_is_one_of_multi_label_data(tmp_path, rows):
@@ -205,9 +205,9 @@ def test_no_label_is_one_of_multi_label_data(tmp_path, rows):
         ("split", ["train"] * 19 + [""], "line 21: no split in the column split"),
         ("split", ["train"] * 19 + ["holdout"], "split 'holdout' is unknown; allowed: train, training, val"),
         ("split", ["val", "test"] * 10, "no pictures for train"),
-        ("patient", ["a"] * 10 + ["b"] * 10, "choose --group-column patient, or --no-groups"),
-        ("Patient ID", ["a"] * 10 + ["b"] * 10, "choose --group-column Patient ID, or --no-groups"),
-        ("slideId", ["a"] * 10 + ["b"] * 10, "choose --group-column slideId, or --no-groups"),
+        ("patient", ["a"] * 10 + ["b"] * 10, "choose `group_column` patient, or `no_groups`"),
+        ("Patient ID", ["a"] * 10 + ["b"] * 10, "choose `group_column` Patient ID, or `no_groups`"),
+        ("slideId", ["a"] * 10 + ["b"] * 10, "choose `group_column` slideId, or `no_groups`"),
         ("label", ["x"] * 20, "has the column label more than once"),
     ],
 )
@@ -238,7 +238,7 @@ def test_given_splits_that_tear_groups_apart_are_refused(tmp_path, rows):
     (line,) = refused(source, group_column="case")
     assert "7 of 7 groups of the column case lie in several splits: A (train, val, test)" in line
     assert imported(source, no_groups=True).info.splits.train == 7
-    assert "beside --group-column" in refused(source, SettingsError, group_column="case", no_groups=True)[0]
+    assert "beside `group_column`" in refused(source, SettingsError, group_column="case", no_groups=True)[0]
 
 
 def test_missing_splits_are_made_of_whole_groups(tmp_path, rows):

@@ -52,7 +52,7 @@ def evaluate_stage(stage: str, arguments: list[str], further: Callable[[], str] 
 def print_result(result: "EvaluationResult", stage: str) -> None:
     """Print what was found; of several processes the first tells."""
     from visionforge.cli.result_tables import print_results
-    from visionforge.engine.distributed import is_first_process
+    from visionforge.config.loading import is_first_process
     from visionforge.runs.workspace import Workspace
 
     if not is_first_process():

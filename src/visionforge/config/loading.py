@@ -4,6 +4,8 @@ This reading happens before any heavy import, so that all mistakes of a configur
 From here on settings travel as objects: nobody else sees an argument or a file.
 """
 
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,10 +23,17 @@ from visionforge.reading import UnreadableError, read_text, read_yaml_text
 
 COMMAND_LINE = "on the command line"
 IN_PYTHON = "in Python"
+SETTINGS = "VISIONFORGE_RUN_SETTINGS"  # environment variable: what the first process trains
+_RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # by which launchers number their processes
 SWITCHES = ("exclusive_device",)  # flags that need no value
 _HELP, _PRINT = ("--help", "-h"), "--print_config"
 _OWN = frozenset(("run", "seeds", "trust", "report"))  # flags of commands that are no settings
 _NULLS = ("null", "~", "Null", "NULL", "")
+
+
+def is_first_process() -> bool:
+    """Return whether this process makes the files, as far as the launchers' variables tell."""
+    return next((int(os.environ[name]) for name in _RANKS if os.environ.get(name, "").isdigit()), 0) == 0
 
 
 @dataclass
@@ -226,14 +235,17 @@ def _plain(value: Any) -> Any:
 def read_arguments(arguments: Sequence[str]) -> RawConfig:
     """Read what follows `fit`, `validate`, `test`, `predict` or `tune`: ``--config FILE`` and ``--dotted.key VALUE``.
 
-    What strict mode asks for comes first, then the files, then the flags, wherever they stand: a later one wins key by
-    key.
+    A process that the first one has started has the settings of that. What strict mode asks for comes first, then the
+    files, then the flags, wherever they stand: a later one wins key by key.
 
     Raises:
         SettingsError: If an argument has no value or is no flag, a file cannot be read, or strict mode does not allow a
             value; all of these are reported together.
     """
     raw = RawConfig()
+    if (inherited := os.environ.get(SETTINGS)) and not is_first_process():
+        raw.merge(json.loads(inherited), COMMAND_LINE)
+        return raw
     problems: list[str] = []
     for path, value in strict_defaults().items():
         raw.set(path, value, COMMAND_LINE)

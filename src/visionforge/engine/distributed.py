@@ -1,10 +1,14 @@
 """The processes of one training: which is the first, what it tells the others, and how they part."""
 
+import json
 import os
 import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from visionforge.config.loading import SETTINGS
 from visionforge.config.schema import RunSettings
 from visionforge.errors import RunError
 from visionforge.runs.config_hash import processes_of
@@ -14,13 +18,29 @@ from visionforge.runs.signals import Interrupted
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
+_LONGEST = 100_000  # characters of a variable of the environment; Linux takes 131,072 bytes
 CHECKPOINT = "VISIONFORGE_RUN_CHECKPOINT"  # environment variable: what the other ranks continue from
-_RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # by which launchers number their processes
 
 
-def is_first_process() -> bool:
-    """Return whether this process makes the files, as far as the launchers' variables tell."""
-    return next((int(os.environ[name]) for name in _RANKS if os.environ.get(name, "").isdigit()), 0) == 0
+@contextmanager
+def told_to_ranks(given: Mapping[str, Any], first: bool) -> Iterator[None]:
+    """Let the ranks that this process starts have its settings: a pipe is read once, and a file may change meanwhile.
+
+    Args:
+        given: Nested settings as they were given; objects from Python are left to the script that the ranks run, too.
+        first: This is the first process.
+    """
+    try:
+        text = json.dumps(given) if first else None
+    except TypeError:
+        text = None
+    if text is not None and len(text) < _LONGEST:
+        os.environ[SETTINGS] = text
+    try:
+        yield
+    finally:
+        if first:
+            os.environ.pop(SETTINGS, None)
 
 
 def current_rank() -> int:

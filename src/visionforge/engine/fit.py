@@ -3,15 +3,20 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionforge.config.environment import warn_of_environment
-from visionforge.config.loading import RawConfig
+from visionforge.config.loading import RawConfig, is_first_process
 from visionforge.config.schema import RunSettings
 from visionforge.config.seeding import STRICT_VARIABLE
-from visionforge.engine.distributed import CHECKPOINT, inherited_checkpoint, is_first_process, refuse_search_by_ranks
+from visionforge.engine.distributed import (
+    CHECKPOINT,
+    inherited_checkpoint,
+    refuse_search_by_ranks,
+    told_to_ranks,
+)
 from visionforge.engine.resume import WORDS, interrupted_run, outputs_of, require_same_settings
 from visionforge.engine.run import Run
 from visionforge.engine.validation import check_arguments, settings_of
@@ -63,12 +68,14 @@ class Request:
     Attributes:
         settings: The settings.
         sources: Dotted path → where it was written.
+        given: The settings as they were given, for the other ranks.
         run: A run that was named to be continued.
         stored: The configuration of that run.
     """
 
     settings: RunSettings
     sources: Mapping[str, str]
+    given: Mapping[str, Any] = field(default_factory=dict)
     run: Workspace | None = None
     stored: Mapping[str, Any] | None = None
 
@@ -82,7 +89,7 @@ def request_of(raw: RawConfig) -> Request:
     Raises:
         VisionForgeError: For every mistake that the user can mend.
     """
-    raw = raw.copy()
+    given, raw = raw.values, raw.copy()
     choice, trust = raw.values.get("resume"), raw.values.pop("trust", None)
     run = None if choice is None or choice in WORDS else find_run(str(choice), "--resume")
     if run is None:
@@ -90,10 +97,10 @@ def request_of(raw: RawConfig) -> Request:
             raise SettingsError(f"{FLAG}: is for a run that is continued; name it with --resume, too")
         settings = check_arguments(raw, "fit")
         _require_checkpoint(settings.ckpt_path)
-        return Request(settings, raw.sources)
+        return Request(settings, raw.sources, given)
     stored = training_config(run, None if trust is None else str(trust), "--resume")
     raw = raw.over(stored, f"in {run.config}")
-    return Request(check_arguments(raw, "fit"), raw.sources, run, stored)
+    return Request(check_arguments(raw, "fit"), raw.sources, given, run, stored)
 
 
 def _require_checkpoint(text: str | None) -> None:
@@ -136,7 +143,7 @@ def fit(request: Request, interruption: Interruption, origin: Origin | None = No
         warn_of_environment()
         construction = Construction(settings, sources=request.sources)
         run = _continued(request, construction, first)
-        with _reopened(run, first) as (active, checkpoint):
+        with _reopened(run, first) as (active, checkpoint), told_to_ranks(request.given, first):
             training = Training(construction, run_log, interruption, origin, active, checkpoint)
             training.run()
         return Run(training.workspace)

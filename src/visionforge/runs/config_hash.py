@@ -58,6 +58,21 @@ LIMITS = (
     "trainer.overfit_batches",
     "trainer.val_check_interval",
 )
+# What every kind of a component has once had, whether it read it or not: a digest covers it still
+ONCE_COMMON: dict[str, dict[str, Any]] = {
+    "model.optimizer": {"momentum": 0.9, "nesterov": False, "beta2": 0.999},
+    "model.schedule": {
+        "min_lr": 1e-6,
+        "warmup_epochs": 0,
+        "cosine_fraction": 1.0,
+        "scheduler_patience": 5,
+        "gamma": 0.1,
+        "step_epochs": 30,
+        "rise_fraction": 0.3,
+    },
+    "model.loss": {"focal_gamma": 2.0},
+    "model.averaging": {"decay": 0.999, "start_epoch": 0},
+}
 # What a flag is called for short
 ALIASES: dict[str, dict[Any, str]] = {
     "trainer.precision": {
@@ -107,7 +122,7 @@ def _kept(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
                 kept[key] = value
             continue
         if isinstance(value, Mapping):
-            kept[key] = _kept(value, f"{path}.")
+            kept[key] = _kept({**ONCE_COMMON.get(path, {}), **value}, f"{path}.")
         elif path in PATHS and isinstance(value, str):
             kept[key] = anchored(value)
         else:
