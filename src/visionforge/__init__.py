@@ -6,7 +6,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from visionforge import augmentations, losses, metrics
     from visionforge.api import compare, evaluate, explain, export, fit, open_study, predict, tune
-    from visionforge.config.schema import RunSettings
+    from visionforge.config.parts import (
+        register_augmentation,
+        register_averaging,
+        register_loss,
+        register_mixing,
+        register_optimizer,
+        register_sampler,
+        register_schedule,
+    )
+    from visionforge.config.schema import (
+        AugmentationOperation,
+        Averaging,
+        Loss,
+        Mixing,
+        Optimizer,
+        RunSettings,
+        Sampler,
+        Schedule,
+    )
     from visionforge.data.datamodule import ImageDataModule, MedMNISTDataModule
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
@@ -26,6 +44,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "AugmentationOperation": "visionforge.config.schema",
+    "Averaging": "visionforge.config.schema",
     "Comparison": "visionforge.evaluation.comparison",
     "DatasetInfo": "visionforge.data.info",
     "EvaluationResult": "visionforge.engine.run",
@@ -33,14 +53,19 @@ _HOMES = {
     "ExportResult": "visionforge.exporting.export",
     "ImageClassifier": "visionforge.training.classifier",
     "ImageDataModule": "visionforge.data.datamodule",
+    "Loss": "visionforge.config.schema",
     "MedMNISTDataModule": "visionforge.data.datamodule",
+    "Mixing": "visionforge.config.schema",
+    "Optimizer": "visionforge.config.schema",
     "PicturePredictions": "visionforge.engine.picture_predictions",
     "Run": "visionforge.engine.run",
     "RunFolder": "visionforge.engine.run_folder",
     "RunSettings": "visionforge.config.schema",
+    "Sampler": "visionforge.config.schema",
+    "Schedule": "visionforge.config.schema",
     "SettingsError": "visionforge.errors",
-    "Study": "visionforge.tuning.found",
     "SplitReport": "visionforge.engine.split_report",
+    "Study": "visionforge.tuning.found",
     "TaskSpec": "visionforge.data.info",
     "TemperatureScaling": "visionforge.training.temperature_scaling",
     "VisionForgeError": "visionforge.errors",
@@ -56,14 +81,23 @@ _HOMES = {
     "open_run": "visionforge.engine.run",
     "open_study": "visionforge.api",
     "predict": "visionforge.api",
+    "register_augmentation": "visionforge.config.parts",
+    "register_averaging": "visionforge.config.parts",
     "register_backbone": "visionforge.models.registry",
     "register_dataset": "visionforge.data.registry",
+    "register_loss": "visionforge.config.parts",
+    "register_mixing": "visionforge.config.parts",
+    "register_optimizer": "visionforge.config.parts",
+    "register_sampler": "visionforge.config.parts",
+    "register_schedule": "visionforge.config.parts",
     "tune": "visionforge.api",
 }
 
 _MODULES = ("augmentations", "losses", "metrics")
 
 __all__ = [
+    "AugmentationOperation",
+    "Averaging",
     "Comparison",
     "DatasetInfo",
     "EvaluationResult",
@@ -71,11 +105,16 @@ __all__ = [
     "ExportResult",
     "ImageClassifier",
     "ImageDataModule",
+    "Loss",
     "MedMNISTDataModule",
+    "Mixing",
+    "Optimizer",
     "PicturePredictions",
     "Run",
     "RunFolder",
     "RunSettings",
+    "Sampler",
+    "Schedule",
     "SettingsError",
     "SplitReport",
     "Study",
@@ -98,8 +137,15 @@ __all__ = [
     "open_run",
     "open_study",
     "predict",
+    "register_augmentation",
+    "register_averaging",
     "register_backbone",
     "register_dataset",
+    "register_loss",
+    "register_mixing",
+    "register_optimizer",
+    "register_sampler",
+    "register_schedule",
     "tune",
 ]
 

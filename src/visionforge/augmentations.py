@@ -20,9 +20,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from visionforge.config.problems import validation_problems
-from visionforge.config.schema import Augmentation, MixUp, Preset, TtaMode
-from visionforge.data.augment import augment, draw_augmentation, normalise
+from visionforge.config.schema import Augmentation, Preset, TtaMode
+from visionforge.config.seeding import derive_seed
+from visionforge.data.augment import augment, augment_further, draw_augmentation, normalise
 from visionforge.data.info import DomainFlags
+from visionforge.training.mixing.mixup import MixUp
 from visionforge.training.mixup import draw_mix, mix_images, mix_targets
 from visionforge.training.tta import average_views, tta_views
 
@@ -39,7 +41,8 @@ def random_augment(
 ) -> Tensor:
     """Return a batch flipped, rotated, cropped, coloured and normalised, each image by a draw of its own.
 
-    One resampling and one colour matrix per image, on the device of the images; the draws are the same on every device.
+    One resampling and one colour matrix per image, on the device of the images; the draws are the same on every device,
+    but those of further `operations`.
     The ranges are those of torchvision, and of RandAugment (Cubuk et al., 2020, arXiv:1909.13719).
 
     Args:
@@ -71,8 +74,13 @@ def random_augment(
     channels = images.shape[1]
     if len(mean) != len(std) or len(mean) not in (channels, 3) or not all(value > 0 for value in std):
         raise ValueError(f"mean, std: {len(mean)} and {len(std)} values; allowed: {channels} of each, std above 0")
-    draw = draw_augmentation(len(images), settings, torch.Generator().manual_seed(_seed(seed)))
-    return augment(images, draw.to(images.device), mean, std)
+    seed = _seed(seed)
+    draw = draw_augmentation(len(images), settings, torch.Generator().manual_seed(seed)).to(images.device)
+    if not settings.operations:
+        return augment(images, draw, mean, std)
+    generator = torch.Generator(images.device).manual_seed(derive_seed(seed % (1 << 63), "operations"))
+    operations = [operation.build() for operation in settings.operations]
+    return augment_further(images, draw, operations, generator, mean, std)
 
 
 def mixup(

@@ -152,7 +152,7 @@ def test_defaults_are_those_of_the_settings():
     parameters = inspect.signature(MedMNISTDataModule.__init__).parameters
     assert set(parameters) - {"self", "seed"} == set(DataSettings.model_fields)
     for name, field in DataSettings.model_fields.items():
-        assert parameters[name].default == field.default, name
+        assert parameters[name].default == field.get_default(call_default_factory=True), name
 
 
 @pytest.mark.parametrize(

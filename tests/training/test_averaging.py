@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from tests.training.helpers import MINI, data, fit, trainer, weights
-from visionforge.config.schema import Augmentation, Averaging, Backbone, MixUp, Optimizer
+from visionforge.config.schema import Augmentation, Averaging, Backbone, Optimizer
 from visionforge.training.checkpoints import BestCheckpoint
 from visionforge.training.classifier import ImageClassifier
+from visionforge.training.mixing.mixup import MixUp
 
 STEPS = 5  # per epoch
 

@@ -15,7 +15,6 @@ from visionforge.config.schema import (
     Backbone,
     Finetuning,
     Loss,
-    MixUp,
     ModelSettings,
     Optimizer,
     Schedule,
@@ -27,6 +26,7 @@ from visionforge.errors import SettingsError, TrainingError
 from visionforge.models.build import build_network
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.epoch_log import EpochLog
+from visionforge.training.mixing.mixup import MixUp
 from visionforge.training.mixup import draw_mix
 
 

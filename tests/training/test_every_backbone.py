@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from tests.training.helpers import PLAIN, data, fit, weights
-from visionforge.config.schema import Backbone, MixUp, Optimizer, Synthetic
+from visionforge.config.schema import Backbone, Optimizer, Synthetic
 from visionforge.models import backbone_names
 from visionforge.training.classifier import ImageClassifier
+from visionforge.training.mixing.mixup import MixUp
 
 
 @pytest.mark.slow

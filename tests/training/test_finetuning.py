@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from tests.training.helpers import data, fit, trainer, weights
-from visionforge.config.schema import Augmentation, Backbone, Finetuning, MixUp, Optimizer
+from visionforge.config.schema import Augmentation, Backbone, Finetuning, Optimizer
 from visionforge.models.build import build_network
 from visionforge.models.registry import backbone_entry
 from visionforge.models.stages import stage_names
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.finetuning import StagedUnfreezing, frozen_stages, stage_of_parameters
+from visionforge.training.mixing.mixup import MixUp
 
 STAGES = ("features.0", "features.4", "features.8")
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from visionforge.config.schema import MixUp
+from visionforge.training.mixing.mixup import MixUp
 from visionforge.training.mixup import MixDraw, draw_mix, mix_images, mix_targets
 
 

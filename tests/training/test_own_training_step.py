@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tests.training.helpers import data, fit, trainer, weights
 from visionforge import ImageClassifier, TaskSpec
-from visionforge.config.schema import MixUp
+from visionforge.training.mixing.mixup import MixUp
 
 
 class Own(ImageClassifier):

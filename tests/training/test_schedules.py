@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from tests.training.helpers import trainer
-from visionforge.config.schema import Augmentation, Backbone, MixUp, Optimizer, Schedule, Synthetic
+from visionforge.config.schema import Augmentation, Backbone, Optimizer, Schedule, Synthetic
 from visionforge.data import MedMNISTDataModule
 from visionforge.training.classifier import ImageClassifier
+from visionforge.training.mixing.mixup import MixUp
 from visionforge.training.rate_curve import RateCurve
 
 HIGH, LOW = 0.04, 0.002

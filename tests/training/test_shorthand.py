@@ -41,7 +41,7 @@ def test_a_named_backbone_is_pretrained_where_weights_are_published():
         ({"schedule": "cosin"}, r"model\.schedule\.name: .*; nearest: cosine"),
         ({"loss": "crossentropy"}, r"model\.loss\.name: .*; nearest: cross_entropy"),
         ({"averaging": "emma"}, r"model\.averaging\.name: .*; nearest: ema"),
-        ({"mixup": "strong"}, r"model\.mixup: 'strong' is not allowed"),
+        ({"mixup": "strong"}, r"model\.mixup\.name: 'strong' is not allowed; allowed: one of mixup"),
     ],
 )
 def test_an_unknown_name_is_one_line_with_the_nearest(given, complaint):

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from visionforge.config.schema.components import Component, Family
+from visionforge.config.schema.components import Component, Family, family_of, listed
 
 _NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
 
@@ -26,7 +26,8 @@ def flatten(model: type[BaseModel], prefix: str = "", values: Mapping[str, Any] 
     """Map the dotted path of every setting of `model` to its field, sections included before their members.
 
     A component has the settings of all its kinds, of which the first that has a setting describes it; where it is
-    known which kind is chosen, that one.
+    known which kind is chosen, that one. A list of components is one setting; where its items are written, theirs
+    follow, under their position.
 
     Args:
         model: The settings.
@@ -38,14 +39,23 @@ def flatten(model: type[BaseModel], prefix: str = "", values: Mapping[str, Any] 
         path = f"{prefix}{name}"
         fields[path] = field
         kind = field.annotation
+        written = values.get(name) if isinstance(values, Mapping) else None
+        if base := listed(kind):
+            for index, item in enumerate(written if isinstance(written, list | tuple) else ()):
+                fields.update(_of_all_kinds(base, f"{path}.{index}.", item))
         if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
             continue
-        written = values.get(name) if isinstance(values, Mapping) else None
         if issubclass(kind, Component):
             fields.update(_of_all_kinds(kind, f"{path}.", written))
         else:
             fields.update(flatten(kind, f"{path}.", written if isinstance(written, Mapping) else None))
     return fields
+
+
+def item_fields(path: str, field: FieldInfo) -> dict[str, FieldInfo]:
+    """Return the settings of the items of a list of components, as `PATH[].NAME`; none of another setting."""
+    base = listed(field.annotation)
+    return {} if base is None else _of_all_kinds(base, f"{path}[].", None)
 
 
 def _of_all_kinds(base: type[Component], prefix: str, written: Any) -> dict[str, FieldInfo]:
@@ -91,7 +101,13 @@ def _describe_type(annotation: Any) -> tuple[str, dict[str, float], bool]:
     if origin is dict:
         return "a mapping of names to " + _describe_type(get_args(annotation)[1])[0], bounds, False
     if origin in (tuple, list):
+        base = listed(annotation)
+        if base is not None:
+            names = ", ".join(base.family.names)
+            return f"a list of {names}, each by its name or a mapping of name and settings", bounds, False
         return "a list of " + _describe_type(get_args(annotation)[0])[0], bounds, False
+    if (family := family_of(annotation)) is not None:
+        return f"a name, {' or '.join(family.names)}, or a mapping of name and settings", bounds, False
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "a mapping with the keys " + ", ".join(annotation.model_fields), bounds, False
     return _NOUNS.get(annotation, getattr(annotation, "__name__", str(annotation))), bounds, False
@@ -145,7 +161,7 @@ def validation_problems(
         path, field = _locate(item["loc"], prefix, fields)
         if path in lines:  # the other members of a union that failed
             continue
-        if item["type"] == "extra_forbidden" and (family := _family_at(path, prefix, model)):
+        if item["type"] == "extra_forbidden" and (family := _family_at(path, prefix, model, values)):
             lines[path] = _not_of_this_kind(path, item["input"], family, values, prefix, _source(path, sources))
         elif item["type"] == "extra_forbidden":
             lines[path] = unknown_setting(path, candidates, _source(path, sources))
@@ -161,14 +177,14 @@ def validation_problems(
     return list(lines.values())
 
 
-def _family_at(path: str, prefix: str, model: type[BaseModel]) -> Family | None:
+def _family_at(path: str, prefix: str, model: type[BaseModel], values: Mapping[str, Any] | None) -> Family | None:
     """Return the component that has a setting under another of its kinds."""
     section, _, name = path.rpartition(".")
-    field = flatten(model, prefix).get(section)
-    kind = None if field is None else field.annotation
-    if not (isinstance(kind, type) and issubclass(kind, Component)):
-        return None
-    return kind.family if kind.family.readers(name) else None
+    fields = flatten(model, prefix, values)
+    above = section.rpartition(".")[0]
+    base = listed(fields[above].annotation) if above in fields else None
+    family = base.family if base else family_of(fields[section].annotation) if section in fields else None
+    return family if family is not None and family.readers(name) else None
 
 
 def _not_of_this_kind(
@@ -177,7 +193,10 @@ def _not_of_this_kind(
     section, _, name = path.rpartition(".")
     written: Any = values
     for part in section.removeprefix(prefix).split("."):
-        written = written.get(part) if isinstance(written, Mapping) else None
+        if isinstance(written, list | tuple):
+            written = written[int(part)]
+        else:
+            written = written.get(part) if isinstance(written, Mapping) else None
     chosen = written.get("name", family.default) if isinstance(written, Mapping) else family.default
     readers = " and ".join(family.readers(name))
     return f"{path}: {value} would be ignored{where}, because {section}.name is {chosen}; it is read by {readers}"

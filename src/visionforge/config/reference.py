@@ -7,7 +7,7 @@ import sys
 
 from pydantic import BaseModel
 
-from visionforge.config.problems import describe_allowed, flatten
+from visionforge.config.problems import describe_allowed, flatten, item_fields
 from visionforge.config.schema import RunSettings
 
 
@@ -17,7 +17,8 @@ def settings_table() -> str:
     for path, field in flatten(RunSettings).items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             continue  # a section; its members have lines of their own
-        lines.append(f"| `{path}` | {_shown(field.default)} | {describe_allowed(field)} | {field.description} |")
+        for name, each in {path: field, **item_fields(path, field)}.items():
+            lines.append(f"| `{name}` | {_shown(each.default)} | {describe_allowed(each)} | {each.description} |")
     return "\n".join(lines) + "\n"
 
 
@@ -25,6 +26,8 @@ def _shown(value: object) -> str:
     """Return a value as YAML writes it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if value == "":
+        return "needed"
     if isinstance(value, tuple):
         return f"[{', '.join(map(_shown, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -54,7 +54,13 @@ def _same_class(one: type, other: type) -> bool:
     mine, theirs = vars(one), vars(other)
     if mine.keys() != theirs.keys() or [*map(origin, one.__bases__)] != [*map(origin, other.__bases__)]:
         return False
-    return all(_same_member(mine[name], theirs[name]) for name in mine if name != "__firstlineno__")
+    names = [name for name in mine if name != "__firstlineno__" and not _generated(one, mine[name], name)]
+    return all(_same_member(mine[name], theirs[name]) for name in names)
+
+
+def _generated(owner: type, member: object, name: str) -> bool:
+    """Return whether a library has made the hash of a class, as pydantic does for frozen models."""
+    return name == "__hash__" and getattr(member, "__module__", owner.__module__) != owner.__module__
 
 
 def _same_member(one: object, other: object) -> bool:

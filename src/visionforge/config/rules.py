@@ -210,12 +210,22 @@ def _steps_per_epoch(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
 
 
+def _balances(settings: RunSettings) -> bool:
+    return settings.data.sampler.resolved(settings.data.balanced_sampling).balances
+
+
 EFFECTIVE = "effective-number"  # of model.loss.class_weights
 
 
 def _unread(settings: RunSettings, facts: Facts) -> Iterator[str]:
     """A setting that would be ignored is a mistake, unless it has its default or what it refines is off altogether."""
     schedule, finetuning, loss = settings.model.schedule, settings.model.finetuning, settings.model.loss
+    data = settings.data
+    if not data.balanced_sampling and data.sampler.resolved(True) == data.sampler.resolved(False):
+        yield (
+            f"data.balanced_sampling: false would be ignored, because data.sampler.name is {data.sampler.name}; "
+            "leave it out"
+        )
     if loss.effective_beta != type(loss).model_fields["effective_beta"].default and loss.class_weights != EFFECTIVE:
         yield (
             f"model.loss.effective_beta: {loss.effective_beta} would be ignored, because model.loss.class_weights is "
@@ -252,10 +262,12 @@ def _epochs(settings: RunSettings, facts: Facts) -> Iterator[str]:
 
 def _loss(settings: RunSettings, facts: Facts) -> Iterator[str]:
     loss, dataset = settings.model.loss, facts.dataset
-    if loss.class_weights in ("balanced", EFFECTIVE) and settings.data.balanced_sampling:
+    by_switch = settings.data.sampler.name == settings.data.sampler.family.default
+    balancing = "data.balanced_sampling to false" if by_switch else "data.sampler.name to uniform"
+    if loss.class_weights in ("balanced", EFFECTIVE) and _balances(settings):
         yield (
             f"model.loss.class_weights: {loss.class_weights} would balance the classes a second time; "
-            "set data.balanced_sampling to false, or class_weights to none"
+            f"set {balancing}, or class_weights to none"
         )
     if dataset is None:
         return

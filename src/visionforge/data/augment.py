@@ -6,11 +6,12 @@ geometry and the ranges are those of torchvision.transforms.v2 (`RandomHorizonta
 `RandomResizedCrop`, `ColorJitter`), with three differences: crop boxes are not rounded to whole pixels, the colour
 operations keep one order (brightness, contrast, saturation), and values are clipped once, at the end.
 
-All random numbers are drawn on the CPU, so every device gets the same ones.
+All random numbers of this pass are drawn on the CPU, so every device gets the same ones. Operations that are added come
+after it and draw on the device: noise for every pixel would have to be sent there.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from visionforge.config.schema import Augmentation
 from visionforge.data.info import DomainFlags
+from visionforge.errors import DataError
 
 CROP_RATIO = (3 / 4, 4 / 3)  # torchvision's default range of width / height
 CROP_ATTEMPTS = 10  # torchvision's number of tries before it takes the whole image
@@ -34,6 +36,7 @@ OPERATIONS = {  # largest strength, at MAX_MAGNITUDE, as in torchvision's RandAu
     "saturation": 0.9,
 }
 CHUNK_PIXELS = 200_000  # pixels that are augmented together on a CPU, so that they stay in its cache
+Operation = Callable[[Tensor, torch.Generator], Tensor]
 GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R 601 luma as torchvision rounds it
 
 
@@ -188,6 +191,46 @@ def augment(images: Tensor, draw: AugmentationDraw, mean: Sequence[float], std: 
                 _augment(images[part], draw[part], mean, std, out[part])
             return out.expand(-1, len(mean), -1, -1)
     return _augment(images, draw, mean, std).expand(-1, len(mean), -1, -1)
+
+
+def augment_further(
+    images: Tensor,
+    draw: AugmentationDraw,
+    operations: Sequence[Operation],
+    generator: torch.Generator,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Tensor:
+    """Apply a draw to a batch, then operations one after the other to values from 0 to 1; clip and normalise.
+
+    Args:
+        images: (N, C, H, W) uint8, C is 1 or 3.
+        draw: Random choices for the N images, on the device of the images.
+        operations: Functions of (N, C, H, W) float32 and a generator; a grey image has one channel.
+        generator: All randomness of the operations, on the device of the images.
+        mean: Mean per output channel.
+        std: Standard deviation per output channel.
+
+    Returns:
+        (N, len(mean), H, W) float32, normalised.
+
+    Raises:
+        DataError: If an operation returns something of another shape or type.
+    """
+    channels = images.shape[1]
+    pixels = augment(images, draw, (0.0,) * channels, (1.0,) * channels)
+    for operation in operations:
+        changed = operation(pixels, generator)
+        if changed.shape != pixels.shape or changed.dtype != pixels.dtype:
+            name = getattr(operation, "__qualname__", type(operation).__qualname__)
+            raise DataError(
+                f"data.augmentation.operations: {name} returned {tuple(changed.shape)} of {changed.dtype}; "
+                f"allowed: {tuple(pixels.shape)} of {pixels.dtype}"
+            )
+        pixels = changed
+    centre, spread = _constants(pixels, mean, std)
+    pixels = (pixels.clamp(0, 1) - centre[:, None, None]) / spread[:, None, None]
+    return pixels.expand(-1, len(mean), -1, -1)
 
 
 def _augment(

@@ -3,7 +3,7 @@
 import io
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
 from visionforge.config.seeding import derive_seed
 from visionforge.data.archive import SplitArrays
+from visionforge.errors import DataError
 
 Batch = tuple[Tensor, Tensor]
+Draw = Callable[[np.random.Generator, int], npt.NDArray[np.integer] | None]
 
 
 class ArrayDataset(Dataset[Batch]):
@@ -151,6 +153,8 @@ class EpochSampler(DistributedSampler[int]):
         seed: Seed of the run.
         shuffle: Draw a new order per epoch; False keeps the order of the data.
         weights: (N,) draw with replacement, proportionally to these; None draws every item once.
+        draw: From a generator and a number of draws to the positions of an epoch; None, or where it gives None, leaves
+            them to the weights.
         drop_uneven: Leave out the few last positions that would give some ranks one item more than others.
         rank: Number of this process.
         num_replicas: Number of processes.
@@ -162,6 +166,7 @@ class EpochSampler(DistributedSampler[int]):
         seed: int,
         shuffle: bool = True,
         weights: Tensor | None = None,
+        draw: Draw | None = None,
         drop_uneven: bool = False,
         rank: int = 0,
         num_replicas: int = 1,
@@ -170,6 +175,7 @@ class EpochSampler(DistributedSampler[int]):
         self.seed = seed
         self.shuffle = shuffle
         self.weights = None if weights is None else weights.double()
+        self.draw = draw
         self.rank = rank
         self.num_replicas = num_replicas
         self.total = size - size % num_replicas if drop_uneven else size
@@ -190,10 +196,28 @@ class EpochSampler(DistributedSampler[int]):
         return self._order()[self.rank : self.total : self.num_replicas]
 
     def _order(self) -> Tensor:
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "sampler", self.epoch))
+        seed = derive_seed(self.seed, "sampler", self.epoch)
+        drawn = None if self.draw is None else self.draw(np.random.default_rng(seed), self.size)
+        if drawn is not None:
+            return _positions(drawn, self.size)
+        generator = torch.Generator().manual_seed(seed)
         if self.weights is not None:
             return torch.multinomial(self.weights, self.size, replacement=True, generator=generator)
         return torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
+
+
+def _positions(drawn: npt.NDArray[np.integer], size: int) -> Tensor:
+    """Return positions that a sampler has drawn, (size,) int64.
+
+    Raises:
+        DataError: If they are not as many, no integers, or beyond the images.
+    """
+    found = np.asarray(drawn)
+    if found.shape != (size,) or not np.issubdtype(found.dtype, np.integer):
+        raise DataError(f"data.sampler: {found.shape} of {found.dtype} drawn; allowed: ({size},) of integers")
+    if found.min() < 0 or found.max() >= size:
+        raise DataError(f"data.sampler: positions from {found.min()} to {found.max()} drawn; allowed: 0 to {size - 1}")
+    return torch.from_numpy(found.astype(np.int64))
 
 
 class FixedOrder(SequentialSampler):

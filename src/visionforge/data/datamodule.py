@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from visionforge.config.problems import validation_problems
-from visionforge.config.schema import Augmentation, DataSettings, Preset, Synthetic
+from visionforge.config.schema import Augmentation, DataSettings, Preset, Sampler, Synthetic
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.archive import SplitArrays
-from visionforge.data.augment import augment, draw_augmentation, normalise, respect_flags
-from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, FixedOrder, as_is, balancing_weights
+from visionforge.data.augment import Operation, augment, augment_further, draw_augmentation, normalise, respect_flags
+from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, FixedOrder, as_is
 from visionforge.data.download import ensure_archive
 from visionforge.data.info import Split, TaskSpec
 from visionforge.data.loader import ResumableLoader, seed_worker
@@ -32,8 +32,10 @@ from visionforge.errors import DataError, SettingsError
 if TYPE_CHECKING:
     AugmentationLike = Augmentation | Mapping[str, Any] | Preset
     SyntheticLike = Synthetic | Mapping[str, Any]
+    SamplerLike = Sampler | Mapping[str, Any] | str
 else:  # the command line derives its flags from these
     AugmentationLike, SyntheticLike = Augmentation, Synthetic
+    SamplerLike = dict[str, Any] | str  # of whichever kind
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         force_rgb: Give grey images three equal channels.
         augmentation: Random changes of training images; a word such as ``strong`` is the preset of that name.
         synthetic: What the data set `synthetic` renders.
+        sampler: Which training images an epoch shows, and in which order; a word is the sampler of that name.
         seed: Seed of order and augmentation; None is the one of `lightning.seed_everything`, or 42.
 
     Raises:
@@ -88,6 +91,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         force_rgb: bool = _DEFAULT.force_rgb,
         augmentation: AugmentationLike = _DEFAULT.augmentation,
         synthetic: SyntheticLike = _DEFAULT.synthetic,
+        sampler: SamplerLike = _DEFAULT.sampler,
         seed: int | None = None,
     ) -> None:
         super().__init__()
@@ -103,6 +107,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
                     "num_workers": num_workers,
                     "cache": cache,
                     "balanced_sampling": balanced_sampling,
+                    "sampler": sampler,
                     "max_samples": max_samples,
                     "force_rgb": force_rgb,
                     "augmentation": {"preset": augmentation} if isinstance(augmentation, str) else augmentation,
@@ -120,6 +125,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         self.spec = TaskSpec.of(self.info, resolution, force_rgb)
         self.augmentation = respect_flags(self.settings.augmentation.resolved(), self.info.flags)
         self._datasets: dict[Split, ArrayDataset] = {}
+        self._operations: list[Operation] | None = None  # built when they are first needed
         self._mirrored: tuple[int, Tensor] | None = None  # (epoch, per position) under alternating flips
 
     # --- preparation
@@ -226,10 +232,18 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
     def _train_sampler(self, dataset: ArrayDataset) -> EpochSampler | FixedOrder:
         if self._overfits:
             return FixedOrder(len(dataset))
-        weights = balancing_weights(dataset.labels.cpu()) if self.settings.balanced_sampling else None
+        settings = self.settings
+        sampler, labels = settings.sampler.resolved(settings.balanced_sampling), dataset.labels.cpu().numpy()
+        weights = sampler.weights(labels)
         rank, replicas = self._rank()
         return EpochSampler(
-            len(dataset), self.seed, weights=weights, drop_uneven=True, rank=rank, num_replicas=replicas
+            len(dataset),
+            self.seed,
+            weights=None if weights is None else torch.from_numpy(weights),
+            draw=partial(sampler.indices, labels),
+            drop_uneven=True,
+            rank=rank,
+            num_replicas=replicas,
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -325,7 +339,14 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         if self.augmentation.flip_mode == "alternating":
             parity = self._flip_parity(len(images), epoch, step)
         draw = draw_augmentation(len(images), self.augmentation, torch.Generator().manual_seed(seed), parity)
-        return augment(images, draw.to(images.device), self.spec.mean, self.spec.std)
+        draw, mean, std = draw.to(images.device), self.spec.mean, self.spec.std
+        if self._operations is None:
+            self._operations = [operation.build() for operation in self.augmentation.operations]
+        if not self._operations:
+            return augment(images, draw, mean, std)
+        seed = derive_seed(self.seed, "operations", epoch, step, *([rank] if rank else []))
+        generator = torch.Generator(images.device).manual_seed(seed)
+        return augment_further(images, draw, self._operations, generator, mean, std)
 
     def _flip_parity(self, count: int, epoch: int, step: int) -> Tensor:
         """Return (count,) whether each image of a batch is mirrored in this epoch: a fixed half of them, in turn."""

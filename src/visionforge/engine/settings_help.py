@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from visionforge.config.problems import describe_allowed, flatten, nearest
+from visionforge.config.problems import describe_allowed, flatten, item_fields, nearest
 from visionforge.config.schema import RunSettings
 from visionforge.engine.validation import trainer_constructor
 from visionforge.errors import SettingsError
@@ -78,7 +78,8 @@ def settings_help(topic: str = "", training: bool = True) -> str:
         return "\n".join(_topics(fields, training))
     if topic == "all":
         return "\n".join(["", "Settings", *_lines(fields)])
-    chosen = {path: field for path, field in fields.items() if path == topic or path.startswith(f"{topic}.")}
+    inside = (f"{topic}.", f"{topic}[].")
+    chosen = {path: field for path, field in fields.items() if path == topic or path.startswith(inside)}
     if not chosen:
         sections = [path for path in fields if any(other.startswith(f"{path}.") for other in fields)]
         close = nearest(topic, [*sections, *fields]) or sections
@@ -90,7 +91,13 @@ def setting_text(path: str, field: Any) -> str:
     """Return what one setting means, in two lines or more."""
     default = {"()": "[]", "{}": "{}"}.get(str(field.default), field.default)
     shown = {"None": "null", "True": "true", "False": "false"}.get(str(default), default)
-    return f"  --{path}  (default {shown})\n      {field.description} Allowed: {describe_allowed(field)}."
+    told = "needed" if shown == "" else f"default {shown}"
+    return f"  --{path}  ({told})\n      {field.description} Allowed: {describe_allowed(field)}."
+
+
+def _item_text(path: str, field: Any) -> str:
+    """Return what a setting of the items of a list means, for which there is no flag."""
+    return setting_text(path, field).replace("  --", "  ", 1)
 
 
 def section_help(section: type[BaseModel], prefix: str) -> str:
@@ -115,7 +122,11 @@ def _lines(fields: dict[str, Any]) -> list[str]:
 def _settings() -> dict[str, Any]:
     """Return dotted path → its field, or the text for a flag that only Lightning describes, in the order of a file."""
     every = flatten(RunSettings).items()
-    fields = {path: field for path, field in every if not hasattr(field.annotation, "model_fields")}
+    fields: dict[str, Any] = {}
+    for path, field in every:
+        if not hasattr(field.annotation, "model_fields"):
+            fields[path] = field
+            fields |= {name: _item_text(name, each) for name, each in item_fields(path, field).items()}
     found: dict[str, Any] = {}
     for name, text in _trainer_flags().items():
         path = f"trainer.{name}"

@@ -49,6 +49,13 @@ NEUTRAL: dict[str, Any] = {
     "trainer.accumulate_grad_batches": 1,
     "trainer.use_distributed_sampler": True,
 }
+# What came later, with the value under which all is as before: runs of before keep their digest.
+ADDED: dict[str, Any] = {
+    "imports": [],
+    "data.augmentation.operations": [],
+    "data.sampler": {"name": "auto"},
+    "model.mixup.name": "mixup",
+}
 # 1 is one batch, 1.0 is all of them: of these flags the type counts
 LIMITS = (
     "trainer.limit_predict_batches",
@@ -111,7 +118,7 @@ def _kept(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         path = f"{prefix}{key}"
         if (
             path in VOLATILE
-            or (path == "imports" and not value)
+            or (path in ADDED and (list(value) if isinstance(value, tuple) else value) == ADDED[path])
             or (value is None and prefix in ("", "trainer.") and NEUTRAL.get(path) is None)
         ):
             continue

@@ -35,7 +35,6 @@ from visionforge.training.finetuning import StagedUnfreezing
 from visionforge.training.gather import gather_rows
 from visionforge.training.labelled import label_problem, labelled_batch
 from visionforge.training.metrics import best_thresholds, ranking_metrics, share_hit
-from visionforge.training.mixup import draw_mix, mix_images, mix_targets
 from visionforge.training.monitor import AUC, LOSS
 from visionforge.training.parameter_groups import parameter_groups
 from visionforge.training.pixels import as_batch
@@ -395,7 +394,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self.criterion = Criterion.of(settings, spec.task, len(spec.classes), weights)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss of one batch, mixed if MixUp or CutMix is on.
+        """Return the loss of one batch, which is mixed where the settings say so.
 
         The epoch's sums stay on the device: a logged value per step would cost more than a small network's step.
         """
@@ -408,10 +407,9 @@ class ImageClassifier(Seeded, pl.LightningModule):
         seed_generators(derive_seed(self.seed, "dropout", *position), self.device)
         targets = labels
         if self._mixes():
-            draw = draw_mix(len(images), settings.mixup, images.shape[-1], derive_seed(self.seed, "mixup", *position))
-            if draw is not None:
-                images = mix_images(images, draw)
-                targets = mix_targets(soft_targets(labels, len(spec.classes), spec.task), draw)
+            rng = np.random.default_rng(derive_seed(self.seed, "mixup", *position))
+            targets = soft_targets(labels, len(spec.classes), spec.task)
+            images, targets = settings.mixup.mix(images, targets, rng)
         logits = self(images)
         loss = criterion(logits, targets)
         with torch.no_grad():
@@ -482,9 +480,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         scheduler.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
 
     def _mixes(self) -> bool:
-        mixup = self.settings.mixup
-        on = mixup.alpha > 0 or mixup.cutmix_alpha > 0
-        return on and (mixup.mixup_epochs is None or self.current_epoch < mixup.mixup_epochs)
+        return self.settings.mixup.mixes(self.current_epoch)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean loss and accuracy, and the learning rate of its last step.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visionforge.config.schema import MixUp
+from visionforge.training.mixing.mixup import MixUp
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class MixDraw:
     boxes: Tensor | None = None
 
 
-def draw_mix(count: int, settings: MixUp, resolution: int, seed: int) -> MixDraw | None:
+def draw_mix(count: int, settings: MixUp, resolution: int, seed: int | np.random.Generator) -> MixDraw | None:
     """Draw shares, partners and patches for a batch; a function of the seed alone. None if nothing is mixed.
 
     The patch of CutMix has the aspect ratio of the image and the area 1 - λ; it is clipped at the border, and λ is then
@@ -39,7 +39,7 @@ def draw_mix(count: int, settings: MixUp, resolution: int, seed: int) -> MixDraw
         count: Images N.
         settings: Strengths.
         resolution: Height and width in pixels.
-        seed: Seed of this batch.
+        seed: Seed of this batch, or the generator that has it.
     """
     if settings.alpha == 0 and settings.cutmix_alpha == 0:
         return None

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from visionforge.config.schema import Averaging, Backbone, Finetuning, Loss, MixUp, Optimizer, Schedule
+from visionforge.config.schema import Averaging, Backbone, Finetuning, Loss, Mixing, Optimizer, Schedule
 from visionforge.models.registry import backbone_entry
 from visionforge.training.compatibility import plain
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     OptimizerLike = Optimizer | Mapping[str, Any] | str
     ScheduleLike = Schedule | Mapping[str, Any] | str
     LossLike = Loss | Mapping[str, Any] | str
-    MixUpLike = MixUp | Mapping[str, Any]
+    MixUpLike = Mixing | Mapping[str, Any] | str
     AveragingLike = Averaging | Mapping[str, Any] | str
 else:  # the command line derives its flags from these
-    BackboneLike, FinetuningLike, MixUpLike = Backbone, Finetuning, MixUp
-    OptimizerLike = ScheduleLike = LossLike = AveragingLike = dict[str, Any] | str  # of whichever kind
+    BackboneLike, FinetuningLike = Backbone, Finetuning
+    OptimizerLike = ScheduleLike = LossLike = MixUpLike = AveragingLike = dict[str, Any] | str  # of whichever kind
 
 
 def as_sections(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from visionforge.config.problems import flatten
 from visionforge.config.rules import EFFECTIVE
 from visionforge.config.schema import RunSettings
-from visionforge.config.schema.components import Component, Family
+from visionforge.config.schema.components import Family, family_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def _one_of(decider: str, *values: Any) -> Condition:
 
 
 def _above(decider: str, bound: float) -> Condition:
-    return Condition(decider, lambda value: value > bound, f"{decider} is above {bound:g}")
+    return Condition(decider, lambda value: value is not None and value > bound, f"{decider} is above {bound:g}")
 
 
 def _no_preset() -> Condition:
@@ -97,5 +97,5 @@ def without_other_kinds(tree: Mapping[str, Any], values: Mapping[str, Any]) -> d
 
 def families() -> dict[str, Family]:
     """Return the components of the settings: dotted path → family."""
-    kinds = ((path, field.annotation) for path, field in flatten(RunSettings).items())
-    return {path: kind.family for path, kind in kinds if isinstance(kind, type) and issubclass(kind, Component)}
+    found = ((path, family_of(field.annotation)) for path, field in flatten(RunSettings).items())
+    return {path: family for path, family in found if family is not None}

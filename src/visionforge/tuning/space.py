@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from visionforge.config.problems import flatten, unknown_setting
 from visionforge.config.schema import Dimension, RunSettings, Scalar
+from visionforge.config.schema.components import listed
 from visionforge.data.info import DomainFlags
 from visionforge.errors import SettingsError
 from visionforge.runs.config_hash import NEUTRAL, VOLATILE
@@ -213,7 +214,8 @@ def build_space(settings: RunSettings, flags: DomainFlags, backbones: Sequence[s
     given = tune.space
     dimensions = {path: value for path, value in {**preset, **given}.items() if value is not None}
     known = flatten(RunSettings)
-    problems = [*_unknown(given), *_fixed(given)]
+    fixed = [*_fixed(given)]
+    problems = [*_unknown({path: value for path, value in given.items() if not _reasons(path)}), *fixed]
     problems += [
         f"tune.space.{path}: null takes out a parameter of the preset {tune.preset!r}, which has no such parameter; "
         f"it has: {', '.join(preset) or 'none'}"
@@ -271,9 +273,15 @@ def _unknown(given: Mapping[str, Dimension | None]) -> Iterable[str]:
 
 def _fixed(given: Mapping[str, Dimension | None]) -> Iterable[str]:
     for path in given:
-        for fixed, reason in FIXED.items():
-            if path == fixed or path.startswith(f"{fixed}."):
-                yield f"tune.space.{path}: cannot be searched ({reason})"
+        for reason in _reasons(path):
+            yield f"tune.space.{path}: cannot be searched ({reason})"
+
+
+def _reasons(path: str) -> list[str]:
+    """Return why a setting cannot be searched; nothing if it can."""
+    lists = {name: "a list of components" for name, field in flatten(RunSettings).items() if listed(field.annotation)}
+    whole = path.partition("[")[0]
+    return [reason for name, reason in {**FIXED, **lists}.items() if f"{whole}.".startswith(f"{name}.")]
 
 
 def _parameter(path: str, dimension: Dimension) -> Parameter:

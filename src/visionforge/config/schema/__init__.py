@@ -5,7 +5,15 @@ the error messages and the reference in the docs all derive from these files.
 """
 
 from visionforge.config.schema.base import Probability, Section, Task
-from visionforge.config.schema.data import PRESETS, Augmentation, DataSettings, Preset, Synthetic
+from visionforge.config.schema.data import (
+    PRESETS,
+    Augmentation,
+    AugmentationOperation,
+    DataSettings,
+    Preset,
+    Sampler,
+    Synthetic,
+)
 from visionforge.config.schema.evaluation import EvaluationSettings
 from visionforge.config.schema.model import (
     Averaging,
@@ -13,7 +21,7 @@ from visionforge.config.schema.model import (
     ClassWeights,
     Finetuning,
     Loss,
-    MixUp,
+    Mixing,
     ModelSettings,
     Optimizer,
     Schedule,
@@ -26,6 +34,7 @@ from visionforge.config.schema.tuning import Dimension, Scalar, SecondMetric, Tu
 __all__ = [
     "PRESETS",
     "Augmentation",
+    "AugmentationOperation",
     "Averaging",
     "Backbone",
     "ClassWeights",
@@ -34,12 +43,13 @@ __all__ = [
     "EvaluationSettings",
     "Finetuning",
     "Loss",
-    "MixUp",
+    "Mixing",
     "ModelSettings",
     "Optimizer",
     "Preset",
     "Probability",
     "RunSettings",
+    "Sampler",
     "Scalar",
     "Schedule",
     "SecondMetric",

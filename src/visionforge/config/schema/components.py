@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ClassVar, Self, TypeVar, cast
+from typing import Any, ClassVar, Self, TypeVar, cast, get_args, get_origin
 
 from pydantic import GetCoreSchemaHandler, SerializationInfo, ValidationError
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
+from visionforge.config.registration import origin, same_definition
 from visionforge.config.schema.base import Section
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,9 @@ class Family:
         """Return name → class of all kinds that are registered, the built-in ones first."""
         self._load_own()
         return dict(self._kinds)
+
+    def __set_name__(self, base: "type[Component]", name: str) -> None:
+        self.base = base
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,25 +94,45 @@ class Family:
         told = ((name, (kind.__doc__ or "").strip().splitlines()) for name, kind in self.kinds.items())
         return " ".join(f"{name}: {lines[0] if lines else 'not described.'}" for name, lines in told)
 
-    def add(self, kind: "type[Component]") -> None:
+    def add(self, kind: "type[Component]", replace: bool = False) -> None:
         """Add a kind; the same again, as when a notebook cell is run twice, takes its own place.
 
+        Args:
+            kind: The kind.
+            replace: Take the place of another that was registered under this name before.
+
         Raises:
-            ValueError: If it has no name of its own, or the name is that of another.
+            ValueError: If it has no name of its own, does not do what its family asks for, or the name is that of
+                another.
         """
         name = kind.model_fields["name"].default
         if not isinstance(name, str) or not name:
             raise ValueError(f'{kind.__qualname__}: give it a name, such as name: Literal["mine"] = "mine"')
-        if not kind.__module__.startswith(f"{self.package}."):
-            self._load_own()
+        if kind.__module__.startswith(f"{self.package}."):
+            self._kinds[name] = kind
+            return
+        self._load_own()
+        if all(getattr(kind, method) is getattr(self.base, method) for method in kind.required):
+            raise ValueError(f"{kind.__qualname__}: {self.what} has a method {' or '.join(kind.required)}; define it")
         known = self._kinds.get(name)
-        if known is not None and (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__):
-            raise ValueError(f"{self.what} named {name!r} is registered already, by {known.__module__}")
+        if known is not None and known.__module__.startswith(f"{self.package}."):
+            raise ValueError(f"{self.what} named {name!r} is registered already: it is built in")
+        if known is not None and not replace and not _same(known, kind):
+            raise ValueError(
+                f"{self.what} named {name!r} is registered already, by another class ({origin(known)}); "
+                "choose another name, or give replace=True"
+            )
         self._kinds[name] = kind
 
     def readers(self, field: str) -> tuple[str, ...]:
         """Return the names of the kinds that have a field."""
         return tuple(name for name, kind in self.kinds.items() if field in kind.model_fields)
+
+
+def _same(one: "type[Component]", other: "type[Component]") -> bool:
+    """Return whether two kinds are alike, their fields included."""
+    fields = [{name: repr(field) for name, field in kind.model_fields.items()} for kind in (one, other)]
+    return fields[0] == fields[1] and same_definition(one, other)
 
 
 @cache
@@ -120,6 +144,7 @@ class Component(Section):
     """Base of all components; a family's base class sets `family`, a kind sets `name`."""
 
     family: ClassVar[Family]
+    required: ClassVar[tuple[str, ...]] = ()  # methods of which a kind of another package defines at least one
     position: ClassVar[int] = 100  # among the kinds, where they are listed
     off: ClassVar[bool] = False  # this kind is the absence of the thing, so settings of the others do no harm
 
@@ -166,7 +191,9 @@ def _refused(path: str, problem: InitErrorDetails) -> ValidationError:
 
 
 def _dump(value: Component, info: SerializationInfo) -> dict[str, Any]:
-    return value.model_dump(mode=info.mode, exclude_unset=info.exclude_unset, exclude_defaults=info.exclude_defaults)
+    """Return what a kind has; its name also where only what was given is asked for, unless it is the usual kind."""
+    found = value.model_dump(mode=info.mode, exclude_unset=info.exclude_unset, exclude_defaults=info.exclude_defaults)
+    return found if "name" in found or value.name == value.family.default else {"name": value.name, **found}
 
 
 def _without_others(family: Family, kind: type[Component], values: dict[str, Any]) -> dict[str, Any]:
@@ -191,11 +218,31 @@ def _tell(settings: str, name: str) -> None:
 KindT = TypeVar("KindT", bound=type[Component])
 
 
-def register(kind: KindT) -> KindT:
+def register(kind: KindT, base: type[Component] | None = None, replace: bool = False) -> KindT:
     """Make a component known by its name, so that a configuration can choose it; for use as a decorator.
 
+    Args:
+        kind: The kind, a subclass of its family's base class.
+        base: That base class; None takes it from the kind.
+        replace: Take the place of another that was registered under this name before.
+
     Raises:
-        ValueError: If the name is missing or taken.
+        TypeError: If it is no subclass of that base class.
+        ValueError: If the name is missing or taken, or what it has to do is not defined.
     """
-    kind.family.add(kind)
+    if base is not None and not (isinstance(kind, type) and issubclass(kind, base) and kind is not base):
+        shown = getattr(kind, "__qualname__", repr(kind))
+        raise TypeError(f"{shown}: {base.family.what} is a subclass of visionforge.{base.__name__}")
+    kind.family.add(kind, replace)
     return kind
+
+
+def family_of(annotation: Any) -> Family | None:
+    """Return the family of which a setting holds one kind; None if it holds something else."""
+    return annotation.family if isinstance(annotation, type) and issubclass(annotation, Component) else None
+
+
+def listed(annotation: Any) -> type[Component] | None:
+    """Return the base class of the components of which a setting holds a list; None if it holds something else."""
+    first = get_args(annotation)[0] if get_origin(annotation) is tuple else None
+    return first if family_of(first) is not None else None

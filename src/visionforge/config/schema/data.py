@@ -1,12 +1,82 @@
 """Settings of the data: what is read, and how training images are changed."""
 
-from typing import Any, Literal, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from visionforge.config.schema.base import Probability, Section, Task
+from visionforge.config.schema.components import Component, Family
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+    from torch import Tensor
 
 Preset = Literal["none", "light", "standard", "strong"]
+
+
+class Sampler(Component):
+    """Which training images an epoch shows, and in which order.
+
+    A kind has `weights`, or `indices` for an order of its own.
+    """
+
+    family: ClassVar[Family] = Family("data.sampler", "auto", "visionforge.data.samplers", "a sampler")
+    required: ClassVar[tuple[str, ...]] = ("indices", "weights")
+    balances: ClassVar[bool] = False  # shows the classes equally often
+
+    def resolved(self, balanced: bool) -> "Sampler":
+        """Return the sampler that is meant: itself, unless it stands for others.
+
+        Args:
+            balanced: The setting `data.balanced_sampling`.
+        """
+        return self
+
+    def weights(self, labels: "npt.NDArray[np.integer[Any]]") -> "npt.NDArray[np.float64] | None":
+        """Return (N,) weights by which images are drawn with replacement; None shows each once, in random order.
+
+        Args:
+            labels: (N,) int64 classes, or (N, L) labels of 0 and 1.
+        """
+        return None
+
+    def indices(
+        self, labels: "npt.NDArray[np.integer[Any]]", rng: "np.random.Generator", draws: int
+    ) -> "npt.NDArray[np.integer[Any]] | None":
+        """Return (draws,) positions of the images of an epoch, in their order; None leaves it to the weights.
+
+        Every process draws the same ones and takes its share; a resumed run leaves out what it has seen.
+
+        Args:
+            labels: (N,) int64 classes, or (N, L) labels of 0 and 1.
+            rng: All randomness; a function of seed and epoch.
+            draws: Number of positions; the number of images N.
+        """
+        return None
+
+
+class AugmentationOperation(Component):
+    """A random change of training images, after those that are made in one pass.
+
+    A kind has `build`.
+    """
+
+    family: ClassVar[Family] = Family(
+        "data.augmentation.operations", "", "visionforge.data.operations", "an augmentation operation"
+    )
+    required: ClassVar[tuple[str, ...]] = ("build",)
+
+    def build(self) -> "Callable[[Tensor, torch.Generator], Tensor]":
+        """Return the function of a batch.
+
+        It is given images (B, C, H, W), float32 from 0 to 1 on the training device, of which it may change the values
+        in place, and a generator on that device, from which all its random numbers come; it returns images of the same
+        shape. What leaves 0 to 1 is clipped after the last operation.
+        """
+        raise NotImplementedError(f"{type(self).__qualname__}.build")
 
 
 class Augmentation(Section):
@@ -14,7 +84,8 @@ class Augmentation(Section):
 
     preset: Preset | None = Field(
         default=None,
-        description="A named set of all the values below, which are then left out; null takes them as given.",
+        description="A named set of all the values below but `operations`, which are then left out; null takes them as "
+        "given.",
     )
 
     hflip: Probability = Field(
@@ -39,11 +110,16 @@ class Augmentation(Section):
         default=0, ge=0, le=8, description="RandAugment: number of random operations per image, on top of the others."
     )
     magnitude: int = Field(default=9, ge=0, le=30, description="RandAugment: strength of each operation.")
+    operations: tuple[AugmentationOperation, ...] = Field(
+        default=(), description="Further operations, one after the other, on top of all others; also under a preset."
+    )
 
     @model_validator(mode="after")
     def _preset_stands_alone(self) -> Self:
         if self.preset is not None:
-            changed = [n for n, f in type(self).model_fields.items() if n != "preset" and getattr(self, n) != f.default]
+            fields = type(self).model_fields.items()
+            on_top = ("preset", "operations")
+            changed = [n for n, f in fields if n not in on_top and getattr(self, n) != f.default]
             if changed:
                 raise ValueError(
                     f"preset {self.preset!r} sets every value, so leave out {', '.join(changed)}, or set preset to null"
@@ -52,7 +128,7 @@ class Augmentation(Section):
 
     def resolved(self) -> "Augmentation":
         """Return the values that a preset stands for; without a preset, the values as given."""
-        return self if self.preset is None else Augmentation(**PRESETS[self.preset])
+        return self if self.preset is None else Augmentation(**PRESETS[self.preset], operations=self.operations)
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -103,6 +179,9 @@ class DataSettings(Section):
         "auto decides by their number and the free memory.",
     )
     balanced_sampling: bool = Field(default=True, description="Draw training images with weights 1 / class count.")
+    sampler: Sampler = Field(
+        default_factory=Sampler.usual, description="Which training images an epoch shows, and in which order."
+    )
     max_samples: int | None = Field(
         default=None, ge=1, description="Keep at most this many training images, a stratified subset; null keeps all."
     )

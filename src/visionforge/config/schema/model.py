@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from visionforge.config.schema.base import Probability, Section, Task
+from visionforge.config.schema.base import Section, Task
 from visionforge.config.schema.components import Component, Family
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from lightning.pytorch.callbacks import Callback
     from torch import Tensor
@@ -81,6 +82,7 @@ class Optimizer(Component):
     """
 
     family: ClassVar[Family] = Family("model.optimizer", "sgd", "visionforge.training.optimizers", "an optimiser")
+    required: ClassVar[tuple[str, ...]] = ("build",)
     marks_hidden: ClassVar[bool] = False  # groups say in `orthogonal` whether they hold weights of hidden layers
 
     learning_rate: float = Field(
@@ -120,6 +122,7 @@ class Schedule(Component):
     """
 
     family: ClassVar[Family] = Family("model.schedule", "cosine", "visionforge.training.schedules", "a schedule")
+    required: ClassVar[tuple[str, ...]] = ("rate",)
 
     @property
     def warmup(self) -> int:
@@ -159,6 +162,7 @@ class Loss(Component):
     """
 
     family: ClassVar[Family] = Family("model.loss", "auto", "visionforge.training.losses", "a loss")
+    required: ClassVar[tuple[str, ...]] = ("loss",)
     tasks: ClassVar[tuple[Task, ...]] = ()
 
     label_smoothing: float = Field(
@@ -188,23 +192,35 @@ class Loss(Component):
         raise NotImplementedError(f"{type(self).__qualname__}.loss")
 
 
-class MixUp(Section):
-    """Mixed training pairs: MixUp (Zhang et al., 2018, 1710.09412) and CutMix (Yun et al., 2019, 1905.04899)."""
+class Mixing(Component):
+    """Mixed training pairs.
 
-    alpha: Probability = Field(default=0.002, description="MixUp: mixing weight ~ Beta(alpha, alpha); 0 turns it off.")
-    cutmix_alpha: Probability = Field(
-        default=0.0, description="CutMix: share that stays ~ Beta(cutmix_alpha, cutmix_alpha); 0 turns it off."
-    )
-    cutmix_prob: Probability = Field(
-        default=0.5, description="Where both are on: probability of CutMix instead of MixUp."
-    )
-    per_image: bool = Field(default=False, description="Draw anew for every image instead of once per batch.")
+    A kind has `mix`.
+    """
+
+    family: ClassVar[Family] = Family("model.mixup", "mixup", "visionforge.training.mixing", "a mixer")
+    required: ClassVar[tuple[str, ...]] = ("mix",)
+
     mixup_epochs: int | None = Field(
         default=None,
         ge=0,
         description="Mix in this many first epochs; null mixes in all.",
         json_schema_extra={"unit": "epochs"},
     )
+
+    def mixes(self, epoch: int) -> bool:
+        """Return whether the images of an epoch (from 0) are mixed."""
+        return self.mixup_epochs is None or epoch < self.mixup_epochs
+
+    def mix(self, images: "Tensor", targets: "Tensor", rng: "np.random.Generator") -> "tuple[Tensor, Tensor]":
+        """Return mixed images and their targets, on the device of the images.
+
+        Args:
+            images: (N, C, H, W) float32, normalised.
+            targets: (N, K) float32 shares of the classes; per label 0 to 1 for multi-label data.
+            rng: All randomness; a function of seed, epoch, step and rank.
+        """
+        raise NotImplementedError(f"{type(self).__qualname__}.mix")
 
 
 class Averaging(Component):
@@ -214,6 +230,7 @@ class Averaging(Component):
     """
 
     family: ClassVar[Family] = Family("model.averaging", "none", "visionforge.training.averaging", "an average")
+    required: ClassVar[tuple[str, ...]] = ("build",)
 
     def build(self) -> "Callback | None":
         """Return the callback that averages, or None."""
@@ -231,7 +248,7 @@ class ModelSettings(Section):
     optimizer: Optimizer = Field(default_factory=Optimizer.usual, description="The optimiser.")
     schedule: Schedule = Field(default_factory=Schedule.usual, description="The learning-rate schedule.")
     loss: Loss = Field(default_factory=Loss.usual, description="The loss.")
-    mixup: MixUp = Field(default=MixUp(), description="Mixing of training pairs.")
+    mixup: Mixing = Field(default_factory=Mixing.usual, description="Mixing of training pairs.")
     averaging: Averaging = Field(default_factory=Averaging.usual, description="Averaging of the weights.")
     tta: TtaMode = Field(
         default="full",

@@ -1,0 +1,1 @@
+"""Augmentation operations that are added to the fused pass: one file each."""

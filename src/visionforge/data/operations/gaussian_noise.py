@@ -1,0 +1,35 @@
+"""Gaussian noise."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from visionforge.config.schema.components import register
+from visionforge.config.schema.data import AugmentationOperation
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@register
+class GaussianNoise(AugmentationOperation):
+    """Normal noise, independent for every value of every channel."""
+
+    position: ClassVar[int] = 1
+
+    name: Literal["gaussian_noise"] = "gaussian_noise"
+    sigma: float = Field(
+        default=0.1, gt=0.0, le=1.0, description="Standard deviation of the noise, where black is 0 and white 1."
+    )
+
+    def build(self) -> "Callable[[Tensor, torch.Generator], Tensor]":
+        """Return the function that adds noise to a batch."""
+        import torch
+
+        def add_noise(images: "Tensor", generator: "torch.Generator") -> "Tensor":
+            noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+            return images.add_(noise, alpha=self.sigma)
+
+        return add_noise

@@ -1,0 +1,1 @@
+"""Mixing of training pairs, one file each."""
