@@ -67,6 +67,15 @@ def user_data(tmp_path_factory):
         os.environ["XDG_DATA_HOME"] = saved
 
 
+@pytest.fixture
+def own_parts_forgotten(monkeypatch):
+    """What a test registers of optimisers, losses and the like is forgotten afterwards."""
+    import visionforge as vf
+
+    for base in (vf.Optimizer, vf.Schedule, vf.Loss, vf.Averaging, vf.Mixing, vf.Sampler, vf.AugmentationOperation):
+        monkeypatch.setattr(base.family, "_kinds", base.family.kinds)
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, tmp_path):
     """Every test has its own working folder and cache, and the default seed."""

@@ -86,7 +86,7 @@ def commands_of(block: Block) -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def reader_folder(tmp_path, monkeypatch) -> Path:
+def reader_folder(tmp_path, monkeypatch, own_parts_forgotten) -> Iterator[Path]:
     """A reader's folder: the configurations, the files that pages show or name, and a data set `mine`."""
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     (tmp_path / "mine.yaml").write_text("trainer: {max_epochs: 5}\n", encoding="utf-8")
@@ -98,7 +98,9 @@ def reader_folder(tmp_path, monkeypatch) -> Path:
     mine = dataset_info("breastmnist").model_dump(mode="json") | {"name": "mine"}
     (catalog / "mine.yaml").write_text(yaml.safe_dump(mine), encoding="utf-8")
     monkeypatch.setenv("VISIONFORGE_CATALOG", str(catalog))
-    return tmp_path
+    yield tmp_path
+    for block in BLOCKS:  # what a command of a page has imported
+        sys.modules.pop(Path(block.title or "").stem, None)
 
 
 # --- configurations
@@ -189,7 +191,7 @@ EXECUTED = [page for page in PAGES if page.parent.name in ("howto", "explanation
 
 
 @pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.stem)
-def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
+def test_python_of_a_page_runs(page, monkeypatch, own_parts_forgotten):
     """The blocks of a page run one after the other; what a page registers is forgotten afterwards."""
     from visionforge.data import registry as datasets
     from visionforge.models import registry as backbones

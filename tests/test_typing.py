@@ -34,5 +34,14 @@ def test_a_users_script_passes_strict_mypy(tmp_path):
         assert f"[{complaint}]" in done.stdout, done.stdout
 
 
+def test_a_module_with_parts_of_ones_own_passes_strict_mypy(tmp_path):
+    script = (REPOSITORY / "tests" / "own_parts.py").read_text(encoding="utf-8")
+    done = check(script, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = check(script + "vf.register_loss(Nadam)\nNadam(psy=1.0)\n", tmp_path)
+    for complaint in ("type-var", "call-arg"):
+        assert f"[{complaint}]" in done.stdout, done.stdout
+
+
 def test_the_package_says_that_it_is_typed():
     assert (REPOSITORY / "src" / "visionforge" / "py.typed").is_file()

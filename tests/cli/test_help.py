@@ -70,6 +70,15 @@ def test_help_of_a_section(capsys, refuse):
     assert line.startswith("--help: model.shedule is no section or setting; nearest: model.schedule")
 
 
+def test_help_of_a_list_tells_the_settings_of_its_items_which_have_no_flags(capsys):
+    for topic in ("data.augmentation", "data.augmentation.operations", "all"):
+        assert main(["fit", "--help", topic]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert "  data.augmentation.operations[].sigma  (default 0.1)" in lines
+        assert "  data.augmentation.operations[].name  (needed)" in lines
+        assert not any(line.startswith("  --data.augmentation.operations[") for line in lines)
+
+
 @pytest.mark.parametrize("command", [*PARSERS, *GROUPS])
 def test_commands_with_parsers_of_their_own(capsys, command):
     parser = PARSERS[command].parser() if command in PARSERS else GROUPS[command].subcommands().parser

@@ -190,6 +190,22 @@ def test_classes_are_balanced_once(choice):
     assert problems(model={"loss": {"class_weights": choice}}, data={"balanced_sampling": False}) == []
 
 
+@pytest.mark.parametrize("choice", ["balanced", "effective-number"])
+def test_classes_are_balanced_once_by_whichever_sampler(choice):
+    weighted = {"loss": {"class_weights": choice}}
+    (line,) = problems(model=weighted, data={"sampler": "balanced"})
+    assert "data.sampler.name to uniform" in line
+    assert problems(model=weighted, data={"sampler": "uniform"}) == []
+
+
+def test_a_switch_that_the_sampler_does_not_read_is_left_out():
+    for name in ("balanced", "uniform"):
+        (line,) = problems(data={"sampler": name, "balanced_sampling": False})
+        assert line.startswith(f"data.balanced_sampling: false would be ignored, because data.sampler.name is {name}")
+        assert problems(data={"sampler": name}) == []
+    assert problems(data={"sampler": "auto", "balanced_sampling": False}) == []
+
+
 def test_freezing_needs_weights_worth_keeping():
     section = {"finetuning": {"freeze_epochs": 1}, "backbone": {"pretrained": False}}
     (line,) = problems(model=section)

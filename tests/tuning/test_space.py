@@ -121,6 +121,11 @@ SPACE_ERRORS = {
         "model.averaging.name is ema, and that is none",
     ),
     "where it runs": ({"data.num_workers": {"choices": [0, 1]}}, "cannot be searched"),
+    "list": ({"data.augmentation.operations": {"choices": ["a", "b"]}}, "cannot be searched (a list of components)"),
+    "item of a list": (
+        {"data.augmentation.operations.0.sigma": {"low": 0.1, "high": 0.2}},
+        "cannot be searched (a list of components)",
+    ),
     "other images": ({"data.dataset": {"choices": ["breastmnist"]}}, "values on other images do not compare"),
     "views": ({"model.tta": {"choices": ["full", "off"]}}, "the validation does not use it"),
     "null of nothing": ({"model.averaging.decay": None}, "which has no such parameter"),

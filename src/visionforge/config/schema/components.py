@@ -197,8 +197,13 @@ def _dump(value: Component, info: SerializationInfo) -> dict[str, Any]:
 
 
 def _without_others(family: Family, kind: type[Component], values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the settings that other kinds have and that say nothing here: their defaults, as older files have."""
-    left_out = []
+    """Leave out the settings that other kinds have and that say nothing here: their defaults, as older files have.
+
+    A family without a usual kind is one of lists, of which there are no older files.
+    """
+    left_out: list[str] = []
+    if not family.default:
+        return values
     for key in [key for key in values if key not in kind.model_fields]:
         others = [other.model_fields[key] for other in family.kinds.values() if key in other.model_fields]
         if others and (kind.off or any(values[key] == field.default for field in others)):

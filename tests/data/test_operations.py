@@ -1,0 +1,155 @@
+"""Operations after the fused pass: what was published, for values from 0 to 1, by the generator's numbers alone."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torchvision.transforms import v2
+
+from tests.training.helpers import PLAIN, data
+from visionforge import augmentations
+from visionforge.config.schema import Augmentation, AugmentationOperation
+from visionforge.data.augment import augment_further, draw_augmentation
+from visionforge.data.operations.random_erasing import RandomErasing
+from visionforge.errors import DataError, SettingsError
+
+NAMES = list(AugmentationOperation.family.kinds)
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def pixels(count: int, channels: int = 3, size: int = 28) -> torch.Tensor:
+    return torch.randint(0, 256, (count, channels, size, size), generator=generator(9), dtype=torch.uint8)
+
+
+def further(images: torch.Tensor, *operations, seed: int = 0, mean=MEAN, std=STD) -> torch.Tensor:
+    draw = draw_augmentation(len(images), PLAIN, generator())
+    return augment_further(images, draw, operations, generator(seed), mean, std)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_built_in_operations_draw_from_the_generator_alone(name, channels):
+    operation = AugmentationOperation(name=name).build()
+    images = pixels(64, channels).float() / 255
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    one, two, other = (operation(images.clone(), generator(seed)) for seed in (1, 1, 2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+    assert one.shape == images.shape
+    assert one.dtype == torch.float32
+
+
+def test_without_an_operation_it_is_the_fused_pass():
+    images = pixels(8)
+    draw = draw_augmentation(8, Augmentation(preset="strong"), generator())
+    fused = augmentations.augment(images, draw, MEAN, STD)
+    torch.testing.assert_close(augment_further(images, draw, (), generator(), MEAN, STD), fused, atol=2e-6, rtol=0)
+
+
+def test_operations_see_zero_to_one_in_their_order_and_are_clipped_at_the_end():
+    images, seen = pixels(16), []
+
+    def look(values, _):
+        seen.append((float(values.min()), float(values.max())))
+        return values * 4 - 1
+
+    out = further(images, look, look)
+    assert seen == [(0.0, 1.0), (-1.0, 3.0)]
+    raw = ((images.float() / 255 * 4 - 1) * 4 - 1).clamp(0, 1)
+    torch.testing.assert_close(out, v2.functional.normalize(raw, MEAN, STD), atol=1e-5, rtol=0)
+
+
+def test_a_grey_image_has_one_channel_and_fills_all():
+    shapes = []
+
+    def look(values, _):
+        shapes.append(tuple(values.shape))
+        return values.mul_(0.5)
+
+    out = further(pixels(4, channels=1), look, mean=(0.5,) * 3, std=(0.25,) * 3)
+    assert shapes == [(4, 1, 28, 28)]
+    assert out.shape == (4, 3, 28, 28)
+    assert torch.equal(out[:, 0], out[:, 2])
+
+
+@pytest.mark.parametrize("wrong", [lambda v, _: v[:1], lambda v, _: v.half(), lambda v, _: v.mean(dim=1)])
+def test_what_returns_something_else_is_one_line(wrong):
+    with pytest.raises(DataError, match=r"data\.augmentation\.operations: .* returned .*; allowed: \(4, 3, 28, 28\)"):
+        further(pixels(4), wrong)
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.2])
+def test_noise_is_that_of_torchvision(sigma):
+    grey = torch.full((200, 3, 28, 28), 0.5)
+    ours = AugmentationOperation(name="gaussian_noise", sigma=sigma).build()(grey.clone(), generator()) - 0.5
+    theirs = v2.GaussianNoise(sigma=sigma, clip=False)(grey) - 0.5
+    assert stats.kstest(ours.flatten()[:20000].numpy() / sigma, "norm").pvalue > 0.001
+    assert float(ours.std()) == pytest.approx(float(theirs.std()), rel=0.01)
+    assert np.corrcoef(ours[:, 0].flatten(), ours[:, 1].flatten())[0, 1] == pytest.approx(0, abs=0.02)
+
+
+@pytest.mark.parametrize(("height", "width", "scale"), [(28, 28, 0.33), (64, 40, 0.1)])
+def test_rectangles_have_the_sizes_and_places_of_torchvision(height, width, scale):
+    ours = RandomErasing(probability=1.0, scale=scale).draw(3000, height, width, generator()).double()
+    top, left, bottom, right = ours.unbind(1)
+    transform = v2.RandomErasing(p=1.0, scale=(0.02, scale))
+    torch.manual_seed(0)
+    image = torch.zeros(1, height, width)
+    theirs = [transform.make_params([image]) for _ in range(3000)]
+    pairs = {
+        "height": (bottom - top, [p["h"] for p in theirs]),
+        "width": (right - left, [p["w"] for p in theirs]),
+        "top": (top, [p["i"] for p in theirs]),
+        "left": (left, [p["j"] for p in theirs]),
+    }
+    for name, (mine, reference) in pairs.items():
+        assert stats.ks_2samp(mine.numpy(), np.array(reference)).pvalue > 0.001, name
+    assert int((top < 0).sum() + (left < 0).sum() + (bottom > height).sum() + (right > width).sum()) == 0
+
+
+def test_rectangles_are_erased_in_a_share_of_the_images_and_filled_with_noise():
+    images = torch.full((2000, 3, 28, 28), 2.0)
+    operation = RandomErasing(probability=0.3)
+    out, boxes = operation.build()(images, generator(3)), operation.draw(2000, 28, 28, generator(3))
+    changed = out != 2.0
+    assert float(changed.flatten(1).any(dim=1).float().mean()) == pytest.approx(0.3, abs=0.04)
+    for index in range(100):
+        inside = torch.zeros(28, 28, dtype=torch.bool)
+        top, left, bottom, right = boxes[index].tolist()
+        inside[top:bottom, left:right] = True
+        assert torch.equal(changed[index], inside.expand(3, -1, -1))
+    assert stats.kstest(out[changed][:5000].numpy(), "uniform").pvalue > 0.001
+
+
+def test_batches_of_the_data_module_have_them_in_training_only():
+    plain, more = data(), data(augmentation={"preset": "none", "operations": [{"name": "gaussian_noise"}]})
+    images = pixels(16, size=16)
+    one, two, other = more.augment(images, 0, 1), more.augment(images, 0, 1), more.augment(images, 0, 2)
+    assert torch.equal(one, two)
+    noise = (one - other)[one.abs() < 1]
+    assert float(noise.std()) > 0.1
+    assert torch.equal(more.normalise(images), plain.normalise(images))
+    assert not torch.equal(one, plain.augment(images, 0, 1))
+
+
+def test_a_preset_leaves_them_where_they_are():
+    chosen = Augmentation(preset="light", operations=["random_erasing"])
+    assert chosen.resolved().operations == (RandomErasing(),)
+    assert chosen.resolved().rotation_angle == 0
+    with pytest.raises(SettingsError, match="preset 'light' sets every value, so leave out hflip"):
+        data(augmentation={"preset": "light", "operations": ["random_erasing"], "hflip": 0.1})
+
+
+def test_the_function_for_other_loops_applies_them():
+    settings = {"preset": "none", "operations": [{"name": "gaussian_noise", "sigma": 0.2}]}
+    images = pixels(8)
+    one, two, other = (augmentations.random_augment(images, settings, mean=MEAN, std=STD, seed=s) for s in (1, 1, 2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+    assert not torch.equal(one, augmentations.random_augment(images, "none", mean=MEAN, std=STD, seed=1))
