@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from visionforge import augmentations, losses, metrics
     from visionforge.api import compare, evaluate, explain, export, fit, open_study, predict, tune
     from visionforge.config.schema import RunSettings
+    from visionforge.config.schema.metrics import Metric, register_metric
     from visionforge.data.datamodule import ImageDataModule, MedMNISTDataModule
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
@@ -34,6 +35,7 @@ _HOMES = {
     "ImageClassifier": "visionforge.training.classifier",
     "ImageDataModule": "visionforge.data.datamodule",
     "MedMNISTDataModule": "visionforge.data.datamodule",
+    "Metric": "visionforge.config.schema.metrics",
     "PicturePredictions": "visionforge.engine.picture_predictions",
     "Run": "visionforge.engine.run",
     "RunFolder": "visionforge.engine.run_folder",
@@ -58,6 +60,7 @@ _HOMES = {
     "predict": "visionforge.api",
     "register_backbone": "visionforge.models.registry",
     "register_dataset": "visionforge.data.registry",
+    "register_metric": "visionforge.config.schema.metrics",
     "tune": "visionforge.api",
 }
 
@@ -72,6 +75,7 @@ __all__ = [
     "ImageClassifier",
     "ImageDataModule",
     "MedMNISTDataModule",
+    "Metric",
     "PicturePredictions",
     "Run",
     "RunFolder",
@@ -100,6 +104,7 @@ __all__ = [
     "predict",
     "register_backbone",
     "register_dataset",
+    "register_metric",
     "tune",
 ]
 

@@ -96,7 +96,7 @@ def _kept(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         path = f"{prefix}{key}"
         if (
             path in VOLATILE
-            or (path == "imports" and not value)
+            or (path in ("imports", "model.monitor") and not value)
             or (value is None and prefix in ("", "trainer.") and NEUTRAL.get(path) is None)
         ):
             continue
