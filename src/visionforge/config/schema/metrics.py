@@ -170,12 +170,12 @@ def register_metric(
     Raises:
         ValueError: If something is not allowed, or the name is that of another metric.
 
-    >>> import numpy as np
-    >>> import visionforge as vf
-    >>> @vf.register_metric(label="share of sure mistakes", higher_is_better=False, tasks=("binary", "multi-class"))
-    ... def sure_mistakes(truth, probabilities, predicted, weights):
-    ...     wrong = (predicted != truth) & (probabilities.max(axis=1) > 0.9)
-    ...     return np.average(wrong, weights=weights)
+    Example::
+
+        @vf.register_metric(label="share of sure mistakes", higher_is_better=False, tasks=("binary", "multi-class"))
+        def sure_mistakes(truth, probabilities, predicted, weights):
+            wrong = (predicted != truth) & (probabilities.max(axis=1) > 0.9)
+            return np.average(wrong, weights=weights)
     """
     if isinstance(given, Metric):
         _add(given)
