@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("evaluation",),
     ("inference",),
     ("training",),
-    ("models", "data"),
+    ("models", "data", "scoring"),
     ("runs", "fetch", "config"),
 )
 

@@ -141,6 +141,31 @@ def catalog_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+# --- reference/metrics.md
+
+
+def metrics_page() -> str:
+    """Return the page of the built-in metrics."""
+    from visionforge.config.schema.base import TASKS
+    from visionforge.config.schema.metrics import metrics
+
+    lines = [
+        MARK + "# Metrics\n",
+        "What `metrics.json`, reports, spreadsheets and comparisons have, by name. Epochs (`model.monitor`) and trials "
+        "(`tune.metric`) can be compared by `val/NAME` of each that fits the labels, and by `val/loss`. "
+        "[Parts of your own](../howto/own-parts.md) shows how to add one.\n",
+        "| name | what it is | better | labels | every epoch | interval |",
+        "|---|---|---|---|---|---|",
+    ]
+    for metric in (metric for metric in metrics().values() if metric.shared):
+        meaning = " ".join((metric.compute.__doc__ or "").split())
+        tasks = "all" if metric.tasks == TASKS else ", ".join(metric.tasks)
+        better = "higher" if metric.higher_is_better else "lower"
+        marks = ["yes" if each else "" for each in (metric.every_epoch, metric.interval)]
+        lines.append(f"| `{metric.name}` | {meaning} | {better} | {tasks} | {' | '.join(marks)} |")
+    return "\n".join(lines) + "\n"
+
+
 # --- reference/api.md
 
 API_MODULES = {  # heading → modules whose public names are shown
@@ -291,6 +316,7 @@ def architecture_figure() -> str:
 OUTPUTS: dict[str, Callable[[], str]] = {
     "reference/cli.md": cli_page,
     "reference/catalog.md": catalog_page,
+    "reference/metrics.md": metrics_page,
     "reference/api.md": api_page,
     "architecture.md": architecture_page,
     "images/architecture.svg": architecture_figure,

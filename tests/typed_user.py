@@ -19,6 +19,12 @@ def build(*, in_channels: int, num_classes: int, dropout: float, resolution: int
     return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * resolution**2, num_classes))
 
 
+@vf.register_metric(label="mine", higher_is_better=False)
+def mine(truth: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> float:
+    return float(np.average(predicted != truth, weights=weights))
+
+
+vf.register_metric(vf.Metric(name="other", label="other", compute=mine))
 vf.register_backbone(BackboneEntry("mine", build, "one layer"))
 run = vf.fit("quickstart", data={"dataset": "digits"}, trainer={"max_epochs": 1})
 assert_type(run, vf.Run)

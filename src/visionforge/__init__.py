@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Sampler,
         Schedule,
     )
+    from visionforge.config.schema.metrics import Metric, register_metric
     from visionforge.data.datamodule import ImageDataModule, MedMNISTDataModule
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
@@ -57,6 +58,7 @@ _HOMES = {
     "MedMNISTDataModule": "visionforge.data.datamodule",
     "Mixing": "visionforge.config.schema",
     "Optimizer": "visionforge.config.schema",
+    "Metric": "visionforge.config.schema.metrics",
     "PicturePredictions": "visionforge.engine.picture_predictions",
     "Run": "visionforge.engine.run",
     "RunFolder": "visionforge.engine.run_folder",
@@ -90,6 +92,7 @@ _HOMES = {
     "register_optimizer": "visionforge.config.parts",
     "register_sampler": "visionforge.config.parts",
     "register_schedule": "visionforge.config.parts",
+    "register_metric": "visionforge.config.schema.metrics",
     "tune": "visionforge.api",
 }
 
@@ -107,6 +110,7 @@ __all__ = [
     "ImageDataModule",
     "Loss",
     "MedMNISTDataModule",
+    "Metric",
     "Mixing",
     "Optimizer",
     "PicturePredictions",
@@ -142,6 +146,7 @@ __all__ = [
     "register_backbone",
     "register_dataset",
     "register_loss",
+    "register_metric",
     "register_mixing",
     "register_optimizer",
     "register_sampler",

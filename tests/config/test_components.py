@@ -36,6 +36,9 @@ def own(monkeypatch):
         name: Literal["signed"] = "signed"
         beta: float = Field(default=0.5, ge=0.0, lt=1.0, description="Share of the old direction.")
 
+        def build(self, groups):
+            raise NotImplementedError
+
     return Signed
 
 

@@ -8,7 +8,8 @@ from scipy.stats import rankdata
 from sklearn import metrics as sk
 
 from visionforge.evaluation.metrics import classification_metrics
-from visionforge.evaluation.scores import HIGHER_IS_BETTER, Scorer, bin_of
+from visionforge.evaluation.scores import HIGHER_IS_BETTER, Scorer
+from visionforge.scoring.builtin.probabilities import bin_of
 
 TASKS = ("binary", "multi-class", "ordinal", "multi-label")
 KINDS = ("random", "absent", "ties", "one case", "perfect", "constant", "one class", "saturated")

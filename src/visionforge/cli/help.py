@@ -10,8 +10,8 @@ from visionforge.engine.settings_help import settings_help
 OWN: dict[str, str] = {  # flags that are no settings
     "config": "YAML file with settings, or the name of a shipped one; may be given several times, a later one wins key "
     "by key.",
-    "import": "Python module or file whose registered backbones and data sets are then known by name; may be given "
-    "several times (`imports` in YAML).",
+    "import": "Python module or file whose registered backbones, data sets and metrics are then known by name; may be "
+    "given several times (`imports` in YAML).",
     "seeds": "Train for several seeds: 3 is the configured one and the next two, 1,7,42 are these.",
     "run": "Run to evaluate: its folder, or its name in the outputs folder; its best checkpoint is taken.",
     "trust": "Run that is continued and may be a stranger's: build the classes that its configuration names.",

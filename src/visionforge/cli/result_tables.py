@@ -8,14 +8,15 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 
 from visionforge.cli.printing import heading, plain_table, print_table, value_text
+from visionforge.config.schema.metrics import metrics
 from visionforge.evaluation.comparison import NAMES
 from visionforge.evaluation.metric_names import (
     ALL_AGREE,
     NO_INTERVAL,
-    OF_POSITIVE,
     READINGS,
     interval_text,
     metric_name,
+    of_positive,
     partial_text,
 )
 from visionforge.runs.paths import shown
@@ -39,6 +40,12 @@ _SHOWN = (  # the others are in metrics.json and in the report
 )
 
 
+def _shown() -> list[str]:
+    """Return the metrics that are printed: these, and somebody's own."""
+    own = [metric.name for metric in metrics().values() if not metric.shared]
+    return [*_SHOWN[:-2], *own, *_SHOWN[-2:]]
+
+
 def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Path) -> None:
     """Print the metrics of one evaluated split, and the paths of what was written.
 
@@ -56,8 +63,8 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
         if intervals:
             table.add_column(f"{intervals['confidence']:.0%} interval", justify="right")
     agree = False
-    for metric in _SHOWN:
-        if metric not in content["without_tta"] or (metric in OF_POSITIVE and positive is None):
+    for metric in _shown():
+        if metric not in content["without_tta"] or (of_positive(metric) and positive is None):
             continue
         row = [metric_name(metric, positive)]
         for name in readings:

@@ -1,4 +1,4 @@
-"""Modules that the user names, whose backbones and data sets are then known by name."""
+"""Modules that the user names, whose backbones, data sets and metrics are then known by name."""
 
 import hashlib
 import importlib

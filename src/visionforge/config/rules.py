@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from visionforge.config.problems import nearest
 from visionforge.config.schema import Loss, RunSettings, Task
+from visionforge.config.schema.metrics import watched_problem
 
 
 @dataclass(frozen=True)
@@ -284,6 +285,12 @@ def _loss(settings: RunSettings, facts: Facts) -> Iterator[str]:
             yield f"model.loss.class_weights: {dataset.name} has no class {name!r}; nearest: {', '.join(close)}"
 
 
+def _monitor(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    monitor, task = settings.model.monitor, None if facts.dataset is None else facts.dataset.task
+    if monitor is not None and (problem := watched_problem(monitor, task)):
+        yield f"model.monitor: {problem}"
+
+
 def _trainer_flags(settings: RunSettings, facts: Facts) -> Iterator[str]:
     """What a run is made of cannot be switched off, and what would end in a library's error is told before."""
     flags = settings.trainer.model_extra or {}
@@ -340,6 +347,7 @@ RULES = (
     _trainer_flags,
     _unread,
     _loss,
+    _monitor,
     _pretrained_weights,
     _freezing,
     *EVALUATION_RULES,

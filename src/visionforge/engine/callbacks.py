@@ -1,6 +1,6 @@
 """The callbacks of every training, and which of somebody else's go with a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -34,8 +34,12 @@ _REFUSED = {  # callbacks of Lightning's that change settings behind the back of
 }
 
 
-def check_callbacks(callbacks: list[Any]) -> None:
+def check_callbacks(callbacks: list[Any], metrics: Sequence[str] = ()) -> None:
     """Refuse callbacks that do not go with a run, before anything is trained.
+
+    Args:
+        callbacks: The callbacks.
+        metrics: What can be logged of the validation split beside `LOGGED`.
 
     Raises:
         SettingsError: With a line for each.
@@ -50,8 +54,8 @@ def check_callbacks(callbacks: list[Any]) -> None:
             )
             continue
         allowed = (*LOGGED, *_COUNTED) if isinstance(callback, ModelCheckpoint) else LOGGED
-        if own and isinstance(watched, str) and watched not in allowed:
-            close = nearest(watched, allowed) or allowed
+        if own and isinstance(watched, str) and watched not in (*allowed, *metrics):
+            close = nearest(watched, (*allowed, *metrics)) or allowed
             problems.append(
                 f"trainer.callbacks: {name} goes by {watched!r}, which is not logged; nearest: {', '.join(close)}"
             )

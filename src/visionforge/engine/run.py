@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionforge.errors import RunError
-from visionforge.evaluation.metric_names import METRICS, NO_INTERVAL, OF_POSITIVE, READINGS, metric_name, partial_text
+from visionforge.evaluation.metric_names import NO_INTERVAL, READINGS, labels_of_metrics, metric_name, partial_text
 from visionforge.evaluation.prediction_table import TEXTS
 from visionforge.printable import printable
 from visionforge.runs.paths import outputs_folder, resolve, shown
@@ -88,12 +88,12 @@ class EvaluationResult:
 
     def _rows(self) -> list[tuple[str, str, str]]:
         """Return (name, value, interval) of the metrics, as tables show them."""
-        rows, positive = [], self.content.get("positive")
+        rows, positive, labels = [], self.content.get("positive"), labels_of_metrics()
         for name, value in self.metrics.items():
-            if name not in METRICS or not isinstance(value, int | float):
+            if name not in labels or not isinstance(value, int | float):
                 continue
             ends = self.intervals.get(name)
-            title = metric_name(name, positive if name in OF_POSITIVE else None)
+            title = metric_name(name, positive)
             rows.append((title, f"{value:.4f}", f"{ends[0]:.3f}–{ends[1]:.3f}" if ends else NO_INTERVAL))
         return rows
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from visionforge.config.rules import cut_short
+from visionforge.config.schema.metrics import watched_names
 from visionforge.data.source import load_split
 from visionforge.engine.callbacks import check_callbacks, checkpoint_plugins, fit_callbacks
 from visionforge.engine.construction import Construction, as_list
@@ -34,7 +36,7 @@ from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import Workspace
 from visionforge.training.checkpoints import BEST, LAST
 from visionforge.training.epoch_log import EpochLog
-from visionforge.training.monitor import RANKED, Monitor, monitor_for
+from visionforge.training.monitor import RANKED, Monitor, monitor_for, monitor_named, undefined_metric
 from visionforge.training.rate_curve import steps_per_epoch
 
 log = logging.getLogger(__name__)
@@ -113,7 +115,7 @@ class Training(Stage):
     def equip(self, callbacks: list[Callback], loggers: list[Logger]) -> dict[str, Any]:
         """Add what every run has: checkpoints, and the table of epochs."""
         rows = EpochLog(self.workspace.epochs)
-        check_callbacks(callbacks)
+        check_callbacks(callbacks, watched_names(self.datamodule.info.task))
         if self.trial is not None:
             callbacks += self.trial.callbacks
         monitor = self._choose_monitor(callbacks)
@@ -127,29 +129,39 @@ class Training(Stage):
         """Return whether there is a progress bar where nobody has said so; a study has its own."""
         return self.trial is None and super().shows_progress()
 
-    def _choose_monitor(self, callbacks: list[Any]) -> Monitor:
+    def _watched(self, callbacks: Sequence[Any]) -> dict[str, str]:
+        """Return what epochs or trials are compared by → which setting says so."""
+        by = {getattr(callback, "monitor", None): type(callback).__name__ for callback in callbacks}
+        found = {name: f"trainer.callbacks: {who} goes by {name}, and" for name, who in by.items() if name is not None}
+        if self.trial is not None:
+            found[self.trial.metric] = "tune.metric:"
+        if (chosen := self.settings.model.monitor) is not None:
+            found[chosen] = "model.monitor:"
+        return found
+
+    def _choose_monitor(self, callbacks: Sequence[Any]) -> Monitor:
         """Return what the epochs are compared by, which has to be defined on the validation split.
 
         Raises:
-            SettingsError: If a callback or the search goes by the AUC, and that is undefined.
+            SettingsError: If a setting, a callback or the search goes by a metric that is undefined.
         """
-        data = self.datamodule.settings
+        data, spec = self.datamodule.settings, self.datamodule.spec
         labels = load_split(self.datamodule.info, data.resolution, data.root, "val").labels
         limit = validation_limit(self.construction.flags)
         most = limited(len(labels), limit, data.batch_size * expected_processes(self.settings))
-        monitor, reason = monitor_for(np.asarray(labels[:most]), self.datamodule.info.classes)
-        self.model.monitor = monitor
-        if reason is None:
-            return monitor
-        told = f"{RANKED} is undefined on the validation split, because {reason}"
-        if self.trial is not None and self.trial.metric == RANKED:
-            raise SettingsError(f"tune.metric: {told}; set it to val/loss, or mend the split")
-        for callback in callbacks:
-            if getattr(callback, "monitor", None) == RANKED:
-                raise SettingsError(
-                    f"trainer.callbacks: {type(callback).__name__} goes by {RANKED}, and {told}; let it go by val/loss"
-                )
-        log.warning("%s; epochs are compared by %s instead", told, monitor.name)
+        seen, watched = np.asarray(labels[:most]), self._watched(callbacks)
+        for name, who in watched.items():
+            if name in watched_names(spec.task) and (reason := undefined_metric(name, seen, spec)):
+                told = f"{name} is undefined on the validation split, because {reason}"
+                mend = "let it go by val/loss" if who.startswith("trainer") else "set it to val/loss, or mend the split"
+                raise SettingsError(f"{who} {told}; {mend}")
+        monitor, reason = monitor_for(seen, spec.classes)
+        if (chosen := self.settings.model.monitor) is not None:
+            monitor = monitor_named(chosen)
+        elif reason is not None:
+            told = f"{RANKED} is undefined on the validation split, because {reason}"
+            log.warning("%s; epochs are compared by %s instead", told, monitor.name)
+        self.model.monitor, self.model.watched = monitor, tuple(watched)
         return monitor
 
     def _progress(self, epochs: int, steps: int) -> None:
@@ -209,7 +221,8 @@ class Training(Stage):
             if self.settings.evaluation.figures:
                 title = f"{self.model.spec.dataset}, {self.model.settings.backbone.name}"
                 picture = self.workspace.figures / "training_curves.png"
-                write_training_curves(self.workspace.epochs, picture, title, self.settings.evaluation.figure_dpi)
+                dpi = self.settings.evaluation.figure_dpi
+                write_training_curves(self.workspace.epochs, picture, title, dpi, self.model.monitor)
             self._write_transfer()
         self.evaluate("test", checkpoint, self.restore(checkpoint), self.workspace)
 

@@ -13,14 +13,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
-from visionforge.evaluation.scores import Floats, Scorer, Scores
+from visionforge.config.schema.metrics import metrics
+from visionforge.evaluation.scores import Scorer, Scores
+from visionforge.scoring.rates import Floats
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 SEED = 0
 _SAME = 1e-12  # sums of the same values in another order differ by less
 _CHUNK_VALUES = 100_000  # weights of one part; they stay in the processor's cache
-NO_INTERVAL = frozenset({"ece"})  # resampling adds to its upward bias, so that percentiles miss it
 Array = npt.NDArray[Any]
 Interval = tuple[float, float]
 
@@ -95,7 +96,7 @@ def estimate(
         intervals = {
             name: _interval(overall[name], values, confidence)
             for name, values in drawn.overall.items()
-            if name not in NO_INTERVAL
+            if metrics()[name].interval
         }
         of_classes = {
             name: [_interval(value, row, confidence) for value, row in zip(per_class[name], values, strict=True)]
@@ -154,7 +155,7 @@ def paired_differences(
             continue
         gaps = _gap(drawn, len(one), name)
         interval = p = None
-        if name not in NO_INTERVAL:
+        if metrics()[name].interval:
             interval = _interval(float(value), gaps, confidence)
             side = min((gaps <= 0).mean(), (gaps >= 0).mean())
             p = float(min(1.0, max(2 * side, 2 / (len(gaps) + 1))))  # no resample on the other side is not p = 0

@@ -9,8 +9,8 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from visionforge.config.schema import Task
 from visionforge.data.info import TaskSpec
-from visionforge.evaluation.scores import ECE_BINS, bin_of
 from visionforge.inference.decisions import predicted_labels
+from visionforge.scoring.builtin.probabilities import ECE_BINS, bin_of
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from visionforge.config.schema import EvaluationSettings
+from visionforge.config.schema import EvaluationSettings, Task
+from visionforge.config.schema.metrics import metrics_of
 from visionforge.data.info import TaskSpec
 from visionforge.evaluation.bootstrap import Estimate, estimate
 from visionforge.evaluation.metric_names import partial_text
@@ -21,7 +22,11 @@ from visionforge.training.predictions import Predictions
 
 Array = npt.NDArray[Any]
 Metrics = dict[str, float | None]
-OF_PROBABILITIES = ("brier", "log_loss", "ece")  # what a temperature changes
+
+
+def of_probabilities(task: Task) -> list[str]:
+    """Return the names of the metrics that a temperature changes."""
+    return [metric.name for metric in metrics_of(task) if metric.of_probabilities]
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class ViewMetrics:
         calibrated: (N, K) with the temperature of the validation split; None if there is no temperature.
         thresholds: (K,) of multi-label data, or None.
         estimate: Metrics of `probabilities` and their intervals.
-        after: The metrics in `OF_PROBABILITIES`, of `calibrated`.
+        after: The metrics of `of_probabilities`, of `calibrated`.
         medmnist: Accuracy and AUC as published results of MedMNIST have them.
     """
 
@@ -194,7 +199,7 @@ class Evaluation:
             "temperature_tta": self.calibration.temperature_tta,
             **{
                 name: {
-                    "before": {key: reading.estimate.overall[key] for key in OF_PROBABILITIES},
+                    "before": {key: reading.estimate.overall[key] for key in of_probabilities(self.spec.task)},
                     "after": reading.after,
                 }
                 for name, reading in self.readings.items()
@@ -235,7 +240,7 @@ def evaluate(
         if (temperature := temperatures[name]) is not None:
             calibrated = scale(probabilities, temperature, spec.task).numpy()
             scaled = classification_metrics(calibrated, labels, spec.task, positive=spec.positive_index)
-            after = {key: scaled[key] for key in OF_PROBABILITIES}
+            after = {key: scaled[key] for key in of_probabilities(spec.task)}
         medmnist = medmnist_metrics(probabilities.numpy(), labels, spec.task)
         readings[name] = ViewMetrics(probabilities.numpy(), calibrated, thresholds[name], found, after, medmnist)
     return Evaluation(spec, split, labels, readings, calibration, predictions.loss, settings, partial)

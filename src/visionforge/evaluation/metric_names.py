@@ -3,28 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-METRICS: dict[str, str] = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "auc": "AUC",
-    "average_precision": "average precision",
-    "f1_macro": "macro-F1",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "mcc": "MCC",
-    "kappa_quadratic": "quadratic kappa",
-    "mae": "mean absolute error, grades",
-    "off_by_one": "at most one grade off",
-    "exact_match": "all labels right",
-    "f1_macro_tuned": "macro-F1, tuned thresholds",
-    "balanced_accuracy_tuned": "balanced accuracy, tuned",
-    "sensitivity_tuned": "sensitivity, tuned",
-    "specificity_tuned": "specificity, tuned",
-    "brier": "Brier score",
-    "log_loss": "log loss",
-    "ece": "calibration error (ECE)",
-    "loss": "loss",
-}
+from visionforge.config.schema.metrics import metrics
+
+_LOSS = {"loss": "loss"}  # of the images alone, beside the metrics
 PER_CLASS: dict[str, str] = {
     "auc": "AUC",
     "average_precision": "average precision",
@@ -38,22 +19,34 @@ PER_CLASS: dict[str, str] = {
     "precision_tuned": "precision, tuned",
 }
 READINGS: dict[str, str] = {"without_tta": "image alone", "with_tta": "with TTA"}
-OF_POSITIVE = ("sensitivity", "specificity", "average_precision")  # of two classes they depend on which is positive
 NO_INTERVAL = "–"
 ALL_AGREE = f"{NO_INTERVAL} no interval: all resamples agree"
+
+
+def labels_of_metrics() -> dict[str, str]:
+    """Return name → label of every metric and of the loss, as tables list them: decisions, probabilities, loss."""
+    ordered = sorted(metrics().values(), key=lambda metric: metric.of_probabilities)
+    return {metric.name: metric.label for metric in ordered} | _LOSS
+
+
+def of_positive(name: str) -> bool:
+    """Return whether a metric of two classes depends on which of them is positive."""
+    metric = metrics().get(name)
+    return metric is not None and metric.of_positive
 
 
 def metric_name(name: str, positive: str | None) -> str:
     """Return what a metric is called, with the class that it is about.
 
     Args:
-        name: Its key in `METRICS`.
+        name: Its key in `metrics.json`.
         positive: The positive class of a binary task; None for other tasks.
 
     >>> metric_name("sensitivity", "malignant"), metric_name("auc", "malignant")
     ('sensitivity of malignant', 'AUC')
     """
-    return METRICS[name] if positive is None or name not in OF_POSITIVE else f"{METRICS[name]} of {positive}"
+    label = labels_of_metrics()[name]
+    return label if positive is None or not of_positive(name) else f"{label} of {positive}"
 
 
 def interval_text(ends: Sequence[float] | None, value: object, joint: str = " to ") -> str:

@@ -6,10 +6,10 @@ from typing import Any
 from visionforge.data.info import DatasetInfo
 from visionforge.evaluation.metric_names import (
     ALL_AGREE,
-    METRICS,
     NO_INTERVAL,
     READINGS,
     interval_text,
+    labels_of_metrics,
     metric_name,
     partial_text,
 )
@@ -123,7 +123,7 @@ def _results(contract: Contract, metrics: Mapping[str, Any]) -> list[str]:
         "|---|---|---|",
     ]
     agree = False
-    for name in METRICS:
+    for name in labels_of_metrics():
         value = plain.get(name)
         if isinstance(value, int | float):
             interval = interval_text(ranges[name], value) if name in ranges else ""

@@ -31,6 +31,7 @@ from visionforge.reporting.spreadsheet import write_summary
 from visionforge.runs.files import write_atomic
 from visionforge.runs.workspace import Workspace
 from visionforge.training.epoch_log import read_epochs
+from visionforge.training.monitor import AUC, Monitor
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ def _write_figures(folder: Path, evaluation: Evaluation, images: ArrayDataset, b
         save_figure(figure, folder / f"{name}.png", dpi)
 
 
-def write_training_curves(epochs: Path, figure: Path, title: str, dpi: int) -> None:
+def write_training_curves(epochs: Path, figure: Path, title: str, dpi: int, monitor: Monitor = AUC) -> None:
     """Draw `metrics.csv` as a picture.
 
     Args:
@@ -162,6 +163,7 @@ def write_training_curves(epochs: Path, figure: Path, title: str, dpi: int) -> N
         figure: The PNG file.
         title: Heading.
         dpi: Pixels per inch.
+        monitor: What the best epoch was chosen by.
     """
     with own_style():
-        save_figure(training_curves(read_epochs(epochs), title), figure, dpi)
+        save_figure(training_curves(read_epochs(epochs), title, monitor), figure, dpi)

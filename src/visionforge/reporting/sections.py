@@ -7,8 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from visionforge.evaluation.evaluation import Evaluation
-from visionforge.evaluation.metric_names import ALL_AGREE, METRICS, PER_CLASS, READINGS, interval_text, metric_name
+from visionforge.evaluation.evaluation import Evaluation, of_probabilities
+from visionforge.evaluation.metric_names import (
+    ALL_AGREE,
+    PER_CLASS,
+    READINGS,
+    interval_text,
+    labels_of_metrics,
+    metric_name,
+)
 from visionforge.reporting.context import ReportContext, changed_settings, origin_rows
 from visionforge.reporting.figures.interactive import Spec, curve_plots, label_plot, reliability_plots, training_plots
 from visionforge.reporting.rendering import Cell, Table
@@ -121,7 +128,8 @@ def _result(evaluation: Evaluation) -> Section:
         for name in _HEADLINES[evaluation.spec.task]
     ]
     rows = []
-    for name in (name for name in METRICS if name in evaluation.metrics("without_tta")):
+    labels = labels_of_metrics()
+    for name in (name for name in labels if name in evaluation.metrics("without_tta")):
         cells = [Cell(metric_name(name, evaluation.positive))]
         for reading in evaluation.readings:
             value = evaluation.metrics(reading).get(name)
@@ -130,7 +138,7 @@ def _result(evaluation: Evaluation) -> Section:
         rows.append(cells)
     for name in ("accuracy", "auc"):
         values = [_number(reading.medmnist[name]) for reading in evaluation.readings.values()]
-        rows.append([Cell(f"{METRICS[name]}, as MedMNIST defines it"), *(Cell(value, "number") for value in values)])
+        rows.append([Cell(f"{labels[name]}, as MedMNIST defines it"), *(Cell(value, "number") for value in values)])
     headings = _headings(["metric", *(READINGS[name] for name in evaluation.readings)])
     warning = "" if evaluation.partial is None else f"Partial: {evaluation.partial}."
     return Section("result", "Result", warning, cards, _notes(evaluation), table=Table(headings, rows))
@@ -187,14 +195,15 @@ def _calibration(evaluation: Evaluation) -> Section:
             f"The temperature divides the logits; it was fitted on the {calibration.images:,} validation images and is "
             "kept in the checkpoint. It changes no ranking within an image, only how sure the probabilities are."
         )
-    shown = ("ece", "brier", "log_loss")
+    shown = sorted(of_probabilities(evaluation.spec.task), key=lambda name: name != "ece")
     rows = [
         [Cell(f"{READINGS[name]}, {when}"), *(Cell(_number(values[key]), "number") for key in shown)]
         for name, reading in evaluation.readings.items()
         for when, values in (("as given", reading.estimate.overall), ("with temperature", reading.after))
         if values is not None
     ]
-    table = Table(_headings(["", *(METRICS[key] for key in shown)]), rows)
+    labels = labels_of_metrics()
+    table = Table(_headings(["", *(labels[key] for key in shown)]), rows)
     heading = "Can its probabilities be believed?"
     return Section("calibration", heading, notes=[note], plots=reliability_plots(evaluation), table=table)
 

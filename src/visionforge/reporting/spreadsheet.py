@@ -14,8 +14,15 @@ from openpyxl.utils import get_column_letter
 
 from visionforge.data.side_table import SideTable
 from visionforge.evaluation.class_names import label_text, probability_columns, unique_names
-from visionforge.evaluation.evaluation import OF_PROBABILITIES, Evaluation
-from visionforge.evaluation.metric_names import ALL_AGREE, METRICS, NO_INTERVAL, PER_CLASS, READINGS, metric_name
+from visionforge.evaluation.evaluation import Evaluation, of_probabilities
+from visionforge.evaluation.metric_names import (
+    ALL_AGREE,
+    NO_INTERVAL,
+    PER_CLASS,
+    READINGS,
+    labels_of_metrics,
+    metric_name,
+)
 from visionforge.evaluation.table_writers import cell_safe
 from visionforge.reporting.context import ReportContext, changed_settings, origin_rows
 from visionforge.runs.files import write_atomic
@@ -118,7 +125,8 @@ def _summary(evaluation: Evaluation, background: ReportContext) -> tuple[list[st
     for name in evaluation.readings:
         headings += [READINGS[name], f"{READINGS[name]}, from", f"{READINGS[name]}, to"]
     rows: list[Row] = []
-    for metric in METRICS:
+    labels = labels_of_metrics()
+    for metric in labels:
         if metric not in evaluation.metrics("without_tta"):
             continue
         row: list[Any] = [metric_name(metric, evaluation.positive)]
@@ -127,12 +135,12 @@ def _summary(evaluation: Evaluation, background: ReportContext) -> tuple[list[st
             row += [value, *_ends(intervals[metric], value)] if metric in intervals else [value, None, None]
         rows.append(row)
     for metric in ("accuracy", "auc"):
-        row = [f"{METRICS[metric]}, as MedMNIST defines it"]
+        row = [f"{labels[metric]}, as MedMNIST defines it"]
         for reading in evaluation.readings.values():
             row += [reading.medmnist[metric], None, None]
         rows.append(row)
-    for metric in OF_PROBABILITIES:
-        row = [f"{METRICS[metric]}, with temperature"]
+    for metric in of_probabilities(evaluation.spec.task):
+        row = [f"{labels[metric]}, with temperature"]
         for reading in evaluation.readings.values():
             row += [None if reading.after is None else reading.after[metric], None, None]
         rows.append(row)

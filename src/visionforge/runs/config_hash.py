@@ -55,6 +55,7 @@ ADDED: dict[str, Any] = {
     "data.augmentation.operations": [],
     "data.sampler": {"name": "auto"},
     "model.mixup.name": "mixup",
+    "model.monitor": None,
 }
 # 1 is one batch, 1.0 is all of them: of these flags the type counts
 LIMITS = (

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from visionforge.config.problems import validation_problems
 from visionforge.config.schema import ModelSettings, TtaMode
+from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.augment import normalise
 from visionforge.data.info import TaskSpec
@@ -34,8 +35,8 @@ from visionforge.training.determinism import seed_generators
 from visionforge.training.finetuning import StagedUnfreezing
 from visionforge.training.gather import gather_rows
 from visionforge.training.labelled import label_problem, labelled_batch
-from visionforge.training.metrics import best_thresholds, ranking_metrics, share_hit
-from visionforge.training.monitor import AUC, LOSS
+from visionforge.training.metrics import best_thresholds, share_hit, split_metrics
+from visionforge.training.monitor import AUC, monitor_named, stored_monitor
 from visionforge.training.parameter_groups import parameter_groups
 from visionforge.training.pixels import as_batch
 from visionforge.training.predictions import Predictions
@@ -85,6 +86,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         tta: `full`, `light` or `off`: average the probabilities of several views in tests and predictions. True is
             `full`, False is `off`.
         tta_weight: Weight of the image itself among its views; None gives every view the same.
+        monitor: What epochs are compared by, such as ``val/mcc``; None is the AUC.
         spec: Classes, channels, task and normalisation; None takes them from the Trainer's data module.
         restoring: The weights are about to come from a checkpoint, so pretrained ones are not read; checkpoints say so
             of themselves.
@@ -111,6 +113,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         averaging: AveragingLike = _DEFAULT.averaging,
         tta: bool | TtaMode = _DEFAULT.tta,
         tta_weight: float | None = _DEFAULT.tta_weight,
+        monitor: str | None = _DEFAULT.monitor,
         spec: TaskSpec | Mapping[str, Any] | None = None,
         restoring: bool = False,
         seed: int | None = None,
@@ -127,6 +130,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
             "averaging": averaging,
             "tta": tta,
             "tta_weight": tta_weight,
+            "monitor": monitor,
         }
         try:
             self.settings = ModelSettings.model_validate(as_sections(sections))
@@ -141,7 +145,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self.predictions: Predictions | None = None
         self.thresholds: Tensor | None = None
         self.calibration: Calibration | None = None
-        self.monitor = AUC  # what epochs are compared by; whoever knows the validation labels may choose another
+        self.monitor = monitor_named(self.settings.monitor or AUC.name)  # whoever knows the labels may choose another
+        self.watched: tuple[str, ...] = ()  # further metrics that somebody goes by
         self._outputs: list[tuple[Tensor, Tensor, Tensor | None]] = []
         self._rate: float | None = None  # of the last optimiser step
         self._configured: list[dict[str, Any]] = []  # the optimiser's groups, without their parameters
@@ -169,6 +174,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self._bind_to_data()
         if self.spec is None:
             raise SettingsError("model.spec: give the module a TaskSpec, or train it with an ImageDataModule")
+        if stage == "fit" and (problem := watched_problem(self.monitor.name, self.spec.task)):
+            raise SettingsError(f"model.monitor: {problem}")
 
     def _bind_to_data(self) -> None:
         offered = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
@@ -215,7 +222,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         """
         self.on_load_checkpoint(dict(checkpoint))
         self.load_state_dict(checkpoint["state_dict"])
-        self.monitor = LOSS if checkpoint.get("monitor") == LOSS.name else AUC
+        self.monitor = stored_monitor(checkpoint.get("monitor"))
 
     def configure_model(self) -> None:
         """Build the network, once; pretrained weights are left out if a checkpoint is about to be loaded."""
@@ -528,7 +535,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self._outputs.append((logits, labels, averaged))
 
     def on_validation_epoch_end(self) -> None:
-        """Log loss (without smoothing, focusing and class weights), accuracy and AUC of the whole validation split.
+        """Log loss (without smoothing, focusing and class weights) and metrics of the whole validation split.
 
         Outside a training the temperature is fitted, too; see `Calibration`.
         """
@@ -578,9 +585,11 @@ class ImageClassifier(Seeded, pl.LightningModule):
             self.thresholds,
             self.calibration,
         )
-        values = {f"{prefix}/loss": loss, **ranking_metrics(shown, labels, criterion.task, prefix)}
+        watched = {self.monitor.name, *self.watched} if self.trainer.state.fn == TrainerFn.FITTING else ()
+        asked = (labels, self._bound_spec(), prefix, watched, self.thresholds)
+        values = {f"{prefix}/loss": loss, **split_metrics(shown, *asked)}
         if averaged is not None:
-            tta_values = ranking_metrics(averaged, labels, criterion.task, prefix)
+            tta_values = split_metrics(averaged, *asked)
             values |= {f"{name}_tta": value for name, value in tta_values.items()}
         return values
 

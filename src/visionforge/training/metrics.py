@@ -1,11 +1,17 @@
-"""The numbers that training watches, accuracy and AUC as MedMNIST defines them."""
+"""The numbers that training watches: accuracy and AUC as MedMNIST defines them, and those that are registered."""
 
+from collections.abc import Collection
+
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
 from visionforge.config.schema import Task
+from visionforge.config.schema.metrics import metrics_of
+from visionforge.data.info import TaskSpec
+from visionforge.scoring.cases import Cases, Weighted, values_of
 
 
 def accuracy(probabilities: Tensor, labels: Tensor, task: Task) -> Tensor:
@@ -88,6 +94,46 @@ def _ranks(scores: Tensor) -> Tensor:
     """
     places: Tensor = torch.unique(scores, return_inverse=True)[1]
     return places.float() / len(places)  # exact for 16 million scores; Apple's GPUs have no float64
+
+
+def split_metrics(
+    probabilities: Tensor,
+    labels: Tensor,
+    spec: TaskSpec,
+    prefix: str,
+    watched: Collection[str] = (),
+    thresholds: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Return ``PREFIX/NAME`` → value of the metrics that are logged of a whole split.
+
+    They are accuracy and AUC, computed on the device; those that are cheap enough for every epoch; and what is watched.
+
+    Args:
+        probabilities: (N, K).
+        labels: (N,) int64, or (N, K) 0/1 for multi-label data.
+        spec: The task.
+        prefix: `val` or `test`.
+        watched: What epochs and trials are compared by, such as ``val/mcc``.
+        thresholds: (K,) of multi-label data.
+
+    Raises:
+        VisionForgeError: If somebody's own metric fails.
+    """
+    values = ranking_metrics(probabilities, labels, spec.task, prefix)
+    wanted = [
+        metric
+        for metric in metrics_of(spec.task)
+        if f"{prefix}/{metric.name}" not in values and (metric.every_epoch or metric.logged in watched)
+    ]
+    if not wanted:
+        return values
+    limits = None if thresholds is None else thresholds.cpu().numpy()
+    given = probabilities.float().cpu().numpy(), labels.cpu().numpy()
+    weighted = Weighted(Cases(*given, spec.task, limits, spec.positive_index), np.ones((len(labels), 1)))
+    for metric in wanted:
+        found = values_of(metric, weighted)
+        values[f"{prefix}/{metric.name}"] = probabilities.new_tensor(np.nan if found is None else float(found[0]))
+    return values
 
 
 def ranking_metrics(probabilities: Tensor, labels: Tensor, task: Task, prefix: str) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from visionforge.config.schema import TuneSettings
+from visionforge.config.schema.metrics import higher_is_better
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.files import refuse_links, within
 from visionforge.runs.locks import held
@@ -27,7 +28,7 @@ SEARCHED = "searched"  # user attribute of the study: what it searches, by which
 
 def minimised(metric: str) -> bool:
     """Return whether lower values of a metric are better."""
-    return metric == "val/loss"
+    return not higher_is_better(metric)
 
 
 def objectives(settings: TuneSettings) -> list[str]:

@@ -14,6 +14,7 @@ from visionforge.config.environment import warn_of_environment
 from visionforge.config.loading import read_yaml
 from visionforge.config.problems import validation_problems
 from visionforge.config.schema import RunSettings, TuneSettings
+from visionforge.config.schema.metrics import watched_problem
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
 from visionforge.engine.fit import Origin, Request, TrialPart, fit
@@ -83,6 +84,9 @@ def require_tunable(settings: RunSettings) -> None:
         problems.append(f"tune.sampler: {tune.sampler} takes one objective; allowed with two: nsgaii, tpe, random")
     if tune.pool is not None and tune.preset != "architectures":
         problems.append(f"tune.pool: would be ignored, because tune.preset is {tune.preset}; set it to architectures")
+    task = dataset_info(settings.data.dataset, settings.data.synthetic).task
+    if problem := watched_problem(tune.metric, task):
+        problems.append(f"tune.metric: {problem}")
     flags = settings.trainer.model_extra or {}
     if flags.get("limit_val_batches") in (0, 0.0) and flags.get("limit_val_batches") is not False:
         problems.append("trainer.limit_val_batches: 0 leaves no metric to search for; raise it")

@@ -1,5 +1,6 @@
 """A worker of a search: it reads settings from standard input, and works on their study like every other worker."""
 
+import json
 import sys
 
 from visionforge.config.imports import import_modules
@@ -14,9 +15,10 @@ from visionforge.tuning.workers import EXIT_MISTAKE
 
 def main() -> int:
     """Search with the settings that the first process has sent; return the exit status."""
-    settings = RunSettings.model_validate_json(sys.stdin.buffer.read())
+    values = json.load(sys.stdin.buffer)
     try:
-        import_modules(settings.imports)
+        import_modules(values.get("imports", ()))  # before the settings, which may name what is registered there
+        settings = RunSettings.model_validate(values)
         with Interruption() as interruption:
             tune(settings, interruption, lambda _: None, worker=True)
     except VisionForgeError as error:

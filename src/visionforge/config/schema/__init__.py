@@ -29,7 +29,7 @@ from visionforge.config.schema.model import (
 )
 from visionforge.config.schema.run import RunSettings
 from visionforge.config.schema.trainer import TrainerSettings
-from visionforge.config.schema.tuning import Dimension, Scalar, SecondMetric, TuneMetric, TuneSettings
+from visionforge.config.schema.tuning import Dimension, Scalar, SecondMetric, TuneSettings
 
 __all__ = [
     "PRESETS",
@@ -58,6 +58,5 @@ __all__ = [
     "Task",
     "TrainerSettings",
     "TtaMode",
-    "TuneMetric",
     "TuneSettings",
 ]

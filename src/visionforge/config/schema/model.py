@@ -261,6 +261,11 @@ class ModelSettings(Section):
         lt=1.0,
         description="Weight of the image itself among its views; null gives every view the same.",
     )
+    monitor: str | None = Field(
+        default=None,
+        description="What the best epoch is chosen by: val/loss, or val/NAME of any metric that fits the task; null is "
+        "val/auc, or val/loss where the validation split has no AUC.",
+    )
 
     @field_validator("tta", mode="before")
     @classmethod

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from visionforge.config.schema.base import Section
+from visionforge.config.schema.metrics import ALWAYS, watched_problem
 
 Scalar = bool | int | float | str | None
 
@@ -41,7 +42,6 @@ class Dimension(Section):
         return self
 
 
-TuneMetric = Literal["val/auc", "val/accuracy", "val/loss"]
 SecondMetric = Literal["multiply_adds", "parameters"]
 
 
@@ -66,7 +66,11 @@ class TuneSettings(Section):
         min_length=1,
         description="Backbones of `architectures`; null takes all built-in ones that fit the images.",
     )
-    metric: TuneMetric = Field(default="val/auc", description="What is searched for; the best epoch of a trial counts.")
+    metric: str = Field(
+        default="val/auc",
+        description="What is searched for: val/loss, or val/NAME of any metric that fits the task; the best epoch of a "
+        "trial counts.",
+    )
     second_metric: SecondMetric | None = Field(
         default=None, description="Second objective, which is kept low (nsgaii)."
     )
@@ -101,7 +105,8 @@ class TuneSettings(Section):
         default=3, ge=1, description="patient: epochs without improvement.", json_schema_extra={"unit": "epochs"}
     )
     target: float | None = Field(
-        default=0.9999, description="Stop when the metric is as good as this; null never stops. Not used for val/loss."
+        default=0.9999,
+        description="Stop when the metric is as good as this; null never stops. Not used where lower is better.",
     )
     target_trials: int = Field(
         default=3, ge=1, description="Trials that have to be finished before `target` stops the search."
@@ -130,6 +135,13 @@ class TuneSettings(Section):
     refit: bool = Field(
         default=False, description="At the end, train the best trial for trainer.max_epochs and test it."
     )
+
+    @field_validator("metric")
+    @classmethod
+    def _registered(cls, value: str) -> str:
+        if value not in ALWAYS and (problem := watched_problem(value)):  # the first need no look at the others
+            raise ValueError(problem)
+        return value
 
     @field_validator("study")
     @classmethod

@@ -16,8 +16,8 @@ from visionforge.evaluation.curves import (
     roc_points,
 )
 from visionforge.evaluation.evaluation import Evaluation
-from visionforge.evaluation.scores import ECE_BINS, bin_of
 from visionforge.reporting.figures.static import BLUE, GREY, ORANGE, shorten
+from visionforge.scoring.builtin.probabilities import ECE_BINS, bin_of
 
 # Okabe and Ito (2008), darkest first; dashes tell the next seven apart
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")

@@ -1,15 +1,16 @@
 """The interactive figures of a report, as plain Plotly specifications: `data` and `layout`."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 
 from visionforge.evaluation.curves import class_columns, precision_recall_points, roc_points
 from visionforge.evaluation.evaluation import Evaluation
-from visionforge.evaluation.scores import ECE_BINS
 from visionforge.reporting.figures.curves import PALETTE, axis_name, reliability_series, shares_by_bin
-from visionforge.reporting.figures.static import shorten
+from visionforge.reporting.figures.static import own_curves, shorten
+from visionforge.scoring.builtin.probabilities import ECE_BINS
 
 Spec = dict[str, Any]
 BLUE, VERMILION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#8A93A0"
@@ -27,7 +28,7 @@ def _line(x: Any, y: Any, name: str, colour: str, dash: str = "solid", **more: A
 
 
 def training_plots(rows: Sequence[Mapping[str, float]]) -> list[Spec]:
-    """Return loss, and accuracy with AUC, over the epochs.
+    """Return loss, and accuracy with AUC and what else was validated, over the epochs.
 
     Args:
         rows: One mapping per epoch with the columns of `metrics.csv`.
@@ -50,14 +51,23 @@ def training_plots(rows: Sequence[Mapping[str, float]]) -> list[Spec]:
         *curve("val/accuracy", "accuracy, validation", VERMILION),
         *curve("val/auc", "AUC, validation", GREEN),
     ]
+    own = own_curves(rows)
+    for (key, label), colour in zip(own, cycle(PALETTE[3:]), strict=False):
+        shares += curve(key, f"{label}, validation", colour)
     epochs: Spec = {"title": {"text": "epoch"}, "rangemode": "normal", "tickformat": "d"}
     if len(rows) <= 10:
         epochs["dtick"] = 1
+    title = "Metrics" if own else "Accuracy and AUC"
     return [
         {"data": losses, "layout": {"title": {"text": "Loss"}, "height": 360, "xaxis": epochs, "yaxis": {}}},
         {
             "data": shares,
-            "layout": {"title": {"text": "Accuracy and AUC"}, "height": 360, "xaxis": epochs, "yaxis": {}},
+            "layout": {
+                "title": {"text": title},
+                "height": 360,
+                "xaxis": epochs,
+                "yaxis": {},
+            },
         },
     ]
 

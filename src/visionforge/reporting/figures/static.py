@@ -4,6 +4,7 @@ import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from visionforge.config.schema.metrics import ALWAYS, LOSS, PREFIX
+from visionforge.evaluation.metric_names import labels_of_metrics
 from visionforge.printable import printable
 from visionforge.runs.files import write_atomic
+from visionforge.training.monitor import AUC, Monitor
 
 # Okabe and Ito (2008): distinguishable with every common form of colour blindness
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6B7280"
-LIGHT_BLUE = "#56B4E9"
+LIGHT_BLUE, PURPLE = "#56B4E9", "#CC79A7"
 DPI = 150
 Array = npt.NDArray[Any]
 
@@ -70,12 +74,20 @@ def _plain(axes: Any) -> None:
     axes.set_axisbelow(True)
 
 
-def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
-    """Draw loss, accuracy and AUC, and the learning rate over the epochs.
+def own_curves(rows: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
+    """Return (column, label) of the validation metrics that are logged beside loss, accuracy and AUC."""
+    keys = dict.fromkeys(key for row in rows for key in row if key.startswith(PREFIX) and key not in ALWAYS)
+    labels = labels_of_metrics()
+    return [(key, labels.get(key.removeprefix(PREFIX), key)) for key in keys]
+
+
+def training_curves(rows: Sequence[Mapping[str, float]], title: str, monitor: Monitor = AUC) -> Figure:
+    """Draw loss, accuracy, AUC and what else was validated, and the learning rate over the epochs.
 
     Args:
         rows: One mapping per epoch with the columns of `metrics.csv`.
         title: Heading.
+        monitor: What the best epoch was chosen by.
 
     Epochs with MixUp or CutMix have `train/accuracy_mixed` instead of `train/accuracy`; the legend then says so.
     """
@@ -90,13 +102,19 @@ def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     _curve(middle, rows, "train/accuracy_mixed", "accuracy, training (mixed)", LIGHT_BLUE)
     _curve(middle, rows, "val/accuracy", "accuracy, validation", ORANGE)
     _curve(middle, rows, "val/auc", "AUC, validation", GREEN)
-    best = max((row for row in rows if _is_number(row.get("val/auc"))), key=_rank, default=None)
+    own, colours = own_curves(rows), {"val/loss": ORANGE, "val/accuracy": ORANGE, "val/auc": GREEN}
+    for (key, label), colour in zip(own, cycle((VERMILION, PURPLE, GREY)), strict=False):
+        colours[key] = colour
+        _curve(middle, rows, key, f"{label}, validation", colour)
+    watched, sign = monitor.name, 1 if monitor.higher else -1
+    known = [row for row in rows if _is_number(row.get(watched))]
+    best = max(known, key=lambda row: (sign * row[watched], row["epoch"]), default=None)  # of equal ones the later
     if best is not None:
-        middle.axvline(best["epoch"] + 1, color=GREY, linewidth=1, linestyle=":")
-        middle.plot(
-            best["epoch"] + 1, best["val/auc"], marker="*", markersize=11, color=GREEN, linestyle="", label="best"
-        )
-    middle.set(title="Accuracy and AUC", xlabel="epoch")
+        axes = left if watched == LOSS else middle
+        axes.axvline(best["epoch"] + 1, color=GREY, linewidth=1, linestyle=":")
+        colour = colours.get(watched, GREY)
+        axes.plot(best["epoch"] + 1, best[watched], marker="*", markersize=11, color=colour, linestyle="", label="best")
+    middle.set(title="Metrics" if own else "Accuracy and AUC", xlabel="epoch")
     _curve(right, rows, "lr", "last step of the epoch", VERMILION)
     right.set(title="Learning rate", xlabel="epoch")
     right.set_ylim(bottom=0)
@@ -107,11 +125,6 @@ def training_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
             axes.legend(frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=12)
     return figure
-
-
-def _rank(row: Mapping[str, float]) -> tuple[float, float]:
-    """Order epochs as the choice of the best checkpoint does: by AUC, and of equal ones the later."""
-    return row["val/auc"], row["epoch"]
 
 
 def _is_number(value: object) -> bool:

@@ -28,7 +28,7 @@ class Cosine(Schedule):
         gt=0.0,
         le=1.0,
         description="Share of the training that follows the cosine; in the rest the rate stays, and falls by `gamma` "
-        "where the validation AUC does not improve any more.",
+        "where model.monitor does not improve any more.",
     )
     scheduler_patience: int = Field(
         default=5,

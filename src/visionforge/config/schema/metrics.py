@@ -1,0 +1,207 @@
+"""Metrics: what they are called, which way is better, which labels they fit; how they are computed is loaded lazily.
+
+A metric is declared once. Those of this package lie in `visionforge.scoring.builtin`; another is known by name where
+somebody registers it. From here training logs, monitor, search, evaluation, reports and comparison learn of it.
+"""
+
+import pkgutil
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, overload
+
+from visionforge.config.registration import origin, same_definition
+from visionforge.config.schema.base import TASKS, Task
+
+_PACKAGE = "visionforge.scoring.builtin"
+_RESERVED = ("loss", "epoch", "step")
+PREFIX = "val/"  # under which the validation split's metrics are logged
+LOSS = "val/loss"  # logged like a metric, but computed on logits
+ALWAYS = ("val/loss", "val/accuracy", "val/auc")  # logged of every task
+
+Compute = Callable[..., Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A number that says how good predictions are.
+
+    Attributes:
+        name: Key in `metrics.json`; ``val/NAME`` in the training: small letters, digits and _.
+        label: What people call it, in tables.
+        compute: Function of (truth, probabilities, predicted, weights), which returns a number; NaN is undefined. Of
+            N cases and K classes or labels, all are read-only arrays of NumPy: `truth` (N,) int64 classes, or (N, K)
+            0/1 for multi-label data; `probabilities` (N, K) float64; `predicted` as `truth`, labels at 0.5; `weights`
+            (N,) float64, how often each case counts: 1, and in a bootstrap resample how often it was drawn.
+        higher_is_better: Which way is better.
+        tasks: Kinds of labels that it fits.
+        every_epoch: Log it at every validation; otherwise only where epochs or trials are compared by it.
+        interval: Resampling tells how far off it may be.
+        of_probabilities: It judges the probabilities and not the decisions, so it changes with the temperature.
+        of_positive: Of two classes it depends on which is positive.
+        shared: `compute` is one of this package's, a function of `visionforge.scoring.cases.Weighted` → (B,).
+        position: Where it is listed.
+
+    Raises:
+        ValueError: If a name, a task or the function is not allowed.
+    """
+
+    name: str
+    label: str
+    compute: Compute
+    higher_is_better: bool = True
+    tasks: tuple[Task, ...] = TASKS
+    every_epoch: bool = True
+    interval: bool = True
+    of_probabilities: bool = False
+    of_positive: bool = False
+    shared: bool = False
+    position: int = 100
+
+    def __post_init__(self) -> None:
+        name = self.name
+        if not isinstance(name, str) or not re.fullmatch("[a-z][a-z0-9_]{0,59}", name):
+            raise ValueError(
+                f"metric {name!r}: its name is not allowed; allowed: small letters, digits and _, at most 60"
+            )
+        if name in _RESERVED or name.endswith("_tta"):
+            raise ValueError(
+                f"metric {name}: the name is taken; not allowed: {', '.join(_RESERVED)}, and _tta at the end"
+            )
+        if not isinstance(self.label, str) or not self.label.strip():
+            raise ValueError(f"metric {name}: give it a label, by which tables call it")
+        if not self.tasks or not set(self.tasks) <= set(TASKS):
+            raise ValueError(f"metric {name}: tasks: {self.tasks} is not allowed; allowed: some of {', '.join(TASKS)}")
+        if not callable(self.compute):
+            raise ValueError(f"metric {name}: compute is no function")
+
+    @property
+    def logged(self) -> str:
+        """Return the name under which the validation split's value is logged."""
+        return f"{PREFIX}{self.name}"
+
+
+_METRICS: dict[str, Metric] = {}
+_state = {"complete": False}
+
+
+def metrics() -> dict[str, Metric]:
+    """Return name → metric of all that are registered, in the order in which results list them."""
+    if not _state["complete"]:
+        _state["complete"] = True
+        package = import_module(_PACKAGE)
+        for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
+            import_module(f"{_PACKAGE}.{module}")
+    return dict(sorted(_METRICS.items(), key=lambda item: item[1].position))
+
+
+def metrics_of(task: Task) -> list[Metric]:
+    """Return the metrics that fit a kind of labels."""
+    return [metric for metric in metrics().values() if task in metric.tasks]
+
+
+def watched_names(task: Task | None = None) -> tuple[str, ...]:
+    """Return what epochs and trials can be compared by: ``val/loss``, and ``val/NAME`` of every metric that fits."""
+    fitting = metrics().values() if task is None else metrics_of(task)
+    return (LOSS, *(metric.logged for metric in fitting))
+
+
+def watched_problem(logged: str, task: Task | None = None) -> str | None:
+    """Return why epochs and trials cannot be compared by a name; None if they can.
+
+    Args:
+        logged: The name, such as ``val/auc``.
+        task: Kind of labels; None if it is not known.
+    """
+    allowed = watched_names(task)
+    if logged in allowed:
+        return None
+    wrong = f"does not fit {task} labels" if logged in watched_names() else "is no metric that is logged"
+    close = get_close_matches(logged, allowed, 1)
+    hint = f"; nearest: {close[0]}" if close else ""
+    return f"{logged!r} {wrong}{hint}; allowed: {', '.join(allowed)}"
+
+
+def higher_is_better(logged: str) -> bool:
+    """Return which way is better of a logged value such as ``val/auc``; of an unknown one, up."""
+    if logged == LOSS:
+        return False
+    metric = metrics().get(logged.removeprefix(PREFIX))
+    return metric is None or metric.higher_is_better
+
+
+@overload
+def register_metric(given: Metric) -> Metric: ...
+@overload
+def register_metric(given: Compute) -> Compute: ...
+@overload
+def register_metric(
+    given: None = None,
+    *,
+    name: str | None = None,
+    label: str | None = None,
+    higher_is_better: bool = True,
+    tasks: Sequence[Task] = TASKS,
+    every_epoch: bool = True,
+) -> Callable[[Compute], Compute]: ...
+
+
+def register_metric(
+    given: Metric | Compute | None = None,
+    *,
+    name: str | None = None,
+    label: str | None = None,
+    higher_is_better: bool = True,
+    tasks: Sequence[Task] = TASKS,
+    every_epoch: bool = True,
+) -> Any:
+    """Make a metric known by its name; a decorator of its function, bare or with arguments, or a call with a `Metric`.
+
+    Args:
+        given: The function, as `Metric.compute` says, or a whole `Metric`.
+        name: Its name; None takes the function's.
+        label: What tables call it; None takes the name with spaces.
+        higher_is_better: Which way is better.
+        tasks: Kinds of labels that it fits.
+        every_epoch: Log it at every validation.
+
+    Raises:
+        ValueError: If something is not allowed, or the name is that of another metric.
+
+    Example::
+
+        @vf.register_metric(label="share of sure mistakes", higher_is_better=False, tasks=("binary", "multi-class"))
+        def sure_mistakes(truth, probabilities, predicted, weights):
+            wrong = (predicted != truth) & (probabilities.max(axis=1) > 0.9)
+            return np.average(wrong, weights=weights)
+    """
+    if isinstance(given, Metric):
+        _add(given)
+        return given
+
+    def decorate(compute: Compute) -> Compute:
+        own = str(name or getattr(compute, "__name__", ""))
+        shown = label or own.replace("_", " ")
+        metric = Metric(
+            name=own,
+            label=shown,
+            compute=compute,
+            higher_is_better=higher_is_better,
+            tasks=(tasks,) if isinstance(tasks, str) else tuple(tasks),  # type: ignore[arg-type]  # checked there
+            every_epoch=every_epoch,
+        )
+        _add(metric)
+        return compute
+
+    return decorate if given is None else decorate(given)
+
+
+def _add(metric: Metric) -> None:
+    if not origin(metric.compute).startswith(f"{_PACKAGE}."):
+        metrics()  # so that no name of this package's is taken
+    known = _METRICS.get(metric.name)
+    if known is not None and not same_definition(known.compute, metric.compute):
+        raise ValueError(f"a metric named {metric.name!r} is registered already, by {origin(known.compute)}")
+    _METRICS[metric.name] = metric

@@ -1,0 +1,1 @@
+"""Scores over weighted cases: what metrics are computed from, and the metrics of this package; imports no torch."""

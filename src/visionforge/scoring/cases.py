@@ -1,0 +1,196 @@
+"""Cases with their predictions, and what weightings of them have in common, computed once however many metrics ask.
+
+A bootstrap resample is a weighting: how often each case was drawn. All metrics are sums over weighted cases, so the
+same lines give the reported value (all weights are 1) and its resamples. Everything is float64.
+"""
+
+import traceback
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from visionforge.config.schema import Task
+from visionforge.config.schema.metrics import Metric
+from visionforge.errors import VisionForgeError
+from visionforge.scoring.decisions import predicted_labels
+from visionforge.scoring.rates import Array, Floats, Ranking, rates_of, sums_by
+
+
+class Cases:
+    """Predictions of N cases and their truth.
+
+    Args:
+        probabilities: (N, K).
+        labels: (N,) classes, or (N, K) 0/1 for multi-label data.
+        task: Kind of labels.
+        thresholds: (K,) of multi-label data.
+        positive: The class of a binary task that is to be found.
+
+    Attributes:
+        probabilities: (N, K).
+        labels: (N,) int64, or (N, K).
+        predicted: As `labels`, at the threshold 0.5.
+        tuned: The same at `thresholds`, or None without them.
+    """
+
+    def __init__(
+        self, probabilities: Array, labels: Array, task: Task, thresholds: Array | None = None, positive: int = 1
+    ) -> None:
+        self.probabilities = np.asarray(probabilities, dtype=np.float64)
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.task = task
+        self.positive = positive
+        self.classes = self.probabilities.shape[1]
+        self.predicted = predicted_labels(np.asarray(probabilities), task)
+        self.tuned = None
+        if task == "multi-label" and thresholds is not None:
+            self.tuned = predicted_labels(np.asarray(probabilities), task, np.asarray(thresholds))
+
+    @property
+    def of_labels(self) -> bool:
+        """Return whether labels do not exclude each other."""
+        return self.task == "multi-label"
+
+    @cached_property
+    def truth(self) -> Floats:
+        """Return (N, K) 0/1."""
+        one_hot = self.labels if self.of_labels else np.eye(self.classes, dtype=np.int64)[self.labels]
+        return one_hot.astype(np.float64)
+
+    @cached_property
+    def rankings(self) -> list[Ranking]:
+        """Return the cases ranked by the probability of each class."""
+        return [Ranking(self.probabilities[:, k], self.truth[:, k]) for k in range(self.classes)]
+
+    @cached_property
+    def per_case(self) -> dict[str, Array]:
+        """Return what built-in metrics keep of the cases themselves; each fills in its own."""
+        return {}
+
+
+class Weighted:
+    """B weightings of cases, and what several metrics need of them.
+
+    Args:
+        cases: The cases.
+        weights: (N, B), how often each case counts.
+    """
+
+    def __init__(self, cases: Cases, weights: Floats) -> None:
+        self.cases = cases
+        self.weights = weights
+
+    @cached_property
+    def total(self) -> Floats:
+        """Return (B,) sums of the weights."""
+        total: Floats = self.weights.sum(axis=0)
+        return total
+
+    @cached_property
+    def _ranked(self) -> tuple[Floats, Floats]:
+        area, precision = zip(*(ranking(self.weights) for ranking in self.cases.rankings), strict=True)
+        return np.stack(area), np.stack(precision)
+
+    @property
+    def area(self) -> Floats:
+        """Return (K, B) areas under the ROC curve of each class against the rest."""
+        return self._ranked[0]
+
+    @property
+    def average_precision(self) -> Floats:
+        """Return (K, B) average precisions of each class against the rest."""
+        return self._ranked[1]
+
+    @cached_property
+    def confusion(self) -> Floats:
+        """Return (K, K, B) sums of weights by truth and prediction, of classes."""
+        classes = self.cases.classes
+        cells = self.cases.labels * classes + self.cases.predicted
+        return sums_by(cells, classes**2, self.weights).reshape(classes, classes, -1)
+
+    @cached_property
+    def support(self) -> Floats:
+        """Return (K, B) cases of each class or label."""
+        found: Floats = self.cases.truth.T @ self.weights if self.cases.of_labels else self.confusion.sum(axis=1)
+        return found
+
+    @cached_property
+    def said(self) -> Floats:
+        """Return (K, B) predictions of each class or label."""
+        if self.cases.of_labels:
+            return self._marked(self.cases.predicted)[1]
+        found: Floats = self.confusion.sum(axis=0)
+        return found
+
+    @cached_property
+    def hits(self) -> Floats:
+        """Return (K, B) right predictions of each class or label."""
+        if self.cases.of_labels:
+            return self._marked(self.cases.predicted)[0]
+        found: Floats = np.einsum("kkb->kb", self.confusion)
+        return found
+
+    def _marked(self, predicted: Array) -> tuple[Floats, Floats]:
+        reported = predicted.astype(np.float64)
+        return (reported * self.cases.truth).T @ self.weights, reported.T @ self.weights
+
+    @cached_property
+    def rates(self) -> dict[str, Floats]:
+        """Return name → (K, B) rates of each class or label against the rest."""
+        return rates_of(self.hits, self.support, self.said, self.total)
+
+    @cached_property
+    def tuned_rates(self) -> dict[str, Floats] | None:
+        """Return the same of labels at their thresholds; None without thresholds."""
+        if self.cases.tuned is None:
+            return None
+        return rates_of(*self._tuned_counts, self.total)
+
+    @cached_property
+    def _tuned_counts(self) -> tuple[Floats, Floats, Floats]:
+        assert self.cases.tuned is not None
+        hits, said = self._marked(self.cases.tuned)
+        return hits, self.support, said
+
+    @property
+    def per_class(self) -> dict[str, Floats]:
+        """Return name → (K, B) of everything that is told of each class or label."""
+        found = {"auc": self.area, "average_precision": self.average_precision, **self.rates}
+        if (tuned := self.tuned_rates) is not None:
+            found |= {f"{name}_tuned": tuned[name] for name in ("f1", "sensitivity", "specificity", "precision")}
+        return found
+
+
+def values_of(metric: Metric, weighted: Weighted) -> Floats | None:
+    """Return a metric of each weighting (B,), NaN where it is undefined; None if the cases lack what it needs.
+
+    Raises:
+        VisionForgeError: If somebody's own metric fails, or returns something else than a number.
+    """
+    if metric.shared:
+        found: Floats | None = metric.compute(weighted)
+        return found
+    cases = weighted.cases
+    given = [_read_only(array) for array in (cases.labels, cases.probabilities, cases.predicted)]
+    columns = _read_only(np.ascontiguousarray(weighted.weights.T))
+    with np.errstate(all="ignore"):  # what is undefined is NaN
+        return np.array([_own_value(metric, given, column) for column in columns], dtype=np.float64)
+
+
+def _own_value(metric: Metric, given: list[npt.NDArray[np.generic]], weights: Floats) -> float:
+    try:
+        value = float(metric.compute(*given, weights))
+    except Exception as error:  # somebody's function may raise anything
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise VisionForgeError(
+            f"metric {metric.name}: cannot be computed ({reason}; {frame.filename}, line {frame.lineno})"
+        ) from error
+    return value if np.isfinite(value) else np.nan
+
+
+def _read_only(array: Array) -> Array:
+    view = array.view()
+    view.flags.writeable = False
+    return view
