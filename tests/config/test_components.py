@@ -10,12 +10,12 @@ import pytest
 from pydantic import Field, ValidationError
 
 from visionforge.config.problems import describe_allowed, flatten, validation_problems
-from visionforge.config.schema import Averaging, Loss, ModelSettings, Optimizer, RunSettings, Schedule
+from visionforge.config.schema import Averaging, Loss, Mixing, ModelSettings, Optimizer, RunSettings, Schedule
 from visionforge.config.schema import components as module
 from visionforge.config.schema.components import register
 from visionforge.tuning.conditions import conditions_of, without_other_kinds
 
-FAMILIES = [Optimizer, Schedule, Loss, Averaging]
+FAMILIES = [Optimizer, Schedule, Loss, Mixing, Averaging]
 
 
 def problems(**sections) -> list[str]:

@@ -112,11 +112,11 @@ class Family:
             self._kinds[name] = kind
             return
         self._load_own()
-        if all(getattr(kind, method) is getattr(self.base, method) for method in kind.required):
-            raise ValueError(f"{kind.__qualname__}: {self.what} has a method {' or '.join(kind.required)}; define it")
         known = self._kinds.get(name)
         if known is not None and known.__module__.startswith(f"{self.package}."):
             raise ValueError(f"{self.what} named {name!r} is registered already: it is built in")
+        if all(getattr(kind, method) is getattr(self.base, method) for method in kind.required):
+            raise ValueError(f"{kind.__qualname__}: {self.what} has a method {' or '.join(kind.required)}; define it")
         if known is not None and not replace and not _same(known, kind):
             raise ValueError(
                 f"{self.what} named {name!r} is registered already, by another class ({origin(known)}); "
