@@ -1,18 +1,23 @@
 """A kind of component has settings of its own; what another kind has is refused, unless it says nothing."""
 
+import copy
 import json
 import logging
 import subprocess
 import sys
 from typing import Literal
 
+import numpy as np
 import pytest
 from pydantic import Field, ValidationError
 
+from visionforge.config.loading import read_arguments, read_values
 from visionforge.config.problems import describe_allowed, flatten, validation_problems
 from visionforge.config.schema import Averaging, Loss, Mixing, ModelSettings, Optimizer, RunSettings, Schedule
 from visionforge.config.schema import components as module
 from visionforge.config.schema.components import register
+from visionforge.config.stored import of_known_parts, unknown_parts
+from visionforge.config.untrusted import for_evaluation, for_training
 from visionforge.tuning.conditions import conditions_of, without_other_kinds
 
 FAMILIES = [Optimizer, Schedule, Loss, Mixing, Averaging]
@@ -161,3 +166,79 @@ def test_kinds_are_known_without_torch():
     code = "import sys, visionforge.config as c; c.Optimizer.family.kinds; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("given", [["--model.optimizer", "adamw"], ["--config", "mine.yaml"]])
+def test_a_kind_that_is_only_named_keeps_its_name_beside_its_settings(tmp_path, given):
+    (tmp_path / "mine.yaml").write_text("model: {optimizer: adamw}\n")
+    raw = read_arguments([*given, "--model.optimizer.learning_rate", "0.002"])
+    assert raw.values["model"]["optimizer"] == {"name": "adamw", "learning_rate": 0.002}
+
+
+def test_a_kind_given_as_an_object_keeps_its_name():
+    kind = Optimizer.family.kinds["adamw"](learning_rate=0.001)
+    for given in ({"model": {"optimizer": kind}}, {"model.optimizer": kind}):
+        assert read_values(None, given).values == {"model": {"optimizer": {"name": "adamw", "learning_rate": 0.001}}}
+    usual = Optimizer.family.kinds["sgd"](learning_rate=0.1)
+    assert read_values({"model": {"optimizer": "adamw"}}, {"model": ModelSettings(optimizer=usual)}).values == {
+        "model": {"optimizer": {"name": "sgd", "learning_rate": 0.1}}
+    }
+
+
+def test_an_unknown_name_hides_no_other_mistake():
+    lines = problems(optimizer={"name": "bad", "learning_rate": 99})
+    assert [line.partition(":")[0] for line in lines] == ["model.optimizer.name", "model.optimizer.learning_rate"]
+
+
+def test_values_that_are_no_plain_ones_are_not_compared():
+    (line,) = problems(optimizer={"name": "sgd", "beta2": np.ones(3)})
+    assert "would be ignored" in line
+
+
+STORED = {
+    "model": {
+        "optimizer": {"name": "lion", "beta": 1},
+        "schedule": {"name": "constant", "min_lr": 1e-5, "typo": 1},
+        "loss": "focal",
+    },
+    "data": {"augmentation": {"operations": [{"name": "theirs"}, "gaussian_noise"]}},
+    "seed_everything": 3,
+}
+
+
+def test_of_a_stored_configuration_what_is_not_known_is_left_out():
+    before = copy.deepcopy(STORED)
+    known = of_known_parts(STORED)
+    assert before == STORED
+    assert known["model"] == {"schedule": {"name": "constant", "typo": 1}, "loss": "focal"}
+    assert known["data"] == {"augmentation": {"operations": ["gaussian_noise"]}}
+    assert known["seed_everything"] == 3
+    kept = of_known_parts(STORED, unknown=True)
+    assert kept["model"]["optimizer"] == STORED["model"]["optimizer"]
+    assert len(kept["data"]["augmentation"]["operations"]) == 2
+    assert unknown_parts(STORED) == ["data.augmentation.operations.0: theirs", "model.optimizer: lion"]
+
+
+def test_a_strangers_training_chooses_no_part_of_another_package():
+    kept, refused = for_training({"model": {"optimizer": {"name": "lion"}, "tta": "off"}})
+    assert refused == ["model.optimizer: lion"]
+    assert kept == {"model": {"tta": "off"}}
+    assert for_evaluation({"model": {"optimizer": "lion"}}) == {"model": {}}
+
+
+def test_what_an_entry_point_gives_has_to_be_a_kind_of_that_name(monkeypatch):
+    class Point:
+        value = "theirs:it"
+
+        def load(self):
+            return self.thing
+
+    points = {f"optimizer.{name}": Point() for name in ("module", "schedule", "other")}
+    points["optimizer.module"].thing = json
+    points["optimizer.schedule"].thing = Schedule.family.kinds["step"]
+    points["optimizer.other"].thing = Optimizer.family.kinds["sgd"]
+    monkeypatch.setattr(module, "_points", lambda: points)
+    for name, reason in (("module", "no subclass"), ("schedule", "no subclass"), ("other", "its name is 'sgd'")):
+        (line,) = problems(optimizer=name)
+        assert reason in line
+    assert list(Optimizer.family.kinds) == ["sgd", "adamw", "muon"]

@@ -17,7 +17,9 @@ from pydantic import BaseModel
 from visionforge.config.environment import strict_defaults, strict_problems
 from visionforge.config.problems import flatten
 from visionforge.config.schema import RunSettings
+from visionforge.config.schema.components import Component
 from visionforge.config.shipped import FLAGS, described, require_config
+from visionforge.config.stored import component_paths
 from visionforge.errors import SettingsError
 from visionforge.reading import UnreadableError, read_text, read_yaml_text
 
@@ -71,6 +73,8 @@ class RawConfig:
             path = f"{prefix}{key}"
             if isinstance(value, Mapping):
                 existing = target.get(key)
+                if isinstance(existing, str) and path in component_paths():  # it is chosen by its name alone
+                    existing = {"name": existing}
                 branch = existing if isinstance(existing, dict) else {}
                 target[key] = branch
                 self.sources[path] = source
@@ -224,7 +228,8 @@ def read_values(config: Config | Sequence[Config] | None, settings: Mapping[str,
 def _plain(value: Any) -> Any:
     """Return a value as a YAML file would give it; objects for which YAML has no form, such as callbacks, stay."""
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="python", exclude_unset=True)
+        named = {"name": value.name} if isinstance(value, Component) else {}
+        return {**named, **value.model_dump(mode="python", exclude_unset=True)}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

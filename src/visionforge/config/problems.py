@@ -159,6 +159,7 @@ def validation_problems(
     lines: dict[str, str] = {}
     for item in error.errors(include_url=False):
         path, field = _locate(item["loc"], prefix, fields)
+        path = path.removesuffix(".")  # of the whole section
         if path in lines:  # the other members of a union that failed
             continue
         if item["type"] == "extra_forbidden" and (family := _family_at(path, prefix, model, values)):

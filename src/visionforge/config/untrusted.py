@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from visionforge.config.stored import of_known_parts, unknown_parts
+
 # Flags of the Trainer that are one plain value, and that an evaluation of the same network shares with its training
 _EVALUATION = (
     "accelerator",
@@ -71,7 +73,7 @@ _OF_LIGHTNING = re.compile(r"(?:(?:lightning\.pytorch|pytorch_lightning)\.callba
 
 def named_classes(config: Mapping[str, Any]) -> list[str]:
     """Return what a configuration would have built, such as ``trainer.callbacks.0: torch.optim.SGD``."""
-    found = [f"imports: {name}" for name in _texts(config.get("imports"))]
+    found = [f"imports: {name}" for name in _texts(config.get("imports"))] + unknown_parts(config)
     found += [f"{path}: {name}" for path, name in _walk(config, "")]
     trainer = config.get("trainer")
     flags = trainer if isinstance(trainer, Mapping) else {}
@@ -104,7 +106,7 @@ def for_evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
     trainer = config.get("trainer")
     if isinstance(trainer, Mapping):
         kept["trainer"] = {key: trainer[key] for key in _EVALUATION if key in trainer and _is_plain(key, trainer[key])}
-    return kept
+    return of_known_parts(kept)
 
 
 def for_training(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -116,7 +118,8 @@ def for_training(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         config: The nested configuration, as it was read.
     """
     kept = {key: value for key, value in config.items() if key != "trainer"}
-    refused = [f"imports: {name}" for name in _texts(kept.pop("imports", None))]
+    refused = [f"imports: {name}" for name in _texts(kept.pop("imports", None))] + unknown_parts(kept)
+    kept = of_known_parts(kept)
     for path, tags in (("ckpt_path", False), ("model.backbone.weights", True)):
         value = _at(kept, path)
         if isinstance(value, str) and not (tags and _is_tag(value)):

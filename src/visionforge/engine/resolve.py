@@ -4,6 +4,7 @@ from typing import Any
 
 from visionforge.config.loading import RawConfig
 from visionforge.config.schema import RunSettings
+from visionforge.config.stored import component_paths
 from visionforge.engine.evaluate import target_of
 from visionforge.engine.fit import request_of
 from visionforge.errors import SettingsError
@@ -42,9 +43,22 @@ def resolved_config(raw: RawConfig, stage: str, ways: str = "") -> dict[str, Any
     if "skip_null" in chosen:
         config = _without(config, lambda _, value: value is None)
     if "skip_default" in chosen:
-        usual = dict(flat(Construction(RunSettings(), evaluation=stage != "fit").config_tree))
+        usual = dict(flat(Construction(_usual(config), evaluation=stage != "fit").config_tree))
+        usual |= {f"{path}.name": base.family.default for path, base in component_paths().items()}
         config = _without(config, lambda path, value: path in usual and usual[path] == value)
     return config
+
+
+def _usual(config: dict[str, Any]) -> RunSettings:
+    """Return the default settings, of those components that a configuration has chosen."""
+    raw = RawConfig()
+    for path in component_paths():
+        value: Any = config
+        for part in path.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if isinstance(value, dict) and "name" in value:
+            raw.set(f"{path}.name", value["name"], "")
+    return RunSettings.model_validate(raw.values)
 
 
 def _without(tree: dict[str, Any], drop: Any, prefix: str = "") -> dict[str, Any]:

@@ -9,6 +9,7 @@ import logging
 from typing import Any
 
 from visionforge.config.loading import read_yaml
+from visionforge.config.stored import of_known_parts
 from visionforge.config.untrusted import for_evaluation, for_training, named_classes
 from visionforge.data.download import data_root
 from visionforge.data.registry import dataset_info
@@ -49,7 +50,7 @@ def training_config(run: Workspace, trust: str | None, flag: str) -> dict[str, A
     require_fit(run, flag)
     config = read_yaml(run.config)
     if is_signed(canonical_content(config), _signature(run), CONFIGURATION):
-        return config
+        return of_known_parts(config, unknown=True)
     if trust is not None:
         if find_run(trust, FLAG).path.resolve() != run.path.resolve():
             raise RunError(f"{FLAG}: {trust} is another run than {shown(run.path)}")

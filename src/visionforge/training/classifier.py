@@ -106,11 +106,11 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self,
         backbone: BackboneLike = _DEFAULT.backbone,
         finetuning: FinetuningLike = _DEFAULT.finetuning,
-        optimizer: OptimizerLike = _DEFAULT.optimizer,
-        schedule: ScheduleLike = _DEFAULT.schedule,
-        loss: LossLike = _DEFAULT.loss,
-        mixup: MixUpLike = _DEFAULT.mixup,
-        averaging: AveragingLike = _DEFAULT.averaging,
+        optimizer: OptimizerLike = _DEFAULT.optimizer.name,
+        schedule: ScheduleLike = _DEFAULT.schedule.name,
+        loss: LossLike = _DEFAULT.loss.name,
+        mixup: MixUpLike = _DEFAULT.mixup.name,
+        averaging: AveragingLike = _DEFAULT.averaging.name,
         tta: bool | TtaMode = _DEFAULT.tta,
         tta_weight: float | None = _DEFAULT.tta_weight,
         monitor: str | None = _DEFAULT.monitor,
@@ -132,11 +132,15 @@ class ImageClassifier(Seeded, pl.LightningModule):
             "tta_weight": tta_weight,
             "monitor": monitor,
         }
+        written = as_sections(sections, restoring)
         try:
-            self.settings = ModelSettings.model_validate(as_sections(sections))
+            self.settings = ModelSettings.model_validate(written)
+        except ValidationError as error:
+            raise SettingsError(validation_problems(error, ModelSettings, "model.", values=written)) from error
+        try:
             self.spec = None if spec is None else TaskSpec.model_validate(plain(spec))
         except ValidationError as error:
-            raise SettingsError(validation_problems(error, ModelSettings, prefix="model.")) from error
+            raise SettingsError(validation_problems(error, TaskSpec, "spec.")) from error
         self.restoring = restoring
         self.network: nn.Module | None = None
         self.cumulative: CumulativeLogits | None = None

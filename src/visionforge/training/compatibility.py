@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from visionforge.config.schema import Backbone, Loss, ModelSettings
+from visionforge.config.stored import of_known_parts
 from visionforge.data.info import TaskSpec
 from visionforge.errors import SettingsError
 from visionforge.models.registry import backbone_entry
@@ -36,7 +37,8 @@ def check_compatible(stored: Mapping[str, Any], spec: TaskSpec, settings: ModelS
     """
     try:
         theirs = TaskSpec.model_validate(plain(stored["spec"]))
-        backbone, loss = Backbone.model_validate(stored["backbone"]), Loss.model_validate(stored["loss"])
+        known = of_known_parts({"model": {"loss": stored["loss"]}})["model"]
+        backbone, loss = Backbone.model_validate(stored["backbone"]), Loss.model_validate(known.get("loss", {}))
     except (ValidationError, KeyError, TypeError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else type(error).__name__
         raise SettingsError(f"ckpt_path: what the checkpoint says of its network cannot be used ({reason})") from error

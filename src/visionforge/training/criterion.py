@@ -101,6 +101,8 @@ class Criterion:
     def of(cls, settings: Loss, task: Task, classes: int, weights: Tensor | None = None) -> "Criterion":
         """Return the loss that the settings mean for a task."""
         loss = settings.of_task(task)
+        if task not in loss.tasks:
+            raise SettingsError(f"model.loss.name: {loss.name} does not fit labels that are {task}")
         gamma = float(getattr(loss, "focal_gamma", 0.0))
         own = None if type(loss).loss is Loss.loss else loss
         return cls(loss.name, task, classes, loss.label_smoothing, gamma, weights, own)

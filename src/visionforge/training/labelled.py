@@ -64,6 +64,7 @@ def label_problem(labels: object, spec: TaskSpec) -> str | None:
         wrong = labels[(labels != 0) & (labels != 1)]
         return f"labels: {wrong[0].item()} is not allowed; allowed for multi-label data: 0 or 1" if len(wrong) else None
     last = len(spec.classes) - 1
+    labels = labels.double() if labels.is_floating_point() else labels.long()  # few kernels know unsigned integers
     for value in (labels.min().item(), labels.max().item()):
         if not 0 <= value <= last:
             return f"labels: {value} is no class; allowed: 0 to {last} ({', '.join(spec.classes[:20])})"

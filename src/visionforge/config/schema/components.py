@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Self, TypeVar, cast, get_args, get_origin
 
 from pydantic import GetCoreSchemaHandler, SerializationInfo, ValidationError
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
 
 from visionforge.config.registration import origin, same_definition
 from visionforge.config.schema.base import Section
@@ -82,7 +82,12 @@ class Family:
 
     def _load_offered(self, point: EntryPoint, name: str) -> None:
         try:
-            self._kinds[name] = point.load()
+            kind = point.load()
+            if not (isinstance(kind, type) and issubclass(kind, self.base)):
+                raise TypeError(f"it is no subclass of visionforge.{self.base.__name__}")
+            if kind.model_fields["name"].default != name:
+                raise ValueError(f"its name is {kind.model_fields['name'].default!r}, not {name!r}")
+            self.add(kind)
         except Exception as error:  # another package's module may raise anything
             reason = f"{point.value} cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
             told = PydanticCustomError("value_error", "{reason}", {"reason": reason})
@@ -146,6 +151,7 @@ class Component(Section):
     family: ClassVar[Family]
     required: ClassVar[tuple[str, ...]] = ()  # methods of which a kind of another package defines at least one
     position: ClassVar[int] = 100  # among the kinds, where they are listed
+    tolerates: ClassVar[tuple[str, ...]] = ()  # settings of other kinds that may stand beside it
     off: ClassVar[bool] = False  # this kind is the absence of the thing, so settings of the others do no harm
 
     name: str = ""
@@ -182,8 +188,30 @@ class Component(Section):
             value = {"name": value}
         if not isinstance(value, Mapping):
             raise PydanticCustomError("component_type", "Input should be a mapping")
-        kind = family.kind(value.get("name", family.default))
+        try:
+            kind = family.kind(value.get("name", family.default))
+        except ValidationError as error:
+            raise _with_common(error, cls, value) from error
         return kind.model_validate(_without_others(family, kind, dict(value)))
+
+
+def _with_common(error: ValidationError, base: type[Component], value: Mapping[str, Any]) -> ValidationError:
+    """Return an error of an unknown name, and of what all kinds have."""
+    problems = list(error.errors(include_url=False))
+    common = {key: item for key, item in value.items() if key in base.model_fields and key != "name"}
+    try:
+        next(iter(base.family.kinds.values())).model_validate(common)
+    except ValidationError as other:
+        problems += [problem for problem in other.errors(include_url=False) if problem["loc"][0] in common]
+    if len(problems) == 1:
+        return error
+    details = [_as_raised(problem) for problem in problems]
+    return ValidationError.from_exception_data(base.family.path, details)
+
+
+def _as_raised(problem: ErrorDetails) -> InitErrorDetails:
+    kind: Any = problem["type"]
+    return {"type": kind, "loc": problem["loc"], "input": problem["input"], "ctx": problem.get("ctx", {})}
 
 
 def _refused(path: str, problem: InitErrorDetails) -> ValidationError:
@@ -191,9 +219,9 @@ def _refused(path: str, problem: InitErrorDetails) -> ValidationError:
 
 
 def _dump(value: Component, info: SerializationInfo) -> dict[str, Any]:
-    """Return what a kind has; its name also where only what was given is asked for, unless it is the usual kind."""
+    """Return what a kind has; its name also where only what was given is asked for."""
     found = value.model_dump(mode=info.mode, exclude_unset=info.exclude_unset, exclude_defaults=info.exclude_defaults)
-    return found if "name" in found or value.name == value.family.default else {"name": value.name, **found}
+    return {"name": value.name, **found}
 
 
 def _without_others(family: Family, kind: type[Component], values: dict[str, Any]) -> dict[str, Any]:
@@ -206,7 +234,8 @@ def _without_others(family: Family, kind: type[Component], values: dict[str, Any
         return values
     for key in [key for key in values if key not in kind.model_fields]:
         others = [other.model_fields[key] for other in family.kinds.values() if key in other.model_fields]
-        if others and (kind.off or any(values[key] == field.default for field in others)):
+        plain = isinstance(values[key], bool | int | float | str | None)
+        if others and plain and (kind.off or key in kind.tolerates or any(values[key] == o.default for o in others)):
             del values[key]
             left_out.append(f"{family.path}.{key}")
     if left_out:

@@ -11,6 +11,7 @@ class Constant(Schedule):
     """The same learning rate from the warm-up on."""
 
     position: ClassVar[int] = 2
+    tolerates: ClassVar[tuple[str, ...]] = ("min_lr",)
 
     name: Literal["constant"] = "constant"
     warmup_epochs: WarmupEpochs = 0
