@@ -153,7 +153,7 @@ def metrics_page() -> str:
         MARK + "# Metrics\n",
         "What `metrics.json`, reports, spreadsheets and comparisons have, by name. Epochs (`model.monitor`) and trials "
         "(`tune.metric`) can be compared by `val/NAME` of each that fits the labels, and by `val/loss`. "
-        "[Parts of your own](../howto/own-parts.md) shows how to add one.\n",
+        "[Your own parts](../howto/own-parts.md) shows how to add one.\n",
         "| name | what it is | better | labels | every epoch | interval |",
         "|---|---|---|---|---|---|",
     ]

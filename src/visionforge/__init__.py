@@ -56,9 +56,9 @@ _HOMES = {
     "ImageDataModule": "visionforge.data.datamodule",
     "Loss": "visionforge.config.schema",
     "MedMNISTDataModule": "visionforge.data.datamodule",
+    "Metric": "visionforge.config.schema.metrics",
     "Mixing": "visionforge.config.schema",
     "Optimizer": "visionforge.config.schema",
-    "Metric": "visionforge.config.schema.metrics",
     "PicturePredictions": "visionforge.engine.picture_predictions",
     "Run": "visionforge.engine.run",
     "RunFolder": "visionforge.engine.run_folder",
@@ -88,11 +88,11 @@ _HOMES = {
     "register_backbone": "visionforge.models.registry",
     "register_dataset": "visionforge.data.registry",
     "register_loss": "visionforge.config.parts",
+    "register_metric": "visionforge.config.schema.metrics",
     "register_mixing": "visionforge.config.parts",
     "register_optimizer": "visionforge.config.parts",
     "register_sampler": "visionforge.config.parts",
     "register_schedule": "visionforge.config.parts",
-    "register_metric": "visionforge.config.schema.metrics",
     "tune": "visionforge.api",
 }
 

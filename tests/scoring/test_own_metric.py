@@ -208,6 +208,9 @@ def test_the_same_again_is_no_error():
         exec(compile(MINE, "cell", "exec"), {"__name__": "cell"})
     with pytest.raises(ValueError, match="registered already, by cell"):
         register_metric(name="wrong_share")(len)
+    register_metric(name="wrong_share", replace=True)(len)
+    with pytest.raises(ValueError, match="registered already, by visionforge"):
+        register_metric(name="auc", replace=True)(len)
 
 
 def test_a_checkpoint_that_names_an_unknown_metric_can_be_read():

@@ -133,7 +133,7 @@ def higher_is_better(logged: str) -> bool:
 
 
 @overload
-def register_metric(given: Metric) -> Metric: ...
+def register_metric(given: Metric, *, replace: bool = False) -> Metric: ...
 @overload
 def register_metric(given: Compute) -> Compute: ...
 @overload
@@ -145,6 +145,7 @@ def register_metric(
     higher_is_better: bool = True,
     tasks: Sequence[Task] = TASKS,
     every_epoch: bool = True,
+    replace: bool = False,
 ) -> Callable[[Compute], Compute]: ...
 
 
@@ -156,6 +157,7 @@ def register_metric(
     higher_is_better: bool = True,
     tasks: Sequence[Task] = TASKS,
     every_epoch: bool = True,
+    replace: bool = False,
 ) -> Any:
     """Make a metric known by its name; a decorator of its function, bare or with arguments, or a call with a `Metric`.
 
@@ -166,6 +168,7 @@ def register_metric(
         higher_is_better: Which way is better.
         tasks: Kinds of labels that it fits.
         every_epoch: Log it at every validation.
+        replace: Take the place of another one of yours that was registered under this name before.
 
     Raises:
         ValueError: If something is not allowed, or the name is that of another metric.
@@ -178,7 +181,7 @@ def register_metric(
             return np.average(wrong, weights=weights)
     """
     if isinstance(given, Metric):
-        _add(given)
+        _add(given, replace)
         return given
 
     def decorate(compute: Compute) -> Compute:
@@ -192,16 +195,17 @@ def register_metric(
             tasks=(tasks,) if isinstance(tasks, str) else tuple(tasks),  # type: ignore[arg-type]  # checked there
             every_epoch=every_epoch,
         )
-        _add(metric)
+        _add(metric, replace)
         return compute
 
     return decorate if given is None else decorate(given)
 
 
-def _add(metric: Metric) -> None:
+def _add(metric: Metric, replace: bool) -> None:
     if not origin(metric.compute).startswith(f"{_PACKAGE}."):
         metrics()  # so that no name of this package's is taken
     known = _METRICS.get(metric.name)
-    if known is not None and not same_definition(known.compute, metric.compute):
+    kept = known is not None and not (replace and not known.shared)
+    if known is not None and kept and not same_definition(known.compute, metric.compute):
         raise ValueError(f"a metric named {metric.name!r} is registered already, by {origin(known.compute)}")
     _METRICS[metric.name] = metric
