@@ -96,3 +96,16 @@ def test_other_commands(capsys):
         if command == "tune":
             assert {f"--tune.{path}" for path in flatten(TuneSettings)} <= flags
     assert options(predict.parser()) <= shown(capsys, "predict", "--images", "x")
+
+
+def test_help_of_nothing_near_lists_the_sections(refuse):
+    told = ["--help: qqqq is no section or setting; sections: data, model, evaluation, trainer; or all"]
+    assert refuse("fit", "--help", "qqqq") == told
+    assert refuse("tune", "--help", "modle")[0].startswith("--help: modle is no section or setting; nearest: model")
+
+
+def test_help_of_a_search_tells_of_a_section(capsys):
+    assert main(["tune", "--help", "model.schedule"]) == 0
+    assert "--model.schedule.min_lr" in capsys.readouterr().out
+    assert main(["tune", "--help", "tune.study"]) == 0
+    assert "--tune.study" in capsys.readouterr().out

@@ -459,3 +459,17 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
     checkpoint("x.ckpt", size=64)
     few, many = peak_megabytes(tmp_path, 300), peak_megabytes(tmp_path, MORE_IMAGES)
     assert many - few < GROWTH_MB, f"{few:.0f} MB for 300, {many:.0f} MB for {MORE_IMAGES:,}"
+
+
+@pytest.mark.parametrize(
+    "given", [["--tta"], ["--no-tta"], ["--out=x.csv"], ["--split", "val"], ["--model", "x.onnx"], ["--model=x.onnx"]]
+)
+def test_flags_of_pictures_without_pictures_are_named(refuse, given):
+    flag = given[0].partition("=")[0].replace("no-tta", "no_tta")
+    assert refuse("predict", "--run", "x", *given) == [f"{flag}: is for pictures; add --images PATH"]
+
+
+def test_settings_are_no_flags_of_pictures(refuse, tmp_path):
+    (tmp_path / "model.yaml").write_text("tta: full\n")
+    for given in (["--model.tta", "full"], ["--model", "model.yaml"]):
+        assert refuse("predict", "--run", "nowhere", *given)[0].startswith("--run: nowhere is no folder")

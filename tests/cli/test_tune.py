@@ -446,3 +446,14 @@ def test_memory_does_not_grow_from_trial_to_trial(tmp_path):
         assert main(["tune", *arguments(tmp_path, **changes)]) == 0
         sizes.append(psutil.Process().memory_info().rss / 1e6)
     assert np.diff(sizes).max() < 60, sizes
+
+
+def test_print_config_searches_nothing(tmp_path, capsys):
+    given = flags(trainer__default_root_dir=tmp_path / "o")
+    assert main(["tune", *given, "--tune.n_trials", "3", "--print_config"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["tune"]["n_trials"] == 3
+    assert printed["model"]["backbone"]["name"] == "mini_cnn"
+    assert main(["tune", *given, "--tune.n_trials", "3", "--print_config=skip_default"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["tune"] == {"n_trials": 3}
+    assert not (tmp_path / "o").exists()

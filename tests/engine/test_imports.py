@@ -98,3 +98,19 @@ def test_a_strangers_imports_are_not_imported(quick_run, tmp_path):
         if command[0] != "test":
             assert outcome.status == 2
     assert "imports: evil_for_tests" in attack("reproduce", "theirs", folder=tmp_path, timeout_s=120).err
+
+
+def test_light_commands_import_what_is_named(module, tmp_path, capsys):
+    assert main(["models", "list", "of_*", "--import", str(module)]) == 0
+    assert "of_mine" in capsys.readouterr().out
+    for command in ("predict", "explain", "export"):
+        sys.modules.pop("mine_for_tests", None)
+        registry._ENTRIES.pop("of_mine", None)
+        given = ["--run", "none", *([] if command == "export" else ["--images", str(tmp_path)])]
+        assert main([command, *given, "--import", "mine_for_tests"]) == 2
+        assert "of_mine" in registry._ENTRIES
+
+
+def test_light_commands_name_the_flag_of_what_cannot_be_imported(refuse):
+    (line,) = refuse("models", "info", "resnet18", "--import", "nowhere_to_be_found")
+    assert line.startswith("--import: nowhere_to_be_found: cannot be imported")

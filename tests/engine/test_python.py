@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.trainer.connectors.data_connector import warning_cache
 
 import visionforge as vf
 from tests.engine.test_one_parse import nested
 from visionforge.cli.main import main
+from visionforge.engine.lightning_compat import ignore_hook_warning
+from visionforge.runs.paths import shown
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,20 @@ def test_an_evaluation_is_an_object(run):
     assert again.metrics == run.metrics
     with pytest.raises(vf.SettingsError, match="split: train is not allowed"):
         vf.evaluate(run, "train")
+
+
+def test_predictions_of_a_run_say_how_many_and_where(run):
+    said = vf.predict(run)
+    assert repr(said) == f"{len(said.predictions)} predictions: {shown(said.path / 'predictions.csv')}"
+    assert f"{len(said.predictions)} predictions" in said._repr_html_()
+
+
+def test_lightning_does_not_warn_of_who_augments(run, capsys):
+    ignore_hook_warning.cache_clear()  # pytest takes the filter back after every test
+    warning_cache.clear()
+    vf.evaluate(run, "val")
+    assert any("on_before_batch_transfer" in text for text in warning_cache)
+    assert "on_before_batch_transfer" not in capsys.readouterr().err
 
 
 def test_objects_among_the_flags(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from tests.conftest import REPOSITORY
+from visionforge.reporting.figures.interactive import training_plots
 from visionforge.reporting.rendering import Cell, Table, render
 from visionforge.reporting.sparklines import curves_svg
 from visionforge.reporting.study_page import StudyFigure, write_figure_page, write_study_page
@@ -76,3 +77,12 @@ def test_curves_of_odd_series():
     assert "a&lt;b 2" in picture
     assert picture.count("<polyline") == 2
     assert picture.count("<g ") == 4
+
+
+def test_numbers_that_json_does_not_have_are_left_out_or_refused(tmp_path):
+    rows = [{"epoch": 0.0, "val/loss": float("inf")}, {"epoch": 1.0, "val/loss": 0.5}]
+    (losses, _) = training_plots(rows)
+    assert losses["data"][0]["y"] == [0.5]
+    odd = {"data": [{"type": "bar", "y": [float("inf")]}], "layout": {}}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_figure_page(tmp_path, "s", StudyFigure("odd", "O", odd))

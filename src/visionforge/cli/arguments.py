@@ -30,6 +30,7 @@ class CommandParser(argparse.ArgumentParser):
         """
         options = self.parse_args(arguments)
         with flags_named(self.flags()):
+            _import_named(options)
             return call(options)
 
 
@@ -69,6 +70,7 @@ class Subcommands:
         parser, call = self._calls[options.command]
         del options.command
         with flags_named({**parser.flags(), **self._named}):
+            _import_named(options)
             return call(options)
 
 
@@ -97,8 +99,28 @@ def add_json_flag(parser: CommandParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
+def add_import_flag(parser: CommandParser, parts: str = "parts are then known by name") -> None:
+    """Add `--import`, whose modules are imported before the call.
+
+    Args:
+        parser: Of the command.
+        parts: What is said of the registered parts.
+    """
+    text = f"Python module or file whose registered {parts}; may be given several times"
+    parser.add_argument("--import", dest="imports", metavar="MODULE", action="append", default=[], help=text)
+
+
+def _import_named(options: argparse.Namespace) -> None:
+    """Import what `--import` names, and take it out of the options: importing is all that it does."""
+    if names := vars(options).pop("imports", None):
+        from visionforge.config.imports import import_modules
+
+        import_modules(names)
+
+
 def add_target_flags(parser: CommandParser) -> None:
-    """Add the flags that `inference.loading.find_target` resolves to a light command."""
+    """Add `--import`, and the flags that `inference.loading.find_target` resolves, to a light command."""
+    add_import_flag(parser)
     parser.add_argument(
         "--run", help="run (folder, or name in the outputs folder), of which the best checkpoint is taken"
     )

@@ -1,4 +1,4 @@
-"""The help of `fit`, `validate`, `test` and `predict`: their flags, and the settings."""
+"""The help of `fit`, `validate`, `test`, `predict` and `tune`: their flags, and the settings."""
 
 from collections.abc import Callable
 
@@ -14,6 +14,8 @@ OWN: dict[str, str] = {  # flags that are no settings
     "given several times (`imports` in YAML).",
     "seeds": "Train for several seeds: 3 is the configured one and the next two, 1,7,42 are these.",
     "run": "Run to evaluate: its folder, or its name in the outputs folder; its best checkpoint is taken.",
+    "report": "Search nothing; write the reports of a study, given by its folder or its name, anew. It takes "
+    "--tune.storage where the study is not kept in its folder.",
     "trust": "Run that is continued and may be a stranger's: build the classes that its configuration names.",
     "print_config": "Print the configuration that would run, and stop.",
     "help": "This text; `--help all` shows every setting, `--help model.schedule` those of a section.",
@@ -23,12 +25,14 @@ OF_STAGE: dict[str, tuple[str, ...]] = {
     "validate": ("config", "import", "run", "ckpt_path", "print_config", "help"),
     "test": ("config", "import", "run", "ckpt_path", "print_config", "help"),
     "predict": ("config", "import", "run", "ckpt_path", "print_config", "help"),
+    "tune": ("config", "import", "report", "print_config", "help"),
 }
 PURPOSE = {
     "fit": "Train a network, test its best checkpoint, and write everything into a run folder.",
     "validate": "Evaluate a run on the validation split.",
     "test": "Evaluate a run on the test split.",
     "predict": "Write the class probabilities of a run for the test split.",
+    "tune": "Search hyperparameters. Every trial is an ordinary fit; the same command again resumes the study.",
 }
 END = (
     "All settings: `--help all`; those of a section: `--help model.schedule`, `--help trainer`. They are written\n"
@@ -37,7 +41,7 @@ END = (
 
 
 def stage_help(stage: str, topic: str, further: Callable[[], str] | None = None) -> str:
-    """Return the help of `fit`, `validate`, `test` or `predict`.
+    """Return the help of `fit`, `validate`, `test`, `predict` or `tune`.
 
     Args:
         stage: The command.
@@ -49,7 +53,8 @@ def stage_help(stage: str, topic: str, further: Callable[[], str] | None = None)
     """
     head = f"usage: visionforge {stage} [--config FILE ...] [--SECTION.KEY VALUE ...]\n\n{PURPOSE[stage]}"
     with flags_named({"topic": "--help"}):
-        settings = settings_help(topic, training=stage == "fit")
+        shown = topic or ("tune" if stage == "tune" else "")
+        settings = settings_help(shown, training=stage == "fit", tuning=stage == "tune")
     if topic not in ("", "all"):
         return f"{head}\n{settings}"
     more = ["", further()] if further else []

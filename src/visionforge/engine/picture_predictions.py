@@ -224,7 +224,7 @@ def _check_artifact(named: bool, tta: bool | None, accelerator: str) -> None:
         SettingsError: If something was asked for that an artifact does not have.
     """
     if named:
-        raise SettingsError("artifact: is given instead of `run` and `ckpt_path`")
+        raise SettingsError("artifact: is given instead of `run` and `checkpoint`")
     if tta is not None:
         raise SettingsError("tta: an artifact has its views inside, or none; export it with them, or without")
     if accelerator not in ("auto", "cpu"):

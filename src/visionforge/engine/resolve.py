@@ -14,11 +14,11 @@ WAYS = ("skip_default", "skip_null")
 
 
 def resolved_config(raw: RawConfig, stage: str, ways: str = "") -> dict[str, Any]:
-    """Return the configuration of a fit or an evaluation, as a YAML file would say it.
+    """Return the configuration of a fit, an evaluation or a search, as a YAML file would say it.
 
     Args:
         raw: The settings as they were given.
-        stage: `fit`, `validate`, `test` or `predict`.
+        stage: `fit`, `validate`, `test`, `predict` or `tune`.
         ways: `skip_default` and `skip_null`, with commas between them, leave settings out.
 
     Raises:
@@ -27,7 +27,8 @@ def resolved_config(raw: RawConfig, stage: str, ways: str = "") -> dict[str, Any
     chosen = [way for way in ways.split(",") if way]
     if unknown := [way for way in chosen if way not in WAYS]:
         raise SettingsError(f"--print_config: {', '.join(unknown)} is not allowed; allowed: {', '.join(WAYS)}")
-    if stage == "fit":
+    training = stage in ("fit", "tune")
+    if training:
         request = request_of(raw)
         settings, sources = request.settings, request.sources
     else:
@@ -35,15 +36,17 @@ def resolved_config(raw: RawConfig, stage: str, ways: str = "") -> dict[str, Any
 
     from visionforge.engine.construction import Construction  # seconds
 
-    config = Construction(settings, evaluation=stage != "fit", sources=sources).config_tree
+    config = Construction(settings, evaluation=not training, sources=sources).config_tree
     if stage == "fit":
         config["resume"] = settings.resume
-    if "tune" in raw.values:
+    if stage == "tune" or "tune" in raw.values:
         config["tune"] = settings.tune.model_dump(mode="json")
     if "skip_null" in chosen:
         config = _without(config, lambda _, value: value is None)
     if "skip_default" in chosen:
-        usual = dict(flat(Construction(_usual(config), evaluation=stage != "fit").config_tree))
+        defaults = _usual(config)
+        tree = Construction(defaults, evaluation=not training).config_tree
+        usual = dict(flat({**tree, "tune": defaults.tune.model_dump(mode="json")}))
         usual |= {f"{path}.name": base.family.default for path, base in component_paths().items()}
         config = _without(config, lambda path, value: path in usual and usual[path] == value)
     return config

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from visionforge.errors import RunError
 from visionforge.evaluation.metric_names import NO_INTERVAL, READINGS, labels_of_metrics, metric_name, partial_text
 from visionforge.evaluation.prediction_table import TEXTS
-from visionforge.printable import printable
+from visionforge.printable import LONGEST_LINE, printable
 from visionforge.runs.paths import outputs_folder, resolve, shown
 from visionforge.runs.query import StoredRun, find_run, load_run, read_metrics, stored_runs
 from visionforge.runs.workspace import MAX_EPOCHS_BYTES, Workspace
@@ -97,10 +97,15 @@ class EvaluationResult:
             rows.append((title, f"{value:.4f}", f"{ends[0]:.3f}–{ends[1]:.3f}" if ends else NO_INTERVAL))
         return rows
 
+    @property
+    def _predicted(self) -> bool:
+        """Whether there are predictions and nothing else."""
+        return not self.content and self.images is not None and self._workspace.predictions.is_file()
+
     def _headline(self) -> str:
         content = self.content
         if not content:
-            return "nothing was evaluated"
+            return f"{self.images:,} predictions" if self._predicted else "nothing was evaluated"
         line = f"{content.get('dataset')} {content.get('split')} split, {content.get('images')} images"
         if content.get("partial"):
             line += f", partial: {partial_text(content['partial'])}"
@@ -108,6 +113,8 @@ class EvaluationResult:
 
     def __repr__(self) -> str:
         """Return the metrics with their intervals, a line each."""
+        if self._predicted:
+            return printable(f"{self._headline()}: {shown(self._workspace.predictions)}", LONGEST_LINE)
         lines = [f"{self._headline()} ({shown(self.path)})"]
         return "\n".join([*lines, *(f"  {name:<28} {value}  {ends}" for name, value, ends in self._rows())])
 

@@ -3,10 +3,9 @@
 import ast
 import inspect
 import re
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
-
-from pydantic import BaseModel
 
 from visionforge.config.problems import describe_allowed, flatten, item_fields, nearest
 from visionforge.config.schema import RunSettings
@@ -63,17 +62,18 @@ TOPICS: dict[str, tuple[str, ...]] = {  # what is shown where nothing more is as
 OF_TRAINING = ("Training", "model.finetuning.freeze_epochs", "model.backbone.pretrained", "model.backbone.weights")
 
 
-def settings_help(topic: str = "", training: bool = True) -> str:
+def settings_help(topic: str = "", training: bool = True, tuning: bool = False) -> str:
     """Return what settings mean, as the help of a command shows them.
 
     Args:
         topic: Empty for the settings that people change, `all`, or a section such as `model` or `model.schedule`.
         training: Whether those that people change of a training are among them.
+        tuning: Whether those of a search can be asked for.
 
     Raises:
         SettingsError: If there is no such section.
     """
-    fields = {path: field for path, field in _settings().items() if not path.startswith("tune")}
+    fields = {path: field for path, field in _settings().items() if tuning or not path.startswith("tune")}
     if not topic:
         return "\n".join(_topics(fields, training))
     if topic == "all":
@@ -81,10 +81,17 @@ def settings_help(topic: str = "", training: bool = True) -> str:
     inside = (f"{topic}.", f"{topic}[].")
     chosen = {path: field for path, field in fields.items() if path == topic or path.startswith(inside)}
     if not chosen:
-        sections = [path for path in fields if any(other.startswith(f"{path}.") for other in fields)]
-        close = nearest(topic, [*sections, *fields]) or sections
-        raise SettingsError(f"topic: {topic} is no section or setting; nearest: {', '.join(close)}; or all")
+        raise SettingsError(f"topic: {topic} is no section or setting; {_instead(topic, fields)}; or all")
     return "\n".join(["", topic, *_lines(chosen)])
+
+
+def _instead(topic: str, fields: Iterable[str]) -> str:
+    """Return the sections and settings whose names are near, or all large sections."""
+    paths = [path.split(".") for path in fields]
+    sections = dict.fromkeys(".".join(parts[:length]) for parts in paths for length in range(1, len(parts)))
+    if close := nearest(topic, [*sections, *fields]):
+        return f"nearest: {', '.join(close)}"
+    return f"sections: {', '.join(name for name in sections if '.' not in name)}"
 
 
 def setting_text(path: str, field: Any) -> str:
@@ -98,11 +105,6 @@ def setting_text(path: str, field: Any) -> str:
 def _item_text(path: str, field: Any) -> str:
     """Return what a setting of the items of a list means, for which there is no flag."""
     return setting_text(path, field).replace("  --", "  ", 1)
-
-
-def section_help(section: type[BaseModel], prefix: str) -> str:
-    """Return what all settings of a section mean, whose dotted names begin with a prefix."""
-    return "\n".join(setting_text(*item) for item in flatten(section, prefix).items())
 
 
 def _topics(fields: dict[str, Any], training: bool) -> list[str]:

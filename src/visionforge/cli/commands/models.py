@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from visionforge.cli.arguments import Subcommands, add_json_flag
+from visionforge.cli.arguments import Subcommands, add_import_flag, add_json_flag
 from visionforge.cli.command import Command
 from visionforge.cli.printing import plain_table, print_json, print_table
 from visionforge.streams import caution, say, say_lines
@@ -32,6 +32,7 @@ def subcommands() -> Subcommands:
     info.add_argument("--classes", type=int, default=1000, help="number of classes; default 1000")
     info.add_argument("--no-adapt-stem", action="store_true", help="with the standard stem at every size")
     for command in (listing, info):
+        add_import_flag(command, "backbones are then known by name")
         add_json_flag(command)
     return group
 

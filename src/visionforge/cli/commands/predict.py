@@ -4,10 +4,12 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 from visionforge.cli.arguments import CommandParser, add_target_flags
 from visionforge.cli.command import Command
+from visionforge.errors import SettingsError
 from visionforge.runs.signals import Interruption
 from visionforge.streams import caution, say
 
@@ -15,17 +17,33 @@ PICTURES = (
     "With --images, which takes folders, picture files and archives, `predict` classifies them and takes these flags "
     "alone: {}. `visionforge predict --images PATH --help` tells of them."
 )
+ARTIFACTS = (".onnx", ".safetensors")
 
 
 def run(arguments: list[str]) -> int:
     """Run the command and return its exit status."""
-    if any(argument.partition("=")[0] == "--images" for argument in arguments):
-        from visionforge.config.loading import normalise
+    from visionforge.config.loading import normalise
 
-        return parser().run(normalise(arguments), _pictures)
+    given = normalise(arguments)
+    if any(argument.partition("=")[0] == "--images" for argument in given):
+        return parser().run(given, _pictures)
+    _refuse_flags_of_pictures(given)
     from visionforge.cli.stages import evaluate_stage
 
     return evaluate_stage("predict", arguments, further=_further)
+
+
+def _refuse_flags_of_pictures(given: list[str]) -> None:
+    """Refuse a flag that only pictures have; `--model` is one before an artifact, and a setting before YAML."""
+    from visionforge.cli.help import OF_STAGE
+    from visionforge.config.schema import RunSettings
+
+    known = {f"--{name}" for name in (*OF_STAGE["predict"], *RunSettings.model_fields)}
+    flags = {flag for action in parser()._actions for flag in action.option_strings} - known - {"-h"}
+    for argument, following in pairwise([*given, ""]):
+        flag, equals, value = argument.partition("=")
+        if flag in flags or (flag == "--model" and (value if equals else following).endswith(ARTIFACTS)):
+            raise SettingsError(f"{flag}: is for pictures; add --images PATH")
 
 
 def _further() -> str:

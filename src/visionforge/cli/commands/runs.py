@@ -2,7 +2,7 @@
 
 import argparse
 
-from visionforge.cli.arguments import Subcommands
+from visionforge.cli.arguments import Subcommands, add_import_flag
 from visionforge.cli.command import Command
 from visionforge.cli.printing import print_json
 from visionforge.runs.paths import shown
@@ -40,14 +40,7 @@ def subcommands() -> Subcommands:
         "compare", _compare, "the metrics of several runs beside each other, with the settings that differ"
     )
     compare.add_argument("names", metavar="RUN", nargs="+", help="folder or name")
-    compare.add_argument(
-        "--import",
-        dest="imports",
-        metavar="MODULE",
-        action="append",
-        default=[],
-        help="Python module or file whose registered metrics are compared, too; may be given several times",
-    )
+    add_import_flag(compare, "metrics are compared, too")
     defaults = EvaluationSettings()
     compare.add_argument(
         "--resamples",
@@ -125,11 +118,9 @@ def _diff(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from visionforge.cli.result_tables import print_comparison
-    from visionforge.config.imports import import_modules
     from visionforge.evaluation.comparison import comparison
     from visionforge.runs.query import find_run, load_run
 
-    import_modules(options.imports)
     runs = [load_run(find_run(name, "runs compare")) for name in options.names]
     content = comparison(runs, options.resamples, options.confidence)
     if options.json:

@@ -4,37 +4,20 @@ from typing import TYPE_CHECKING
 
 from visionforge.cli.arguments import flags_named
 from visionforge.cli.command import Command
+from visionforge.cli.stages import read_settings
 from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
-from visionforge.streams import say, say_text
+from visionforge.streams import say
 
 if TYPE_CHECKING:
     from visionforge.tuning.found import Study
 
-USAGE = """\
-usage: visionforge tune --config FILE [--tune.n_trials 20] [--section.key VALUE ...]
-       visionforge tune --report STUDY
-
-Search hyperparameters. Every trial is an ordinary fit; the same command again resumes the study.
-
-  --config FILE
-      YAML file with settings; may be given several times, a later one wins key by key.
-  --report STUDY
-      Search nothing; write the reports of a study, given by its folder or its name, anew. It takes --tune.storage
-      where the study is not kept in its folder.
-
-All settings of `visionforge fit --help` apply, and these:
-
-"""
-
 
 def run(arguments: list[str]) -> int:
     """Run the command; return 1 if there was no trial that could be trained again, and 0 otherwise."""
-    from visionforge.config.loading import read_arguments
-
-    raw = read_arguments(arguments)
-    if raw.help is not None:
-        return _help()
+    raw = read_settings("tune", arguments)
+    if raw is None:
+        return 0
     from visionforge.engine.validation import check_arguments
     from visionforge.tuning.tuning import rebuild, tune
 
@@ -48,14 +31,6 @@ def run(arguments: list[str]) -> int:
         study = tune(settings, interruption, _print_summary)
     _print_refit(study)
     return int(settings.tune.refit and study.refit is None)
-
-
-def _help() -> int:
-    from visionforge.config.schema import TuneSettings
-    from visionforge.engine.settings_help import section_help
-
-    say_text(USAGE + section_help(TuneSettings, "tune."))
-    return 0
 
 
 def _print_summary(study: "Study") -> None:

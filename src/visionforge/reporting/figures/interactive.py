@@ -35,7 +35,7 @@ def training_plots(rows: Sequence[Mapping[str, float]]) -> list[Spec]:
     """
 
     def curve(key: str, name: str, colour: str, dash: str = "solid") -> list[Spec]:
-        points = [(int(row["epoch"]) + 1, row[key]) for row in rows if key in row and not np.isnan(row[key])]
+        points = [(int(row["epoch"]) + 1, row[key]) for row in rows if key in row and np.isfinite(row[key])]
         if not points:
             return []
         x, y = zip(*points, strict=True)
