@@ -68,8 +68,8 @@ compared = vf.compare([run, *several])
 assert_type(compared, vf.Comparison)
 latest = vf.open_run("latest")
 assert_type(latest, vf.Run)
-mine = vf.list_runs()
-assert_type(mine, list[vf.Run])
+listed = vf.list_runs()
+assert_type(listed, list[vf.Run])
 try:
     vf.fit(data={"dataset": "breastmnst"})
 except vf.SettingsError as error:
