@@ -1,7 +1,6 @@
 """Shared fixtures: the real archives, the command line in this process, small and quick settings."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -54,9 +53,8 @@ def no_process_arguments():
 
 @pytest.fixture(autouse=True, scope="session")
 def font_cache(tmp_path_factory):
-    """matplotlib makes its list of fonts once, before any test looks at what is written where."""
+    """matplotlib makes its list of fonts once, outside the folders that the tests look into."""
     os.environ["MPLCONFIGDIR"] = str(tmp_path_factory.mktemp("matplotlib"))
-    subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], check=True)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -4,10 +4,11 @@ import optuna
 import pytest
 import yaml
 
+from visionforge.config.problems import value_at
 from visionforge.config.schema import RunSettings
 from visionforge.data import dataset_info
 from visionforge.errors import SettingsError
-from visionforge.tuning.space import FULL, QUICK, build_space, value_at, with_values
+from visionforge.tuning.space import FULL, QUICK, build_space, with_values
 from visionforge.tuning.tuning import Tuning
 
 BASE = {"data": {"dataset": "breastmnist"}, "model": {"backbone": {"name": "mini_cnn", "pretrained": False}}}

@@ -52,6 +52,14 @@ def flatten(model: type[BaseModel], prefix: str = "", values: Mapping[str, Any] 
     return fields
 
 
+def value_at(tree: Mapping[str, Any], path: str) -> Any:
+    """Return the value at a dotted path of a nested mapping; None if there is none."""
+    value: Any = tree
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
 def item_fields(path: str, field: FieldInfo) -> dict[str, FieldInfo]:
     """Return the settings of the items of a list of components, as `PATH[].NAME`; none of another setting."""
     base = listed(field.annotation)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from visionforge.config.problems import flatten
+from visionforge.config.problems import flatten, value_at
 from visionforge.config.schema import RunSettings
 from visionforge.config.schema.components import Component, Family, family_of, listed
 
@@ -52,9 +52,7 @@ def of_known_parts(config: Mapping[str, Any], unknown: bool = False) -> dict[str
 
 def _parts(config: Mapping[str, Any]) -> Iterator[tuple[str, Family, Any]]:
     for path, base in component_paths().items():
-        value: Any = config
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
+        value = value_at(config, path)
         if isinstance(value, list | tuple):
             yield from ((f"{path}.{position}", base.family, item) for position, item in enumerate(value))
         elif value is not None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from visionforge.config.problems import value_at
 from visionforge.config.stored import of_known_parts, unknown_parts
 
 # Flags of the Trainer that are one plain value, and that an evaluation of the same network shares with its training
@@ -121,7 +122,7 @@ def for_training(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     refused = [f"imports: {name}" for name in _texts(kept.pop("imports", None))] + unknown_parts(kept)
     kept = of_known_parts(kept)
     for path, tags in (("ckpt_path", False), ("model.backbone.weights", True)):
-        value = _at(kept, path)
+        value = value_at(kept, path)
         if isinstance(value, str) and not (tags and _is_tag(value)):
             refused.append(f"{path}: {value}")
     trainer = config.get("trainer")
@@ -180,13 +181,6 @@ def _is_plain(flag: str, value: Any) -> bool:
 def _is_tag(text: str) -> bool:
     """Return whether a text can only be the tag of published weights: no path, and nothing in the working folder."""
     return re.fullmatch(r"\w[\w.-]{0,99}", text) is not None and not os.path.lexists(text)
-
-
-def _at(tree: Mapping[str, Any], path: str) -> Any:
-    value: Any = tree
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 def _named(value: Any) -> str:

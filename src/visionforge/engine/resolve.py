@@ -3,6 +3,7 @@
 from typing import Any
 
 from visionforge.config.loading import RawConfig
+from visionforge.config.problems import value_at
 from visionforge.config.schema import RunSettings
 from visionforge.config.stored import component_paths
 from visionforge.engine.evaluate import target_of
@@ -56,9 +57,7 @@ def _usual(config: dict[str, Any]) -> RunSettings:
     """Return the default settings, of those components that a configuration has chosen."""
     raw = RawConfig()
     for path in component_paths():
-        value: Any = config
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+        value = value_at(config, path)
         if isinstance(value, dict) and "name" in value:
             raw.set(f"{path}.name", value["name"], "")
     return RunSettings.model_validate(raw.values)

@@ -4,10 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from visionforge.config.problems import flatten
 from visionforge.config.rules import EFFECTIVE
-from visionforge.config.schema import RunSettings
-from visionforge.config.schema.components import Family, family_of
+from visionforge.config.stored import component_paths
 
 
 @dataclass(frozen=True)
@@ -62,20 +60,20 @@ def conditions_of(path: str) -> tuple[Condition, ...]:
     if path in _OWN:
         return _OWN[path]
     section, _, name = path.rpartition(".")
-    family = families().get(section)
-    if family is None or name == "name":
+    base = component_paths().get(section)
+    if base is None or name == "name":
         return ()
-    readers = family.readers(name)
-    return () if len(readers) == len(family.kinds) else (_one_of(f"{section}.name", *readers),)
+    readers = base.family.readers(name)
+    return () if len(readers) == len(base.family.kinds) else (_one_of(f"{section}.name", *readers),)
 
 
 def kind_that_reads(path: str) -> dict[str, str]:
     """Return the choice of a kind that has the setting at `path`; nothing if it is no component's."""
     section, _, name = path.rpartition(".")
-    family = families().get(section)
-    if family is None or name == "name":
+    base = component_paths().get(section)
+    if base is None or name == "name":
         return {}
-    return {f"{section}.name": next(iter(family.readers(name)))}
+    return {f"{section}.name": next(iter(base.family.readers(name)))}
 
 
 def without_other_kinds(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,16 +84,10 @@ def without_other_kinds(tree: Mapping[str, Any], values: Mapping[str, Any]) -> d
         values: Dotted path → value.
     """
     result = dict(tree)
-    for section, family in families().items():
-        kind = family.kinds.get(values.get(f"{section}.name", ""))
+    for section, base in component_paths().items():
+        kind = base.family.kinds.get(values.get(f"{section}.name", ""))
         above, _, name = section.rpartition(".")
         own = result[above].get(name) if kind and isinstance(result.get(above), Mapping) else None
         if isinstance(own, Mapping) and kind is not None:
             result[above] = {**result[above], name: {key: own[key] for key in own if key in kind.model_fields}}
     return result
-
-
-def families() -> dict[str, Family]:
-    """Return the components of the settings: dotted path → family."""
-    found = ((path, family_of(field.annotation)) for path, field in flatten(RunSettings).items())
-    return {path: family for path, family in found if family is not None}

@@ -7,7 +7,7 @@ from typing import Any
 import optuna
 from pydantic import ValidationError
 
-from visionforge.config.problems import flatten, unknown_setting
+from visionforge.config.problems import flatten, unknown_setting, value_at
 from visionforge.config.schema import Dimension, RunSettings, Scalar
 from visionforge.config.schema.components import listed
 from visionforge.data.info import DomainFlags
@@ -169,14 +169,6 @@ class Space:
     def described(self) -> dict[str, Any]:
         """Return the parameters as plain values, by which a study recognises its space."""
         return {p.path: p.dimension.model_dump(mode="json", exclude_defaults=True) for p in self.parameters}
-
-
-def value_at(tree: Mapping[str, Any], path: str) -> Any:
-    """Return the value at a dotted path of a nested mapping; None if there is none."""
-    value: Any = tree
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 def with_values(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
