@@ -101,6 +101,7 @@ class DatasetInfo(Section):
         None, description="The class of a binary task that is to be found; null is the last one, class 1."
     )
     channels: Literal[1, 3] = Field(description="1 for grey, 3 for colour.")
+    spatial_dims: Literal[2, 3] = Field(2, description="2 for images, 3 for volumes, which are cubes.")
     splits: Splits = Field(description="Number of images per split.")
     source: Text = Field("archive", description="Where the arrays come from: archive, or an embedded source's name.")
     archives: dict[Resolution, Archive] = Field(default_factory=dict, description="Archive per resolution.")
@@ -173,7 +174,8 @@ class TaskSpec(Section):
     task: Task = Field(description="Kind of labels.")
     classes: tuple[Text, ...] = Field(min_length=2, max_length=MAX_CLASSES, description="Class names in label order.")
     channels: Literal[1, 3] = Field(description="Channels that the network takes.")
-    resolution: Resolution = Field(default=28, description="Height and width of the training images, in pixels.")
+    spatial_dims: Literal[2, 3] = Field(default=2, description="2 for images, 3 for volumes.")
+    resolution: Resolution = Field(default=28, description="Height and width, and depth, of the training images.")
     mean: tuple[float, ...] = Field(description="Mean per channel, of values in [0, 1].")
     std: tuple[float, ...] = Field(description="Standard deviation per channel.")
     flags: DomainFlags = Field(default=NO_CHANGES, description="Which changes keep the label.")
@@ -191,6 +193,7 @@ class TaskSpec(Section):
             task: Task | None = None,
             dataset: str = "data",
             channels: int = 3,
+            spatial_dims: Literal[2, 3] = 2,
             resolution: int = 28,
             mean: Sequence[float] | None = None,
             std: Sequence[float] | None = None,
@@ -235,6 +238,7 @@ class TaskSpec(Section):
             task=info.task,
             classes=info.classes,
             channels=3 if repeat == 3 else info.channels,
+            spatial_dims=info.spatial_dims,
             resolution=resolution,
             mean=info.normalisation.mean * repeat,
             std=info.normalisation.std * repeat,
