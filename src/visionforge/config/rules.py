@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from visionforge.config.problems import nearest
 from visionforge.config.schema import Loss, RunSettings, Task
 from visionforge.config.schema.metrics import watched_problem
+from visionforge.config.volumes import dimension_problems
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class DatasetFacts:
         resolutions: Offered resolutions; None means any.
         task: Kind of labels.
         classes: Names of the classes.
+        spatial_dims: 2 for images, 3 for volumes.
     """
 
     name: str
@@ -27,6 +29,7 @@ class DatasetFacts:
     resolutions: tuple[int, ...] | None
     task: Task = "multi-class"
     classes: tuple[str, ...] = ()
+    spatial_dims: int = 2
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class BackboneFacts:
         has_published_weights: Whether weights can be had without a local file.
         final_map: Height and width of the last feature map at the configured resolution.
         multiple_of: What the configured resolution must be a multiple of.
+        spatial_dims: What it takes, 2 for images and 3 for volumes.
+        inflates: Whether its form for volumes is made of the one for images.
+        takers: Names of backbones that take the configured data.
     """
 
     name: str
@@ -46,6 +52,9 @@ class BackboneFacts:
     has_published_weights: bool
     final_map: int
     multiple_of: int = 1
+    spatial_dims: tuple[int, ...] = (2,)
+    inflates: bool = False
+    takers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,13 @@ def _pretrained_weights(settings: RunSettings, facts: Facts) -> Iterator[str]:
             f"model.backbone.pretrained: there are no published weights for {facts.backbone.name}; "
             "name a local file in model.backbone.weights, or set pretrained to false"
         )
+
+
+def _dimensions(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    if facts.dataset and facts.backbone:
+        dims, backbone = facts.dataset.spatial_dims, facts.backbone
+        chosen = settings.model.backbone
+        yield from dimension_problems(chosen, dims, backbone.spatial_dims, backbone.inflates, backbone.takers)
 
 
 def _resolution(settings: RunSettings, facts: Facts) -> Iterator[str]:
@@ -335,7 +351,7 @@ def _freezing(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
 
 
-EVALUATION_RULES: tuple[Callable[[RunSettings, Facts], Iterator[str]], ...] = (_resolution, _precision)
+EVALUATION_RULES: tuple[Callable[[RunSettings, Facts], Iterator[str]], ...] = (_dimensions, _resolution, _precision)
 _OF_STAGE = {
     "validate": (_evaluated_batches("val"),),
     "test": (_evaluated_batches("test"),),

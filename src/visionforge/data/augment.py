@@ -266,9 +266,9 @@ def _sampling_grid(theta: Tensor, height: int, width: int) -> Tensor:
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Turn (N, C, H, W) uint8 images into (N, len(mean), H, W) float32 with zero mean and unit deviation.
 
-    A grey image fills all output channels.
+    A grey image fills all output channels. Volumes (N, C, D, H, W) likewise.
     """
-    return _normalise_float(images.float(), mean, std).expand(-1, len(mean), -1, -1)
+    return _normalise_float(images.float(), mean, std).expand(-1, len(mean), *(-1,) * (images.ndim - 2))
 
 
 def _constants(like: Tensor, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
@@ -278,8 +278,8 @@ def _constants(like: Tensor, mean: Sequence[float], std: Sequence[float]) -> tup
 
 
 def _normalise_float(pixels: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor | None = None) -> Tensor:
-    centre, spread = _constants(pixels, mean, std)
-    return torch.addcmul((-centre / spread)[:, None, None], pixels, (1 / (255 * spread))[:, None, None], out=out)
+    centre, spread = (values.view(-1, *(1,) * (pixels.ndim - 2)) for values in _constants(pixels, mean, std))
+    return torch.addcmul(-centre / spread, pixels, 1 / (255 * spread), out=out)
 
 
 def _colour_and_normalise(

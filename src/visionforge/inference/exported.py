@@ -41,8 +41,9 @@ class ExportedClassifier(nn.Module):
         self.cumulative = None if model.cumulative is None else copy.deepcopy(model.cumulative).cpu().float()
         spec = contract.spec
         scale = 255.0 if contract.input == "uint8" else 1.0
-        self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1) * scale)
-        self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1) * scale)
+        each = (1, -1, *(1,) * spec.spatial_dims)
+        self.register_buffer("mean", torch.tensor(spec.mean).view(each) * scale)
+        self.register_buffer("std", torch.tensor(spec.std).view(each) * scale)
         self._views = views_named(contract)
         self._weight = contract.settings.tta_weight
         self._output: Output = "labels" if spec.task == "multi-label" else "classes"
@@ -80,7 +81,7 @@ def views_named(contract: Contract) -> list[View]:
     Raises:
         RunError: If there is no such view, or one is named twice; contracts come with files of strangers.
     """
-    known = view_functions(_ALL, "full", contract.spec.resolution)
+    known = view_functions(_ALL, "full", contract.spec.resolution, contract.spec.spatial_dims)
     names = contract.views
     if not names or names[0] != "identity" or len(set(names)) < len(names) or not set(names) <= set(known):
         raise RunError(f"the artifact's views are {', '.join(names) or 'none'}; allowed: {', '.join(known)}")

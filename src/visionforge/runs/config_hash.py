@@ -54,6 +54,7 @@ ADDED: dict[str, Any] = {
     "imports": [],
     "data.augmentation.operations": [],
     "data.sampler": {"name": "auto"},
+    "model.backbone.volume_convolution": "3d",
     "model.mixup.name": "mixup",
     "model.monitor": None,
 }
