@@ -50,8 +50,8 @@ class Contract(Section):
     @property
     def shape(self) -> tuple[str, *tuple[int, ...]]:
         """Return the shape of the input, batch first."""
-        sides: tuple[int, ...] = (self.spec.resolution,) * self.spec.spatial_dims
-        return ("batch", self.spec.channels, *sides)
+        sides: tuple[int, ...] = (self.spec.channels, *(self.spec.resolution,) * self.spec.spatial_dims)
+        return ("batch", *sides)
 
     def as_text(self) -> dict[str, Any]:
         """Return what a reader of `export.json` needs to know to use the artifact."""

@@ -14,12 +14,15 @@ from visionforge.training.tta import View, average_views, view_functions
 
 _SMALLEST = 1.1754944e-38  # as in training.calibration: the smallest normal float32,
 _CLOSEST = 5.9604645e-08  # and how close to 1 a sigmoid in float32 comes
-_ALL = DomainFlags(hflip=True, vflip=True, rotation="any", texture_is_label=True, colour_is_label=True)
+_ALL = DomainFlags(hflip=True, vflip=True, rotation="any", texture_is_label=True, colour_is_label=True).model_copy(
+    update={"dflip": True}
+)
 
 
 class ExportedClassifier(nn.Module):
     """From pixels (N, C, R, R) to calibrated probabilities (N, K), averaged over the views of the contract.
 
+    Volumes are (N, C, R, R, R).
     The same as what `predict` gives, in operations that every format has; the weights are float32, whatever the
     precision of the training was.
 
