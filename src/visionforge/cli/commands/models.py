@@ -32,7 +32,9 @@ def subcommands() -> Subcommands:
     info.add_argument("--resolution", type=int, help="height and width in pixels; default 28, 64 and 224")
     info.add_argument("--channels", type=int, choices=(1, 3), default=3, help="default 3")
     info.add_argument("--classes", type=int, default=1000, help="number of classes; default 1000")
-    info.add_argument("--volumes", action="store_true", help="for volumes, RESOLUTION voxels a side; default 28 and 64")
+    info.add_argument(
+        "--volumes", action="store_true", help="for volumes of RESOLUTION voxels a side; default 28 and 64"
+    )
     text = "kernels of a network for volumes; default 3d"
     info.add_argument("--volume-convolution", choices=("3d", "acs"), default="3d", help=text)
     info.add_argument("--no-adapt-stem", action="store_true", help="with the standard stem at every size")
