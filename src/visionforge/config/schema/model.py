@@ -56,8 +56,8 @@ class Backbone(Section):
     )
     volume_convolution: VolumeConvolution = Field(
         default="3d",
-        description="What the k×k kernels of a network become in that for volumes: 3d, k×k×k, pretrained ones inflated; "
-        "or acs, k×k in three directions (axial, coronal, sagittal), pretrained ones as they are.",
+        description="What the k×k kernels of a network become in that for volumes: 3d, k×k×k, pretrained ones "
+        "inflated; or acs, k×k in three directions (axial, coronal, sagittal), pretrained ones as they are.",
     )
 
 
