@@ -61,7 +61,7 @@ def test_library_models_have_facts_too(capsys):
         ),
         (
             ["info", "resnet18", "--volume-convolution", "acs"],
-            "volume_convolution: acs is for volumes, the data are images",
+            "model.backbone.volume_convolution: acs is for volumes, the",
         ),
         (["info"], "models info: the following arguments are required: name"),
         ([], "models: the following arguments are required: command"),
