@@ -14,8 +14,8 @@ from visionforge.augmentations import average_over_views, cutmix, mixup
 from visionforge.config.schema import Backbone, Finetuning
 from visionforge.data.augment import normalise
 from visionforge.data.info import NO_CHANGES
-from visionforge.errors import DataError, RunError, SettingsError, WeightsError
-from visionforge.evaluation.explain import explain
+from visionforge.errors import DataError, SettingsError, WeightsError
+from visionforge.evaluation.explain import explain, overlay
 from visionforge.inference.contract import contract_of
 from visionforge.inference.exported import ExportedClassifier
 from visionforge.training.mixing.mixup import MixUp
@@ -195,9 +195,14 @@ def test_voxels_are_normalised():
     torch.testing.assert_close(grey[:, 2].double(), each[0], atol=1e-5, rtol=1e-5)
 
 
-def test_maps_of_volumes_are_refused():
-    with pytest.raises(RunError, match="takes volumes"):
-        explain(built(), torch.zeros(1, 1, 16, 16, 16, dtype=torch.uint8))
+def test_a_map_shows_where_the_evidence_of_a_volume_lies():
+    model = built().eval()
+    maps = explain(model, torch.randint(0, 256, (2, 1, 16, 16, 16), dtype=torch.uint8))
+    assert maps.shape == (2, 16, 16, 16)
+    assert maps.min() >= 0
+    assert maps.max() <= 1
+    picture = overlay(np.zeros((1, 16, 16, 16), np.uint8), maps[0].numpy(), 32)
+    assert picture.shape == (32, 32 * 50 // 16, 3)  # three slices of 16, two lines between them
 
 
 # --- views

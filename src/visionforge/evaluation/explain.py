@@ -8,6 +8,7 @@ import copy
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from math import prod
 from typing import Any, Literal
 
 import matplotlib
@@ -21,6 +22,8 @@ from torchvision.models import VisionTransformer
 
 from visionforge.data.augment import normalise
 from visionforge.errors import RunError
+from visionforge.evaluation.slices import middle_slices
+from visionforge.models.volumes import channels_last
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.criterion import probabilities
 
@@ -43,7 +46,9 @@ def explanation_method(model: ImageClassifier) -> Method:
 
 
 def explain(model: ImageClassifier, images: Tensor, targets: Tensor | None = None) -> Tensor:
-    """Return maps (N, R, R) float32 in [0, 1] on the CPU, each scaled by its own maximum; one without any stays 0.
+    """Return maps (N, R, R), or (N, R, R, R) of volumes, float32 in [0, 1] on the CPU, each scaled by its own maximum.
+
+    A map without any evidence stays 0.
 
     Grad-CAM (Selvaraju et al., 2017, arXiv:1610.02391) weighs the channels of the last feature map by the mean gradient
     of the class's logit, under the ordinal loss by that of the grade's log-probability, and keeps what speaks for it.
@@ -53,17 +58,15 @@ def explain(model: ImageClassifier, images: Tensor, targets: Tensor | None = Non
 
     Args:
         model: The model; it is left as it was.
-        images: (N, C, R, R) uint8.
+        images: (N, C, R, R) uint8, or volumes (N, C, R, R, R).
         targets: (N,) classes or labels to explain; None is the predicted class, or the most probable label.
 
     Raises:
-        RunError: If the network is not built or takes volumes, has no feature map of more than one pixel near its end,
-            or a target is no class.
+        RunError: If the network is not built, has no feature map of more than one pixel near its end, or a target is no
+            class.
     """
     spec = model.spec
     assert spec is not None
-    if spec.spatial_dims == 3:
-        raise RunError("explanations are maps of images, the network takes volumes; there are none of them")
     method = explanation_method(model)
     if targets is not None and not bool(((targets >= 0) & (targets < len(spec.classes))).all()):
         raise RunError(f"there is no such class to explain; classes are numbered 0 to {len(spec.classes) - 1}")
@@ -71,8 +74,9 @@ def explain(model: ImageClassifier, images: Tensor, targets: Tensor | None = Non
     with _evaluating(whole):
         inputs = normalise(images, spec.mean, spec.std)
         maps = _rollout(whole.network, inputs) if method == "attention-rollout" else _grad_cam(whole, inputs, targets)
-    maps = F.interpolate(maps[:, None].float(), size=images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-    highest = maps.flatten(1).amax(dim=1)[:, None, None]
+    mode = "trilinear" if spec.spatial_dims == 3 else "bilinear"
+    maps = F.interpolate(maps[:, None].float(), size=images.shape[2:], mode=mode, align_corners=False)[:, 0]
+    highest = maps.flatten(1).amax(dim=1).view(-1, *[1] * spec.spatial_dims)
     return (maps / highest.clamp(min=_SMALLEST)).clamp(0, 1).detach().cpu()
 
 
@@ -99,8 +103,8 @@ class _Whole(nn.Module):
         return cls(network, cumulative)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits (N, K), or cumulative ones (N, K-1), of normalised images (N, C, R, R)."""
-        logits: Tensor = self.network(inputs.contiguous(memory_format=torch.channels_last))
+        """Return logits (N, K), or cumulative ones (N, K-1), of normalised images (N, C, R, R) or volumes."""
+        logits: Tensor = self.network(channels_last(inputs))
         return logits if self.cumulative is None else self.cumulative(logits)
 
 
@@ -126,7 +130,7 @@ def _network(model: ImageClassifier) -> nn.Module:
 
 
 def _grad_cam(whole: _Whole, inputs: Tensor, targets: Tensor | None) -> Tensor:
-    """Return (N, h, w) maps of the last feature map's size."""
+    """Return (N, h, w), or (N, d, h, w), maps of the last feature map's size."""
     layer = feature_layer(whole.network, inputs[:1])
     kept: list[Tensor] = []
 
@@ -142,7 +146,7 @@ def _grad_cam(whole: _Whole, inputs: Tensor, targets: Tensor | None) -> Tensor:
     features = kept[0].detach()
     if _channels_last(features):
         features, gradient = features.permute(0, 3, 1, 2), gradient.permute(0, 3, 1, 2)
-    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    weights = gradient.flatten(2).mean(dim=2).view(*gradient.shape[:2], *[1] * (gradient.ndim - 2))
     return F.relu((weights * features).sum(dim=1))
 
 
@@ -161,7 +165,7 @@ def feature_layer(network: nn.Module, image: Tensor) -> nn.Module:
 
     Args:
         network: The network.
-        image: (1, C, R, R), normalised.
+        image: (1, C, R, R) or (1, C, R, R, R), normalised.
 
     Raises:
         RunError: If there is none.
@@ -169,7 +173,7 @@ def feature_layer(network: nn.Module, image: Tensor) -> nn.Module:
     order: list[tuple[nn.Module, bool]] = []  # every call, and whether it gave a feature map
 
     def watch(module: nn.Module, given: Any, output: Any) -> None:
-        order.append((module, isinstance(output, Tensor) and output.ndim == 4 and _pixels(output) > 1))
+        order.append((module, isinstance(output, Tensor) and output.ndim == image.ndim and _pixels(output) > 1))
 
     with torch.no_grad(), ExitStack() as stack:
         for name, module in network.named_modules():
@@ -188,12 +192,11 @@ def feature_layer(network: nn.Module, image: Tensor) -> nn.Module:
 
 def _channels_last(features: Tensor) -> bool:
     """Return whether (N, H, W, C) features of a square image are meant, not (N, C, H, W)."""
-    return features.shape[1] == features.shape[2] != features.shape[3]
+    return features.ndim == 4 and features.shape[1] == features.shape[2] != features.shape[3]
 
 
 def _pixels(features: Tensor) -> int:
-    first = 1 if _channels_last(features) else 2
-    return features.shape[first] * features.shape[first + 1]
+    return prod(features.shape[1:3] if _channels_last(features) else features.shape[2:])
 
 
 # --- attention rollout
@@ -280,16 +283,21 @@ def _hooked(handle: Any) -> Iterator[None]:
 def overlay(image: npt.NDArray[Any], heat: npt.NDArray[Any], pixels: int = OVERLAY_PIXELS) -> npt.NDArray[np.uint8]:
     """Return an image with a map on top, (P, P, 3) uint8; where the map is 0, the image is as it was.
 
+    Of a volume it is the middle slices side by side, which are more than three times as wide.
+
     Args:
-        image: (C, H, W) uint8, grey or colour.
-        heat: (H, W) in [0, 1].
-        pixels: Height and width P of the result.
+        image: (C, R, R) uint8, grey or colour, or a volume (C, R, R, R).
+        heat: (R, R) in [0, 1], or (R, R, R).
+        pixels: Height P of the result.
     """
+    if image.ndim == 4:
+        image, heat = middle_slices(image, 255), middle_slices(heat, 0)
+    size = (pixels * image.shape[-1] // image.shape[-2], pixels)
     planes = image if image.shape[0] == 3 else np.repeat(image[:1], 3, axis=0)
-    small = image.shape[-1] <= _SMALL_PIXELS
+    small = image.shape[-2] <= _SMALL_PIXELS
     way = Image.Resampling.NEAREST if small else Image.Resampling.BICUBIC
-    ground = np.asarray(Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0))).resize((pixels, pixels), way))
-    values = Image.fromarray(np.asarray(heat, dtype=np.float32)).resize((pixels, pixels), Image.Resampling.BILINEAR)
+    ground = np.asarray(Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0))).resize(size, way))
+    values = Image.fromarray(np.asarray(heat, dtype=np.float32)).resize(size, Image.Resampling.BILINEAR)
     strength = np.clip(np.asarray(values), 0, 1)[..., None]
     colours = matplotlib.colormaps["inferno"](strength[..., 0])[..., :3] * 255
     alpha = MAX_ALPHA * strength

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from visionforge.evaluation.evaluation import Array
+from visionforge.evaluation.slices import as_picture
 from visionforge.printable import printable
 from visionforge.reporting.figures.static import Picture, elided, label_names
 
@@ -56,7 +57,7 @@ def _thumbnail(picture: Picture, classes: Sequence[str]) -> Thumbnail:
     name = None if picture.name is None else printable(picture.name)
     return Thumbnail(
         index=picture.index,
-        image=data_uri(picture.image.transpose(1, 2, 0)),
+        image=data_uri(as_picture(picture.image)),
         overlay=None if picture.overlay is None else data_uri(picture.overlay),
         right=picture.right,
         predicted=label_names(picture.predicted, classes, _LABEL),

@@ -17,6 +17,7 @@ from PIL import Image
 
 from visionforge.config.schema.metrics import ALWAYS, LOSS, PREFIX
 from visionforge.evaluation.metric_names import labels_of_metrics
+from visionforge.evaluation.slices import as_picture
 from visionforge.printable import printable
 from visionforge.runs.files import write_atomic
 from visionforge.training.monitor import AUC, Monitor
@@ -202,12 +203,12 @@ class Picture:
     """One image of a grid.
 
     Attributes:
-        image: (C, H, W) uint8.
+        image: (C, H, W) uint8, or a volume (C, R, R, R), which is shown by its middle slices.
         index: Its position in the split.
         truth: Class, or (K,) labels.
         predicted: The same for the prediction.
         confidence: Probability of the prediction.
-        overlay: (P, P, 3) uint8, where the network looked; None without an explanation.
+        overlay: (P, Q, 3) uint8, where the network looked; None without an explanation.
         name: Where it came from; None if that is not known.
     """
 
@@ -248,7 +249,7 @@ def sample_grid(pictures: Sequence[Picture], classes: Sequence[str], title: str)
     for axes in grid[len(shown) :]:
         axes.axis("off")
     for axes, picture in zip(grid, shown, strict=False):
-        _image(axes, picture.image.transpose(1, 2, 0))
+        _image(axes, as_picture(picture.image))
         _caption(axes, picture, classes)
     figure.suptitle(title, fontsize=12)
     return figure
@@ -272,7 +273,7 @@ def map_grid(pictures: Sequence[Picture], classes: Sequence[str], title: str) ->
         line, column = divmod(place, columns)
         above, below = grid[2 * line, column], grid[2 * line + 1, column]
         above.axis("on")
-        _image(above, picture.image.transpose(1, 2, 0))
+        _image(above, as_picture(picture.image))
         _caption(above, picture, classes)
         if picture.overlay is not None:
             below.imshow(picture.overlay)
