@@ -150,7 +150,9 @@ def gather_facts(settings: RunSettings) -> Facts:
         SettingsError: If the data set or the backbone is unknown.
     """
     info = dataset_info(settings.data.dataset, settings.data.synthetic)
-    dataset = DatasetFacts(info.name, info.channels, info.splits.train, info.resolutions, info.task, info.classes)
+    dataset = DatasetFacts(
+        info.name, info.channels, info.splits.train, info.resolutions, info.task, info.classes, info.spatial_dims
+    )
     return Facts(dataset, _backbone_facts(settings), _device_facts(settings))
 
 
