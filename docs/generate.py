@@ -118,8 +118,9 @@ def catalog_page() -> str:
     for entry in entries:
         sizes = " / ".join(f"{count:,}" for count in entry.splits.model_dump().values())
         pixels = "any" if entry.resolutions is None else ", ".join(map(str, entry.resolutions))
+        kind = kind_text(entry)
         lines.append(
-            f"| [`{entry.name}`](#{entry.name}) | {kind_text(entry)} | {entry.task} | {len(entry.classes)} | {sizes} | {pixels} |"
+            f"| [`{entry.name}`](#{entry.name}) | {kind} | {entry.task} | {len(entry.classes)} | {sizes} | {pixels} |"
         )
     for entry in entries:
         flags = entry.flags

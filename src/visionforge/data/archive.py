@@ -1,8 +1,8 @@
 """Read an NPZ archive without trusting it: every fact is compared with the catalog before a byte is unpacked.
 
 An archive is a ZIP file of six ``.npy`` members, ``{train,val,test}_{images,labels}.npy``. Images are uint8 of shape
-(N, H, W) or (N, H, W, 3), volumes (N, D, H, W) or (N, D, H, W, 3); labels are integers of shape (N,), (N, 1) or, for multi-label data, (N, L). Names and groups
-may be beside them; see `side_table`.
+(N, H, W) or (N, H, W, 3), volumes (N, D, H, W) or (N, D, H, W, 3); labels are integers of shape (N,), (N, 1) or, for
+multi-label data, (N, L). Names and groups may be beside them; see `side_table`.
 """
 
 import hashlib

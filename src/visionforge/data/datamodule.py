@@ -57,8 +57,8 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
     """Batches of a catalog data set, augmented and normalised on the training device.
 
     A batch is `(images, labels)`: images (B, C, R, R), or volumes (B, C, R, R, R), float32, normalised with the
-    constants of the catalog; labels (B,) int64, or (B, L) uint8 for multi-label data. The order of the images and their augmentation are functions of
-    (seed, epoch, step). They do not depend on the number of workers.
+    constants of the catalog; labels (B,) int64, or (B, L) uint8 for multi-label data. The order of the images and their
+    augmentation are functions of (seed, epoch, step). They do not depend on the number of workers.
 
     Args:
         dataset: Catalog name.
@@ -305,7 +305,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         return torch.bincount(labels, minlength=len(self.info.classes)), len(labels)
 
     def calibration_batches(self, limit: int, device: torch.device) -> Iterator[Tensor]:
-        """Yield augmented, normalised training images (N, C, R, R[, R]), at most `limit` of them, the same at every call.
+        """Yield augmented, normalised training images (N, C, R, R[, R]), at most `limit`, the same at every call.
 
         They are drawn as the training draws them, with the random numbers of an epoch that no training has.
         """

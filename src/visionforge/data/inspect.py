@@ -39,8 +39,8 @@ class Leak:
 def difference_hashes(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
     """Return (N,) 64-bit perceptual hashes: whether each of 8×9 mean grey values is brighter than its right neighbour.
 
-    Small changes of brightness, contrast or compression leave the hash as it is (dHash, Krawetz, 2013). That of a volume
-    is mixed from the hashes of its means along each of the three axes.
+    Small changes of brightness, contrast or compression leave the hash as it is (dHash, Krawetz, 2013). That of a
+    volume is mixed from the hashes of its means along each of the three axes.
 
     Args:
         images: (N, H, W) or (N, H, W, 3) uint8, at least 9 pixels wide or repeated to that; or volumes (N, D, H, W) or

@@ -83,11 +83,11 @@ class RandomErasing(AugmentationOperation):
         return torch.cat([start, start + chosen], dim=1) * erased[:, None]
 
     def draw_boxes(self, count: int, size: "Sequence[int]", generator: "torch.Generator") -> "Tensor":
-        """Return (N, 2, 3) int64 first and last-plus-one voxel of the boxes along each axis; empty if nothing is erased.
+        """Return (N, 2, 3) int64, where the boxes begin and end along each axis; empty if nothing is erased.
 
-        The share of the volume is uniform. Along each axis a box is stretched by a factor whose logarithm is uniform, so
-        that the ratio of two sides lies in the range of the images' rectangles; as there, a box that does not fit is
-        drawn anew.
+        The share of the volume is uniform. Along each axis a box is stretched by a factor whose logarithm is uniform,
+        so that the ratio of two sides lies in the range of the images' rectangles; as there, a box that does not fit
+        is drawn anew.
 
         Args:
             count: Volumes N.
