@@ -30,7 +30,7 @@ def test_batches_of_volumes(archives, force_rgb, channels):
     assert plain.shape == (32, channels, 28, 28, 28)
     assert same is labels
     mean, std = (torch.tensor(v[0]).double() for v in (data.spec.mean, data.spec.std))
-    torch.testing.assert_close(plain[:, -1:].double(), (images / 255 - mean) / std, atol=2e-5, rtol=0)
+    torch.testing.assert_close(plain[:, -1:].double(), (images.double() / 255 - mean) / std, atol=2e-5, rtol=0)
     augmented = data.augment(images, 0, 0)
     assert augmented.shape == plain.shape
     assert torch.equal(augmented, data.augment(images, 0, 0))

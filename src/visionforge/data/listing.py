@@ -88,8 +88,8 @@ def list_folder(folder: Path) -> Listing:
     if not listing.paths:
         if kind := _volume_kind(folder):
             raise DataError(
-                f"{folder}: holds no pictures but volumes ({kind}), which an import does not scale and divide; write an "
-                "archive of uint8 arrays (N, R, R, R) and a catalog entry with spatial_dims 3"
+                f"{folder}: holds no pictures but volumes ({kind}), which an import does not scale and divide; write "
+                "an archive of uint8 arrays (N, R, R, R) and a catalog entry with spatial_dims 3"
             )
         inside = f" in its folders {some(path.name for path in splits.values())}" if splits else ""
         raise DataError(f"{folder}: holds no class folders with pictures{inside} ({', '.join(sorted(SUFFIXES))})")
