@@ -104,6 +104,7 @@ def _own_flags(name: str) -> str:
 
 def catalog_page() -> str:
     """Return the page of the built-in data sets."""
+    from visionforge.data.facts import allowed_flips, kind_text
     from visionforge.data.registry import dataset_info, dataset_names, is_builtin
 
     entries = [dataset_info(name) for name in dataset_names() if is_builtin(name)]
@@ -116,17 +117,16 @@ def catalog_page() -> str:
     ]
     for entry in entries:
         sizes = " / ".join(f"{count:,}" for count in entry.splits.model_dump().values())
-        kind = "grey" if entry.channels == 1 else "colour"
         pixels = "any" if entry.resolutions is None else ", ".join(map(str, entry.resolutions))
+        kind = kind_text(entry)
         lines.append(
             f"| [`{entry.name}`](#{entry.name}) | {kind} | {entry.task} | {len(entry.classes)} | {sizes} | {pixels} |"
         )
     for entry in entries:
         flags = entry.flags
-        kept = [text for text, yes in (("left-right flip", flags.hflip), ("top-bottom flip", flags.vflip)) if yes]
         rows = {
             "classes": ", ".join(name if name == str(i) else f"{i} {name}" for i, name in enumerate(entry.classes)),
-            "label keeps under": ", ".join([*kept, f"{flags.rotation} rotation"]),
+            "label keeps under": ", ".join([*allowed_flips(flags), f"{flags.rotation} rotation"]),
             "mean": ", ".join(f"{value:.4f}" for value in entry.normalisation.mean),
             "standard deviation": ", ".join(f"{value:.4f}" for value in entry.normalisation.std),
             "constants": entry.normalisation.source,

@@ -22,7 +22,8 @@ from torch import Tensor
 from visionforge.config.problems import validation_problems
 from visionforge.config.schema import Augmentation, Preset, TtaMode
 from visionforge.config.seeding import derive_seed
-from visionforge.data.augment import augment, augment_further, draw_augmentation, normalise
+from visionforge.data.augment import apply_operations, augment, draw_augmentation, normalise
+from visionforge.data.augment_volumes import augment_volumes, draw_volume_augmentation
 from visionforge.data.info import DomainFlags
 from visionforge.training.mixing.mixup import MixUp
 from visionforge.training.mixup import draw_mix, mix_images, mix_targets
@@ -39,21 +40,21 @@ def random_augment(
     std: Sequence[float],
     seed: int | None = None,
 ) -> Tensor:
-    """Return a batch flipped, rotated, cropped, coloured and normalised, each image by a draw of its own.
+    """Return a batch flipped, rotated, cropped, coloured and normalised, each image or volume by a draw of its own.
 
     One resampling and one colour matrix per image, on the device of the images; the draws are the same on every device,
     but those of further `operations`.
     The ranges are those of torchvision, and of RandAugment (Cubuk et al., 2020, arXiv:1909.13719).
 
     Args:
-        images: (N, C, R, R) uint8, C is 1 or 3.
+        images: (N, C, R, R) uint8, C is 1 or 3; or volumes (N, C, R, R, R).
         augmentation: The ranges; a word is a preset: ``none``, ``light``, ``standard`` or ``strong``.
         mean: Mean of each output channel, of values in [0, 1].
         std: Standard deviation of each.
         seed: What the draws are a function of; None takes one from torch's generator.
 
     Returns:
-        (N, len(mean), R, R) float32. A grey image fills all output channels.
+        (N, len(mean), R, R[, R]) float32. A grey image fills all output channels.
 
     Raises:
         ValueError: If shapes, types or values do not fit.
@@ -68,19 +69,31 @@ def random_augment(
         settings = Augmentation.model_validate(given)
     except ValidationError as error:
         raise ValueError("; ".join(validation_problems(error, Augmentation, "augmentation."))) from error
-    if images.ndim != 4 or images.dtype != torch.uint8 or images.shape[1] not in (1, 3):
-        raise ValueError(f"images: {tuple(images.shape)} of {images.dtype}; allowed: uint8 (N, 1 or 3, R, R)")
-    _check_square(images)
+    square = len(set(images.shape[2:])) == 1
+    if images.ndim not in (4, 5) or not square or images.dtype != torch.uint8 or images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"images: {tuple(images.shape)} of {images.dtype}; allowed: uint8 (N, 1 or 3, R, R), or volumes "
+            "(N, 1 or 3, R, R, R)"
+        )
+    if images.ndim == 4 and settings.dflip > 0:
+        raise ValueError(f"augmentation.dflip: {settings.dflip:g} is not allowed with images; allowed: 0")
     channels = images.shape[1]
     if len(mean) != len(std) or len(mean) not in (channels, 3) or not all(value > 0 for value in std):
         raise ValueError(f"mean, std: {len(mean)} and {len(std)} values; allowed: {channels} of each, std above 0")
     seed = _seed(seed)
-    draw = draw_augmentation(len(images), settings, torch.Generator().manual_seed(seed)).to(images.device)
-    if not settings.operations:
-        return augment(images, draw, mean, std)
+    further = len(settings.operations) > 0
+    constants = ((0.0,) * channels, (1.0,) * channels) if further else (mean, std)
+    drawn = torch.Generator().manual_seed(seed)
+    if images.ndim == 5:
+        volume_draw = draw_volume_augmentation(len(images), settings, drawn).to(images.device)
+        pixels = augment_volumes(images, volume_draw, *constants)
+    else:
+        pixels = augment(images, draw_augmentation(len(images), settings, drawn).to(images.device), *constants)
+    if not further:
+        return pixels
     generator = torch.Generator(images.device).manual_seed(derive_seed(seed % (1 << 63), "operations"))
     operations = [operation.build() for operation in settings.operations]
-    return augment_further(images, draw, operations, generator, mean, std)
+    return apply_operations(pixels, operations, generator, mean, std)
 
 
 def mixup(

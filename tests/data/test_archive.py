@@ -6,10 +6,13 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 
 from visionforge.data.archive import read_split, verify_archive
+from visionforge.data.batches import ArrayDataset
 from visionforge.data.info import DatasetInfo
 from visionforge.data.registry import dataset_info
+from visionforge.data.store import open_split
 from visionforge.errors import DataError
 
 SIZES = {"train": 12, "val": 4, "test": 4}
@@ -41,6 +44,70 @@ def arrays(channels: int = 1) -> dict[str, np.ndarray]:
         out[f"{split}_images"] = rng.integers(0, 256, shape, dtype=np.uint8)
         out[f"{split}_labels"] = (np.arange(count) % 3).astype(np.uint8)[:, None]
     return out
+
+
+def volume_entry(channels: int = 1) -> DatasetInfo:
+    content = {**entry(channels=channels).model_dump(), "spatial_dims": 3, "resolutions": [12]}
+    content["archives"] = {12: {"url": "https://example.org/x.npz", "md5": None}}
+    return DatasetInfo.model_validate(content)
+
+
+def volume_arrays(channels: int = 1) -> dict[str, np.ndarray]:
+    rng, content = np.random.default_rng(0), arrays()
+    for split, count in SIZES.items():
+        shape = (count, 12, 12, 12) if channels == 1 else (count, 12, 12, 12, 3)
+        content[f"{split}_images"] = rng.integers(0, 256, shape, dtype=np.uint8)
+    return content
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_volumes_are_read_exactly_from_memory_and_from_the_map(path, channels, save, tmp_path, monkeypatch):
+    monkeypatch.setenv("VISIONFORGE_CACHE", str(tmp_path / "cache"))
+    content, info = volume_arrays(channels), volume_entry(channels)
+    save(path, **content)
+    verify_archive(path, info, 12)
+    for split in SIZES:
+        wanted = content[f"{split}_images"]
+        np.testing.assert_array_equal(read_split(path, info, split).images, wanted)
+        mapped = open_split(path, info, 12, split)
+        assert isinstance(mapped.images, np.memmap)
+        first = torch.from_numpy(wanted[:, None] if channels == 1 else np.moveaxis(wanted, -1, 1))
+        for in_memory in (True, False):
+            data = ArrayDataset(mapped, [3, 1, 2], in_memory=in_memory)
+            assert torch.equal(data.__getitems__([2, 0])[0], first[[2, 3]])
+            assert data[1][0].shape == (channels, 12, 12, 12)
+    assert path.stat().st_size < info.max_archive_bytes(12)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda a: a[:, 0], "test_images: shape is (4, 12, 12), expected (4, 12, 12, 12)"),
+        (lambda a: a[:, :, :, :9], "test_images: shape is (4, 12, 12, 9), expected (4, 12, 12, 12)"),
+        (lambda a: np.repeat(a[..., None], 3, axis=-1), "shape is (4, 12, 12, 12, 3), expected (4, 12, 12, 12)"),
+    ],
+)
+def test_what_is_no_volume_is_refused(path, change, complaint):
+    content = volume_arrays()
+    content["test_images"] = change(content["test_images"])
+    np.savez(path, **content)
+    with pytest.raises(DataError) as caught:
+        verify_archive(path, volume_entry(), 12)
+    assert complaint in str(caught.value)
+
+
+def test_volumes_are_not_taken_for_images(path):
+    np.savez(path, **volume_arrays())
+    info = volume_entry().model_copy(update={"spatial_dims": 2})
+    with pytest.raises(DataError, match=r"expected \(12, 12, 12\)"):
+        verify_archive(path, info, 12)
+
+
+def test_largest_archive_of_volumes_grows_with_the_third_power():
+    info = dataset_info("adrenalmnist3d")
+    voxels = info.images * (64**3 - 28**3)
+    assert info.max_archive_bytes(64) - info.max_archive_bytes(28) == voxels
 
 
 def read_whole(path, info) -> None:
@@ -78,7 +145,9 @@ def test_good_archive_is_read_exactly(path, channels, save):
         assert got.labels.dtype == np.int64
 
 
-@pytest.mark.parametrize(("name", "resolution"), [("breastmnist", 28), ("breastmnist", 64), ("retinamnist", 28)])
+@pytest.mark.parametrize(
+    ("name", "resolution"), [("breastmnist", 28), ("breastmnist", 64), ("retinamnist", 28), ("adrenalmnist3d", 28)]
+)
 def test_real_archive(archives, name, resolution):
     info = dataset_info(name)
     path = archives / info.archive_name(resolution)

@@ -248,3 +248,41 @@ def test_parity_decides_the_flip(images):
     torch.testing.assert_close(out[1::2], images[1::2].float() / 255)
     off = draw_augmentation(8, NONE, generator(), parity)
     assert not off.flip.any()
+
+
+def test_top_bottom_flip_is_exact(images):
+    settings = NONE.model_copy(update={"vflip": 1.0})
+    out = augment(images, draw_augmentation(8, settings, generator()), **IDENTITY)
+    torch.testing.assert_close(out, TF.vertical_flip(images).float() / 255)
+    mixed = draw_augmentation(4000, settings.model_copy(update={"vflip": 0.3, "hflip": 0.5}), generator())
+    assert mixed.vflip is not None
+    assert abs(float(mixed.vflip.float().mean()) - 0.3) < 0.03
+    assert abs(np.corrcoef(mixed.vflip, mixed.flip)[0, 1]) < 0.05
+
+
+def test_top_bottom_flip_comes_before_the_rest_and_leaves_its_draws(images):
+    settings = Augmentation(preset="strong").resolved()
+    plain = draw_augmentation(8, settings, generator())
+    flipped = draw_augmentation(8, settings.model_copy(update={"vflip": 1.0}), generator())
+    assert plain.vflip is None
+    one = augment(TF.vertical_flip(images), plain, **IDENTITY)
+    torch.testing.assert_close(augment(images, flipped, **IDENTITY), one, atol=1e-4, rtol=0)
+
+
+def test_draws_of_the_usual_settings_are_those_of_before_there_was_a_top_bottom_flip():
+    draw = draw_augmentation(3, Augmentation(preset="strong"), generator())
+    assert draw.theta is not None
+    assert draw.colour is not None
+    assert draw.flip.tolist() == [True, False, True]
+    np.testing.assert_allclose(
+        draw.theta.flatten()[:6], [-0.7625440, 0.0605762, 0.1794045, 0.1078018, 0.9236440, -0.0825713], rtol=1e-5
+    )
+    np.testing.assert_allclose(draw.colour[0], [0.8844537, 1.0804472, 1.2624512], rtol=1e-5)
+
+
+def test_flags_decide_on_each_flip():
+    wanted = Augmentation(hflip=0.5, vflip=0.5, dflip=0.5)
+    flags = dataset_info("adrenalmnist3d").flags
+    allowed = respect_flags(wanted, flags)
+    assert (allowed.hflip, allowed.vflip, allowed.dflip) == (0.0, 0.0, 0.5)
+    assert respect_flags(wanted, dataset_info("bloodmnist").flags).dflip == 0.0

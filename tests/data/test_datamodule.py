@@ -37,7 +37,7 @@ class Foreign(pl.LightningModule):
 def train(data: MedMNISTDataModule, epochs: int = 2) -> Foreign:
     pl.seed_everything(42, verbose=False)
     module = Foreign()
-    module.net(torch.zeros(1, data.spec.channels, 28, 28))
+    module.net(torch.zeros(1, data.spec.channels, *[28] * data.spec.spatial_dims))
     trainer = pl.Trainer(
         max_epochs=epochs,
         accelerator="cpu",

@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 from tests.training.helpers import PLAIN, data
 from visionforge import augmentations
 from visionforge.config.schema import Augmentation, AugmentationOperation
-from visionforge.data.augment import augment_further, draw_augmentation
+from visionforge.data.augment import apply_operations, augment, draw_augmentation
 from visionforge.data.operations.random_erasing import RandomErasing
 from visionforge.errors import DataError, SettingsError
 
@@ -27,7 +27,12 @@ def pixels(count: int, channels: int = 3, size: int = 28) -> torch.Tensor:
 
 def further(images: torch.Tensor, *operations, seed: int = 0, mean=MEAN, std=STD) -> torch.Tensor:
     draw = draw_augmentation(len(images), PLAIN, generator())
-    return augment_further(images, draw, operations, generator(seed), mean, std)
+    return apply_operations(augment(images, draw, *plain(images)), operations, generator(seed), mean, std)
+
+
+def plain(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the constants that leave values from 0 to 1."""
+    return (0.0,) * images.shape[1], (1.0,) * images.shape[1]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -49,7 +54,41 @@ def test_without_an_operation_it_is_the_fused_pass():
     images = pixels(8)
     draw = draw_augmentation(8, Augmentation(preset="strong"), generator())
     fused = augmentations.augment(images, draw, MEAN, STD)
-    torch.testing.assert_close(augment_further(images, draw, (), generator(), MEAN, STD), fused, atol=2e-6, rtol=0)
+    values = augment(images, draw, *plain(images))
+    torch.testing.assert_close(apply_operations(values, (), generator(), MEAN, STD), fused, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_built_in_operations_take_volumes(name):
+    operation = AugmentationOperation(name=name).build()
+    volumes = torch.zeros((32, 1, 12, 12, 12))
+    one, other = (operation(volumes.clone(), generator(seed)) for seed in (1, 2))
+    assert one.shape == volumes.shape
+    assert not torch.equal(one, other)
+    assert one.count_nonzero() > 0
+
+
+def test_erased_boxes_of_volumes_are_in_their_ranges():
+    boxes = RandomErasing(probability=0.7, scale=0.2).draw_boxes(20_000, (64, 64, 64), generator())
+    sides = (boxes[:, 1] - boxes[:, 0]).double()
+    erased = sides.prod(dim=1) > 0
+    assert abs(float(erased.double().mean()) - 0.7) < 0.01
+    share = sides[erased].prod(dim=1) / 64**3
+    assert 0.017 < share.min() < 0.022  # sides are rounded to whole voxels
+    assert 0.18 < share.max() < 0.215
+    ratio = sides[erased].amax(dim=1) / sides[erased].amin(dim=1)
+    assert ratio.max() < 1 / 0.3 * 1.15
+    assert boxes.min() >= 0
+    assert boxes.max() <= 64
+    assert boxes[erased][:, 0].amin(dim=0).tolist() == [0, 0, 0]
+    assert boxes[erased][:, 1].amax(dim=0).tolist() == [64, 64, 64]
+    volumes = torch.full((50, 2, 9, 10, 11), -1.0)
+    small = RandomErasing(probability=1.0, scale=0.5)
+    changed = small.build()(volumes.clone(), generator(3)) != -1
+    for found, (first, last) in zip(changed, small.draw_boxes(50, (9, 10, 11), generator(3)).tolist(), strict=True):
+        wanted = torch.zeros(9, 10, 11, dtype=torch.bool)
+        wanted[tuple(slice(a, b) for a, b in zip(first, last, strict=True))] = True
+        assert torch.equal(found, wanted.expand_as(found))
 
 
 def test_operations_see_zero_to_one_in_their_order_and_are_clipped_at_the_end():

@@ -12,6 +12,7 @@ from visionforge.data.registry import dataset_info, dataset_names
 from visionforge.errors import DataError, SettingsError
 
 FLAT = sorted(name for name in INFO if "3d" not in name)
+VOLUMES = sorted(name for name in INFO if "3d" in name)
 TASKS = {
     "multi-class": "multi-class",
     "binary-class": "binary",
@@ -20,12 +21,12 @@ TASKS = {
 }
 
 
-def test_all_twelve_and_the_embedded_ones():
-    assert set(dataset_names()) == {*FLAT, "digits", "synthetic"}
-    assert len(FLAT) == 12
+def test_all_of_medmnist_and_the_embedded_ones():
+    assert set(dataset_names()) == {*FLAT, *VOLUMES, "digits", "synthetic"}
+    assert (len(FLAT), len(VOLUMES)) == (12, 6)
 
 
-@pytest.mark.parametrize("name", FLAT)
+@pytest.mark.parametrize("name", [*FLAT, *VOLUMES])
 def test_facts_are_those_of_medmnist(name):
     theirs, ours = INFO[name], dataset_info(name)
     assert ours.title == theirs["python_class"]
@@ -34,7 +35,8 @@ def test_facts_are_those_of_medmnist(name):
     assert ours.channels == theirs["n_channels"]
     assert ours.splits.model_dump() == theirs["n_samples"]
     assert ours.licence == theirs["license"]
-    assert ours.resolutions == (28, 64, 128, 224)
+    assert ours.spatial_dims == (3 if name in VOLUMES else 2)
+    assert ours.resolutions == ((28, 64) if name in VOLUMES else (28, 64, 128, 224))
     for resolution in ours.resolutions:
         suffix = "" if resolution == 28 else f"_{resolution}"
         assert ours.archives[resolution].url == theirs[f"url{suffix}"]
@@ -42,7 +44,7 @@ def test_facts_are_those_of_medmnist(name):
         assert ours.archive_name(resolution) == f"{name}{suffix}.npz"
 
 
-@pytest.mark.parametrize("name", ["breastmnist", "retinamnist"])
+@pytest.mark.parametrize("name", ["breastmnist", "retinamnist", "adrenalmnist3d"])
 def test_computed_constants_are_those_of_the_training_pixels(archives, name):
     info = dataset_info(name)
     assert info.normalisation.source == "computed"
@@ -51,9 +53,24 @@ def test_computed_constants_are_those_of_the_training_pixels(archives, name):
     np.testing.assert_allclose(pixels.std(axis=0), info.normalisation.std, atol=6e-5)
 
 
-@pytest.mark.parametrize("name", ["organamnist", "organcmnist", "organsmnist"])
+@pytest.mark.parametrize("name", VOLUMES)
+def test_constants_that_nobody_computed_are_called_assumed(name):
+    normalisation = dataset_info(name).normalisation
+    assert (normalisation.source == "assumed") == (normalisation.mean == normalisation.std == (0.5,))
+
+
+@pytest.mark.parametrize("name", ["organamnist", "organcmnist", "organsmnist", "organmnist3d"])
 def test_left_and_right_organs_are_never_swapped(name):
-    assert not dataset_info(name).flags.hflip
+    flags = dataset_info(name).flags
+    assert not flags.hflip
+    assert name != "organmnist3d" or not (flags.vflip or flags.dflip)  # a mirror is one, whichever its axis
+
+
+def test_left_and_right_adrenal_glands_mirror_each_other_along_the_first_axis_alone(archives):
+    info = dataset_info("adrenalmnist3d")
+    shape = read_split(archives / "adrenalmnist3d.npz", info, "train").images.mean(axis=0)
+    alike = [np.corrcoef(shape.ravel(), np.flip(shape, axis).ravel())[0, 1] > 0.9 for axis in range(3)]
+    assert alike == [info.flags.dflip, info.flags.vflip, info.flags.hflip] == [True, False, False]
 
 
 def test_unknown_name_suggests_the_nearest():
@@ -66,6 +83,34 @@ def test_grey_data_becomes_three_channels_on_request():
     assert TaskSpec.of(info, 28, force_rgb=True).mean == info.normalisation.mean * 3
     assert TaskSpec.of(info, 28, force_rgb=False).channels == 1
     assert TaskSpec.of(dataset_info("bloodmnist"), 28, force_rgb=False).channels == 3
+    assert TaskSpec.of(dataset_info("adrenalmnist3d"), 28, force_rgb=True).spatial_dims == 3
+
+
+def test_volumes_are_bounded():
+    entry = dataset_info("adrenalmnist3d").model_dump()
+    with pytest.raises(ValueError, match="512 is not allowed for volumes; allowed: 8 to 256"):
+        type(dataset_info("adrenalmnist3d")).model_validate({**entry, "resolutions": [28, 512]})
+    with pytest.raises(ValueError, match="allowed: 8 to 256"):
+        TaskSpec(classes=2, resolution=257, spatial_dims=3)
+    assert TaskSpec(classes=2, resolution=257).resolution == 257
+
+
+def test_arrays_of_volumes_say_so():
+    volumes = np.zeros((4, 12, 12, 12), np.uint8)
+    volumes[:2] = 255
+    labels = np.array([0, 1, 1, 0])
+    spec = TaskSpec.of_arrays(volumes, labels, spatial_dims=3)
+    assert (spec.spatial_dims, spec.channels, spec.resolution) == (3, 1, 12)
+    assert (spec.mean, spec.std) == ((0.5,), (0.5,))
+    colour = np.repeat(volumes[..., None], 3, axis=-1)
+    for arrays in (colour, np.moveaxis(colour, -1, 1)):
+        assert TaskSpec.of_arrays(arrays, labels, spatial_dims=3).channels == 3
+    with pytest.raises(DataError, match="spatial_dims=3 takes volumes"):
+        TaskSpec.of_arrays(volumes, labels)
+    with pytest.raises(DataError, match=r"allowed: \(N, R, R, R\), \(N, R, R, R, C\)"):
+        TaskSpec.of_arrays(volumes[:, 1:], labels, spatial_dims=3)
+    with pytest.raises(DataError, match="spatial_dims: 4 is not allowed"):
+        TaskSpec.of_arrays(volumes, labels, spatial_dims=4)
 
 
 def test_synthetic_entry_follows_its_settings():

@@ -243,7 +243,7 @@ def test_views_of_volumes_are_exact():
 
 @pytest.mark.parametrize("mode", ["light", "full"])
 def test_probabilities_are_averaged_over_the_views_of_volumes(mode):
-    model = ImageClassifier(MINI, tta=mode, spec=spec(28, flags=ALL.model_dump(exclude={"dflip"})))
+    model = ImageClassifier(MINI, tta=mode, spec=spec(28, flags=ALL))
     model.configure_model()
     volumes = torch.rand(2, 1, 28, 28, 28)
     alone, averaged = model.predict_probabilities(volumes)
@@ -257,7 +257,7 @@ def test_probabilities_are_averaged_over_the_views_of_volumes(mode):
 
 
 def test_what_is_exported_gives_the_same():
-    model = ImageClassifier(MINI, spec=spec(28, flags=ALL.model_dump(exclude={"dflip"})))
+    model = ImageClassifier(MINI, spec=spec(28, flags=ALL))
     model.configure_model()
     assert model.spec is not None
     model.spec = model.spec.model_copy(update={"flags": ALL})

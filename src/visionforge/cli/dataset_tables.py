@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from visionforge.cli.printing import plain_table, print_table
-from visionforge.data.facts import dataset_facts, resolutions_text
+from visionforge.data.facts import dataset_facts, kind_text, resolutions_text
 from visionforge.data.info import SPLITS, DatasetInfo
 from visionforge.streams import say
 from visionforge.terminal import PlainTable, plain_console
@@ -18,9 +18,8 @@ def print_catalog(entries: Sequence[DatasetInfo]) -> None:
     table = plain_table("name", "task (classes)", "images", "train/val/test", "resolutions")
     for entry in entries:
         sizes = "/".join(f"{count:,}" for count in entry.splits.model_dump().values())
-        kind = "grey" if entry.channels == 1 else "colour"
         resolutions = resolutions_text(entry).replace(",", "")
-        table.add_row(entry.name, f"{entry.task} ({len(entry.classes)})", kind, sizes, resolutions)
+        table.add_row(entry.name, f"{entry.task} ({len(entry.classes)})", kind_text(entry), sizes, resolutions)
     print_table(table)
 
 

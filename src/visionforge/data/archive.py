@@ -1,8 +1,8 @@
 """Read an NPZ archive without trusting it: every fact is compared with the catalog before a byte is unpacked.
 
 An archive is a ZIP file of six ``.npy`` members, ``{train,val,test}_{images,labels}.npy``. Images are uint8 of shape
-(N, H, W) or (N, H, W, 3); labels are integers of shape (N,), (N, 1) or, for multi-label data, (N, L). Names and groups
-may be beside them; see `side_table`.
+(N, H, W) or (N, H, W, 3), volumes (N, D, H, W) or (N, D, H, W, 3); labels are integers of shape (N,), (N, 1) or, for
+multi-label data, (N, L). Names and groups may be beside them; see `side_table`.
 """
 
 import hashlib
@@ -30,12 +30,20 @@ class SplitArrays:
     """The images and labels of one split, in archive order.
 
     Attributes:
-        images: (N, H, W) or (N, H, W, 3) uint8.
+        images: (N, H, W) or (N, H, W, 3) uint8; of volumes (N, D, H, W) or (N, D, H, W, 3).
         labels: (N,) int64, or (N, L) uint8 with values 0 and 1 for multi-label data.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.integer]
+
+
+def channels_of(shape: tuple[int, ...]) -> int:
+    """Return the channels of images or volumes by the shape of their array: 3 of colour, whose last axis they are.
+
+    Nothing else ends in an axis of 3, since images and volumes have at least 8 pixels.
+    """
+    return 3 if len(shape) > 3 and shape[-1] == 3 else 1
 
 
 def md5_of(path: Path) -> str:
@@ -120,7 +128,7 @@ def _header_problem(
     count = getattr(info.splits, split)
     allowed: list[tuple[int, ...]]
     if kind == "images":
-        allowed = [(count, resolution, resolution, 3)] if info.channels == 3 else [(count, resolution, resolution)]
+        allowed = [(count, *info.image_shape(resolution))]
         if dtype != np.uint8:
             return f"dtype is {dtype}, expected uint8"
     else:
@@ -142,8 +150,7 @@ def read_split(path: Path, info: DatasetInfo, split: Split) -> SplitArrays:
     Raises:
         DataError: If the data is damaged (CRC) or a label is out of range.
     """
-    resolution = max(info.resolutions or (1,))
-    most = getattr(info.splits, split) * resolution * resolution * info.channels
+    most = getattr(info.splits, split) * info.image_bytes(max(info.resolutions or (1,)))
     return SplitArrays(_read_member(path, f"{split}_images", most), check_split_labels(path, info, split))
 
 

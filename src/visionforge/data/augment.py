@@ -47,25 +47,27 @@ class AugmentationDraw:
     Attributes:
         flip: (N,) bool, whether the image is mirrored left to right.
         theta: (N, 2, 3) float32 matrix from output to input coordinates, both in [-1, 1]; None changes no geometry
-            beyond the flip. The flip is part of it.
+            beyond the flips. The flips are part of it.
         colour: (N, 3) float32 factors of brightness, contrast and saturation; None changes no colour.
+        vflip: (N,) bool, whether the image is mirrored top to bottom; None mirrors none.
     """
 
     flip: Tensor
     theta: Tensor | None
     colour: Tensor | None
+    vflip: Tensor | None = None
 
     def to(self, device: torch.device) -> "AugmentationDraw":
         """Return the same choices on another device."""
-        move = [None if t is None else t.to(device, non_blocking=True) for t in (self.flip, self.theta, self.colour)]
-        assert move[0] is not None
-        return AugmentationDraw(move[0], move[1], move[2])
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def __getitem__(self, part: slice) -> "AugmentationDraw":
         """Return the choices for some of the images."""
-        pick = [None if t is None else t[part] for t in (self.flip, self.theta, self.colour)]
-        assert pick[0] is not None
-        return AugmentationDraw(pick[0], pick[1], pick[2])
+        return self._each(lambda tensor: tensor[part])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "AugmentationDraw":
+        rest = [None if t is None else change(t) for t in (self.theta, self.colour, self.vflip)]
+        return AugmentationDraw(change(self.flip), *rest)
 
 
 def respect_flags(settings: Augmentation, flags: DomainFlags) -> Augmentation:
@@ -74,6 +76,8 @@ def respect_flags(settings: Augmentation, flags: DomainFlags) -> Augmentation:
     return settings.model_copy(
         update={
             "hflip": settings.hflip if flags.hflip else 0.0,
+            "vflip": settings.vflip if flags.vflip else 0.0,
+            "dflip": settings.dflip if flags.dflip else 0.0,
             "rotation_angle": settings.rotation_angle if flags.rotation != "none" else 0,
             "num_ops": settings.num_ops if flags.rotation != "none" else 0,
         }
@@ -107,7 +111,12 @@ def draw_augmentation(
     if settings.num_ops > 0 and settings.magnitude > 0:
         theta = sampling_matrix(flip, angle, box) if theta is None else theta
         theta, colour = _random_operations(theta, colour, settings, generator)
-    return AugmentationDraw(flip, theta, colour)
+    vflip = None
+    if settings.vflip > 0:  # drawn last, and only if it is wanted: all other draws are as they were without it
+        vflip = torch.rand(count, generator=generator) < settings.vflip
+        if theta is not None:
+            theta[:, 1] *= (1.0 - 2.0 * vflip.to(theta.dtype))[:, None]
+    return AugmentationDraw(flip, theta, colour, vflip)
 
 
 def _random_operations(
@@ -189,36 +198,22 @@ def augment(images: Tensor, draw: AugmentationDraw, mean: Sequence[float], std: 
             for start in range(0, len(images), size):
                 part = slice(start, start + size)
                 _augment(images[part], draw[part], mean, std, out[part])
-            return out.expand(-1, len(mean), -1, -1)
-    return _augment(images, draw, mean, std).expand(-1, len(mean), -1, -1)
+            return fill_channels(out, len(mean))
+    return fill_channels(_augment(images, draw, mean, std), len(mean))
 
 
-def augment_further(
-    images: Tensor,
-    draw: AugmentationDraw,
+def apply_operations(
+    pixels: Tensor,
     operations: Sequence[Operation],
     generator: torch.Generator,
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Tensor:
-    """Apply a draw to a batch, then operations one after the other to values from 0 to 1; clip and normalise.
-
-    Args:
-        images: (N, C, H, W) uint8, C is 1 or 3.
-        draw: Random choices for the N images, on the device of the images.
-        operations: Functions of (N, C, H, W) float32 and a generator; a grey image has one channel.
-        generator: All randomness of the operations, on the device of the images.
-        mean: Mean per output channel.
-        std: Standard deviation per output channel.
-
-    Returns:
-        (N, len(mean), H, W) float32, normalised.
+    """Apply operations one after the other to values from 0 to 1, (N, C[, D], H, W) float32; clip and normalise.
 
     Raises:
         DataError: If an operation returns something of another shape or type.
     """
-    channels = images.shape[1]
-    pixels = augment(images, draw, (0.0,) * channels, (1.0,) * channels)
     for operation in operations:
         changed = operation(pixels, generator)
         if changed.shape != pixels.shape or changed.dtype != pixels.dtype:
@@ -228,9 +223,8 @@ def augment_further(
                 f"allowed: {tuple(pixels.shape)} of {pixels.dtype}"
             )
         pixels = changed
-    centre, spread = _constants(pixels, mean, std)
-    pixels = (pixels.clamp(0, 1) - centre[:, None, None]) / spread[:, None, None]
-    return pixels.expand(-1, len(mean), -1, -1)
+    centre, spread = (_per_channel(values, pixels) for values in _constants(pixels, mean, std))
+    return fill_channels((pixels.clamp(0, 1) - centre) / spread, len(mean))
 
 
 def _augment(
@@ -243,9 +237,11 @@ def _augment(
         pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     else:
         pixels = torch.where(draw.flip[:, None, None, None], pixels.flip(-1), pixels)
+        if draw.vflip is not None:
+            pixels = torch.where(draw.vflip[:, None, None, None], pixels.flip(-2), pixels)
     if draw.colour is None:
-        return _normalise_float(pixels, mean, std, out)
-    return _colour_and_normalise(pixels, draw.colour, mean, std, out)
+        return normalise_float(pixels, mean, std, out)
+    return colour_and_normalise(pixels, draw.colour, mean, std, out)
 
 
 def _sampling_grid(theta: Tensor, height: int, width: int) -> Tensor:
@@ -266,9 +262,19 @@ def _sampling_grid(theta: Tensor, height: int, width: int) -> Tensor:
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Turn (N, C, H, W) uint8 images into (N, len(mean), H, W) float32 with zero mean and unit deviation.
 
-    A grey image fills all output channels. Volumes (N, C, D, H, W) likewise.
+    A grey image fills all output channels. Volumes (N, C, D, H, W) become (N, len(mean), D, H, W).
     """
-    return _normalise_float(images.float(), mean, std).expand(-1, len(mean), *(-1,) * (images.ndim - 2))
+    return fill_channels(normalise_float(images.float(), mean, std), len(mean))
+
+
+def fill_channels(pixels: Tensor, channels: int) -> Tensor:
+    """Return (N, C, …) as (N, channels, …); a grey image, repeated without being copied, fills all of them."""
+    return pixels.expand(-1, channels, *pixels.shape[2:])
+
+
+def _per_channel(values: Tensor, like: Tensor) -> Tensor:
+    """Return (C,) values as (C, 1, 1[, 1]), which apply to (N, C, H, W) or (N, C, D, H, W)."""
+    return values.view(-1, *[1] * (like.ndim - 2))
 
 
 def _constants(like: Tensor, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
@@ -277,12 +283,14 @@ def _constants(like: Tensor, mean: Sequence[float], std: Sequence[float]) -> tup
     return like.new_tensor(list(mean)[:channels]), like.new_tensor(list(std)[:channels])
 
 
-def _normalise_float(pixels: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor | None = None) -> Tensor:
-    centre, spread = (values.view(-1, *(1,) * (pixels.ndim - 2)) for values in _constants(pixels, mean, std))
-    return torch.addcmul(-centre / spread, pixels, 1 / (255 * spread), out=out)
+def normalise_float(pixels: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor | None = None) -> Tensor:
+    """Normalise (N, C[, D], H, W) float32 values from 0 to 255, keeping the number of channels."""
+    centre, spread = _constants(pixels, mean, std)
+    shift, scale = _per_channel(-centre / spread, pixels), _per_channel(1 / (255 * spread), pixels)
+    return torch.addcmul(shift, pixels, scale, out=out)
 
 
-def _colour_and_normalise(
+def colour_and_normalise(
     pixels: Tensor, colour: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor | None = None
 ) -> Tensor:
     """Apply brightness, contrast, saturation and normalisation as one matrix and offset per image.

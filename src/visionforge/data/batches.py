@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
 from visionforge.config.seeding import derive_seed
-from visionforge.data.archive import SplitArrays
+from visionforge.data.archive import SplitArrays, channels_of
 from visionforge.errors import DataError
 
 Batch = tuple[Tensor, Tensor]
@@ -51,12 +51,12 @@ class ArrayDataset(Dataset[Batch]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> Batch:
-        """Return one image (C, H, W) uint8 and its label."""
+        """Return one image (C, H, W) uint8, or volume (C, D, H, W), and its label."""
         images, labels = self.__getitems__([index])
         return images[0], labels[0]
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        """Return the batch of the given positions: (B, C, H, W) uint8 and labels (B,) or (B, L)."""
+        """Return the batch of the given positions: (B, C[, D], H, W) uint8 and labels (B,) or (B, L)."""
         chosen = torch.tensor(indices)
         if self._tensor is not None:
             chosen = chosen.to(self._tensor.device)
@@ -70,7 +70,7 @@ class ArrayDataset(Dataset[Batch]):
 
     @property
     def images(self) -> Tensor:
-        """All images, (N, C, H, W) uint8; a memory map is read completely."""
+        """All images, (N, C[, D], H, W) uint8; a memory map is read completely."""
         return self._tensor if self._tensor is not None else self._slice(torch.arange(len(self)))
 
     def to(self, device: torch.device) -> "ArrayDataset":
@@ -132,9 +132,9 @@ class MappedRecords:
 
 
 def _channels_first(images: npt.NDArray[np.uint8]) -> Tensor:
-    """Return (N, H, W[, 3]) images as a contiguous tensor (N, C, H, W)."""
+    """Return (N[, D], H, W[, 3]) images as a contiguous tensor (N, C[, D], H, W)."""
     tensor = torch.from_numpy(np.array(images) if isinstance(images, np.memmap) else images)
-    return (tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)).contiguous()
+    return (tensor.movedim(-1, 1) if channels_of(images.shape) == 3 else tensor.unsqueeze(1)).contiguous()
 
 
 def as_is(batch: Any) -> Any:

@@ -14,10 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from visionforge.config.problems import validation_problems
+from visionforge.config.rules import volume_problems
 from visionforge.config.schema import Augmentation, DataSettings, Preset, Sampler, Synthetic
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.archive import SplitArrays
-from visionforge.data.augment import Operation, augment, augment_further, draw_augmentation, normalise, respect_flags
+from visionforge.data.augment import Operation, apply_operations, augment, draw_augmentation, normalise, respect_flags
+from visionforge.data.augment_volumes import augment_volumes, draw_volume_augmentation
 from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, FixedOrder, as_is
 from visionforge.data.download import ensure_archive
 from visionforge.data.info import Split, TaskSpec
@@ -42,6 +44,7 @@ log = logging.getLogger(__name__)
 CALIBRATION_EPOCH = 1 << 20  # beyond every training
 _DEFAULT = DataSettings()
 _CACHE_NAMES = {"ram": "in memory", "mmap": "memory-mapped", "device": "on the device"}
+_SIDES = {"hflip": "left and right", "vflip": "top and bottom", "dflip": "front and back"}
 _STAGE_SPLITS: dict[str, tuple[Split, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -53,15 +56,15 @@ _STAGE_SPLITS: dict[str, tuple[Split, ...]] = {
 class ImageDataModule(Seeded, pl.LightningDataModule):
     """Batches of a catalog data set, augmented and normalised on the training device.
 
-    A batch is `(images, labels)`: images (B, C, R, R) float32, normalised with the constants of the catalog; labels
-    (B,) int64, or (B, L) uint8 for multi-label data. The order of the images and their augmentation are functions of
-    (seed, epoch, step). They do not depend on the number of workers.
+    A batch is `(images, labels)`: images (B, C, R, R), or volumes (B, C, R, R, R), float32, normalised with the
+    constants of the catalog; labels (B,) int64, or (B, L) uint8 for multi-label data. The order of the images and their
+    augmentation are functions of (seed, epoch, step). They do not depend on the number of workers.
 
     Args:
         dataset: Catalog name.
         root: Folder of the archives; None is $VISIONFORGE_DATA, or else the user's cache folder.
         download: Download a missing archive.
-        resolution: Height and width R of the images, in pixels; the data set must offer it.
+        resolution: Height and width R of the images, and depth of volumes, in pixels; the data set must offer it.
         batch_size: Images per batch and device, 1 to 2048.
         num_workers: Loader processes.
         cache: Where the images are kept: `auto`, `ram`, `mmap` or `device`.
@@ -122,6 +125,8 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
             raise SettingsError(
                 f"data.resolution: {resolution} is not offered by {dataset}; allowed: {', '.join(map(str, offered))}"
             )
+        if problems := volume_problems(self.info.name, self.info.spatial_dims, self.settings):
+            raise SettingsError(problems)
         self.spec = TaskSpec.of(self.info, resolution, force_rgb)
         self.augmentation = respect_flags(self.settings.augmentation.resolved(), self.info.flags)
         self._datasets: dict[Split, ArrayDataset] = {}
@@ -143,8 +148,10 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         for split in _STAGE_SPLITS[stage]:
             if split not in self._datasets:
                 self._datasets[split] = self._load(split)
-        if stage == "fit" and self.settings.augmentation.resolved().hflip > self.augmentation.hflip:
-            log.info("%s: left and right are not interchangeable, so images are not flipped", self.info.name)
+        if stage == "fit":
+            for flip, sides in _SIDES.items():
+                if getattr(self.settings.augmentation.resolved(), flip) > getattr(self.augmentation, flip):
+                    log.info("%s: %s are not interchangeable, so images are not flipped", self.info.name, sides)
 
     def dataset_for(self, split: Split) -> ArrayDataset:
         """Return the images and labels of one split, loading them if need be."""
@@ -298,7 +305,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         return torch.bincount(labels, minlength=len(self.info.classes)), len(labels)
 
     def calibration_batches(self, limit: int, device: torch.device) -> Iterator[Tensor]:
-        """Yield augmented, normalised training images (N, C, R, R), at most `limit` of them, the same at every call.
+        """Yield augmented, normalised training images (N, C, R, R[, R]), at most `limit`, the same at every call.
 
         They are drawn as the training draws them, with the random numbers of an epoch that no training has.
         """
@@ -315,7 +322,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment training batches and normalise all of them; a batch of another project's loader passes unchanged."""
-        if not (isinstance(batch, Sequence) and len(batch) == 2 and _is_uint8(batch[0])):
+        if not (isinstance(batch, Sequence) and len(batch) == 2 and self._is_raw(batch[0])):
             return batch
         images, labels = batch
         if self.trainer is not None and self.trainer.training:
@@ -332,21 +339,32 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         return int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
 
     def augment(self, images: Tensor, epoch: int, step: int) -> Tensor:
-        """Return (N, C, R, R) uint8 images augmented and normalised, with the random numbers of (epoch, step)."""
+        """Return (N, C, R, R[, R]) uint8 images augmented and normalised, with the random numbers of (epoch, step)."""
         rank, _ = self._rank()
         seed = derive_seed(self.seed, "augment", epoch, step, *([rank] if rank else []))
         parity = None
         if self.augmentation.flip_mode == "alternating":
             parity = self._flip_parity(len(images), epoch, step)
-        draw = draw_augmentation(len(images), self.augmentation, torch.Generator().manual_seed(seed), parity)
-        draw, mean, std = draw.to(images.device), self.spec.mean, self.spec.std
         if self._operations is None:
             self._operations = [operation.build() for operation in self.augmentation.operations]
+        mean, std = self.spec.mean, self.spec.std
         if not self._operations:
-            return augment(images, draw, mean, std)
+            return self._in_one_pass(images, seed, parity, mean, std)
+        channels = images.shape[1]
+        pixels = self._in_one_pass(images, seed, parity, (0.0,) * channels, (1.0,) * channels)
         seed = derive_seed(self.seed, "operations", epoch, step, *([rank] if rank else []))
         generator = torch.Generator(images.device).manual_seed(seed)
-        return augment_further(images, draw, self._operations, generator, mean, std)
+        return apply_operations(pixels, self._operations, generator, mean, std)
+
+    def _in_one_pass(
+        self, images: Tensor, seed: int, parity: Tensor | None, mean: Sequence[float], std: Sequence[float]
+    ) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        if self.spec.spatial_dims == 3:
+            volume_draw = draw_volume_augmentation(len(images), self.augmentation, generator, parity)
+            return augment_volumes(images, volume_draw.to(images.device), mean, std)
+        draw = draw_augmentation(len(images), self.augmentation, generator, parity)
+        return augment(images, draw.to(images.device), mean, std)
 
     def _flip_parity(self, count: int, epoch: int, step: int) -> Tensor:
         """Return (count,) whether each image of a batch is mirrored in this epoch: a fixed half of them, in turn."""
@@ -361,13 +379,13 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         return self._mirrored[1][start : start + count]
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Return (N, C, R, R) uint8 images as normalised float32 with the channels of the task."""
+        """Return (N, C, R, R[, R]) uint8 images as normalised float32 with the channels of the task."""
         return normalise(images, self.spec.mean, self.spec.std)
+
+    def _is_raw(self, value: object) -> bool:
+        """Return whether it is a batch of uint8 images, or of volumes if those are what the data set has."""
+        return isinstance(value, Tensor) and value.dtype == torch.uint8 and value.ndim == 2 + self.spec.spatial_dims
 
 
 class MedMNISTDataModule(ImageDataModule):
     """`ImageDataModule`, under the name by which users of MedMNIST look for it."""
-
-
-def _is_uint8(value: object) -> bool:
-    return isinstance(value, Tensor) and value.dtype == torch.uint8 and value.ndim == 4

@@ -1,18 +1,19 @@
 """Everything that the catalog says of a data set, as texts."""
 
-from visionforge.data.info import DatasetInfo
+from visionforge.data.info import DatasetInfo, DomainFlags
 
 
 def dataset_facts(entry: DatasetInfo) -> dict[str, str]:
     """Return label → text."""
     flags = entry.flags
-    allowed = [name for name, yes in (("left-right flip", flags.hflip), ("top-bottom flip", flags.vflip)) if yes]
+    allowed = allowed_flips(flags)
     facts = {
         "name": f"{entry.name} ({entry.title})",
         "images": entry.description,
         "task": entry.task,
         "classes": ", ".join(name if name == str(i) else f"{i} {name}" for i, name in enumerate(entry.classes)),
         **({"positive": entry.positive or entry.classes[-1]} if entry.task == "binary" else {}),
+        **({"dimensions": "3 (volumes, cubes)"} if entry.spatial_dims == 3 else {}),
         "channels": "3 (colour)" if entry.channels == 3 else "1 (grey)",
         "splits": ", ".join(f"{name} {count:,}" for name, count in entry.splits.model_dump().items()),
         "resolutions": resolutions_text(entry),
@@ -31,6 +32,18 @@ def dataset_facts(entry: DatasetInfo) -> dict[str, str]:
     return facts
 
 
+def allowed_flips(flags: DomainFlags) -> list[str]:
+    """Return the flips that keep the label, in words."""
+    flips = {"left-right flip": flags.hflip, "top-bottom flip": flags.vflip, "front-back flip": flags.dflip}
+    return [name for name, yes in flips.items() if yes]
+
+
+def kind_text(entry: DatasetInfo) -> str:
+    """Return what the images are in a word or two: grey, colour, grey volumes or colour volumes."""
+    colours = "grey" if entry.channels == 1 else "colour"
+    return f"{colours} volumes" if entry.spatial_dims == 3 else colours
+
+
 def resolutions_text(entry: DatasetInfo) -> str:
-    """Return the heights and widths that a data set has, in pixels."""
+    """Return the heights and widths, and depths of volumes, that a data set has, in pixels."""
     return "any" if entry.resolutions is None else ", ".join(map(str, entry.resolutions))

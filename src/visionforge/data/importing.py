@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visionforge.config.schema import Task
+from visionforge.data.archive import channels_of
 from visionforge.data.csv_listing import list_csv
 from visionforge.data.download import data_root
 from visionforge.data.import_files import check_free, entry_path, write_pair
@@ -34,6 +36,7 @@ from visionforge.data.side_table import MAX_BYTES, MAX_CHARACTERS, SideTable, we
 from visionforge.data.splitting import assign_splits
 from visionforge.errors import DataError, SettingsError
 
+COUNTED_BYTES = 1 << 24  # of images whose values are counted together; counting takes eight times as much
 MAX_NAME = 60  # characters of a catalog name; it stands in names of folders and files
 __all__ = ["ImportReport", "ImportSettings", "channel_statistics", "import_images"]
 
@@ -268,14 +271,15 @@ def _describe(
 
 
 def channel_statistics(images: npt.NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel of (N, H, W[, C]) uint8 images, of values scaled to [0, 1].
+    """Return mean and standard deviation per channel of (N[, D], H, W[, 3]) uint8 images, of values scaled to [0, 1].
 
     Exact: the 256 possible values are counted, so that no rounding adds up, a part of the images at a time.
     """
-    channels = images.shape[3] if images.ndim == 4 else 1
+    channels = channels_of(images.shape)
     counts = np.zeros((channels, 256), dtype=np.int64)
-    for start in range(0, len(images), 4096):
-        part = images[start : start + 4096].reshape(-1, channels)
+    size = max(1, COUNTED_BYTES // max(1, prod(images.shape[1:])))
+    for start in range(0, len(images), size):
+        part = images[start : start + size].reshape(-1, channels)
         for channel in range(channels):
             counts[channel] += np.bincount(part[:, channel], minlength=256)
     values = np.arange(256) / 255

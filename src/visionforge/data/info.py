@@ -1,11 +1,13 @@
 """What is known of a data set: the catalog entry, and the part of it that a network has to keep."""
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from visionforge.config.schema import Section, Task
+from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION
 from visionforge.errors import DataError
 
 if TYPE_CHECKING:
@@ -53,8 +55,9 @@ class Normalisation(Section):
 
     mean: tuple[float, ...] = Field(description="Mean per channel.")
     std: tuple[float, ...] = Field(description="Standard deviation per channel.")
-    source: Literal["computed", "published", "rendered"] = Field(
-        description="computed from the training images by us, published by others, or a property of rendered images."
+    source: Literal["computed", "published", "rendered", "assumed"] = Field(
+        description="computed from the training images by us, published by others, a property of rendered images, or "
+        "assumed: round numbers that bring pixels to about -1 to 1."
     )
 
 
@@ -72,11 +75,25 @@ def check_constants(mean: Sequence[float], std: Sequence[float], channels: int) 
         raise ValueError(f"std {', '.join(map(str, std))} is not allowed; it is of pixel values from 0 to 1, above 0")
 
 
+def check_volume_resolutions(resolutions: Sequence[int]) -> None:
+    """Check the resolutions of volumes, whose memory grows with the third power.
+
+    Raises:
+        ValueError: If one is too large.
+    """
+    if any(resolution > MAX_VOLUME_RESOLUTION for resolution in resolutions):
+        raise ValueError(
+            f"resolution: {max(resolutions)} is not allowed for volumes; allowed: {MIN_RESOLUTION} to "
+            f"{MAX_VOLUME_RESOLUTION}"
+        )
+
+
 class DomainFlags(Section):
     """Which changes of an image keep its label; augmentation and test-time views follow them."""
 
     hflip: bool = Field(description="Left and right may be swapped.")
     vflip: bool = Field(description="Top and bottom may be swapped.")
+    dflip: bool = Field(default=False, description="Front and back of a volume, its first axis, may be swapped.")
     rotation: Literal["none", "small", "any"] = Field(description="It may be turned: not, by a few degrees, freely.")
     texture_is_label: bool = Field(description="Fine texture tells the classes apart.")
     colour_is_label: bool = Field(description="Hue tells the classes apart.")
@@ -119,6 +136,12 @@ class DatasetInfo(Section):
         return values
 
     @model_validator(mode="after")
+    def _volumes_are_bounded(self) -> Self:
+        if self.spatial_dims == 3:
+            check_volume_resolutions((*self.archives, *(self.resolutions or ())))
+        return self
+
+    @model_validator(mode="after")
     def _constants_fit_channels(self) -> Self:
         check_constants(self.normalisation.mean, self.normalisation.std, self.channels)
         return self
@@ -145,7 +168,15 @@ class DatasetInfo(Section):
         """
         labels = 8 * (len(self.classes) if self.task == "multi-label" else 1)
         side = SIDE_TEXTS * SIDE_CHARACTERS * _CHARACTER_BYTES
-        return self.images * (resolution * resolution * self.channels + labels + side) + (1 << 20)
+        return self.images * (self.image_bytes(resolution) + labels + side) + (1 << 20)
+
+    def image_shape(self, resolution: int) -> tuple[int, ...]:
+        """Return the shape of one image in an archive: (R, R), of volumes (R, R, R), with 3 at the end for colour."""
+        return (resolution,) * self.spatial_dims + ((3,) if self.channels == 3 else ())
+
+    def image_bytes(self, resolution: int) -> int:
+        """Return the bytes of one uint8 image."""
+        return prod(self.image_shape(resolution))
 
     def archive_name(self, resolution: int) -> str:
         """Return the archive's file name: the entry's, else by MedMNIST's convention (no suffix at 28 pixels)."""
@@ -220,6 +251,8 @@ class TaskSpec(Section):
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         check_constants(self.mean, self.std, self.channels)
+        if self.spatial_dims == 3:
+            check_volume_resolutions((self.resolution,))
         if self.positive is not None and not 0 <= self.positive < len(self.classes):
             raise ValueError(f"positive: {self.positive} is not allowed; allowed: 0 to {len(self.classes) - 1}")
         return self
@@ -257,18 +290,20 @@ class TaskSpec(Section):
         dataset: str = "data",
         positive: str | None = None,
         flags: DomainFlags | None = None,
+        spatial_dims: Literal[2, 3] = 2,
     ) -> "TaskSpec":
         """Return the task of somebody's own arrays; what is not said follows from them.
 
         Args:
             images: (N, R, R), (N, R, R, C) or (N, C, R, R) with 1 or 3 channels C, uint8 or floats in [0, 1], of the
-                training split: mean and standard deviation are theirs.
+                training split: mean and standard deviation are theirs. Of volumes the same with (R, R, R).
             labels: (N,) classes counted from 0, or (N, L) of zeros and ones.
             classes: Names of the classes, or of the labels; None numbers them.
             task: Kind of labels; None is `multi-label` for (N, L), `binary` for two classes, else `multi-class`.
             dataset: Name of the data.
             positive: The class of a binary task that is to be found; None is the last one.
             flags: Which changes of an image keep its label; None allows none but small rotations.
+            spatial_dims: 3 says that the arrays are volumes, which four axes alone do not tell from images.
 
         Raises:
             DataError: If the arrays cannot be images and labels of one split.
@@ -281,14 +316,19 @@ class TaskSpec(Section):
         import numpy as np  # which light commands do without
 
         pixels, targets = np.asarray(images), np.asarray(labels)
-        if pixels.ndim == 3:
+        if spatial_dims not in (2, 3):
+            raise DataError(f"spatial_dims: {spatial_dims!r} is not allowed; allowed: 2 for images, 3 for volumes")
+        if pixels.ndim == 1 + spatial_dims:
             pixels = pixels[..., None]
-        elif pixels.ndim == 4 and pixels.shape[-1] not in (1, 3) and pixels.shape[1] in (1, 3):
-            pixels = pixels.transpose(0, 2, 3, 1)
-        if pixels.ndim != 4 or pixels.shape[1] != pixels.shape[2] or pixels.shape[3] not in (1, 3) or not len(pixels):
+        elif pixels.ndim == 2 + spatial_dims and pixels.shape[-1] not in (1, 3) and pixels.shape[1] in (1, 3):
+            pixels = np.moveaxis(pixels, 1, -1)
+        is_square = pixels.ndim == 2 + spatial_dims and len(set(pixels.shape[1:-1])) == 1
+        if not is_square or pixels.shape[-1] not in (1, 3) or not len(pixels):
+            sides = ", ".join("R" * spatial_dims)
+            hint = "; spatial_dims=3 takes volumes" if spatial_dims == 2 and pixels.ndim in (4, 5) else ""
             raise DataError(
-                f"images: shape {np.shape(images)} is not allowed; allowed: (N, R, R), (N, R, R, C) or (N, C, R, R) "
-                "with 1 or 3 channels C"
+                f"images: shape {np.shape(images)} is not allowed; allowed: (N, {sides}), (N, {sides}, C) or "
+                f"(N, C, {sides}) with 1 or 3 channels C{hint}"
             )
         if len(targets) != len(pixels) or targets.ndim not in (1, 2):
             raise DataError(
@@ -300,14 +340,15 @@ class TaskSpec(Section):
             raise DataError(f"classes: {len(names)} names, but the labels need {count}")
         kind = task or ("multi-label" if targets.ndim == 2 else "binary" if len(names) == 2 else "multi-class")
         scale = 255.0 if pixels.dtype == np.uint8 else 1.0
-        axes = (0, 1, 2)
+        axes = tuple(range(1 + spatial_dims))
         std = np.maximum(pixels.std(axis=axes, dtype=np.float64) / scale, SMALLEST_STD)
         try:
             return cls(
                 dataset=dataset,
                 task=kind,
                 classes=names,
-                channels=pixels.shape[3],
+                channels=pixels.shape[-1],
+                spatial_dims=spatial_dims,
                 resolution=pixels.shape[1],
                 mean=tuple((pixels.mean(axis=axes, dtype=np.float64) / scale).tolist()),
                 std=tuple(std.tolist()),

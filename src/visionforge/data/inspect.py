@@ -3,15 +3,19 @@
 import hashlib
 from dataclasses import dataclass, field
 from itertools import combinations
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
+from visionforge.data.archive import channels_of
 from visionforge.data.info import SPLITS, DatasetInfo, Split
 
 HASH_ROWS, HASH_COLUMNS = 8, 9
 NEAR_DIFFERENCE = 8.0  # mean absolute difference of grey values, of 255, up to which equal hashes count as near
 PART = 8192  # images that are looked at together
+PART_BYTES = 1 << 26  # and the bytes of them, at most
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying loses nothing; the golden ratio of Knuth's hashing
 MOST_ALIKE = 64  # images of equal hash that one is compared with; plain ones may all have the same
 
 
@@ -35,23 +39,32 @@ class Leak:
 def difference_hashes(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
     """Return (N,) 64-bit perceptual hashes: whether each of 8×9 mean grey values is brighter than its right neighbour.
 
-    Small changes of brightness, contrast or compression leave the hash as it is (dHash, Krawetz, 2013).
+    Small changes of brightness, contrast or compression leave the hash as it is (dHash, Krawetz, 2013). That of a
+    volume is mixed from the hashes of its means along each of the three axes.
 
     Args:
-        images: (N, H, W) or (N, H, W, 3) uint8, at least 9 pixels wide or repeated to that.
+        images: (N, H, W) or (N, H, W, 3) uint8, at least 9 pixels wide or repeated to that; or volumes (N, D, H, W) or
+            (N, D, H, W, 3).
     """
-    out = np.empty(len(images), dtype=np.uint64)
-    weights = np.uint64(1) << np.arange(64, dtype=np.uint64)
-    for start in range(0, len(images), PART):
-        small = _shrink(_grey(images[start : start + PART]))
-        bits = (small[:, :, 1:] > small[:, :, :-1]).reshape(len(small), 64)
-        out[start : start + PART] = (bits.astype(np.uint64) * weights).sum(axis=1, dtype=np.uint64)
+    out = np.zeros(len(images), dtype=np.uint64)
+    size = max(1, min(PART, PART_BYTES // max(1, prod(images.shape[1:]))))
+    for start in range(0, len(images), size):
+        grey = _grey(images[start : start + size])
+        views = [grey] if grey.ndim == 3 else [grey.mean(axis=axis, dtype=np.float32) for axis in (1, 2, 3)]
+        for view in views:
+            out[start : start + size] = out[start : start + size] * _MIX + _hashes(_shrink(view))
     return out
+
+
+def _hashes(small: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
+    weights = np.uint64(1) << np.arange(64, dtype=np.uint64)
+    bits = (small[:, :, 1:] > small[:, :, :-1]).reshape(len(small), 64)
+    return np.asarray((bits.astype(np.uint64) * weights).sum(axis=1, dtype=np.uint64))
 
 
 def _grey(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     values = np.asarray(images, dtype=np.float32)
-    return values if values.ndim == 3 else values.mean(axis=3)
+    return values.mean(axis=-1) if channels_of(images.shape) == 3 else values
 
 
 def _shrink(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

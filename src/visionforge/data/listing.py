@@ -12,6 +12,7 @@ from visionforge.data.side_table import well_formed
 from visionforge.data.split_names import split_of
 from visionforge.errors import DataError
 
+VOLUME_SUFFIXES = (".npy", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".dcm")  # told, not read
 SHOWN = 5  # names or numbers in a message
 
 
@@ -85,11 +86,22 @@ def list_folder(folder: Path) -> Listing:
     except OSError as error:
         raise DataError(f"{error.filename or folder}: {(error.strerror or str(error)).lower()}") from error
     if not listing.paths:
+        if kind := _volume_kind(folder):
+            raise DataError(
+                f"{folder}: holds no pictures but volumes ({kind}), which an import does not scale and divide; write "
+                "an archive of uint8 arrays (N, R, R, R) and a catalog entry with spatial_dims 3"
+            )
         inside = f" in its folders {some(path.name for path in splits.values())}" if splits else ""
         raise DataError(f"{folder}: holds no class folders with pictures{inside} ({', '.join(sorted(SUFFIXES))})")
     if loose:
         listing.notes.append(f"{loose:,} pictures lie in no class folder; left out")
     return listing
+
+
+def _volume_kind(folder: Path) -> str | None:
+    """Return the suffix of the first file in a folder that looks like a volume."""
+    names = (Path(path).name.lower() for path in walk_files(folder))
+    return next((suffix for name in names for suffix in VOLUME_SUFFIXES if name.endswith(suffix)), None)
 
 
 def _folders(folder: Path, source: Path, notes: list[str]) -> tuple[list[Path], int]:

@@ -43,7 +43,10 @@ def local_archive(info: DatasetInfo, resolution: int, root: str | None = None) -
     """
     path = data_root(root) / info.archive_name(resolution)
     if not path.is_file():
-        raise DataError(f"{path}: missing; `visionforge datasets download {info.name}` gets it, or name its --root")
+        size = "" if resolution == offered_resolution(info) else f" --resolution {resolution}"
+        raise DataError(
+            f"{path}: missing; `visionforge datasets download {info.name}{size}` gets it, or name its --root"
+        )
     return path
 
 

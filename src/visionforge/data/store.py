@@ -87,7 +87,7 @@ def open_split(path: Path, info: DatasetInfo, resolution: int, split: Split) -> 
     Args:
         path: The archive.
         info: Its catalog entry.
-        resolution: Height and width of the images.
+        resolution: Height and width of the images, and depth of volumes.
         split: Which split.
 
     Raises:

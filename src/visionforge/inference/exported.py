@@ -14,9 +14,7 @@ from visionforge.training.tta import View, average_views, view_functions
 
 _SMALLEST = 1.1754944e-38  # as in training.calibration: the smallest normal float32,
 _CLOSEST = 5.9604645e-08  # and how close to 1 a sigmoid in float32 comes
-_ALL = DomainFlags(hflip=True, vflip=True, rotation="any", texture_is_label=True, colour_is_label=True).model_copy(
-    update={"dflip": True}
-)
+_ALL = DomainFlags(hflip=True, vflip=True, dflip=True, rotation="any", texture_is_label=True, colour_is_label=True)
 
 
 class ExportedClassifier(nn.Module):

@@ -1,4 +1,4 @@
-"""A sheet of labelled images, and beside each what augmentation makes of it."""
+"""A sheet of labelled images, or of volumes by three slices, and beside each what augmentation makes of it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,8 @@ from visionforge.reporting.figures.static import is_own_figure, label_names, own
 from visionforge.runs.paths import shown, writable
 
 ROWS = 6
-VARIANTS = 6
+VARIANTS = 6  # of images
+VOLUME_VARIANTS = 3  # each of three slices
 
 
 def dataset_sheet(
@@ -62,6 +63,8 @@ def dataset_sheet(
 def augmentation_sheet(module: ImageDataModule, target: Path) -> None:
     """Write a PNG with one row per image, from different classes where there are as many: the image, then variants.
 
+    A volume is shown by its middle slices across depth, height and width, side by side.
+
     Args:
         module: The data; its augmentation is shown.
         target: The PNG file.
@@ -69,7 +72,8 @@ def augmentation_sheet(module: ImageDataModule, target: Path) -> None:
     dataset = module.dataset_for("train")
     chosen = _one_of_each_class(dataset.labels, ROWS)
     images, labels = dataset.__getitems__(chosen)
-    variants = [module.augment(images, epoch=0, step=step) for step in range(VARIANTS)]
+    count = VOLUME_VARIANTS if module.spec.spatial_dims == 3 else VARIANTS
+    variants = [module.augment(images, epoch=0, step=step) for step in range(count)]
     with own_style():
         _draw(module, target, images, labels, variants)
 
@@ -81,14 +85,15 @@ def _draw(
     labels: torch.Tensor,
     variants: Sequence[torch.Tensor],
 ) -> None:
-    mean, std = (torch.tensor(v)[:, None, None] for v in (module.spec.mean, module.spec.std))
-    chosen = len(images)
-    figure = Figure(figsize=(1.35 * (VARIANTS + 1) + 1.2, 1.42 * chosen + 0.5), layout="constrained")
-    grid = figure.subplots(chosen, VARIANTS + 1, squeeze=False)
+    dims = module.spec.spatial_dims
+    mean, std = (torch.tensor(v).view(-1, *[1] * dims) for v in (module.spec.mean, module.spec.std))
+    chosen, width = len(images), 1.35 * (3 if dims == 3 else 1)
+    figure = Figure(figsize=(width * (len(variants) + 1) + 1.2, 1.42 * chosen + 0.5), layout="constrained")
+    grid = figure.subplots(chosen, len(variants) + 1, squeeze=False)
     for row, axes in enumerate(grid):
         pictures = [images[row].float() / 255, *((v[row] * std + mean).clamp(0, 1) for v in variants)]
         for column, (cell, picture) in enumerate(zip(axes, pictures, strict=True)):
-            pixels = picture.permute(1, 2, 0).numpy()
+            pixels = (middle_slices(picture) if dims == 3 else picture).permute(1, 2, 0).numpy()
             grey = pixels.shape[2] == 1 or bool((pixels == pixels[..., :1]).all())
             cell.imshow(pixels[..., 0] if grey else pixels, cmap="gray" if grey else None, vmin=0, vmax=1)
             cell.set(xticks=[], yticks=[])
@@ -98,10 +103,22 @@ def _draw(
                     label_names(labels[row].numpy(), module.info.classes, 22), rotation=0, ha="right", va="center"
                 )
             if row == 0:
-                cell.set_title("image" if column == 0 else f"variant {column}", fontsize=9)
+                cell.set_title(("volume" if dims == 3 else "image") if column == 0 else f"variant {column}", fontsize=9)
     preset = module.settings.augmentation.preset
-    figure.suptitle(f"{module.info.name} at {module.spec.resolution} pixels, augmentation: {preset or 'as set'}")
+    what = ", middle slices across depth, height and width" if dims == 3 else ""
+    figure.suptitle(f"{module.info.name} at {module.spec.resolution} pixels{what}, augmentation: {preset or 'as set'}")
     save_figure(figure, target)
+
+
+def middle_slices(volume: torch.Tensor) -> torch.Tensor:
+    """Return the middle slices of a cubic volume (C, R, R, R) across depth, height and width, (C, R, 3·R + 2).
+
+    A white column is between two of them.
+    """
+    middle = volume.shape[-1] // 2
+    line = volume.new_ones((*volume.shape[:2], 1))
+    slices = (volume[:, middle], volume[:, :, middle], volume[:, :, :, middle])
+    return torch.cat([slices[0], line, slices[1], line, slices[2]], dim=2)
 
 
 def _one_of_each_class(labels: torch.Tensor, count: int) -> list[int]:

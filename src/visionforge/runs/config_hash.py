@@ -52,7 +52,9 @@ NEUTRAL: dict[str, Any] = {
 # What came later, with the value under which all is as before: runs of before keep their digest.
 ADDED: dict[str, Any] = {
     "imports": [],
+    "data.augmentation.dflip": 0.0,
     "data.augmentation.operations": [],
+    "data.augmentation.vflip": 0.0,
     "data.sampler": {"name": "auto"},
     "model.backbone.volume_convolution": "3d",
     "model.mixup.name": "mixup",

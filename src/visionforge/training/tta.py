@@ -44,7 +44,7 @@ def view_functions(flags: DomainFlags, mode: TtaMode, resolution: int, spatial_d
         views["hflip"] = lambda x: x.flip(-1)
     if flags.vflip:
         views["vflip"] = lambda x: x.flip(-2)
-    if spatial_dims == 3 and getattr(flags, "dflip", False):
+    if spatial_dims == 3 and flags.dflip:
         views["dflip"] = lambda x: x.flip(-3)
     pixels = resolution // SHIFT_DIVISOR
     if mode == "light":

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Preset = Literal["none", "light", "standard", "strong"]
+MAX_VOLUME_RESOLUTION = 256  # voxels along each axis; one volume of them has 16 MiB
 
 
 class Sampler(Component):
@@ -72,9 +73,9 @@ class AugmentationOperation(Component):
     def build(self) -> "Callable[[Tensor, torch.Generator], Tensor]":
         """Return the function of a batch.
 
-        It is given images (B, C, H, W), float32 from 0 to 1 on the training device, of which it may change the values
-        in place, and a generator on that device, from which all its random numbers come; it returns images of the same
-        shape. What leaves 0 to 1 is clipped after the last operation.
+        It is given images (B, C, H, W), or volumes (B, C, D, H, W), float32 from 0 to 1 on the training device, of
+        which it may change the values in place, and a generator on that device, from which all its random numbers come;
+        it returns images of the same shape. What leaves 0 to 1 is clipped after the last operation.
         """
         raise NotImplementedError(f"{type(self).__qualname__}.build")
 
@@ -92,14 +93,29 @@ class Augmentation(Section):
         default=0.5, description="Probability of a left-right flip; off where the data set forbids flips."
     )
     rotation_angle: int = Field(
-        default=10, ge=0, le=180, description="Largest rotation to either side.", json_schema_extra={"unit": "degrees"}
+        default=10,
+        ge=0,
+        le=180,
+        description="Largest rotation to either side; of volumes, about each of the three axes.",
+        json_schema_extra={"unit": "degrees"},
     )
     jitter_val: Probability = Field(
         default=0.2,
         description="Strength j of the colour jitter: brightness, contrast and saturation factors from [1-j, 1+j].",
     )
     min_scale: float = Field(
-        default=0.95, gt=0.0, le=1.0, description="Smallest share of the image's area that a random resized crop keeps."
+        default=0.95,
+        gt=0.0,
+        le=1.0,
+        description="Smallest share of the image's area, or of the volume, that a random resized crop keeps.",
+    )
+    vflip: Probability = Field(
+        default=0.0, description="Probability of a top-bottom flip; off where the data set forbids it."
+    )
+    dflip: Probability = Field(
+        default=0.0,
+        description="Probability of a front-back flip of volumes; off where the data set forbids it, and not allowed "
+        "with images.",
     )
     flip_mode: Literal["random", "alternating"] = Field(
         default="random",
@@ -166,7 +182,7 @@ class DataSettings(Section):
         default=28,
         ge=8,
         le=1024,
-        description="Height and width of the images; the data set must offer it.",
+        description="Height and width of the images, and depth of volumes; the data set must offer it.",
         json_schema_extra={"unit": "pixels"},
     )
     batch_size: int = Field(default=128, ge=1, le=2048, description="Images per batch and device.")

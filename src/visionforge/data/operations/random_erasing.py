@@ -1,7 +1,7 @@
 """Random erasing."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -21,7 +21,7 @@ ATTEMPTS = 10  # torchvision's number of tries before it leaves the image as it 
 
 @register
 class RandomErasing(AugmentationOperation):
-    """A rectangle of random values in some images (Zhong et al., 2020, arXiv:1708.04896)."""
+    """A rectangle of random values in some images, in volumes a box (Zhong et al., 2020, arXiv:1708.04896)."""
 
     position: ClassVar[int] = 2
 
@@ -31,14 +31,18 @@ class RandomErasing(AugmentationOperation):
         default=0.33,
         ge=SMALLEST,
         le=1.0,
-        description=f"Largest share of the image's area that a rectangle covers; the smallest is {SMALLEST}.",
+        description=f"Largest share of the image's area, or of the volume, that it covers; the smallest is {SMALLEST}.",
     )
 
     def build(self) -> "Callable[[Tensor, torch.Generator], Tensor]":
-        """Return the function that erases rectangles of a batch, filled with uniform noise."""
+        """Return the function that erases rectangles, or boxes, of a batch, filled with uniform noise."""
         import torch
 
         def erase(images: "Tensor", generator: "torch.Generator") -> "Tensor":
+            if images.ndim == 5:
+                inside = inside_boxes(self.draw_boxes(len(images), images.shape[2:], generator), images.shape[2:])
+                values = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+                return torch.where(inside[:, None], values, images)
             top, left, bottom, right = self.draw(len(images), images.shape[2], images.shape[3], generator).unbind(dim=1)
             rows = torch.arange(images.shape[2], device=images.device)[:, None]
             columns = torch.arange(images.shape[3], device=images.device)
@@ -77,3 +81,42 @@ class RandomErasing(AugmentationOperation):
         erased = fits.any(dim=1) & (place[:, 0] < self.probability)
         start = (place[:, 1:] * (size - chosen + 1)).floor().long()
         return torch.cat([start, start + chosen], dim=1) * erased[:, None]
+
+    def draw_boxes(self, count: int, size: "Sequence[int]", generator: "torch.Generator") -> "Tensor":
+        """Return (N, 2, 3) int64, where the boxes begin and end along each axis; empty if nothing is erased.
+
+        The share of the volume is uniform. Along each axis a box is stretched by a factor whose logarithm is uniform,
+        so that the ratio of two sides lies in the range of the images' rectangles; as there, a box that does not fit
+        is drawn anew.
+
+        Args:
+            count: Volumes N.
+            size: Depth, height and width in voxels.
+            generator: On the device of the result.
+        """
+        import torch
+
+        device = generator.device
+        tries = torch.rand((count, ATTEMPTS, 4), generator=generator, device=device)
+        place = torch.rand((count, 4), generator=generator, device=device)
+        sides = torch.tensor(list(size), device=device)
+        share = SMALLEST + (self.scale - SMALLEST) * tries[..., :1]
+        stretch = math.log(RATIO[1]) * (tries[..., 1:] - tries[..., 1:].mean(dim=-1, keepdim=True))
+        boxes = (sides * share ** (1 / 3) * torch.exp(stretch)).round().long()
+        fits = (boxes < sides).all(dim=-1)
+        chosen = boxes[torch.arange(count, device=device), fits.float().argmax(dim=1)]
+        erased = fits.any(dim=1) & (place[:, 0] < self.probability)
+        start = (place[:, 1:] * (sides - chosen + 1)).floor().long()
+        return torch.stack([start, start + chosen], dim=1) * erased[:, None, None]
+
+
+def inside_boxes(boxes: "Tensor", size: "Sequence[int]") -> "Tensor":
+    """Return (N, D, H, W) bool, which voxels lie in boxes (N, 2, 3)."""
+    import torch
+
+    inside = torch.ones((), dtype=torch.bool, device=boxes.device)
+    for axis, length in enumerate(size):
+        place = torch.arange(length, device=boxes.device)
+        along = (place >= boxes[:, 0, axis, None]) & (place < boxes[:, 1, axis, None])
+        inside = inside & along.view(-1, *[length if k == axis else 1 for k in range(3)])
+    return inside
