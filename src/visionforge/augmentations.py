@@ -110,7 +110,7 @@ def mixup(
     Zhang et al. (2018, arXiv:1710.09412): λ·image + (1-λ)·partner, λ from Beta(alpha, alpha).
 
     Args:
-        images: (N, C, H, W) floats.
+        images: (N, C, H, W) floats, or volumes (N, C, D, H, W).
         targets: (N,) int64 classes, or (N, K) shares.
         alpha: Strength, above 0 to 1.
         classes: Number of classes K; needed for targets (N,).
@@ -142,7 +142,7 @@ def cutmix(
     Yun et al. (2019, arXiv:1905.04899): the share of the image that stays is from Beta(alpha, alpha).
 
     Args:
-        images: (N, C, R, R) floats.
+        images: (N, C, R, R) floats, or volumes (N, C, R, R, R), whose patch is a box.
         targets: As in `mixup`.
         alpha: As there.
         classes: As there.
@@ -175,7 +175,7 @@ def average_over_views(
 
     Args:
         predict: From images (V·N, C, R, R) to probabilities (V·N, K).
-        images: (N, C, R, R), normalised.
+        images: (N, C, R, R), normalised; or volumes (N, C, R, R, R), whose views include those along the depth.
         flags: Which changes keep the label.
         mode: ``full``; ``light``, flips only; or ``off``.
         weight: Weight of the image itself, between 0 and 1; None gives every view the same.
@@ -208,8 +208,8 @@ def _seed(seed: int | None) -> int:
 
 
 def _check_square(images: Tensor) -> None:
-    if images.ndim != 4 or images.shape[2] != images.shape[3]:
-        raise ValueError(f"images: {tuple(images.shape)}; allowed: (N, C, R, R)")
+    if images.ndim not in (4, 5) or len(set(images.shape[2:])) > 1:
+        raise ValueError(f"images: {tuple(images.shape)}; allowed: (N, C, R, R), or volumes (N, C, R, R, R)")
 
 
 def _check_strength(alpha: float) -> None:
@@ -220,14 +220,16 @@ def _check_strength(alpha: float) -> None:
 def _mixed(
     images: Tensor, targets: Tensor, settings: MixUp, classes: int | None, seed: int | None
 ) -> tuple[Tensor, Tensor]:
-    if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(f"images: {tuple(images.shape)} of {images.dtype}; allowed: floats (N, C, H, W)")
+    if images.ndim not in (4, 5) or not images.is_floating_point():
+        raise ValueError(
+            f"images: {tuple(images.shape)} of {images.dtype}; allowed: floats (N, C, H, W), or (N, C, D, H, W)"
+        )
     if targets.ndim not in (1, 2) or len(targets) != len(images):
         raise ValueError(f"targets: {tuple(targets.shape)} for {len(images)} images; allowed: (N,) or (N, K)")
     if targets.ndim == 1:
         if classes is None or targets.is_floating_point():
             raise ValueError("targets: (N,) have to be int64 classes, and `classes` their number")
         targets = F.one_hot(targets.long(), classes)
-    draw = draw_mix(len(images), settings, images.shape[-1], _seed(seed))
+    draw = draw_mix(len(images), settings, images.shape[-1], _seed(seed), images.ndim - 2)
     assert draw is not None, "a strength is above 0"
     return mix_images(images, draw), mix_targets(targets.to(torch.promote_types(targets.dtype, torch.float32)), draw)

@@ -55,6 +55,14 @@ def test_library_models_have_facts_too(capsys):
         (["info", "vit_tiny", "--resolution", "30"], "resolution: 30 is not allowed for vit_tiny"),
         (["info", "resnet18", "--classes", "0"], "models info: --classes: 0 is not allowed; at least 1"),
         (["info", "resnet18", "--resolution", "0"], "resolution: 0 is not allowed for resnet18; at least 8"),
+        (
+            ["info", "vit_tiny", "--volumes"],
+            "model.backbone.name: vit_tiny does not take volumes; allowed: efficientnet_",
+        ),
+        (
+            ["info", "resnet18", "--volume-convolution", "acs"],
+            "model.backbone.volume_convolution: acs is for volumes, the",
+        ),
         (["info"], "models info: the following arguments are required: name"),
         ([], "models: the following arguments are required: command"),
     ],
@@ -62,3 +70,17 @@ def test_library_models_have_facts_too(capsys):
 def test_mistakes(refuse, arguments, complaint):
     (line,) = refuse("models", *arguments, keeps=("cache", "torch"))
     assert line.startswith(complaint)
+
+
+def test_models_of_volumes(capsys):
+    flags = ["--volumes", "--channels", "1", "--classes", "2"]
+    assert main(["models", "info", "resnet18", *flags]) == 0
+    shown = capsys.readouterr().out
+    for told in ("28×28×28", "64×64×64", "14 → 7 → 4 → 2", "images and volumes"):
+        assert told in shown
+    assert main(["models", "info", "resnet18", *flags, "--volume-convolution", "acs"]) == 0
+    assert capsys.readouterr().out != shown
+    assert main(["models", "list", "*", "--json"]) == 0
+    dims = {each["name"]: each["spatial_dims"] for each in json.loads(capsys.readouterr().out)}
+    assert dims["resnet18"] == [2, 3]
+    assert dims["vit_tiny"] == [2]

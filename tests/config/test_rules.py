@@ -225,3 +225,19 @@ def test_resolution_is_a_multiple_of_the_patches():
     assert problems(facts, data={"resolution": 32}) == []
     (line,) = problems(facts, data={"resolution": 30})
     assert line.startswith("data.resolution: 30 is not allowed for vit")
+
+
+def test_backbones_take_the_dimensions_of_the_data():
+    takers = ("mini_cnn", "resnet18")
+    volumes = DatasetFacts("organmnist3d", 1, 900, None, spatial_dims=3)
+    of_images = BackboneFacts("swin_v2_t", 8, True, final_map=4, takers=takers)
+    (line,) = problems(Facts(volumes, of_images, CPU), model={"backbone": {"name": "swin_v2_t"}})
+    assert line == "model.backbone.name: swin_v2_t does not take volumes; allowed: mini_cnn, resnet18"
+    of_both = BackboneFacts("resnet18", 8, True, final_map=4, spatial_dims=(2, 3), inflates=True, takers=takers)
+    acs = {"backbone": {"volume_convolution": "acs"}}
+    assert not problems(Facts(volumes, of_both, CPU), model=acs)
+    (line,) = problems(Facts(GREY, of_both, CPU), model=acs)
+    assert line == "model.backbone.volume_convolution: acs is for volumes, the data are images; leave it out"
+    native = BackboneFacts("theirs", 8, True, final_map=4, spatial_dims=(3,))
+    (line,) = problems(Facts(volumes, native, CPU), model=acs)
+    assert "acs would be ignored" in line

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from visionforge.config.problems import nearest
-from visionforge.config.schema import DataSettings, Loss, RunSettings, Task
-from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION
+from visionforge.config.schema import Loss, RunSettings, Task
 from visionforge.config.schema.metrics import watched_problem
+from visionforge.config.volumes import dimension_problems, volume_problems
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,9 @@ class BackboneFacts:
         has_published_weights: Whether weights can be had without a local file.
         final_map: Height and width of the last feature map at the configured resolution.
         multiple_of: What the configured resolution must be a multiple of.
+        spatial_dims: What it takes, 2 for images and 3 for volumes.
+        inflates: Whether its form for volumes is made of the one for images.
+        takers: Names of backbones that take the configured data.
     """
 
     name: str
@@ -49,6 +52,9 @@ class BackboneFacts:
     has_published_weights: bool
     final_map: int
     multiple_of: int = 1
+    spatial_dims: tuple[int, ...] = (2,)
+    inflates: bool = False
+    takers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,13 @@ def _pretrained_weights(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
 
 
+def _dimensions(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    if facts.dataset and facts.backbone:
+        dims, backbone = facts.dataset.spatial_dims, facts.backbone
+        chosen = settings.model.backbone
+        yield from dimension_problems(chosen, dims, backbone.spatial_dims, backbone.inflates, backbone.takers)
+
+
 def _resolution(settings: RunSettings, facts: Facts) -> Iterator[str]:
     resolution = settings.data.resolution
     if facts.dataset and facts.dataset.resolutions and resolution not in facts.dataset.resolutions:
@@ -177,28 +190,6 @@ def _resolution(settings: RunSettings, facts: Facts) -> Iterator[str]:
             f"data.resolution: {resolution} is not allowed for {facts.backbone.name}, whose patches have "
             f"{facts.backbone.multiple_of} pixels here; a multiple of {facts.backbone.multiple_of}"
         )
-
-
-def volume_problems(name: str, spatial_dims: int, data: DataSettings) -> list[str]:
-    """Return a line for each setting of the data that has no meaning for images, or for volumes.
-
-    Args:
-        name: Catalog name.
-        spatial_dims: 2 if the data set has images, 3 for volumes.
-        data: The settings.
-    """
-    problems = []
-    if spatial_dims == 2 and data.augmentation.dflip > 0:
-        problems.append(
-            f"data.augmentation.dflip: {data.augmentation.dflip:g} is not allowed, because {name} has images, which "
-            "have no front and back; allowed: 0"
-        )
-    if spatial_dims == 3 and data.resolution > MAX_VOLUME_RESOLUTION:
-        problems.append(
-            f"data.resolution: {data.resolution} is not allowed, because {name} has volumes; at most "
-            f"{MAX_VOLUME_RESOLUTION}"
-        )
-    return problems
 
 
 def _volumes(settings: RunSettings, facts: Facts) -> Iterator[str]:
@@ -365,7 +356,12 @@ def _freezing(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
 
 
-EVALUATION_RULES: tuple[Callable[[RunSettings, Facts], Iterator[str]], ...] = (_resolution, _volumes, _precision)
+EVALUATION_RULES: tuple[Callable[[RunSettings, Facts], Iterator[str]], ...] = (
+    _dimensions,
+    _resolution,
+    _volumes,
+    _precision,
+)
 _OF_STAGE = {
     "validate": (_evaluated_batches("val"),),
     "test": (_evaluated_batches("test"),),

@@ -17,7 +17,7 @@ from visionforge.config.schema import RunSettings
 from visionforge.data.registry import dataset_info
 from visionforge.engine.loggers import logger_problems
 from visionforge.errors import SettingsError, VisionForgeError
-from visionforge.models.registry import backbone_entry
+from visionforge.models.registry import backbone_entry, backbones_taking
 from visionforge.redaction import hidden_settings
 from visionforge.runs.config_hash import PATHS
 from visionforge.runs.paths import is_anchored, resolve
@@ -150,13 +150,12 @@ def gather_facts(settings: RunSettings) -> Facts:
         SettingsError: If the data set or the backbone is unknown.
     """
     info = dataset_info(settings.data.dataset, settings.data.synthetic)
-    dataset = DatasetFacts(
-        info.name, info.channels, info.splits.train, info.resolutions, info.task, info.classes, info.spatial_dims
-    )
-    return Facts(dataset, _backbone_facts(settings), _device_facts(settings))
+    dims = info.spatial_dims
+    dataset = DatasetFacts(info.name, info.channels, info.splits.train, info.resolutions, info.task, info.classes, dims)
+    return Facts(dataset, _backbone_facts(settings, dims), _device_facts(settings))
 
 
-def _backbone_facts(settings: RunSettings) -> BackboneFacts:
+def _backbone_facts(settings: RunSettings, spatial_dims: int) -> BackboneFacts:
     chosen = settings.model.backbone
     entry = backbone_entry(chosen.name)
     resolution, adapt = settings.data.resolution, chosen.adapt_stem
@@ -164,8 +163,11 @@ def _backbone_facts(settings: RunSettings) -> BackboneFacts:
         name=entry.name,
         min_resolution=entry.min_resolution if chosen.adapt_stem else entry.min_resolution_standard,
         has_published_weights=entry.has_published_weights,
-        final_map=entry.final_map(resolution, adapt),
-        multiple_of=entry.multiple_of(resolution, adapt),
+        final_map=entry.final_map(resolution, adapt, spatial_dims),
+        multiple_of=entry.multiple_of(resolution, adapt, spatial_dims),
+        spatial_dims=entry.spatial_dims,
+        inflates=entry.inflates,
+        takers=tuple(backbones_taking(spatial_dims)),
     )
 
 

@@ -57,11 +57,13 @@ def explain(model: ImageClassifier, images: Tensor, targets: Tensor | None = Non
         targets: (N,) classes or labels to explain; None is the predicted class, or the most probable label.
 
     Raises:
-        RunError: If the network is not built, has no feature map of more than one pixel near its end, or a target is no
-            class.
+        RunError: If the network is not built or takes volumes, has no feature map of more than one pixel near its end,
+            or a target is no class.
     """
     spec = model.spec
     assert spec is not None
+    if spec.spatial_dims == 3:
+        raise RunError("explanations are maps of images, the network takes volumes; there are none of them")
     method = explanation_method(model)
     if targets is not None and not bool(((targets >= 0) & (targets < len(spec.classes))).all()):
         raise RunError(f"there is no such class to explain; classes are numbered 0 to {len(spec.classes) - 1}")

@@ -37,12 +37,12 @@ def compiled(module: ExportedClassifier, contract: Contract) -> Work:
     return work
 
 
-def speed_table(alternatives: Mapping[str, Work], shape: tuple[int, int, int]) -> list[dict[str, Any]]:
+def speed_table(alternatives: Mapping[str, Work], shape: tuple[int, ...]) -> list[dict[str, Any]]:
     """Return median and range of images per second, and of milliseconds per batch, of each alternative in turn.
 
     Args:
         alternatives: Name → a function of uint8 pixels (N, C, R, R).
-        shape: (C, R, R).
+        shape: (C, R, R), or (C, R, R, R) of volumes.
     """
     rows = []
     generator = np.random.default_rng(0)

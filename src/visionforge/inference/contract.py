@@ -48,9 +48,10 @@ class Contract(Section):
         return self
 
     @property
-    def shape(self) -> tuple[str, int, int, int]:
+    def shape(self) -> tuple[str, *tuple[int, ...]]:
         """Return the shape of the input, batch first."""
-        return ("batch", self.spec.channels, self.spec.resolution, self.spec.resolution)
+        sides: tuple[int, ...] = (self.spec.channels, *(self.spec.resolution,) * self.spec.spatial_dims)
+        return ("batch", *sides)
 
     def as_text(self) -> dict[str, Any]:
         """Return what a reader of `export.json` needs to know to use the artifact."""
@@ -102,7 +103,7 @@ def contract_of(
     """
     spec, calibration = model.spec, model.calibration
     assert spec is not None
-    views = tuple(view_functions(spec.flags, model.settings.tta, spec.resolution))
+    views = tuple(view_functions(spec.flags, model.settings.tta, spec.resolution, spec.spatial_dims))
     temperature = None
     if calibration is not None:
         temperature = calibration.temperature if len(views) == 1 else calibration.temperature_tta

@@ -14,12 +14,15 @@ from visionforge.training.tta import View, average_views, view_functions
 
 _SMALLEST = 1.1754944e-38  # as in training.calibration: the smallest normal float32,
 _CLOSEST = 5.9604645e-08  # and how close to 1 a sigmoid in float32 comes
-_ALL = DomainFlags(hflip=True, vflip=True, rotation="any", texture_is_label=True, colour_is_label=True)
+_ALL = DomainFlags(hflip=True, vflip=True, rotation="any", texture_is_label=True, colour_is_label=True).model_copy(
+    update={"dflip": True}
+)
 
 
 class ExportedClassifier(nn.Module):
     """From pixels (N, C, R, R) to calibrated probabilities (N, K), averaged over the views of the contract.
 
+    Volumes are (N, C, R, R, R).
     The same as what `predict` gives, in operations that every format has; the weights are float32, whatever the
     precision of the training was.
 
@@ -41,8 +44,9 @@ class ExportedClassifier(nn.Module):
         self.cumulative = None if model.cumulative is None else copy.deepcopy(model.cumulative).cpu().float()
         spec = contract.spec
         scale = 255.0 if contract.input == "uint8" else 1.0
-        self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1) * scale)
-        self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1) * scale)
+        each = (1, -1, *(1,) * spec.spatial_dims)
+        self.register_buffer("mean", torch.tensor(spec.mean).view(each) * scale)
+        self.register_buffer("std", torch.tensor(spec.std).view(each) * scale)
         self._views = views_named(contract)
         self._weight = contract.settings.tta_weight
         self._output: Output = "labels" if spec.task == "multi-label" else "classes"
@@ -80,7 +84,7 @@ def views_named(contract: Contract) -> list[View]:
     Raises:
         RunError: If there is no such view, or one is named twice; contracts come with files of strangers.
     """
-    known = view_functions(_ALL, "full", contract.spec.resolution)
+    known = view_functions(_ALL, "full", contract.spec.resolution, contract.spec.spatial_dims)
     names = contract.views
     if not names or names[0] != "identity" or len(set(names)) < len(names) or not set(names) <= set(known):
         raise RunError(f"the artifact's views are {', '.join(names) or 'none'}; allowed: {', '.join(known)}")

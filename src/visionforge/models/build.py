@@ -1,7 +1,9 @@
 """From backbone settings to a network with its first weights."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,9 +11,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from visionforge.config.schema import Backbone
+from visionforge.config.volumes import dimension_problems
 from visionforge.errors import SettingsError, WeightsError
-from visionforge.models.registry import BackboneEntry, backbone_entry, load_function
+from visionforge.models.registry import BackboneEntry, backbone_entry, backbones_taking, load_function
 from visionforge.models.transfer import Fit, TransferReport, fit_convolution, transfer_weights
+from visionforge.models.volumes import to_volumes
 from visionforge.models.weights import pretrained_state
 
 log = logging.getLogger(__name__)
@@ -21,7 +25,12 @@ COMPUTED = ("relative_coords_table", "relative_position_index")  # what Swin der
 
 
 def build_network(
-    settings: Backbone, in_channels: int, num_classes: int, resolution: int, pretrained: bool | None = None
+    settings: Backbone,
+    in_channels: int,
+    num_classes: int,
+    resolution: int,
+    pretrained: bool | None = None,
+    spatial_dims: int = 2,
 ) -> tuple[nn.Module, TransferReport | None]:
     """Build a backbone and give it its first weights.
 
@@ -29,48 +38,93 @@ def build_network(
         settings: Name, stem, dropout and weights.
         in_channels: Channels of the images.
         num_classes: Number of logits K.
-        resolution: Height and width of the images in pixels; below 112 the stem may be adapted.
+        resolution: Height and width of the images in pixels, or the side of volumes in voxels; below 112 or 56 the stem
+            may be adapted.
         pretrained: Overrides `settings.pretrained`; False when a checkpoint will bring the weights.
+        spatial_dims: 2 for images, 3 for volumes.
 
     Returns:
-        A network from (N, in_channels, H, W) float32 to logits (N, K), and what became of the pretrained tensors; None
-        without pretrained weights.
+        A network from (N, in_channels, H, W) float32, or (N, in_channels, D, H, W), to logits (N, K), and what became
+        of the pretrained tensors; None without pretrained weights.
 
     Raises:
-        SettingsError: If the backbone is unknown, or cannot be built for these images.
+        SettingsError: If the backbone is unknown, or cannot be built for these images or volumes.
         WeightsError: If pretrained weights are missing or do not fit.
     """
     entry = backbone_entry(settings.name)
-    try:
-        network = _untrained(settings, in_channels, num_classes, resolution)
-        if not entry.is_builtin:
-            _try(network, in_channels, num_classes, resolution)
-    except (ValueError, RuntimeError, TypeError, AssertionError) as error:
-        if "deterministic implementation" in str(error):  # strict mode's, which says more
-            raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SettingsError(
-            f"model.backbone.name: {entry.name} cannot be built for {in_channels}×{resolution}×{resolution} images: "
-            f"{reason}"
-        ) from error
-    if not (settings.pretrained if pretrained is None else pretrained):
+    brings = settings.pretrained if pretrained is None else pretrained
+    require_dimensions(entry, settings, spatial_dims)
+    with _told(entry, (in_channels, *(resolution,) * spatial_dims)):
+        network = _untrained(settings, in_channels, num_classes, resolution, spatial_dims)
+        converts = entry.inflates and spatial_dims == 3
+        if converts and not brings:
+            to_volumes(network, settings.volume_convolution, inflated=False)
+        if not entry.is_builtin and not (converts and brings):
+            _try(network, in_channels, num_classes, resolution, spatial_dims)
+    if not brings:
         return network, None
     found = pretrained_state(entry, settings.weights, resolution)
     tensors = load_function(entry.rename)(found.tensors) if entry.rename else found.tensors
-    try:
-        state, report = transfer_weights(
-            tensors, network.state_dict(), entry.head_of(network), _fits(entry, network), COMPUTED
-        )
-    except WeightsError as error:
-        raise WeightsError(f"model.backbone.weights: {found.source}: {'; '.join(error.problems[:3])}") from error
-    network.load_state_dict(state)
-    report.source, report.sha256 = found.source, found.sha256
+    of_volumes = any(tensor.ndim == 5 for tensor in tensors.values())  # of a network that was one for volumes already
+    inflated: list[str] = []
+    with _told(entry, (in_channels, *(resolution,) * spatial_dims)):
+        if converts and of_volumes:
+            to_volumes(network, settings.volume_convolution, inflated=False)
+        try:
+            state, report = transfer_weights(
+                tensors, network.state_dict(), entry.head_of(network), _fits(entry, network), COMPUTED
+            )
+        except WeightsError as error:
+            raise WeightsError(f"model.backbone.weights: {found.source}: {'; '.join(error.problems[:3])}") from error
+        network.load_state_dict(state)
+        if converts and not of_volumes:
+            inflated = to_volumes(network, settings.volume_convolution, inflated=True)
+        if converts and not entry.is_builtin:
+            _try(network, in_channels, num_classes, resolution, spatial_dims)
+    report.source, report.sha256, report.inflated = found.source, found.sha256, inflated
     log.info("%s: weights of %s: %s", settings.name, found.source, report)
     return network, report
 
 
+def require_dimensions(entry: BackboneEntry, settings: Backbone, spatial_dims: int) -> None:
+    """Check that a backbone takes images or volumes, and the settings that are for volumes only.
+
+    Args:
+        entry: The backbone.
+        settings: Its settings.
+        spatial_dims: 2 for images, 3 for volumes.
+
+    Raises:
+        SettingsError: If it does not.
+    """
+    takers = backbones_taking(spatial_dims)
+    problems = dimension_problems(settings, spatial_dims, entry.spatial_dims, entry.inflates, takers)
+    if found := list(problems):
+        raise SettingsError(found)
+
+
+@contextmanager
+def _told(entry: BackboneEntry, shape: tuple[int, ...]) -> Iterator[None]:
+    """Say in one line that a network cannot be built for images or volumes of a shape."""
+    try:
+        yield
+    except (ValueError, RuntimeError, TypeError, AssertionError) as error:
+        if "deterministic implementation" in str(error):  # strict mode's, which says more
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        what = "images" if len(shape) == 3 else "volumes"
+        raise SettingsError(
+            f"model.backbone.name: {entry.name} cannot be built for {'×'.join(map(str, shape))} {what}: {reason}"
+        ) from error
+
+
 def require_brought(
-    settings: Backbone, in_channels: int, num_classes: int, resolution: int, brought: Mapping[str, Tensor]
+    settings: Backbone,
+    in_channels: int,
+    num_classes: int,
+    resolution: int,
+    brought: Mapping[str, Tensor],
+    spatial_dims: int = 2,
 ) -> None:
     """Check that a network is not much larger than the weights that a file brings for it, before it is built.
 
@@ -78,14 +132,15 @@ def require_brought(
         settings: Name, stem and dropout, which the file may have named.
         in_channels: Channels of the images.
         num_classes: Number of logits K.
-        resolution: Height and width of the images in pixels.
+        resolution: Height and width of the images in pixels, or the side of volumes in voxels.
         brought: What the file holds.
+        spatial_dims: 2 for images, 3 for volumes.
 
     Raises:
         WeightsError: If it is.
         SettingsError: If the backbone is unknown.
     """
-    size = _size_of(settings, in_channels, num_classes, resolution)
+    size = _size_of(settings, in_channels, num_classes, resolution, spatial_dims)
     storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in brought.values()}
     if size > MOST_TIMES * sum(storages.values()):
         raise WeightsError(
@@ -94,28 +149,35 @@ def require_brought(
         )
 
 
-def _size_of(settings: Backbone, in_channels: int, num_classes: int, resolution: int) -> int:
+def _size_of(settings: Backbone, in_channels: int, num_classes: int, resolution: int, spatial_dims: int) -> int:
     """Return the bytes of a network's weights, of which none are allocated; 0 if it cannot be built like that."""
     for without_memory in (_Unallocated(), torch.device("meta")):
         try:
             with without_memory:
-                network = _untrained(settings, in_channels, num_classes, resolution)
+                network = _untrained(settings, in_channels, num_classes, resolution, spatial_dims)
+                if backbone_entry(settings.name).inflates and spatial_dims == 3:
+                    to_volumes(network, settings.volume_convolution, inflated=False)
             return sum(value.nbytes for value in network.state_dict().values())
         except Exception as error:  # whatever keeps it from being built is told where it is built in earnest
             log.debug("%s: cannot be measured (%s)", settings.name, error)
     return 0
 
 
-def _untrained(settings: Backbone, in_channels: int, num_classes: int, resolution: int) -> nn.Module:
-    """Return the network with the first weights that its builder gives it."""
+def _untrained(settings: Backbone, in_channels: int, num_classes: int, resolution: int, spatial_dims: int) -> nn.Module:
+    """Return the network with the first weights that its builder gives it; that for images if it is to be inflated."""
     entry = backbone_entry(settings.name)
-    return entry.load()(
+    build: Any = entry.load()
+    scale = entry.scale(resolution, settings.adapt_stem, spatial_dims)
+    if 3 in entry.spatial_dims and not entry.inflates:
+        build = partial(build, spatial_dims=spatial_dims)
+    network: nn.Module = build(
         in_channels=in_channels,
         num_classes=num_classes,
         dropout=settings.dropout,
         resolution=resolution,
-        scale=entry.scale(resolution, settings.adapt_stem),
+        scale=scale,
     )
+    return network
 
 
 class _Unallocated(TorchFunctionMode):
@@ -127,19 +189,20 @@ class _Unallocated(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _try(network: nn.Module, in_channels: int, num_classes: int, resolution: int) -> None:
-    """Send one image through a network that we do not know.
+def _try(network: nn.Module, in_channels: int, num_classes: int, resolution: int, spatial_dims: int) -> None:
+    """Send one image or volume through a network that we do not know.
 
     Raises:
         ValueError: If it does not give one logit per class.
     """
     network.eval()
     with torch.no_grad():
-        logits = network(torch.zeros(1, in_channels, resolution, resolution))
+        logits = network(torch.zeros(1, in_channels, *(resolution,) * spatial_dims))
     network.train()
     shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if shape != (1, num_classes):
-        raise ValueError(f"gives {shape} for one image, expected (1, {num_classes})")
+        what = "image" if spatial_dims == 2 else "volume"
+        raise ValueError(f"gives {shape} for one {what}, expected (1, {num_classes})")
 
 
 def _fits(entry: BackboneEntry, network: nn.Module) -> dict[str, Fit]:

@@ -34,18 +34,28 @@ def resample_patches(weight: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def match_channels(weight: Tensor, in_channels: int) -> Tensor:
-    """Fit convolution kernels (O, I, h, w) to (O, in_channels, h, w).
+    """Fit convolution kernels (O, I, h, w), or (O, I, d, h, w), to `in_channels` channels.
 
     RGB to grey sums the kernels over the channels, so that a grey image gives what its three-channel copy gave. Any
     other change spreads that sum evenly, which keeps the response to an image whose channels are equal.
     """
     if weight.shape[1] == in_channels:
         return weight
-    return weight.sum(dim=1, keepdim=True).expand(-1, in_channels, -1, -1) / in_channels
+    others = (-1,) * (weight.ndim - 2)
+    return weight.sum(dim=1, keepdim=True).expand(-1, in_channels, *others) / in_channels
 
 
 def fit_convolution(weight: Tensor, own: Tensor) -> Tensor:
-    """Fit a first convolution to the network's own in kernel size and channels."""
+    """Fit a first convolution to the network's own in kernel size and channels.
+
+    Raises:
+        ValueError: If it is one of volumes whose kernel has another size.
+    """
+    if own.ndim == 5:
+        if weight.shape[2:] != own.shape[2:]:
+            sizes = ["×".join(map(str, given.shape[2:])) for given in (weight, own)]
+            raise ValueError(f"its kernel of {sizes[0]} voxels cannot become one of {sizes[1]}")
+        return match_channels(weight, own.shape[1])
     return match_channels(resample_kernel(weight, (own.shape[2], own.shape[3])), own.shape[1])
 
 
@@ -65,6 +75,7 @@ class TransferReport:
         resampled: Fitted to another kernel size, number of channels or number of positions.
         new: In the network, but not in the weights: they keep their random values.
         unused: In the weights, but not in the network.
+        inflated: Of those that were taken over, kernels that were then repeated over the depth of volumes.
     """
 
     source: str = ""
@@ -73,11 +84,12 @@ class TransferReport:
     resampled: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    inflated: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         """Return one line for the log."""
         parts = [f"{len(self.loaded)} tensors loaded"]
-        for name in ("resampled", "new", "unused"):
+        for name in ("resampled", "new", "unused", "inflated"):
             keys = getattr(self, name)
             if keys:
                 parts.append(f"{len(keys)} {name} ({', '.join(keys[:4])}{', …' if len(keys) > 4 else ''})")

@@ -56,6 +56,7 @@ ADDED: dict[str, Any] = {
     "data.augmentation.operations": [],
     "data.augmentation.vflip": 0.0,
     "data.sampler": {"name": "auto"},
+    "model.backbone.volume_convolution": "3d",
     "model.mixup.name": "mixup",
     "model.monitor": None,
 }

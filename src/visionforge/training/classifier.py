@@ -26,6 +26,7 @@ from visionforge.models.build import build_network, require_brought
 from visionforge.models.registry import backbone_entry
 from visionforge.models.stages import stage_names
 from visionforge.models.transfer import TransferReport
+from visionforge.models.volumes import channels_last, to_channels_last
 from visionforge.redaction import redact_settings
 from visionforge.training.averaged_weights import state_of_average
 from visionforge.training.calibration import Calibration, fit_temperature, scale
@@ -65,8 +66,9 @@ class ImageClassifier(Seeded, pl.LightningModule):
     Without `spec` the network is built when a Trainer has bound the module to an `ImageDataModule`. A checkpoint
     holds the spec and all settings, so ``ImageClassifier.load_from_checkpoint(file)`` gives a module that predicts.
 
-    With a spec it trains on any loader or data module of batches (images, labels): images (N, C, R, R), uint8 or
-    normalised float; labels integers (N,) or (N, 1), or (N, L) zeros and ones for multi-label data.
+    With a spec it trains on any loader or data module of batches (images, labels): images (N, C, R, R), or volumes
+    (N, C, R, R, R), uint8 or normalised float; labels integers (N,) or (N, 1), or (N, L) zeros and ones for multi-label
+    data.
 
     A settings object can be given as a mapping, and what has a name as that name: ``optimizer="adamw"`` is
     ``Optimizer(name="adamw")``. A backbone that is only named starts from pretrained weights where there are published
@@ -279,9 +281,9 @@ class ImageClassifier(Seeded, pl.LightningModule):
         cumulative = self.criterion.output == "cumulative"
         asked = (settings.backbone, spec.channels, 1 if cumulative else len(spec.classes), spec.resolution)
         if brought is not None:
-            require_brought(*asked, brought)
-        network, self.transfer = build_network(*asked, pretrained)
-        self.network = network.to(memory_format=torch.channels_last)
+            require_brought(*asked, brought, spec.spatial_dims)
+        network, self.transfer = build_network(*asked, pretrained, spec.spatial_dims)
+        self.network = to_channels_last(network)
         if cumulative:
             self.cumulative = CumulativeLogits(len(spec.classes))
         log.info("%s: %s parameters", settings.backbone.name, f"{sum(p.numel() for p in self.parameters()):,}")
@@ -292,7 +294,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
         """Return logits (N, K); under the ordinal loss (N, K-1) cumulative ones.
 
         Args:
-            images: (N, C, H, W); uint8 images are normalised first, float images are taken as normalised.
+            images: (N, C, H, W), or volumes (N, C, D, H, W); uint8 images are normalised first, float images are taken
+                as normalised.
 
         Raises:
             RuntimeError: If the network is not built yet.
@@ -302,7 +305,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         if images.dtype == torch.uint8:
             images = normalise(images, self.spec.mean, self.spec.std)
         weights = next(self.network.parameters()).dtype  # of half or double precision where the Trainer says so
-        logits: Tensor = self.network(images.to(weights).contiguous(memory_format=torch.channels_last))
+        logits: Tensor = self.network(channels_last(images.to(weights)))
         if weights.itemsize < torch.float32.itemsize:  # losses and probabilities are never computed in less
             logits = logits.float()
         return logits if self.cumulative is None else self.cumulative(logits)
@@ -314,8 +317,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
 
         Args:
             images: uint8 pixels, a tensor (N, C, H, W) or (N, H, W), or a NumPy array (N, H, W) or (N, H, W, C); or
-                normalised float (N, C, H, W). H and W are those that the network was trained with; grey images are
-                given the channels of the network.
+                normalised float (N, C, H, W). Of volumes (N, C, D, H, W), (N, D, H, W) and (N, D, H, W, C). Sides are
+                those that the network was trained with; grey images are given the channels of the network.
             tta: Use test-time augmentation; None takes the setting.
 
         Raises:
@@ -363,7 +366,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
     def _views_forward(self, images: Tensor, tta: bool) -> tuple[Tensor, Tensor | None]:
         """Return the logits (N, K) of the images, and the mean probabilities (N, K) of their views, in one pass."""
         spec, settings = self._bound_spec(), self.settings
-        if not tta or len(view_functions(spec.flags, settings.tta, images.shape[-1])) == 1:
+        if not tta or len(view_functions(spec.flags, settings.tta, images.shape[-1], spec.spatial_dims)) == 1:
             return self(images), None
         if images.dtype == torch.uint8:
             images = normalise(images, spec.mean, spec.std)

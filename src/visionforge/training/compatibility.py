@@ -12,7 +12,7 @@ from visionforge.errors import SettingsError
 from visionforge.models.registry import backbone_entry
 from visionforge.training.criterion import output_kind
 
-_SPEC_IDENTITY = ("task", "classes", "channels")  # what a network cannot be moved across
+_SPEC_IDENTITY = ("task", "classes", "channels", "spatial_dims")  # what a network cannot be moved across
 
 
 def differences(network: TaskSpec, data: TaskSpec) -> list[str]:
@@ -47,11 +47,16 @@ def check_compatible(stored: Mapping[str, Any], spec: TaskSpec, settings: ModelS
     if mine.name != backbone.name:
         problems.append(f"model.backbone.name: {mine.name} asked for, the checkpoint has {backbone.name}")
     elif not backbone_entry(mine.name).same_shape(
-        (spec.resolution, mine.adapt_stem), (theirs.resolution, backbone.adapt_stem)
+        (spec.resolution, mine.adapt_stem), (theirs.resolution, backbone.adapt_stem), spec.spatial_dims
     ):
         problems.append(
             f"data.resolution: {spec.resolution} needs another network than the checkpoint has, "
             f"which was trained at {theirs.resolution} (model.backbone.adapt_stem {backbone.adapt_stem})"
+        )
+    if mine.volume_convolution != backbone.volume_convolution:
+        problems.append(
+            f"model.backbone.volume_convolution: {mine.volume_convolution} asked for, the checkpoint has "
+            f"{backbone.volume_convolution}"
         )
     asked, has = settings.loss.of_task(spec.task).name, loss.of_task(theirs.task).name
     if theirs.task == spec.task and output_kind(asked, spec.task) != output_kind(has, spec.task):

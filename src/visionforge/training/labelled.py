@@ -13,6 +13,7 @@ from visionforge.training.pixels import as_batch
 def labelled_batch(batch: Any, spec: TaskSpec) -> tuple[Tensor, Tensor]:
     """Return images (N, C, R, R), uint8 or normalised float, and labels, (N,) int64 or (N, L) uint8.
 
+    Volumes are (N, C, R, R, R).
     The values of labels on a GPU are not looked at, because the step would have to wait for them.
 
     Args:

@@ -1,7 +1,8 @@
 """Test-time augmentation: several views of each image, chosen so that they keep its label.
 
 All views are exact: flips, quarter turns, and shifts by whole pixels, 1/28 of the width rounded down. Interpolation
-would blur the image, which costs accuracy at small sizes; below 28 pixels there are therefore no shifts.
+would blur the image, which costs accuracy at small sizes; below 28 pixels there are therefore no shifts. Volumes are
+turned within their slices, and flipped and shifted along the depth as well.
 """
 
 from collections.abc import Callable
@@ -17,22 +18,24 @@ SHIFT_DIVISOR = 28  # a shift is the resolution divided by this, in whole pixels
 View = Callable[[Tensor], Tensor]
 
 
-def shift(images: Tensor, right: int, down: int) -> Tensor:
-    """Move (N, C, H, W) images by whole pixels; the border pixels are repeated."""
-    height, width = images.shape[-2:]
-    padded = F.pad(images, (abs(right), abs(right), abs(down), abs(down)), mode="replicate")
-    top, left = abs(down) - down, abs(right) - right
-    return padded[..., top : top + height, left : left + width]
+def shift(images: Tensor, right: int, down: int, deeper: int = 0) -> Tensor:
+    """Move (N, C, H, W) images or (N, C, D, H, W) volumes by whole pixels; those of the border are repeated."""
+    steps = (right, down, deeper)[: images.ndim - 2]
+    padded = F.pad(images, [abs(step) for step in steps for _ in (0, 1)], mode="replicate")
+    for axis, step in enumerate(steps, start=1):
+        padded = padded.narrow(-axis, abs(step) - step, images.shape[-axis])
+    return padded
 
 
-def view_functions(flags: DomainFlags, mode: TtaMode, resolution: int) -> dict[str, View]:
+def view_functions(flags: DomainFlags, mode: TtaMode, resolution: int, spatial_dims: int = 2) -> dict[str, View]:
     """Return the views of an image by name, the image itself first.
 
     Args:
         flags: Which changes keep the label of this kind of image.
         mode: `light` flips, or shifts to the right and left where no flip is allowed; `full` adds quarter turns and
             shifts; `off` is the image alone.
-        resolution: Height and width in pixels.
+        resolution: Height and width in pixels, or side of volumes in voxels.
+        spatial_dims: 2 for images, 3 for volumes.
     """
     views: dict[str, View] = {"identity": lambda x: x}
     if mode == "off":
@@ -41,6 +44,8 @@ def view_functions(flags: DomainFlags, mode: TtaMode, resolution: int) -> dict[s
         views["hflip"] = lambda x: x.flip(-1)
     if flags.vflip:
         views["vflip"] = lambda x: x.flip(-2)
+    if spatial_dims == 3 and getattr(flags, "dflip", False):
+        views["dflip"] = lambda x: x.flip(-3)
     pixels = resolution // SHIFT_DIVISOR
     if mode == "light":
         if len(views) == 1 and pixels:
@@ -56,12 +61,16 @@ def view_functions(flags: DomainFlags, mode: TtaMode, resolution: int) -> dict[s
         views["shift left"] = lambda x: shift(x, -pixels, 0)
         views["shift down"] = lambda x: shift(x, 0, pixels)
         views["shift up"] = lambda x: shift(x, 0, -pixels)
+    if pixels and spatial_dims == 3:
+        views["shift deeper"] = lambda x: shift(x, 0, 0, pixels)
+        views["shift shallower"] = lambda x: shift(x, 0, 0, -pixels)
     return views
 
 
 def tta_views(images: Tensor, flags: DomainFlags, mode: TtaMode = "full") -> Tensor:
-    """Return (V, N, C, H, W) views of normalised images (N, C, H, W), the images themselves first."""
-    return torch.stack([view(images) for view in view_functions(flags, mode, images.shape[-1]).values()])
+    """Return (V, N, C, H, W) views of normalised images (N, C, H, W), the images themselves first; likewise volumes."""
+    views = view_functions(flags, mode, images.shape[-1], images.ndim - 2)
+    return torch.stack([view(images) for view in views.values()])
 
 
 def average_views(probabilities: Tensor, weight: float | None = None) -> Tensor:

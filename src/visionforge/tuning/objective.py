@@ -170,7 +170,15 @@ class Objective:
         backbone = settings.model.backbone
         channels = 3 if settings.data.force_rgb else info.channels
         entry = backbone_entry(backbone.name)
-        found = profile(entry, settings.data.resolution, channels, len(info.classes), backbone.adapt_stem)
+        found = profile(
+            entry,
+            settings.data.resolution,
+            channels,
+            len(info.classes),
+            backbone.adapt_stem,
+            info.spatial_dims,
+            backbone.volume_convolution,
+        )
         return found.multiply_adds if self._tune.second_metric == "multiply_adds" else found.parameters
 
     @staticmethod

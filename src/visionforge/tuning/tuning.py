@@ -138,12 +138,12 @@ class Tuning:
 
     def _pool(self) -> list[str]:
         """Return the built-in backbones that fit the images, for the preset `architectures`."""
-        resolution = self.settings.data.resolution
+        resolution, dims = self.settings.data.resolution, self.info.spatial_dims
         found = []
         for entry in (backbone_entry(name) for name in backbone_names()):
-            if not entry.is_builtin:
+            if not entry.is_builtin or dims not in entry.spatial_dims:
                 continue
-            fits = resolution >= entry.min_resolution and resolution % entry.multiple_of(resolution, True) == 0
+            fits = resolution >= entry.min_resolution and resolution % entry.multiple_of(resolution, True, dims) == 0
             if fits and (entry.has_published_weights or not self.settings.model.backbone.pretrained):
                 found.append(entry.name)
         return found

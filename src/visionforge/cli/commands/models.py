@@ -11,6 +11,8 @@ from visionforge.streams import caution, say, say_lines
 if TYPE_CHECKING:
     from visionforge.models.inspect import Inspection
 
+_DIMENSIONS = {2: "images", 3: "volumes"}
+
 
 def run(arguments: list[str]) -> int:
     """Run the command and return its exit status."""
@@ -30,6 +32,11 @@ def subcommands() -> Subcommands:
     info.add_argument("--resolution", type=int, help="height and width in pixels; default 28, 64 and 224")
     info.add_argument("--channels", type=int, choices=(1, 3), default=3, help="default 3")
     info.add_argument("--classes", type=int, default=1000, help="number of classes; default 1000")
+    info.add_argument(
+        "--volumes", action="store_true", help="for volumes of RESOLUTION voxels a side; default 28 and 64"
+    )
+    text = "kernels of a network for volumes; default 3d"
+    info.add_argument("--volume-convolution", choices=("3d", "acs"), default="3d", help=text)
     info.add_argument("--no-adapt-stem", action="store_true", help="with the standard stem at every size")
     for command in (listing, info):
         add_import_flag(command, "backbones are then known by name")
@@ -44,12 +51,16 @@ def _list(options: argparse.Namespace) -> int:
     for problem in problems:  # another package's; the others are still listed
         caution(problem)
     if options.json:
-        described = {entry.name: entry.description for entry in entries}
-        print_json([{"name": name, "description": described.get(name)} for name in names])
+        known = {entry.name: (entry.description, entry.spatial_dims) for entry in entries}
+        unknown = (None, (2,))  # of a library, whose models are for images
+        rows = [(name, *known.get(name, unknown)) for name in names]
+        print_json([{"name": n, "description": text, "spatial_dims": dims} for n, text, dims in rows])
     elif entries:
-        table = plain_table("name", "network", "stem adapts", "weights", fold=("network",))
+        table = plain_table("name", "network", "takes", "stem adapts", "weights", fold=("network",))
         for entry in entries:
-            table.add_row(entry.name, entry.description, "yes" if entry.adaptable else "no", entry.published_by or "–")
+            takes = ", ".join(_DIMENSIONS[dims] for dims in entry.spatial_dims)
+            adapts = "yes" if entry.adaptable else "no"
+            table.add_row(entry.name, entry.description, takes, adapts, entry.published_by or "–")
         print_table(table)
     else:
         say_lines(names)
@@ -60,7 +71,7 @@ def _info(options: argparse.Namespace) -> int:
     from visionforge.models.inspect import inspect_backbone
 
     given = options.resolution, options.channels, options.classes, not options.no_adapt_stem
-    found = inspect_backbone(options.name, *given)
+    found = inspect_backbone(options.name, *given, 3 if options.volumes else 2, options.volume_convolution)
     if options.json:
         print_json(found.as_dict())
     else:
@@ -77,6 +88,7 @@ def _print(found: "Inspection") -> None:
         "network": entry.description,
         "parameters": f"{profiles[0].parameters:,} ({size})" if profiles else "–",
         "weights": ", ".join(found.weights) or "none published; name a file in model.backbone.weights",
+        "takes": " and ".join(_DIMENSIONS[dims] for dims in entry.spatial_dims),
         "resolution": f"{found.min_resolution} pixels or more",
     }
     for label, value in rows.items():
@@ -84,7 +96,7 @@ def _print(found: "Inspection") -> None:
     table = plain_table("resolution", "stem", "multiply-adds", "map after each stage", right=("multiply-adds",))
     for each in profiles:
         table.add_row(
-            f"{each.resolution}×{each.resolution}",
+            "×".join([str(each.resolution)] * each.spatial_dims),
             "standard" if each.scale == 1 else f"downsampling ÷ {each.scale}",
             f"{each.multiply_adds / 1e6:,.0f} M",
             map_sizes(each),

@@ -26,6 +26,7 @@ from visionforge.config.schema.model import (
     Optimizer,
     Schedule,
     TtaMode,
+    VolumeConvolution,
 )
 from visionforge.config.schema.run import RunSettings
 from visionforge.config.schema.trainer import TrainerSettings
@@ -59,4 +60,5 @@ __all__ = [
     "TrainerSettings",
     "TtaMode",
     "TuneSettings",
+    "VolumeConvolution",
 ]

@@ -32,6 +32,9 @@ StartEpoch = Annotated[
 ]
 
 
+VolumeConvolution = Literal["3d", "acs"]
+
+
 class Backbone(Section):
     """The network and where its first weights come from."""
 
@@ -48,8 +51,13 @@ class Backbone(Section):
     dropout: float = Field(default=0.0, ge=0.0, le=0.9, description="Dropout probability in front of the classifier.")
     adapt_stem: bool = Field(
         default=True,
-        description="Below 112 pixels, divide the stem's downsampling by 2 or 4, so that the first stage sees "
-        "a map of useful size.",
+        description="Below 112 pixels, or volumes of 56, divide the stem's downsampling by 2 or 4, so that the first "
+        "stage sees a map of useful size.",
+    )
+    volume_convolution: VolumeConvolution = Field(
+        default="3d",
+        description="What the k×k kernels of a network become in that for volumes: 3d, k×k×k, pretrained ones "
+        "inflated; or acs, k×k in three directions (axial, coronal, sagittal), pretrained ones as they are.",
     )
 
 
@@ -216,7 +224,7 @@ class Mixing(Component):
         """Return mixed images and their targets, on the device of the images.
 
         Args:
-            images: (N, C, H, W) float32, normalised.
+            images: (N, C, H, W) or (N, C, D, H, W) float32, normalised.
             targets: (N, K) float32 shares of the classes; per label 0 to 1 for multi-label data.
             rng: All randomness; a function of seed, epoch, step and rank.
         """

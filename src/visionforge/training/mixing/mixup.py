@@ -34,8 +34,8 @@ class MixUp(Mixing):
         return (self.alpha > 0 or self.cutmix_alpha > 0) and super().mixes(epoch)
 
     def mix(self, images: "Tensor", targets: "Tensor", rng: "np.random.Generator") -> "tuple[Tensor, Tensor]":
-        """Return mixed images (N, C, R, R) and their targets (N, K)."""
+        """Return mixed images (N, C, R, R), or volumes (N, C, R, R, R), and their targets (N, K)."""
         from visionforge.training.mixup import draw_mix, mix_images, mix_targets
 
-        draw = draw_mix(len(images), self, images.shape[-1], rng)
+        draw = draw_mix(len(images), self, images.shape[-1], rng, images.ndim - 2)
         return (images, targets) if draw is None else (mix_images(images, draw), mix_targets(targets, draw))
