@@ -69,12 +69,13 @@ def random_augment(
         settings = Augmentation.model_validate(given)
     except ValidationError as error:
         raise ValueError("; ".join(validation_problems(error, Augmentation, "augmentation."))) from error
-    square = len(set(images.shape[2:])) == 1
-    if images.ndim not in (4, 5) or not square or images.dtype != torch.uint8 or images.shape[1] not in (1, 3):
+    if images.ndim not in (4, 5) or images.dtype != torch.uint8 or images.shape[1] not in (1, 3):
         raise ValueError(
             f"images: {tuple(images.shape)} of {images.dtype}; allowed: uint8 (N, 1 or 3, R, R), or volumes "
             "(N, 1 or 3, R, R, R)"
         )
+    if len(set(images.shape[2:])) > 1:
+        raise ValueError(f"images: {tuple(images.shape)}; allowed: (N, C, R, R), or volumes (N, C, R, R, R)")
     if images.ndim == 4 and settings.dflip > 0:
         raise ValueError(f"augmentation.dflip: {settings.dflip:g} is not allowed with images; allowed: 0")
     channels = images.shape[1]

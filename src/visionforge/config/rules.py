@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from visionforge.config.problems import nearest
-from visionforge.config.schema import DataSettings, Loss, RunSettings, Task
-from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION
+from visionforge.config.schema import Loss, RunSettings, Task
 from visionforge.config.schema.metrics import watched_problem
-from visionforge.config.volumes import dimension_problems
+from visionforge.config.volumes import dimension_problems, volume_problems
 
 
 @dataclass(frozen=True)
@@ -191,28 +190,6 @@ def _resolution(settings: RunSettings, facts: Facts) -> Iterator[str]:
             f"data.resolution: {resolution} is not allowed for {facts.backbone.name}, whose patches have "
             f"{facts.backbone.multiple_of} pixels here; a multiple of {facts.backbone.multiple_of}"
         )
-
-
-def volume_problems(name: str, spatial_dims: int, data: DataSettings) -> list[str]:
-    """Return a line for each setting of the data that has no meaning for images, or for volumes.
-
-    Args:
-        name: Catalog name.
-        spatial_dims: 2 if the data set has images, 3 for volumes.
-        data: The settings.
-    """
-    problems = []
-    if spatial_dims == 2 and data.augmentation.dflip > 0:
-        problems.append(
-            f"data.augmentation.dflip: {data.augmentation.dflip:g} is not allowed, because {name} has images, which "
-            "have no front and back; allowed: 0"
-        )
-    if spatial_dims == 3 and data.resolution > MAX_VOLUME_RESOLUTION:
-        problems.append(
-            f"data.resolution: {data.resolution} is not allowed, because {name} has volumes; at most "
-            f"{MAX_VOLUME_RESOLUTION}"
-        )
-    return problems
 
 
 def _volumes(settings: RunSettings, facts: Facts) -> Iterator[str]:

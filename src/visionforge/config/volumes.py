@@ -1,8 +1,9 @@
-"""Whether a backbone takes the data's number of dimensions: one rule for settings files and for functions."""
+"""What images and volumes ask of the settings: the same rules for settings files and for functions."""
 
 from collections.abc import Iterator, Sequence
 
-from visionforge.config.schema import Backbone
+from visionforge.config.schema import Backbone, DataSettings
+from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION
 
 _WHAT = {2: "images", 3: "volumes"}
 
@@ -30,3 +31,25 @@ def dimension_problems(
         yield f"{given} is for volumes, the data are images; leave it out"
     elif not inflates:
         yield f"{given} would be ignored, because {settings.name} is built for volumes as it is; leave it out"
+
+
+def volume_problems(name: str, spatial_dims: int, data: DataSettings) -> list[str]:
+    """Return a line for each setting of the data that has no meaning for images, or for volumes.
+
+    Args:
+        name: Catalog name.
+        spatial_dims: 2 if the data set has images, 3 for volumes.
+        data: The settings.
+    """
+    problems = []
+    if spatial_dims == 2 and data.augmentation.dflip > 0:
+        problems.append(
+            f"data.augmentation.dflip: {data.augmentation.dflip:g} is not allowed, because {name} has images, which "
+            "have no front and back; allowed: 0"
+        )
+    if spatial_dims == 3 and data.resolution > MAX_VOLUME_RESOLUTION:
+        problems.append(
+            f"data.resolution: {data.resolution} is not allowed, because {name} has volumes; at most "
+            f"{MAX_VOLUME_RESOLUTION}"
+        )
+    return problems

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from visionforge.config.problems import validation_problems
-from visionforge.config.rules import volume_problems
 from visionforge.config.schema import Augmentation, DataSettings, Preset, Sampler, Synthetic
 from visionforge.config.seeding import Seeded, derive_seed
+from visionforge.config.volumes import volume_problems
 from visionforge.data.archive import SplitArrays
 from visionforge.data.augment import Operation, apply_operations, augment, draw_augmentation, normalise, respect_flags
 from visionforge.data.augment_volumes import augment_volumes, draw_volume_augmentation

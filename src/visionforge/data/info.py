@@ -258,6 +258,17 @@ class TaskSpec(Section):
         return self
 
     @property
+    def size_text(self) -> str:
+        """Size of an image or volume, as sentences name it.
+
+        >>> TaskSpec(classes=2, spatial_dims=3, resolution=28).size_text
+        '28×28×28 voxels'
+        """
+        return "×".join([str(self.resolution)] * self.spatial_dims) + (
+            " voxels" if self.spatial_dims == 3 else " pixels"
+        )
+
+    @property
     def positive_index(self) -> int:
         """Index of the class that is to be found, of a binary task."""
         return 1 if self.positive is None else self.positive

@@ -200,13 +200,13 @@ class Training(Stage):
         self.introduce(self.workspace.path.name)
         data = self.datamodule
         log.info(
-            "%s: %s, %d classes, %s train / %s val / %s test images of %d×%d pixels",
+            "%s: %s, %d classes, %s train / %s val / %s test %s of %s",
             data.spec.dataset,
             data.spec.task,
             len(data.spec.classes),
             *(f"{n:,}" for n in data.info.splits.model_dump().values()),
-            data.spec.resolution,
-            data.spec.resolution,
+            "volumes" if data.spec.spatial_dims == 3 else "images",
+            data.spec.size_text,
         )
 
     def _test(self) -> None:

@@ -242,9 +242,9 @@ def sample_grid(pictures: Sequence[Picture], classes: Sequence[str], title: str)
         title: Heading.
     """
     shown = pictures[:24]
-    columns = min(8, len(shown))
+    columns, width = _columns(shown)
     lines = -(-len(shown) // columns)
-    figure = Figure(figsize=(1.62 * columns + 0.2, 2.0 * lines + 0.5), layout="constrained")
+    figure = Figure(figsize=(width * columns + 0.2, 2.0 * lines + 0.5), layout="constrained")
     grid = np.atleast_1d(figure.subplots(lines, columns, squeeze=False)).ravel()
     for axes in grid[len(shown) :]:
         axes.axis("off")
@@ -263,9 +263,9 @@ def map_grid(pictures: Sequence[Picture], classes: Sequence[str], title: str) ->
         classes: Class names in label order.
         title: Heading.
     """
-    columns = min(8, len(pictures))
+    columns, width = _columns(pictures)
     lines = -(-len(pictures) // columns)
-    figure = Figure(figsize=(1.62 * columns + 0.2, 3.6 * lines + 0.5), layout="constrained")
+    figure = Figure(figsize=(width * columns + 0.2, 3.6 * lines + 0.5), layout="constrained")
     grid = figure.subplots(2 * lines, columns, squeeze=False)
     for axes in grid.ravel():
         axes.axis("off")
@@ -279,6 +279,11 @@ def map_grid(pictures: Sequence[Picture], classes: Sequence[str], title: str) ->
             below.imshow(picture.overlay)
     figure.suptitle(title, fontsize=9)
     return figure
+
+
+def _columns(pictures: Sequence[Picture]) -> tuple[int, float]:
+    """Return how many pictures stand side by side, and the width of one in inches; a volume is three slices wide."""
+    return (min(4, len(pictures)), 4.2) if pictures[0].image.ndim == 4 else (min(8, len(pictures)), 1.62)
 
 
 def _image(axes: Any, pixels: Array) -> None:
