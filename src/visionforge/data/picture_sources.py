@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION
 from visionforge.data.info import SPLITS, Split
 from visionforge.data.npy import read_header
 from visionforge.data.pictures import SUFFIXES
+from visionforge.data.volume_files import VOLUME_SUFFIXES
 from visionforge.data.zipped import READ_ERRORS, open_zip
 from visionforge.errors import DataError, SettingsError
 
@@ -45,7 +47,7 @@ class ArchiveImages:
     Attributes:
         path: The archive.
         member: Name of the array, for instance `test_images`.
-        shape: (N, H, W) or (N, H, W, C) with C 1 or 3.
+        shape: (N, H, W) or (N, H, W, C) with C 1 or 3; of cubic volumes (N, R, R, R) or (N, R, R, R, C).
     """
 
     path: Path
@@ -54,6 +56,11 @@ class ArchiveImages:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    @property
+    def spatial_dims(self) -> int:
+        """Return 2 for images, 3 for volumes."""
+        return _spatial_dims(self.shape)
 
     def name(self, row: int) -> str:
         """Return what a table calls an image, for instance ``archive.npz:test/000123``."""
@@ -65,9 +72,10 @@ def list_pictures(
 ) -> list[PictureFiles | ArchiveImages]:
     """Return what folders, files and archives hold, in the order in which they are given.
 
-    A folder gives the files with a picture suffix in it and below, sorted by name; hidden files and folders are
-    skipped, and links to folders are not followed, which might lead in circles. A file is taken whatever its suffix,
-    but an `.npz` archive gives its images: those of `split`, else the array `images` or the only one.
+    A folder gives the files with a picture suffix in it and below, or if there are none those of volumes, sorted by
+    name; hidden files and folders are skipped, and links to folders are not followed, which might lead in circles. A
+    file is taken whatever its suffix, but an `.npz` archive gives its images: those of `split`, else the array `images`
+    or the only one.
 
     Args:
         sources: Folders, files and archives.
@@ -85,9 +93,10 @@ def list_pictures(
     for source in sources:
         try:
             if source.is_dir():
-                listed.append(PictureFiles(list(walk_pictures(source))))
+                listed.append(PictureFiles(list(walk_pictures(source)) or list(walk_volumes(source))))
                 if not listed[-1]:
-                    problems.append(f"{where}: {source} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+                    suffixes = ", ".join(sorted({*SUFFIXES, *VOLUME_SUFFIXES}))
+                    problems.append(f"{where}: {source} holds no pictures ({suffixes})")
             elif not source.is_file():
                 what = "is neither a file nor a folder" if source.exists() else "does not exist"
                 problems.append(f"{where}: {source} {what}")
@@ -112,6 +121,11 @@ def is_junk(name: str) -> bool:
 def walk_pictures(folder: Path) -> Iterator[str]:
     """Yield the pictures of a folder and of those below it, each folder sorted by name; see `walk_files`."""
     return (path for path in walk_files(folder) if Path(path).suffix.lower() in SUFFIXES)
+
+
+def walk_volumes(folder: Path) -> Iterator[str]:
+    """Yield the volumes of a folder and of those below it, each folder sorted by name; see `walk_files`."""
+    return (path for path in walk_files(folder) if Path(path).suffix.lower() in VOLUME_SUFFIXES)
 
 
 def walk_files(folder: Path) -> Iterator[str]:
@@ -168,8 +182,10 @@ def open_images(path: Path, split: Split | None = None, where: str = "pictures")
     if dtype != np.uint8:
         kind = "Python objects, which are never loaded" if dtype.hasobject else str(dtype)
         problem = f"holds {kind}; images are uint8"
-    elif len(shape) not in (3, 4) or min(shape) < 1 or (len(shape) == 4 and shape[3] not in (1, 3)):
-        problem = f"has the shape {shape}; images are (N, H, W) or (N, H, W, 3)"
+    elif not _spatial_dims(shape):
+        problem = f"has the shape {shape}; images are (N, H, W) or (N, H, W, 3), volumes (N, R, R, R)"
+    elif _spatial_dims(shape) == 3 and shape[1] > MAX_VOLUME_RESOLUTION:
+        problem = f"has volumes of {shape[1]} voxels along each axis, more than {MAX_VOLUME_RESOLUTION}"
     elif shape[1] * shape[2] > MAX_ARCHIVE_PIXELS:
         problem = f"has images of {shape[2]}×{shape[1]} pixels, more than {MAX_ARCHIVE_PIXELS:,}"
     elif entry.file_size != size:
@@ -177,6 +193,16 @@ def open_images(path: Path, split: Split | None = None, where: str = "pictures")
     if problem:
         raise DataError(f"{where}: {path}: {member} {problem}")
     return ArchiveImages(path, member, shape)
+
+
+def _spatial_dims(shape: tuple[int, ...]) -> int:
+    """Return what an array holds: 2 for images, 3 for volumes, which are cubes, 0 for neither."""
+    if min(shape, default=0) < 1:
+        return 0
+    if len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3)):
+        return 2
+    cubes = len(shape) in (4, 5) and shape[1] == shape[2] == shape[3]
+    return 3 if cubes and (len(shape) == 4 or shape[4] in (1, 3)) else 0
 
 
 def _choose(archive: zipfile.ZipFile, split: Split | None, where: str) -> str:

@@ -21,6 +21,7 @@ from PIL import Image
 from visionforge.data.npy import read_header
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles
 from visionforge.data.pictures import PictureError, read_picture, resize_square
+from visionforge.data.volume_files import read_volume, require_cube, volume_with_channels
 from visionforge.data.zipped import READ_ERRORS, open_zip
 from visionforge.errors import DataError
 
@@ -39,7 +40,7 @@ class Batch:
 
     Attributes:
         names: Path of each image, or its place in an archive.
-        images: (B, C, R, R) uint8; B may be 0.
+        images: (B, C, R, R) uint8, or volumes (B, C, R, R, R); B may be 0.
         failures: Names of the pictures that could not be read, and why.
     """
 
@@ -49,7 +50,12 @@ class Batch:
 
 
 def picture_batches(
-    listed: Sequence[PictureFiles | ArchiveImages], resolution: int, channels: int, batch_size: int, threads: int
+    listed: Sequence[PictureFiles | ArchiveImages],
+    resolution: int,
+    channels: int,
+    batch_size: int,
+    threads: int,
+    spatial_dims: int = 2,
 ) -> Generator[Batch, None, None]:
     """Yield all pictures in input order, decoded ahead by a few batches at most.
 
@@ -61,11 +67,20 @@ def picture_batches(
         channels: 1 turns colours into luma, 3 repeats grey.
         batch_size: Images per batch; only the last has fewer, and those that end with as many failures.
         threads: Number of threads that decode.
+        spatial_dims: 3 for volumes, which must have R voxels along each axis.
 
     Raises:
-        DataError: If an archive is damaged.
+        DataError: If an archive is damaged, or holds images where volumes are asked for, or the other way round.
     """
     import torch
+
+    for source in listed:
+        if isinstance(source, ArchiveImages) and source.spatial_dims != spatial_dims:
+            kinds = {2: "images", 3: "volumes"}
+            raise DataError(
+                f"{source.path}: {source.member} holds {kinds[source.spatial_dims]} {source.shape}; "
+                f"the network takes {kinds[spatial_dims]}"
+            )
 
     stop = threading.Event()
     names: list[str] = []
@@ -73,7 +88,7 @@ def picture_batches(
     failures: list[tuple[str, str]] = []
 
     def batch() -> Batch:
-        stacked = np.stack(images) if images else np.empty((0, channels, resolution, resolution), np.uint8)
+        stacked = np.stack(images) if images else np.empty((0, channels, *[resolution] * spatial_dims), np.uint8)
         full = Batch(names[:], torch.from_numpy(stacked), failures[:])
         for part in (names, images, failures):
             part.clear()
@@ -81,7 +96,9 @@ def picture_batches(
 
     with _bombs_refused(), ThreadPoolExecutor(threads, "visionforge-decode") as pool:
         try:
-            for name, result in _ahead(pool, _pieces(listed, resolution, channels, stop), threads, batch_size):
+            for name, result in _ahead(
+                pool, _pieces(listed, resolution, channels, stop, spatial_dims), threads, batch_size
+            ):
                 if isinstance(result, PictureError):
                     failures.append((name, str(result)))
                 else:
@@ -123,9 +140,14 @@ def _bombs_refused() -> Iterator[None]:
 
 
 def _pieces(
-    listed: Sequence[PictureFiles | ArchiveImages], resolution: int, channels: int, stop: threading.Event
+    listed: Sequence[PictureFiles | ArchiveImages],
+    resolution: int,
+    channels: int,
+    stop: threading.Event,
+    spatial_dims: int,
 ) -> Iterator[Callable[[], list[Decoded]]]:
     """Yield functions that decode a few pictures each; the parts of an archive are read here, one after the other."""
+    volumes = spatial_dims == 3
 
     def decode(names: Sequence[str], read: Callable[[int], Pixels]) -> list[Decoded]:
         results: list[Decoded] = []
@@ -133,7 +155,9 @@ def _pieces(
             if stop.is_set():
                 break
             try:
-                results.append((name, _with_channels(read(position), channels)))
+                read_one = read(position)
+                shaped = volume_with_channels(read_one, channels) if volumes else _with_channels(read_one, channels)
+                results.append((name, shaped))
             except PictureError as error:
                 results.append((name, error))
             except Exception as error:  # on damaged files, Pillow's readers raise almost anything
@@ -142,9 +166,12 @@ def _pieces(
 
     def files(paths: Sequence[str]) -> list[Decoded]:
         names = [path.encode("utf-8", "backslashreplace").decode("utf-8") for path in paths]
-        return decode(names, lambda position: read_picture(Path(paths[position]), resolution))
+        read = read_volume if volumes else read_picture
+        return decode(names, lambda position: read(Path(paths[position]), resolution))
 
     def rows(names: Sequence[str], part: Pixels) -> list[Decoded]:
+        if volumes:
+            return decode(names, lambda position: _cube(part[position], resolution))
         return decode(names, lambda position: _scaled(part[position], resolution))
 
     for source in listed:
@@ -173,6 +200,16 @@ def _slices(source: ArchiveImages) -> Iterator[tuple[list[str], Pixels]]:
                 yield [source.name(row) for row in range(start, start + count)], part
     except READ_ERRORS as error:
         raise DataError(f"{source.path}: {source.member} cannot be unpacked ({error})") from error
+
+
+def _cube(volume: Pixels, resolution: int) -> Pixels:
+    """Return a volume (D, H, W[, C]) of the network's size as it is.
+
+    Raises:
+        PictureError: If it has another.
+    """
+    require_cube(volume.shape, resolution)
+    return volume
 
 
 def _scaled(image: Pixels, resolution: int) -> Pixels:

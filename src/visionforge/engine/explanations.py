@@ -13,7 +13,6 @@ from visionforge.config.problems import nearest
 from visionforge.data.info import Split
 from visionforge.data.picture_sources import list_pictures
 from visionforge.data.stream import Batch, picture_batches
-from visionforge.engine.picture_predictions import refuse_volumes
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.table_writers import cell_safe, read_table
 from visionforge.inference.loading import Target, device_of, find_target, load_classifier
@@ -123,8 +122,8 @@ def explain_pictures(
     model = load_classifier(network.checkpoint).to(device_of(accelerator))
     chosen = _class_of(model, None if target is None else str(target))
     assert model.spec is not None
-    refuse_volumes("explain", model.spec)
-    batches = picture_batches(listed, model.spec.resolution, model.spec.channels, BATCH, THREADS)
+    spec = model.spec
+    batches = picture_batches(listed, spec.resolution, spec.channels, BATCH, THREADS, spec.spatial_dims)
     with contextlib.closing(batches), owned.writing(overwrite) as staged:
         rows = _explain(model, batches, staged, chosen, limit, warn)
         if not rows:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionforge.data.info import Split, TaskSpec
+from visionforge.data.info import Split
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
 from visionforge.data.stream import picture_batches
 from visionforge.errors import RunError, SettingsError
@@ -97,7 +97,7 @@ def predict_pictures(
     """Classify pictures and write what the network says of each.
 
     Args:
-        pictures: Folders, picture files and `.npz` archives.
+        pictures: Folders, picture files and `.npz` archives; of volumes, `.npy` files (R, R, R) uint8.
         interruption: Handles the signals; a batch is finished first, and nothing is left behind.
         run: The run, by folder or name.
         checkpoint: `best`, `last` or a file; None is the best of the run.
@@ -131,7 +131,6 @@ def predict_pictures(
     if split is not None and not any(isinstance(source, ArchiveImages) for source in listed):
         raise SettingsError("split: chooses a part of .npz archives; `pictures` names none")
     predictor = _predictor(target, artifact, tta, accelerator)
-    refuse_volumes("predict", predictor.spec)
     if num_threads is not None:
         import torch
 
@@ -140,20 +139,6 @@ def predict_pictures(
     stream = _Stream(predictor, listed, batch_size, threads, progress, warn)
     with interruption.deferred():  # a batch is finished first, so that no file is caught half open
         return stream.write(table, interruption)
-
-
-def refuse_volumes(command: str, spec: TaskSpec) -> None:
-    """Refuse to show pictures to a network that takes volumes.
-
-    Raises:
-        RunError: If it does.
-    """
-    if spec.spatial_dims == 3:
-        size = "×".join([str(spec.resolution)] * 3)
-        raise RunError(
-            f"{command}: the network takes volumes of {size} voxels, and pictures are flat; without pictures, "
-            "`visionforge predict` predicts the test split of its data set"
-        )
 
 
 # --- where the table goes
@@ -280,7 +265,9 @@ class _Stream:
     def _write(self, out: Path, errors: Path, total: int, interruption: Interruption) -> int:
         """Write the tables and return how many files could not be read."""
         spec, done, failed = self.predictor.spec, 0, 0
-        batches = picture_batches(self.listed, spec.resolution, spec.channels, self.batch_size, self.threads)
+        batches = picture_batches(
+            self.listed, spec.resolution, spec.channels, self.batch_size, self.threads, spec.spatial_dims
+        )
         with contextlib.ExitStack() as stack:
             stack.enter_context(folder_for(out.absolute().parent))
             table: TableWriter | None = None

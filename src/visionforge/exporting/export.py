@@ -308,7 +308,8 @@ def _given_images(wanted: _Wanted, spec: Any) -> Any:
     from visionforge.exporting.parity import Images
 
     parts, names = [], 0
-    for batch in picture_batches(list_pictures(wanted.pictures or ()), spec.resolution, spec.channels, 64, 2):
+    listed = list_pictures(wanted.pictures or ())
+    for batch in picture_batches(listed, spec.resolution, spec.channels, 64, 2, spec.spatial_dims):
         for name, reason in batch.failures:
             wanted.warn(f"{name}: {reason}")
         if batch.names:

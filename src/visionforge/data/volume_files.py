@@ -1,0 +1,65 @@
+"""One volume of a file or an archive to the cube of voxels that a network takes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from visionforge.data.npy import read_array, read_header
+from visionforge.data.pictures import PictureError
+
+VOLUME_SUFFIXES = frozenset({".npy"})
+COLOURS = 3
+
+
+def read_volume(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
+    """Read a volume from an ``.npy`` file, whose header is checked before memory is taken.
+
+    Args:
+        path: The file; it may come from strangers.
+        resolution: Depth, height and width that it must have, in voxels.
+
+    Returns:
+        (R, R, R), or (R, R, R, 3) with colours.
+
+    Raises:
+        PictureError: If it is no such array of uint8.
+    """
+    if path.suffix.lower() not in VOLUME_SUFFIXES:
+        raise PictureError("is no volume; the network takes volumes: .npy files of uint8, or an .npz archive")
+    try:
+        with path.open("rb") as file:
+            shape, dtype = read_header(file)
+            if dtype != np.uint8:
+                kind = "Python objects, which are never loaded" if dtype.hasobject else str(dtype)
+                raise PictureError(f"holds {kind}; voxels are uint8")
+            require_cube(shape, resolution)
+            file.seek(0)
+            return read_array(file, path.stat().st_size, resolution**3 * COLOURS)
+    except (OSError, ValueError) as error:
+        raise PictureError(f"cannot be read as an array ({error})") from error
+
+
+def require_cube(shape: tuple[int, ...], resolution: int) -> None:
+    """Refuse what is no volume of the network's size.
+
+    Raises:
+        PictureError: If it is.
+    """
+    cube = (resolution,) * 3
+    if shape not in (cube, (*cube, 1), (*cube, COLOURS)):
+        size = "×".join(map(str, cube))
+        raise PictureError(f"has the shape {shape}; the network takes volumes of {size} voxels")
+
+
+def volume_with_channels(volume: npt.NDArray[Any], channels: int) -> npt.NDArray[Any]:
+    """Return a volume (R, R, R[, C]) as (channels, R, R, R); a grey one fills all of them.
+
+    Raises:
+        PictureError: If it has colours, and the network takes none.
+    """
+    planes = volume[None] if volume.ndim == 3 else np.moveaxis(volume, -1, 0)
+    if len(planes) > channels:
+        raise PictureError("has colours; the network takes grey volumes")
+    return np.broadcast_to(planes, (channels, *planes.shape[1:]))
