@@ -112,7 +112,7 @@ def test_missing_archive_names_its_file_and_its_largest_size(archives, refuse, t
 def test_commands_know_volumes(archives, capsys, tmp_path):
     root = ("--root", str(archives))
     assert main(["datasets", "list"]) == 0
-    assert "grey volumes" in capsys.readouterr().out
+    assert "grey 3D" in capsys.readouterr().out
     assert main(["datasets", "info", "adrenalmnist3d"]) == 0
     shown = capsys.readouterr().out
     assert "3 (volumes, cubes)" in shown
