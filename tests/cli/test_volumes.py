@@ -16,7 +16,16 @@ from visionforge.cli.main import main
 SETTINGS = [
     *("--data.dataset", "adrenalmnist3d", "--data.batch_size", "16", "--data.max_samples", "32"),
     *("--data.force_rgb", "false", "--model.backbone.name", "mini_cnn", "--model.backbone.pretrained", "false"),
-    *("--model.optimizer.name", "adamw", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"),
+    *(
+        "--model.optimizer.name",
+        "adamw",
+        "--model.tta",
+        "light",
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.enable_progress_bar",
+        "false",
+    ),
 ]
 
 
