@@ -22,8 +22,8 @@ from torch import Tensor
 from visionforge.config.problems import validation_problems
 from visionforge.config.schema import Augmentation, Preset, TtaMode
 from visionforge.config.seeding import derive_seed
-from visionforge.data.augment import apply_operations, augment, draw_augmentation, normalise
-from visionforge.data.augment_volumes import augment_volumes, draw_volume_augmentation
+from visionforge.data.augment import apply_operations, normalise
+from visionforge.data.augment_volumes import draw_and_augment
 from visionforge.data.info import DomainFlags
 from visionforge.training.mixing.mixup import MixUp
 from visionforge.training.mixup import draw_mix, mix_images, mix_targets
@@ -74,8 +74,7 @@ def random_augment(
             f"images: {tuple(images.shape)} of {images.dtype}; allowed: uint8 (N, 1 or 3, R, R), or volumes "
             "(N, 1 or 3, R, R, R)"
         )
-    if len(set(images.shape[2:])) > 1:
-        raise ValueError(f"images: {tuple(images.shape)}; allowed: (N, C, R, R), or volumes (N, C, R, R, R)")
+    _check_square(images)
     if images.ndim == 4 and settings.dflip > 0:
         raise ValueError(f"augmentation.dflip: {settings.dflip:g} is not allowed with images; allowed: 0")
     channels = images.shape[1]
@@ -84,12 +83,7 @@ def random_augment(
     seed = _seed(seed)
     further = len(settings.operations) > 0
     constants = ((0.0,) * channels, (1.0,) * channels) if further else (mean, std)
-    drawn = torch.Generator().manual_seed(seed)
-    if images.ndim == 5:
-        volume_draw = draw_volume_augmentation(len(images), settings, drawn).to(images.device)
-        pixels = augment_volumes(images, volume_draw, *constants)
-    else:
-        pixels = augment(images, draw_augmentation(len(images), settings, drawn).to(images.device), *constants)
+    pixels = draw_and_augment(images, settings, torch.Generator().manual_seed(seed), *constants)
     if not further:
         return pixels
     generator = torch.Generator(images.device).manual_seed(derive_seed(seed % (1 << 63), "operations"))

@@ -53,7 +53,7 @@ def test_built_in_operations_draw_from_the_generator_alone(name, channels):
 def test_without_an_operation_it_is_the_fused_pass():
     images = pixels(8)
     draw = draw_augmentation(8, Augmentation(preset="strong"), generator())
-    fused = augmentations.augment(images, draw, MEAN, STD)
+    fused = augment(images, draw, MEAN, STD)
     values = augment(images, draw, *plain(images))
     torch.testing.assert_close(apply_operations(values, (), generator(), MEAN, STD), fused, atol=2e-6, rtol=0)
 

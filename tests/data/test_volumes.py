@@ -10,7 +10,7 @@ from visionforge.data import ImageDataModule
 from visionforge.data.importing import channel_statistics
 from visionforge.data.inspect import difference_hashes, find_leaks
 from visionforge.errors import SettingsError
-from visionforge.reporting.sheet import middle_slices
+from visionforge.evaluation.slices import middle_slices
 
 
 def module(archives, **settings) -> ImageDataModule:
@@ -128,7 +128,7 @@ def test_commands_know_volumes(archives, capsys, tmp_path):
 
 def test_middle_slices_are_those_of_each_axis():
     volume = torch.arange(4**3).view(1, 4, 4, 4) / 100
-    found = middle_slices(volume)
+    found = torch.from_numpy(middle_slices(volume.numpy(), 1))
     assert found.shape == (1, 4, 14)
     for start, wanted in ((0, volume[:, 2]), (5, volume[:, :, 2]), (10, volume[..., 2])):
         assert torch.equal(found[..., start : start + 4], wanted)

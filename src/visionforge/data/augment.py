@@ -12,7 +12,8 @@ after it and draw on the device: noise for every pixel would have to be sent the
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -41,7 +42,24 @@ GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R 601 luma as torchvision rounds it
 
 
 @dataclass(frozen=True)
-class AugmentationDraw:
+class Draw:
+    """Random choices for a batch: a dataclass of tensors with one row per image, or None for what is not changed."""
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same choices on another device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def __getitem__(self, part: slice) -> Self:
+        """Return the choices for some of the images."""
+        return self._each(lambda tensor: tensor[part])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return type(self)(**{name: None if tensor is None else change(tensor) for name, tensor in given.items()})
+
+
+@dataclass(frozen=True)
+class AugmentationDraw(Draw):
     """The random choices for one batch.
 
     Attributes:
@@ -56,18 +74,6 @@ class AugmentationDraw:
     theta: Tensor | None
     colour: Tensor | None
     vflip: Tensor | None = None
-
-    def to(self, device: torch.device) -> "AugmentationDraw":
-        """Return the same choices on another device."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def __getitem__(self, part: slice) -> "AugmentationDraw":
-        """Return the choices for some of the images."""
-        return self._each(lambda tensor: tensor[part])
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "AugmentationDraw":
-        rest = [None if t is None else change(t) for t in (self.theta, self.colour, self.vflip)]
-        return AugmentationDraw(change(self.flip), *rest)
 
 
 def respect_flags(settings: Augmentation, flags: DomainFlags) -> Augmentation:

@@ -9,14 +9,22 @@ The axes of a volume are depth, height and width, those of its matrix x (width),
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from visionforge.config.schema import Augmentation
-from visionforge.data.augment import MAX_MAGNITUDE, colour_and_normalise, fill_channels, normalise_float
+from visionforge.data.augment import (
+    MAX_MAGNITUDE,
+    Draw,
+    augment,
+    colour_and_normalise,
+    draw_augmentation,
+    fill_channels,
+    normalise_float,
+)
 from visionforge.data.augment import OPERATIONS as OF_IMAGES
 from visionforge.data.resample_volumes import chunk_of, resample
 
@@ -27,7 +35,7 @@ OPERATIONS = (*OPERATIONS, "brightness", "contrast")
 
 
 @dataclass(frozen=True)
-class VolumeDraw:
+class VolumeDraw(Draw):
     """The random choices for one batch of volumes.
 
     Attributes:
@@ -40,18 +48,6 @@ class VolumeDraw:
     flips: Tensor
     theta: Tensor | None
     colour: Tensor | None
-
-    def to(self, device: torch.device) -> "VolumeDraw":
-        """Return the same choices on another device."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def __getitem__(self, part: slice) -> "VolumeDraw":
-        """Return the choices for some of the volumes."""
-        return self._each(lambda tensor: tensor[part])
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "VolumeDraw":
-        rest = [None if t is None else change(t) for t in (self.theta, self.colour)]
-        return VolumeDraw(change(self.flips), *rest)
 
 
 def draw_volume_augmentation(
@@ -142,6 +138,33 @@ def _random_operations(
         theta = theta @ change
         colour[:, :2] *= 1 + strength[:, 12:]
     return theta, colour
+
+
+def draw_and_augment(
+    images: Tensor,
+    settings: Augmentation,
+    generator: torch.Generator,
+    mean: Sequence[float],
+    std: Sequence[float],
+    parity: Tensor | None = None,
+) -> Tensor:
+    """Draw the augmentation of a batch of images or volumes, apply it on their device, and normalise.
+
+    Args:
+        images: (N, C, H, W) uint8, or volumes (N, C, R, R, R).
+        settings: Probabilities and ranges.
+        generator: CPU generator of the draw.
+        mean: Mean per output channel.
+        std: Standard deviation per output channel.
+        parity: (N,) bool, which are mirrored left to right, instead of a random draw.
+
+    Returns:
+        (N, len(mean), H, W) or (N, len(mean), R, R, R) float32.
+    """
+    if images.ndim == 5:
+        draw = draw_volume_augmentation(len(images), settings, generator, parity)
+        return augment_volumes(images, draw.to(images.device), mean, std)
+    return augment(images, draw_augmentation(len(images), settings, generator, parity).to(images.device), mean, std)
 
 
 def augment_volumes(volumes: Tensor, draw: VolumeDraw, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -18,8 +18,8 @@ from visionforge.config.schema import Augmentation, DataSettings, Preset, Sample
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.config.volumes import volume_problems
 from visionforge.data.archive import SplitArrays
-from visionforge.data.augment import Operation, apply_operations, augment, draw_augmentation, normalise, respect_flags
-from visionforge.data.augment_volumes import augment_volumes, draw_volume_augmentation
+from visionforge.data.augment import Operation, apply_operations, normalise, respect_flags
+from visionforge.data.augment_volumes import draw_and_augment
 from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, FixedOrder, as_is
 from visionforge.data.download import ensure_archive
 from visionforge.data.info import Split, TaskSpec
@@ -359,12 +359,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
     def _in_one_pass(
         self, images: Tensor, seed: int, parity: Tensor | None, mean: Sequence[float], std: Sequence[float]
     ) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        if self.spec.spatial_dims == 3:
-            volume_draw = draw_volume_augmentation(len(images), self.augmentation, generator, parity)
-            return augment_volumes(images, volume_draw.to(images.device), mean, std)
-        draw = draw_augmentation(len(images), self.augmentation, generator, parity)
-        return augment(images, draw.to(images.device), mean, std)
+        return draw_and_augment(images, self.augmentation, torch.Generator().manual_seed(seed), mean, std, parity)
 
     def _flip_parity(self, count: int, epoch: int, step: int) -> Tensor:
         """Return (count,) whether each image of a batch is mirrored in this epoch: a fixed half of them, in turn."""

@@ -258,15 +258,18 @@ class TaskSpec(Section):
         return self
 
     @property
+    def sides_text(self) -> str:
+        """Sides of an image or volume, as 28×28 or 28×28×28."""
+        return "×".join([str(self.resolution)] * self.spatial_dims)
+
+    @property
     def size_text(self) -> str:
         """Size of an image or volume, as sentences name it.
 
         >>> TaskSpec(classes=2, spatial_dims=3, resolution=28).size_text
         '28×28×28 voxels'
         """
-        return "×".join([str(self.resolution)] * self.spatial_dims) + (
-            " voxels" if self.spatial_dims == 3 else " pixels"
-        )
+        return f"{self.sides_text} {'voxels' if self.spatial_dims == 3 else 'pixels'}"
 
     @property
     def positive_index(self) -> int:

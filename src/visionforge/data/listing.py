@@ -12,7 +12,7 @@ from visionforge.data.side_table import well_formed
 from visionforge.data.split_names import split_of
 from visionforge.errors import DataError
 
-VOLUME_SUFFIXES = (".npy", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".dcm")  # told, not read
+UNREAD_VOLUMES = (".npy", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".dcm")  # told, not read
 SHOWN = 5  # names or numbers in a message
 
 
@@ -101,7 +101,7 @@ def list_folder(folder: Path) -> Listing:
 def _volume_kind(folder: Path) -> str | None:
     """Return the suffix of the first file in a folder that looks like a volume."""
     names = (Path(path).name.lower() for path in walk_files(folder))
-    return next((suffix for name in names for suffix in VOLUME_SUFFIXES if name.endswith(suffix)), None)
+    return next((suffix for name in names for suffix in UNREAD_VOLUMES if name.endswith(suffix)), None)
 
 
 def _folders(folder: Path, source: Path, notes: list[str]) -> tuple[list[Path], int]:

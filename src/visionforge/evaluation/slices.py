@@ -24,7 +24,12 @@ def middle_slices(volume: Array, line: float) -> Array:
     return np.concatenate([slices[0], column, slices[1], column, slices[2]], axis=-1)
 
 
-def as_picture(image: Array) -> Array:
-    """Return an image (C, H, W) as (H, W, C), and a volume (C, R, R, R) as its middle slices (R, 3 R + 2, C)."""
-    plane = middle_slices(image, 255) if image.ndim == 4 else image
+def as_picture(image: Array, line: float = 255) -> Array:
+    """Return an image (C, H, W) as (H, W, C), and a volume (C, R, R, R) as its middle slices (R, 3 R + 2, C).
+
+    Args:
+        image: The image or volume.
+        line: White, as its values have it: 255, or 1.
+    """
+    plane = middle_slices(image, line) if image.ndim == 4 else image
     return plane.transpose(1, 2, 0)

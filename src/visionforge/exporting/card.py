@@ -33,7 +33,7 @@ def model_card(
     lines = [
         f"# {backbone.name} on {info.title if info else spec.dataset}",
         "",
-        f"A classifier of {spec.size_text.partition(' ')[0]} {'volumes' if spec.spatial_dims == 3 else 'images'} into "
+        f"A classifier of {spec.sides_text} {'volumes' if spec.spatial_dims == 3 else 'images'} into "
         f"{len(spec.classes)} "
         + ("labels" if spec.task == "multi-label" else "classes")
         + f", made with visionforge {contract.version}.",

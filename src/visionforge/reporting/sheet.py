@@ -12,6 +12,7 @@ from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.info import DatasetInfo
 from visionforge.data.source import local_archive, offered_resolution
 from visionforge.errors import SettingsError
+from visionforge.evaluation.slices import as_picture
 from visionforge.reporting.figures.static import is_own_figure, label_names, own_style, save_figure
 from visionforge.runs.paths import shown, writable
 
@@ -93,7 +94,7 @@ def _draw(
     for row, axes in enumerate(grid):
         pictures = [images[row].float() / 255, *((v[row] * std + mean).clamp(0, 1) for v in variants)]
         for column, (cell, picture) in enumerate(zip(axes, pictures, strict=True)):
-            pixels = (middle_slices(picture) if dims == 3 else picture).permute(1, 2, 0).numpy()
+            pixels = as_picture(picture.numpy(), line=1.0)
             grey = pixels.shape[2] == 1 or bool((pixels == pixels[..., :1]).all())
             cell.imshow(pixels[..., 0] if grey else pixels, cmap="gray" if grey else None, vmin=0, vmax=1)
             cell.set(xticks=[], yticks=[])
@@ -108,17 +109,6 @@ def _draw(
     what = ", middle slices across depth, height and width" if dims == 3 else ""
     figure.suptitle(f"{module.info.name} at {module.spec.resolution} pixels{what}, augmentation: {preset or 'as set'}")
     save_figure(figure, target)
-
-
-def middle_slices(volume: torch.Tensor) -> torch.Tensor:
-    """Return the middle slices of a cubic volume (C, R, R, R) across depth, height and width, (C, R, 3·R + 2).
-
-    A white column is between two of them.
-    """
-    middle = volume.shape[-1] // 2
-    line = volume.new_ones((*volume.shape[:2], 1))
-    slices = (volume[:, middle], volume[:, :, middle], volume[:, :, :, middle])
-    return torch.cat([slices[0], line, slices[1], line, slices[2]], dim=2)
 
 
 def _one_of_each_class(labels: torch.Tensor, count: int) -> list[int]:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from visionforge.data.augment import fill_channels
 from visionforge.data.info import TaskSpec
 from visionforge.errors import DataError
 
@@ -43,7 +44,7 @@ def as_batch(images: Tensor | npt.NDArray[Any], spec: TaskSpec, told: str = "the
             f"(N, {named}), or a NumPy array (N, {named}, C)"
         )
     if batch.shape[1] == 1 and spec.channels == 3:
-        batch = batch.expand(-1, 3, *(-1,) * len(sides))
+        batch = fill_channels(batch, 3)
     if tuple(batch.shape[1:]) != shape:
         raise DataError(f"images: {tuple(images.shape)}; {told} {wanted}")
     return batch
