@@ -102,6 +102,6 @@ def test_allowed_values_in_words():
     assert describe_allowed(fields["data.synthetic.channels"]) == "one of 1, 3"
     assert describe_allowed(fields["data.force_rgb"]) == "true or false"
     assert describe_allowed(fields["data.augmentation.hflip"]) == "a number, 0 to 1"
-    names = "gaussian_noise, random_erasing"
+    names = "gaussian_noise, random_erasing, threshold"
     listed = f"a list of {names}, each by its name or a mapping of name and settings"
     assert describe_allowed(fields["data.augmentation.operations"]) == listed

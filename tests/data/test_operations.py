@@ -14,6 +14,7 @@ from visionforge.data.operations.random_erasing import RandomErasing
 from visionforge.errors import DataError, SettingsError
 
 NAMES = list(AugmentationOperation.family.kinds)
+FIXED = ("threshold",)  # they draw nothing
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 
 
@@ -45,7 +46,7 @@ def test_built_in_operations_draw_from_the_generator_alone(name, channels):
     one, two, other = (operation(images.clone(), generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(before, torch.get_rng_state())
     assert torch.equal(one, two)
-    assert not torch.equal(one, other)
+    assert torch.equal(one, other) == (name in FIXED)
     assert one.shape == images.shape
     assert one.dtype == torch.float32
 
@@ -61,11 +62,11 @@ def test_without_an_operation_it_is_the_fused_pass():
 @pytest.mark.parametrize("name", NAMES)
 def test_built_in_operations_take_volumes(name):
     operation = AugmentationOperation(name=name).build()
-    volumes = torch.zeros((32, 1, 12, 12, 12))
+    volumes = torch.full((32, 1, 12, 12, 12), 0.6)
     one, other = (operation(volumes.clone(), generator(seed)) for seed in (1, 2))
     assert one.shape == volumes.shape
-    assert not torch.equal(one, other)
-    assert one.count_nonzero() > 0
+    assert torch.equal(one, other) == (name in FIXED)
+    assert not torch.equal(one, volumes)
 
 
 def test_erased_boxes_of_volumes_are_in_their_ranges():
@@ -164,6 +165,24 @@ def test_rectangles_are_erased_in_a_share_of_the_images_and_filled_with_noise():
         inside[top:bottom, left:right] = True
         assert torch.equal(changed[index], inside.expand(3, -1, -1))
     assert stats.kstest(out[changed][:5000].numpy(), "uniform").pvalue > 0.001
+
+
+@pytest.mark.parametrize("level", [0.25, 0.5])
+def test_a_threshold_leaves_black_and_white(level):
+    grey = torch.rand((8, 1, 6, 6, 6), generator=generator())
+    out = AugmentationOperation(name="threshold", level=level).build()(grey.clone(), generator())
+    np.testing.assert_array_equal(out.numpy(), np.where(grey.numpy() < level, 0, 1).astype(np.float32))
+
+
+def test_turned_masks_stay_masks_under_a_threshold():
+    masks = (pixels(4, channels=1) > 127).to(torch.uint8) * 255
+    turned = {"rotation_angle": 20, "jitter_val": 0.0}
+    look = {"mean": (0.0,), "std": (1.0,), "seed": 1}
+    grey = augmentations.random_augment(masks, turned, **look)
+    sharp = augmentations.random_augment(masks, {**turned, "operations": ["threshold"]}, **look)
+    assert len(grey.unique()) > 100
+    assert sharp.unique().tolist() == [0.0, 1.0]
+    assert torch.equal(sharp, (grey >= 0.5).float())
 
 
 def test_batches_of_the_data_module_have_them_in_training_only():

@@ -90,7 +90,7 @@ def test_mistakes_in_a_list_name_the_item(module, refuse):
     value = "[{name: own_invert, probabilty: 1}, {name: own_invert, probability: 2}, {name: own_inwert}, {sigma: 1}]"
     lines = refuse("fit", *flags(), "--import", str(module), "--data.augmentation.operations", value)
     path, where = "data.augmentation.operations", "(on the command line)"
-    names = "gaussian_noise, random_erasing, own_invert"
+    names = "gaussian_noise, random_erasing, threshold, own_invert"
     assert lines == [
         f"{path}.0.probabilty: unknown setting {where}; nearest: {path}.0.probability",
         f"{path}.1.probability: 2 is not allowed {where}; allowed: a number, 0 to 1",
@@ -102,7 +102,7 @@ def test_mistakes_in_a_list_name_the_item(module, refuse):
 @pytest.mark.parametrize("value", ["own_invert", "3", "{name: own_invert}"])
 def test_a_list_is_a_list(module, refuse, value):
     (line,) = refuse("fit", *flags(), "--import", str(module), "--data.augmentation.operations", value)
-    assert "allowed: a list of gaussian_noise, random_erasing, own_invert, each by its name" in line
+    assert "allowed: a list of gaussian_noise, random_erasing, threshold, own_invert, each by its name" in line
 
 
 def test_a_setting_of_another_item_is_told_with_who_reads_it(module, refuse):

@@ -1,0 +1,33 @@
+"""Black and white again, for masks whose edges the resampling has made grey."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from visionforge.config.schema.components import register
+from visionforge.config.schema.data import AugmentationOperation
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@register
+class Threshold(AugmentationOperation):
+    """Every value becomes black or white: masks keep the sharp edges that they have in validation and test."""
+
+    position: ClassVar[int] = 3
+
+    name: Literal["threshold"] = "threshold"
+    level: float = Field(
+        default=0.5, gt=0.0, lt=1.0, description="Value from which on it becomes white, where black is 0 and white 1."
+    )
+
+    def build(self) -> "Callable[[Tensor, torch.Generator], Tensor]":
+        """Return the function that thresholds a batch; it draws nothing."""
+
+        def threshold(images: "Tensor", generator: "torch.Generator") -> "Tensor":
+            return (images >= self.level).to(images.dtype)
+
+        return threshold
