@@ -20,8 +20,8 @@ from visionforge.evaluation.predictions import read_predictions
 
 SEEDS = (42, 1, 2)
 CONFIGURATIONS = Path(__file__).parent / "accuracy"
-# AUC, accuracy in Yang et al., 2023, Scientific Data 10:41: for images those of ResNet-18 (28), table 4; for volumes the
-# highest of the table of the 3D sets, the AUC of ResNet-18 + ACS (accuracy 0.754) and the accuracy of auto-sklearn
+# AUC, accuracy in Yang et al., 2023, Scientific Data 10:41: for images those of ResNet-18 (28), table 4; for volumes
+# the highest in the table of the 3D sets, the AUC of ResNet-18 + ACS (accuracy 0.754) and the accuracy of auto-sklearn
 PUBLISHED = {
     "adrenalmnist3d": (0.839, 0.802),
     "breastmnist": (0.901, 0.863),
