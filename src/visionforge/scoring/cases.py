@@ -26,7 +26,7 @@ class Cases:
         labels: (N,) classes, or (N, K) 0/1 where an image may have several.
         task: Kind of labels.
         thresholds: (K,) of labels, where an image may have several.
-        positive: The class of a binary task that is to be found.
+        positive: Of two classes, the one that is to be found.
 
     Attributes:
         probabilities: (N, K).

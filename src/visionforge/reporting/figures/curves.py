@@ -44,7 +44,7 @@ def precision_recall_figure(evaluation: Evaluation, title: str) -> Figure:
 
 
 def axis_name(text: str, evaluation: Evaluation) -> str:
-    """Return what an axis shows, with the class that a binary task is about in the place of ``{}``."""
+    """Return what an axis shows, with the class that is to be found of two in the place of ``{}``."""
     return text.format("" if evaluation.positive is None else f" of {shorten(evaluation.positive, 26)}")
 
 
