@@ -220,6 +220,7 @@ PLAIN = bytes_of(VOLUME)
         (patched(PLAIN, MAGIC, "4s", b"ni1\0"), "is no NIfTI file that holds its voxels"),
         (patched(PLAIN, MAGIC, "4s", b"n+9\0"), "is no NIfTI file that holds its voxels"),
         (HUGE, "has 30000×30000×30000 voxels; allowed: 4,096 along an axis"),
+        (patched(PLAIN, DIM, "<8h", 3, 2, 2, 4097, 1, 1, 1, 1), "has 2×2×4097 voxels; allowed: 4,096 along an axis"),
         (patched(PLAIN, DIM, "<8h", 3, 4096, 4096, 2, 1, 1, 1, 1), "4,194,304 in a slice"),
         (patched(PLAIN, DIM, "<8h", 3, 1024, 1024, 1024, 1, 1, 1, 1), "268,435,456 in all"),
         (patched(PLAIN, DIM, "<8h", 3, -5, 12, 12, 1, 1, 1, 1), "has the shape (-5, 12, 12)"),
@@ -333,8 +334,9 @@ def test_a_folder_gives_nifti_beside_arrays(tmp_path):
     saved(tmp_path / "b.nii.gz", VOLUME.transpose(2, 1, 0))
     saved(tmp_path / "c.nii", VOLUME.transpose(2, 1, 0))
     (tmp_path / "notes.gz").write_bytes(b"no volume")
+    (tmp_path / "b.nii.gz").rename(tmp_path / "b.NII.GZ")
     (batch,) = picture_batches(list_pictures([tmp_path]), SIDE, 1, 8, 1, 3)
-    assert [name.rpartition("/")[2] for name in batch.names] == ["a.npy", "b.nii.gz", "c.nii"]
+    assert [name.rpartition("/")[2] for name in batch.names] == ["a.npy", "b.NII.GZ", "c.nii"]
     np.testing.assert_array_equal(batch.images[:, 0].numpy(), np.stack([VOLUME] * 3))
 
 
