@@ -13,7 +13,7 @@ FONT = "font-family='Helvetica, Arial, sans-serif'"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "api"),
     ("tuning", "exporting"),
-    ("engine",),
+    ("engine", "tasks"),
     ("reporting",),
     ("evaluation",),
     ("inference",),

@@ -146,8 +146,8 @@ def catalog_page() -> str:
 
 def metrics_page() -> str:
     """Return the page of the built-in metrics."""
-    from visionforge.config.schema.base import TASKS
     from visionforge.config.schema.metrics import metrics
+    from visionforge.config.schema.tasks import fitting, tasks
 
     lines = [
         MARK + "# Metrics\n",
@@ -159,10 +159,11 @@ def metrics_page() -> str:
     ]
     for metric in (metric for metric in metrics().values() if metric.shared):
         meaning = " ".join((metric.compute.__doc__ or "").split())
-        tasks = "all" if metric.tasks == TASKS else ", ".join(metric.tasks)
+        names = fitting(metric.tasks)
+        labels = "all" if names == tuple(tasks()) else ", ".join(names)
         better = "higher" if metric.higher_is_better else "lower"
         marks = ["yes" if each else "" for each in (metric.every_epoch, metric.interval)]
-        lines.append(f"| `{metric.name}` | {meaning} | {better} | {tasks} | {' | '.join(marks)} |")
+        lines.append(f"| `{metric.name}` | {meaning} | {better} | {labels} | {' | '.join(marks)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -181,7 +182,13 @@ API_MODULES = {  # heading → modules whose public names are shown
     "Prediction": (
         "visionforge.inference.predictor",
         "visionforge.inference.artifacts",
-        "visionforge.inference.decisions",
+    ),
+    "Tasks": (
+        "visionforge.tasks.classes",
+        "visionforge.tasks.binary",
+        "visionforge.tasks.multi_class",
+        "visionforge.tasks.multi_label",
+        "visionforge.tasks.ordinal",
     ),
     "Pure functions": (
         "visionforge.data.augment",

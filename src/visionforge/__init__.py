@@ -24,8 +24,10 @@ if TYPE_CHECKING:
         RunSettings,
         Sampler,
         Schedule,
+        Task,
     )
     from visionforge.config.schema.metrics import Metric, register_metric
+    from visionforge.config.schema.tasks import register_task
     from visionforge.data.datamodule import ImageDataModule, MedMNISTDataModule
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
@@ -68,6 +70,7 @@ _HOMES = {
     "SettingsError": "visionforge.errors",
     "SplitReport": "visionforge.engine.split_report",
     "Study": "visionforge.tuning.found",
+    "Task": "visionforge.config.schema",
     "TaskSpec": "visionforge.data.info",
     "TemperatureScaling": "visionforge.training.temperature_scaling",
     "VisionForgeError": "visionforge.errors",
@@ -93,6 +96,7 @@ _HOMES = {
     "register_optimizer": "visionforge.config.parts",
     "register_sampler": "visionforge.config.parts",
     "register_schedule": "visionforge.config.parts",
+    "register_task": "visionforge.config.schema.tasks",
     "tune": "visionforge.api",
 }
 
@@ -122,6 +126,7 @@ __all__ = [
     "SettingsError",
     "SplitReport",
     "Study",
+    "Task",
     "TaskSpec",
     "TemperatureScaling",
     "VisionForgeError",
@@ -151,6 +156,7 @@ __all__ = [
     "register_optimizer",
     "register_sampler",
     "register_schedule",
+    "register_task",
     "tune",
 ]
 

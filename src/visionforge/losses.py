@@ -15,9 +15,15 @@ batch. Logits of 16 bits are computed with in float32. Errors are `ValueError`.
 import torch
 from torch import Tensor
 
-from visionforge.config.schema import Loss, Task
-from visionforge.training.criterion import Criterion, CumulativeLogits, class_weights
-from visionforge.training.criterion import probabilities as _probabilities
+from visionforge.config.schema import Loss, TaskName
+from visionforge.config.schema.tasks import usual_task
+from visionforge.training.criterion import (
+    Criterion,
+    CumulativeLogits,
+    class_weights,
+    cumulative_probabilities,
+    is_cumulative,
+)
 
 __all__ = [
     "CumulativeLogits",
@@ -53,7 +59,7 @@ def cross_entropy(
     >>> round(float(cross_entropy(logits, torch.tensor([0, 3]))), 4)  # the logarithm of 4
     1.3863
     """
-    return _loss("cross_entropy", "multi-class", logits, targets, label_smoothing, weights)
+    return _loss("cross_entropy", False, logits, targets, label_smoothing, weights)
 
 
 def binary_cross_entropy(
@@ -74,7 +80,7 @@ def binary_cross_entropy(
     >>> round(float(binary_cross_entropy(torch.zeros(1, 3), torch.tensor([[1, 0, 1]]))), 4)
     0.6931
     """
-    return _loss("bce", "multi-label", logits, targets, label_smoothing, weights)
+    return _loss("bce", True, logits, targets, label_smoothing, weights)
 
 
 def focal(
@@ -106,8 +112,7 @@ def focal(
     """
     if not gamma >= 0:
         raise ValueError(f"gamma: {gamma} is not allowed; allowed: a number, at least 0")
-    task: Task = "multi-label" if multi_label else "multi-class"
-    return _loss("focal", task, logits, targets, label_smoothing, weights, gamma)
+    return _loss("focal", multi_label, logits, targets, label_smoothing, weights, gamma)
 
 
 def ordinal(logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0, weights: Tensor | None = None) -> Tensor:
@@ -132,12 +137,12 @@ def ordinal(logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0, we
     >>> bool(ordinal(logits, torch.tensor([2, 0])) > 0)
     True
     """
-    return _loss("ordinal", "ordinal", logits, targets, label_smoothing, weights)
+    return _loss("ordinal", False, logits, targets, label_smoothing, weights)
 
 
 def ordinal_probabilities(logits: Tensor) -> Tensor:
     """Return (N, K) probabilities of the grades from (N, K-1) cumulative logits that fall in k."""
-    return _probabilities(logits, "cumulative")
+    return cumulative_probabilities(logits.float())
 
 
 def balanced_weights(counts: Tensor, *, images: int | None = None) -> Tensor:
@@ -181,16 +186,21 @@ def _weights(settings: Loss, counts: Tensor, images: int | None) -> Tensor:
         raise ValueError(f"counts: {counts.tolist()} is not allowed; allowed: (K,) numbers of images, not all 0")
     if images is not None and images < int(counts.max()):
         raise ValueError(f"images: {images} is not allowed; a label has {int(counts.max())}")
-    task: Task = "multi-class" if images is None else "multi-label"
+    task = _task(images is not None)
     total = int(counts.sum()) if images is None else images
     found = class_weights(settings, counts, tuple(map(str, range(len(counts)))), task, total)
     assert found is not None, "only `none` has no weights"
     return found
 
 
+def _task(several: bool) -> TaskName:
+    """Return a task of classes that exclude each other, or of labels that do not."""
+    return usual_task(several, 3)
+
+
 def _loss(
     name: str,
-    task: Task,
+    several: bool,
     logits: Tensor,
     targets: Tensor,
     smoothing: float,
@@ -199,15 +209,15 @@ def _loss(
 ) -> Tensor:
     if logits.ndim != 2 or not logits.numel() or not logits.is_floating_point():
         raise ValueError(f"logits: {tuple(logits.shape)} of {logits.dtype}; allowed: floats (N, K), at least one image")
-    classes = logits.shape[1] + (name == "ordinal")
+    classes = logits.shape[1] + is_cumulative(name)
     if not 0 <= smoothing <= 1:
         raise ValueError(f"label_smoothing: {smoothing} is not allowed; allowed: a number, 0 to 1")
     if weights is not None and weights.shape != (classes,):
         raise ValueError(f"weights: {tuple(weights.shape)}; allowed: ({classes},)")
     if targets.shape == (len(logits), classes):
         pass
-    elif task == "multi-label" or targets.shape != (len(logits),):
-        hard = "" if task == "multi-label" else f"({len(logits)},) or "
+    elif several or targets.shape != (len(logits),):
+        hard = "" if several else f"({len(logits)},) or "
         raise ValueError(f"targets: {tuple(targets.shape)}; allowed: {hard}({len(logits)}, {classes})")
     elif targets.is_floating_point() or targets.dtype == torch.bool:
         raise ValueError(f"targets: {targets.dtype} of the shape (N,); allowed: int64 classes")
@@ -215,4 +225,4 @@ def _loss(
         raise ValueError(f"targets: {int(targets.min())} to {int(targets.max())}; allowed: 0 to {classes - 1}")
     else:
         targets = targets.long()
-    return Criterion(name, task, classes, smoothing, gamma, weights)(logits, targets)
+    return Criterion(name, _task(several), classes, smoothing, gamma, weights)(logits, targets)

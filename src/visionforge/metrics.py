@@ -10,20 +10,20 @@ Arrays of NumPy and tensors are taken alike. Errors are `ValueError`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from visionforge.config.schema import Task
+from visionforge.config.schema import TaskName
+from visionforge.config.schema.tasks import task_named, usual_task
 from visionforge.evaluation import bootstrap
 from visionforge.evaluation import metrics as _metrics
 from visionforge.evaluation.bootstrap import CONFIDENCE, RESAMPLES, SEED, Difference, Estimate
 from visionforge.evaluation.scores import HIGHER_IS_BETTER, Scorer
 from visionforge.training import calibration
-from visionforge.training import metrics as _training
 
 __all__ = [
     "HIGHER_IS_BETTER",
@@ -44,7 +44,7 @@ ArrayLike = npt.NDArray[Any] | Tensor | Sequence[Any]
 def classification_metrics(
     probabilities: ArrayLike,
     labels: ArrayLike,
-    task: Task | None = None,
+    task: TaskName | None = None,
     *,
     thresholds: ArrayLike | None = None,
     positive: int = 1,
@@ -55,11 +55,10 @@ def classification_metrics(
 
     Args:
         probabilities: (N, K), 0 to 1, of the classes, or of each label.
-        labels: (N,) classes 0 to K-1, or (N, K) 0/1 for multi-label data.
-        task: ``binary``, ``multi-class``, ``multi-label`` or ``ordinal``; None is multi-label for (N, K), binary for
-            two classes, and else multi-class.
-        thresholds: (K,) of multi-label data; adds the metrics at these.
-        positive: The class of a binary task that is to be found.
+        labels: (N,) classes 0 to K-1, or (N, K) 0/1 where an image may have several.
+        task: Name of a task, as data sets have it; None follows from the form of the labels and the number of classes.
+        thresholds: (K,) of labels; adds the metrics at these.
+        positive: Of two classes, the one that is to be found.
 
     Raises:
         ValueError: If shapes or values do not fit.
@@ -70,8 +69,10 @@ def classification_metrics(
     """
     given, truth, kind = _checked(probabilities, labels, task)
     limits = None if thresholds is None else _array(thresholds)
-    if limits is not None and (kind != "multi-label" or limits.shape != given.shape[1:]):
-        raise ValueError(f"thresholds: {limits.shape}; allowed: {given.shape[1:]}, of multi-label data")
+    if limits is not None and (not task_named(kind).several or limits.shape != given.shape[1:]):
+        raise ValueError(
+            f"thresholds: {limits.shape}; allowed: {given.shape[1:]}, where an image may have several labels"
+        )
     _check_positive(positive, given)
     return _metrics.classification_metrics(given, truth, kind, limits, positive)
 
@@ -79,7 +80,7 @@ def classification_metrics(
 def classification_intervals(
     probabilities: ArrayLike,
     labels: ArrayLike,
-    task: Task | None = None,
+    task: TaskName | None = None,
     *,
     positive: int = 1,
     resamples: int = RESAMPLES,
@@ -121,7 +122,7 @@ def paired_differences(
     one: ArrayLike,
     other: ArrayLike,
     labels: ArrayLike,
-    task: Task | None = None,
+    task: TaskName | None = None,
     *,
     positive: int = 1,
     resamples: int = RESAMPLES,
@@ -162,7 +163,7 @@ def paired_differences(
 
 
 def medmnist_metrics(
-    probabilities: ArrayLike, labels: ArrayLike, task: Task | None = None
+    probabilities: ArrayLike, labels: ArrayLike, task: TaskName | None = None
 ) -> Mapping[str, float | None]:
     """Return accuracy and AUC as MedMNIST's evaluator defines them (Yang et al., 2023, arXiv:2110.14795).
 
@@ -181,7 +182,7 @@ def medmnist_metrics(
 
 
 def best_thresholds(probabilities: ArrayLike, labels: ArrayLike) -> npt.NDArray[np.float32]:
-    """Return (L,) thresholds that maximise the F1 of each label of multi-label data; 0.5 for a label without a case.
+    """Return (L,) thresholds that maximise the F1 of each label; 0.5 for a label without a case.
 
     Args:
         probabilities: (N, L), 0 to 1.
@@ -193,12 +194,14 @@ def best_thresholds(probabilities: ArrayLike, labels: ArrayLike) -> npt.NDArray[
     >>> best_thresholds([[0.25], [0.5], [0.75]], [[0], [1], [1]]).tolist()
     [0.375]
     """
-    given, truth, _ = _checked(probabilities, labels, "multi-label")
-    found: npt.NDArray[np.float32] = _training.best_thresholds(torch.from_numpy(given), torch.from_numpy(truth)).numpy()
-    return found
+    given, truth, kind = _checked(probabilities, labels, usual_task(True, 2))
+    found = task_named(kind).thresholds(torch.from_numpy(given), torch.from_numpy(truth))
+    assert found is not None, "labels have thresholds"
+    thresholds: npt.NDArray[np.float32] = found.numpy()
+    return thresholds
 
 
-def fit_temperature(probabilities: ArrayLike, labels: ArrayLike, task: Task | None = None) -> float | None:
+def fit_temperature(probabilities: ArrayLike, labels: ArrayLike, task: TaskName | None = None) -> float | None:
     """Return the temperature, 0.05 to 20, under which labels are most probable (Guo et al., 2017, arXiv:1706.04599).
 
     Fit it on a validation split and apply it to others with `calibrated`. None if the labels do not fix it, as where
@@ -236,7 +239,7 @@ def calibrated(
     """
     if temperature is not None and not 0 < temperature < float("inf"):
         raise ValueError(f"temperature: {temperature} is not allowed; allowed: a number above 0, or None")
-    task: Task = "multi-label" if multi_label else "multi-class"
+    task = usual_task(multi_label, 3)
     found: npt.NDArray[np.float64] = calibration.scale(
         torch.from_numpy(_shares(probabilities)), temperature, task
     ).numpy()
@@ -262,22 +265,21 @@ def _shares(values: ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def _checked(
-    probabilities: ArrayLike, labels: ArrayLike, task: Task | None
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], Task]:
+    probabilities: ArrayLike, labels: ArrayLike, task: TaskName | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], TaskName]:
     given, truth = _shares(probabilities), _array(labels)
     count, classes = given.shape
-    kind: Task = task or ("multi-label" if truth.ndim == 2 else "binary" if classes == 2 else "multi-class")
-    if kind not in get_args(Task):
-        raise ValueError(f"task: {kind!r} is not allowed; allowed: {', '.join(get_args(Task))}")
-    wanted = (count, classes) if kind == "multi-label" else (count,)
+    name = task or usual_task(truth.ndim == 2, classes)
+    kind = task_named(name)
+    wanted = kind.label_shapes(count, classes)[-1]
     if truth.shape != wanted:
-        raise ValueError(f"labels: {truth.shape}; allowed for {kind} data: {wanted}")
-    if kind == "binary" and classes != 2:
-        raise ValueError(f"probabilities: {given.shape}; allowed for binary data: ({count}, 2)")
-    last = 1 if kind == "multi-label" else classes - 1
+        raise ValueError(f"labels: {truth.shape}; allowed for {name} data: {wanted}")
+    if kind.class_count not in (None, classes):
+        raise ValueError(f"probabilities: {given.shape}; allowed for {name} data: ({count}, {kind.class_count})")
+    last = kind.highest_label(classes)
     if not np.isin(truth, np.arange(last + 1)).all():
-        raise ValueError(f"labels: allowed for {kind} data: whole numbers, 0 to {last}")
-    return given, truth.astype(np.int64), kind
+        raise ValueError(f"labels: allowed for {name} data: whole numbers, 0 to {last}")
+    return given, truth.astype(np.int64), name
 
 
 def _check_positive(positive: int, given: npt.NDArray[np.float64]) -> None:

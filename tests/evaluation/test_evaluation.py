@@ -8,9 +8,9 @@ from medmnist.evaluator import getACC, getAUC
 
 from tests.evaluation.helpers import CLASSES, evaluation_of
 from visionforge.config.schema import EvaluationSettings
+from visionforge.config.schema.tasks import task_named
 from visionforge.evaluation.metrics import classification_metrics
 from visionforge.evaluation.selection import confident_mistakes, least_certain
-from visionforge.inference.decisions import entropy
 
 TASKS = ("binary", "multi-class", "ordinal", "multi-label")
 
@@ -94,11 +94,12 @@ def test_mistakes_are_wrong_and_sorted(task):
 
 def test_least_certain_have_the_highest_entropy():
     evaluation = evaluation_of()
-    every = entropy(evaluation.best.probabilities.astype(np.float64), False)
+    every = evaluation.task.entropy(evaluation.best.probabilities.astype(np.float64))
     chosen = least_certain(evaluation, 5).indices
     assert every[chosen].min() >= np.delete(every, chosen).max()
 
 
 def test_entropy_is_a_share():
-    np.testing.assert_allclose(entropy(np.array([[0.25] * 4, [1.0, 0, 0, 0]]), False), [1, 0], atol=1e-12)
-    np.testing.assert_allclose(entropy(np.array([[0.5, 0.5], [1.0, 0.0], [0.5, 1.0]]), True), [1, 0, 0.5], atol=1e-12)
+    classes, labels = task_named("multi-class"), task_named("multi-label")
+    np.testing.assert_allclose(classes.entropy(np.array([[0.25] * 4, [1.0, 0, 0, 0]])), [1, 0], atol=1e-12)
+    np.testing.assert_allclose(labels.entropy(np.array([[0.5, 0.5], [1.0, 0.0], [0.5, 1.0]])), [1, 0, 0.5], atol=1e-12)

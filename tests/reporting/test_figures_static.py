@@ -7,11 +7,10 @@ import pytest
 from sklearn.metrics import auc, roc_curve
 
 from tests.evaluation.helpers import evaluation_of
+from visionforge.reporting.decisions import confusion_matrix, label_matrix
 from visionforge.reporting.figures.curves import precision_recall_figure, reliability_figure, roc_figure
 from visionforge.reporting.figures.static import (
     Picture,
-    confusion_matrix,
-    label_matrix,
     map_grid,
     sample_grid,
     save_figure,

@@ -9,13 +9,13 @@ import torch.nn.functional as F  # noqa: N812
 from sklearn.utils.class_weight import compute_class_weight
 
 from visionforge.config.schema import Loss
+from visionforge.config.schema.tasks import task_named
 from visionforge.errors import SettingsError
 from visionforge.training.criterion import (
     Criterion,
     CumulativeLogits,
     class_weights,
-    probabilities,
-    soft_targets,
+    cumulative_probabilities,
 )
 
 N, K = 9, 4
@@ -64,7 +64,7 @@ def make(task, seed=0):
     labels = torch.randint(0, K, (N,), generator=generator)
     if task == "multi-label":
         labels = torch.randint(0, 2, (N, K), generator=generator, dtype=torch.uint8)
-    soft = soft_targets(labels, K, task).double()
+    soft = task_named(task).targets(labels, K).double()
     return logits, labels, soft, 0.3 * soft + 0.7 * soft.roll(1, 0)
 
 
@@ -151,21 +151,21 @@ def test_auto_follows_the_task():
 
 def test_probabilities():
     logits = torch.tensor([[0.0, math.log(3.0)]])
-    torch.testing.assert_close(probabilities(logits, "classes"), torch.tensor([[0.25, 0.75]]))
-    torch.testing.assert_close(probabilities(logits, "labels"), torch.tensor([[0.5, 0.75]]))
+    torch.testing.assert_close(task_named("multi-class").probabilities(logits), torch.tensor([[0.25, 0.75]]))
+    torch.testing.assert_close(task_named("multi-label").probabilities(logits), torch.tensor([[0.5, 0.75]]))
     falling = torch.tensor([[math.log(3.0), 0.0]])  # above grade 0 with 3/4, above grade 1 with 1/2
-    torch.testing.assert_close(probabilities(falling, "cumulative"), torch.tensor([[0.25, 0.25, 0.5]]))
+    torch.testing.assert_close(cumulative_probabilities(falling), torch.tensor([[0.25, 0.25, 0.5]]))
 
 
 def test_cumulative_logits_fall_whatever_is_learned():
     layer = CumulativeLogits(5)
-    torch.testing.assert_close(probabilities(layer(torch.zeros(1, 1)), "cumulative"), torch.full((1, 5), 0.2))
+    torch.testing.assert_close(cumulative_probabilities(layer(torch.zeros(1, 1))), torch.full((1, 5), 0.2))
     with torch.no_grad():
         layer.gaps.copy_(torch.tensor([-50.0, 3.0, -1.0]))
     logits = layer(torch.randn(20, 1))
     assert logits.shape == (20, 4)
     assert (logits[:, :-1] >= logits[:, 1:]).all()
-    shown = probabilities(logits, "cumulative")
+    shown = cumulative_probabilities(logits)
     assert (shown >= 0).all()
     torch.testing.assert_close(shown.sum(dim=1), torch.ones(20))
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
+from visionforge.config.schema.tasks import task_named
 from visionforge.training.gather import interleave
-from visionforge.training.metrics import accuracy, auc, best_thresholds, share_hit
+from visionforge.training.metrics import auc
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -21,7 +22,9 @@ def test_against_scikit_learn(task, classes, ties):
     labels = torch.randint(0, classes, (300,), generator=generator)
     reference = np.mean([roc_auc_score(labels == k, shown[:, k]) for k in range(classes)])
     assert float(auc(shown, labels, task)) == pytest.approx(reference, abs=1e-6)
-    assert float(accuracy(shown, labels, task)) == pytest.approx(accuracy_score(labels, shown.argmax(1)), abs=1e-6)
+    assert float(task_named(task).hits(shown, labels)) == pytest.approx(
+        accuracy_score(labels, shown.argmax(1)), abs=1e-6
+    )
 
 
 def test_multi_label_against_scikit_learn():
@@ -31,7 +34,7 @@ def test_multi_label_against_scikit_learn():
     reference = roc_auc_score(labels.numpy(), shown.numpy(), average="macro")
     assert float(auc(shown, labels, "multi-label")) == pytest.approx(reference, abs=1e-6)
     reference = np.mean([accuracy_score(labels[:, k], shown[:, k] > 0.5) for k in range(6)])
-    assert float(accuracy(shown, labels, "multi-label")) == pytest.approx(reference, abs=1e-6)
+    assert float(task_named("multi-label").hits(shown, labels)) == pytest.approx(reference, abs=1e-6)
 
 
 def test_binary_area_is_that_of_class_1_where_probabilities_are_rounded_to_1():
@@ -67,9 +70,9 @@ def test_one_class_only_has_no_auc():
 
 def test_training_accuracy_under_mixup_is_the_share_of_the_prediction():
     logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
-    assert float(share_hit(logits, torch.tensor([0, 0]), "binary")) == 0.5
-    assert float(share_hit(logits, torch.tensor([[0.7, 0.3], [0.9, 0.1]]), "binary")) == pytest.approx(0.4)
-    assert float(share_hit(logits, torch.tensor([[1, 0], [1, 1]]), "multi-label")) == pytest.approx(0.75)
+    assert float(task_named("binary").hits(logits, torch.tensor([0, 0]))) == 0.5
+    assert float(task_named("binary").hits(logits, torch.tensor([[0.7, 0.3], [0.9, 0.1]]))) == pytest.approx(0.4)
+    assert float(task_named("multi-label").hits(logits, torch.tensor([[1, 0], [1, 1]]))) == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize(("total", "ranks"), [(7, 2), (7, 3), (3, 3), (5, 1)])
@@ -86,7 +89,7 @@ def test_thresholds_maximise_f1(ties):
     shown = (shown * 6).round() / 6 if ties else shown
     labels = (torch.rand((80, 5), generator=generator) < 0.3 * shown + 0.05).to(torch.uint8)
     labels[:, 4] = 0
-    thresholds = best_thresholds(shown, labels)
+    thresholds = task_named("multi-label").thresholds(shown, labels)
     assert float(thresholds[4]) == 0.5
     for k in range(4):
         truth, scores = labels[:, k].numpy(), shown[:, k].numpy()

@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from tests.training.helpers import data, fit, trainer, weights
 from visionforge import ImageClassifier, RunFolder, TaskSpec, TemperatureScaling
 from visionforge.config.schema import Synthetic
+from visionforge.config.schema.tasks import task_named
 from visionforge.errors import DataError, RunError, SettingsError
 from visionforge.inference.loading import load_classifier
 from visionforge.training.calibration import fit_temperature
-from visionforge.training.metrics import best_thresholds
 
 TASKS = ["multi-class", "multi-label", "ordinal"]
 
@@ -103,7 +103,9 @@ def test_calibrate_needs_no_trainer():
     assert module.training
     assert found.images == 32
     given, _ = module.predict_probabilities(images)
-    torch.testing.assert_close(module.thresholds, best_thresholds(given, labels), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        module.thresholds, task_named("multi-label").thresholds(given, labels), atol=1e-6, rtol=0
+    )
     assert math.isclose(found.temperature or 0, fit_temperature(given, labels, "multi-label") or 0, rel_tol=1e-4)
     with pytest.raises(DataError, match="no validation batch"):
         module.calibrate([])

@@ -12,6 +12,7 @@ from visionforge.config.schema import (
     Schedule,
     Synthetic,
     Task,
+    TaskName,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "Schedule",
     "Synthetic",
     "Task",
+    "TaskName",
 ]

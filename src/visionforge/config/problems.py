@@ -83,6 +83,8 @@ def describe_allowed(field: FieldInfo) -> str:
     noun, bounds, nullable = _describe_type(field.annotation)
     for item in field.metadata:
         _read_bound(item, bounds)
+        if words := getattr(item, "words", ()):
+            noun = "one of " + ", ".join(words)
     extra = field.json_schema_extra
     unit = f" {extra['unit']}" if isinstance(extra, dict) and "unit" in extra else ""
     return noun + _describe_bounds(bounds) + unit + (" or null" if nullable else "")
@@ -121,11 +123,17 @@ def _describe_type(annotation: Any) -> tuple[str, dict[str, float], bool]:
     return _NOUNS.get(annotation, getattr(annotation, "__name__", str(annotation))), bounds, False
 
 
-def _words(annotation: Any) -> list[str]:
+def _words(field: FieldInfo) -> list[str]:
+    """Return the words that a setting takes."""
+    marked = [word for item in field.metadata for word in getattr(item, "words", ())]
+    return [*marked, *_words_of(field.annotation)]
+
+
+def _words_of(annotation: Any) -> list[str]:
     """Return the words that a type annotation allows."""
     if get_origin(annotation) is Literal:
         return [value for value in get_args(annotation) if isinstance(value, str)]
-    return [word for member in get_args(annotation) for word in _words(member)]
+    return [word for member in get_args(annotation) for word in _words_of(member)]
 
 
 def _read_bound(item: Any, bounds: dict[str, float]) -> None:
@@ -180,7 +188,7 @@ def validation_problems(
             value = item["input"]
             shown = "null" if value is None else repr(value) if isinstance(value, str) else value
             where = _source(path, sources)
-            close = nearest(value, _words(field.annotation), 1) if isinstance(value, str) else []
+            close = nearest(value, _words(field), 1) if isinstance(value, str) else []
             hint = f"; nearest: {close[0]}" if close else ""
             lines[path] = f"{path}: {shown} is not allowed{where}; allowed: {describe_allowed(field)}{hint}"
     return list(lines.values())

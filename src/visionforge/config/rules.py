@@ -1,11 +1,12 @@
 """The rules that span several settings, all in one place; they run before anything is downloaded or built."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from visionforge.config.problems import nearest
-from visionforge.config.schema import Loss, RunSettings, Task
+from visionforge.config.schema import Loss, RunSettings, TaskName
 from visionforge.config.schema.metrics import watched_problem
+from visionforge.config.schema.tasks import default_task, fits
 from visionforge.config.volumes import dimension_problems, volume_problems
 
 
@@ -27,7 +28,7 @@ class DatasetFacts:
     channels: int
     train: int
     resolutions: tuple[int, ...] | None
-    task: Task = "multi-class"
+    task: TaskName = field(default_factory=default_task)
     classes: tuple[str, ...] = ()
     spatial_dims: int = 2
 
@@ -293,9 +294,9 @@ def _loss(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
     if dataset is None:
         return
-    if dataset.task not in loss.tasks:
+    if not fits(loss.tasks, dataset.task):
         kinds = Loss.family.kinds.items()
-        allowed = [name for name, kind in kinds if issubclass(kind, Loss) and dataset.task in kind.tasks]
+        allowed = [name for name, kind in kinds if issubclass(kind, Loss) and fits(kind.tasks, dataset.task)]
         yield (
             f"model.loss.name: {loss.name} does not fit {dataset.name}, whose labels are {dataset.task}; "
             f"allowed: {', '.join(allowed)}"

@@ -1,8 +1,8 @@
 """Read an NPZ archive without trusting it: every fact is compared with the catalog before a byte is unpacked.
 
 An archive is a ZIP file of six ``.npy`` members, ``{train,val,test}_{images,labels}.npy``. Images are uint8 of shape
-(N, H, W) or (N, H, W, 3), volumes (N, D, H, W) or (N, D, H, W, 3); labels are integers of shape (N,), (N, 1) or, for
-multi-label data, (N, L). Names and groups may be beside them; see `side_table`.
+(N, H, W) or (N, H, W, 3), volumes (N, D, H, W) or (N, D, H, W, 3); labels are integers of shape (N,), (N, 1) or,
+where an image may have several, (N, L). Names and groups may be beside them; see `side_table`.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from visionforge.config.schema.tasks import task_named
 from visionforge.data.info import MAX_CLASSES, SPLITS, DatasetInfo, Split
 from visionforge.data.npy import read_array, read_header
 from visionforge.data.side_table import read_side_table
@@ -31,7 +32,7 @@ class SplitArrays:
 
     Attributes:
         images: (N, H, W) or (N, H, W, 3) uint8; of volumes (N, D, H, W) or (N, D, H, W, 3).
-        labels: (N,) int64, or (N, L) uint8 with values 0 and 1 for multi-label data.
+        labels: (N,) int64, or (N, L) uint8 with values 0 and 1 where an image may have several.
     """
 
     images: npt.NDArray[np.uint8]
@@ -132,8 +133,7 @@ def _header_problem(
         if dtype != np.uint8:
             return f"dtype is {dtype}, expected uint8"
     else:
-        labels = len(info.classes)
-        allowed = [(count, labels)] if info.task == "multi-label" else [(count, 1), (count,)]
+        allowed = task_named(info.task).label_shapes(count, len(info.classes))
         if dtype.kind not in "iu":
             return f"dtype is {dtype}, expected integers"
     if shape not in allowed:
@@ -171,19 +171,19 @@ def _read_member(path: Path, name: str, most: int) -> npt.NDArray[Any]:
 
 
 def check_labels(labels: npt.NDArray[np.integer], info: DatasetInfo, where: str) -> npt.NDArray[np.integer]:
-    """Return labels as (N,) int64, or (N, L) uint8 for multi-label data.
+    """Return labels as (N,) int64, or (N, L) uint8 where an image may have several.
 
     Raises:
         DataError: If a label is outside the classes of the catalog entry.
     """
-    multi = info.task == "multi-label"
+    task = task_named(info.task)
     if labels.size == 0:
         raise DataError(f"{where}: holds no labels")
-    highest = 1 if multi else len(info.classes) - 1
+    highest = task.highest_label(len(info.classes))
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high > highest:
         wrong = int(((labels < 0) | (labels > highest)).sum())
         raise DataError(
             f"{where}: {wrong} of {labels.size} labels out of range ({low} to {high}); allowed: 0 to {highest}"
         )
-    return labels.astype(np.uint8) if multi else labels.reshape(len(labels)).astype(np.int64)
+    return task.stored(labels)

@@ -29,7 +29,7 @@ class ArrayDataset(Dataset[Batch]):
         in_memory: Read the images into memory now; False reads each batch from the map.
 
     Attributes:
-        labels: (N,) int64, or (N, L) uint8 for multi-label data.
+        labels: (N,) int64, or (N, L) uint8 where an image may have several.
     """
 
     def __init__(self, arrays: SplitArrays, indices: Sequence[int] | None = None, in_memory: bool = True) -> None:
@@ -249,7 +249,7 @@ class FixedOrder(SequentialSampler):
 def balancing_weights(labels: Tensor) -> Tensor:
     """Return (N,) sampling weights under which every class is drawn equally often.
 
-    A class's images weigh 1 / class count. A multi-label image weighs the mean of 1 / label count over its labels;
+    A class's images weigh 1 / class count. An image with several labels weighs the mean of 1 / label count over them;
     the images without any label are treated as one more label.
 
     Args:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from visionforge.config.schema.tasks import task_named, tasks
 from visionforge.data.import_settings import ImportSettings
 from visionforge.data.info import MAX_TEXT, Split
 from visionforge.data.listing import Listing, class_name, some
@@ -16,7 +17,7 @@ from visionforge.data.split_names import ALLOWED, split_of
 from visionforge.errors import DataError
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
-SEPARATORS = "|;"  # between the labels of one multi-label cell
+SEPARATORS = "|;"  # between the labels of one cell
 MISSING = ("", "nan", "<na>", "#n/a")  # what programs write where there is nothing
 MAX_BYTES = 1 << 28  # of the file; some millions of rows
 MAX_PROBLEMS = 20  # lines of a message
@@ -216,9 +217,10 @@ def _labels(row: _Row, column: str, settings: ImportSettings, problems: _Problem
     labels = tuple(dict.fromkeys(class_name(part) for part in cell.split(SEPARATORS[0]) if part.strip()))
     if any(_is_missing(label) for label in labels):
         problems.add(f"a label in the column {column} stands for a missing value; fill it in, or remove it", row.line)
-    if not labels and settings.task != "multi-label":
+    if not labels and not (settings.task and task_named(settings.task).several):
+        several = " or ".join(name for name, task in tasks().items() if task.several)
         problems.add(
-            f"no label in the column {column}; fill it in, remove the line, or add `task` multi-label if a picture "
+            f"no label in the column {column}; fill it in, remove the line, or add `task` {several} if a picture "
             "may have none",
             row.line,
         )

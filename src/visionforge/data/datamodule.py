@@ -23,6 +23,7 @@ from visionforge.data.augment_volumes import draw_and_augment
 from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, FixedOrder, as_is
 from visionforge.data.download import ensure_archive
 from visionforge.data.info import Split, TaskSpec
+from visionforge.data.inspect import class_counts
 from visionforge.data.loader import ResumableLoader, seed_worker
 from visionforge.data.memory import CacheChoice, CacheMode, choose_cache, free_memory
 from visionforge.data.registry import dataset_info
@@ -57,8 +58,8 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
     """Batches of a catalog data set, augmented and normalised on the training device.
 
     A batch is `(images, labels)`: images (B, C, R, R), or volumes (B, C, R, R, R), float32, normalised with the
-    constants of the catalog; labels (B,) int64, or (B, L) uint8 for multi-label data. The order of the images and their
-    augmentation are functions of (seed, epoch, step). They do not depend on the number of workers.
+    constants of the catalog; labels (B,) int64, or (B, L) uint8 where an image may have several. The order of the
+    images and their augmentation are functions of (seed, epoch, step). They do not depend on the number of workers.
 
     Args:
         dataset: Catalog name.
@@ -298,11 +299,9 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     def class_counts(self) -> tuple[Tensor, int]:
-        """Return (K,) training images per class, or per label of multi-label data, and the number of all of them."""
+        """Return (K,) training images per class or label, and the number of all of them."""
         labels = self.dataset_for("train").labels.cpu()
-        if self.info.task == "multi-label":
-            return labels.long().sum(dim=0), len(labels)
-        return torch.bincount(labels, minlength=len(self.info.classes)), len(labels)
+        return torch.tensor(class_counts(labels.numpy(), self.info)), len(labels)
 
     def calibration_batches(self, limit: int, device: torch.device) -> Iterator[Tensor]:
         """Yield augmented, normalised training images (N, C, R, R[, R]), at most `limit`, the same at every call.

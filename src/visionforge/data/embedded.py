@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from visionforge.config.schema.tasks import task_named
 from visionforge.data.archive import SplitArrays
 from visionforge.data.info import SPLITS, DatasetInfo, Split
 from visionforge.data.stratify import stratified_order
@@ -32,15 +33,12 @@ def digits_split(info: DatasetInfo, resolution: int, split: Split) -> SplitArray
 def synthetic_split(info: DatasetInfo, resolution: int, split: Split) -> SplitArrays:
     """Render a split: gratings whose orientation tells the class, discs whose size tells the grade, with noise.
 
-    The images depend on the entry, the resolution and the split alone. Multi-label images are the sum of the
-    gratings of all labels that are set.
+    The images depend on the entry, the resolution and the split alone. Images with several labels are the sum of the
+    gratings of all that are set.
     """
     count, classes = getattr(info.splits, split), len(info.classes)
     rng = np.random.default_rng([_RENDER_SEED[split], resolution, classes, info.channels])
-    if info.task == "multi-label":
-        labels: npt.NDArray[np.integer] = (rng.random((count, classes)) < 0.4).astype(np.uint8)
-    else:
-        labels = rng.permutation(np.arange(count) % classes)
+    labels = task_named(info.task).rendered(rng, count, classes)
     images = np.empty((count, resolution, resolution, info.channels), dtype=np.uint8)
     for start in range(0, count, 1024):  # bounds the memory of the float images
         part = slice(start, start + 1024)
@@ -57,12 +55,13 @@ def _render(
     y, x = axis[None, :, None], axis[None, None, :]
     centre = rng.uniform(-0.1, 0.1, (count, 2, 1, 1))
     phase = rng.uniform(0, 2 * np.pi, (count, 1, 1))
-    if info.task == "ordinal":
+    task = task_named(info.task)
+    if "grades" in task.forms:
         radius = 0.08 + 0.34 * (labels[:, None, None] + 0.5) / classes
         distance = np.hypot(y - centre[:, 0], x - centre[:, 1])
         pattern = np.tanh((radius - distance) * resolution / 2)
     else:
-        weights = labels if info.task == "multi-label" else np.eye(classes)[labels]
+        weights = task.indicators(labels, classes)
         pattern = np.zeros((count, resolution, resolution))
         for index in range(classes):
             angle = np.pi * index / classes

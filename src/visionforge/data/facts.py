@@ -1,5 +1,6 @@
 """Everything that the catalog says of a data set, as texts."""
 
+from visionforge.config.schema.tasks import task_named
 from visionforge.data.info import DatasetInfo, DomainFlags
 
 
@@ -12,7 +13,7 @@ def dataset_facts(entry: DatasetInfo) -> dict[str, str]:
         "images": entry.description,
         "task": entry.task,
         "classes": ", ".join(name if name == str(i) else f"{i} {name}" for i, name in enumerate(entry.classes)),
-        **({"positive": entry.positive or entry.classes[-1]} if entry.task == "binary" else {}),
+        **({"positive": entry.positive or entry.classes[-1]} if task_named(entry.task).has_positive else {}),
         **({"dimensions": "3 (volumes, cubes)"} if entry.spatial_dims == 3 else {}),
         "channels": "3 (colour)" if entry.channels == 3 else "1 (grey)",
         "splits": ", ".join(f"{name} {count:,}" for name, count in entry.splits.model_dump().items()),

@@ -18,7 +18,7 @@ class ImportReport:
         entry: The file of the entry.
         broken: Pictures that could not be read, and why.
         notes: What was left out, taken from elsewhere, or looks odd, a line each.
-        positive: Which class of binary data is to be found, and why; None for other tasks.
+        positive: Which of two classes is to be found, and why; None for other tasks.
     """
 
     info: DatasetInfo

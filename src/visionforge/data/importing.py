@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from visionforge.config.schema import Task
+from visionforge.config.schema import TaskName
+from visionforge.config.schema.tasks import task_named, tasks, usual_task
 from visionforge.data.archive import channels_of
 from visionforge.data.csv_listing import list_csv
 from visionforge.data.download import data_root
@@ -138,38 +139,35 @@ def _lost(listing: Listing, kept: list[int], settings: ImportSettings) -> list[s
     return [f"no picture of {some(missing)} can be read; left out"] if missing else []
 
 
-def _encode(listing: Listing, settings: ImportSettings) -> tuple[Task, tuple[str, ...], npt.NDArray[np.integer]]:
+def _encode(listing: Listing, settings: ImportSettings) -> tuple[TaskName, tuple[str, ...], npt.NDArray[np.integer]]:
     """Return the task, the class names and the labels, (N,) or (N, L)."""
     names = {label for labels in listing.labels for label in labels}
     numeric = all(re.fullmatch("-?[0-9]+", name) for name in names)
     classes = tuple(sorted(sorted(names), key=int) if numeric else sorted(names))
     several = any(len(labels) != 1 for labels in listing.labels)
-    task: Task = settings.task or ("multi-label" if several else "binary" if len(classes) == 2 else "multi-class")
+    task = settings.task or usual_task(several, len(classes))
+    kind = task_named(task)
     if len(classes) < 2:
         raise DataError(f"{settings.source}: has only the class {', '.join(classes) or 'none'}; at least 2 are needed")
     if len(classes) > MAX_CLASSES:
         raise DataError(
             f"{settings.source}: has {len(classes):,} classes, more than {MAX_CLASSES:,}; is it the column?"
         )
-    if several and task != "multi-label":
+    if several and not kind.several:
         raise DataError(f"{settings.source}: some pictures have no label or several, which {task} does not allow")
-    if task == "binary" and len(classes) != 2:
-        raise DataError(f"task: binary needs 2 classes, {settings.source} has {len(classes)}")
-    index = {name: k for k, name in enumerate(classes)}
-    if task == "multi-label":
-        matrix = np.zeros((len(listing.labels), len(classes)), dtype=np.uint8)
-        for row, labels in enumerate(listing.labels):
-            matrix[row, [index[name] for name in labels]] = 1
-        return task, classes, matrix
-    return task, classes, np.array([index[labels[0]] for labels in listing.labels], dtype=np.int64)
+    if kind.class_count not in (None, len(classes)):
+        raise DataError(f"task: {task} needs {kind.class_count} classes, {settings.source} has {len(classes)}")
+    return task, classes, kind.encoded(listing.labels, classes)
 
 
-def _positive(settings: ImportSettings, task: Task, classes: tuple[str, ...]) -> Positive | None:
-    """Return the class of a binary task that is to be found: as asked, or as the names tell."""
+def _positive(settings: ImportSettings, task: TaskName, classes: tuple[str, ...]) -> Positive | None:
+    """Return which of two classes is to be found: as asked, or as the names tell."""
+    has_positive = task_named(task).has_positive
     if settings.positive is None:
-        return choose_positive((classes[0], classes[1])) if task == "binary" else None
-    if task != "binary":
-        raise SettingsError(f"positive: is for binary data, this is {task} ({len(classes)} classes)")
+        return choose_positive((classes[0], classes[1])) if has_positive else None
+    if not has_positive:
+        fitting = " or ".join(name for name, kind in tasks().items() if kind.has_positive)
+        raise SettingsError(f"positive: is for {fitting} data, this is {task} ({len(classes)} classes)")
     if settings.positive not in classes:
         raise SettingsError(f"positive: {settings.positive!r} is not allowed; allowed: {', '.join(classes)}")
     return Positive(settings.positive, "as asked", True)
@@ -197,12 +195,13 @@ def _alike(classes: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _absent(task: Task, classes: tuple[str, ...], parts: dict[Split, _Part]) -> list[str]:
+def _absent(task: TaskName, classes: tuple[str, ...], parts: dict[Split, _Part]) -> list[str]:
     """Tell of classes that a split has no picture of."""
     notes = []
-    present = {split: _present(part.labels, task) for split, part in parts.items()}
+    kind, count = task_named(task), len(classes)
+    present = {split: kind.indicators(part.labels, count).sum(axis=0).tolist() for split, part in parts.items()}
     for split in SPLITS:
-        missing = [name for k, name in enumerate(classes) if k not in present[split]]
+        missing = [name for name, there in zip(classes, present[split], strict=True) if not there]
         if missing and split == "train":
             notes.append(
                 f"train has no pictures of {some(missing)}: nothing can be learnt of what is only in the others"
@@ -210,11 +209,6 @@ def _absent(task: Task, classes: tuple[str, ...], parts: dict[Split, _Part]) -> 
         elif missing:
             notes.append(f"{split} has no pictures of {some(missing)}")
     return notes
-
-
-def _present(labels: npt.NDArray[np.integer], task: Task) -> set[int]:
-    found = np.flatnonzero(labels.any(axis=0)) if task == "multi-label" else np.unique(labels)
-    return set(found.tolist())
 
 
 def _shared(parts: dict[Split, _Part]) -> list[str]:
@@ -239,7 +233,7 @@ def _shared(parts: dict[Split, _Part]) -> list[str]:
 
 def _describe(
     settings: ImportSettings,
-    task: Task,
+    task: TaskName,
     classes: tuple[str, ...],
     positive: Positive | None,
     parts: dict[Split, _Part],

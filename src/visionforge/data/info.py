@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from visionforge.config.schema import Section, Task
+from visionforge.config.schema.base import Section
 from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION
+from visionforge.config.schema.task import Task
+from visionforge.config.schema.tasks import TaskName, task_named, usual_task
 from visionforge.errors import DataError
 
 if TYPE_CHECKING:
@@ -110,12 +112,12 @@ class DatasetInfo(Section):
     )
     title: Text = Field(description="Name as its authors write it.")
     description: Prose = Field(description="One sentence on the images and the labels.")
-    task: Task = Field(description="Kind of labels.")
+    task: TaskName = Field(description="Kind of labels.")
     classes: tuple[Text, ...] = Field(
         min_length=2, max_length=MAX_CLASSES, description="Class, label or grade names, in label order."
     )
     positive: str | None = Field(
-        None, description="The class of a binary task that is to be found; null is the last one, class 1."
+        None, description="Of two classes, the one that is to be found; null is the last one, class 1."
     )
     channels: Literal[1, 3] = Field(description="1 for grey, 3 for colour.")
     spatial_dims: Literal[2, 3] = Field(2, description="2 for images, 3 for volumes, which are cubes.")
@@ -148,8 +150,8 @@ class DatasetInfo(Section):
 
     @model_validator(mode="after")
     def _positive_is_a_class(self) -> Self:
-        if self.positive is not None and self.task != "binary":
-            raise ValueError(f"positive: {self.positive!r} is not allowed; only a binary task has a positive class")
+        if self.positive is not None and not task_named(self.task).has_positive:
+            raise ValueError(f"positive: {self.positive!r} is not allowed; a {self.task} task has no positive class")
         if self.positive is not None and self.positive not in self.classes:
             raise ValueError(f"positive: {self.positive!r} is not allowed; allowed: {', '.join(self.classes[:20])}")
         if len(set(self.classes)) < len(self.classes):
@@ -166,7 +168,7 @@ class DatasetInfo(Section):
 
         The arrays are images and labels, and the names and groups that may be beside them.
         """
-        labels = 8 * (len(self.classes) if self.task == "multi-label" else 1)
+        labels = 8 * max(prod(shape) for shape in task_named(self.task).label_shapes(1, len(self.classes)))
         side = SIDE_TEXTS * SIDE_CHARACTERS * _CHARACTER_BYTES
         return self.images * (self.image_bytes(resolution) + labels + side) + (1 << 20)
 
@@ -189,20 +191,20 @@ class DatasetInfo(Section):
 class TaskSpec(Section):
     """What a network must know of its data to predict without the data set; stored in every checkpoint.
 
-    Only the classes have to be given: their number, or their names. The task is then ``binary`` for two classes and
-    ``multi-class`` for more, images are of 28 pixels with 3 channels, pixels are normalised to [-1, 1], and of the
-    changes that may keep a label only small rotations are allowed. `of_arrays` takes all of it from arrays.
+    Only the classes have to be given: their number, or their names. They are then taken to exclude each other, images
+    are of 28 pixels with 3 channels, pixels are normalised to [-1, 1], and of the changes that may keep a label only
+    small rotations are allowed. `of_arrays` takes all of it from arrays.
 
     Raises:
         pydantic.ValidationError: If a value is not allowed.
 
     >>> spec = TaskSpec(classes=3, channels=1, resolution=32)
-    >>> spec.task, spec.classes, spec.mean
-    ('multi-class', ('0', '1', '2'), (0.5,))
+    >>> spec.classes, spec.mean
+    (('0', '1', '2'), (0.5,))
     """
 
     dataset: Text = Field(default="data", description="Catalog name.")
-    task: Task = Field(description="Kind of labels.")
+    task: TaskName = Field(description="Kind of labels.")
     classes: tuple[Text, ...] = Field(min_length=2, max_length=MAX_CLASSES, description="Class names in label order.")
     channels: Literal[1, 3] = Field(description="Channels that the network takes.")
     spatial_dims: Literal[2, 3] = Field(default=2, description="2 for images, 3 for volumes.")
@@ -212,7 +214,7 @@ class TaskSpec(Section):
     flags: DomainFlags = Field(default=NO_CHANGES, description="Which changes keep the label.")
     positive: int | None = Field(
         default=None,
-        description="Index of the class of a binary task that is to be found; null is 1, as in old checkpoints.",
+        description="Of two classes, index of the one that is to be found; null is 1, as in old checkpoints.",
     )
 
     if TYPE_CHECKING:
@@ -221,7 +223,7 @@ class TaskSpec(Section):
             self,
             *,
             classes: int | Sequence[str],
-            task: Task | None = None,
+            task: TaskName | None = None,
             dataset: str = "data",
             channels: int = 3,
             spatial_dims: Literal[2, 3] = 2,
@@ -241,7 +243,7 @@ class TaskSpec(Section):
         if type(given["classes"]) is int and given["classes"] <= MAX_CLASSES:
             given["classes"] = tuple(map(str, range(given["classes"])))
         count = len(given["classes"]) if isinstance(given["classes"], list | tuple) else 0
-        given.setdefault("task", "binary" if count == 2 else "multi-class")
+        given.setdefault("task", usual_task(False, count))
         mean = given.get("mean")
         given.setdefault("channels", len(mean) if isinstance(mean, list | tuple) else 3)
         for name in ("mean", "std"):
@@ -256,6 +258,11 @@ class TaskSpec(Section):
         if self.positive is not None and not 0 <= self.positive < len(self.classes):
             raise ValueError(f"positive: {self.positive} is not allowed; allowed: 0 to {len(self.classes) - 1}")
         return self
+
+    @property
+    def kind(self) -> Task:
+        """The task."""
+        return task_named(self.task)
 
     @property
     def sides_text(self) -> str:
@@ -273,7 +280,7 @@ class TaskSpec(Section):
 
     @property
     def positive_index(self) -> int:
-        """Index of the class that is to be found, of a binary task."""
+        """Index of the class that is to be found, of two."""
         return 1 if self.positive is None else self.positive
 
     @classmethod
@@ -300,7 +307,7 @@ class TaskSpec(Section):
         labels: "npt.NDArray[Any]",
         *,
         classes: Sequence[str] | None = None,
-        task: Task | None = None,
+        task: TaskName | None = None,
         dataset: str = "data",
         positive: str | None = None,
         flags: DomainFlags | None = None,
@@ -313,9 +320,9 @@ class TaskSpec(Section):
                 training split: mean and standard deviation are theirs. Of volumes the same with (R, R, R).
             labels: (N,) classes counted from 0, or (N, L) of zeros and ones.
             classes: Names of the classes, or of the labels; None numbers them.
-            task: Kind of labels; None is `multi-label` for (N, L), `binary` for two classes, else `multi-class`.
+            task: Kind of labels; None follows from their shape and the number of classes.
             dataset: Name of the data.
-            positive: The class of a binary task that is to be found; None is the last one.
+            positive: Of two classes, the one that is to be found; None is the last one.
             flags: Which changes of an image keep its label; None allows none but small rotations.
             spatial_dims: 3 says that the arrays are volumes, which four axes alone do not tell from images.
 
@@ -324,8 +331,8 @@ class TaskSpec(Section):
 
         >>> import numpy as np
         >>> spec = TaskSpec.of_arrays(np.zeros((4, 28, 28), np.uint8), np.array([0, 1, 1, 0]), classes=("no", "yes"))
-        >>> spec.task, spec.channels, spec.resolution
-        ('binary', 1, 28)
+        >>> spec.classes, spec.channels, spec.resolution
+        (('no', 'yes'), 1, 28)
         """
         import numpy as np  # which light commands do without
 
@@ -352,7 +359,7 @@ class TaskSpec(Section):
         names = tuple(map(str, range(count))) if classes is None else tuple(map(str, classes))
         if len(names) < count:
             raise DataError(f"classes: {len(names)} names, but the labels need {count}")
-        kind = task or ("multi-label" if targets.ndim == 2 else "binary" if len(names) == 2 else "multi-class")
+        kind = task or usual_task(targets.ndim == 2, len(names))
         scale = 255.0 if pixels.dtype == np.uint8 else 1.0
         axes = tuple(range(1 + spatial_dims))
         std = np.maximum(pixels.std(axis=axes, dtype=np.float64) / scale, SMALLEST_STD)

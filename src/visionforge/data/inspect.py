@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from visionforge.config.schema.tasks import task_named
 from visionforge.data.archive import channels_of
 from visionforge.data.info import SPLITS, DatasetInfo, Split
 
@@ -126,7 +127,5 @@ def _near(
 
 
 def class_counts(labels: npt.NDArray[np.integer], info: DatasetInfo) -> list[int]:
-    """Return how many images have each class, or each label of multi-label data."""
-    if labels.ndim == 2:
-        return [int(count) for count in labels.sum(axis=0, dtype=np.int64)]
-    return [int(count) for count in np.bincount(labels, minlength=len(info.classes))]
+    """Return how many images have each class or label."""
+    return [int(n) for n in task_named(info.task).indicators(labels, len(info.classes)).sum(axis=0)]

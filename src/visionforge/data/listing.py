@@ -23,7 +23,7 @@ class Listing:
     Attributes:
         paths: Picture files.
         names: The same relative to the source, with ``/``.
-        labels: Label names of each picture; more than one for multi-label data.
+        labels: Label names of each picture; a picture may have several.
         splits: Split of each picture, or None if the source does not say.
         groups: Group of each picture, or None.
         notes: What was left out or looks odd, a line each.

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from visionforge.config.problems import nearest, validation_problems
 from visionforge.config.schema import Synthetic
+from visionforge.config.schema.tasks import task_named
 from visionforge.data.info import DatasetInfo, DomainFlags, Normalisation, Splits
 from visionforge.errors import DataError, SettingsError, VisionForgeError
 from visionforge.reading import UnreadableError, read_text, read_yaml_text
@@ -152,8 +153,8 @@ def _packaged_entry(name: str) -> DatasetInfo:
 
 def synthetic_info(settings: Synthetic) -> DatasetInfo:
     """Return the entry of the rendered data set for the given settings."""
-    word = {"multi-label": "pattern", "ordinal": "grade"}.get(settings.task, "class")
-    classes = 2 if settings.task == "binary" else settings.classes
+    task = task_named(settings.task)
+    word, classes = task.drawn, task.class_count or settings.classes
     return DatasetInfo(
         name=SYNTHETIC,
         title="Synthetic",

@@ -17,7 +17,7 @@ class Statistics:
         info: The data set.
         resolution: Height and width in pixels.
         images: Split → number of images.
-        counts: Split → number of images of each class, or with each label of multi-label data.
+        counts: Split → number of images of each class, or with each label.
         mean: Per channel of the training images, of values scaled to [0, 1].
         std: Standard deviations of the same.
     """

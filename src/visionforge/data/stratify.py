@@ -8,7 +8,7 @@ def stratified_order(labels: npt.NDArray[np.integer], permutation: npt.NDArray[n
     """Reorder items so that every prefix holds the classes in (nearly) their overall shares.
 
     Args:
-        labels: (N,) class of each item. Multi-label items, (N, L), are not stratified: the permutation is returned.
+        labels: (N,) class of each item. Several labels of each, (N, L), are not stratified: `permutation` is returned.
         permutation: (N,) random order that decides which members of a class come first.
     """
     if labels.ndim == 2:

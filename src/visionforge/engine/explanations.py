@@ -182,7 +182,7 @@ def _explain(
     """Write an overlay per picture, and return a row of the table for each."""
     import torch
 
-    from visionforge.evaluation.class_names import label_text, unique_names
+    from visionforge.evaluation.class_names import unique_names
     from visionforge.evaluation.explain import explain, overlay
     from visionforge.inference.predictor import NetworkPredictor
 
@@ -213,7 +213,12 @@ def _explain(
             stem, explained = PurePath(path.rpartition(":")[2]).stem, names[target]
             file = f"{len(rows):04d}_{_safe(stem)}_{_safe(explained)}.png"
             _write_png(folder / file, overlay(image, heat))
-            texts = [cell_safe(path), cell_safe(label_text(label, names)), f"{value:.9g}", cell_safe(explained)]
+            texts = [
+                cell_safe(path),
+                cell_safe(model.spec.kind.label_text(label, names)),
+                f"{value:.9g}",
+                cell_safe(explained),
+            ]
             rows.append([*texts, file, sha256_of(folder / file)])
         if len(rows) >= limit:
             break

@@ -195,8 +195,9 @@ def tables(bench: Bench) -> str:
     probabilities, labels = read_predictions(bench.run / "predictions.csv")
     _require(labels is not None, "predictions.csv has no labels")
     assert labels is not None
-    reported = Run(bench.run).result.content["with_tta"]["accuracy"]
-    scored = classification_metrics(probabilities, labels, "multi-class")["accuracy"]
+    content = Run(bench.run).result.content
+    reported = content["with_tta"]["accuracy"]
+    scored = classification_metrics(probabilities, labels, content["task"])["accuracy"]
     _require(scored == reported, f"predictions.csv scores {scored}, metrics.json says {reported}")
     return f"{len(labels)} predictions score as reported"
 

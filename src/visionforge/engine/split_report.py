@@ -27,7 +27,6 @@ from visionforge.runs.query import load_run
 from visionforge.runs.workspace import Workspace
 from visionforge.training.calibration import Calibration, fit_temperature, negative_log_likelihood
 from visionforge.training.checkpoints import best_checkpoint
-from visionforge.training.criterion import probabilities as as_probabilities
 from visionforge.training.epoch_log import read_epochs
 from visionforge.training.predictions import Predictions
 
@@ -179,7 +178,7 @@ class SplitReport(Callback):
     def _probabilities(self, given: Tensor) -> Tensor:
         if not self._gives_logits:
             return given
-        return as_probabilities(given, "labels" if self._spec.task == "multi-label" else "classes")
+        return self._spec.kind.probabilities(given)
 
     def _pixels(self, images: Tensor) -> Any:
         """Return images as pixels; what is no uint8 was normalised by the constants of the task, or lies in [0, 1]."""

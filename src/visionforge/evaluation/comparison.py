@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
-from visionforge.config.schema import Task
+from visionforge.config.schema import TaskName
+from visionforge.config.schema.tasks import task_named, task_names
 from visionforge.errors import VisionForgeError
 from visionforge.evaluation.metric_names import READINGS
 from visionforge.runs.config_hash import canonical, digest
@@ -133,8 +134,9 @@ def partial_of(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def positive_of(content: Mapping[str, Any]) -> str | None:
-    """Return the positive class of a run of a binary task; earlier versions took class 1, and did not say so."""
-    if content.get("task") != "binary":
+    """Return which of two classes a run is to find; earlier versions took class 1, and did not say so."""
+    task = content.get("task")
+    if task not in task_names() or not task_named(str(task)).has_positive:
         return None
     classes = _classes_of(content)
     return content.get("positive") or (classes[1] if len(classes) > 1 else None)
@@ -178,7 +180,7 @@ def _differences(
     from visionforge.evaluation.scores import Scorer
 
     @cache
-    def scorer(predictions: Path, task: Task, tta: bool, positive: int) -> Scorer:
+    def scorer(predictions: Path, task: TaskName, tta: bool, positive: int) -> Scorer:
         return scorer_of(predictions, task, tta, positive)
 
     found = []
@@ -195,17 +197,14 @@ def _differences(
             if len(tasks) > 1:
                 return [], "no differences: the runs were tested on different data"
             ((task, _, _),) = tasks
-            if task not in get_args(Task):
+            if task not in task_names():
                 return [], "no differences: metrics.json does not say what kind of labels there are"
             positive = _positive_index(contents)
             classes = _classes_of(contents[0])
-            about = classes[positive] if task == "binary" and positive < len(classes) else None
+            about = classes[positive] if task_named(task).has_positive and positive < len(classes) else None
             try:
                 one, two = (
-                    [
-                        scorer(run.workspace.predictions, cast(Task, task), reading == "with_tta", positive)
-                        for run in group.runs
-                    ]
+                    [scorer(run.workspace.predictions, task, reading == "with_tta", positive) for run in group.runs]
                     for group in (other, groups[0])
                 )
                 gaps = paired_differences(one, two, resamples, confidence)

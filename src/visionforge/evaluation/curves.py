@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from visionforge.config.schema import Task
+from visionforge.config.schema import TaskName
+from visionforge.config.schema.tasks import task_named
 from visionforge.data.info import TaskSpec
-from visionforge.inference.decisions import predicted_labels
 from visionforge.scoring.builtin.probabilities import ECE_BINS, bin_of
+from visionforge.scoring.decisions import predicted_labels
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -25,8 +26,8 @@ def class_columns(labels: Array, spec: TaskSpec) -> list[tuple[int, Array]]:
         spec: The task.
     """
     classes = len(spec.classes)
-    truth = labels if labels.ndim == 2 else np.eye(classes, dtype=np.int64)[labels]
-    wanted = [spec.positive_index] if spec.task == "binary" else range(classes)
+    truth = spec.kind.indicators(labels, classes)
+    wanted = [spec.positive_index] if spec.kind.has_positive else range(classes)
     return [(k, truth[:, k]) for k in wanted if 0 < truth[:, k].sum() < len(truth)]
 
 
@@ -65,7 +66,7 @@ class Reliability:
     count: npt.NDArray[np.int64]
 
 
-def reliability(probabilities: Array, labels: Array, task: Task) -> Reliability:
+def reliability(probabilities: Array, labels: Array, task: TaskName) -> Reliability:
     """Return the reliability curve over 15 equally wide bins: of the predicted class, or of all labels together.
 
     Args:
@@ -73,11 +74,8 @@ def reliability(probabilities: Array, labels: Array, task: Task) -> Reliability:
         labels: (N,), or (N, K) 0/1.
         task: Kind of labels.
     """
-    if task == "multi-label":
-        sure, right = probabilities.ravel().astype(np.float64), labels.ravel()
-    else:
-        sure = probabilities.max(axis=1).astype(np.float64)
-        right = predicted_labels(probabilities, task) == labels
+    predicted = predicted_labels(probabilities, task)
+    sure, right = (each.ravel() for each in task_named(task).statements(probabilities, predicted, labels))
     bins = bin_of(sure)
     count = np.bincount(bins, minlength=ECE_BINS)
     held = count > 0

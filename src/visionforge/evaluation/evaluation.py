@@ -8,15 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from visionforge.config.schema import EvaluationSettings, Task
+from visionforge.config.schema import EvaluationSettings, Task, TaskName
 from visionforge.config.schema.metrics import metrics_of
 from visionforge.data.info import TaskSpec
 from visionforge.evaluation.bootstrap import Estimate, estimate
 from visionforge.evaluation.metric_names import partial_text
 from visionforge.evaluation.metrics import classification_metrics, medmnist_metrics
 from visionforge.evaluation.scores import Scorer
-from visionforge.inference.decisions import predicted_labels
 from visionforge.inference.predictor import BatchPrediction
+from visionforge.scoring.decisions import predicted_labels
 from visionforge.training.calibration import Calibration, scale
 from visionforge.training.predictions import Predictions
 
@@ -24,7 +24,7 @@ Array = npt.NDArray[Any]
 Metrics = dict[str, float | None]
 
 
-def of_probabilities(task: Task) -> list[str]:
+def of_probabilities(task: TaskName) -> list[str]:
     """Return the names of the metrics that a temperature changes."""
     return [metric.name for metric in metrics_of(task) if metric.of_probabilities]
 
@@ -54,7 +54,7 @@ class ViewMetrics:
     Attributes:
         probabilities: (N, K), as the network gives them.
         calibrated: (N, K) with the temperature of the validation split; None if there is no temperature.
-        thresholds: (K,) of multi-label data, or None.
+        thresholds: (K,) of labels, or None.
         estimate: Metrics of `probabilities` and their intervals.
         after: The metrics of `of_probabilities`, of `calibrated`.
         medmnist: Accuracy and AUC as published results of MedMNIST have them.
@@ -98,9 +98,14 @@ class Evaluation:
     partial: Partial | None = None
 
     @property
+    def task(self) -> Task:
+        """Return the task."""
+        return self.spec.kind
+
+    @property
     def positive(self) -> str | None:
-        """Return the name of the class of a binary task that is to be found; None for other tasks."""
-        return self.spec.classes[self.spec.positive_index] if self.spec.task == "binary" else None
+        """Return the name of the one of two classes that is to be found; None for other tasks."""
+        return self.spec.classes[self.spec.positive_index] if self.task.has_positive else None
 
     @property
     def best(self) -> ViewMetrics:
@@ -122,9 +127,7 @@ class Evaluation:
     @property
     def support(self) -> list[int]:
         """Return the number of cases of each class or label."""
-        if self.labels.ndim == 2:
-            return [int(count) for count in self.labels.sum(axis=0)]
-        return [int(count) for count in np.bincount(self.labels, minlength=len(self.spec.classes))]
+        return [int(count) for count in self.task.indicators(self.labels, len(self.spec.classes)).sum(axis=0)]
 
     @property
     def absent(self) -> list[str]:

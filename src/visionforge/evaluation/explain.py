@@ -25,7 +25,7 @@ from visionforge.errors import RunError
 from visionforge.evaluation.slices import middle_slices
 from visionforge.models.volumes import channels_last
 from visionforge.training.classifier import ImageClassifier
-from visionforge.training.criterion import probabilities
+from visionforge.training.criterion import cumulative_probabilities
 
 Method = Literal["grad-cam", "attention-rollout"]
 OVERLAY_PIXELS = 224
@@ -153,7 +153,7 @@ def _grad_cam(whole: _Whole, inputs: Tensor, targets: Tensor | None) -> Tensor:
 def _score(whole: _Whole, logits: Tensor, targets: Tensor | None) -> Tensor:
     """Return (N,) what is explained."""
     graded = whole.cumulative is not None
-    shown = probabilities(logits, "cumulative") if graded else logits
+    shown = cumulative_probabilities(logits) if graded else logits
     if targets is None:
         targets = shown.argmax(dim=1)
     score = shown.gather(1, targets.to(shown.device)[:, None])[:, 0]

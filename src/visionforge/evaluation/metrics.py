@@ -6,47 +6,49 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from visionforge.config.schema import Task
+from visionforge.config.schema import TaskName
+from visionforge.config.schema.tasks import task_named
 from visionforge.evaluation.bootstrap import estimate
 from visionforge.evaluation.scores import Scorer
-from visionforge.inference.decisions import predicted_labels
+from visionforge.scoring.decisions import predicted_labels
 
 Array = npt.NDArray[Any]
 
 
 def classification_metrics(
-    probabilities: Array, labels: Array, task: Task, thresholds: Array | None = None, positive: int = 1
+    probabilities: Array, labels: Array, task: TaskName, thresholds: Array | None = None, positive: int = 1
 ) -> dict[str, float | None]:
     """Return the metrics that `Scorer` describes; one that is undefined is None.
 
     Args:
         probabilities: (N, K).
-        labels: (N,) classes, or (N, K) 0/1 for multi-label data.
+        labels: (N,) classes, or (N, K) 0/1 where an image may have several.
         task: Kind of labels.
-        thresholds: (K,) of multi-label data; adds the metrics at these.
-        positive: The class of a binary task that is to be found.
+        thresholds: (K,) of labels; adds the metrics at these.
+        positive: Of two classes, the one that is to be found.
     """
     (found,) = estimate([Scorer(probabilities, labels, task, thresholds, positive)], resamples=0)
     return dict(found.overall)
 
 
-def medmnist_metrics(probabilities: Array, labels: Array, task: Task) -> dict[str, float | None]:
+def medmnist_metrics(probabilities: Array, labels: Array, task: TaskName) -> dict[str, float | None]:
     """Return accuracy and AUC as published results of MedMNIST have them (Yang et al., 2023).
 
     AUC is averaged over all classes one-vs-rest, so it is None if a class has no case; for two classes it is that of
-    class 1, which is also that of class 0. Multi-label accuracy is averaged over the labels, at the threshold 0.5.
+    class 1, which is also that of class 0. The accuracy of labels is averaged over them, at the threshold 0.5.
 
     Args:
         probabilities: (N, K).
-        labels: (N,) classes, or (N, K) 0/1 for multi-label data.
+        labels: (N,) classes, or (N, K) 0/1 where an image may have several.
         task: Kind of labels.
     """
     classes = probabilities.shape[1]
-    truth = labels if task == "multi-label" else np.eye(classes, dtype=np.int64)[labels]
-    columns = [1] if task == "binary" else range(classes)
+    kind = task_named(task)
+    truth = kind.indicators(labels, classes)
+    columns = [1] if kind.has_positive else range(classes)
     defined = all(0 < truth[:, k].sum() < len(truth) for k in columns)
     areas = [roc_auc_score(truth[:, k], probabilities[:, k]) for k in columns] if defined else []
-    if task == "binary":
+    if kind.has_positive:
         accuracy = accuracy_score(labels, probabilities[:, 1] > 0.5)
     else:
         accuracy = (predicted_labels(probabilities, task) == labels).mean()

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from visionforge.data.info import TaskSpec
-from visionforge.evaluation.class_names import RAW, RAW_TTA, SHOWN, label_text, probability_columns, unique_names
+from visionforge.evaluation.class_names import RAW, RAW_TTA, SHOWN, probability_columns, unique_names
 from visionforge.evaluation.table_writers import Cell, Column
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ def prediction_columns(
     """Return the columns of a table of predictions with their cells.
 
     After the keys these are `truth`, if it is known; `prediction`; `probability_CLASS` …, what is stated of each class;
-    `uncertainty`; and, as far as they are known, `raw_probability_CLASS` …, of the image alone before calibration, and
-    `raw_tta_probability_CLASS` …, the mean over the test-time views before calibration. Truth and prediction are class
+    `uncertainty`, their entropy from 0, sure, to 1, a guess among all classes (of labels the mean of each); and, as far
+    as they are known, `raw_probability_CLASS` …, of the image alone before calibration, and `raw_tta_probability_CLASS`
+    …, the mean over the test-time views before calibration. Truth and prediction are class
     names; those of labels are joined by ``|``.
 
     Args:
@@ -36,13 +38,14 @@ def prediction_columns(
     columns = list(keys)
     for heading, labels in (("truth", truth), ("prediction", said.labels)):
         if labels is not None:
-            columns.append((Column(heading), [label_text(label, names) for label in labels]))
+            columns.append((Column(heading), [spec.kind.label_text(label, names) for label in labels]))
     for kind, values in ((SHOWN, said.calibrated), (RAW, said.raw), (RAW_TTA, said.raw_tta)):
         if values is not None:
             headings = (Column(name, "number") for name in probability_columns(spec, kind))
             columns += zip(headings, values.T.tolist(), strict=True)
         if kind == SHOWN:
-            columns.append((Column("uncertainty", "number"), said.uncertainty.tolist()))
+            entropies = spec.kind.entropy(said.calibrated.astype(np.float64))
+            columns.append((Column("uncertainty", "number"), entropies.tolist()))
     return columns
 
 

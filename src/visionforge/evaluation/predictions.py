@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from visionforge.config.schema import Task
+from visionforge.config.schema import TaskName
+from visionforge.config.schema.tasks import task_named, usual_task
 from visionforge.data.info import TaskSpec
 from visionforge.data.side_table import SideTable
 from visionforge.errors import RunError
-from visionforge.evaluation.class_names import RAW, RAW_TTA, labels_of
+from visionforge.evaluation.class_names import RAW, RAW_TTA
 from visionforge.evaluation.metrics import medmnist_metrics
 from visionforge.evaluation.prediction_table import Filled, headings_of, prediction_columns, rows_of
 from visionforge.evaluation.scores import Scorer
@@ -59,7 +60,7 @@ def write_predictions(
 
 
 def read_predictions(
-    path: Path, tta: bool = True, task: Task | None = None
+    path: Path, tta: bool = True, task: TaskName | None = None
 ) -> tuple[npt.NDArray[np.float64], Array | None]:
     """Read the raw probabilities of a predictions table, of which the metrics are computed, and the truth.
 
@@ -72,8 +73,8 @@ def read_predictions(
         task: Kind of labels; None finds out whether an image may have several, as then they do not add up to 1.
 
     Returns:
-        Probabilities before calibration (N, K), and labels, (N,) or (N, K) for multi-label data; None if the table has
-        no truth.
+        Probabilities before calibration (N, K), and labels, (N,), or (N, K) where an image may have several;
+        None if the table has no truth.
 
     Raises:
         RunError: If it is no table of predictions.
@@ -92,9 +93,10 @@ def read_predictions(
             return probabilities, None
         if old:
             return probabilities, _old_labels(cells, len(found[kind]))
-        multi = task == "multi-label" if task else not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3)
         names = [columns[place].removeprefix(f"{kind}_") for place in found[kind]]
-        return probabilities, labels_of([cell_text(cell) for cell in cells], names, multi)
+        several = not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3)
+        labelled = task_named(task or usual_task(several, len(names)))
+        return probabilities, labelled.labels_of([cell_text(cell) for cell in cells], names)
     except (OSError, ValueError, KeyError, OverflowError) as error:
         reason = " ".join(str(error).split())[:160]
         raise RunError(f"{path}: cannot be read as a table of predictions ({reason})") from error
@@ -134,14 +136,14 @@ def _old_labels(cells: list[str], classes: int) -> Array:
     return np.array([int(cell) for cell in cells], np.int64)
 
 
-def scorer_of(path: Path, task: Task, tta: bool, positive: int = 1) -> Scorer:
+def scorer_of(path: Path, task: TaskName, tta: bool, positive: int = 1) -> Scorer:
     """Return what computes the metrics of a predictions table.
 
     Args:
         path: The CSV file.
         task: Kind of labels.
         tta: Take the probabilities with test-time augmentation, if the table has them.
-        positive: The class of a binary task that is to be found.
+        positive: Of two classes, the one that is to be found.
 
     Raises:
         RunError: If it has no labels.

@@ -6,7 +6,7 @@ A bootstrap resample is a weighting: how often each case was drawn; see `visionf
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from visionforge.config.schema import Task
+from visionforge.config.schema import TaskName
 from visionforge.config.schema.metrics import metrics, metrics_of
 from visionforge.scoring.cases import Cases, Weighted, values_of
 from visionforge.scoring.rates import Array, Floats
@@ -50,7 +50,7 @@ class Scorer:
     For two classes, AUC, average precision, sensitivity and specificity are those of the positive class; for more, and
     for labels, they are averages. A class or label without cases is absent: it is in no average. The metrics, by name:
 
-    - `accuracy`; of multi-label data averaged over the labels, beside `exact_match`: all labels of an image right.
+    - `accuracy`; of labels averaged over them, beside `exact_match`: all labels of an image right.
     - `balanced_accuracy`: mean recall of the classes; of labels, mean of (sensitivity + specificity) / 2.
     - `auc`, `average_precision`: one-vs-rest, averaged.
     - `f1_macro`, `sensitivity`, `specificity`.
@@ -60,21 +60,21 @@ class Scorer:
     - `log_loss`: mean of -log of the probability of the truth, in nats; of labels averaged.
     - `ece`: expected calibration error of the predicted class over 15 equally wide bins (Guo et al., 2017); of labels,
       that of all probabilities taken together.
-    - Ordinal: `kappa_quadratic` (Cohen, 1968), `mae` in grades, `off_by_one`: share that is at most one grade off.
-    - Multi-label with thresholds: `f1_macro_tuned`, `balanced_accuracy_tuned`, `sensitivity_tuned`,
+    - Of grades: `kappa_quadratic` (Cohen, 1968), `mae` in grades, `off_by_one`: share that is at most one grade off.
+    - Of labels with thresholds: `f1_macro_tuned`, `balanced_accuracy_tuned`, `sensitivity_tuned`,
       `specificity_tuned`.
     - Those that somebody has registered with `visionforge.register_metric`.
 
     Args:
         probabilities: (N, K).
-        labels: (N,) classes, or (N, K) 0/1 for multi-label data.
+        labels: (N,) classes, or (N, K) 0/1 where an image may have several.
         task: Kind of labels.
-        thresholds: (K,) of multi-label data.
-        positive: The class of a binary task that is to be found.
+        thresholds: (K,) of labels.
+        positive: Of two classes, the one that is to be found.
     """
 
     def __init__(
-        self, probabilities: Array, labels: Array, task: Task, thresholds: Array | None = None, positive: int = 1
+        self, probabilities: Array, labels: Array, task: TaskName, thresholds: Array | None = None, positive: int = 1
     ) -> None:
         self._cases = Cases(probabilities, labels, task, thresholds, positive)
         self._metrics = metrics_of(task)

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from visionforge.evaluation.evaluation import Evaluation
-from visionforge.inference.decisions import entropy
 
 MISTAKES = UNCERTAIN = 24
 
@@ -26,26 +25,16 @@ class Chosen:
 
 def confidence_of(evaluation: Evaluation) -> npt.NDArray[np.float64]:
     """Return (N,) the probability of each prediction; of labels, that of the decision that is least sure."""
-    if evaluation.spec.task == "multi-label":
-        return np.asarray(_of_decisions(evaluation).min(axis=1))
-    shown = evaluation.best.shown.astype(np.float64)
-    return np.asarray(np.take_along_axis(shown, evaluation.predicted[:, None], axis=1)[:, 0])
-
-
-def _of_decisions(evaluation: Evaluation) -> npt.NDArray[np.float64]:
-    """Return (N, K) the probability of what is said of each label."""
-    shown = evaluation.best.shown.astype(np.float64)
-    return np.where(evaluation.predicted > 0, shown, 1 - shown)
+    sure = evaluation.task.confidence(evaluation.best.shown, evaluation.predicted)
+    return sure if sure.ndim == 1 else np.asarray(sure.min(axis=1))
 
 
 def confident_mistakes(evaluation: Evaluation, count: int = MISTAKES) -> Chosen:
     """Return the wrong predictions, the surest first; of labels, by the probability of the worst wrong decision."""
-    wrong = evaluation.predicted != evaluation.labels
-    if evaluation.spec.task == "multi-label":
-        sure = np.where(wrong, _of_decisions(evaluation), 0.0).max(axis=1)
-        missed = wrong.any(axis=1)
-    else:
-        sure, missed = confidence_of(evaluation), wrong
+    missed = evaluation.predicted != evaluation.labels
+    sure = evaluation.task.confidence(evaluation.best.shown, evaluation.predicted)
+    if sure.ndim == 2:
+        sure, missed = np.where(missed, sure, 0.0).max(axis=1), missed.any(axis=1)
     order = np.argsort(-sure, kind="stable")
     indices = order[missed[order]][:count]
     return Chosen(indices, sure[indices])
@@ -53,6 +42,5 @@ def confident_mistakes(evaluation: Evaluation, count: int = MISTAKES) -> Chosen:
 
 def least_certain(evaluation: Evaluation, count: int = UNCERTAIN) -> Chosen:
     """Return the images of the highest entropy, the least certain first; of labels, by the mean of their entropies."""
-    shown = evaluation.best.shown.astype(np.float64)
-    order = np.argsort(-entropy(shown, evaluation.spec.task == "multi-label"), kind="stable")[:count]
+    order = np.argsort(-evaluation.task.entropy(evaluation.best.shown.astype(np.float64)), kind="stable")[:count]
     return Chosen(order, confidence_of(evaluation)[order])

@@ -34,9 +34,7 @@ def model_card(
         f"# {backbone.name} on {info.title if info else spec.dataset}",
         "",
         f"A classifier of {spec.sides_text} {'volumes' if spec.spatial_dims == 3 else 'images'} into "
-        f"{len(spec.classes)} "
-        + ("labels" if spec.task == "multi-label" else "classes")
-        + f", made with visionforge {contract.version}.",
+        f"{len(spec.classes)} {spec.kind.nouns[1]}, made with visionforge {contract.version}.",
         "",
         "## Use",
         "",

@@ -50,7 +50,7 @@ class Parity:
         source: Where they come from.
         largest_deviation: Of all probabilities.
         mean_deviation: Mean over images and classes.
-        agreement: Share of the images whose labels are the same, all labels of multi-label data.
+        agreement: Share of the images whose labels are the same, all of an image.
         bound: What the largest deviation may be; None for a quantised artifact.
         before: Metrics of the network; empty without labels.
         after: Metrics of the artifact.

@@ -62,7 +62,6 @@ class Contract(Section):
     def as_text(self) -> dict[str, Any]:
         """Return what a reader of `export.json` needs to know to use the artifact."""
         values = "0 to 255" if self.input == "uint8" else "0 to 1, which is a pixel value divided by 255"
-        of_labels = self.spec.task == "multi-label"
         return {
             "input": {
                 "name": "images",
@@ -78,11 +77,9 @@ class Contract(Section):
                 "name": "probabilities",
                 "type": "float32",
                 "shape": ["batch", len(self.spec.classes)],
-                "meaning": "calibrated probability of each label"
-                if of_labels
-                else "calibrated probability of each class",
+                "meaning": f"calibrated probability of each {self.spec.kind.nouns[0]}",
                 "classes": list(self.spec.classes),
-                "positive": self.spec.classes[self.spec.positive_index] if self.spec.task == "binary" else None,
+                "positive": self.spec.classes[self.spec.positive_index] if self.spec.kind.has_positive else None,
                 "thresholds": None if self.thresholds is None else list(self.thresholds),
             },
             "inside": {

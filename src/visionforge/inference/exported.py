@@ -9,11 +9,9 @@ from visionforge.data.info import DomainFlags
 from visionforge.errors import RunError
 from visionforge.inference.contract import Contract
 from visionforge.training.classifier import ImageClassifier
-from visionforge.training.criterion import Output, probabilities
+from visionforge.training.criterion import cumulative_probabilities
 from visionforge.training.tta import View, average_views, view_functions
 
-_SMALLEST = 1.1754944e-38  # as in training.calibration: the smallest normal float32,
-_CLOSEST = 5.9604645e-08  # and how close to 1 a sigmoid in float32 comes
 _ALL = DomainFlags(hflip=True, vflip=True, dflip=True, rotation="any", texture_is_label=True, colour_is_label=True)
 
 
@@ -47,9 +45,7 @@ class ExportedClassifier(nn.Module):
         self.register_buffer("std", torch.tensor(spec.std).view(each) * scale)
         self._views = views_named(contract)
         self._weight = contract.settings.tta_weight
-        self._output: Output = "labels" if spec.task == "multi-label" else "classes"
-        if self.cumulative is not None:
-            self._output = "cumulative"
+        self._task = spec.kind
         self._temperature = contract.temperature
         self.eval()
         self.requires_grad_(False)
@@ -64,16 +60,15 @@ class ExportedClassifier(nn.Module):
 
     def _probabilities(self, inputs: Tensor) -> Tensor:
         logits: Tensor = self.network(inputs)
-        return probabilities(logits if self.cumulative is None else self.cumulative(logits), self._output)
+        if self.cumulative is None:
+            return self._task.probabilities(logits)
+        return cumulative_probabilities(self.cumulative(logits))
 
     def _calibrated(self, given: Tensor) -> Tensor:
         """Divide the logits of probabilities by the temperature, as `training.calibration.scale` does."""
         if self._temperature is None:
             return given
-        if self._output == "labels":
-            near = given.clamp(_SMALLEST, 1 - _CLOSEST)
-            return torch.sigmoid((near.log() - (1 - near).log()) / self._temperature)
-        return torch.softmax(given.clamp(min=_SMALLEST).log() / self._temperature, dim=1)
+        return self._task.probabilities(self._task.logits(given) / self._temperature)
 
 
 def views_named(contract: Contract) -> list[View]:

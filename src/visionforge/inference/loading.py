@@ -212,7 +212,7 @@ def load_classifier(checkpoint: Path) -> "ImageClassifier":
 
 def _with_positive(spec: TaskSpec) -> TaskSpec:
     """Return a task with the positive class that evaluations take: the catalog's, where an old checkpoint has none."""
-    if spec.task != "binary" or spec.positive is not None:
+    if not spec.kind.has_positive or spec.positive is not None:
         return spec
     try:
         info = dataset_info(spec.dataset)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
-from visionforge.inference.decisions import entropy, predicted_labels
+from visionforge.scoring.decisions import predicted_labels
 from visionforge.training.classifier import ImageClassifier
 
 Floats = npt.NDArray[np.float32]
@@ -33,14 +33,6 @@ class BatchPrediction:
     labels: npt.NDArray[np.int64]
     raw: Floats | None = None
     raw_tta: Floats | None = None
-
-    @property
-    def uncertainty(self) -> npt.NDArray[np.float64]:
-        """Return (B,) the entropy of the stated probabilities as a share of the highest possible; of labels, the mean.
-
-        0 is sure, 1 is a guess among all classes.
-        """
-        return entropy(self.calibrated.astype(np.float64), self.labels.ndim == 2)
 
     @classmethod
     def joined(cls, parts: Sequence["BatchPrediction"]) -> "BatchPrediction":
@@ -107,7 +99,7 @@ def _plain(probabilities: Tensor) -> Tensor:
 
 
 def thresholds_of(model: ImageClassifier, tta: bool) -> Tensor | None:
-    """Return (K,) the thresholds of multi-label data, of probabilities before calibration; None is 0.5.
+    """Return (K,) the thresholds of labels, of probabilities before calibration; None is 0.5.
 
     Args:
         model: The network.
@@ -124,6 +116,6 @@ def chosen_labels(given: Tensor, spec: TaskSpec, thresholds: Tensor | None) -> n
     Args:
         given: (B, K) probabilities.
         spec: The task.
-        thresholds: (K,) of multi-label data, for these probabilities; None is 0.5.
+        thresholds: (K,) of labels, for these probabilities; None is 0.5.
     """
     return predicted_labels(given.numpy(), spec.task, None if thresholds is None else thresholds.numpy())

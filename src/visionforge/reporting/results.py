@@ -18,8 +18,6 @@ from visionforge.reporting.context import ReportContext
 from visionforge.reporting.figures.curves import precision_recall_figure, reliability_figure, roc_figure
 from visionforge.reporting.figures.static import (
     Picture,
-    confusion_matrix,
-    label_matrix,
     map_grid,
     own_style,
     sample_grid,
@@ -131,8 +129,7 @@ def _write_figures(folder: Path, evaluation: Evaluation, images: ArrayDataset, b
     if evaluation.partial is not None:
         lines = str(evaluation.partial).replace(" (", "\n(")
         heading = f"{spec.dataset}, {split} split\n{lines}"
-    draw = label_matrix if spec.task == "multi-label" else confusion_matrix
-    decisions = draw(evaluation.labels, evaluation.predicted, spec.classes, heading)
+    decisions = evaluation.task.decision_figure(evaluation.labels, evaluation.predicted, spec.classes, heading)
     chosen = np.sort(_drawn(np.arange(count))[:SAMPLES])
     samples = _pictures(evaluation, images, background.side, Chosen(chosen, confidence_of(evaluation)[chosen]))
     figures = {
@@ -140,6 +137,7 @@ def _write_figures(folder: Path, evaluation: Evaluation, images: ArrayDataset, b
         "roc": roc_figure(evaluation, heading),
         "precision_recall": precision_recall_figure(evaluation, heading),
         "reliability": reliability_figure(evaluation, heading),
+        **evaluation.task.figures(evaluation),
     }
     drawn = f"{spec.dataset}: {len(chosen)} images of the {split} split, drawn at random"
     for name, pictures, title in (

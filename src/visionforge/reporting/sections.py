@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from visionforge.config.schema.task import Matrix
 from visionforge.evaluation.evaluation import Evaluation, of_probabilities
 from visionforge.evaluation.metric_names import (
     ALL_AGREE,
@@ -17,17 +16,9 @@ from visionforge.evaluation.metric_names import (
     metric_name,
 )
 from visionforge.reporting.context import ReportContext, changed_settings, origin_rows
-from visionforge.reporting.figures.interactive import Spec, curve_plots, label_plot, reliability_plots, training_plots
+from visionforge.reporting.figures.interactive import Spec, curve_plots, reliability_plots, training_plots
 from visionforge.reporting.rendering import Cell, Table
 from visionforge.reporting.thumbnails import Thumbnail, thumbnails
-
-MATRIX_CLASSES = 30  # a larger confusion matrix is left to its picture
-_HEADLINES = {
-    "binary": ("auc", "accuracy", "sensitivity", "specificity"),
-    "multi-class": ("auc", "accuracy", "balanced_accuracy", "f1_macro"),
-    "ordinal": ("auc", "accuracy", "kappa_quadratic", "mae"),
-    "multi-label": ("auc", "average_precision", "f1_macro", "accuracy"),
-}
 
 
 @dataclass(frozen=True)
@@ -37,19 +28,6 @@ class Card:
     name: str
     value: str
     interval: str
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """A confusion matrix.
-
-    Attributes:
-        classes: Names of the classes.
-        rows: For each true class, and in it for each predicted one, the count and its share of the row.
-    """
-
-    classes: Sequence[str]
-    rows: Sequence[Sequence[tuple[int, float]]]
 
 
 @dataclass(frozen=True)
@@ -125,7 +103,8 @@ def _result(evaluation: Evaluation) -> Section:
             _number(best.overall[name], 3),
             _interval(best.intervals, name, best.overall[name]),
         )
-        for name in _HEADLINES[evaluation.spec.task]
+        for name in evaluation.task.headlines
+        if name in best.overall
     ]
     rows = []
     labels = labels_of_metrics()
@@ -168,17 +147,9 @@ def _notes(evaluation: Evaluation) -> list[str]:
 
 
 def _decisions(evaluation: Evaluation) -> Section:
-    classes = evaluation.spec.classes
-    if evaluation.spec.task == "multi-label":
-        return Section("decisions", "Hits, misses and false alarms", plots=[label_plot(evaluation)], beside=False)
-    if len(classes) > MATRIX_CLASSES:
-        note = f"{len(classes)} classes: see figures/confusion_matrix.png."
-        return Section("decisions", "Confusion matrix", notes=[note])
-    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    np.add.at(counts, (evaluation.labels, evaluation.predicted), 1)
-    rows = [[(int(count), count / row.sum() if row.sum() else 0.0) for count in row] for row in counts]
-    note = "Rows are what is true, columns what was predicted; below each number its share of the row."
-    return Section("decisions", "Confusion matrix", notes=[note], matrix=Matrix(classes, rows))
+    view = evaluation.task.decision_view(evaluation.labels, evaluation.predicted, evaluation.spec.classes)
+    plots, matrix = view.plots, view.matrix
+    return Section("decisions", view.heading, notes=view.notes, plots=plots, beside=len(plots) > 1, matrix=matrix)
 
 
 def _calibration(evaluation: Evaluation) -> Section:
@@ -222,7 +193,7 @@ def _classes(evaluation: Evaluation) -> Section:
             interval = interval_text(found.class_intervals[name][k], value) if name in found.class_intervals else ""
             cells.append(Cell(_number(value, 3), "number", interval))
         rows.append(cells)
-    heading = "Label by label" if evaluation.labels.ndim == 2 else "Class by class"
+    heading = "{0} by {0}".format(evaluation.task.nouns[0]).capitalize()
     table = Table(_headings(["", "cases", *(PER_CLASS[name] for name in shown)]), rows)
     return Section("classes", heading, table=table)
 

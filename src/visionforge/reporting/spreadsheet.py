@@ -13,7 +13,7 @@ from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.utils import get_column_letter
 
 from visionforge.data.side_table import SideTable
-from visionforge.evaluation.class_names import label_text, probability_columns, unique_names
+from visionforge.evaluation.class_names import probability_columns, unique_names
 from visionforge.evaluation.evaluation import Evaluation, of_probabilities
 from visionforge.evaluation.metric_names import (
     ALL_AGREE,
@@ -198,8 +198,8 @@ def _predictions(evaluation: Evaluation, side: SideTable) -> tuple[list[str], It
         [
             index,
             *(texts[index] for texts in known.values()),
-            label_text(truth, names),
-            label_text(said, names),
+            evaluation.task.label_text(truth, names),
+            evaluation.task.label_text(said, names),
             bool(np.array_equal(truth, said)),
             *map(float, row),
         ]

@@ -10,8 +10,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from visionforge.config.schema import Task
+from visionforge.config.schema import TaskName
 from visionforge.config.schema.metrics import Metric
+from visionforge.config.schema.tasks import task_named
 from visionforge.errors import VisionForgeError
 from visionforge.scoring.decisions import predicted_labels
 from visionforge.scoring.rates import Array, Floats, Ranking, rates_of, sums_by
@@ -22,41 +23,41 @@ class Cases:
 
     Args:
         probabilities: (N, K).
-        labels: (N,) classes, or (N, K) 0/1 for multi-label data.
+        labels: (N,) classes, or (N, K) 0/1 where an image may have several.
         task: Kind of labels.
-        thresholds: (K,) of multi-label data.
+        thresholds: (K,) of labels, where an image may have several.
         positive: The class of a binary task that is to be found.
 
     Attributes:
         probabilities: (N, K).
         labels: (N,) int64, or (N, K).
+        task: The task.
         predicted: As `labels`, at the threshold 0.5.
         tuned: The same at `thresholds`, or None without them.
     """
 
     def __init__(
-        self, probabilities: Array, labels: Array, task: Task, thresholds: Array | None = None, positive: int = 1
+        self, probabilities: Array, labels: Array, task: TaskName, thresholds: Array | None = None, positive: int = 1
     ) -> None:
         self.probabilities = np.asarray(probabilities, dtype=np.float64)
         self.labels = np.asarray(labels, dtype=np.int64)
-        self.task = task
+        self.task = task_named(task)
         self.positive = positive
         self.classes = self.probabilities.shape[1]
         self.predicted = predicted_labels(np.asarray(probabilities), task)
         self.tuned = None
-        if task == "multi-label" and thresholds is not None:
+        if self.of_labels and thresholds is not None:
             self.tuned = predicted_labels(np.asarray(probabilities), task, np.asarray(thresholds))
 
     @property
     def of_labels(self) -> bool:
         """Return whether labels do not exclude each other."""
-        return self.task == "multi-label"
+        return self.task.several
 
     @cached_property
     def truth(self) -> Floats:
         """Return (N, K) 0/1."""
-        one_hot = self.labels if self.of_labels else np.eye(self.classes, dtype=np.int64)[self.labels]
-        return one_hot.astype(np.float64)
+        return self.task.indicators(self.labels, self.classes).astype(np.float64)
 
     @cached_property
     def rankings(self) -> list[Ranking]:

@@ -13,12 +13,12 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from visionforge.config.schema import Task
+from visionforge.config.schema import TaskName
+from visionforge.config.schema.tasks import task_named
 
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures; a best value at either end means that the data does not fix it
 _AT_THE_END = 0.05  # distance to an end, on the logarithmic scale, that counts as being there
 _SMALLEST = torch.finfo(torch.float32).tiny  # of the probabilities that a softmax in float32 gives
-_CLOSEST = torch.finfo(torch.float32).eps / 2  # a sigmoid in float32 comes no closer to 1
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Calibration:
         images: Number of validation images.
         temperature: Divides the logits of an image alone; None if the split does not fix it, as one without a mistake.
         temperature_tta: The same for the average over the test-time views; None also without views.
-        thresholds_tta: (L,) per label of multi-label data, for the average over the views.
+        thresholds_tta: (L,) per label, for the average over the views.
     """
 
     images: int
@@ -49,7 +49,7 @@ class Calibration:
         )
 
 
-def scale(given: Tensor, temperature: float | None, task: Task) -> Tensor:
+def scale(given: Tensor, temperature: float | None, task: TaskName) -> Tensor:
     """Return probabilities whose logits are divided by a temperature.
 
     Args:
@@ -62,17 +62,8 @@ def scale(given: Tensor, temperature: float | None, task: Task) -> Tensor:
     """
     if temperature is None:
         return given
-    return _from_logits(_logits(given.double(), task) / temperature, task).to(given.dtype)
-
-
-def _logits(given: Tensor, task: Task) -> Tensor:
-    if task == "multi-label":
-        return torch.logit(given.clamp(_SMALLEST, 1 - _CLOSEST))
-    return given.clamp(min=_SMALLEST).log()
-
-
-def _from_logits(logits: Tensor, task: Task) -> Tensor:
-    return torch.sigmoid(logits) if task == "multi-label" else torch.softmax(logits, dim=1)
+    kind = task_named(task)
+    return kind.probabilities(kind.logits(given.double()) / temperature).to(given.dtype)
 
 
 def negative_log_likelihood(given: Tensor, labels: Tensor) -> float:
@@ -80,14 +71,14 @@ def negative_log_likelihood(given: Tensor, labels: Tensor) -> float:
 
     Args:
         given: (N, K) probabilities.
-        labels: (N,) int64, or (N, K) 0/1 for multi-label data, of which the labels are averaged.
+        labels: (N,) int64, or (N, K) 0/1 where an image may have several, which are then averaged.
     """
     given = given.double()
     chosen = torch.where(labels.bool(), given, 1 - given) if labels.ndim == 2 else given.gather(1, labels[:, None])
     return float(-chosen.clamp(min=_SMALLEST).log().mean())
 
 
-def fit_temperature(given: Tensor, labels: Tensor, task: Task) -> float | None:
+def fit_temperature(given: Tensor, labels: Tensor, task: TaskName) -> float | None:
     """Return the temperature under which the labels are most probable, between 0.05 and 20.
 
     Args:
@@ -101,10 +92,11 @@ def fit_temperature(given: Tensor, labels: Tensor, task: Task) -> float | None:
     """
     if not len(labels):
         return None
-    logits = _logits(given.double(), task)
+    kind = task_named(task)
+    logits = kind.logits(given.double())
 
     def loss(log_temperature: float) -> float:
-        return negative_log_likelihood(_from_logits(logits / math.exp(log_temperature), task), labels)
+        return negative_log_likelihood(kind.probabilities(logits / math.exp(log_temperature)), labels)
 
     low, high = math.log(LOWEST), math.log(HIGHEST)
     best = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-5}).x)

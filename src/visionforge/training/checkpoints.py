@@ -69,7 +69,7 @@ def keep_calibration(path: Path, calibration: Calibration, thresholds: Tensor | 
     Args:
         path: The checkpoint.
         calibration: The temperatures.
-        thresholds: (L,) of multi-label data, for single images; None leaves those that are there.
+        thresholds: (L,) of labels, for single images; None leaves those that are there.
     """
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     checkpoint["calibration"] = asdict(calibration)

@@ -31,12 +31,12 @@ from visionforge.redaction import redact_settings
 from visionforge.training.averaged_weights import state_of_average
 from visionforge.training.calibration import Calibration, fit_temperature, scale
 from visionforge.training.compatibility import check_compatible, differences, plain
-from visionforge.training.criterion import Criterion, CumulativeLogits, class_weights, probabilities, soft_targets
+from visionforge.training.criterion import Criterion, CumulativeLogits, class_weights
 from visionforge.training.determinism import seed_generators
 from visionforge.training.finetuning import StagedUnfreezing
 from visionforge.training.gather import gather_rows
 from visionforge.training.labelled import label_problem, labelled_batch
-from visionforge.training.metrics import best_thresholds, share_hit, split_metrics
+from visionforge.training.metrics import split_metrics
 from visionforge.training.monitor import AUC, monitor_named, stored_monitor
 from visionforge.training.parameter_groups import parameter_groups
 from visionforge.training.pixels import as_batch
@@ -67,8 +67,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
     holds the spec and all settings, so ``ImageClassifier.load_from_checkpoint(file)`` gives a module that predicts.
 
     With a spec it trains on any loader or data module of batches (images, labels): images (N, C, R, R), or volumes
-    (N, C, R, R, R), uint8 or normalised float; labels integers (N,) or (N, 1), or (N, L) zeros and ones for multi-label
-    data.
+    (N, C, R, R, R), uint8 or normalised float; labels integers (N,) or (N, 1), or (N, L) zeros and ones where an
+    image may have several.
 
     A settings object can be given as a mapping, and what has a name as that name: ``optimizer="adamw"`` is
     ``Optimizer(name="adamw")``. A backbone that is only named starts from pretrained weights where there are published
@@ -278,7 +278,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
             return
         spec, settings = self.spec, self.settings
         self.criterion = Criterion.of(settings.loss, spec.task, len(spec.classes))
-        cumulative = self.criterion.output == "cumulative"
+        cumulative = self.criterion.cumulative
         asked = (settings.backbone, spec.channels, 1 if cumulative else len(spec.classes), spec.resolution)
         if brought is not None:
             require_brought(*asked, brought, spec.spatial_dims)
@@ -330,7 +330,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
             >>> from visionforge.data.info import DomainFlags, TaskSpec
             >>> flags = DomainFlags(hflip=True, vflip=False, rotation="none", texture_is_label=False,
             ...                     colour_is_label=False)
-            >>> spec = TaskSpec(dataset="mine", task="binary", classes=("no", "yes"), channels=1, resolution=28,
+            >>> spec = TaskSpec(dataset="mine", classes=("no", "yes"), channels=1, resolution=28,
             ...                 mean=(0.5,), std=(0.25,), flags=flags)
             >>> model = ImageClassifier(backbone={"name": "mini_cnn", "pretrained": False}, spec=spec)
             >>> model.configure_model()
@@ -349,7 +349,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
 
     def _probabilities(self, images: Tensor, tta: bool | None) -> tuple[Tensor, Tensor | None]:
         logits, averaged = self._views_forward(images, tta is not False)
-        return probabilities(logits, self._bound_criterion().output), averaged
+        return self._bound_criterion().probabilities(logits), averaged
 
     def calibrated(self, given: Tensor, tta: bool) -> Tensor:
         """Return probabilities (N, K) with the temperature of the validation split; unchanged if it has none.
@@ -372,7 +372,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
             images = normalise(images, spec.mean, spec.std)
         views = tta_views(images, spec.flags, settings.tta)
         logits = self(views.flatten(0, 1))
-        each = probabilities(logits, self._bound_criterion().output).view(*views.shape[:2], -1)
+        each = self._bound_criterion().probabilities(logits).view(*views.shape[:2], -1)
         return logits[: len(images)], average_views(each, settings.tta_weight)
 
     def _bound_criterion(self) -> Criterion:
@@ -422,12 +422,12 @@ class ImageClassifier(Seeded, pl.LightningModule):
         targets = labels
         if self._mixes():
             rng = np.random.default_rng(derive_seed(self.seed, "mixup", *position))
-            targets = soft_targets(labels, len(spec.classes), spec.task)
+            targets = spec.kind.targets(labels, len(spec.classes))
             images, targets = settings.mixup.mix(images, targets, rng)
         logits = self(images)
         loss = criterion(logits, targets)
         with torch.no_grad():
-            hits = share_hit(probabilities(logits, criterion.output), targets, spec.task)
+            hits = spec.kind.hits(criterion.probabilities(logits), targets)
             self._count(loss.detach(), hits, len(images), batch_idx)
         return loss * self._share_of_group(batch_idx)
 
@@ -576,9 +576,9 @@ class ImageClassifier(Seeded, pl.LightningModule):
                 f"epoch {self.current_epoch + 1}; lower the learning rate ({self.settings.optimizer.learning_rate:g})"
             )
         criterion = self._bound_criterion()
-        shown = probabilities(logits, criterion.output)
-        if criterion.task == "multi-label" and prefix == "val":
-            self.thresholds = best_thresholds(shown.cpu(), labels.cpu())
+        shown = criterion.probabilities(logits)
+        if prefix == "val":
+            self.thresholds = criterion.kind.thresholds(shown.cpu(), labels.cpu())
         loss = criterion.plain()(logits.float(), labels)
         tta = None if averaged is None else averaged.cpu()
         if prefix == "val" and self.trainer.state.fn != TrainerFn.FITTING:
@@ -601,7 +601,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         return values
 
     def calibrate(self, batches: Iterable[Any]) -> Calibration:
-        """Fit the temperatures, and of multi-label data the thresholds, on batches of the validation split.
+        """Fit the temperatures, and the thresholds of labels, on batches of the validation split.
 
         They are those of the weights as they are; `calibration` and `thresholds` keep them, and so does a checkpoint
         that is written afterwards. The module looks in evaluation mode and is then as it was before.
@@ -629,17 +629,17 @@ class ImageClassifier(Seeded, pl.LightningModule):
         logits, labels, views = self._gather()
         if not bool(torch.isfinite(logits).all()):
             raise TrainingError("calibration: the network's outputs are not finite, so nothing can be fitted to them")
-        shown = probabilities(logits, self._bound_criterion().output).cpu()
-        if self._bound_spec().task == "multi-label":
-            self.thresholds = best_thresholds(shown, labels.cpu())
+        shown = self._bound_criterion().probabilities(logits).cpu()
+        self.thresholds = self._bound_spec().kind.thresholds(shown, labels.cpu())
         self.calibration = self._calibrate(shown, None if views is None else views.cpu(), labels.cpu())
         return self.calibration
 
     def _calibrate(self, shown: Tensor, averaged: Tensor | None, labels: Tensor) -> Calibration:
-        task = self._bound_spec().task
+        kind, task = self._bound_spec().kind, self._bound_spec().task
         if averaged is None:
             return Calibration(len(labels), fit_temperature(shown, labels, task))
-        thresholds = tuple(best_thresholds(averaged, labels).tolist()) if task == "multi-label" else None
+        found = kind.thresholds(averaged, labels)
+        thresholds = None if found is None else tuple(found.tolist())
         alone, with_views = (fit_temperature(given, labels, task) for given in (shown, averaged))
         return Calibration(len(labels), alone, with_views, thresholds)
 

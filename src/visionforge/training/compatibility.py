@@ -10,7 +10,7 @@ from visionforge.config.stored import of_known_parts
 from visionforge.data.info import TaskSpec
 from visionforge.errors import SettingsError
 from visionforge.models.registry import backbone_entry
-from visionforge.training.criterion import output_kind
+from visionforge.training.criterion import is_cumulative
 
 _SPEC_IDENTITY = ("task", "classes", "channels", "spatial_dims")  # what a network cannot be moved across
 
@@ -59,7 +59,7 @@ def check_compatible(stored: Mapping[str, Any], spec: TaskSpec, settings: ModelS
             f"{backbone.volume_convolution}"
         )
     asked, has = settings.loss.of_task(spec.task).name, loss.of_task(theirs.task).name
-    if theirs.task == spec.task and output_kind(asked, spec.task) != output_kind(has, spec.task):
+    if theirs.task == spec.task and is_cumulative(asked) != is_cumulative(has):
         problems.append(f"model.loss.name: {asked} asked for, the checkpoint has the outputs of {has}")
     if problems:
         raise SettingsError(problems)

@@ -5,47 +5,21 @@ The weighted mean divides by the weight of the unsmoothed targets, as ``torch.nn
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from visionforge.config.schema import Loss, Task
+from visionforge.config.schema import Loss, Task, TaskName
+from visionforge.config.schema.tasks import fits, task_named
 from visionforge.errors import SettingsError
 
-Output = Literal["classes", "labels", "cumulative"]  # softmax, a sigmoid per label, a sigmoid per grade that is passed
 
+def cumulative_probabilities(logits: Tensor) -> Tensor:
+    """Return (N, K) probabilities of grades from (N, K-1) logits of "the grade is above 0, 1, …", which fall.
 
-def output_kind(name: str, task: Task) -> Output:
-    """Return what the network's outputs are."""
-    if task == "multi-label":
-        return "labels"
-    return "cumulative" if name == "ordinal" else "classes"
-
-
-def soft_targets(labels: Tensor, classes: int, task: Task) -> Tensor:
-    """Return labels as (N, K) float32: one-hot rows, or the label indicators of multi-label data.
-
-    Args:
-        labels: (N,) int64, or (N, K) 0/1 for multi-label data.
-        classes: Number of classes K.
-        task: Kind of labels.
+    A grade's probability is the difference of its neighbours, which is never negative because the logits fall.
     """
-    return labels.float() if task == "multi-label" else F.one_hot(labels, classes).float()
-
-
-def probabilities(logits: Tensor, output: Output) -> Tensor:
-    """Return (N, K) float32 probabilities of the classes, or of each label.
-
-    Cumulative logits (N, K-1) say how probable it is that the grade is above 0, 1, …; a grade's probability is the
-    difference of its neighbours, which is never negative because the logits fall.
-    """
-    logits = logits.float()
-    if output == "labels":
-        return torch.sigmoid(logits)
-    if output == "classes":
-        return torch.softmax(logits, dim=1)
     above = F.pad(torch.sigmoid(logits), (1, 0), value=1.0)
     return above - F.pad(above[:, 1:], (0, 1), value=0.0)
 
@@ -85,12 +59,12 @@ class Criterion:
         smoothing: Share s of the target that goes to the uniform distribution (Szegedy et al., 2016); per label, the
             target is t(1-s) + s/2.
         focal_gamma: Exponent γ of the focal loss.
-        weights: (K,) weight per class; for multi-label data, the weight of each label's positive cases.
+        weights: (K,) weight per class; of labels, the weight of the positive cases of each.
         own: A loss of another package, which computes itself.
     """
 
     name: str
-    task: Task
+    task: TaskName
     classes: int
     smoothing: float = 0.0
     focal_gamma: float = 0.0
@@ -98,19 +72,29 @@ class Criterion:
     own: Loss | None = None
 
     @classmethod
-    def of(cls, settings: Loss, task: Task, classes: int, weights: Tensor | None = None) -> "Criterion":
+    def of(cls, settings: Loss, task: TaskName, classes: int, weights: Tensor | None = None) -> "Criterion":
         """Return the loss that the settings mean for a task."""
         loss = settings.of_task(task)
-        if task not in loss.tasks:
+        if not fits(loss.tasks, task):
             raise SettingsError(f"model.loss.name: {loss.name} does not fit labels that are {task}")
         gamma = float(getattr(loss, "focal_gamma", 0.0))
         own = None if type(loss).loss is Loss.loss else loss
         return cls(loss.name, task, classes, loss.label_smoothing, gamma, weights, own)
 
     @property
-    def output(self) -> Output:
-        """Return what the network's outputs are."""
-        return output_kind(self.name, self.task)
+    def kind(self) -> Task:
+        """Return the task."""
+        return task_named(self.task)
+
+    @property
+    def cumulative(self) -> bool:
+        """Return whether the network's outputs are K-1 cumulative logits, and not K that are the task's."""
+        return is_cumulative(self.name)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return (N, K) float32 probabilities of the network's outputs."""
+        logits = logits.float()
+        return cumulative_probabilities(logits) if self.cumulative else self.kind.probabilities(logits)
 
     def plain(self) -> "Criterion":
         """Return the same loss without smoothing, focusing and weights, for comparisons between runs.
@@ -126,35 +110,38 @@ class Criterion:
             logits: (N, K), or (N, K-1) cumulative.
             targets: (N,) int64 classes, (N, K) shares of the classes, or (N, K) 0..1 per label.
         """
-        if self.task != "multi-label" and targets.ndim == 1:
-            targets = F.one_hot(targets, self.classes)
+        if targets.ndim == 1:
+            targets = self.kind.targets(targets, self.classes)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # of 16-bit training
         targets = targets.to(logits.dtype)
         weights = None if self.weights is None else self.weights.to(logits)
-        if self.task == "multi-label":
-            return self._per_label(logits, targets, weights)
-        smooth = targets * (1 - self.smoothing) + self.smoothing / self.classes
+        smooth = self.kind.smoothed(targets, self.smoothing)
         if self.own is not None:
             return self.own.loss(logits, smooth, weights)
+        if self.kind.several:
+            return self._per_label(logits, smooth, weights)
         count = targets.sum() if weights is None else (targets * weights).sum()
         weighted = smooth if weights is None else smooth * weights
-        if self.name == "ordinal":
+        if self.cumulative:
             return _cumulative_loss(logits, weighted) / count
         log_p = F.log_softmax(logits, dim=1)
         if self.name == "focal":
             weighted = weighted * _power(-torch.expm1(log_p), self.focal_gamma)
         return -(weighted * log_p).sum() / count
 
-    def _per_label(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    def _per_label(self, logits: Tensor, smooth: Tensor, weights: Tensor | None) -> Tensor:
         """Binary cross-entropy or focal loss (Lin et al., 2017), averaged over images and labels."""
-        smooth = targets * (1 - self.smoothing) + self.smoothing / 2
-        if self.own is not None:
-            return self.own.loss(logits, smooth, weights)
         positive, negative = smooth if weights is None else smooth * weights, 1 - smooth
         if self.name == "focal":
             p = torch.sigmoid(logits)
             positive, negative = positive * _power(1 - p, self.focal_gamma), negative * _power(p, self.focal_gamma)
         return -(positive * F.logsigmoid(logits) + negative * F.logsigmoid(-logits)).mean()
+
+
+def is_cumulative(name: str) -> bool:
+    """Return whether a loss takes cumulative logits."""
+    kind = Loss.family.kinds.get(name)
+    return bool(getattr(kind, "cumulative", False))
 
 
 def _power(base: Tensor, exponent: float) -> Tensor:
@@ -169,12 +156,14 @@ def _cumulative_loss(logits: Tensor, shares: Tensor) -> Tensor:
     return -(above * F.logsigmoid(logits) + below * F.logsigmoid(-logits)).sum()
 
 
-def class_weights(settings: Loss, counts: Tensor, classes: tuple[str, ...], task: Task, images: int) -> Tensor | None:
+def class_weights(
+    settings: Loss, counts: Tensor, classes: tuple[str, ...], task: TaskName, images: int
+) -> Tensor | None:
     """Return (K,) float64 weights, or None for none.
 
     balanced is N / (K·n) as in scikit-learn; effective-number is (1-β)/(1-βⁿ), scaled to the mean 1 (Cui et al., 2019,
-    arXiv:1901.05555). For multi-label data the weight belongs to a label's positive cases and is the ratio of the two
-    kinds, (N-n)/n under balanced. A class without images weighs 1.
+    arXiv:1901.05555). Of labels that do not exclude each other, the weight belongs to a label's positive cases and is
+    the ratio of the two kinds, (N-n)/n under balanced. A class without images weighs 1.
 
     Args:
         settings: The loss.
@@ -195,16 +184,5 @@ def class_weights(settings: Loss, counts: Tensor, classes: tuple[str, ...], task
                 f"model.loss.class_weights: there is no class {unknown[0]!r}; classes: {', '.join(classes)}"
             )
         return torch.tensor([chosen.get(name, 1.0) for name in classes], dtype=torch.float64)
-    counts = counts.double()
-    seen = counts > 0
-    if chosen == "balanced":
-        rarity = 1 / counts
-        others = 1 / (images - counts)
-    else:
-        beta = settings.effective_beta
-        rarity = (1 - beta) / (1 - beta**counts)
-        others = (1 - beta) / (1 - beta ** (images - counts))
-    if task == "multi-label":
-        return torch.where(seen & (counts < images), rarity / others, 1.0)
-    scale = images / len(classes) if chosen == "balanced" else seen.sum() / rarity[seen].sum()
-    return torch.where(seen, rarity * scale, 1.0)
+    beta = None if chosen == "balanced" else settings.effective_beta
+    return task_named(task).class_weights(counts.double(), images, beta)

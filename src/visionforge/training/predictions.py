@@ -18,7 +18,7 @@ class Predictions:
         probabilities_tta: The same averaged over the views of test-time augmentation; None if it is off.
         labels: (N,) int64, or (N, K) 0/1.
         loss: Mean loss without smoothing.
-        thresholds: (L,) per label of multi-label data, chosen on the validation split; None for other tasks.
+        thresholds: (L,) per label, chosen on the validation split; None for other tasks.
         calibration: What the validation split says about the probabilities; None if it was not asked.
     """
 

@@ -23,7 +23,7 @@ class TemperatureScaling(Callback):
     """Calibrates an `ImageClassifier` on the validation batches when a training ends, as `visionforge.fit` does.
 
     One temperature (Guo et al., 2017, arXiv:1706.04599) divides the logits of single images, another one those of the
-    average over the test-time views; of multi-label data, each label gets the threshold that maximises its F1.
+    average over the test-time views; labels that do not exclude each other get the thresholds that maximise their F1.
 
     The module takes the weights of the best epoch, that of the Trainer's `ModelCheckpoint` or `RunFolder`, and is
     calibrated with them; the best checkpoint keeps what was found, and so does the module. Without such a checkpoint

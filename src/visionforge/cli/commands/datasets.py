@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from visionforge.cli.arguments import Call, CommandParser, Subcommands
 from visionforge.cli.command import Command
 from visionforge.cli.printing import print_json
+from visionforge.config.schema.tasks import task_names
 from visionforge.streams import caution, say, say_lines
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def subcommands() -> Subcommands:
     bring.add_argument("source", type=Path, help="folder of class folders (or of train, val, test), or a CSV file")
     bring.add_argument("--name", required=True, help="catalog name: small letters, digits and _")
     bring.add_argument("--resolution", type=int, default=28, help="height and width in pixels; default 28")
-    bring.add_argument("--task", choices=("binary", "multi-class", "multi-label", "ordinal"), help="default: by labels")
+    bring.add_argument("--task", choices=task_names(), help="default: by labels")
     bring.add_argument("--fractions", type=float, nargs=3, default=(0.7, 0.1, 0.2), metavar=("TRAIN", "VAL", "TEST"))
     bring.add_argument("--seed", type=int, default=42, help="seed of the split")
     bring.add_argument("--path-column", help="CSV: default path, file, filename or image")
@@ -54,7 +55,7 @@ def subcommands() -> Subcommands:
     bring.add_argument("--split-column", default="split", help="CSV: used if the column is there")
     bring.add_argument("--group-column", help="CSV: values that must not be spread over splits, such as patients")
     bring.add_argument("--no-groups", action="store_true", help="CSV: a column that looks like groups is none")
-    bring.add_argument("--positive", metavar="CLASS", help="the class of binary data that is to be found")
+    bring.add_argument("--positive", metavar="CLASS", help="of two classes, the one that is to be found")
     bring.add_argument("--no-hflip", dest="hflip", action="store_false", help="left and right may not be swapped")
     bring.add_argument("--vflip", action="store_true", help="top and bottom may be swapped")
     bring.add_argument("--rotation", choices=("none", "small", "any"), default="small", help="how it may be turned")

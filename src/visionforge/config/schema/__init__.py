@@ -4,7 +4,7 @@ The sections are frozen pydantic models and at the same time the types of constr
 the error messages and the reference in the docs all derive from these files.
 """
 
-from visionforge.config.schema.base import Probability, Section, Task
+from visionforge.config.schema.base import Probability, Section
 from visionforge.config.schema.data import (
     PRESETS,
     Augmentation,
@@ -29,6 +29,8 @@ from visionforge.config.schema.model import (
     VolumeConvolution,
 )
 from visionforge.config.schema.run import RunSettings
+from visionforge.config.schema.task import Task
+from visionforge.config.schema.tasks import TaskName
 from visionforge.config.schema.trainer import TrainerSettings
 from visionforge.config.schema.tuning import Dimension, Scalar, SecondMetric, TuneSettings
 
@@ -57,6 +59,7 @@ __all__ = [
     "Section",
     "Synthetic",
     "Task",
+    "TaskName",
     "TrainerSettings",
     "TtaMode",
     "TuneSettings",

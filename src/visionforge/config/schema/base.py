@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-Task = Literal["binary", "multi-class", "multi-label", "ordinal"]
-TASKS: tuple[Task, ...] = get_args(Task)
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 

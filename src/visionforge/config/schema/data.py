@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from visionforge.config.schema.base import Probability, Section, Task
+from visionforge.config.schema.base import Probability, Section
 from visionforge.config.schema.components import Component, Family
+from visionforge.config.schema.tasks import TaskName, default_task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,9 +159,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Synthetic(Section):
     """What the data set `synthetic` renders; other data sets do not read it."""
 
-    task: Task = Field(default="multi-class", description="Kind of labels.")
+    task: TaskName = Field(default_factory=default_task, description="Kind of labels.")
     classes: int = Field(
-        default=4, ge=2, le=100, description="Number of classes, labels or grades; a binary task always has 2."
+        default=4,
+        ge=2,
+        le=100,
+        description="Number of classes, labels or grades; a task of two always has 2.",
     )
     channels: Literal[1, 3] = Field(default=3, description="1 renders grey images, 3 renders colour.")
     train: int = Field(default=256, ge=1, le=1_000_000, description="Training images.")

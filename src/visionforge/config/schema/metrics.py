@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, overload
 
 from visionforge.config.registration import origin, same_definition
-from visionforge.config.schema.base import TASKS, Task
+from visionforge.config.schema.tasks import TaskName, asked_problem, fits
 
 _PACKAGE = "visionforge.scoring.builtin"
 _RESERVED = ("loss", "epoch", "step")
@@ -33,10 +33,11 @@ class Metric:
         label: What people call it, in tables.
         compute: Function of (truth, probabilities, predicted, weights), which returns a number; NaN is undefined. Of
             N cases and K classes or labels, all are read-only arrays of NumPy: `truth` (N,) int64 classes, or (N, K)
-            0/1 for multi-label data; `probabilities` (N, K) float64; `predicted` as `truth`, labels at 0.5; `weights`
-            (N,) float64, how often each case counts: 1, and in a bootstrap resample how often it was drawn.
+            0/1 where an image may have several; `probabilities` (N, K) float64; `predicted` as `truth`, labels at 0.5;
+            `weights` (N,) float64, how often each case counts: 1, and in a resample how often it was drawn.
         higher_is_better: Which way is better.
-        tasks: Kinds of labels that it fits.
+        tasks: Names of the tasks that it fits, or forms of labels that tasks have: ``classes``, ``labels``, ``grades``;
+            None is all that predict classes or labels.
         every_epoch: Log it at every validation; otherwise only where epochs or trials are compared by it.
         interval: Resampling tells how far off it may be.
         of_probabilities: It judges the probabilities and not the decisions, so it changes with the temperature.
@@ -52,7 +53,7 @@ class Metric:
     label: str
     compute: Compute
     higher_is_better: bool = True
-    tasks: tuple[Task, ...] = TASKS
+    tasks: tuple[str, ...] | None = None
     every_epoch: bool = True
     interval: bool = True
     of_probabilities: bool = False
@@ -72,8 +73,8 @@ class Metric:
             )
         if not isinstance(self.label, str) or not self.label.strip():
             raise ValueError(f"metric {name}: give it a label, by which tables call it")
-        if not self.tasks or not set(self.tasks) <= set(TASKS):
-            raise ValueError(f"metric {name}: tasks: {self.tasks} is not allowed; allowed: some of {', '.join(TASKS)}")
+        if self.tasks is not None and not self.shared and (problem := asked_problem(self.tasks)):
+            raise ValueError(f"metric {name}: {problem}")
         if not callable(self.compute):
             raise ValueError(f"metric {name}: compute is no function")
 
@@ -97,18 +98,18 @@ def metrics() -> dict[str, Metric]:
     return dict(sorted(_METRICS.items(), key=lambda item: item[1].position))
 
 
-def metrics_of(task: Task) -> list[Metric]:
+def metrics_of(task: TaskName) -> list[Metric]:
     """Return the metrics that fit a kind of labels."""
-    return [metric for metric in metrics().values() if task in metric.tasks]
+    return [metric for metric in metrics().values() if fits(metric.tasks, task)]
 
 
-def watched_names(task: Task | None = None) -> tuple[str, ...]:
+def watched_names(task: TaskName | None = None) -> tuple[str, ...]:
     """Return what epochs and trials can be compared by: ``val/loss``, and ``val/NAME`` of every metric that fits."""
     fitting = metrics().values() if task is None else metrics_of(task)
     return (LOSS, *(metric.logged for metric in fitting))
 
 
-def watched_problem(logged: str, task: Task | None = None) -> str | None:
+def watched_problem(logged: str, task: TaskName | None = None) -> str | None:
     """Return why epochs and trials cannot be compared by a name; None if they can.
 
     Args:
@@ -143,7 +144,7 @@ def register_metric(
     name: str | None = None,
     label: str | None = None,
     higher_is_better: bool = True,
-    tasks: Sequence[Task] = TASKS,
+    tasks: Sequence[str] | None = None,
     every_epoch: bool = True,
     replace: bool = False,
 ) -> Callable[[Compute], Compute]: ...
@@ -155,7 +156,7 @@ def register_metric(
     name: str | None = None,
     label: str | None = None,
     higher_is_better: bool = True,
-    tasks: Sequence[Task] = TASKS,
+    tasks: Sequence[str] | None = None,
     every_epoch: bool = True,
     replace: bool = False,
 ) -> Any:
@@ -166,7 +167,7 @@ def register_metric(
         name: Its name; None takes the function's.
         label: What tables call it; None takes the name with spaces.
         higher_is_better: Which way is better.
-        tasks: Kinds of labels that it fits.
+        tasks: As `Metric.tasks`.
         every_epoch: Log it at every validation.
         replace: Take the place of another one of yours that was registered under this name before.
 
@@ -175,7 +176,7 @@ def register_metric(
 
     Example::
 
-        @vf.register_metric(label="share of sure mistakes", higher_is_better=False, tasks=("binary", "multi-class"))
+        @vf.register_metric(label="share of sure mistakes", higher_is_better=False, tasks=("classes",))
         def sure_mistakes(truth, probabilities, predicted, weights):
             wrong = (predicted != truth) & (probabilities.max(axis=1) > 0.9)
             return np.average(wrong, weights=weights)
@@ -192,7 +193,7 @@ def register_metric(
             label=shown,
             compute=compute,
             higher_is_better=higher_is_better,
-            tasks=(tasks,) if isinstance(tasks, str) else tuple(tasks),  # type: ignore[arg-type]  # checked there
+            tasks=None if tasks is None else (tasks,) if isinstance(tasks, str) else tuple(tasks),
             every_epoch=every_epoch,
         )
         _add(metric, replace)

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from visionforge.config.schema.base import Section, Task
+from visionforge.config.schema.base import Section
 from visionforge.config.schema.components import Component, Family
+from visionforge.config.schema.tasks import TaskName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,12 +167,14 @@ ClassWeights = Literal["none", "balanced", "effective-number"] | dict[str, Annot
 class Loss(Component):
     """What is minimised.
 
-    A kind says in `tasks` which labels it fits. One of another package has `loss`; see there.
+    A kind says in `tasks` which tasks it fits, by their names or the forms of their labels: ``classes``, ``labels``,
+    ``grades``. One of another package has `loss`; see there.
     """
 
     family: ClassVar[Family] = Family("model.loss", "auto", "visionforge.training.losses", "a loss")
     required: ClassVar[tuple[str, ...]] = ("loss",)
-    tasks: ClassVar[tuple[Task, ...]] = ()
+    tasks: ClassVar[tuple[str, ...]] = ()
+    cumulative: ClassVar[bool] = False  # outputs are K-1 logits of "the grade is above k"
 
     label_smoothing: float = Field(
         default=0.0, ge=0.0, le=0.3, description="Share of the target spread over all classes."
@@ -185,7 +188,7 @@ class Loss(Component):
         default=0.999, gt=0.0, lt=1.0, description="Beta of effective-number; the nearer to 1, the nearer to balanced."
     )
 
-    def of_task(self, task: Task) -> "Loss":
+    def of_task(self, task: TaskName) -> "Loss":
         """Return the loss that is meant for this kind of labels: itself, unless it stands for others."""
         return self
 
@@ -194,7 +197,7 @@ class Loss(Component):
 
         Args:
             logits: (N, K) float32.
-            targets: (N, K) shares of the classes, smoothed and mixed; per label 0 to 1 for multi-label data.
+            targets: (N, K) shares of the classes, smoothed and mixed; per label 0 to 1 where an image may have several.
             weights: (K,) weight per class, or None.
         """
         raise NotImplementedError(f"{type(self).__qualname__}.loss")
@@ -225,7 +228,7 @@ class Mixing(Component):
 
         Args:
             images: (N, C, H, W) or (N, C, D, H, W) float32, normalised.
-            targets: (N, K) float32 shares of the classes; per label 0 to 1 for multi-label data.
+            targets: (N, K) float32 shares of the classes; per label 0 to 1 where an image may have several.
             rng: All randomness; a function of seed, epoch, step and rank.
         """
         raise NotImplementedError(f"{type(self).__qualname__}.mix")

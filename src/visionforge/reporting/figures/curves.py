@@ -87,8 +87,8 @@ def reliability_figure(evaluation: Evaluation, title: str) -> Figure:
     for (name, curve), colour, marker in zip(series, (ORANGE, BLUE), "so", strict=False):
         upper.plot(curve.confidence, curve.frequency, color=colour, marker=marker, markersize=5, label=name)
         lower.stairs(shares_by_bin(curve), np.linspace(0, 1, ECE_BINS + 1), color=colour, linewidth=1.6)
-    of_labels = evaluation.spec.task == "multi-label"
-    says = "share of the labels that are present" if of_labels else "share of the predictions that are right"
+    several = evaluation.task.several
+    says = "share of the labels that are present" if several else "share of the predictions that are right"
     upper.set(ylabel=says, title=title, xlim=(0, 1), ylim=(0, 1.02))
     lower.set(xlabel="probability that was given", ylabel="share of all")
     for axes in (upper, lower):

@@ -9,7 +9,7 @@ import numpy as np
 from visionforge.evaluation.curves import class_columns, precision_recall_points, roc_points
 from visionforge.evaluation.evaluation import Evaluation
 from visionforge.reporting.figures.curves import PALETTE, axis_name, reliability_series, shares_by_bin
-from visionforge.reporting.figures.static import own_curves, shorten
+from visionforge.reporting.figures.static import escaped, own_curves, shorten
 from visionforge.scoring.builtin.probabilities import ECE_BINS
 
 Spec = dict[str, Any]
@@ -115,7 +115,6 @@ def curve_plots(evaluation: Evaluation) -> list[Spec]:
 
 def reliability_plots(evaluation: Evaluation) -> list[Spec]:
     """Return how often statements of a given sureness are right, and how many there are of them."""
-    of_labels = evaluation.spec.task == "multi-label"
     curves: list[Spec] = [_line([0, 1], [0, 1], "as sure as right", GREY, dash="dot", hoverinfo="skip")]
     bars: list[Spec] = []
     centres = _numbers((np.arange(ECE_BINS) + 0.5) / ECE_BINS)
@@ -125,7 +124,7 @@ def reliability_plots(evaluation: Evaluation) -> list[Spec]:
         curves.append(_line(_numbers(curve.confidence), _numbers(curve.frequency), name, colour) | marks | hover)
         shares = _numbers(shares_by_bin(curve))
         bars.append({"type": "bar", "x": centres, "y": shares, "name": name, "marker": {"color": colour}})
-    says = "share of the labels that are present" if of_labels else "share that is right"
+    says = "share of the labels that are present" if evaluation.task.several else "share that is right"
     unit = {"range": [0, 1.01], "title": {"text": "probability that was given"}}
     return [
         {
@@ -150,43 +149,10 @@ def reliability_plots(evaluation: Evaluation) -> list[Spec]:
     ]
 
 
-def label_plot(evaluation: Evaluation) -> Spec:
-    """Return hits, misses and false alarms per label of multi-label data."""
-    truth, said = evaluation.labels.astype(bool), evaluation.predicted.astype(bool)
-    names = [_plain(name) for name in evaluation.spec.classes]
-    parts = (
-        ("present and found", (truth & said).sum(0), BLUE),
-        ("present, missed", (truth & ~said).sum(0), "#56B4E9"),
-        ("absent, reported", (~truth & said).sum(0), VERMILION),
-    )
-    data = [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "y": names,
-            "x": [int(n) for n in counts],
-            "name": name,
-            "marker": {"color": colour},
-        }
-        for name, counts, colour in parts
-    ]
-    layout = {
-        "barmode": "stack",
-        "height": 200 + 30 * len(names),
-        "yaxis": {"autorange": "reversed", "automargin": True},
-        "xaxis": {"title": {"text": "images"}},
-    }
-    return {"data": data, "layout": layout}
-
-
 def _plain(name: str) -> str:
     """Return a class name that Plotly does not read as markup, short enough for a legend."""
-    return _escaped(shorten(name, 32))
+    return escaped(shorten(name, 32))
 
 
 def _axis(text: str, evaluation: Evaluation) -> str:
-    return _escaped(axis_name(text, evaluation))
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")
+    return escaped(axis_name(text, evaluation))

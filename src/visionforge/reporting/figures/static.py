@@ -1,4 +1,4 @@
-"""The pictures of a run: training curves, confusion matrix, and a grid of sample predictions."""
+"""The pictures of a run: training curves, and grids of sample predictions."""
 
 import contextlib
 import io
@@ -139,65 +139,6 @@ def _curve(axes: Any, rows: Sequence[Mapping[str, float]], key: str, label: str,
         axes.plot(*zip(*points, strict=True), label=label, color=colour, marker=marker, markersize=3.5, linewidth=1.6)
 
 
-def confusion_matrix(labels: Array, predicted: Array, classes: Sequence[str], title: str) -> Figure:
-    """Draw counts per (truth, prediction), and below each its share of the true class, which shades it, too.
-
-    Args:
-        labels: (N,) true classes.
-        predicted: (N,) predicted classes.
-        classes: Class names in label order.
-        title: Heading.
-    """
-    size = len(classes)
-    counts = np.zeros((size, size), dtype=np.int64)
-    np.add.at(counts, (labels, predicted), 1)
-    rates = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = 2.6 + 0.62 * size + 0.06 * max(map(len, classes))
-    figure = Figure(figsize=(max(side, 4.6), max(side - 0.4, 4.2)), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(rates, cmap="Blues", vmin=0, vmax=1)
-    names = [shorten(name, 24) for name in classes]
-    turned = max(map(len, names)) > 3
-    axes.set_xticks(range(size), names, rotation=45 if turned else 0, ha="right" if turned else "center")
-    axes.set_yticks(range(size), names)
-    axes.set(xlabel="predicted", ylabel="true", title=title)
-    for row in range(size):
-        for column in range(size):
-            if counts[row, column]:
-                colour = "white" if rates[row, column] > 0.55 else "black"
-                text = f"{counts[row, column]:,}\n{rates[row, column]:.0%}"
-                axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8, linespacing=1.25)
-    figure.colorbar(image, ax=axes, shrink=0.75, label="share of the true class")
-    return figure
-
-
-def label_matrix(labels: Array, predicted: Array, classes: Sequence[str], title: str) -> Figure:
-    """Draw hits, misses and false alarms per label of multi-label data.
-
-    Args:
-        labels: (N, K) 0/1.
-        predicted: (N, K) 0/1.
-        classes: Label names.
-        title: Heading.
-    """
-    truth, said = labels.astype(bool), predicted.astype(bool)
-    hit, missed, false = (truth & said).sum(0), (truth & ~said).sum(0), (~truth & said).sum(0)
-    figure = Figure(figsize=(7, 1.4 + 0.36 * len(classes)), layout="constrained")
-    axes = figure.subplots()
-    rows = np.arange(len(classes))
-    axes.barh(rows, hit, color=BLUE, label="present and found")
-    axes.barh(rows, missed, left=hit, color="#BBD6EA", label="present, missed")
-    axes.barh(rows, -false, color=VERMILION, label="absent, reported")
-    axes.set_yticks(rows, [shorten(name, 28) for name in classes])
-    axes.invert_yaxis()
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):,.0f}")
-    axes.set(xlabel="images", title=title)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="best")
-    return figure
-
-
 @dataclass(frozen=True)
 class Picture:
     """One image of a grid.
@@ -321,3 +262,8 @@ def elided(text: str, length: int) -> str:
 def shorten(text: str, length: int) -> str:
     """Return a text of at most `length` characters."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def escaped(text: str) -> str:
+    """Return a text that Plotly does not read as markup."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -26,7 +26,7 @@ def _balanced_accuracy(weighted: Weighted) -> Floats:
 
 def _about(weighted: Weighted, values: Floats) -> Floats:
     """Return what is about the positive class (B,) of values (K, B) of two classes, and else their mean."""
-    return values[weighted.cases.positive] if weighted.cases.task == "binary" else mean(values)
+    return values[weighted.cases.positive] if weighted.cases.task.has_positive else mean(values)
 
 
 def _auc(weighted: Weighted) -> Floats:

@@ -1,4 +1,4 @@
-"""Metrics of ordinal data: how far off a grade is."""
+"""Metrics of classes with an order: how far off a grade is."""
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def _add(compute: Compute, name: str, label: str, higher: bool = True) -> None:
         label=label,
         compute=compute,
         higher_is_better=higher,
-        tasks=("ordinal",),
+        tasks=("grades",),
         every_epoch=False,
         shared=True,
         position=30,

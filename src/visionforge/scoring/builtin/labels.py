@@ -1,4 +1,4 @@
-"""Metrics of multi-label data: whole images, and decisions at the thresholds of the validation split."""
+"""Metrics of labels: whole images, and decisions at the thresholds of the validation split."""
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def _add(compute: Compute, name: str, label: str) -> None:
         name=name,
         label=label,
         compute=compute,
-        tasks=("multi-label",),
+        tasks=("labels",),
         every_epoch=False,
         shared=True,
         position=40,

@@ -23,7 +23,7 @@ def _per_case_brier(cases: Cases) -> Floats:
     distance = (cases.probabilities - cases.truth) ** 2
     if cases.of_labels:
         return np.asarray(distance.mean(axis=1))
-    return distance[:, 1] if cases.task == "binary" else np.asarray(distance.sum(axis=1))
+    return distance[:, 1] if cases.task.has_positive else np.asarray(distance.sum(axis=1))
 
 
 def _per_case_log_loss(cases: Cases) -> Floats:
@@ -36,11 +36,7 @@ def _per_case_log_loss(cases: Cases) -> Floats:
 
 def _bins(cases: Cases) -> Floats:
     """Return (bins, N), by how much the statements of each case are too sure."""
-    if cases.of_labels:
-        sure, right = cases.probabilities, cases.truth
-    else:
-        sure = cases.probabilities.max(axis=1, keepdims=True)
-        right = (cases.predicted == cases.labels)[:, None].astype(np.float64)
+    sure, right = cases.task.statements(cases.probabilities, cases.predicted, cases.labels)
     excess = np.zeros((len(sure), ECE_BINS))
     np.add.at(excess, (np.arange(len(sure))[:, None], bin_of(sure)), sure - right)
     return np.ascontiguousarray(excess.T)

@@ -2,21 +2,21 @@
 
 from typing import ClassVar, Literal
 
-from visionforge.config.schema.base import TASKS, Task
 from visionforge.config.schema.components import register
 from visionforge.config.schema.model import Loss
+from visionforge.config.schema.tasks import TaskName, task_named
 
 
 @register
 class Auto(Loss):
-    """bce for multi-label data, cross_entropy for all other."""
+    """cross_entropy for classes, bce for labels that do not exclude each other."""
 
     position: ClassVar[int] = 1
-    tasks: ClassVar[tuple[Task, ...]] = TASKS
+    tasks: ClassVar[tuple[str, ...]] = ("classes", "labels")
 
     name: Literal["auto"] = "auto"
 
-    def of_task(self, task: Task) -> Loss:
-        """Return the loss that is meant for this kind of labels."""
+    def of_task(self, task: TaskName) -> Loss:
+        """Return the usual loss of a task."""
         fields = {name: getattr(self, name) for name in Loss.model_fields if name != "name"}
-        return Loss(name="bce" if task == "multi-label" else "cross_entropy", **fields)
+        return Loss(name=task_named(task).default_loss, **fields)

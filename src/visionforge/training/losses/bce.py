@@ -2,16 +2,15 @@
 
 from typing import ClassVar, Literal
 
-from visionforge.config.schema.base import Task
 from visionforge.config.schema.components import register
 from visionforge.config.schema.model import Loss
 
 
 @register
 class BinaryCrossEntropy(Loss):
-    """Binary cross-entropy of each label of multi-label data."""
+    """Binary cross-entropy of each label, where labels do not exclude each other."""
 
     position: ClassVar[int] = 3
-    tasks: ClassVar[tuple[Task, ...]] = ("multi-label",)
+    tasks: ClassVar[tuple[str, ...]] = ("labels",)
 
     name: Literal["bce"] = "bce"

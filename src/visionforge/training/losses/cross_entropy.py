@@ -2,7 +2,6 @@
 
 from typing import ClassVar, Literal
 
-from visionforge.config.schema.base import Task
 from visionforge.config.schema.components import register
 from visionforge.config.schema.model import Loss
 
@@ -12,6 +11,6 @@ class CrossEntropy(Loss):
     """Cross-entropy of classes that exclude each other."""
 
     position: ClassVar[int] = 2
-    tasks: ClassVar[tuple[Task, ...]] = ("binary", "multi-class", "ordinal")
+    tasks: ClassVar[tuple[str, ...]] = ("classes",)
 
     name: Literal["cross_entropy"] = "cross_entropy"

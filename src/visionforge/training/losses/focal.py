@@ -4,7 +4,6 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from visionforge.config.schema.base import TASKS, Task
 from visionforge.config.schema.components import register
 from visionforge.config.schema.model import Loss
 
@@ -14,7 +13,7 @@ class Focal(Loss):
     """The focal loss (Lin et al., 2017, arXiv:1708.02002), in which what is right already counts less."""
 
     position: ClassVar[int] = 4
-    tasks: ClassVar[tuple[Task, ...]] = TASKS
+    tasks: ClassVar[tuple[str, ...]] = ("classes", "labels")
 
     name: Literal["focal"] = "focal"
     focal_gamma: float = Field(

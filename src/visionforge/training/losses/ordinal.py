@@ -2,7 +2,6 @@
 
 from typing import ClassVar, Literal
 
-from visionforge.config.schema.base import Task
 from visionforge.config.schema.components import register
 from visionforge.config.schema.model import Loss
 
@@ -12,6 +11,7 @@ class Ordinal(Loss):
     """Cumulative logits of ordered grades (Cao et al., 2020, arXiv:1901.07884)."""
 
     position: ClassVar[int] = 5
-    tasks: ClassVar[tuple[Task, ...]] = ("ordinal",)
+    tasks: ClassVar[tuple[str, ...]] = ("grades",)
+    cumulative: ClassVar[bool] = True
 
     name: Literal["ordinal"] = "ordinal"
