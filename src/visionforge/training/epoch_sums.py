@@ -1,4 +1,4 @@
-"""Mean loss and hits of a training epoch, summed on the device, as logging each step would cost a small one its time."""
+"""Mean loss and hits of a training epoch, summed on the device: logging every step would cost a small one its time."""
 
 from collections.abc import Mapping
 from typing import Any
