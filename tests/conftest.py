@@ -9,6 +9,7 @@ import pytest
 
 from visionforge.cli.main import main
 from visionforge.config.schema import metrics as registered
+from visionforge.config.schema import tasks as registered_tasks
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the processor; before torch is imported
@@ -82,6 +83,7 @@ def clean_environment(monkeypatch, tmp_path):
     """Every test has its own working folder, cache and metrics, and the default seed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(registered, "_METRICS", registered.metrics())  # what a test registers is forgotten
+    monkeypatch.setattr(registered_tasks, "_TASKS", registered_tasks.tasks())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path.with_name(f"{tmp_path.name}-share")))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))

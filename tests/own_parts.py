@@ -1,4 +1,4 @@
-"""Somebody's module: one part of each family, registered; the tests import it as a file, `mypy --strict` checks it."""
+"""Somebody's module: a task, a metric and one part of each family; tests import it, `mypy --strict` checks it."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 import visionforge as vf
+from visionforge.tasks.binary import Binary
 from visionforge.training.averaged_weights import AveragedWeights
 
 
@@ -40,7 +41,7 @@ class Linear(vf.Schedule):
 class Brier(vf.Loss):
     """The squared distance of the probabilities to the target."""
 
-    tasks: ClassVar[tuple[Literal["binary", "multi-class", "multi-label", "ordinal"], ...]] = ("binary", "multi-class")
+    tasks: ClassVar[tuple[str, ...]] = ("classes",)
     name: Literal["own_brier"] = "own_brier"
     factor: float = Field(default=1.0, gt=0.0, description="Factor of the loss.")
 
@@ -101,3 +102,24 @@ class Invert(vf.AugmentationOperation):
             return torch.where(chosen[:, None, None, None], 1 - images, images)
 
         return invert
+
+
+@vf.register_task
+class Screening(Binary):
+    """Two classes, of which the second is reported from a probability of 0.2 on."""
+
+    name: ClassVar[str] = "own-screening"
+    headlines: ClassVar[tuple[str, ...]] = ("own_reported", "sensitivity")
+
+    def is_usual(self, several: bool, classes: int) -> bool:
+        return False
+
+    def decide(self, probabilities: Any, thresholds: Any = None) -> Any:
+        return (probabilities[:, 1] >= 0.2) * 1
+
+
+@vf.register_metric(label="share that is reported", tasks=("own-screening",))
+def own_reported(
+    truth: npt.NDArray[Any], probabilities: npt.NDArray[Any], predicted: npt.NDArray[Any], weights: npt.NDArray[Any]
+) -> float:
+    return float(np.average(predicted, weights=weights))

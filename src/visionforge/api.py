@@ -183,7 +183,8 @@ def predict(
     Args:
         run: The run: its folder, its name, or the object; or a checkpoint file; or for pictures an exported `.onnx` or
             `.safetensors` file.
-        pictures: Folders, picture files and `.npz` archives, one or several; None is the test split of the run.
+        pictures: Folders, picture files (of volumes `.npy`, `.nii` and `.nii.gz` files) and `.npz` archives, one or
+            several; None is the test split of the run.
         checkpoint: ``best``, ``last`` or a file; None is the best.
         out: The table of the pictures, `.csv`, `.parquet` or `.jsonl`; None is `predictions.csv` in the evaluations of
             the run, or in the working folder for a lone checkpoint.
@@ -247,7 +248,8 @@ def explain(
 
     Args:
         run: The run: its folder, its name, or the object; or a checkpoint file.
-        pictures: Folders, picture files and `.npz` archives, one or several.
+        pictures: Folders, picture files (of volumes `.npy`, `.nii` and `.nii.gz` files) and `.npz` archives, one or
+            several.
         checkpoint: ``best``, ``last`` or a file; None is the best.
         target: The class to explain, by name or number; None is the predicted one.
         out: The folder; None is one in the evaluations of the run, or in the working folder for a lone checkpoint.

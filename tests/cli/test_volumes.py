@@ -7,11 +7,15 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.cli.test_interruption import has_ended_like, only_run, state, trained
 from tests.runs.helpers import wait_for
 from visionforge.cli.main import main
+from visionforge.config.schema import Backbone
+from visionforge.data.info import TaskSpec
+from visionforge.training.classifier import ImageClassifier
 
 SETTINGS = [
     *("--data.dataset", "adrenalmnist3d", "--data.batch_size", "16", "--data.max_samples", "32"),
@@ -85,6 +89,45 @@ def test_a_killed_training_with_volumes_ends_with_the_same_weights(volumes, flee
     again = fleet.run("fit", "--resume", killed)
     assert again.status == 0, again.err
     has_ended_like(killed, only_run(tmp_path / "whole"))
+
+
+@pytest.fixture
+def untrained(tmp_path):
+    """The checkpoint of a network for volumes of 16 voxels a side."""
+    spec = TaskSpec(classes=2, channels=1, spatial_dims=3, resolution=16)
+    torch.manual_seed(1)
+    model = ImageClassifier(Backbone(name="mini_cnn", pretrained=False), spec=spec)
+    model.configure_model()
+    path = tmp_path / "x.ckpt"
+    content = {"state_dict": model.state_dict(), "hyper_parameters": {**model.hparams, "restoring": True}}
+    torch.save({**content, "pytorch-lightning_version": "2.6.0"}, path)
+    return path
+
+
+def test_a_scan_is_predicted_and_explained_as_its_array(untrained, tmp_path, refuse, monkeypatch):
+    nibabel = pytest.importorskip("nibabel")
+    (tmp_path / "scans").mkdir()
+    volume = np.random.default_rng(0).integers(0, 256, (16,) * 3, dtype=np.uint8)
+    np.save(tmp_path / "scans" / "a.npy", volume)
+    to_the_left_and_back = np.diag([-1.0, -1, 1, 1])
+    nibabel.save(nibabel.Nifti1Image(volume.transpose(2, 1, 0), to_the_left_and_back), tmp_path / "scans" / "b.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(volume, to_the_left_and_back), tmp_path / "scans" / "c.nii")
+    (tmp_path / "scans" / "d.nii").write_bytes(b"no scan")
+    flags = ["--ckpt_path", str(untrained), "--images", str(tmp_path / "scans"), "--accelerator", "cpu"]
+    table = tmp_path / "said.csv"
+    assert main(["predict", *flags, "--out", str(table)]) == 0
+    array, scan, turned = probabilities(table)
+    np.testing.assert_allclose(scan, array, atol=1e-6)
+    assert np.abs(turned - array).max() > 1e-6
+    with (tmp_path / "said.errors.csv").open(newline="") as file:
+        (failure,) = csv.DictReader(file)
+    assert failure["path"].endswith("d.nii")
+    assert failure["reason"] == "does not begin as a NIfTI file does"
+    assert main(["explain", *flags, "--out", str(tmp_path / "maps")]) == 0
+    assert len(list((tmp_path / "maps").glob("*.png"))) == 3
+    monkeypatch.setattr("visionforge.data.nifti.find_spec", lambda name: None)
+    (line,) = refuse("predict", *flags, "--out", str(table), "--overwrite")
+    assert line.endswith('b.nii.gz needs the package nibabel: pip install "visionforge[nifti]"')
 
 
 def probabilities(path):

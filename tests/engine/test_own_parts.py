@@ -1,5 +1,6 @@
 """A module of somebody's adds a part of every family, which is chosen, trained, refused and resumed as ours are."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.conftest import REPOSITORY, flags, run_folders
 from tests.training.helpers import data, fit, trainer, weights
 from visionforge.cli.main import main
 from visionforge.config.parts import register
+from visionforge.config.schema import tasks
 from visionforge.config.schema.components import Component
 
 FAMILIES: dict[str, type[Component]] = {
@@ -226,3 +228,67 @@ def test_every_built_in_kind_is_documented(family):
         assert all(field.description for key, field in kind.model_fields.items() if key != "name"), name
         assert f"`{name}`" in page, name
     assert f"`register_{family}`" in page
+
+
+def test_a_task_of_a_module_goes_through_all_commands_with_its_own_metric_and_parts(module, tmp_path, capsys):
+    """Whatever the network says, what it reports from 0.2 on is reported: in tables, metrics, report and artifact."""
+    given = flags(
+        data__synthetic__task="own-screening",
+        model__optimizer__name="own_nadam",
+        model__loss__name="own_brier",
+        model__monitor="val/own_reported",
+        data__augmentation__operations="[own_invert]",
+        evaluation__report="true",
+        evaluation__figures="true",
+        trainer__max_epochs=1,
+    )
+    ours, outputs = ("--import", str(module)), tmp_path / "o"
+    assert main(["fit", *given, *ours, "--trainer.default_root_dir", str(outputs)]) == 0
+    (run,) = run_folders(outputs)
+    content = json.loads((run / "metrics.json").read_text())
+    assert (content["task"], content["positive"], content["chosen_by"]) == (
+        "own-screening",
+        "class 1",
+        "val/own_reported",
+    )
+    table = pd.read_csv(run / "predictions.csv")
+    surely = table["raw_tta_probability_class 1"] >= 0.2
+    assert ((table["prediction"] == "class 1") == surely).all()
+    assert content["with_tta"]["own_reported"] == pytest.approx(surely.mean())
+    assert content["with_tta"]["accuracy"] == pytest.approx((table["prediction"] == table["truth"]).mean())
+    report = (run / "report.html").read_text(encoding="utf-8")
+    assert report.index("share that is reported") < report.index("sensitivity of class 1")
+
+    capsys.readouterr()
+    assert main(["test", "--run", str(run), *ours]) == 0
+    assert main(["export", "--run", str(run), "--format", "onnx", *ours]) == 0
+    assert "100.00% have the same prediction" in capsys.readouterr().out
+    described = json.loads((run / "export" / "onnx" / "export.json").read_text())
+    assert described["output"]["positive"] == "class 1"
+    search = [
+        "--tune.n_trials",
+        "2",
+        "--tune.metric",
+        "val/own_reported",
+        "--trainer.default_root_dir",
+        str(tmp_path / "t"),
+    ]
+    assert main(["tune", *given, *ours, *search]) == 0
+    assert main(["reproduce", str(run)]) == 0
+
+
+def test_a_run_of_a_task_that_is_not_known_is_listed_and_refused_in_a_line(module, tmp_path, refuse, monkeypatch):
+    given = flags(data__synthetic__task="own-screening", trainer__max_epochs=1)
+    assert main(["fit", *given, "--import", str(module), "--trainer.default_root_dir", str(tmp_path / "o")]) == 0
+    (run,) = run_folders(tmp_path / "o")
+    monkeypatch.setattr(
+        tasks, "_TASKS", {name: task for name, task in tasks.tasks().items() if name != "own-screening"}
+    )
+    assert main(["runs", "show", str(run)]) == 0
+    allowed = "binary, multi-class, multi-label, ordinal"
+    hint = "; one of another package has to be imported first (--import MODULE)"
+    (line,) = refuse("test", "--run", str(run))
+    assert line.startswith("data.synthetic.task: 'own-screening' is not allowed (in ")
+    assert line.endswith(f"{run.name}/config.yaml); allowed: one of {allowed}{hint}")
+    (line,) = refuse("export", "--run", str(run), "--format", "onnx")
+    assert line.endswith(f"best.ckpt: spec.task: 'own-screening' is not allowed; allowed: one of {allowed}{hint}")

@@ -266,6 +266,7 @@ def test_what_is_exported_gives_the_same():
     contract = contract_of(model, "uint8", None, None, None)
     assert contract.shape == ("batch", 1, 28, 28, 28)
     assert "dflip" in contract.views
+    assert "largest middle cube in millimetres out and resample it to 28×28×28" in contract.as_text()["input"]["resize"]
     volumes = torch.randint(0, 256, (2, 1, 28, 28, 28), dtype=torch.uint8)
     _, expected = model.predict_probabilities(volumes)
     torch.testing.assert_close(ExportedClassifier(model, contract)(volumes), expected, atol=1e-5, rtol=1e-5)

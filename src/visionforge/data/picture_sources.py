@@ -11,9 +11,10 @@ import numpy as np
 
 from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION
 from visionforge.data.info import SPLITS, Split
+from visionforge.data.nifti import NEEDS_NIBABEL, has_nibabel, is_nifti
 from visionforge.data.npy import read_header
 from visionforge.data.pictures import SUFFIXES
-from visionforge.data.volume_files import VOLUME_SUFFIXES
+from visionforge.data.volume_files import VOLUME_SUFFIXES, is_volume
 from visionforge.data.zipped import READ_ERRORS, open_zip
 from visionforge.errors import DataError, SettingsError
 
@@ -84,7 +85,7 @@ def list_pictures(
 
     Raises:
         SettingsError: If there is no such split.
-        DataError: If one does not exist, cannot be listed, or holds no pictures.
+        DataError: If one does not exist, cannot be listed, holds no pictures, or is NIfTI without the package for it.
     """
     if split is not None and split not in SPLITS:
         raise SettingsError(f"split: {split} is not allowed; allowed: {', '.join(SPLITS)}")
@@ -108,6 +109,9 @@ def list_pictures(
             problems += error.problems
         except OSError as error:
             problems.append(f"{where}: {error.filename or source}: {(error.strerror or str(error)).lower()}")
+    paths = (path for source in listed if isinstance(source, PictureFiles) for path in source.paths)
+    if not has_nibabel() and (first := next(filter(is_nifti, paths), None)) is not None:
+        problems.append(f"{where}: {first} {NEEDS_NIBABEL}")
     if problems:
         raise DataError(problems)
     return listed
@@ -125,7 +129,7 @@ def walk_pictures(folder: Path) -> Iterator[str]:
 
 def walk_volumes(folder: Path) -> Iterator[str]:
     """Yield the volumes of a folder and of those below it, each folder sorted by name; see `walk_files`."""
-    return (path for path in walk_files(folder) if Path(path).suffix.lower() in VOLUME_SUFFIXES)
+    return filter(is_volume, walk_files(folder))
 
 
 def walk_files(folder: Path) -> Iterator[str]:

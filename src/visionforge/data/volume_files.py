@@ -6,28 +6,43 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from visionforge.data.nifti import SUFFIXES, is_nifti, read_nifti
 from visionforge.data.npy import read_array, read_header
 from visionforge.data.pictures import PictureError
 
-VOLUME_SUFFIXES = frozenset({".npy"})
+VOLUME_SUFFIXES = (".npy", *SUFFIXES)  # of names; that of a path would be .gz
 COLOURS = 3
 
 
+def is_volume(path: str | Path) -> bool:
+    """Return whether a file's name ends as that of a volume."""
+    return str(path).lower().endswith(VOLUME_SUFFIXES)
+
+
 def read_volume(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
-    """Read a volume from an ``.npy`` file, whose header is checked before memory is taken.
+    """Read a volume from an ``.npy`` or a NIfTI file, whose header is checked before memory is taken.
+
+    An array has to have the network's size; a NIfTI file is cut and scaled to it, see `read_nifti`.
 
     Args:
         path: The file; it may come from strangers.
-        resolution: Depth, height and width that it must have, in voxels.
+        resolution: Depth, height and width of the result, in voxels.
 
     Returns:
         (R, R, R), or (R, R, R, 3) with colours.
 
     Raises:
-        PictureError: If it is no such array of uint8.
+        PictureError: If it is no such array of uint8, or no such NIfTI file.
     """
-    if path.suffix.lower() not in VOLUME_SUFFIXES:
-        raise PictureError("is no volume; the network takes volumes: .npy files of uint8, or an .npz archive")
+    if not is_volume(path):
+        raise PictureError(
+            "is no volume; the network takes volumes: .npy files of uint8, NIfTI files (.nii, .nii.gz), or an .npz "
+            "archive"
+        )
+    if is_nifti(path):
+        return read_nifti(path, resolution)
+    if path.exists() and not path.is_file():
+        raise PictureError("is no file")
     try:
         with path.open("rb") as file:
             shape, dtype = read_header(file)

@@ -98,7 +98,7 @@ def explain_pictures(
     """Show where a network looks: Grad-CAM for feature maps, attention rollout for transformers.
 
     Args:
-        pictures: Folders, picture files and `.npz` archives.
+        pictures: Folders, picture files and `.npz` archives; of volumes, `.npy` files (R, R, R) uint8, or NIfTI files.
         run: The run, by folder or name.
         checkpoint: `best`, `last` or a file; None is the best of the run.
         target: The class to explain, by name or number; None is the predicted one.
@@ -197,7 +197,7 @@ def _explain(
         images = batch.images[: limit - len(rows)]
         said = predictor(images)
         calibrated = torch.from_numpy(said.calibrated)
-        targets = calibrated.argmax(dim=1)
+        targets = calibrated.argmax(dim=1) if said.labels.ndim == 2 else torch.from_numpy(said.labels)
         if chosen is not None:
             targets = torch.full_like(targets, chosen)
         maps = explain(model, images.to(next(model.parameters()).device), targets).numpy()

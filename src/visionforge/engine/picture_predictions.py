@@ -97,7 +97,7 @@ def predict_pictures(
     """Classify pictures and write what the network says of each.
 
     Args:
-        pictures: Folders, picture files and `.npz` archives; of volumes, `.npy` files (R, R, R) uint8.
+        pictures: Folders, picture files and `.npz` archives; of volumes, `.npy` files (R, R, R) uint8, or NIfTI files.
         interruption: Handles the signals; a batch is finished first, and nothing is left behind.
         run: The run, by folder or name.
         checkpoint: `best`, `last` or a file; None is the best of the run.

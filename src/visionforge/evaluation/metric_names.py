@@ -40,7 +40,7 @@ def metric_name(name: str, positive: str | None) -> str:
 
     Args:
         name: Its key in `metrics.json`.
-        positive: The positive class of a binary task; None for other tasks.
+        positive: Of two classes, the one that is to be found; None for other tasks.
 
     >>> metric_name("sensitivity", "malignant"), metric_name("auc", "malignant")
     ('sensitivity of malignant', 'AUC')

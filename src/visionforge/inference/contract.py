@@ -20,6 +20,12 @@ RESIZE = (
     "transparency on black; grey integers from 0 to 65,535 are divided so that the largest number of 8, 10, 12, 14 or "
     "16 bits (the fewest that hold the picture) becomes 255, other depths are scaled from the picture's own range"
 )
+RESIZE_VOLUMES = (
+    "arrays have {r}×{r}×{r} voxels as they are; of a NIfTI file, cut the largest middle cube in millimetres out and "
+    "resample it to {r}×{r}×{r} voxels (antialiased, trilinear), depth from feet to head, height from front to back, "
+    "width from the right to the left of the patient; uint8 without a slope stays, other values are scaled so that the "
+    "0.5th and 99.5th percentiles of the cube become 0 and 255"
+)
 
 
 class Contract(Section):
@@ -65,7 +71,7 @@ class Contract(Section):
                 "channels": "red, green, blue; grey images have three equal ones"
                 if self.spec.channels == 3
                 else "grey",
-                "resize": RESIZE.format(r=self.spec.resolution),
+                "resize": (RESIZE_VOLUMES if self.spec.spatial_dims == 3 else RESIZE).format(r=self.spec.resolution),
             },
             "output": {
                 "name": "probabilities",

@@ -21,7 +21,7 @@ def parser() -> CommandParser:
         description="Show where a network looks: Grad-CAM for feature maps, attention rollout for transformers.",
     )
     add = made.add_argument
-    text = "folders, picture files, .npz archives"
+    text = "folders, picture files, .npz archives; of volumes, .npy, .nii and .nii.gz files"
     add("--images", dest="pictures", nargs="+", type=Path, required=True, metavar="PATH", help=text)
     add_target_flags(made)
     add("--target", metavar="CLASS", help="class to explain, by name or number; default the predicted one")

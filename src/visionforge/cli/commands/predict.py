@@ -62,7 +62,7 @@ def parser() -> CommandParser:
         description="Classify pictures. Without --images, `predict` writes the probabilities of the test split.",
     )
     add = made.add_argument
-    text = "folders, picture files, .npz archives"
+    text = "folders, picture files, .npz archives; of volumes, .npy, .nii and .nii.gz files"
     add("--images", dest="pictures", nargs="+", type=Path, required=True, metavar="PATH", help=text)
     add_target_flags(made)
     text = "an exported .onnx or .safetensors file instead; needs no checkpoint"

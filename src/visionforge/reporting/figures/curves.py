@@ -44,7 +44,7 @@ def precision_recall_figure(evaluation: Evaluation, title: str) -> Figure:
 
 
 def axis_name(text: str, evaluation: Evaluation) -> str:
-    """Return what an axis shows, with the class that a binary task is about in the place of ``{}``."""
+    """Return what an axis shows, with the class that is to be found of two in the place of ``{}``."""
     return text.format("" if evaluation.positive is None else f" of {shorten(evaluation.positive, 26)}")
 
 
@@ -109,7 +109,7 @@ def reliability_series(evaluation: Evaluation) -> Sequence[tuple[str, Reliabilit
         with_views = reading is evaluation.readings.get("with_tta")
         temperature = calibration.temperature_tta if with_views else calibration.temperature
         name = f"temperature {temperature:.3g} (ECE {reading.after['ece']:.3f})"
-        series.append((name, reliability(reading.calibrated, evaluation.labels, task)))
+        series.append((name, reliability(reading.calibrated, evaluation.labels, task, reading.probabilities)))
     return series
 
 

@@ -1,0 +1,157 @@
+"""NIfTI files from strangers to the cube of voxels that a network takes, a slice in memory at a time.
+
+Only the header goes through nibabel. The voxels are read here, as many bytes as the header's shape asks for: what a
+compressed file would unpack to beyond them is never unpacked, and a header's extensions are passed over unread.
+"""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from visionforge.data.nifti_header import NiftiHeader, read_header
+from visionforge.data.pictures import MAX_ASPECT, PictureError
+
+SUFFIXES = (".nii", ".nii.gz")
+NEEDS_NIBABEL = 'needs the package nibabel: pip install "visionforge[nifti]"'
+PERCENTILES = (0.5, 99.5)  # of the cube's values, which become 0 and 255
+_CHUNK = 1 << 20  # bytes that are passed over at once
+
+
+def is_nifti(path: str | Path) -> bool:
+    """Return whether a file's name ends as that of a NIfTI file."""
+    return str(path).lower().endswith(SUFFIXES)
+
+
+def has_nibabel() -> bool:
+    """Return whether the package that reads headers is installed."""
+    return find_spec("nibabel") is not None
+
+
+def read_nifti(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
+    """Read a volume from a ``.nii`` or ``.nii.gz`` file, and cut, scale and turn it for a network.
+
+    As of pictures, the middle is kept: the largest cube, measured in millimetres by the header's voxel sizes, around
+    the middle of the volume. It is resampled to R×R×R voxels by a triangle along each axis: trilinear interpolation
+    where the file is coarser, and where it is finer the mean that Pillow's antialiased bilinear filter takes.
+
+    The axes become those of a stack of slices as a viewer shows them, the closest to the file's: depth from the feet
+    to the head, height from front to back, width from the patient's right to the left. DICOM has the same directions.
+    Without an orientation (`sform_code` and `qform_code` are 0) the file's last axis is depth, its first is width.
+
+    Values of uint8 without a slope, and RGB, stay as they are. Others become slope · value + intercept, of which
+    the 0.5th percentile of the cube becomes 0 and the 99.5th 255, what is beyond them, too: a few bright voxels
+    of metal or noise would otherwise leave no contrast to the rest. Where both percentiles are the same, as in masks of
+    small things, the smallest and the largest value take their place.
+
+    Args:
+        path: The file; it may come from strangers.
+        resolution: Depth, height and width R of the result, in voxels.
+
+    Returns:
+        (R, R, R), or (R, R, R, 3) of RGB.
+
+    Raises:
+        PictureError: If it is no such file, is damaged or too large, holds several volumes, NaN or infinity, or one
+            side is far longer than another.
+    """
+    if not has_nibabel():
+        raise PictureError(NEEDS_NIBABEL)
+    if path.exists() and not path.is_file():
+        raise PictureError("is no file")
+    try:
+        with path.open("rb") as packed, gzip.open(packed) if path.suffix.lower() == ".gz" else packed as opened:
+            file = cast(IO[bytes], opened)
+            header = read_header(file)
+            cube = _resampled(header, _slices(file, header), resolution)
+    except (OSError, EOFError, zlib.error) as error:  # gzip's own are of these
+        raise PictureError(f"cannot be read as NIfTI ({error})") from error
+    plain = header.dtype == np.uint8 and header.scaling is None
+    return _oriented(np.rint(np.clip(cube if plain else _stretched(cube), 0, 255)).astype(np.uint8), header)
+
+
+# --- the voxels
+
+
+def _slices(file: IO[bytes], header: NiftiHeader) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield the slices (Y, X, colours) across the file's last axis, scaled, in order."""
+    left = header.offset
+    while left > 0:
+        skipped = len(file.read(min(left, _CHUNK)))
+        if not skipped:
+            raise PictureError("ends before its voxels")
+        left -= skipped
+    width, height, depth = header.shape
+    wanted = width * height * header.colours * header.dtype.itemsize
+    for index in range(depth):
+        data = file.read(wanted)
+        if len(data) < wanted:
+            raise PictureError(f"ends within slice {index + 1} of {depth}")
+        with np.errstate(all="ignore"):
+            part = np.frombuffer(data, header.dtype).reshape(height, width, header.colours).astype(np.float64)
+            if header.scaling is not None:
+                part = part * header.scaling[0] + header.scaling[1]
+        if not np.isfinite(part).all():
+            raise PictureError("holds NaN or infinity; replace them, or save the volume as uint8")
+        yield part
+    file.read(1)  # at its end, gzip compares the checksum
+
+
+def _resampled(
+    header: NiftiHeader, slices: Iterator[npt.NDArray[np.float64]], resolution: int
+) -> npt.NDArray[np.float64]:
+    """Return the middle cube (R, R, R, colours) of the slices, with the file's axes in reverse."""
+    sizes = np.asarray(header.shape) * header.voxel_sizes
+    if sizes.max() > MAX_ASPECT * sizes.min():
+        raise PictureError(f"is longer along one axis than {MAX_ASPECT} times along another")
+    kept = [float(side * sizes.min() / size) for side, size in zip(header.shape, sizes, strict=True)]
+    across, down, through = map(triangle_weights, header.shape, kept, (resolution,) * 3)
+    cube = np.zeros((*(resolution,) * 3, header.colours))
+    for index, part in enumerate(slices):
+        rows = np.flatnonzero(through[:, index])
+        if len(rows):
+            small = np.stack([down @ part[..., colour] @ across.T for colour in range(header.colours)], axis=-1)
+            cube[rows] += through[rows, index, None, None, None] * small
+    return cube
+
+
+def triangle_weights(side: int, kept: float, resolution: int) -> npt.NDArray[np.float64]:
+    """Return the weights (resolution, side) with which the voxels along an axis make those of the middle part.
+
+    Args:
+        side: Voxels along the axis.
+        kept: How many of them, around the middle, the result spans; need not be whole.
+        resolution: Voxels that they become.
+    """
+    step = kept / resolution
+    centres = (side - kept) / 2 + (np.arange(resolution) + 0.5) * step
+    distance = np.abs(np.arange(side) + 0.5 - centres[:, None])
+    weights = np.maximum(0.0, 1 - distance / max(1.0, step))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def _stretched(cube: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return values whose `PERCENTILES` are 0 and 255."""
+    low, high = np.percentile(cube, PERCENTILES)
+    if high <= low:
+        low, high = cube.min(), cube.max()
+    with np.errstate(over="ignore"):
+        span = high - low
+    if not np.isfinite(span):
+        raise PictureError("holds values that are too large")
+    return (cube - low) * (255 / span) if span > 0 else np.zeros_like(cube)
+
+
+def _oriented(cube: npt.NDArray[np.uint8], header: NiftiHeader) -> npt.NDArray[np.uint8]:
+    """Return a cube with the file's axes in reverse as (depth, height, width), without an axis of one colour."""
+    if header.oriented:
+        from nibabel.orientations import apply_orientation, io_orientation
+
+        right_front_up = apply_orientation(cube.swapaxes(0, 2), io_orientation(header.affine))
+        cube = right_front_up[::-1, ::-1].swapaxes(0, 2)
+    return np.ascontiguousarray(cube if header.colours == 3 else cube[..., 0])
