@@ -30,12 +30,16 @@ PUBLISHED = {
 
 
 def run(configuration: Path, seed: int, root: str, outputs: Path) -> dict[str, float]:
-    """Fit and test once; return the metrics of the image alone and with test-time augmentation."""
+    """Fit and test once; return the metrics of the image alone and with test-time augmentation.
+
+    A run that `outputs` already holds is read, not repeated.
+    """
     folder = outputs / f"{configuration.stem}_{seed}"
     arguments = ["--config", str(configuration), "--seed_everything", str(seed), "--data.root", root]
-    if main(["fit", *arguments, "--trainer.default_root_dir", str(folder)]) != 0:
+    made = folder / "latest"
+    finished = (made / "metrics.json").is_file()
+    if not finished and main(["fit", *arguments, "--trainer.default_root_dir", str(folder)]) != 0:
         raise SystemExit(f"{configuration}: the fit failed")
-    (made,) = folder.iterdir()
     content = json.loads((made / "metrics.json").read_text())
     found = {
         "AUC": content["without_tta"]["auc"],
@@ -68,7 +72,7 @@ def benchmark() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", required=True, help="folder that holds the archives")
     parser.add_argument("--only", choices=sorted(PUBLISHED), help="one data set")
-    parser.add_argument("--outputs", type=Path, help="keep the runs in this folder")
+    parser.add_argument("--outputs", type=Path, help="keep the runs here; those that are here are not repeated")
     options = parser.parse_args()
     rows = ["| data set | test metric | mean ± sd of 3 seeds | each seed | published |", "|---|---|---|---|---|"]
     with tempfile.TemporaryDirectory() as folder:
