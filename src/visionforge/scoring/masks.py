@@ -113,7 +113,8 @@ class WeightedMasks:
     def pixel_accuracy_by_picture(self) -> Floats:
         """Return (B,) means over the pictures of their shares of right pixels."""
         shares = _ratio(2 * self._hits.sum(axis=1, keepdims=True), self._sizes.sum(axis=1, keepdims=True))
-        return self.by_picture(shares)[0]
+        found: Floats = self.by_picture(shares)[0]
+        return found
 
     @property
     def dice_by_picture(self) -> Floats:
@@ -128,7 +129,8 @@ class WeightedMasks:
     def by_picture(self, values: Floats) -> Floats:
         """Return (K, B) means over the pictures of values (N, K); those that are NaN are left out."""
         defined = ~np.isnan(values)
-        return _ratio(np.where(defined, values, 0.0).T @ self._weights, defined.astype(np.float64).T @ self._weights)
+        sums: Floats = np.where(defined, values, 0.0).T @ self._weights
+        return _ratio(sums, defined.astype(np.float64).T @ self._weights)
 
     def over_classes(self, values: Floats) -> Floats:
         """Return (B,) means of values (K, B) over the classes that have one, without the background."""

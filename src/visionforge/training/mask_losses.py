@@ -1,8 +1,8 @@
 """The losses of masks: of each pixel by itself, and of how far masks overlap.
 
-All are functions of logits (N, K, H, W) or (N, K, D, H, W), whose softmax over K is the class of a pixel, and of hard or
-soft masks. They are float32 for logits of 16 bits, and their gradients are finite where a mask is empty or ignored
-altogether. `visionforge.losses` has them for every project.
+All are functions of logits (N, K, H, W) or (N, K, D, H, W), whose softmax over K is the class of a pixel, and of hard
+or soft masks. They are float32 for logits of 16 bits, and their gradients are finite where a mask is empty or ignored
+altogether. They are part of `visionforge.losses`.
 """
 
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from visionforge.training.criterion import power
+from visionforge.training.mask_targets import checked_masks
 
 
 def pixel_cross_entropy(
@@ -90,12 +91,12 @@ def dice_loss(
     Args:
         logits: (N, K, H, W) or (N, K, D, H, W).
         targets: (N, H, W) or (N, D, H, W) integers, 0 to K-1 or `ignore`; or shares of the classes, as `logits`.
-        smoothing: s, in pixels, above 0. A class that is neither there nor predicted is right, not 0/0, and one that is
-            not there teaches the less the more pixels it is predicted in. It should be small against an object's pixels:
-            the larger it is, the less small objects count.
+        smoothing: s, in pixels, above 0. With it, a class that is neither there nor predicted has the loss 0, not 0/0,
+            and its gradient is finite. It should be small against the pixels of an object: the larger it is, the less
+            small objects count.
         squared: Divide by Σp² + Σg² + s, as Milletari et al. (2016, arXiv:1606.04797) do.
-        per_image: Take the Dice of each image by itself, and then their mean; otherwise that of all pixels of the batch,
-            which is steadier where classes are missing from many images.
+        per_image: Take the Dice of each image by itself, and then their mean; otherwise that of all pixels of the
+            batch, which is steadier where classes are missing from many images.
         weights: (K,) weight of each class in the mean over them; 0 leaves one out, such as the background.
         ignore: Value of the targets that marks pixels that do not count, such as 255; a batch without others has 0.
 
@@ -198,9 +199,7 @@ def generalized_dice_loss(
     overlap, size, volume = (_sums(each * counted, per_image) for each in (p * g, p + g, g))
     there = volume > 0
     rarest = torch.where(there, volume, torch.inf).amin(dim=-1, keepdim=True)
-    scale = torch.where(
-        there & rarest.isfinite(), (rarest / volume.clamp(min=torch.finfo(volume.dtype).tiny)) ** 2, 1.0
-    )
+    scale = torch.where(there, (rarest / volume.clamp(min=torch.finfo(volume.dtype).tiny)) ** 2, 1.0)
     above, below = ((scale * each).sum(dim=-1) for each in (overlap, size))
     return 1 - ((2 * above + smoothing) / (below + smoothing)).mean()
 
@@ -210,7 +209,7 @@ def _pixel_loss(
 ) -> Tensor:
     if not 0 <= smoothing <= 1:
         raise ValueError(f"label_smoothing: {smoothing} is not allowed; allowed: a number, 0 to 1")
-    logits, shares, counted = _checked(logits, targets, weights, ignore)
+    logits, shares, counted = checked_masks(logits, targets, weights, ignore)
     log_p = F.log_softmax(logits, dim=1)
     by_class = torch.ones_like(logits[:1]) if weights is None else _along(weights.to(logits), logits)
     weighted = (shares * (1 - smoothing) + smoothing / logits.shape[1]) * by_class * counted
@@ -224,55 +223,8 @@ def _probabilities(
     logits: Tensor, targets: Tensor, weights: Tensor | None, ignore: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return probabilities and targets (N, K, …), and (N, 1, …) which pixels count, 0 or 1."""
-    logits, shares, counted = _checked(logits, targets, weights, ignore)
+    logits, shares, counted = checked_masks(logits, targets, weights, ignore)
     return torch.softmax(logits, dim=1), shares, counted
-
-
-def _checked(
-    logits: Tensor, targets: Tensor, weights: Tensor | None, ignore: int | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return logits and shares of the classes (N, K, …), at least float32, and (N, 1, …) which pixels count, 0 or 1."""
-    if logits.ndim not in (4, 5) or not logits.numel() or not logits.is_floating_point() or logits.shape[1] < 2:
-        raise ValueError(
-            f"logits: {tuple(logits.shape)} of {logits.dtype}; allowed: floats (N, K, H, W) or (N, K, D, H, W), "
-            "at least two classes, the background included"
-        )
-    classes, hard = logits.shape[1], (len(logits), *logits.shape[2:])
-    _check_weights(weights, classes)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # of 16-bit training
-    if logits.device.type == "cpu" and not bool(logits.isfinite().all()):
-        raise ValueError("logits: a value is not a finite number; the training may have diverged")
-    if targets.shape == logits.shape:
-        return logits, _soft(targets, ignore).to(logits), torch.ones_like(logits[:, :1])
-    if targets.shape != hard:
-        raise ValueError(f"targets: {tuple(targets.shape)}; allowed: {hard} or {tuple(logits.shape)}")
-    if targets.is_floating_point() or targets.is_complex():
-        raise ValueError(f"targets: {targets.dtype} of the shape {hard}; allowed: integers, the class of each pixel")
-    targets = targets.to(logits.device, torch.int64)
-    counted = torch.ones_like(targets, dtype=torch.bool) if ignore is None else targets != ignore
-    targets = torch.where(counted, targets, 0)
-    if targets.device.type == "cpu" and not 0 <= int(targets.min()) <= int(targets.max()) < classes:
-        also = "" if ignore is None else f", or {ignore}, which is ignored"
-        raise ValueError(f"targets: {int(targets.min())} to {int(targets.max())}; allowed: 0 to {classes - 1}{also}")
-    shares = torch.zeros_like(logits).scatter_(1, targets[:, None], 1.0)
-    return logits, shares, counted[:, None].to(logits)
-
-
-def _soft(targets: Tensor, ignore: int | None) -> Tensor:
-    if ignore is not None:
-        raise ValueError(f"ignore: {ignore} is of classes; allowed for shares of the classes: None")
-    if targets.device.type == "cpu" and not bool(((targets >= 0) & (targets <= 1)).all()):  # also of NaN
-        raise ValueError("targets: a share is not between 0 and 1")
-    return targets
-
-
-def _check_weights(weights: Tensor | None, classes: int) -> None:
-    if weights is None:
-        return
-    if weights.shape != (classes,):
-        raise ValueError(f"weights: {tuple(weights.shape)}; allowed: ({classes},)")
-    if weights.device.type == "cpu" and not (bool((weights >= 0).all()) and 0 < float(weights.sum()) < float("inf")):
-        raise ValueError(f"weights: {weights.tolist()} is not allowed; allowed: numbers, at least 0, one above 0")
 
 
 def _check_smoothing(smoothing: float) -> None:
