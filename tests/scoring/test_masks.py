@@ -116,7 +116,9 @@ def test_dice_and_iou_are_torchmetrics(kind):
     assert np.isclose(found.over_classes(found.dice_by_picture)[0], macro, atol=1e-6) == same
     metric = MeanIoU(CLASSES, per_class=True, input_format="index")
     metric.update(*pair)
-    everywhere = [all((t == k).any() or (p == k).any() for t, p in zip(truth, predicted, strict=True)) for k in range(4)]
+    everywhere = [
+        all((t == k).any() or (p == k).any() for t, p in zip(truth, predicted, strict=True)) for k in range(4)
+    ]
     theirs_of_classes = metric.compute().numpy()  # its pictures without a class are told apart in no documented way
     np.testing.assert_allclose(found.iou_by_picture[everywhere, 0], theirs_of_classes[everywhere], atol=1e-6)
 
