@@ -208,7 +208,7 @@ def _weights(settings: Loss, counts: Tensor, images: int | None) -> Tensor:
 
 def _task(several: bool) -> TaskName:
     """Return a task of classes that exclude each other, or of labels that do not."""
-    return usual_task(several, 3)
+    return usual_task(several, 3, own=True)
 
 
 def _loss(

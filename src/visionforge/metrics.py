@@ -201,7 +201,7 @@ def best_thresholds(probabilities: ArrayLike, labels: ArrayLike) -> npt.NDArray[
     >>> best_thresholds([[0.25], [0.5], [0.75]], [[0], [1], [1]]).tolist()
     [0.375]
     """
-    given, truth, kind = _checked(probabilities, labels, usual_task(True, 2))
+    given, truth, kind = _checked(probabilities, labels, usual_task(True, 2, own=True))
     found = task_named(kind).thresholds(torch.from_numpy(given), torch.from_numpy(truth))
     assert found is not None, "labels have thresholds"
     thresholds: npt.NDArray[np.float32] = found.numpy()
@@ -246,7 +246,7 @@ def calibrated(
     """
     if temperature is not None and not 0 < temperature < float("inf"):
         raise ValueError(f"temperature: {temperature} is not allowed; allowed: a number above 0, or None")
-    task = usual_task(multi_label, 3)
+    task = usual_task(multi_label, 3, own=True)
     found: npt.NDArray[np.float64] = calibration.scale(
         torch.from_numpy(_shares(probabilities)), temperature, task
     ).numpy()
@@ -269,7 +269,7 @@ def _checked(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], TaskName]:
     given, truth = _shares(probabilities), as_array(labels)
     count, classes = given.shape
-    name = task or usual_task(truth.ndim == 2, classes)
+    name = task or usual_task(truth.ndim == 2, classes, own=True)
     kind = task_named(name)
     wanted = kind.label_shapes(count, classes)[-1]
     if truth.shape != wanted:

@@ -286,8 +286,9 @@ def test_a_run_of_a_task_that_is_not_known_is_listed_and_refused_in_a_line(modul
     )
     assert main(["runs", "show", str(run)]) == 0
     allowed = "binary, multi-class, multi-label, ordinal"
+    hint = "; one of another package has to be imported first (--import MODULE)"
     (line,) = refuse("test", "--run", str(run))
     assert line.startswith("data.synthetic.task: 'own-screening' is not allowed (in ")
-    assert line.endswith(f"{run.name}/config.yaml); allowed: one of {allowed}")
+    assert line.endswith(f"{run.name}/config.yaml); allowed: one of {allowed}{hint}")
     (line,) = refuse("export", "--run", str(run), "--format", "onnx")
-    assert line.endswith(f"best.ckpt: spec.task: 'own-screening' is not allowed; allowed: one of {allowed}")
+    assert line.endswith(f"best.ckpt: spec.task: 'own-screening' is not allowed; allowed: one of {allowed}{hint}")

@@ -2,6 +2,7 @@
 
 import ast
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +18,18 @@ from visionforge.config.schema import tasks as registry
 from visionforge.config.schema.metrics import metrics_of
 from visionforge.config.schema.tasks import fits, fitting, register_task, task_named, task_names, tasks, usual_task
 from visionforge.data.info import TaskSpec
-from visionforge.errors import DataError
+from visionforge.errors import DataError, SettingsError
+from visionforge.evaluation.comparison import positive_of
+from visionforge.evaluation.explain import explain
+from visionforge.evaluation.metrics import medmnist_metrics
+from visionforge.inference.artifacts import ArtifactPredictor, torch_runtime
+from visionforge.inference.contract import contract_of
+from visionforge.inference.exported import ExportedClassifier
+from visionforge.inference.predictor import NetworkPredictor
 from visionforge.tasks.binary import Binary
 from visionforge.tasks.multi_class import MultiClass
+from visionforge.tasks.multi_label import MultiLabel
+from visionforge.training.calibration import Calibration
 
 SOURCE = REPOSITORY / "src" / "visionforge"
 LOSSES = {  # where "ordinal" is the name of a loss, as it is in configurations
@@ -121,13 +131,57 @@ def test_a_name_is_not_taken_twice():
         ({"name": "ordinal"}, "'ordinal' is registered already: it is built in"),
         ({"name": "Mine"}, "its name is not allowed; allowed: small letters, digits and -"),
         ({"name": ""}, "its name is not allowed"),
-        ({"name": "mine", "forms": ()}, "give it forms, such as classes or labels, and a default_loss"),
-        ({"name": "mine", "default_loss": ""}, "give it forms"),
+        ({"name": 5}, "its name is not allowed"),
+        ({"name": "labels"}, "its name is not allowed"),
+        ({"name": "mine", "forms": ()}, "Mine: give it forms, a tuple with either classes or labels"),
+        ({"name": "mine", "forms": "classes"}, "Mine: give it forms, a tuple"),
+        ({"name": "mine", "forms": ("labels",)}, "Mine: several is False; it is true of labels"),
+        ({"name": "mine", "default_loss": "auto"}, "Mine: give it a default_loss"),
+        ({"name": "mine", "class_count": 1}, "Mine: class_count: 1 is not allowed"),
+        ({"name": "mine", "has_positive": True}, "Mine: has_positive needs a class_count of 2"),
+        ({"name": "mine", "thresholds": print}, "Mine: thresholds are of labels"),
     ],
 )
 def test_what_cannot_be_registered(fields, message):
     with pytest.raises(ValueError, match=message):
         register_task(type("Mine", (MultiClass,), fields))
+
+
+def test_a_task_that_does_not_do_what_is_asked_is_refused_with_what_is_missing():
+    fields = {"name": "mine", "forms": ("classes",), "default_loss": "cross_entropy", "decide": print}
+    with pytest.raises(ValueError, match=r"Mine: a task has to define batch_labels, class_weights, .*; ClassTask and"):
+        register_task(type("Mine", (vf.Task,), fields))
+
+
+def test_a_usual_loss_that_there_is_not_is_one_line():
+    register_task(type("Mine", (MultiClass,), {"name": "mine", "default_loss": "nope", "is_usual": lambda *a: False}))
+    with pytest.raises(SettingsError, match=r"the task mine asks for the loss nope, which is not registered"):
+        vf.ImageClassifier("mini_cnn", spec=TaskSpec(classes=3, task="mine")).configure_model()
+
+
+def test_a_task_of_ones_own_does_not_change_the_functions():
+    given = ([[0.7, 0.3], [0.4, 0.6]], [0, 1])
+    before = vf.metrics.classification_metrics(*given), vf.losses.cross_entropy(torch.zeros(1, 2), torch.tensor([0]))
+    register_task(type("First", (Screening,), {"name": "first", "position": 0, "is_usual": lambda *a: True}))
+    assert usual_task(False, 2) == "first"
+    after = vf.metrics.classification_metrics(*given), vf.losses.cross_entropy(torch.zeros(1, 2), torch.tensor([0]))
+    assert after == before
+
+
+def test_accuracy_as_medmnist_has_it_does_not_follow_a_decision_of_ones_own():
+    class Early(MultiLabel):
+        name = "early"
+
+        def is_usual(self, several, classes):
+            return False
+
+        def decide(self, probabilities, thresholds=None):
+            return probabilities > 0.3
+
+    register_task(Early)
+    given, labels = np.array([[0.4, 0.6], [0.2, 0.9]]), np.array([[0, 1], [0, 1]])
+    assert medmnist_metrics(given, labels, "early")["accuracy"] == 1.0
+    assert vf.metrics.classification_metrics(given, labels, "early")["accuracy"] == 0.75
 
 
 def test_only_tasks_are_registered():
@@ -143,8 +197,12 @@ def test_a_package_offers_one_by_an_entry_point(monkeypatch):
     monkeypatch.setattr(registry, "_points", lambda: {"screening": point, "odd": broken})
     assert task_names() == (*TASKS, "screening", "odd")
     assert type(task_named("screening")) is Screening
-    with pytest.raises(ValueError, match=r"task: odd: .* cannot be loaded \(TypeError: it is no subclass"):
+    message = r"task: odd: .* cannot be loaded \(TypeError: it is no subclass"
+    with pytest.raises(SettingsError, match=message):
         task_named("odd")
+    with pytest.raises(ValidationError, match=message):
+        Holder(task="odd")
+    assert positive_of({"task": "odd"}) is None
 
 
 def test_the_group_of_entry_points_is_documented():
@@ -259,3 +317,46 @@ def test_entropy_is_that_of_scipy(name):
 def test_probabilities_of_classes_are_a_softmax(name):
     logits = np.random.default_rng(1).normal(size=(5, 3))
     np.testing.assert_allclose(task_named(name).probabilities(torch.from_numpy(logits)), softmax(logits, axis=1))
+
+
+# --- a decision of one's own, where the most probable class is not what is said
+
+
+IMAGES = torch.arange(64).mul(4).view(64, 1, 1, 1).expand(64, 1, 28, 28).to(torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def surer():
+    """A network of the screening task whose probabilities a calibration draws to one half."""
+    torch.manual_seed(0)
+    saved = registry._TASKS
+    registry._TASKS = dict(registry.tasks())
+    register_task(Screening)
+    spec = TaskSpec(classes=("no", "yes"), task="screening", channels=1)
+    model = vf.ImageClassifier({"name": "mini_cnn", "pretrained": False}, spec=spec, tta=False)
+    model.configure_model()
+    last = model.eval().network.get_submodule("head")[-1]
+    with torch.no_grad():
+        last.weight *= 20
+        logits = model(IMAGES)
+        last.bias[0] += (logits[:, 1] - logits[:, 0]).median() + np.log(4)  # half of them are above 0.2
+    model.calibration = Calibration(10, 4.0)
+    yield model.eval()
+    registry._TASKS = saved
+
+
+def test_an_artifact_decides_as_its_network_whatever_the_temperature(surer):
+    register_task(Screening)
+    contract = contract_of(surer, "uint8", None, None, None)
+    runtime = torch_runtime(ExportedClassifier(surer, contract), contract, Path("model"))
+    ours, theirs = NetworkPredictor(surer)(IMAGES), ArtifactPredictor(runtime)(IMAGES)
+    assert 0 < ours.labels.mean() < 1
+    assert (ours.labels != (ours.calibrated[:, 1] >= 0.2)).any(), "the temperature would change the decision"
+    np.testing.assert_array_equal(theirs.labels, ours.labels)
+
+
+def test_what_is_predicted_is_what_is_explained(surer):
+    register_task(Screening)
+    said = NetworkPredictor(surer)(IMAGES)
+    assert (said.labels != said.raw.argmax(axis=1)).any()
+    torch.testing.assert_close(explain(surer, IMAGES), explain(surer, IMAGES, torch.from_numpy(said.labels)))

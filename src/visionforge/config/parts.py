@@ -4,6 +4,7 @@ from typing import TypeVar
 
 from visionforge.config.schema import AugmentationOperation, Averaging, Loss, Mixing, Optimizer, Sampler, Schedule
 from visionforge.config.schema.components import register
+from visionforge.config.schema.tasks import asked_problem
 
 OptimizerT = TypeVar("OptimizerT", bound=Optimizer)
 ScheduleT = TypeVar("ScheduleT", bound=Schedule)
@@ -34,7 +35,14 @@ def register_schedule(kind: type[ScheduleT], replace: bool = False) -> type[Sche
 
 
 def register_loss(kind: type[LossT], replace: bool = False) -> type[LossT]:
-    """Make a loss known, which `model.loss.name` then chooses. See `register_optimizer`."""
+    """Make a loss known, which `model.loss.name` then chooses. See `register_optimizer`.
+
+    Raises:
+        ValueError: Also if `tasks` names what is neither a task nor a form of labels.
+    """
+    named = kind.tasks if isinstance(kind, type) and issubclass(kind, Loss) else ()
+    if named and (problem := asked_problem(named)):
+        raise ValueError(f"{kind.__qualname__}: {problem}")
     return register(kind, Loss, replace)
 
 

@@ -123,6 +123,12 @@ def _describe_type(annotation: Any) -> tuple[str, dict[str, float], bool]:
     return _NOUNS.get(annotation, getattr(annotation, "__name__", str(annotation))), bounds, False
 
 
+def _hint(field: FieldInfo) -> str:
+    """Return what else there is to know of a text that is none of the words."""
+    hints = [item.hint for item in field.metadata if getattr(item, "hint", "")]
+    return f"; {hints[0]}" if hints else ""
+
+
 def _words(field: FieldInfo) -> list[str]:
     """Return the words that a setting takes."""
     marked = [word for item in field.metadata for word in getattr(item, "words", ())]
@@ -189,7 +195,7 @@ def validation_problems(
             shown = "null" if value is None else repr(value) if isinstance(value, str) else value
             where = _source(path, sources)
             close = nearest(value, _words(field), 1) if isinstance(value, str) else []
-            hint = f"; nearest: {close[0]}" if close else ""
+            hint = f"; nearest: {close[0]}" if close else _hint(field)
             lines[path] = f"{path}: {shown} is not allowed{where}; allowed: {describe_allowed(field)}{hint}"
     return list(lines.values())
 

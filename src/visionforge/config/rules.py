@@ -294,7 +294,7 @@ def _loss(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
     if dataset is None:
         return
-    if not fits(loss.tasks, dataset.task):
+    if not fits(loss.of_task(dataset.task).tasks, dataset.task):
         kinds = Loss.family.kinds.items()
         allowed = [name for name, kind in kinds if issubclass(kind, Loss) and fits(kind.tasks, dataset.task)]
         yield (

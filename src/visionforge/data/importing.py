@@ -199,7 +199,7 @@ def _absent(task: TaskName, classes: tuple[str, ...], parts: dict[Split, _Part])
     """Tell of classes that a split has no picture of."""
     notes = []
     kind, count = task_named(task), len(classes)
-    present = {split: kind.indicators(part.labels, count).sum(axis=0).tolist() for split, part in parts.items()}
+    present = {split: kind.counts(part.labels, count).tolist() for split, part in parts.items()}
     for split in SPLITS:
         missing = [name for name, there in zip(classes, present[split], strict=True) if not there]
         if missing and split == "train":

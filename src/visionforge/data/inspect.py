@@ -128,4 +128,4 @@ def _near(
 
 def class_counts(labels: npt.NDArray[np.integer], info: DatasetInfo) -> list[int]:
     """Return how many images have each class or label."""
-    return [int(n) for n in task_named(info.task).indicators(labels, len(info.classes)).sum(axis=0)]
+    return [int(n) for n in task_named(info.task).counts(labels, len(info.classes))]

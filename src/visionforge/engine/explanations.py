@@ -197,7 +197,7 @@ def _explain(
         images = batch.images[: limit - len(rows)]
         said = predictor(images)
         calibrated = torch.from_numpy(said.calibrated)
-        targets = calibrated.argmax(dim=1)
+        targets = calibrated.argmax(dim=1) if said.labels.ndim == 2 else torch.from_numpy(said.labels)
         if chosen is not None:
             targets = torch.full_like(targets, chosen)
         maps = explain(model, images.to(next(model.parameters()).device), targets).numpy()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from visionforge.config.schema import TaskName
-from visionforge.config.schema.tasks import task_named, task_names
+from visionforge.config.schema.tasks import UnknownTaskError, task_named
 from visionforge.errors import VisionForgeError
 from visionforge.evaluation.metric_names import READINGS
 from visionforge.runs.config_hash import canonical, digest
@@ -135,11 +135,16 @@ def partial_of(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def positive_of(content: Mapping[str, Any]) -> str | None:
     """Return which of two classes a run is to find; earlier versions took class 1, and did not say so."""
+    if isinstance(content.get("positive"), str):
+        return str(content["positive"])
     task = content.get("task")
-    if task not in task_names() or not task_named(str(task)).has_positive:
+    try:
+        if not task_named(str(task)).has_positive:
+            return None
+    except UnknownTaskError:  # of a package that is not imported
         return None
     classes = _classes_of(content)
-    return content.get("positive") or (classes[1] if len(classes) > 1 else None)
+    return classes[1] if len(classes) > 1 else None
 
 
 def _classes_of(content: Mapping[str, Any]) -> list[str]:
@@ -197,11 +202,13 @@ def _differences(
             if len(tasks) > 1:
                 return [], "no differences: the runs were tested on different data"
             ((task, _, _),) = tasks
-            if task not in task_names():
-                return [], "no differences: metrics.json does not say what kind of labels there are"
+            try:
+                kind = task_named(task)
+            except UnknownTaskError as error:
+                return [], f"no differences: {error}"
             positive = _positive_index(contents)
             classes = _classes_of(contents[0])
-            about = classes[positive] if task_named(task).has_positive and positive < len(classes) else None
+            about = classes[positive] if kind.has_positive and positive < len(classes) else None
             try:
                 one, two = (
                     [scorer(run.workspace.predictions, task, reading == "with_tta", positive) for run in group.runs]

@@ -66,15 +66,16 @@ class Reliability:
     count: npt.NDArray[np.int64]
 
 
-def reliability(probabilities: Array, labels: Array, task: TaskName) -> Reliability:
+def reliability(probabilities: Array, labels: Array, task: TaskName, decided_on: Array | None = None) -> Reliability:
     """Return the reliability curve over 15 equally wide bins: of the predicted class, or of all labels together.
 
     Args:
         probabilities: (N, K).
         labels: (N,), or (N, K) 0/1.
         task: Kind of labels.
+        decided_on: (N, K) probabilities that the predictions follow; None is `probabilities`.
     """
-    predicted = predicted_labels(probabilities, task)
+    predicted = predicted_labels(probabilities if decided_on is None else decided_on, task)
     sure, right = (each.ravel() for each in task_named(task).statements(probabilities, predicted, labels))
     bins = bin_of(sure)
     count = np.bincount(bins, minlength=ECE_BINS)

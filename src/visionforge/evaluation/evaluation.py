@@ -13,7 +13,7 @@ from visionforge.config.schema.metrics import metrics_of
 from visionforge.data.info import TaskSpec
 from visionforge.evaluation.bootstrap import Estimate, estimate
 from visionforge.evaluation.metric_names import partial_text
-from visionforge.evaluation.metrics import classification_metrics, medmnist_metrics
+from visionforge.evaluation.metrics import medmnist_metrics
 from visionforge.evaluation.scores import Scorer
 from visionforge.inference.predictor import BatchPrediction
 from visionforge.scoring.decisions import predicted_labels
@@ -127,7 +127,7 @@ class Evaluation:
     @property
     def support(self) -> list[int]:
         """Return the number of cases of each class or label."""
-        return [int(count) for count in self.task.indicators(self.labels, len(self.spec.classes)).sum(axis=0)]
+        return [int(count) for count in self.task.counts(self.labels, len(self.spec.classes))]
 
     @property
     def absent(self) -> list[str]:
@@ -242,8 +242,9 @@ def evaluate(
         calibrated = after = None
         if (temperature := temperatures[name]) is not None:
             calibrated = scale(probabilities, temperature, spec.task).numpy()
-            scaled = classification_metrics(calibrated, labels, spec.task, positive=spec.positive_index)
-            after = {key: scaled[key] for key in of_probabilities(spec.task)}
+            raw = probabilities.numpy()
+            (scaled,) = estimate([Scorer(calibrated, labels, spec.task, None, spec.positive_index, raw)], resamples=0)
+            after = {key: scaled.overall[key] for key in of_probabilities(spec.task)}
         medmnist = medmnist_metrics(probabilities.numpy(), labels, spec.task)
         readings[name] = ViewMetrics(probabilities.numpy(), calibrated, thresholds[name], found, after, medmnist)
     return Evaluation(spec, split, labels, readings, calibration, predictions.loss, settings, partial)

@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
+from visionforge.config.schema import Task
 from visionforge.data.augment import normalise
 from visionforge.errors import RunError
 from visionforge.evaluation.slices import middle_slices
@@ -86,12 +87,14 @@ class _Whole(nn.Module):
     Args:
         network: Gives logits, or a score.
         cumulative: Makes logits of the score; None where the network gives logits.
+        task: The task, which decides.
     """
 
-    def __init__(self, network: nn.Module, cumulative: nn.Module | None) -> None:
+    def __init__(self, network: nn.Module, cumulative: nn.Module | None, task: Task) -> None:
         super().__init__()
         self.network = network
         self.cumulative = cumulative
+        self.task = task
 
     @classmethod
     def of(cls, model: ImageClassifier) -> "_Whole":
@@ -100,7 +103,8 @@ class _Whole(nn.Module):
         if any(p.is_floating_point() and p.dtype != torch.float32 for p in network.parameters()):
             network, cumulative = copy.deepcopy(network).float(), copy.deepcopy(cumulative)
             cumulative = None if cumulative is None else cumulative.float()
-        return cls(network, cumulative)
+        assert model.spec is not None
+        return cls(network, cumulative, model.spec.kind)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits (N, K), or cumulative ones (N, K-1), of normalised images (N, C, R, R) or volumes."""
@@ -155,7 +159,8 @@ def _score(whole: _Whole, logits: Tensor, targets: Tensor | None) -> Tensor:
     graded = whole.cumulative is not None
     shown = cumulative_probabilities(logits) if graded else logits
     if targets is None:
-        targets = shown.argmax(dim=1)
+        stated = shown if graded else whole.task.probabilities(shown)
+        targets = stated.argmax(dim=1) if whole.task.several else whole.task.decide(stated)
     score = shown.gather(1, targets.to(shown.device)[:, None])[:, 0]
     return score.clamp(min=_SMALLEST).log() if graded else score
 

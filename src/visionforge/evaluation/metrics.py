@@ -10,7 +10,6 @@ from visionforge.config.schema import TaskName
 from visionforge.config.schema.tasks import task_named
 from visionforge.evaluation.bootstrap import estimate
 from visionforge.evaluation.scores import Scorer
-from visionforge.scoring.decisions import predicted_labels
 
 Array = npt.NDArray[Any]
 
@@ -48,8 +47,10 @@ def medmnist_metrics(probabilities: Array, labels: Array, task: TaskName) -> dic
     columns = [1] if kind.has_positive else range(classes)
     defined = all(0 < truth[:, k].sum() < len(truth) for k in columns)
     areas = [roc_auc_score(truth[:, k], probabilities[:, k]) for k in columns] if defined else []
-    if kind.has_positive:
+    if kind.several:
+        accuracy = ((probabilities > 0.5) == (labels > 0)).mean()
+    elif kind.has_positive:
         accuracy = accuracy_score(labels, probabilities[:, 1] > 0.5)
     else:
-        accuracy = (predicted_labels(probabilities, task) == labels).mean()
+        accuracy = (probabilities.argmax(axis=1) == labels).mean()
     return {"accuracy": float(accuracy), "auc": float(np.mean(areas)) if defined else None}

@@ -71,12 +71,19 @@ class Scorer:
         task: Kind of labels.
         thresholds: (K,) of labels.
         positive: Of two classes, the one that is to be found.
+        decided_on: (N, K) probabilities that the predictions follow; None is `probabilities`.
     """
 
     def __init__(
-        self, probabilities: Array, labels: Array, task: TaskName, thresholds: Array | None = None, positive: int = 1
+        self,
+        probabilities: Array,
+        labels: Array,
+        task: TaskName,
+        thresholds: Array | None = None,
+        positive: int = 1,
+        decided_on: Array | None = None,
     ) -> None:
-        self._cases = Cases(probabilities, labels, task, thresholds, positive)
+        self._cases = Cases(probabilities, labels, task, thresholds, positive, decided_on)
         self._metrics = metrics_of(task)
 
     @property

@@ -42,9 +42,9 @@ def prepared(images: Pixels, contract: Contract) -> npt.NDArray[Any]:
 
 
 class ArtifactPredictor:
-    """What an artifact says of images; its probabilities are calibrated already, so the raw ones are not known.
+    """What an artifact says of images; its probabilities are calibrated already.
 
-    Thresholds of labels belong to probabilities before calibration, so they are moved in the same way.
+    Decisions belong to probabilities before calibration, so they are made of those: the temperature is undone.
 
     Args:
         runtime: The loaded artifact.
@@ -53,17 +53,15 @@ class ArtifactPredictor:
     def __init__(self, runtime: Runtime) -> None:
         self.spec: TaskSpec = runtime.contract.spec
         self._runtime = runtime
-        thresholds = runtime.contract.thresholds
-        if thresholds is None:
-            self._thresholds = None
-        else:
-            given = torch.tensor([thresholds], dtype=torch.float64)
-            self._thresholds = scale(given, runtime.contract.temperature, self.spec.task)[0].float()
+        thresholds, temperature = runtime.contract.thresholds, runtime.contract.temperature
+        self._thresholds = None if thresholds is None else torch.tensor(thresholds, dtype=torch.float64)
+        self._undone = None if temperature is None else 1 / temperature
 
     def __call__(self, images: Tensor) -> BatchPrediction:
         """Return what it says of uint8 images (B, C, R, R)."""
         given = self._runtime.run(images.numpy())
-        return BatchPrediction(given, chosen_labels(torch.from_numpy(given), self.spec, self._thresholds))
+        raw = scale(torch.from_numpy(given).double(), self._undone, self.spec.task)
+        return BatchPrediction(given, chosen_labels(raw, self.spec, self._thresholds))
 
 
 def load_predictor(path: Path) -> ArtifactPredictor:

@@ -27,6 +27,8 @@ class Cases:
         task: Kind of labels.
         thresholds: (K,) of labels, where an image may have several.
         positive: Of two classes, the one that is to be found.
+        decided_on: (N, K) probabilities that the predictions follow, as decisions are made before a calibration; None
+            is `probabilities`.
 
     Attributes:
         probabilities: (N, K).
@@ -37,17 +39,24 @@ class Cases:
     """
 
     def __init__(
-        self, probabilities: Array, labels: Array, task: TaskName, thresholds: Array | None = None, positive: int = 1
+        self,
+        probabilities: Array,
+        labels: Array,
+        task: TaskName,
+        thresholds: Array | None = None,
+        positive: int = 1,
+        decided_on: Array | None = None,
     ) -> None:
         self.probabilities = np.asarray(probabilities, dtype=np.float64)
         self.labels = np.asarray(labels, dtype=np.int64)
         self.task = task_named(task)
         self.positive = positive
         self.classes = self.probabilities.shape[1]
-        self.predicted = predicted_labels(np.asarray(probabilities), task)
+        deciding = np.asarray(probabilities if decided_on is None else decided_on)
+        self.predicted = predicted_labels(deciding, task)
         self.tuned = None
         if self.of_labels and thresholds is not None:
-            self.tuned = predicted_labels(np.asarray(probabilities), task, np.asarray(thresholds))
+            self.tuned = predicted_labels(deciding, task, np.asarray(thresholds))
 
     @property
     def of_labels(self) -> bool:

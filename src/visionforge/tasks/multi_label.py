@@ -1,24 +1,26 @@
 """Labels that do not exclude each other: an image has any number of them, also none."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
-
-import numpy as np
-import numpy.typing as npt
 
 from visionforge.config.schema.task import DecisionView, Task
 from visionforge.config.schema.tasks import register_task
 from visionforge.errors import DataError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # NumPy, too, which light commands do without
+    import numpy as np
+    import numpy.typing as npt
     from matplotlib.figure import Figure
     from torch import Tensor
 
+    Array = npt.NDArray[Any]
 
-Array = npt.NDArray[Any]
+
 JOINT = "|"  # between the labels of an image
-_SMALLEST = 1.1754944e-38  # the smallest normal float32,
-_CLOSEST = 5.9604645e-08  # and how close to 1 a sigmoid in float32 comes
+_SMALLEST = 2.0**-126  # the smallest normal float32,
+_CLOSEST = 2.0**-24  # and how close to 1 a sigmoid in float32 comes
 _RENDERED_SHARE = 0.4  # of the rendered images that have a label
 
 
@@ -54,10 +56,14 @@ class MultiLabel(Task):
 
     def stored(self, labels: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
         """Return (N, K) uint8."""
+        import numpy as np
+
         return labels.astype(np.uint8)
 
     def encoded(self, names: Sequence[Sequence[str]], classes: Sequence[str]) -> npt.NDArray[np.integer]:
         """Return (N, K) 0/1."""
+        import numpy as np
+
         index = {name: k for k, name in enumerate(classes)}
         matrix = np.zeros((len(names), len(classes)), dtype=np.uint8)
         for row, of in enumerate(names):
@@ -66,10 +72,20 @@ class MultiLabel(Task):
 
     def indicators(self, labels: Array, classes: int) -> npt.NDArray[np.int64]:
         """Return the labels themselves."""
+        import numpy as np
+
         return labels.astype(np.int64)
+
+    def counts(self, labels: Array, classes: int) -> npt.NDArray[np.int64]:
+        """Return how many images have each label."""
+        import numpy as np
+
+        return np.asarray(labels.sum(axis=0, dtype=np.int64))
 
     def rendered(self, generator: np.random.Generator, images: int, classes: int) -> npt.NDArray[np.integer]:
         """Return each label with a probability of 0.4."""
+        import numpy as np
+
         return (generator.random((images, classes)) < _RENDERED_SHARE).astype(np.uint8)
 
     def label_text(self, label: Any, names: Sequence[str]) -> str:
@@ -78,6 +94,8 @@ class MultiLabel(Task):
 
     def labels_of(self, texts: Sequence[str], names: Sequence[str]) -> npt.NDArray[np.int64]:
         """Return (N, K) 0/1."""
+        import numpy as np
+
         place = {name: k for k, name in enumerate(names)}
         labels = np.zeros((len(texts), len(names)), dtype=np.int64)
         for row, text in zip(labels, texts, strict=True):
@@ -90,7 +108,7 @@ class MultiLabel(Task):
 
     # --- training
 
-    def batch_labels(self, labels: "Tensor", images: int, classes: tuple[str, ...]) -> "Tensor":
+    def batch_labels(self, labels: Tensor, images: int, classes: tuple[str, ...]) -> Tensor:
         """Return (N, K) uint8 of zeros and ones of any type."""
         import torch
 
@@ -101,20 +119,20 @@ class MultiLabel(Task):
             )
         return labels.to(torch.uint8)
 
-    def value_problem(self, labels: "Tensor", classes: tuple[str, ...]) -> str | None:
+    def value_problem(self, labels: Tensor, classes: tuple[str, ...]) -> str | None:
         """Return a line about what is neither 0 nor 1."""
         wrong = labels[(labels != 0) & (labels != 1)]
         return f"labels: {wrong[0].item()} is not allowed; allowed for {self.name} data: 0 or 1" if len(wrong) else None
 
-    def targets(self, labels: "Tensor", classes: int) -> "Tensor":
+    def targets(self, labels: Tensor, classes: int) -> Tensor:
         """Return the labels themselves."""
         return labels.float()
 
-    def smoothed(self, targets: "Tensor", smoothing: float) -> "Tensor":
+    def smoothed(self, targets: Tensor, smoothing: float) -> Tensor:
         """Draw every label towards one half: t(1-s) + s/2."""
         return targets * (1 - smoothing) + smoothing / 2
 
-    def class_weights(self, counts: "Tensor", images: int, beta: float | None) -> "Tensor":
+    def class_weights(self, counts: Tensor, images: int, beta: float | None) -> Tensor:
         """Weigh a label's positive cases by the ratio of the two kinds, (N-n)/n, or of their effective numbers."""
         import torch
 
@@ -124,11 +142,11 @@ class MultiLabel(Task):
 
     # --- predictions
 
-    def probabilities(self, logits: "Tensor") -> "Tensor":
+    def probabilities(self, logits: Tensor) -> Tensor:
         """Return the sigmoids."""
         return logits.sigmoid()
 
-    def logits(self, probabilities: "Tensor") -> "Tensor":
+    def logits(self, probabilities: Tensor) -> Tensor:
         """Return log(p / (1-p))."""
         near = probabilities.clamp(_SMALLEST, 1 - _CLOSEST)
         return near.log() - (1 - near).log()
@@ -137,12 +155,14 @@ class MultiLabel(Task):
         """Return whether each label is above its threshold."""
         return probabilities > (0.5 if thresholds is None else thresholds)
 
-    def hits(self, probabilities: "Tensor", targets: "Tensor") -> "Tensor":
+    def hits(self, probabilities: Tensor, targets: Tensor) -> Tensor:
         """Return how far what is said agrees with the target, averaged over the labels."""
         predicted: Tensor = self.decide(probabilities)
+        if not targets.is_floating_point():
+            return (predicted == targets.bool()).float().mean()
         return 1 - (predicted.float() - targets.float()).abs().mean()
 
-    def thresholds(self, probabilities: "Tensor", labels: "Tensor") -> "Tensor | None":
+    def thresholds(self, probabilities: Tensor, labels: Tensor) -> Tensor | None:
         """Return thresholds, each of which maximises its label's F1: a label is set where its probability is above.
 
         Of equally good thresholds the highest is taken. A threshold lies midway between two probabilities that occur; a
@@ -162,11 +182,15 @@ class MultiLabel(Task):
 
     def entropy(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the mean of the labels' binary entropies."""
+        import numpy as np
+
         p, q = np.clip(probabilities, 1e-30, 1.0), np.clip(1 - probabilities, 1e-30, 1.0)
         return np.asarray((-(p * np.log2(p) + q * np.log2(q))).mean(axis=1).clip(0, 1))
 
     def confidence(self, probabilities: Array, predicted: Array) -> npt.NDArray[np.float64]:
         """Return (N, K) of what is said of each label, that it is there or not."""
+        import numpy as np
+
         shown = probabilities.astype(np.float64)
         return np.where(predicted > 0, shown, 1 - shown)
 
@@ -174,9 +198,11 @@ class MultiLabel(Task):
 
     def statements(self, probabilities: Array, predicted: Array, labels: Array) -> tuple[Array, Array]:
         """Return (N, K) how probable each label is, and whether it is there."""
+        import numpy as np
+
         return probabilities.astype(np.float64), labels.astype(np.float64)
 
-    def decision_figure(self, labels: Array, predicted: Array, classes: Sequence[str], title: str) -> "Figure":
+    def decision_figure(self, labels: Array, predicted: Array, classes: Sequence[str], title: str) -> Figure:
         """Return bars of hits, misses and false alarms per label."""
         from visionforge.reporting.decisions import label_matrix
 

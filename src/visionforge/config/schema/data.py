@@ -159,7 +159,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Synthetic(Section):
     """What the data set `synthetic` renders; other data sets do not read it."""
 
-    task: TaskName = Field(default_factory=default_task, description="Kind of labels.")
+    task: TaskName = Field(default=default_task(), description="Kind of labels.")
     classes: int = Field(
         default=4,
         ge=2,

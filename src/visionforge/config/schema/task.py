@@ -49,6 +49,33 @@ class DecisionView:
     matrix: Matrix | None = None
 
 
+REQUIRED = (  # methods without which there is no task
+    "batch_labels",
+    "class_weights",
+    "confidence",
+    "counts",
+    "decide",
+    "decision_figure",
+    "decision_view",
+    "encoded",
+    "entropy",
+    "highest_label",
+    "hits",
+    "indicators",
+    "label_shapes",
+    "label_text",
+    "labels_of",
+    "logits",
+    "probabilities",
+    "rendered",
+    "smoothed",
+    "statements",
+    "stored",
+    "targets",
+    "value_problem",
+)
+
+
 class Task:
     """A kind of labels; a class without state, of which one object serves all.
 
@@ -64,7 +91,7 @@ class Task:
         nouns: What a class is called: one, and several of them.
         drawn: What a class of rendered images is called.
         class_count: The number of classes that it has in any case; None is any.
-        several: An image may have several classes, or none.
+        several: An image may have several classes, or none; so it is of labels.
         has_positive: It has two classes, of which one is to be found.
         default_loss: Name of the loss that `auto` stands for.
         headlines: Names of the metrics on top of a report.
@@ -93,7 +120,7 @@ class Task:
     # --- labels
 
     def label_shapes(self, images: int, classes: int) -> list[tuple[int, ...]]:
-        """Return the shapes that the labels of N images may have in an archive."""
+        """Return the shapes that the labels of N images may have in an archive; the last is that in memory."""
         raise NotImplementedError
 
     def highest_label(self, classes: int) -> int:
@@ -115,6 +142,10 @@ class Task:
 
     def indicators(self, labels: "Array", classes: int) -> "npt.NDArray[np.int64]":
         """Return (N, K) 0/1, whether an image is of a class."""
+        raise NotImplementedError
+
+    def counts(self, labels: "Array", classes: int) -> "npt.NDArray[np.int64]":
+        """Return (K,) images of each class."""
         raise NotImplementedError
 
     def rendered(self, generator: "np.random.Generator", images: int, classes: int) -> "Integers":
@@ -185,6 +216,8 @@ class Task:
     def decide(self, probabilities: Any, thresholds: Any = None) -> Any:
         """Return what is predicted, an array or tensor as the probabilities are: (N,) classes, or (N, K) booleans.
 
+        It is asked of probabilities before calibration, also where calibrated ones are shown.
+
         Args:
             probabilities: (N, K).
             thresholds: (K,), where `thresholds` gives some; None is 0.5.
@@ -201,7 +234,7 @@ class Task:
         raise NotImplementedError
 
     def thresholds(self, probabilities: "Tensor", labels: "Tensor") -> "Tensor | None":
-        """Return (K,) float32 thresholds that the validation split asks for; None if the task has none."""
+        """Return (K,) float32 thresholds of labels that the validation split asks for; None if the task has none."""
         return None
 
     def entropy(self, probabilities: "npt.NDArray[np.float64]") -> "npt.NDArray[np.float64]":

@@ -12,13 +12,19 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from visionforge.config.registration import origin, same_definition
-from visionforge.config.schema.task import Task
+from visionforge.config.schema.task import REQUIRED, Task
+from visionforge.errors import SettingsError
 
 _PACKAGE = "visionforge.tasks"
 ENTRY_POINTS = "visionforge.tasks"  # of other packages: a subclass of Task
 FORMS = ("classes", "labels", "grades")  # of the built-in tasks
+HINT = "one of another package has to be imported first (--import MODULE)"
 _TASKS: dict[str, Task] = {}
 _state = {"complete": False}
+
+
+class UnknownTaskError(SettingsError, ValueError):
+    """No task of a name is known."""
 
 
 def _load_own() -> None:
@@ -49,13 +55,13 @@ def task_named(name: str) -> Task:
     """Return a task.
 
     Raises:
-        ValueError: If there is none of that name, or the package that offers it cannot be loaded.
+        UnknownTaskError: If there is none of that name, or the package that offers it cannot be loaded.
     """
     _load_own()
     if name not in _TASKS and name in _points():
         _load_offered(name)
     if name not in _TASKS:
-        raise ValueError(f"task: {name!r} is not allowed; allowed: {', '.join(task_names())}")
+        raise UnknownTaskError(f"task: {name!r} is not allowed; allowed: {', '.join(task_names())}; {HINT}")
     return _TASKS[name]
 
 
@@ -70,7 +76,7 @@ def _load_offered(name: str) -> None:
         register_task(kind)
     except Exception as error:  # another package's module may raise anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise ValueError(f"task: {name}: {point.value} cannot be loaded ({reason})") from error
+        raise UnknownTaskError(f"task: {name}: {point.value} cannot be loaded ({reason})") from error
 
 
 def default_task() -> str:
@@ -78,14 +84,20 @@ def default_task() -> str:
     return str(import_module(_PACKAGE).USUAL)
 
 
-def usual_task(several: bool, classes: int) -> str:
+def usual_task(several: bool, classes: int, own: bool = False) -> str:
     """Return the name of the task that is meant where nobody says what the labels are.
 
     Args:
         several: Whether images have several labels, or none.
         classes: Number of classes.
+        own: Ask the tasks of this package only.
     """
-    return next(name for name, task in tasks().items() if task.is_usual(several, classes))
+    asked = (item for item in tasks().items() if not own or _is_own(type(item[1])))
+    return next(name for name, task in asked if task.is_usual(several, classes))
+
+
+def _is_own(kind: type[Task]) -> bool:
+    return kind.__module__.startswith(f"{_PACKAGE}.")
 
 
 def fits(asked: Sequence[str] | None, task: str) -> bool:
@@ -124,7 +136,7 @@ def register_task(kind: TaskT, replace: bool = False) -> TaskT:
 
     Raises:
         TypeError: If it is no subclass of `Task`.
-        ValueError: If the name is not allowed or taken, or `forms` or `default_loss` are missing.
+        ValueError: If the name is not allowed or taken, or what the class says of itself does not fit together.
 
     Example::
 
@@ -144,22 +156,44 @@ def register_task(kind: TaskT, replace: bool = False) -> TaskT:
     """
     if not (isinstance(kind, type) and issubclass(kind, Task) and kind is not Task):
         raise TypeError(f"{getattr(kind, '__qualname__', repr(kind))}: a task is a subclass of visionforge.Task")
-    name = kind.name
-    if not re.fullmatch("[a-z][a-z0-9-]{0,39}", name):
-        raise ValueError(f"task {name!r}: its name is not allowed; allowed: small letters, digits and -, at most 40")
-    own = kind.__module__.startswith(f"{_PACKAGE}.")
+    if problem := _class_problem(kind):
+        raise ValueError(problem)
+    name, own = kind.name, _is_own(kind)
     if not own:
         _load_own()  # so that no name of this package's is taken
     known = _TASKS.get(name)
     if known is not None and not own:
-        if type(known).__module__.startswith(f"{_PACKAGE}."):
+        if _is_own(type(known)):
             raise ValueError(f"a task named {name!r} is registered already: it is built in")
         if not replace and not same_definition(type(known), kind):
             raise ValueError(f"a task named {name!r} is registered already, by {origin(type(known))}")
-    if not kind.forms or not kind.default_loss:
-        raise ValueError(f"{kind.__qualname__}: give it forms, such as classes or labels, and a default_loss")
     _TASKS[name] = kind()
     return kind
+
+
+def _class_problem(kind: type[Task]) -> str | None:
+    """Return what is wrong with the class of a task; None if nothing."""
+    name, who = kind.name, kind.__qualname__
+    if not isinstance(name, str) or not re.fullmatch("[a-z][a-z0-9-]{0,39}", name) or name in FORMS:
+        return (
+            f"task {name!r}: its name is not allowed; allowed: small letters, digits and -, at most 40, and not "
+            f"{', '.join(FORMS)}"
+        )
+    if not isinstance(kind.forms, tuple) or len({"classes", "labels"} & set(kind.forms)) != 1:
+        return f"{who}: give it forms, a tuple with either classes or labels"
+    if kind.several != ("labels" in kind.forms):
+        return f"{who}: several is {kind.several}; it is true of labels, and of them only"
+    if not isinstance(kind.default_loss, str) or kind.default_loss in ("", "auto"):
+        return f"{who}: give it a default_loss, the name of a loss"
+    if kind.class_count is not None and (type(kind.class_count) is not int or kind.class_count < 2):
+        return f"{who}: class_count: {kind.class_count!r} is not allowed; allowed: an integer, at least 2, or None"
+    if kind.has_positive and kind.class_count != 2:
+        return f"{who}: has_positive needs a class_count of 2"
+    if not kind.several and kind.thresholds is not Task.thresholds:
+        return f"{who}: thresholds are of labels that do not exclude each other; let `decide` do what they would"
+    if missing := [method for method in REQUIRED if getattr(kind, method) is getattr(Task, method)]:
+        return f"{who}: a task has to define {', '.join(missing)}; ClassTask and MultiLabel define them all"
+    return None
 
 
 class OneOfTasks:
@@ -170,15 +204,23 @@ class OneOfTasks:
         """Return what is allowed."""
         return task_names()
 
+    hint = HINT
+
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Refuse what is no task."""
         return core_schema.no_info_after_validator_function(_known, handler(source))
 
 
 def _known(name: str) -> str:
-    if name != default_task() and name not in task_names():  # the default is known without loading the others
+    if name == default_task():  # which is known without loading the others
+        return name
+    if name not in task_names():
         expected = " or ".join(map(repr, task_names()))
         raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+    try:
+        task_named(name)
+    except UnknownTaskError as error:
+        raise PydanticCustomError("value_error", "{reason}", {"reason": error.problems[0]}) from error
     return name
 
 

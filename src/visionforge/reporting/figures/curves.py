@@ -109,7 +109,7 @@ def reliability_series(evaluation: Evaluation) -> Sequence[tuple[str, Reliabilit
         with_views = reading is evaluation.readings.get("with_tta")
         temperature = calibration.temperature_tta if with_views else calibration.temperature
         name = f"temperature {temperature:.3g} (ECE {reading.after['ece']:.3f})"
-        series.append((name, reliability(reading.calibrated, evaluation.labels, task)))
+        series.append((name, reliability(reading.calibrated, evaluation.labels, task, reading.probabilities)))
     return series
 
 

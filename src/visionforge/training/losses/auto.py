@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from visionforge.config.schema.components import register
 from visionforge.config.schema.model import Loss
 from visionforge.config.schema.tasks import TaskName, task_named
+from visionforge.errors import SettingsError
 
 
 @register
@@ -19,4 +20,7 @@ class Auto(Loss):
     def of_task(self, task: TaskName) -> Loss:
         """Return the usual loss of a task."""
         fields = {name: getattr(self, name) for name in Loss.model_fields if name != "name"}
-        return Loss(name=task_named(task).default_loss, **fields)
+        usual = task_named(task).default_loss
+        if usual not in Loss.family.names:
+            raise SettingsError(f"model.loss.name: the task {task} asks for the loss {usual}, which is not registered")
+        return Loss(name=usual, **fields)
