@@ -40,6 +40,26 @@ def test_touching_discs_are_divided_at_their_neck():
     assert instances(masks[:1], min_distance=20).max() == 2  # the cores are nearer than that
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_every_pixel_goes_to_a_core_that_it_reaches_by_the_deepest_way(seed):
+    """The definition of a watershed: no other core is reached without going through a shallower pixel."""
+    rng = np.random.default_rng(seed)
+    mask = rng.random((46, 46)) > 0.04  # holes, between which there are many ways
+    mask = np.pad(mask, 1)
+    parts = instances(mask[None], min_distance=8)[0]
+    depth = ndimage.distance_transform_edt(mask)
+    count = parts.max()
+    cores = [np.unravel_index(np.where(parts == k, depth, 0).argmax(), mask.shape) for k in range(1, count + 1)]
+    narrowest = np.zeros((count, *mask.shape))  # depth of the shallowest pixel on the deepest way to each core
+    for level in np.unique(depth[mask]):
+        reached = ndimage.label(depth >= level, np.ones((3, 3)))[0]
+        for k, core in enumerate(cores):
+            narrowest[k][(reached == reached[core]) & (reached > 0)] = level
+    own = np.take_along_axis(narrowest, np.maximum(parts - 1, 0)[None], axis=0)[0]
+    assert count > ndimage.label(mask, np.ones((3, 3)))[1]
+    np.testing.assert_array_equal(own[mask], narrowest.max(axis=0)[mask])
+
+
 def test_a_large_neighbour_takes_no_small_object_and_balls_are_divided_too():
     masks = discs((20, 20, 15), (20, 38, 2))[None]
     assert instances(masks, min_distance=10).max() == 2

@@ -21,8 +21,9 @@ def instances(masks: Array, min_distance: float | None = None) -> Labels:
     """Return the objects of masks: 0 is background, and those of each picture are numbered from 1.
 
     Pixels that touch, also at a corner, are one object. With `min_distance`, an object that has several cores is
-    divided between them by a watershed of the distance to its outline. Its cores are the pixels that are farthest from
-    the outline, each more than `min_distance` away from those that are deeper inside.
+    divided between them by a watershed of the distance to its outline, also that at the edge of the picture. Its cores
+    are the pixels that are farthest from the outline, each more than `min_distance` away from those that are deeper
+    inside.
 
     Args:
         masks: (N, H, W) or (N, D, H, W), 0 and 1 or booleans.
