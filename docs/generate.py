@@ -196,6 +196,9 @@ API_MODULES = {  # heading → modules whose public names are shown
         "visionforge.training.criterion",
         "visionforge.training.mixup",
         "visionforge.training.tta",
+        "visionforge.scoring.masks",
+        "visionforge.scoring.boundaries",
+        "visionforge.scoring.instances",
         "visionforge.runs.config_hash",
     ),
 }

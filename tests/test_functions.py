@@ -17,7 +17,8 @@ import visionforge as vf
 from visionforge import augmentations, losses, metrics
 
 MODULES = ("visionforge.losses", "visionforge.metrics", "visionforge.augmentations")
-WITH_EXAMPLES = (*MODULES, "visionforge.data.info", "visionforge.training.classifier")
+OF_MASKS = ("visionforge.evaluation.segmentation", "visionforge.training.mask_losses")  # parts of the first two
+WITH_EXAMPLES = (*MODULES, *OF_MASKS, "visionforge.data.info", "visionforge.training.classifier")
 RANDOM = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(12, 3, generator=RANDOM)
 CLASSES = torch.arange(12) % 3

@@ -1,7 +1,8 @@
 """The losses as functions of logits and targets, for use in any training loop.
 
 All take hard targets, or target distributions as MixUp and label smoothing make them, and return the mean over the
-batch. Logits of 16 bits are computed with in float32. Errors are `ValueError`.
+batch. `pixel_cross_entropy`, `pixel_focal`, `dice_loss`, `tversky_loss` and `generalized_dice_loss` are of masks, the
+others of whole images. Logits of 16 bits are computed with in float32. Errors are `ValueError`.
 
 >>> import torch
 >>> from visionforge import losses
@@ -24,16 +25,28 @@ from visionforge.training.criterion import (
     cumulative_probabilities,
     is_cumulative,
 )
+from visionforge.training.mask_losses import (
+    dice_loss,
+    generalized_dice_loss,
+    pixel_cross_entropy,
+    pixel_focal,
+    tversky_loss,
+)
 
 __all__ = [
     "CumulativeLogits",
     "balanced_weights",
     "binary_cross_entropy",
     "cross_entropy",
+    "dice_loss",
     "effective_number_weights",
     "focal",
+    "generalized_dice_loss",
     "ordinal",
     "ordinal_probabilities",
+    "pixel_cross_entropy",
+    "pixel_focal",
+    "tversky_loss",
 ]
 
 

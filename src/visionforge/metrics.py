@@ -1,4 +1,4 @@
-"""The metrics as functions of probabilities and labels, with intervals, for use in any project.
+"""The metrics as functions of probabilities and labels, and of masks, with intervals, for use in any project.
 
 Arrays of NumPy and tensors are taken alike. Errors are `ValueError`.
 
@@ -9,20 +9,25 @@ Arrays of NumPy and tensors are taken alike. Errors are `ValueError`.
 1.0
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from visionforge.config.schema import TaskName
 from visionforge.config.schema.tasks import task_named, usual_task
 from visionforge.evaluation import bootstrap
 from visionforge.evaluation import metrics as _metrics
+from visionforge.evaluation.arguments import ArrayLike, as_array, check_bootstrap
 from visionforge.evaluation.bootstrap import CONFIDENCE, RESAMPLES, SEED, Difference, Estimate
 from visionforge.evaluation.scores import HIGHER_IS_BETTER, Scorer
+from visionforge.evaluation.segmentation import (
+    instance_average_precision,
+    instances,
+    segmentation_intervals,
+    segmentation_metrics,
+)
 from visionforge.training import calibration
 
 __all__ = [
@@ -34,11 +39,13 @@ __all__ = [
     "classification_intervals",
     "classification_metrics",
     "fit_temperature",
+    "instance_average_precision",
+    "instances",
     "medmnist_metrics",
     "paired_differences",
+    "segmentation_intervals",
+    "segmentation_metrics",
 ]
-
-ArrayLike = npt.NDArray[Any] | Tensor | Sequence[Any]
 
 
 def classification_metrics(
@@ -68,7 +75,7 @@ def classification_metrics(
     (0.667, 0.612)
     """
     given, truth, kind = _checked(probabilities, labels, task)
-    limits = None if thresholds is None else _array(thresholds)
+    limits = None if thresholds is None else as_array(thresholds)
     if limits is not None and (not task_named(kind).several or limits.shape != given.shape[1:]):
         raise ValueError(
             f"thresholds: {limits.shape}; allowed: {given.shape[1:]}, where an image may have several labels"
@@ -113,7 +120,7 @@ def classification_intervals(
     """
     given, truth, kind = _checked(probabilities, labels, task)
     _check_positive(positive, given)
-    _check_bootstrap(resamples, confidence)
+    check_bootstrap(resamples, confidence)
     (found,) = bootstrap.estimate([Scorer(given, truth, kind, None, positive)], resamples, confidence, seed)
     return found
 
@@ -157,7 +164,7 @@ def paired_differences(
     if mine.shape != theirs.shape:
         raise ValueError(f"other: {theirs.shape}; allowed: {mine.shape}, as of the other model")
     _check_positive(positive, mine)
-    _check_bootstrap(resamples, confidence, least=1)
+    check_bootstrap(resamples, confidence, least=1)
     pair = [Scorer(given, truth, kind, None, positive) for given in (mine, theirs)]
     return bootstrap.paired_differences(pair[:1], pair[1:], resamples, confidence, seed)
 
@@ -246,15 +253,8 @@ def calibrated(
     return found
 
 
-def _array(values: ArrayLike) -> npt.NDArray[Any]:
-    if isinstance(values, Tensor):
-        plain = values.detach().cpu()
-        return np.asarray(plain.float() if plain.dtype == torch.bfloat16 else plain)
-    return np.asarray(values)
-
-
 def _shares(values: ArrayLike) -> npt.NDArray[np.float64]:
-    given = _array(values)
+    given = as_array(values)
     if given.ndim != 2 or not given.size or given.shape[1] < 1:
         raise ValueError(f"probabilities: {given.shape}; allowed: (N, K), at least one case")
     given = given.astype(np.float64)
@@ -267,7 +267,7 @@ def _shares(values: ArrayLike) -> npt.NDArray[np.float64]:
 def _checked(
     probabilities: ArrayLike, labels: ArrayLike, task: TaskName | None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], TaskName]:
-    given, truth = _shares(probabilities), _array(labels)
+    given, truth = _shares(probabilities), as_array(labels)
     count, classes = given.shape
     name = task or usual_task(truth.ndim == 2, classes, own=True)
     kind = task_named(name)
@@ -285,10 +285,3 @@ def _checked(
 def _check_positive(positive: int, given: npt.NDArray[np.float64]) -> None:
     if not 0 <= positive < given.shape[1]:
         raise ValueError(f"positive: {positive} is no class; allowed: 0 to {given.shape[1] - 1}")
-
-
-def _check_bootstrap(resamples: int, confidence: float, least: int = 0) -> None:
-    if resamples < least:
-        raise ValueError(f"resamples: {resamples} is not allowed; allowed: at least {least}")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: {confidence} is not allowed; allowed: above 0 to below 1")

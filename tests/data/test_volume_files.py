@@ -50,7 +50,7 @@ def test_an_archive_of_the_other_kind_is_refused(tmp_path, held, asked, words):
     ("array", "words"),
     [
         (VOLUMES[0].astype(np.float32), "holds float32; voxels are uint8"),
-        (VOLUMES[0, 0], "has the shape (8, 8); the network takes volumes of 8×8×8 voxels"),
+        (VOLUMES[0, 0], "has the shape (8, 8); volumes have to be of 8×8×8 voxels"),
         (np.zeros((9, 9, 9), np.uint8), "has the shape (9, 9, 9)"),
         (np.array([{}], dtype=object), "holds Python objects, which are never loaded"),
     ],

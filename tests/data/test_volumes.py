@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.data.test_datamodule import train
 from visionforge.cli.main import main
 from visionforge.data import ImageDataModule
 from visionforge.data.importing import channel_statistics
 from visionforge.data.inspect import difference_hashes, find_leaks
+from visionforge.data.registry import dataset_info
+from visionforge.data.side_table import read_side_table
+from visionforge.data.source import load_split, local_archive
 from visionforge.errors import SettingsError
 from visionforge.evaluation.slices import middle_slices
 
@@ -157,10 +161,81 @@ def test_shared_volumes_are_found():
         assert not (difference_hashes(np.flip(pool, axis)) == difference_hashes(pool)).any()
 
 
-def test_import_of_volumes_is_refused_with_the_way_to_go(refuse, tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / "source" / name).mkdir(parents=True)
-        np.save(tmp_path / "source" / name / "0.npy", np.zeros((8, 8, 8), np.uint8))
-    (line,) = refuse("datasets", "import", str(tmp_path / "source"), "--name", "mine", "--root", str(tmp_path))
-    assert "holds no pictures but volumes (.npy)" in line
-    assert "a catalog entry with spatial_dims 3" in line
+def folders_of_volumes(tmp_path, count=6, colour=False):
+    """Class folders of .npy volumes of 12 voxels; return them by name."""
+    made = {}
+    for label, name in enumerate(("a", "b")):
+        folder = tmp_path / "source" / name
+        folder.mkdir(parents=True)
+        for index in range(count):
+            shape = (12, 12, 12, *((3,) if colour and index == 0 else ()))
+            made[f"{name}/{index}.npy"] = np.random.default_rng([label, index]).integers(0, 256, shape, dtype=np.uint8)
+            np.save(folder / f"{index}.npy", made[f"{name}/{index}.npy"])
+    return made
+
+
+def imported(tmp_path, *more):
+    source = ["import", str(tmp_path / "source"), "--name", "mine", "--resolution", "12", "--root", str(tmp_path / "d")]
+    return ["datasets", *source, *more]
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_volumes_of_ones_own_are_imported(tmp_path, monkeypatch, capsys, colour):
+    monkeypatch.setenv("VISIONFORGE_CATALOG", str(tmp_path / "catalog"))
+    made = folders_of_volumes(tmp_path, colour=colour)
+    assert main(imported(tmp_path, "--vflip", "--dflip", "--fractions", "0.5", "0.25", "0.25")) == 0
+    info = dataset_info("mine")
+    assert (info.spatial_dims, info.channels, info.flags.vflip, info.flags.dflip) == (3, 3 if colour else 1, True, True)
+    assert info.image_shape(12) == (12, 12, 12, *((3,) if colour else ()))
+    found = {}
+    for split in ("train", "val", "test"):
+        part = load_split(info, 12, str(tmp_path / "d"), split)
+        side = read_side_table(local_archive(info, 12, str(tmp_path / "d")), split, len(part.labels))
+        found |= dict(zip(side.names, part.images, strict=True))
+    assert found.keys() == made.keys()
+    for name, volume in made.items():
+        grey = volume if volume.ndim == 4 or not colour else np.repeat(volume[..., None], 3, axis=3)
+        np.testing.assert_array_equal(found[name], grey)
+    for command in ("check", "stats"):
+        assert main(["datasets", command, "mine", "--root", str(tmp_path / "d")]) == 0
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_csv_may_name_volumes(tmp_path, monkeypatch):
+    monkeypatch.setenv("VISIONFORGE_CATALOG", str(tmp_path / "catalog"))
+    made = folders_of_volumes(tmp_path)
+    lines = [f"source/{name},{'x' if name < 'b' else 'y'}" for name in made]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label", *lines]) + "\n")
+    arguments = ["import", str(tmp_path / "list.csv"), "--name", "mine", "--resolution", "12", "--root", str(tmp_path)]
+    assert main(["datasets", *arguments, "--fractions", "0.5", "0.25", "0.25"]) == 0
+    assert (dataset_info("mine").classes, dataset_info("mine").spatial_dims) == (("x", "y"), 3)
+
+
+def test_nifti_files_are_imported(tmp_path, monkeypatch):
+    nibabel = pytest.importorskip("nibabel")
+    monkeypatch.setenv("VISIONFORGE_CATALOG", str(tmp_path / "catalog"))
+    for name, volume in folders_of_volumes(tmp_path).items():
+        file = tmp_path / "source" / name
+        file.unlink()
+        nibabel.save(nibabel.Nifti1Image(volume.transpose(2, 1, 0), np.diag([-1.0, -1, 1, 1])), f"{file}.nii.gz")
+    assert main(imported(tmp_path, "--fractions", "0.5", "0.25", "0.25")) == 0
+    assert dataset_info("mine").spatial_dims == 3
+
+
+def test_volumes_that_cannot_be_imported_are_one_line(tmp_path, refuse, monkeypatch):
+    monkeypatch.setenv("VISIONFORGE_CATALOG", str(tmp_path / "catalog"))
+    folders_of_volumes(tmp_path)
+    keeps = ("catalog", "d")
+    (line,) = refuse(*imported(tmp_path), "--resolution", "300", keeps=keeps)
+    assert line == "--resolution: 300 is not allowed for volumes; allowed: 8 to 256"
+    (line,) = refuse(*imported(tmp_path), "--resolution", "28", keeps=keeps)
+    assert line.endswith("a/0.npy has the shape (12, 12, 12); volumes have to be of 28×28×28 voxels)")
+    for path in sorted((tmp_path / "source").rglob("*.npy")):
+        path.rename(path.with_suffix(".nrrd"))
+    (line,) = refuse(*imported(tmp_path), keeps=keeps)
+    assert "holds no pictures but volumes of a kind that is not read (.nrrd); convert them to NIfTI" in line
+    for path in sorted((tmp_path / "source").rglob("*.nrrd")):
+        path.unlink()
+        Image.new("L", (12, 12)).save(path.with_suffix(".png"))
+    (line,) = refuse(*imported(tmp_path, "--dflip"), keeps=keeps)
+    assert line == f"--dflip: is for volumes, {tmp_path / 'source'} holds pictures; leave it out"

@@ -26,6 +26,7 @@ class ImportSettings:
         positive: Of two classes, the one that is to be found; None asks the names of the classes.
         hflip: Left and right may be swapped.
         vflip: Top and bottom may be swapped.
+        dflip: Front and back of volumes may be swapped.
         rotation: It may be turned: not, by a few degrees, freely.
         replace: Take the place of an entry of the same name.
         root: Folder for the archive; None is where archives lie by default.
@@ -45,6 +46,7 @@ class ImportSettings:
     positive: str | None = None
     hflip: bool = True
     vflip: bool = False
+    dflip: bool = False
     rotation: Literal["none", "small", "any"] = "small"
     replace: bool = False
     root: str | None = None

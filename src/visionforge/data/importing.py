@@ -1,4 +1,4 @@
-"""Turn folders of pictures, or a CSV that names them, into an archive and a catalog entry."""
+"""Turn folders of pictures or volumes, or a CSV that names them, into an archive and a catalog entry."""
 
 import re
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visionforge.config.schema import TaskName
+from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION
 from visionforge.config.schema.tasks import task_named, tasks, usual_task
 from visionforge.data.archive import channels_of
 from visionforge.data.csv_listing import list_csv
@@ -30,11 +31,13 @@ from visionforge.data.info import (
 )
 from visionforge.data.inspect import equal_images
 from visionforge.data.listing import Listing, list_folder, some
+from visionforge.data.nifti import NEEDS_NIBABEL, has_nibabel, is_nifti
 from visionforge.data.pictures import PictureError, read_picture
 from visionforge.data.positive import Positive, choose_positive
 from visionforge.data.registry import is_builtin
 from visionforge.data.side_table import MAX_BYTES, MAX_CHARACTERS, SideTable, well_formed
 from visionforge.data.splitting import assign_splits
+from visionforge.data.volume_files import is_volume, read_volume
 from visionforge.errors import DataError, SettingsError
 
 COUNTED_BYTES = 1 << 24  # of images whose values are counted together; counting takes eight times as much
@@ -44,7 +47,7 @@ __all__ = ["ImportReport", "ImportSettings", "channel_statistics", "import_image
 
 @dataclass(frozen=True)
 class _Part:
-    """The images of one split, (N, R, R[, 3]), their labels, (N,) or (N, L), and what is known of each."""
+    """The images of one split, (N, R, R[, 3]) or (N, R, R, R[, 3]), their labels, and what is known of each."""
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.integer]
@@ -63,7 +66,9 @@ def import_images(settings: ImportSettings) -> ImportReport:
     _check_settings(settings)
     check_free(settings.name, settings.replace)
     listing = list_csv(settings) if settings.source.is_file() else list_folder(settings.source)
-    images, kept, broken = _read_all(listing, settings)
+    volumes = bool(listing.paths) and all(map(is_volume, listing.paths))
+    _check_kind(settings, listing, volumes)
+    images, kept, broken = _read_all(listing, settings, volumes)
     lost = _lost(listing, kept, settings)
     listing = listing.pick(kept)
     task, classes, labels = _encode(listing, settings)
@@ -99,28 +104,54 @@ def _check_settings(settings: ImportSettings) -> None:
         raise SettingsError("group_column: a folder has no columns; list the pictures in a CSV file")
 
 
+def _check_kind(settings: ImportSettings, listing: Listing, volumes: bool) -> None:
+    """Check what is for volumes only, and what they need.
+
+    Raises:
+        SettingsError: If a setting does not fit.
+        DataError: If a package is missing.
+    """
+    if volumes and settings.resolution > MAX_VOLUME_RESOLUTION:
+        raise SettingsError(
+            f"resolution: {settings.resolution} is not allowed for volumes; allowed: {MIN_RESOLUTION} to "
+            f"{MAX_VOLUME_RESOLUTION}"
+        )
+    if settings.dflip and not volumes:
+        raise SettingsError(f"dflip: is for volumes, {settings.source} holds pictures; leave it out")
+    if not has_nibabel() and (first := next(filter(is_nifti, listing.paths), None)) is not None:
+        raise DataError(f"{first}: {NEEDS_NIBABEL}")
+
+
 # --- reading
 
 
 def _read_all(
-    listing: Listing, settings: ImportSettings
+    listing: Listing, settings: ImportSettings, volumes: bool
 ) -> tuple[npt.NDArray[np.uint8], list[int], list[tuple[Path, str]]]:
-    """Return the images (N, R, R[, 3]), the positions that could be read, and what could not."""
+    """Return the images (N, R, R[, 3]) or volumes, the positions that could be read, and what could not."""
+    read = _read_volume if volumes else read_picture
     pictures: list[npt.NDArray[np.uint8]] = []
     kept: list[int] = []
     broken: list[tuple[Path, str]] = []
     for position, path in enumerate(listing.paths):
         try:
-            pictures.append(read_picture(path, settings.resolution))
+            pictures.append(read(path, settings.resolution))
             kept.append(position)
         except PictureError as error:
             broken.append((path, str(error)))
     if not pictures:
         why = f" (the first: {broken[0][0]} {broken[0][1]})" if broken else ""
         raise DataError(f"{settings.source}: none of its {len(listing.paths)} pictures can be read{why}")
-    if any(picture.ndim == 3 for picture in pictures):
-        pictures = [p if p.ndim == 3 else np.repeat(p[:, :, None], 3, axis=2) for p in pictures]
+    sides = 3 if volumes else 2
+    if any(picture.ndim > sides for picture in pictures):
+        pictures = [p if p.ndim > sides else np.repeat(p[..., None], 3, axis=-1) for p in pictures]
     return np.stack(pictures), kept, broken
+
+
+def _read_volume(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
+    """Return (R, R, R), or (R, R, R, 3) with colours."""
+    volume = read_volume(path, resolution)
+    return volume[..., 0] if volume.shape[3:] == (1,) else volume
 
 
 def _lost(listing: Listing, kept: list[int], settings: ImportSettings) -> list[str]:
@@ -240,7 +271,7 @@ def _describe(
 ) -> DatasetInfo:
     """Return the catalog entry, without its archive."""
     train = parts["train"].images
-    channels: Literal[1, 3] = 3 if train.ndim == 4 else 1
+    channels: Literal[1, 3] = 3 if channels_of(train.shape) == 3 else 1
     mean, std = channel_statistics(train)
     return DatasetInfo(
         name=settings.name,
@@ -250,11 +281,13 @@ def _describe(
         classes=classes,
         positive=None if positive is None else positive.name,
         channels=channels,
+        spatial_dims=3 if train.ndim - (channels == 3) == 4 else 2,
         splits=Splits(**{split: len(part.labels) for split, part in parts.items()}),
         normalisation=Normalisation(mean=mean, std=std, source="computed"),
         flags=DomainFlags(
             hflip=settings.hflip,
             vflip=settings.vflip,
+            dflip=settings.dflip,
             rotation=settings.rotation,
             texture_is_label=True,
             colour_is_label=channels == 3,

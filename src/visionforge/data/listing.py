@@ -1,19 +1,21 @@
 """Which pictures a folder holds, and of which class and split they are; none is read here."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from visionforge.data.info import MAX_TEXT, SPLITS, Split
-from visionforge.data.picture_sources import is_junk, walk_files, walk_pictures
+from visionforge.data.picture_sources import is_junk, is_picture, walk_files
 from visionforge.data.pictures import SUFFIXES
 from visionforge.data.side_table import well_formed
 from visionforge.data.split_names import split_of
+from visionforge.data.volume_files import VOLUME_SUFFIXES, is_volume
 from visionforge.errors import DataError
 
-UNREAD_VOLUMES = (".npy", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".dcm")  # told, not read
+UNREAD_VOLUMES = (".mha", ".mhd", ".nrrd", ".dcm")  # told, not read
 SHOWN = 5  # names or numbers in a message
+Wanted = Callable[[str | Path], bool]  # whether a file is to be listed
 
 
 @dataclass
@@ -61,7 +63,7 @@ def class_name(text: str) -> str:
 
 
 def list_folder(folder: Path) -> Listing:
-    """List ``CLASS/picture`` or ``SPLIT/CLASS/picture`` below a folder.
+    """List ``CLASS/picture`` or ``SPLIT/CLASS/picture`` below a folder; of volumes, where it holds no pictures.
 
     Hidden files and folders, and those that systems and programs leave, are skipped.
 
@@ -70,29 +72,33 @@ def list_folder(folder: Path) -> Listing:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder or CSV file")
+    wanted = is_picture if any(map(is_picture, walk_files(folder))) else is_volume
     listing = Listing()
     try:
-        folders, loose = _folders(folder, folder, listing.notes)
-        splits = _split_folders(folder, folders)
+        folders, loose = _folders(folder, folder, listing.notes, wanted)
+        splits = _split_folders(folder, folders, wanted)
         if splits:
             listing.splits = []
             for split in SPLITS:
                 if split in splits:
-                    below, direct = _folders(splits[split], folder, listing.notes)
+                    below, direct = _folders(splits[split], folder, listing.notes, wanted)
                     loose += direct
-                    _add_classes(listing, folder, below, split)
+                    _add_classes(listing, folder, below, split, wanted)
         else:
-            _add_classes(listing, folder, folders, None)
+            _add_classes(listing, folder, folders, None, wanted)
     except OSError as error:
         raise DataError(f"{error.filename or folder}: {(error.strerror or str(error)).lower()}") from error
     if not listing.paths:
         if kind := _volume_kind(folder):
             raise DataError(
-                f"{folder}: holds no pictures but volumes ({kind}), which an import does not scale and divide; write "
-                "an archive of uint8 arrays (N, R, R, R) and a catalog entry with spatial_dims 3"
+                f"{folder}: holds no pictures but volumes of a kind that is not read ({kind}); convert them to NIfTI "
+                "(.nii, .nii.gz), or to .npy arrays (R, R, R) of uint8"
             )
         inside = f" in its folders {some(path.name for path in splits.values())}" if splits else ""
-        raise DataError(f"{folder}: holds no class folders with pictures{inside} ({', '.join(sorted(SUFFIXES))})")
+        raise DataError(
+            f"{folder}: holds no class folders with pictures{inside} ({', '.join(sorted(SUFFIXES))}) or volumes "
+            f"({', '.join(VOLUME_SUFFIXES)})"
+        )
     if loose:
         listing.notes.append(f"{loose:,} pictures lie in no class folder; left out")
     return listing
@@ -104,7 +110,7 @@ def _volume_kind(folder: Path) -> str | None:
     return next((suffix for name in names for suffix in UNREAD_VOLUMES if name.endswith(suffix)), None)
 
 
-def _folders(folder: Path, source: Path, notes: list[str]) -> tuple[list[Path], int]:
+def _folders(folder: Path, source: Path, notes: list[str], wanted: Wanted) -> tuple[list[Path], int]:
     """Return the visible folders in a folder, sorted, and how many pictures lie directly in it.
 
     A link to a folder is followed, unless it leads into the source or above it, where its pictures are listed anyway.
@@ -114,7 +120,7 @@ def _folders(folder: Path, source: Path, notes: list[str]) -> tuple[list[Path], 
         if is_junk(path.name):
             continue
         if not path.is_dir():
-            loose += path.suffix.lower() in SUFFIXES
+            loose += wanted(path)
             continue
         if path.is_symlink():
             target = path.resolve()
@@ -126,14 +132,14 @@ def _folders(folder: Path, source: Path, notes: list[str]) -> tuple[list[Path], 
     return found, loose
 
 
-def _split_folders(folder: Path, folders: Sequence[Path]) -> dict[Split, Path]:
+def _split_folders(folder: Path, folders: Sequence[Path], wanted: Wanted) -> dict[Split, Path]:
     """Return the folders that are splits; none where all are classes.
 
     Raises:
         DataError: If only some of them are, two are the same split, or there is no training split.
     """
     named = [(split, path) for path in folders if (split := split_of(path.name)) is not None]
-    others = [path for path in folders if split_of(path.name) is None and next(walk_pictures(path), None) is not None]
+    others = [path for path in folders if split_of(path.name) is None and any(map(wanted, walk_files(path)))]
     if not named:
         return {}
     if others:
@@ -151,7 +157,7 @@ def _split_folders(folder: Path, folders: Sequence[Path]) -> dict[Split, Path]:
     return found
 
 
-def _add_classes(listing: Listing, source: Path, folders: Iterable[Path], split: Split | None) -> None:
+def _add_classes(listing: Listing, source: Path, folders: Iterable[Path], split: Split | None, wanted: Wanted) -> None:
     others: list[str] = []
     for folder in folders:
         before = len(listing.paths)
@@ -159,7 +165,7 @@ def _add_classes(listing: Listing, source: Path, folders: Iterable[Path], split:
         if not 0 < len(label) <= MAX_TEXT:
             raise DataError(f"{folder}: its name cannot be that of a class; rename it")
         for path in map(Path, walk_files(folder)):
-            if path.suffix.lower() not in SUFFIXES:
+            if not wanted(path):
                 others.append(path.suffix.lower() or path.name)
                 continue
             listing.paths.append(path)

@@ -122,9 +122,14 @@ def is_junk(name: str) -> bool:
     return name.startswith(".") or name.casefold() in JUNK
 
 
+def is_picture(path: str | Path) -> bool:
+    """Return whether a file's name ends as that of a picture."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
 def walk_pictures(folder: Path) -> Iterator[str]:
     """Yield the pictures of a folder and of those below it, each folder sorted by name; see `walk_files`."""
-    return (path for path in walk_files(folder) if Path(path).suffix.lower() in SUFFIXES)
+    return filter(is_picture, walk_files(folder))
 
 
 def walk_volumes(folder: Path) -> Iterator[str]:

@@ -65,7 +65,7 @@ def require_cube(shape: tuple[int, ...], resolution: int) -> None:
     cube = (resolution,) * 3
     if shape not in (cube, (*cube, 1), (*cube, COLOURS)):
         size = "×".join(map(str, cube))
-        raise PictureError(f"has the shape {shape}; the network takes volumes of {size} voxels")
+        raise PictureError(f"has the shape {shape}; volumes have to be of {size} voxels")
 
 
 def volume_with_channels(volume: npt.NDArray[Any], channels: int) -> npt.NDArray[Any]:

@@ -7,14 +7,14 @@ every resample has the class frequencies of the split and no class is lost. Inte
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from visionforge.config.schema.metrics import metrics
-from visionforge.evaluation.scores import Scorer, Scores
+from visionforge.evaluation.scores import Scores
 from visionforge.scoring.rates import Floats
 
 RESAMPLES = 2000
@@ -24,6 +24,17 @@ _SAME = 1e-12  # sums of the same values in another order differ by less
 _CHUNK_VALUES = 100_000  # weights of one part; they stay in the processor's cache
 Array = npt.NDArray[Any]
 Interval = tuple[float, float]
+
+
+class Scorer(Protocol):
+    """Metrics of N cases under any weighting: of predictions (`visionforge.evaluation.scores.Scorer`), or of masks."""
+
+    @property
+    def labels(self) -> Array:
+        """Return what the strata of the cases follow from: (N,) integers, or (N, K) 0/1."""
+
+    def __call__(self, weights: Floats) -> Scores:
+        """Return the metrics of B weightings (N, B)."""
 
 
 def strata_of(labels: Array) -> npt.NDArray[np.int64]:
@@ -96,7 +107,7 @@ def estimate(
         intervals = {
             name: _interval(overall[name], values, confidence)
             for name, values in drawn.overall.items()
-            if metrics()[name].interval
+            if _has_interval(name)
         }
         of_classes = {
             name: [_interval(value, row, confidence) for value, row in zip(per_class[name], values, strict=True)]
@@ -155,7 +166,7 @@ def paired_differences(
             continue
         gaps = _gap(drawn, len(one), name)
         interval = p = None
-        if metrics()[name].interval:
+        if _has_interval(name):
             interval = _interval(float(value), gaps, confidence)
             side = min((gaps <= 0).mean(), (gaps >= 0).mean())
             p = float(min(1.0, max(2 * side, 2 / (len(gaps) + 1))))  # no resample on the other side is not p = 0
@@ -200,6 +211,11 @@ def _interval(value: float | None, resampled: Floats, confidence: float) -> Inte
     ends = ndtr(2 * bias + ndtri([(1 - confidence) / 2, (1 + confidence) / 2]))
     low, high = np.quantile(defined, ends)
     return float(low), float(high)
+
+
+def _has_interval(name: str) -> bool:
+    metric = metrics().get(name)
+    return metric is None or metric.interval  # those of masks are not registered, and all have one
 
 
 def _plain(value: float) -> float | None:

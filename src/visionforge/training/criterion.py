@@ -126,7 +126,7 @@ class Criterion:
             return _cumulative_loss(logits, weighted) / count
         log_p = F.log_softmax(logits, dim=1)
         if self.name == "focal":
-            weighted = weighted * _power(-torch.expm1(log_p), self.focal_gamma)
+            weighted = weighted * power(-torch.expm1(log_p), self.focal_gamma)
         return -(weighted * log_p).sum() / count
 
     def _per_label(self, logits: Tensor, smooth: Tensor, weights: Tensor | None) -> Tensor:
@@ -134,7 +134,7 @@ class Criterion:
         positive, negative = smooth if weights is None else smooth * weights, 1 - smooth
         if self.name == "focal":
             p = torch.sigmoid(logits)
-            positive, negative = positive * _power(1 - p, self.focal_gamma), negative * _power(p, self.focal_gamma)
+            positive, negative = positive * power(1 - p, self.focal_gamma), negative * power(p, self.focal_gamma)
         return -(positive * F.logsigmoid(logits) + negative * F.logsigmoid(-logits)).mean()
 
 
@@ -144,7 +144,7 @@ def is_cumulative(name: str) -> bool:
     return bool(getattr(kind, "cumulative", False))
 
 
-def _power(base: Tensor, exponent: float) -> Tensor:
+def power(base: Tensor, exponent: float) -> Tensor:
     """Return base**exponent for 0 <= base <= 1, with a finite gradient at 0 for every exponent."""
     return base.clamp(min=torch.finfo(base.dtype).tiny) ** exponent
 

@@ -43,7 +43,7 @@ def subcommands() -> Subcommands:
     show.add_argument(
         "--preset", choices=("none", "light", "standard", "strong"), default="standard", help="augmentation"
     )
-    bring = group.add("import", _import, "turn folders of pictures, or a CSV that names them, into a data set")
+    bring = group.add("import", _import, "turn folders of pictures or volumes, or a CSV of them, into a data set")
     bring.add_argument("source", type=Path, help="folder of class folders (or of train, val, test), or a CSV file")
     bring.add_argument("--name", required=True, help="catalog name: small letters, digits and _")
     bring.add_argument("--resolution", type=int, default=28, help="height and width in pixels; default 28")
@@ -58,6 +58,7 @@ def subcommands() -> Subcommands:
     bring.add_argument("--positive", metavar="CLASS", help="of two classes, the one that is to be found")
     bring.add_argument("--no-hflip", dest="hflip", action="store_false", help="left and right may not be swapped")
     bring.add_argument("--vflip", action="store_true", help="top and bottom may be swapped")
+    bring.add_argument("--dflip", action="store_true", help="front and back of volumes may be swapped")
     bring.add_argument("--rotation", choices=("none", "small", "any"), default="small", help="how it may be turned")
     bring.add_argument("--replace", action="store_true", help="take the place of an entry of the same name")
     bring.add_argument("--root", help="folder for the archive; default $VISIONFORGE_DATA or the cache")
