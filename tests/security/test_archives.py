@@ -218,7 +218,7 @@ def test_entries_that_are_traps_are_refused(tmp_path, monkeypatch, text, complai
         ({"classes": [str(k) for k in range(20_000)], "positive": None}, "classes"),
         ({"classes": ["a", "a"], "positive": None}, "stands there twice"),
         ({"positive": "unknown"}, "positive: 'unknown' is not allowed; allowed: malignant"),
-        ({"task": "multi-class"}, "only a binary task has a positive class"),
+        ({"task": "multi-class"}, "a multi-class task has no positive class"),
         ({"normalisation": {"mean": [0.5], "std": [0.0], "source": "computed"}}, "std 0.0 is not allowed"),
         ({"normalisation": {"mean": [float("nan")], "std": [0.5], "source": "computed"}}, ".nan is no finite number"),
         ({"archives": {8: {"url": None, "file": "../x.npz"}}}, "file"),

@@ -72,7 +72,27 @@ def list_folder(folder: Path) -> Listing:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder or CSV file")
-    wanted = is_picture if any(map(is_picture, walk_files(folder))) else is_volume
+    listing, loose, splits = _listed(folder, is_picture)
+    if not listing.paths:
+        listing, loose, splits = _listed(folder, is_volume)
+    if not listing.paths:
+        if kind := _volume_kind(folder):
+            raise DataError(
+                f"{folder}: holds no pictures but volumes of a kind that is not read ({kind}); convert them to NIfTI "
+                "(.nii, .nii.gz), or to .npy arrays (R, R, R) of uint8"
+            )
+        inside = f" in its folders {some(path.name for path in splits.values())}" if splits else ""
+        raise DataError(
+            f"{folder}: holds no class folders with pictures{inside} ({', '.join(sorted(SUFFIXES))}) or volumes "
+            f"({', '.join(VOLUME_SUFFIXES)})"
+        )
+    if loose:
+        listing.notes.append(f"{loose:,} pictures lie in no class folder; left out")
+    return listing
+
+
+def _listed(folder: Path, wanted: Wanted) -> tuple[Listing, int, dict[Split, Path]]:
+    """Return the files of the wanted kind, how many lie in no class folder, and the folders of splits."""
     listing = Listing()
     try:
         folders, loose = _folders(folder, folder, listing.notes, wanted)
@@ -88,20 +108,7 @@ def list_folder(folder: Path) -> Listing:
             _add_classes(listing, folder, folders, None, wanted)
     except OSError as error:
         raise DataError(f"{error.filename or folder}: {(error.strerror or str(error)).lower()}") from error
-    if not listing.paths:
-        if kind := _volume_kind(folder):
-            raise DataError(
-                f"{folder}: holds no pictures but volumes of a kind that is not read ({kind}); convert them to NIfTI "
-                "(.nii, .nii.gz), or to .npy arrays (R, R, R) of uint8"
-            )
-        inside = f" in its folders {some(path.name for path in splits.values())}" if splits else ""
-        raise DataError(
-            f"{folder}: holds no class folders with pictures{inside} ({', '.join(sorted(SUFFIXES))}) or volumes "
-            f"({', '.join(VOLUME_SUFFIXES)})"
-        )
-    if loose:
-        listing.notes.append(f"{loose:,} pictures lie in no class folder; left out")
-    return listing
+    return listing, loose, splits
 
 
 def _volume_kind(folder: Path) -> str | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from visionforge.cli.arguments import Call, CommandParser, Subcommands
 from visionforge.cli.command import Command
 from visionforge.cli.printing import print_json
+from visionforge.config.schema import PRESETS
 from visionforge.config.schema.tasks import task_names
 from visionforge.streams import caution, say, say_lines
 
@@ -40,9 +41,7 @@ def subcommands() -> Subcommands:
     archive("stats", _stats, "count the classes, and compute mean and standard deviation")
     show = archive("show", _show, "write a picture of images and of what augmentation does to them")
     show.add_argument("--output", default=None, help="PNG file; default NAME.png")
-    show.add_argument(
-        "--preset", choices=("none", "light", "standard", "strong"), default="standard", help="augmentation"
-    )
+    show.add_argument("--preset", choices=tuple(PRESETS), default="standard", help="augmentation")
     bring = group.add("import", _import, "turn folders of pictures or volumes, or a CSV of them, into a data set")
     bring.add_argument("source", type=Path, help="folder of class folders (or of train, val, test), or a CSV file")
     bring.add_argument("--name", required=True, help="catalog name: small letters, digits and _")
