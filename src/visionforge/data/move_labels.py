@@ -19,6 +19,7 @@ LEAST_AREA = (
     0.1  # a tenth of an object is seldom enough to tell what it is, and a box that ends there trains the border
 )
 MASK_TYPES = (torch.bool, torch.uint8, torch.int16, torch.int32, torch.int64)
+EXACT_IN_FLOAT32 = 1 << 24  # whole numbers up to here are; they are twice as fast as int64
 BOX_TYPES = (torch.float32, torch.float64)  # float16 has whole pixels only from 1024 on
 
 
@@ -61,17 +62,18 @@ def _nearest(masks: Tensor, theta: Tensor, fill: int) -> Tensor:
     count, height, width = masks.shape
     padded = masks.new_full((count, height + 2, width + 2), fill)
     padded[:, 1:-1, 1:-1] = masks
-    column = _nearest_pixel(theta, 0, height, width)
-    place = _nearest_pixel(theta, 1, height, width).mul_(width + 2).add_(column)
-    return padded.flatten(1).gather(1, place.flatten(1)).view(masks.shape)
+    column, row = (_nearest_pixel(theta, axis, height, width) for axis in (0, 1))
+    kind = torch.float32 if padded[0].numel() <= EXACT_IN_FLOAT32 else torch.int64
+    place = row.to(kind).mul_(width + 2).add_(column.to(kind)).add_(width + 3)
+    return padded.flatten(1).gather(1, place.long().flatten(1)).view(masks.shape)
 
 
 def _nearest_pixel(theta: Tensor, axis: int, height: int, width: int) -> Tensor:
-    """Return (N, H, W) int64 positions along an axis of the padded mask; 0 and size + 1 are outside."""
+    """Return (N, H, W) float32 positions along an axis of the mask; -1 and its size are outside."""
     size = (width, height)[axis]
     row, column = axis_terms(theta, axis, height, width)
     place = column[:, :, None] + row[:, None, :]
-    return place.add_(1).mul_(size / 2).sub_(0.5).round_().clamp_(-1, size).long().add_(1)
+    return place.add_(1).mul_(size / 2).sub_(0.5).round_().clamp_(-1, size)
 
 
 def move_boxes(
@@ -157,7 +159,7 @@ def _moved_hulls(low: Tensor, high: Tensor, theta: Tensor, extent: Tensor) -> tu
     half sides |M⁻¹|·h.
     """
     middle = extent / 2
-    (a, b), (c, d) = ((theta[:, row, column] for column in (0, 1)) for row in (0, 1))
+    a, b, c, d = theta[:, :, :2].flatten(1).unbind(dim=1)
     slant = extent[0] / extent[1]  # the matrix is one of coordinates from -1 to 1, of another length along each axis
     adjugate = torch.stack([torch.stack([d, -b * slant], dim=1), torch.stack([-c / slant, a], dim=1)], dim=1)
     inverse = adjugate / (a * d - b * c)[:, None, None]
