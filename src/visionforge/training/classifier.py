@@ -12,10 +12,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from pydantic import ValidationError
 from torch import Tensor, nn
 
-from visionforge.config.problems import validation_problems
 from visionforge.config.schema import ModelSettings, TtaMode
 from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.seeding import Seeded, derive_seed
@@ -30,11 +28,11 @@ from visionforge.models.volumes import channels_last, to_channels_last
 from visionforge.redaction import redact_settings
 from visionforge.training.averaged_weights import state_of_average
 from visionforge.training.calibration import Calibration, fit_temperature, scale
-from visionforge.training.compatibility import check_compatible, differences, plain
+from visionforge.training.compatibility import check_compatible, differences
 from visionforge.training.criterion import Criterion, CumulativeLogits, class_weights
 from visionforge.training.determinism import seed_generators
+from visionforge.training.epoch_sums import EpochSums
 from visionforge.training.finetuning import StagedUnfreezing
-from visionforge.training.gather import gather_rows
 from visionforge.training.labelled import label_problem, labelled_batch
 from visionforge.training.metrics import split_metrics
 from visionforge.training.monitor import AUC, monitor_named, stored_monitor
@@ -50,8 +48,10 @@ from visionforge.training.shorthand import (
     MixUpLike,
     OptimizerLike,
     ScheduleLike,
-    as_sections,
+    read_settings,
+    read_spec,
 )
+from visionforge.training.split_outputs import SplitOutputs
 from visionforge.training.tta import average_views, tta_views, view_functions
 
 log = logging.getLogger(__name__)
@@ -134,15 +134,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
             "tta_weight": tta_weight,
             "monitor": monitor,
         }
-        written = as_sections(sections, restoring)
-        try:
-            self.settings = ModelSettings.model_validate(written)
-        except ValidationError as error:
-            raise SettingsError(validation_problems(error, ModelSettings, "model.", values=written)) from error
-        try:
-            self.spec = None if spec is None else TaskSpec.model_validate(plain(spec))
-        except ValidationError as error:
-            raise SettingsError(validation_problems(error, TaskSpec, "spec.")) from error
+        self.settings, self.spec = read_settings(sections, restoring), read_spec(spec)
         self.restoring = restoring
         self.network: nn.Module | None = None
         self.cumulative: CumulativeLogits | None = None
@@ -153,11 +145,10 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self.calibration: Calibration | None = None
         self.monitor = monitor_named(self.settings.monitor or AUC.name)  # whoever knows the labels may choose another
         self.watched: tuple[str, ...] = ()  # further metrics that somebody goes by
-        self._outputs: list[tuple[Tensor, Tensor, Tensor | None]] = []
+        self._outputs = SplitOutputs()
         self._rate: float | None = None  # of the last optimiser step
         self._configured: list[dict[str, Any]] = []  # the optimiser's groups, without their parameters
-        self._sums: Tensor | None = None
-        self._counted = False  # whether `_sums` have the batch of this step
+        self._sums = EpochSums()
         self._label_problem: str | None = None  # of the batch that comes next
         self._curve: RateCurve | None = None
         self.logged_names: tuple[str, ...] = ()  # of the last finished training epoch
@@ -241,7 +232,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         checkpoint["thresholds"] = None if self.thresholds is None else self.thresholds.tolist()
         checkpoint["calibration"] = None if self.calibration is None else asdict(self.calibration)
         checkpoint["monitor"] = self.monitor.name
-        checkpoint["epoch_sums"] = None if self._sums is None else self._sums.tolist()
+        checkpoint["epoch_sums"] = self._sums.stored()
         checkpoint["weight_transfer"] = None if self.transfer is None else self.transfer.as_dict()
         if "averaging_state" not in checkpoint:  # a checkpoint of weights only, which callbacks do not see
             checkpoint["state_dict"] = state_of_average(self.trainer) or checkpoint["state_dict"]
@@ -262,8 +253,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self.calibration = None if calibration is None else Calibration.from_dict(calibration)
         transfer = checkpoint.get("weight_transfer")
         self.transfer = None if transfer is None else TransferReport(**transfer)
-        sums = checkpoint.get("epoch_sums")
-        self._sums = None if sums is None else torch.tensor(sums)
+        self._sums.restore(checkpoint.get("epoch_sums"))
 
     def build_for(self, state: Mapping[str, Tensor]) -> None:
         """Build the network that weights from a file belong to, which may say of themselves whose they are.
@@ -428,27 +418,12 @@ class ImageClassifier(Seeded, pl.LightningModule):
         loss = criterion(logits, targets)
         with torch.no_grad():
             hits = spec.kind.hits(criterion.probabilities(logits), targets)
-            self._count(loss.detach(), hits, len(images), batch_idx)
+            self._sums.add(loss.detach(), hits, len(images), batch_idx)
         return loss * self._share_of_group(batch_idx)
-
-    def _count(self, loss: Tensor, hits: Tensor, images: int, batch_idx: int) -> None:
-        """Add mean loss and hits of a batch to the sums of its epoch."""
-        if self._sums is None or batch_idx == 0:  # Lightning starts no epoch that it resumes between two
-            self._sums = torch.zeros(3, dtype=torch.float32)  # whatever precision the Trainer makes the default
-        self._sums = self._sums.to(self.device)
-        self._sums += torch.stack([loss.float(), hits.float(), torch.ones_like(hits).float()]) * images
-        self._counted = True
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count the loss of a subclass's own `training_step`, whose accuracy nobody knows."""
-        counted, self._counted = self._counted, False
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        if counted or not isinstance(loss, Tensor):
-            return
-        first = batch[0] if isinstance(batch, list | tuple) and batch else None
-        images = len(first) if isinstance(first, Tensor) and first.ndim else 1
-        self._count(loss.detach(), torch.full_like(loss.detach(), torch.nan), images, batch_idx)
-        self._counted = False
+        self._sums.end_step(outputs, batch, batch_idx)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Look at the labels while no GPU has to be waited for; a step that uses them complains."""
@@ -505,11 +480,10 @@ class ImageClassifier(Seeded, pl.LightningModule):
         """
         rate = self.trainer.optimizers[0].param_groups[0]["lr"] if self._rate is None else self._rate
         values: dict[str, Any] = {"lr": rate}
-        if self._sums is not None:  # a subclass that optimises by itself may return no loss
-            loss, hits, count = self._sums.unbind()
+        if (means := self._sums.means()) is not None:
+            loss, hits = means
             name = "train/accuracy_mixed" if self._mixes() else "train/accuracy"
-            known = {} if bool(hits.isnan()) else {name: hits / count}
-            values = {"train/loss": loss / count, **known, "lr": rate}
+            values = {"train/loss": loss, **({} if hits is None else {name: hits}), "lr": rate}
         self.logged_names = tuple(values)
         self.log_dict(values, sync_dist=True)
 
@@ -539,7 +513,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         """Keep the batch's logits; after the training, its probabilities over the test-time views, too."""
         images, labels = self._labelled(batch)
         logits, averaged = self._views_forward(images, self.trainer.state.fn != TrainerFn.FITTING)
-        self._outputs.append((logits, labels, averaged))
+        self._outputs.add(logits, labels, averaged)
 
     def on_validation_epoch_end(self) -> None:
         """Log loss (without smoothing, focusing and class weights) and metrics of the whole validation split.
@@ -557,7 +531,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         """Keep the batch's logits, and its probabilities over the test-time views."""
         images, labels = self._labelled(batch)
         logits, averaged = self._views_forward(images, True)
-        self._outputs.append((logits, labels, averaged))
+        self._outputs.add(logits, labels, averaged)
 
     def on_test_epoch_end(self) -> None:
         """Log the same for the test split, with and without test-time augmentation."""
@@ -569,7 +543,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         Raises:
             TrainingError: If the network's outputs are not finite.
         """
-        logits, labels, averaged = self._gather()
+        logits, labels, averaged = self._outputs.gather(self._ranks())
         if not bool(torch.isfinite(logits).all()):
             raise TrainingError(
                 f"model.optimizer.learning_rate: the training has diverged, the network's outputs are not finite in "
@@ -620,13 +594,13 @@ class ImageClassifier(Seeded, pl.LightningModule):
                 for batch in batches:
                     images, labels = self._labelled(batch)
                     logits, averaged = self._views_forward(images.to(self.device), True)
-                    self._outputs.append((logits, labels.to(self.device), averaged))
+                    self._outputs.add(logits, labels.to(self.device), averaged)
         finally:
             for module, training in modes.items():
                 module.training = training
         if not self._outputs:
             raise DataError("calibration: there is no validation batch")
-        logits, labels, views = self._gather()
+        logits, labels, views = self._outputs.gather(self._ranks())
         if not bool(torch.isfinite(logits).all()):
             raise TrainingError("calibration: the network's outputs are not finite, so nothing can be fitted to them")
         shown = self._bound_criterion().probabilities(logits).cpu()
@@ -649,10 +623,5 @@ class ImageClassifier(Seeded, pl.LightningModule):
         plain, averaged = self._probabilities(images, None)
         return plain if averaged is None else averaged
 
-    def _gather(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the kept (logits, labels, averaged probabilities) of all ranks in the order of the split."""
-        logits, labels, averaged = zip(*self._outputs, strict=True)
-        self._outputs.clear()
-        ranks = 1 if self._trainer is None else self.trainer.world_size
-        views = None if averaged[0] is None else gather_rows(torch.cat(averaged), ranks)
-        return gather_rows(torch.cat(logits), ranks), gather_rows(torch.cat(labels), ranks), views
+    def _ranks(self) -> int:
+        return 1 if self._trainer is None else self.trainer.world_size

@@ -3,8 +3,13 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from visionforge.config.schema import Averaging, Backbone, Finetuning, Loss, Mixing, Optimizer, Schedule
+from pydantic import ValidationError
+
+from visionforge.config.problems import validation_problems
+from visionforge.config.schema import Averaging, Backbone, Finetuning, Loss, Mixing, ModelSettings, Optimizer, Schedule
 from visionforge.config.stored import of_known_parts
+from visionforge.data.info import TaskSpec
+from visionforge.errors import SettingsError
 from visionforge.models.registry import backbone_entry
 from visionforge.training.compatibility import plain
 
@@ -41,3 +46,28 @@ def as_sections(given: Mapping[str, Any], restoring: bool = False) -> dict[str, 
         published = backbone_entry(name).has_published_weights
         sections["backbone"] = {"name": name} if published else {"name": name, "pretrained": False}
     return sections
+
+
+def read_settings(given: Mapping[str, Any], restoring: bool = False) -> ModelSettings:
+    """Return the settings that sections mean; see `as_sections`.
+
+    Raises:
+        SettingsError: If a value is out of its bounds, or a name is unknown.
+    """
+    written = as_sections(given, restoring)
+    try:
+        return ModelSettings.model_validate(written)
+    except ValidationError as error:
+        raise SettingsError(validation_problems(error, ModelSettings, "model.", values=written)) from error
+
+
+def read_spec(given: TaskSpec | Mapping[str, Any] | None) -> TaskSpec | None:
+    """Return a task that was given as such or as a mapping.
+
+    Raises:
+        SettingsError: If a value is not allowed.
+    """
+    try:
+        return None if given is None else TaskSpec.model_validate(plain(given))
+    except ValidationError as error:
+        raise SettingsError(validation_problems(error, TaskSpec, "spec.")) from error
