@@ -192,6 +192,7 @@ API_MODULES = {  # heading → modules whose public names are shown
     ),
     "Pure functions": (
         "visionforge.data.augment",
+        "visionforge.data.move_labels",
         "visionforge.models.transfer",
         "visionforge.training.criterion",
         "visionforge.training.mixup",

@@ -221,6 +221,75 @@ def test_views_are_averaged_with_the_weight_of_the_image():
     assert torch.equal(augmentations.average_over_views(left, first, flags, "off", weight=0.75), torch.ones(2, 1))
 
 
+MASKS = (PIXELS[:, 0] % 3).contiguous()
+BOXES = [torch.tensor([[1.0, 2.0, 20.0, 18.0]] * (image % 3)).reshape(-1, 4) for image in range(6)]
+
+
+def test_labels_are_moved_by_the_draw_of_their_images():
+    """With a class for each value, the grey image and its mask tell the same after any flip."""
+    flips = {"hflip": 0.5, "vflip": 0.5, "rotation_angle": 0, "min_scale": 1, "jitter_val": 0}
+    plain = {"mean": (0.0,), "std": (1 / 255,), "seed": 4}
+    grey = PIXELS[:, :1]
+    pixels, masks = augmentations.random_augment(grey, flips, masks=grey[:, 0], **plain)
+    assert not torch.equal(masks, grey[:, 0])
+    assert torch.equal(pixels[:, 0].round().to(torch.uint8), masks)
+    for number in range(4):  # whatever is given, the images are the same
+        wanted = {"masks": MASKS} if number % 2 else {}
+        wanted |= {"boxes": BOXES} if number > 1 else {}
+        found = augmentations.random_augment(PIXELS, "strong", seed=5, **CONSTANTS, **wanted)
+        parts = found if wanted else (found,)
+        assert torch.equal(parts[0], augmentations.random_augment(PIXELS, "strong", seed=5, **CONSTANTS))
+        assert len(parts) == 1 + number % 2 + 2 * (number > 1)
+
+
+def test_options_of_moved_labels_change_the_outcome():
+    half = {"hflip": 0, "rotation_angle": 90, "min_scale": 0.2}
+    options = {"masks": MASKS, "boxes": BOXES, "seed": 2, **CONSTANTS}
+    _, masks, boxes, kept = augmentations.random_augment(PIXELS, half, fill=9, least_area=0.9, **options)
+    assert (masks == 9).any()
+    assert not (augmentations.random_augment(PIXELS, half, **options)[1] == 9).any()
+    assert [len(each) for each in kept] == [len(each) for each in BOXES]
+    assert [len(each) for each in boxes] == [int(each.sum()) for each in kept]
+    more = augmentations.random_augment(PIXELS, half, least_area=0.0, **options)[3]
+    assert sum(map(len, boxes)) < sum(int(each.sum()) for each in more)
+
+
+def test_labels_are_left_alone_by_further_operations():
+    erasing = {"hflip": 0, "rotation_angle": 0, "min_scale": 1, "operations": [{"name": "random_erasing"}]}
+    _, masks, boxes, _ = augmentations.random_augment(PIXELS, erasing, masks=MASKS, boxes=BOXES, **CONSTANTS)
+    assert torch.equal(masks, MASKS)
+    assert all(torch.equal(*pair) for pair in zip(boxes, BOXES, strict=True))
+
+
+def test_masks_are_mixed_with_their_images():
+    images = F.one_hot(MASKS.long(), 3).permute(0, 3, 1, 2).float()
+    mixed, shares = augmentations.mixup(images, MASKS, alpha=1.0, classes=3, seed=1)
+    torch.testing.assert_close(shares, mixed)
+    mixed, masks = augmentations.cutmix(images, MASKS, alpha=1.0, seed=1)
+    assert masks.dtype == torch.uint8
+    assert not torch.equal(masks, MASKS)
+    assert torch.equal(masks, mixed.argmax(dim=1).to(torch.uint8))
+
+
+@pytest.mark.parametrize("mode", ["off", "light", "full"])
+def test_outputs_of_pixels_are_averaged_in_the_place_of_the_image(mode):
+    """A network that looks at pixels alone says the same of each view; one that sees the place does not."""
+    flags = augmentations.DomainFlags(
+        hflip=True, vflip=True, rotation="any", texture_is_label=False, colour_is_label=False
+    )
+    images = torch.rand(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    found = augmentations.average_over_views(lambda views: views.softmax(dim=1), images, flags, mode, dense=True)
+    torch.testing.assert_close(found, images.softmax(dim=1))
+    place = torch.linspace(0, 1, 28).expand(1, 1, 28, 28)
+
+    def sees_the_place(views):
+        return place.expand(len(views), 1, 28, 28)
+
+    found = augmentations.average_over_views(sees_the_place, images, flags, "light", dense=True)
+    expected = (2 * place + place.flip(-1)) / 3  # the image, and the top-bottom flip; the left-right flip
+    torch.testing.assert_close(found, expected.expand(2, 1, 28, 28))
+
+
 FLOATS = PIXELS / 255
 BAD_AUGMENTATIONS = {
     "uint8": lambda: augmentations.random_augment(FLOATS, **CONSTANTS),
@@ -233,6 +302,27 @@ BAD_AUGMENTATIONS = {
     "`classes` their number": lambda: augmentations.mixup(FLOATS, torch.arange(6), alpha=1),
     r"targets: \(5,\) for 6 images": lambda: augmentations.mixup(FLOATS, torch.arange(5), alpha=1, classes=6),
     "allowed: floats": lambda: augmentations.mixup(PIXELS, torch.arange(6), alpha=1, classes=6),
+    r"masks: \(6, 20, 28\); allowed for these images: \(6, 28, 28\)": lambda: augmentations.random_augment(
+        PIXELS, masks=MASKS[:, :20], **CONSTANTS
+    ),
+    "masks: .*float32": lambda: augmentations.random_augment(PIXELS, masks=FLOATS[:, 0], **CONSTANTS),
+    "fill: 300": lambda: augmentations.random_augment(PIXELS, masks=MASKS, fill=300, **CONSTANTS),
+    "boxes: of 5 images; allowed: of 6": lambda: augmentations.random_augment(PIXELS, boxes=BOXES[1:], **CONSTANTS),
+    r"row 2 \(image 2\).*lies outside": lambda: augmentations.random_augment(
+        PIXELS, boxes=[*BOXES[:2], BOXES[2] + torch.tensor([[0.0], [28.0]]), *BOXES[3:]], **CONSTANTS
+    ),
+    "least_area: -1": lambda: augmentations.random_augment(PIXELS, boxes=BOXES, least_area=-1, **CONSTANTS),
+    "masks, boxes: volumes": lambda: augmentations.random_augment(
+        PIXELS[:, :, None, :28].expand(-1, -1, 28, -1, -1), masks=MASKS, **CONSTANTS
+    ),
+    r"targets: \(6, 28, 20\) for 6 images; .* masks \(6, 28, 28\)": lambda: augmentations.cutmix(
+        FLOATS, MASKS[..., :20], alpha=1
+    ),
+    "masks have to be integer classes": lambda: augmentations.mixup(FLOATS, MASKS, alpha=1),
+    "targets: torch.float32": lambda: augmentations.cutmix(FLOATS, FLOATS[:, 0], alpha=1),
+    "outputs: .* allowed": lambda: augmentations.average_over_views(
+        lambda x: x[:, 0, 0], FLOATS, vf.TaskSpec(classes=2).flags, dense=True
+    ),
     "mode: 'half'": lambda: augmentations.average_over_views(lambda x: x, FLOATS, vf.TaskSpec(classes=2).flags, "half"),
 }
 

@@ -115,3 +115,12 @@ scores = vf.metrics.classification_metrics(alone.numpy(), labels[:4].numpy(), "m
 assert_type(scores, Mapping[str, float | None])
 augmented = vf.augmentations.random_augment(images.to(torch.uint8), "strong", mean=(0.5,), std=(0.25,))
 assert_type(augmented, Tensor)
+moved = vf.augmentations.random_augment(
+    images.to(torch.uint8),
+    mean=(0.5,),
+    std=(0.25,),
+    masks=torch.zeros(8, 28, 28, dtype=torch.int64),
+    boxes=[torch.zeros(0, 4)] * 8,
+    fill=255,
+)
+assert_type(moved, tuple[Tensor, Tensor, list[Tensor], list[Tensor]])

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from visionforge.training.mixing.mixup import MixUp
-from visionforge.training.mixup import MixDraw, draw_mix, mix_images, mix_targets
+from visionforge.training.mixup import MixDraw, draw_mix, mix_images, mix_masks, mix_soft_masks, mix_targets
 
 
 def shares(count: int, **settings) -> np.ndarray:
@@ -112,3 +112,50 @@ def test_batch_that_mixes_both_treats_each_image_by_its_own_draw():
         torch.testing.assert_close(out[index], reference)
         kinds.add(bottom > top)
     assert kinds == {True, False}
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_a_mask_has_the_patch_that_its_image_has(dims, per_image, dtype):
+    shape = (16, *(12,) * dims)
+    masks = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    for seed in range(10):
+        draw = draw_mix(16, MixUp(alpha=0.0, cutmix_alpha=1.0, per_image=per_image), 12, seed, dims)
+        found = mix_masks(masks, draw)
+        assert found.dtype == dtype
+        assert torch.equal(found, mix_images(masks[:, None].double(), draw)[:, 0].to(dtype))
+        for index, box in enumerate(draw.boxes.tolist()):
+            reference = masks[index].clone()
+            patch = tuple(slice(low, high) for low, high in zip(box[:dims], box[dims:], strict=True))
+            reference[patch] = masks[draw.partner[index]][patch]
+            assert torch.equal(found[index], reference)
+
+
+def test_masks_as_shares_are_the_convex_combination():
+    masks = torch.randint(0, 3, (4, 5, 6), generator=torch.Generator().manual_seed(0))
+    masks[1, 2, 3] = 255  # of no class
+    lam, partners = torch.tensor([0.3, 0.6, 0.9, 0.0]), [2, 3, 0, 1]
+    shares = mix_soft_masks(masks.to(torch.uint8), MixDraw(lam, torch.tensor(partners)), 3)
+    assert shares.dtype == torch.float32
+    for index, partner in enumerate(partners):
+        for row in range(5):
+            for column in range(6):
+                expected = np.zeros(3)
+                for image, share in ((index, float(lam[index])), (partner, 1 - float(lam[index]))):
+                    if masks[image, row, column] < 3:
+                        expected[masks[image, row, column]] += share
+                np.testing.assert_allclose(shares[index, :, row, column], expected, atol=1e-6)
+
+
+def test_masks_as_shares_hold_the_patch_of_cutmix():
+    masks = torch.randint(0, 4, (16, 12, 12), generator=torch.Generator().manual_seed(0))
+    draw = draw_mix(16, MixUp(alpha=0.0, cutmix_alpha=1.0, per_image=True), 12, 3)
+    assert torch.equal(mix_soft_masks(masks, draw, 4).argmax(dim=1), mix_masks(masks, draw))
+
+
+@pytest.mark.parametrize("cutmix", [0.0, 1.0])
+def test_masks_cannot_hold_what_mixup_blends(cutmix):
+    draw = draw_mix(32, MixUp(alpha=1.0, cutmix_alpha=cutmix, per_image=True), 12, 0)
+    with pytest.raises(ValueError, match=r"masks: MixUp blends classes.*use mix_soft_masks"):
+        mix_masks(torch.zeros(32, 12, 12, dtype=torch.uint8), draw)

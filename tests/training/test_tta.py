@@ -3,8 +3,19 @@
 import pytest
 import torch
 
+from visionforge.data.info import DomainFlags
 from visionforge.data.registry import dataset_info, dataset_names
-from visionforge.training.tta import average_views, shift, tta_views, view_functions
+from visionforge.training.tta import (
+    INVERSES,
+    average_views,
+    dense_view_functions,
+    shift,
+    tta_views,
+    undo_view,
+    view_functions,
+)
+
+ALL = DomainFlags(hflip=True, vflip=True, dflip=True, rotation="any", texture_is_label=False, colour_is_label=False)
 
 
 @pytest.fixture
@@ -64,3 +75,28 @@ def test_average_of_the_views():
     shown = torch.tensor([[[1.0, 0.0]], [[0.5, 0.5]], [[0.1, 0.9]]])
     torch.testing.assert_close(average_views(shown), torch.tensor([[1.6 / 3, 1.4 / 3]]))
     torch.testing.assert_close(average_views(shown, 0.6), torch.tensor([[0.6 + 0.4 * 0.3, 0.4 * 0.7]]))
+
+
+@pytest.mark.parametrize("mode", ["off", "light", "full"])
+@pytest.mark.parametrize("shape", [(2, 5, 28, 28), (2, 5, 7, 7), (2, 3, 28, 28, 28)])
+def test_every_view_of_pixels_is_undone_exactly_or_left_out(shape, mode):
+    """Also of outputs at a fraction of the resolution."""
+    outputs = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    dims = len(shape) - 2
+    dense = dense_view_functions(ALL, mode, 28, dims)
+    for name, view in view_functions(ALL, mode, 28, dims).items():
+        if name in dense:
+            assert torch.equal(undo_view(name, view(outputs)), outputs), name
+            continue
+        assert name.startswith("shift")
+        with pytest.raises(ValueError, match=f"view: '{name}' has no exact inverse; allowed: identity"):
+            undo_view(name, outputs)
+    if mode == "full":
+        assert set(dense) == set(INVERSES) - (set() if dims == 3 else {"dflip"})
+
+
+def test_wrong_outputs_are_told():
+    with pytest.raises(ValueError, match=r"outputs: \(2, 5\) of the view 'hflip'; allowed: \(N, K, H, W\)"):
+        undo_view("hflip", torch.zeros(2, 5))
+    with pytest.raises(ValueError, match="view 'dflip'"):
+        undo_view("dflip", torch.zeros(2, 5, 4, 4))

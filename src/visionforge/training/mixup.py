@@ -1,9 +1,11 @@
 """MixUp (Zhang et al., 2018, arXiv:1710.09412) and CutMix (Yun et al., 2019, arXiv:1905.04899), on the device.
 
 A draw says for every image with which one it is mixed, by which share, and where. Both mix the targets by the same
-shares, so a loss over target distributions needs to know nothing of them.
+shares, so a loss over target distributions needs to know nothing of them. A mask, a target for every pixel, takes the
+patch of CutMix as it is; under MixUp it becomes shares.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,18 +78,64 @@ def mix_images(images: Tensor, draw: MixDraw) -> Tensor:
     They are λ·image + (1-λ)·partner, or the image with a patch of its partner.
     """
     partner = images[draw.partner.to(images.device, non_blocking=True)]
-    dims = images.ndim - 2
-    ones = (1,) * (dims + 1)
-    lam = draw.lam.to(images, non_blocking=True).view(-1, *ones)
+    lam = draw.lam.to(images, non_blocking=True).view(-1, *(1,) * (images.ndim - 1))
     if draw.boxes is None:
         return torch.lerp(partner, images, lam)
-    edges = draw.boxes.to(images.device, non_blocking=True).T.reshape(2 * dims, -1, *ones)
-    inside = torch.ones((), dtype=torch.bool, device=images.device)
-    for axis, (low, high) in enumerate(zip(edges[:dims], edges[dims:], strict=True)):
-        place = torch.arange(images.shape[2 + axis], device=images.device).view(-1, *(1,) * (dims - 1 - axis))
-        inside = inside & (place >= low) & (place < high)
-    whole = edges[dims] <= edges[0]
+    boxes = draw.boxes.to(images.device, non_blocking=True)
+    whole = _is_empty(boxes).view(lam.shape)
+    inside = _inside(boxes, images.shape[2:])[:, None]
     return torch.where(whole, torch.lerp(partner, images, lam), torch.where(inside, partner, images))
+
+
+def _is_empty(boxes: Tensor) -> Tensor:
+    """Return (N,) bool, which boxes (N, 2·S) hold nothing, so that the whole image is mixed."""
+    return boxes[:, boxes.shape[1] // 2] <= boxes[:, 0]
+
+
+def _inside(boxes: Tensor, size: Sequence[int]) -> Tensor:
+    """Return (N, H, W) or (N, D, H, W) bool, which pixels lie in boxes (N, 2·S)."""
+    dims = len(size)
+    edges = boxes.T.reshape(2 * dims, -1, *(1,) * dims)
+    inside = torch.ones((), dtype=torch.bool, device=boxes.device)
+    for axis, (low, high) in enumerate(zip(edges[:dims], edges[dims:], strict=True)):
+        place = torch.arange(size[axis], device=boxes.device).view(-1, *(1,) * (dims - 1 - axis))
+        inside = inside & (place >= low) & (place < high)
+    return inside
+
+
+def mix_masks(masks: Tensor, draw: MixDraw) -> Tensor:
+    """Return masks with the patch of their partner where CutMix gave one to the image; every value is exact.
+
+    Args:
+        masks: (N, H, W) of any type, or those of volumes (N, D, H, W).
+        draw: What the images were mixed by.
+
+    Raises:
+        ValueError: If an image of the draw is mixed by MixUp: then each pixel has shares of two classes, which only
+            `mix_soft_masks` can tell.
+    """
+    if draw.boxes is None or bool((_is_empty(draw.boxes) & (draw.lam < 1)).any()):
+        raise ValueError("masks: MixUp blends classes, which a mask cannot hold; use mix_soft_masks, or CutMix alone")
+    inside = _inside(draw.boxes.to(masks.device, non_blocking=True), masks.shape[1:])
+    return torch.where(inside, masks[draw.partner.to(masks.device, non_blocking=True)], masks)
+
+
+def mix_soft_masks(masks: Tensor, draw: MixDraw, classes: int) -> Tensor:
+    """Return shares of the classes for every pixel, mixed as the images are; for MixUp and CutMix alike.
+
+    MixUp makes λ·one-hot + (1-λ)·one-hot of the partner, what `mix_targets` makes of whole images; CutMix pastes.
+
+    Args:
+        masks: (N, H, W) integers, or those of volumes (N, D, H, W). Any value but 0 to K - 1, such as one that a loss
+            ignores, is of no class: such a pixel gives no share, and the shares of its mixture sum to less than 1.
+        draw: What the images were mixed by.
+        classes: Number of classes K.
+
+    Returns:
+        (N, K, H, W) or (N, K, D, H, W) float32 from 0 to 1.
+    """
+    each = torch.arange(classes, device=masks.device).view(-1, *(1,) * (masks.ndim - 1))
+    return mix_images((masks[:, None] == each).float(), draw)
 
 
 def mix_targets(targets: Tensor, draw: MixDraw) -> Tensor:

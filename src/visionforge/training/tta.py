@@ -3,6 +3,9 @@
 All views are exact: flips, quarter turns, and shifts by whole pixels, 1/28 of the width rounded down. Interpolation
 would blur the image, which costs accuracy at small sizes; below 28 pixels there are therefore no shifts. Volumes are
 turned within their slices, and flipped and shifted along the depth as well.
+
+Outputs for every pixel follow the view, and are brought back before they are averaged. Flips and quarter turns have an
+exact inverse. A shift has none: what it pushes over the border is in no output of that view.
 """
 
 from collections.abc import Callable
@@ -16,6 +19,15 @@ from visionforge.data.info import DomainFlags
 
 SHIFT_DIVISOR = 28  # a shift is the resolution divided by this, in whole pixels
 View = Callable[[Tensor], Tensor]
+INVERSES: dict[str, View] = {
+    "identity": lambda x: x,
+    "hflip": lambda x: x.flip(-1),
+    "vflip": lambda x: x.flip(-2),
+    "dflip": lambda x: x.flip(-3),
+    "rotate 90": lambda x: torch.rot90(x, -1, (-2, -1)),
+    "rotate 180": lambda x: torch.rot90(x, -2, (-2, -1)),
+    "rotate 270": lambda x: torch.rot90(x, -3, (-2, -1)),
+}
 
 
 def shift(images: Tensor, right: int, down: int, deeper: int = 0) -> Tensor:
@@ -67,6 +79,32 @@ def view_functions(flags: DomainFlags, mode: TtaMode, resolution: int, spatial_d
     return views
 
 
+def dense_view_functions(flags: DomainFlags, mode: TtaMode, resolution: int, spatial_dims: int = 2) -> dict[str, View]:
+    """Return the views of `view_functions` that `undo_view` can undo: all but the shifts."""
+    views = view_functions(flags, mode, resolution, spatial_dims)
+    return {name: view for name, view in views.items() if name in INVERSES}
+
+
+def undo_view(name: str, outputs: Tensor) -> Tensor:
+    """Return outputs for every pixel of a view as outputs for the pixels of the image; exact.
+
+    Args:
+        name: The view, one of `dense_view_functions`.
+        outputs: (N, K, H, W) that a network gave for the view, at its resolution or a fraction of it; of volumes
+            (N, K, D, H, W).
+
+    Raises:
+        ValueError: If the view has no exact inverse, or the outputs are not for every pixel.
+    """
+    if name not in INVERSES:
+        raise ValueError(f"view: {name!r} has no exact inverse; allowed: {', '.join(INVERSES)}")
+    if outputs.ndim not in (4, 5) or (name == "dflip" and outputs.ndim == 4):
+        raise ValueError(
+            f"outputs: {tuple(outputs.shape)} of the view {name!r}; allowed: (N, K, H, W), or (N, K, D, H, W)"
+        )
+    return INVERSES[name](outputs)
+
+
 def tta_views(images: Tensor, flags: DomainFlags, mode: TtaMode = "full") -> Tensor:
     """Return (V, N, C, H, W) views of normalised images (N, C, H, W), the images themselves first; likewise volumes."""
     views = view_functions(flags, mode, images.shape[-1], images.ndim - 2)
@@ -74,10 +112,10 @@ def tta_views(images: Tensor, flags: DomainFlags, mode: TtaMode = "full") -> Ten
 
 
 def average_views(probabilities: Tensor, weight: float | None = None) -> Tensor:
-    """Return the mean (N, K) of probabilities (V, N, K) over the views.
+    """Return the mean (N, K) of probabilities (V, N, K) over the views; those of pixels, (V, N, K, H, W), likewise.
 
     Args:
-        probabilities: Those of the image itself first.
+        probabilities: Those of the image itself first; of pixels after `undo_view`.
         weight: Weight of the image itself, the others share the rest; None gives every view the same.
     """
     if weight is None:
