@@ -21,6 +21,8 @@ from visionforge.config.schema.tasks import usual_task
 from visionforge.training.criterion import (
     Criterion,
     CumulativeLogits,
+    check_gamma,
+    check_label_smoothing,
     class_weights,
     cumulative_probabilities,
     is_cumulative,
@@ -123,8 +125,7 @@ def focal(
     >>> bool(focal(logits, labels) < cross_entropy(logits, labels))
     True
     """
-    if not gamma >= 0:
-        raise ValueError(f"gamma: {gamma} is not allowed; allowed: a number, at least 0")
+    check_gamma(gamma)
     return _loss("focal", multi_label, logits, targets, label_smoothing, weights, gamma)
 
 
@@ -223,8 +224,7 @@ def _loss(
     if logits.ndim != 2 or not logits.numel() or not logits.is_floating_point():
         raise ValueError(f"logits: {tuple(logits.shape)} of {logits.dtype}; allowed: floats (N, K), at least one image")
     classes = logits.shape[1] + is_cumulative(name)
-    if not 0 <= smoothing <= 1:
-        raise ValueError(f"label_smoothing: {smoothing} is not allowed; allowed: a number, 0 to 1")
+    check_label_smoothing(smoothing)
     if weights is not None and weights.shape != (classes,):
         raise ValueError(f"weights: {tuple(weights.shape)}; allowed: ({classes},)")
     if targets.shape == (len(logits), classes):

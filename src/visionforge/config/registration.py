@@ -1,10 +1,19 @@
-"""Whether what is registered again is the same as before, as when a notebook cell is run twice."""
+"""What registries have in common: their built-in entries, and whether one is the same as before, in a notebook say."""
 
+import pkgutil
 from functools import partial
+from importlib import import_module
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 _PLAIN = (str, bytes, int, float, bool, tuple, frozenset, type(None))
+
+
+def import_all(package: str) -> None:
+    """Import the modules of a package, in the order of their names, so that they register what they define."""
+    found = pkgutil.iter_modules(import_module(package).__path__)
+    for module in sorted(info.name for info in found):
+        import_module(f"{package}.{module}")
 
 
 def same_definition(one: object, other: object) -> bool:

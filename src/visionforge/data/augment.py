@@ -256,24 +256,23 @@ def _sampling_grid(theta: Tensor, height: int, width: int) -> Tensor:
     A matrix applied to a regular grid is a row plus a column, which is ten times as fast as multiplying it out.
     """
     grid = theta.new_empty((len(theta), height, width, 2))
+    rows, columns = axis_terms(theta, height, width)
     for axis in (0, 1):
-        row, column = axis_terms(theta, axis, height, width)
-        torch.add(column[:, :, None], row[:, None, :], out=grid[..., axis])
+        torch.add(columns[:, axis, :, None], rows[:, axis, None, :], out=grid[..., axis])
     return grid
 
 
-def axis_terms(theta: Tensor, axis: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Return (N, W) and (N, H), whose sums are the input coordinates along an axis: 0 is x, 1 is y.
+def axis_terms(theta: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return (N, 2, W) and (N, 2, H), whose sums are the input coordinates x and y.
 
     Args:
         theta: (N, 2, 3) matrices from output to input coordinates.
-        axis: Which coordinate.
         height: Height of the images in pixels.
         width: Width.
     """
     x = (torch.arange(width, device=theta.device) * 2 + 1) / width - 1
     y = (torch.arange(height, device=theta.device) * 2 + 1) / height - 1
-    return theta[:, axis, 0, None] * x, theta[:, axis, 1, None] * y + theta[:, axis, 2, None]
+    return theta[:, :, :1] * x, theta[:, :, 1:2] * y + theta[:, :, 2:]
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -31,7 +31,7 @@ from visionforge.data.info import (
 )
 from visionforge.data.inspect import equal_images
 from visionforge.data.listing import Listing, list_folder, some
-from visionforge.data.nifti import NEEDS_NIBABEL, has_nibabel, is_nifti
+from visionforge.data.nifti import nibabel_problem
 from visionforge.data.pictures import PictureError, read_picture
 from visionforge.data.positive import Positive, choose_positive
 from visionforge.data.registry import is_builtin
@@ -118,8 +118,8 @@ def _check_kind(settings: ImportSettings, listing: Listing, volumes: bool) -> No
         )
     if settings.dflip and not volumes:
         raise SettingsError(f"dflip: is for volumes, {settings.source} holds pictures; leave it out")
-    if not has_nibabel() and (first := next(filter(is_nifti, listing.paths), None)) is not None:
-        raise DataError(f"{first}: {NEEDS_NIBABEL}")
+    if (problem := nibabel_problem(listing.paths)) is not None:
+        raise DataError(problem)
 
 
 # --- reading
@@ -129,7 +129,7 @@ def _read_all(
     listing: Listing, settings: ImportSettings, volumes: bool
 ) -> tuple[npt.NDArray[np.uint8], list[int], list[tuple[Path, str]]]:
     """Return the images (N, R, R[, 3]) or volumes, the positions that could be read, and what could not."""
-    read = _read_volume if volumes else read_picture
+    read = read_volume if volumes else read_picture
     pictures: list[npt.NDArray[np.uint8]] = []
     kept: list[int] = []
     broken: list[tuple[Path, str]] = []
@@ -146,12 +146,6 @@ def _read_all(
     if any(picture.ndim > sides for picture in pictures):
         pictures = [p if p.ndim > sides else np.repeat(p[..., None], 3, axis=-1) for p in pictures]
     return np.stack(pictures), kept, broken
-
-
-def _read_volume(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
-    """Return (R, R, R), or (R, R, R, 3) with colours."""
-    volume = read_volume(path, resolution)
-    return volume[..., 0] if volume.shape[3:] == (1,) else volume
 
 
 def _lost(listing: Listing, kept: list[int], settings: ImportSettings) -> list[str]:

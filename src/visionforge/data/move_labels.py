@@ -62,16 +62,15 @@ def _nearest(masks: Tensor, theta: Tensor, fill: int) -> Tensor:
     count, height, width = masks.shape
     padded = masks.new_full((count, height + 2, width + 2), fill)
     padded[:, 1:-1, 1:-1] = masks
-    column, row = (_nearest_pixel(theta, axis, height, width) for axis in (0, 1))
+    rows, columns = axis_terms(theta, height, width)
+    column, row = (_nearest_pixel(columns[:, axis], rows[:, axis], side) for axis, side in enumerate((width, height)))
     kind = torch.float32 if padded[0].numel() <= EXACT_IN_FLOAT32 else torch.int64
     place = row.to(kind).mul_(width + 2).add_(column.to(kind)).add_(width + 3)
     return padded.flatten(1).gather(1, place.long().flatten(1)).view(masks.shape)
 
 
-def _nearest_pixel(theta: Tensor, axis: int, height: int, width: int) -> Tensor:
+def _nearest_pixel(column: Tensor, row: Tensor, size: int) -> Tensor:
     """Return (N, H, W) float32 positions along an axis of the mask; -1 and its size are outside."""
-    size = (width, height)[axis]
-    row, column = axis_terms(theta, axis, height, width)
     place = column[:, :, None] + row[:, None, :]
     return place.add_(1).mul_(size / 2).sub_(0.5).round_().clamp_(-1, size)
 

@@ -6,7 +6,7 @@ compressed file would unpack to beyond them is never unpacked, and a header's ex
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, cast
@@ -31,6 +31,12 @@ def is_nifti(path: str | Path) -> bool:
 def has_nibabel() -> bool:
     """Return whether the package that reads headers is installed."""
     return find_spec("nibabel") is not None
+
+
+def nibabel_problem(paths: Iterable[str | Path]) -> str | None:
+    """Return a line if a file needs the package that reads headers, and it is not installed."""
+    first = None if has_nibabel() else next(filter(is_nifti, paths), None)
+    return None if first is None else f"{first} {NEEDS_NIBABEL}"
 
 
 def read_nifti(path: Path, resolution: int) -> npt.NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION
 from visionforge.data.info import SPLITS, Split
-from visionforge.data.nifti import NEEDS_NIBABEL, has_nibabel, is_nifti
+from visionforge.data.nifti import nibabel_problem
 from visionforge.data.npy import read_header
 from visionforge.data.pictures import SUFFIXES
 from visionforge.data.volume_files import VOLUME_SUFFIXES, is_volume
@@ -110,8 +110,8 @@ def list_pictures(
         except OSError as error:
             problems.append(f"{where}: {error.filename or source}: {(error.strerror or str(error)).lower()}")
     paths = (path for source in listed if isinstance(source, PictureFiles) for path in source.paths)
-    if not has_nibabel() and (first := next(filter(is_nifti, paths), None)) is not None:
-        problems.append(f"{where}: {first} {NEEDS_NIBABEL}")
+    if (problem := nibabel_problem(paths)) is not None:
+        problems.append(f"{where}: {problem}")
     if problems:
         raise DataError(problems)
     return listed

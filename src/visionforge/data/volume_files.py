@@ -51,7 +51,8 @@ def read_volume(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
                 raise PictureError(f"holds {kind}; voxels are uint8")
             require_cube(shape, resolution)
             file.seek(0)
-            return read_array(file, path.stat().st_size, resolution**3 * COLOURS)
+            volume = read_array(file, path.stat().st_size, resolution**3 * COLOURS)
+            return volume[..., 0] if volume.shape[3:] == (1,) else volume
     except (OSError, ValueError) as error:
         raise PictureError(f"cannot be read as an array ({error})") from error
 

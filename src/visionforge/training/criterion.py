@@ -144,6 +144,26 @@ def is_cumulative(name: str) -> bool:
     return bool(getattr(kind, "cumulative", False))
 
 
+def check_gamma(gamma: float) -> None:
+    """Check the exponent of a focal loss.
+
+    Raises:
+        ValueError: If it is not allowed.
+    """
+    if not gamma >= 0:
+        raise ValueError(f"gamma: {gamma} is not allowed; allowed: a number, at least 0")
+
+
+def check_label_smoothing(smoothing: float) -> None:
+    """Check the share of a target that goes to the uniform distribution.
+
+    Raises:
+        ValueError: If it is not allowed.
+    """
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"label_smoothing: {smoothing} is not allowed; allowed: a number, 0 to 1")
+
+
 def power(base: Tensor, exponent: float) -> Tensor:
     """Return base**exponent for 0 <= base <= 1, with a finite gradient at 0 for every exponent."""
     return base.clamp(min=torch.finfo(base.dtype).tiny) ** exponent

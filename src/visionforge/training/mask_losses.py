@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from visionforge.training.criterion import power
+from visionforge.training.criterion import check_gamma, check_label_smoothing, power
 from visionforge.training.mask_targets import checked_masks
 
 
@@ -69,8 +69,7 @@ def pixel_focal(
     >>> round(float(pixel_focal(logits, targets) / pixel_cross_entropy(logits, targets)), 4)  # (1 - 1/2)²
     0.25
     """
-    if not gamma >= 0:
-        raise ValueError(f"gamma: {gamma} is not allowed; allowed: a number, at least 0")
+    check_gamma(gamma)
     return _pixel_loss(logits, targets, gamma, label_smoothing, weights, ignore)
 
 
@@ -207,8 +206,7 @@ def generalized_dice_loss(
 def _pixel_loss(
     logits: Tensor, targets: Tensor, gamma: float, smoothing: float, weights: Tensor | None, ignore: int | None
 ) -> Tensor:
-    if not 0 <= smoothing <= 1:
-        raise ValueError(f"label_smoothing: {smoothing} is not allowed; allowed: a number, 0 to 1")
+    check_label_smoothing(smoothing)
     logits, shares, counted = checked_masks(logits, targets, weights, ignore)
     log_p = F.log_softmax(logits, dim=1)
     by_class = torch.ones_like(logits[:1]) if weights is None else _along(weights.to(logits), logits)

@@ -5,17 +5,15 @@ package are found in the package of their family, those of others in an entry po
 """
 
 import logging
-import pkgutil
 from collections.abc import Mapping
 from functools import cache
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Self, TypeVar, cast, get_args, get_origin
 
 from pydantic import GetCoreSchemaHandler, SerializationInfo, ValidationError
 from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
 
-from visionforge.config.registration import origin, same_definition
+from visionforge.config.registration import import_all, origin, same_definition
 from visionforge.config.schema.base import Section
 
 log = logging.getLogger(__name__)
@@ -56,9 +54,7 @@ class Family:
         if self._complete:
             return
         self._complete = True
-        package = import_module(self.package)
-        for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
-            import_module(f"{self.package}.{module}")
+        import_all(self.package)
         self._kinds = dict(sorted(self._kinds.items(), key=lambda item: item[1].position))
 
     def _offered(self) -> dict[str, EntryPoint]:

@@ -4,15 +4,13 @@ A metric is declared once. Those of this package lie in `visionforge.scoring.bui
 somebody registers it. From here training logs, monitor, search, evaluation, reports and comparison learn of it.
 """
 
-import pkgutil
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib import import_module
 from typing import Any, overload
 
-from visionforge.config.registration import origin, same_definition
+from visionforge.config.registration import import_all, origin, same_definition
 from visionforge.config.schema.tasks import TaskName, asked_problem, fits
 
 _PACKAGE = "visionforge.scoring.builtin"
@@ -92,9 +90,7 @@ def metrics() -> dict[str, Metric]:
     """Return name → metric of all that are registered, in the order in which results list them."""
     if not _state["complete"]:
         _state["complete"] = True
-        package = import_module(_PACKAGE)
-        for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
-            import_module(f"{_PACKAGE}.{module}")
+        import_all(_PACKAGE)
     return dict(sorted(_METRICS.items(), key=lambda item: item[1].position))
 
 

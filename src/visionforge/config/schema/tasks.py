@@ -1,6 +1,5 @@
 """Tasks by name: those of `visionforge.tasks`, of other packages' entry points, and where somebody registers them."""
 
-import pkgutil
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -11,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from visionforge.config.registration import origin, same_definition
+from visionforge.config.registration import import_all, origin, same_definition
 from visionforge.config.schema.task import REQUIRED, Task
 from visionforge.errors import SettingsError
 
@@ -30,9 +29,7 @@ class UnknownTaskError(SettingsError, ValueError):
 def _load_own() -> None:
     if not _state["complete"]:
         _state["complete"] = True
-        package = import_module(_PACKAGE)
-        for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
-            import_module(f"{_PACKAGE}.{module}")
+        import_all(_PACKAGE)
 
 
 @cache
