@@ -40,8 +40,8 @@ def flags(**changes: object) -> list[str]:
 
 
 def run_folders(outputs: Path) -> list[Path]:
-    """Return the run folders, without the link `latest`."""
-    return sorted(path.parent for path in outputs.glob("*/run.json") if not path.parent.is_symlink())
+    """Return the run folders, without the link `latest` and without one that is being made under a hidden name."""
+    return sorted(path.parent for path in outputs.glob("[!.]*/run.json") if not path.parent.is_symlink())
 
 
 @pytest.fixture(autouse=True, scope="session")

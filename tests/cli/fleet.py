@@ -70,6 +70,10 @@ class Fleet:
 
     def start(self, *arguments: str, **environment: str) -> int:
         """Start `visionforge ARGUMENTS` and return its pid; `wait` has to follow."""
+        if self.pid:  # a test failed before it waited: what the server says next is of that command
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.wait()
         for name in ("out", "err"):
             (self.folder / name).write_text("")
         job = {
@@ -88,6 +92,7 @@ class Fleet:
     def wait(self) -> Ended:
         """Return how the command ended."""
         status = int(self._server.stdout.readline())
+        self.pid = 0
         seconds = time.monotonic() - self._started
         return Ended(status, (self.folder / "out").read_text(), (self.folder / "err").read_text(), seconds)
 
