@@ -224,6 +224,17 @@ def test_part_of_an_object_gives_way_to_the_whole():
     np.testing.assert_allclose(found, [[0, 0.8, 30, 10, 55, 20]])
 
 
+def test_whole_box_stays_where_a_surer_part_overlaps_enough_to_suppress_it():
+    def predict(tiles):
+        nothing = torch.zeros(0, 6)
+        part = torch.tensor([[0, 0.9, 20, 10, 40, 20]])  # an IoU of 19/30 with the whole
+        whole = torch.tensor([[0, 0.8, 1, 10, 30, 20]])
+        return [part, whole, nothing, nothing]
+
+    found = tiled_boxes(predict, squares([], size=60)[0], 40, 0.5, 0.5)
+    np.testing.assert_allclose(found, [[0, 0.8, 21, 10, 50, 20]])
+
+
 def test_part_of_another_class_stays():
     def predict(tiles):
         nothing = torch.zeros(0, 6)

@@ -232,6 +232,14 @@ def test_comparison_of_boxes_has_the_colours_of_masks():
         assert count(drawn[160:170], colour) == 0
 
 
+def test_no_box_hides_a_smaller_one():
+    boxes = np.array([[60.0, 5, 70, 15], [10, 10, 200, 200]])
+    drawn = box_overlay(CHART, boxes, np.array([0, 1]), ["", ""], np.ones(2))
+    assert (drawn[5:15, 60] == class_colours(2)[0]).all()
+    nothing = np.zeros((0, 4)), np.zeros(0, bool)
+    assert (box_comparison(CHART, *nothing, boxes, np.ones(2, bool))[5:15, 60] == FOUND).all()
+
+
 def test_boxes_outside_and_none_at_all_are_drawn():
     nothing = np.zeros((0, 4))
     assert (box_overlay(CHART, nothing, np.zeros(0, int), NAMES) == 100).all()
