@@ -11,7 +11,7 @@ from visionforge.config.schema.task import IGNORED, Matrix
 from visionforge.data.batches import ArrayDataset
 from visionforge.evaluation.mask_evaluation import MaskEvaluation
 from visionforge.reporting.context import ReportContext
-from visionforge.reporting.figures.panels import panel_grid
+from visionforge.reporting.figures.panels import COMPARISON_LEGEND, panel_grid
 from visionforge.reporting.label_colours import class_colours
 from visionforge.reporting.label_overlays import mask_comparison, mask_overlay
 from visionforge.reporting.presentation import Section, Sheet
@@ -21,7 +21,6 @@ from visionforge.reporting.thumbnails import Panel, panel
 SHOWN = 8  # pictures of each kind in a report
 SAMPLE_SEED = 0  # which pictures are drawn at random
 DRAWINGS = ("image", "truth", "prediction", "comparison")
-KEY = "In the comparison, blue is found, yellow is missed, red is predicted and not there; striped is another class."
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -64,13 +63,15 @@ class MaskPresentation:
 
     def sections(self) -> list[Section]:
         """Return the numbers of each class, which classes are taken for each other, and pictures."""
-        legend = self._legend()
+        legend, background = self._legend(), self._evaluation.background
+        notes = ["Stripes in the comparison are pixels of a class for which another one is predicted."]
+        notes = notes if len(self._evaluation.spec.classes) - (background is not None) > 1 else []
         worst, samples = ([_panel(each) for each in pictures] for pictures in (self._worst, self._samples))
         return [
             class_table(self._evaluation),
             self._confusion(),
-            Section("worst", "Lowest Dice", notes=[KEY], legend=legend, panels=worst),
-            Section("samples", "Drawn at random", notes=[KEY], legend=legend, panels=samples),
+            Section("worst", "Lowest Dice", notes=notes, legend=legend, panels=worst),
+            Section("samples", "Drawn at random", legend=legend, panels=samples),
         ]
 
     def figures(self) -> Mapping[str, Figure]:
@@ -80,12 +81,14 @@ class MaskPresentation:
             "lowest_dice": (self._worst, f"{spec.dataset}, {split} split: the lowest Dice"),
             "sample_predictions": (self._samples, f"{spec.dataset}, {split} split: drawn at random"),
         }
+        legend = [(name, self._colours[self._shown[k]]) for k, name in self._drawn_classes()]
         return {
             name: panel_grid(
                 [each.drawings for each in pictures],
                 DRAWINGS,
                 [f"{each.index}: {each.caption}" for each in pictures],
                 title,
+                [(each, (int(colour[0]), int(colour[1]), int(colour[2]))) for each, colour in legend],
             )
             for name, (pictures, title) in titles.items()
             if pictures
@@ -139,13 +142,15 @@ class MaskPresentation:
         caption = "nothing but background" if np.isnan(dice) else f"Dice {dice:.3f}"
         return DrawnPicture(index, drawings, caption, None if names is None else names[index])
 
+    def _drawn_classes(self) -> list[tuple[int, str]]:
+        """Return number and name of the classes that are drawn."""
+        return [(k, name) for k, name in enumerate(self._evaluation.spec.classes) if self._shown[k]]
+
     def _legend(self) -> list[tuple[str, str]]:
-        """Return the classes that are drawn, and their colours as a page writes them."""
-        return [
-            (name, "#{:02x}{:02x}{:02x}".format(*self._colours[self._shown[k]].tolist()))
-            for k, name in enumerate(self._evaluation.spec.classes)
-            if self._shown[k]
-        ]
+        """Return what is drawn, and its colour as a page writes it: the classes, and what the comparison tells."""
+        colours = [(name, self._colours[self._shown[k]].tolist()) for k, name in self._drawn_classes()]
+        verdicts = [(f"comparison: {name}", list(colour)) for name, colour in COMPARISON_LEGEND]
+        return [(name, "#{:02x}{:02x}{:02x}".format(*colour)) for name, colour in [*colours, *verdicts]]
 
     def _confusion(self) -> Section:
         """Return what the pixels of each class are taken for."""
