@@ -10,7 +10,7 @@ from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
 from visionforge.inference.predictor import thresholds_of
 from visionforge.training.classifier import ImageClassifier
-from visionforge.training.tta import view_functions
+from visionforge.training.tta import named_views
 
 KEY = "visionforge"  # of the metadata entry that holds the contract as JSON
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -76,8 +76,8 @@ class Contract(Section):
             "output": {
                 "name": "probabilities",
                 "type": "float32",
-                "shape": ["batch", len(self.spec.classes)],
-                "meaning": f"calibrated probability of each {self.spec.kind.nouns[0]}",
+                "shape": ["batch", *self.spec.kind.output_shape(self.spec)],
+                "meaning": self.spec.kind.output_meaning,
                 "classes": list(self.spec.classes),
                 "positive": self.spec.classes[self.spec.positive_index] if self.spec.kind.has_positive else None,
                 "thresholds": None if self.thresholds is None else list(self.thresholds),
@@ -106,7 +106,7 @@ def contract_of(
     """
     spec, calibration = model.spec, model.calibration
     assert spec is not None
-    views = tuple(view_functions(spec.flags, model.settings.tta, spec.resolution, spec.spatial_dims))
+    views = tuple(named_views(spec, model.settings.tta, spec.resolution))
     temperature = None
     if calibration is not None:
         temperature = calibration.temperature if len(views) == 1 else calibration.temperature_tta
