@@ -96,7 +96,8 @@ def _found(settings: ImportSettings) -> _Found | None:
 def _voc(files: Sequence[Path], annotations: Path, pictures: Path, source: Path) -> _Found:
     found = _Found()
     splits = read_splits(source / VOC_FOLDERS[2])
-    by_stem = {path.relative_to(pictures).with_suffix("").as_posix(): path for path in _all_pictures(pictures)}
+    names = [path.relative_to(pictures) for path in _all_pictures(pictures)]
+    by_stem = {name.with_suffix("").as_posix(): name.as_posix() for name in names}
     unlisted = 0
     for path in files:
         stem = path.relative_to(annotations).with_suffix("").as_posix()
@@ -106,7 +107,7 @@ def _voc(files: Sequence[Path], annotations: Path, pictures: Path, source: Path)
             continue
         try:
             read = read_voc(path)
-            picture = by_stem.get(stem) or _inside(pictures, read.picture)
+            picture = _inside(pictures, by_stem.get(stem, read.picture))
         except (OSError, UnreadableError) as error:
             found.problems.append(f"{path}: {_reason(error)}")
             continue
