@@ -158,6 +158,11 @@ class MaskReader:
         classes = self._names or self._unnamed()
         masks = np.stack(self._masks)
         source, notes = self._settings.source, []
+        if not self._names:
+            notes.append(
+                f"the classes are called {some(classes)}; `classes` background,NAME,… names them, and keeps "
+                "the background out of means over classes"
+            )
         empty = sum(1 for values in self._values if not (values > 0).any())
         if empty == len(masks):
             raise DataError(f"{source}: all of its {empty:,} masks are empty; there is nothing to learn")
