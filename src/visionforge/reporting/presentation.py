@@ -42,6 +42,7 @@ class Section:
         matrix: A confusion matrix.
         table: A table.
         pictures: Images of the split.
+        legend: What is drawn in the panels, and its colour.
         panels: Images of the split beside what was said of them.
     """
 
@@ -55,6 +56,7 @@ class Section:
     matrix: Matrix | None = None
     table: Table | None = None
     pictures: Sequence[Thumbnail] = ()
+    legend: Sequence[tuple[str, str]] = ()
     panels: Sequence[Panel] = ()
 
 

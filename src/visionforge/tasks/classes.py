@@ -57,6 +57,15 @@ class ClassTask(ImageTask):
 
         return np.asarray(np.eye(classes, dtype=np.int64)[labels])
 
+    def undefined_reason(self, labels: Array, names: Sequence[str]) -> str | None:
+        """Return whether all images are of one class, so that nothing can be ranked."""
+        import numpy as np
+
+        found = np.unique(labels)
+        if len(found) > 1:
+            return None
+        return f"all of its images are of the class {names[int(found[0])]}" if len(found) else "it has no images"
+
     def counts(self, labels: Array, classes: int) -> npt.NDArray[np.int64]:
         """Return how often each number occurs."""
         import numpy as np

@@ -48,6 +48,19 @@ class ImageTask(Task):
 
         return ClassOutputs()
 
+    def tried(self, labels: Array, spec: Any) -> Any:
+        """Return cases with random probabilities."""
+        import numpy as np
+        import torch
+
+        from visionforge.scoring.cases import Cases, Weighted
+
+        count = len(spec.classes)
+        drawn = torch.from_numpy(np.random.default_rng(0).normal(size=(len(labels), count)).astype(np.float32))
+        given = self.probabilities(drawn).numpy()
+        cases = Cases(given, labels, self.name, np.full(count, 0.5), spec.positive_index)
+        return Weighted(cases, np.ones((len(labels), 1)))
+
     def predictor(self, model: Any, tta: bool | None = None) -> NetworkPredictor:
         """Return what gives probabilities of images."""
         from visionforge.inference.predictor import NetworkPredictor

@@ -77,6 +77,12 @@ class MultiLabel(ImageTask):
 
         return labels.astype(np.int64)
 
+    def undefined_reason(self, labels: Array, names: Sequence[str]) -> str | None:
+        """Return whether no label can be ranked."""
+        present = labels.sum(axis=0)
+        rankable = (present > 0) & (present < len(labels))
+        return None if rankable.any() else "no label is there in some of its images and absent from others"
+
     def counts(self, labels: Array, classes: int) -> npt.NDArray[np.int64]:
         """Return how many images have each label."""
         import numpy as np

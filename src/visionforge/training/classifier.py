@@ -84,7 +84,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
         tta: `full`, `light` or `off`: average the probabilities of several views in tests and predictions. True is
             `full`, False is `off`.
         tta_weight: Weight of the image itself among its views; None gives every view the same.
-        monitor: What epochs are compared by, such as ``val/mcc``; None is the AUC.
+        monitor: What epochs are compared by, such as ``val/mcc``; None is what the task goes by,
+            of classes the AUC.
         spec: Classes, channels, task and normalisation; None takes them from the Trainer's data module.
         restoring: The weights are about to come from a checkpoint, so pretrained ones are not read; checkpoints say so
             of themselves.
@@ -139,7 +140,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self.predictions: Any = None  # of the last split that was gone through, as the task has them
         self.thresholds: Tensor | None = None
         self.calibration: Calibration | None = None
-        self.monitor = monitor_named(self.settings.monitor or AUC.name)  # whoever knows the labels may choose another
+        usual = AUC.name if self.spec is None else self.spec.kind.monitor
+        self.monitor = monitor_named(self.settings.monitor or usual)  # whoever knows the labels may choose another
         self.watched: tuple[str, ...] = ()  # further metrics that somebody goes by
         self._parts: BuiltNetwork | None = None
         self._outputs: SplitOutputs | None = None
@@ -200,6 +202,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
         """
         if self.spec is None:
             self.spec = spec
+            if self.settings.monitor is None and self.monitor == AUC:  # nobody has chosen another
+                self.monitor = monitor_named(spec.kind.monitor)
             self._remember()
             return
         if problems := differences(self.spec, spec):

@@ -68,6 +68,7 @@ _BEYOND_LABELS = (  # methods without which there is no task, of whichever form
     "present",
     "rendered",
     "stored",
+    "tried",
     "value_problem",
     "write_predictions",
 )
@@ -223,6 +224,19 @@ class Task:
     def indicators(self, labels: "Array", classes: int) -> "npt.NDArray[np.int64]":
         """Return (N, K) 0/1, whether an image is of a class."""
         raise NotImplementedError
+
+    def tried(self, labels: "Array", spec: Any) -> Any:
+        """Return weighted predictions by which a metric tells whether it is defined, before anything is trained.
+
+        Args:
+            labels: As `stored`.
+            spec: The `TaskSpec`.
+        """
+        raise NotImplementedError
+
+    def background(self, names: Sequence[str]) -> int | None:
+        """Return the number of the class that is in no mean over the classes; None if there is none."""
+        return None
 
     def counts(self, labels: "Array", classes: int) -> "npt.NDArray[np.int64]":
         """Return (K,) images of each class."""
