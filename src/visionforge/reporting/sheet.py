@@ -18,6 +18,7 @@ from visionforge.data.source import local_archive, offered_resolution
 from visionforge.errors import SettingsError
 from visionforge.evaluation.slices import as_picture
 from visionforge.reporting.figures.static import is_own_figure, label_names, own_style, save_figure
+from visionforge.reporting.label_colours import class_colours
 from visionforge.runs.paths import shown, writable
 
 ROWS = 6
@@ -108,7 +109,7 @@ def _draw(
             if "masks" in kind.forms:
                 outline_mask(cell, places[column], len(names))
             elif "boxes" in kind.forms:
-                outline_boxes(cell, places[column])
+                outline_boxes(cell, places[column], len(names))
             cell.set(xticks=[], yticks=[])
             cell.spines[:].set_visible(False)
             if column == 0:
@@ -123,22 +124,20 @@ def _draw(
 
 def outline_mask(cell: Axes, mask: npt.NDArray[Any], classes: int) -> None:
     """Draw the border of each class of a mask (H, W) but the first, each in its colour."""
+    colours = class_colours(classes)
     for kind in range(1, classes):
         inside = mask == kind
         if inside.any() and not inside.all():
-            cell.contour(inside, levels=[0.5], colors=[_colour(kind)], linewidths=0.8)
+            cell.contour(inside, levels=[0.5], colors=[colours[kind] / 255], linewidths=0.8)
 
 
-def outline_boxes(cell: Axes, boxes: npt.NDArray[Any]) -> None:
+def outline_boxes(cell: Axes, boxes: npt.NDArray[Any], classes: int) -> None:
     """Draw boxes (M, 5) of class, x1, y1, x2, y2 in the colours of their classes; a class below 0 is no box."""
+    colours = class_colours(classes) / 255
     for kind, x1, y1, x2, y2 in boxes.tolist():
-        if kind >= 0:  # the middle of the first pixel is at 0
-            place = {"xy": (x1 - 0.5, y1 - 0.5), "width": x2 - x1, "height": y2 - y1}
-            cell.add_patch(Rectangle(**place, fill=False, edgecolor=_colour(int(kind) + 1), linewidth=0.8))
-
-
-def _colour(kind: int) -> str:
-    return f"C{(kind - 1) % 10}"
+        if kind >= 0:
+            corner, colour = (x1 - 0.5, y1 - 0.5), colours[int(kind)]  # the middle of the first pixel is at 0
+            cell.add_patch(Rectangle(corner, x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=0.8))
 
 
 def _one_of_each_class(labels: npt.NDArray[Any], count: int) -> list[int]:
