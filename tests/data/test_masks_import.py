@@ -454,3 +454,18 @@ def test_pictures_of_classes_can_be_padded(tmp_path):
 def test_pixels_are_counted_by_class():
     masks = np.array([[[0, 1], [1, 255]], [[2, 2], [2, 2]]], np.uint8)
     assert mask_pixels(masks, 3).tolist() == [[1, 2, 0], [0, 0, 4]]
+
+
+def test_new_pictures_are_padded_as_the_imported_ones_were(source):
+    from visionforge.data.info import TaskSpec
+    from visionforge.data.picture_sources import list_pictures
+    from visionforge.data.stream import picture_batches
+
+    assert imported(source).info.fit == "crop"
+    info = imported(source, fit="pad", replace=True).info
+    spec = TaskSpec.of(info, 16, False)
+    assert info.fit == spec.fit == "pad"
+    listed = list_pictures([source / "images"])
+    (batch,) = picture_batches(listed, 16, 3, 20, 1, 2, spec.fit)
+    stored = load_split(info, 16, None, "train").images.transpose(0, 3, 1, 2)
+    assert {image.tobytes() for image in stored} <= {image.numpy().tobytes() for image in batch.images}

@@ -38,6 +38,7 @@ from visionforge.data.listing import Listing, list_folder
 from visionforge.data.mask_listing import list_masks
 from visionforge.data.nifti import nibabel_problem
 from visionforge.data.pictures import PictureError, read_picture
+from visionforge.data.placement import Fit
 from visionforge.data.positive import Positive
 from visionforge.data.registry import is_builtin
 from visionforge.data.side_table import MAX_BYTES, MAX_CHARACTERS, SideTable, well_formed
@@ -94,7 +95,8 @@ def import_images(settings: ImportSettings) -> ImportReport:
     notes += absent_classes(labels.classes, {split: part.present for split, part in parts.items()})
     pictures = {split: part.images for split, part in parts.items()}
     notes += shared_pictures(pictures, {split: part.side.names or () for split, part in parts.items()})
-    info = _describe(settings, labels.task, labels.classes, positive, parts)
+    fit = settings.fit or ("pad" if labels.task == BOXES else "crop")
+    info = _describe(settings, labels.task, labels.classes, positive, parts, fit)
     content = _content(parts, notes)
     info, archive = write_pair(info, settings.resolution, content, data_root(settings.root), settings.replace)
     return ImportReport(info, archive, entry_path(settings.name), broken, notes, positive)
@@ -220,6 +222,7 @@ def _describe(
     classes: tuple[str, ...],
     positive: Positive | None,
     parts: dict[Split, _Part],
+    fit: Fit,
 ) -> DatasetInfo:
     """Return the catalog entry, without its archive."""
     train = parts["train"].images
@@ -234,6 +237,7 @@ def _describe(
         positive=None if positive is None else positive.name,
         channels=channels,
         spatial_dims=3 if train.ndim - (channels == 3) == 4 else 2,
+        fit=fit,
         splits=Splits(**{split: len(part.images) for split, part in parts.items()}),
         normalisation=Normalisation(mean=mean, std=std, source="computed"),
         flags=DomainFlags(
