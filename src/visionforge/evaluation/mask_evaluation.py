@@ -1,4 +1,4 @@
-"""All numbers of an evaluated split of masks: overlap and boundaries, over all pixels and by picture, with intervals."""
+"""All numbers of an evaluated split of masks: overlap and boundaries, over all pixels and by picture."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,34 +1,31 @@
-"""A network that is about to be trained, and the names of its parts: what is behind the backbone, stem and stages."""
+"""A network that is about to be trained: a backbone with a classifier, or with a decoder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from visionforge.config.schema import Backbone
+from visionforge.config.schema import Backbone, Decoder
 from visionforge.models.build import build_network, require_brought
+from visionforge.models.dense import build_dense_network, require_brought_dense
 from visionforge.models.registry import backbone_entry
-from visionforge.models.stages import stage_names
+from visionforge.models.stages import Parts, parts_of
 from visionforge.models.transfer import TransferReport
 
 
 @dataclass(frozen=True)
 class BuiltNetwork:
-    """A network and what its parameters belong to.
+    """A network and what is known of it.
 
     Attributes:
         network: The network, with its first weights.
         transfer: What became of pretrained weights; None without them.
-        head: Beginnings of the names of parameters that are not the backbone's: the classifier, or a decoder.
-        stem: Name of the first convolution's weight.
-        stages: Names of the modules that make up the backbone, from the input on.
+        parts: What optimisers and staged unfreezing tell apart.
     """
 
     network: nn.Module
     transfer: TransferReport | None
-    head: tuple[str, ...]
-    stem: str
-    stages: tuple[str, ...]
+    parts: Parts
 
 
 def classifying_network(
@@ -58,5 +55,34 @@ def classifying_network(
     if brought is not None:
         require_brought(settings, channels, outputs, resolution, brought, spatial_dims)
     network, transfer = build_network(settings, channels, outputs, resolution, pretrained, spatial_dims)
-    entry = backbone_entry(settings.name)
-    return BuiltNetwork(network, transfer, entry.head_of(network), entry.stem_of(network), stage_names(entry, network))
+    return BuiltNetwork(network, transfer, parts_of(backbone_entry(settings.name), network))
+
+
+def decoding_network(
+    settings: Backbone,
+    decoder: Decoder,
+    channels: int,
+    outputs: int,
+    resolution: int,
+    pretrained: bool | None = None,
+    brought: Mapping[str, Tensor] | None = None,
+) -> BuiltNetwork:
+    """Build a backbone with a decoder, from images (N, C, R, R) to logits (N, K, R, R).
+
+    Args:
+        settings: Name, stem and weights of the backbone.
+        decoder: The decoder's settings.
+        channels: Channels of the images.
+        outputs: Number of logits K of a pixel.
+        resolution: Height and width R in pixels.
+        pretrained: Read pretrained weights; None as the settings say.
+        brought: The tensors of a file that are about to be loaded, which are not to be much smaller than the network.
+
+    Raises:
+        SettingsError: If the backbone is unknown, gives no feature maps, or cannot be built for these images.
+        WeightsError: If pretrained weights are missing or do not fit, or those of the file are too few.
+    """
+    if brought is not None:
+        require_brought_dense(settings, decoder, channels, outputs, resolution, brought)
+    network, transfer = build_dense_network(settings, decoder, channels, outputs, resolution, pretrained)
+    return BuiltNetwork(network, transfer, network.parts)

@@ -1,4 +1,4 @@
-"""Masks with their truth, and what weightings of the pictures have in common, computed once however many metrics ask."""
+"""Masks with their truth, and what weightings of the pictures have in common, however many metrics ask."""
 
 from functools import cached_property
 

@@ -31,7 +31,7 @@ class MaskTask(Task):
 
     forms: ClassVar[tuple[str, ...]] = ("masks",)
     spatial_dims: ClassVar[tuple[int, ...]] = (2,)
-    default_loss: ClassVar[str] = "region"
+    default_loss: ClassVar[str] = "combined"
     headlines: ClassVar[tuple[str, ...]] = ("mean_dice", "mean_iou", "pixel_accuracy", "mean_boundary_f1")
     monitor: ClassVar[str] = "val/mean_dice"
     maps_labels: ClassVar[bool] = True
@@ -83,11 +83,9 @@ class MaskTask(Task):
 
     def undefined_reason(self, labels: Array, names: Sequence[str]) -> str | None:
         """Return whether all pixels are background."""
-        present = self.image_labels(labels, len(names)).any(axis=0)
-        background = self.background(names)
-        if background is not None:
-            present[background] = False
-        return None if present.any() else "all of its pixels are background"
+        present, background = self.counts(labels, len(names)), self.background(names)
+        found = any(count for k, count in enumerate(present.tolist()) if k != background)
+        return None if found else "all of its pixels are background"
 
     def background(self, names: Sequence[str]) -> int | None:
         """Return the number of the class that is in no mean; None if there is none."""
@@ -97,7 +95,7 @@ class MaskTask(Task):
         """Return (K,) images that have a pixel of each class."""
         import numpy as np
 
-        return self.image_labels(labels, classes).sum(axis=0, dtype=np.int64)
+        return np.asarray(self.image_labels(labels, classes).sum(axis=0, dtype=np.int64))
 
     def weighed_counts(self, labels: Array, classes: int) -> tuple[npt.NDArray[np.int64], int]:
         """Return (K,) pixels of each class, and of all."""
@@ -144,8 +142,8 @@ class MaskTask(Task):
             return None
         value = labels[wrong][0].item()
         return (
-            f"labels: {value} is no class; allowed: 0 to {len(classes) - 1} ({', '.join(classes[:20])}), and {IGNORED}, "
-            "which does not count"
+            f"labels: {value} is no class; allowed: 0 to {len(classes) - 1} ({', '.join(classes[:20])}), and "
+            f"{IGNORED}, which does not count"
         )
 
     def moved(self, labels: Tensor, draw: Any, size: tuple[int, int]) -> Tensor:
@@ -158,7 +156,7 @@ class MaskTask(Task):
         self, settings: Any, spec: Any, outputs: int, pretrained: bool | None, brought: Any = None
     ) -> BuiltNetwork:
         """Return the backbone with a decoder."""
-        from visionforge.models.dense import decoding_network
+        from visionforge.models.parts import decoding_network
 
         form = spec.channels, outputs, spec.resolution
         return decoding_network(settings.backbone, settings.decoder, *form, pretrained, brought)

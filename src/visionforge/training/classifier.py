@@ -20,7 +20,7 @@ from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.augment import normalise
 from visionforge.data.info import TaskSpec
 from visionforge.errors import DataError, SettingsError, TrainingError
-from visionforge.models.parts import BuiltNetwork
+from visionforge.models.stages import Parts
 from visionforge.models.transfer import TransferReport
 from visionforge.models.volumes import channels_last, to_channels_last
 from visionforge.redaction import redact_settings
@@ -39,6 +39,7 @@ from visionforge.training.rate_curve import RateCurve, steps_per_epoch
 from visionforge.training.shorthand import (
     AveragingLike,
     BackboneLike,
+    DecoderLike,
     FinetuningLike,
     LossLike,
     MixUpLike,
@@ -75,6 +76,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
 
     Args:
         backbone: The network and its first weights.
+        decoder: What turns feature maps into logits of pixels, where the task asks for these.
         finetuning: Freezing and staged unfreezing of the backbone.
         optimizer: The optimiser.
         schedule: The learning-rate schedule.
@@ -104,6 +106,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
     def __init__(
         self,
         backbone: BackboneLike = _DEFAULT.backbone,
+        decoder: DecoderLike = _DEFAULT.decoder.name,
         finetuning: FinetuningLike = _DEFAULT.finetuning,
         optimizer: OptimizerLike = _DEFAULT.optimizer.name,
         schedule: ScheduleLike = _DEFAULT.schedule.name,
@@ -121,6 +124,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self.seed = seed
         sections = {
             "backbone": backbone,
+            "decoder": decoder,
             "finetuning": finetuning,
             "optimizer": optimizer,
             "schedule": schedule,
@@ -143,7 +147,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         usual = AUC.name if self.spec is None else self.spec.kind.monitor
         self.monitor = monitor_named(self.settings.monitor or usual)  # whoever knows the labels may choose another
         self.watched: tuple[str, ...] = ()  # further metrics that somebody goes by
-        self._parts: BuiltNetwork | None = None
+        self._parts: Parts | None = None
         self._outputs: SplitOutputs | None = None
         self._rate: float | None = None  # of the last optimiser step
         self._configured: list[dict[str, Any]] = []  # the optimiser's groups, without their parameters
@@ -268,7 +272,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self.criterion = spec.kind.criterion(settings.loss, classes)
         cumulative = self.criterion.cumulative
         built = spec.kind.network(settings, spec, 1 if cumulative else classes, pretrained, brought)
-        self._parts, self.transfer = built, built.transfer
+        self._parts, self.transfer = built.parts, built.transfer
         self.network = to_channels_last(built.network)
         self._outputs = spec.kind.outputs()
         if cumulative:

@@ -1,5 +1,6 @@
 """The masks that a network gives for a split, batch by batch: probabilities of pixels are too many to be kept."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -161,7 +162,7 @@ def cases_of(
         masks: (N, H, W).
         spec: The task.
     """
-    tolerance = max(1.0, BOUNDARY_SHARE * float(np.hypot(*truth.shape[-2:])))
+    tolerance = max(1.0, BOUNDARY_SHARE * math.hypot(*truth.shape[-2:]))
     return MaskCases(truth, masks, len(spec.classes), IGNORED, background_of(spec), tolerance)
 
 

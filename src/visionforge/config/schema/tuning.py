@@ -69,7 +69,8 @@ class TuneSettings(Section):
     metric: str = Field(
         default="auto",
         description="What is searched for: val/loss, or val/NAME of any metric that fits the task; auto is what the "
-        "task's epochs are compared by, val/auc of classes and val/mean_dice of masks. The best epoch of a trial counts.",
+        "task's epochs are compared by, val/auc of classes and val/mean_dice of masks. The best epoch of a trial "
+        "counts.",
     )
     second_metric: SecondMetric | None = Field(
         default=None, description="Second objective, which is kept low (nsgaii)."

@@ -40,18 +40,19 @@ class Combined(Loss):
 
     def loss(self, logits: "Tensor", targets: "Tensor", weights: "Tensor | None") -> "Tensor":
         """Return the weighted sum of the losses of a batch."""
+        import torch
+
         from visionforge.training.mask_losses import dice_loss, pixel_cross_entropy, pixel_focal, tversky_loss
 
-        given = {"weights": weights}
-        costs = {"alpha": self.tversky_alpha, "beta": self.tversky_beta}
-        terms = (
-            (self.cross_entropy, lambda: pixel_cross_entropy(logits, targets, **given)),
-            (self.dice, lambda: dice_loss(logits, targets, smoothing=self.overlap_smoothing, **given)),
-            (self.focal, lambda: pixel_focal(logits, targets, gamma=self.focal_gamma, **given)),
-            (self.tversky, lambda: tversky_loss(logits, targets, **costs, smoothing=self.overlap_smoothing, **given)),
-        )
-        parts = [weight * term() for weight, term in terms if weight > 0]
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
+        smoothing, alpha, beta = self.overlap_smoothing, self.tversky_alpha, self.tversky_beta
+        total = logits.new_zeros((), dtype=torch.float32)
+        if self.cross_entropy > 0:
+            total = total + self.cross_entropy * pixel_cross_entropy(logits, targets, weights=weights)
+        if self.dice > 0:
+            total = total + self.dice * dice_loss(logits, targets, smoothing=smoothing, weights=weights)
+        if self.focal > 0:
+            total = total + self.focal * pixel_focal(logits, targets, gamma=self.focal_gamma, weights=weights)
+        if self.tversky > 0:
+            index = tversky_loss(logits, targets, alpha=alpha, beta=beta, smoothing=smoothing, weights=weights)
+            total = total + self.tversky * index
         return total

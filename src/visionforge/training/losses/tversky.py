@@ -25,5 +25,5 @@ class Tversky(Loss):
         """Return the loss of a batch, whose pixels are taken together."""
         from visionforge.training.mask_losses import tversky_loss
 
-        costs = {"alpha": self.tversky_alpha, "beta": self.tversky_beta}
-        return tversky_loss(logits, targets, **costs, smoothing=self.overlap_smoothing, weights=weights)
+        alpha, beta, smoothing = self.tversky_alpha, self.tversky_beta, self.overlap_smoothing
+        return tversky_loss(logits, targets, alpha=alpha, beta=beta, smoothing=smoothing, weights=weights)
