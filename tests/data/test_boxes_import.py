@@ -233,6 +233,24 @@ def test_the_command_imports_boxes(source, capsys):
     assert "--boxes: none does not exist" in capsys.readouterr().err
 
 
+def test_check_statistics_and_sheet_of_boxes(source, capsys, tmp_path):
+    voc(source / "Annotations" / "5.xml", [])
+    assert main(["datasets", "import", str(source), "--name", "pets", "--resolution", "20", "--json"]) == 0
+    capsys.readouterr()
+    assert main(["datasets", "check", "pets"]) == 0
+    assert " boxes" in capsys.readouterr().out
+    assert main(["datasets", "stats", "pets", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [sum(found["boxes"][split][kind] for split in SPLITS) for kind in range(2)] == [11, 4]
+    assert sum(found["bare"].values()) == 1
+    assert found["sides"][0] == [5, 5, 5]  # 10 pixels at half the size
+    assert main(["datasets", "stats", "pets"]) == 0
+    assert "5.0 / 5.0 / 5.0" in capsys.readouterr().out
+    assert main(["datasets", "show", "pets", "--output", str(tmp_path / "sheet.png")]) == 0
+    colours = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).reshape(-1, 3).astype(int)
+    assert (np.abs(colours - [230, 159, 0]).max(axis=1) < 25).sum() > 100  # the boxes of class 0
+
+
 # --- boxes and pictures stay together
 
 

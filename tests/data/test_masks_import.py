@@ -1,5 +1,7 @@
 """Pictures with masks become a data set: values stay, masks stay on their pictures, what is wrong is told."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -173,6 +175,37 @@ def test_the_command_imports_masks(source, capsys):
     (source / "masks" / "0.png").unlink()
     assert main(["datasets", "import", str(source), *flags, "--replace"]) == 2
     assert "has no mask" in capsys.readouterr().err
+
+
+def test_check_statistics_and_sheet_of_masks(source, capsys, tmp_path):
+    save(source / "masks" / "0.png", np.zeros((24, 32), np.uint8))
+    for number in range(12):
+        mask = np.zeros((24, 32), np.uint8)
+        mask[:, :16] = 0 if number == 0 else 1
+        mask[:, 31] = 9
+        save(source / "masks" / f"{number}.png", mask)
+    assert main(["datasets", "import", str(source), "--name", "cells", "--ignore", "9", "--fit", "pad", "--json"]) == 0
+    capsys.readouterr()
+    assert main(["datasets", "check", "cells"]) == 0
+    assert "✓ train data: 8 images, values 0 to 255" in capsys.readouterr().out
+    assert main(["datasets", "stats", "cells", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    ones = sum(found["pixels"][split][1] for split in SPLITS)
+    zeros = sum(found["pixels"][split][0] for split in SPLITS)
+    assert ones == 11 * 14 * 21  # half of the width of 11 pictures, at 28 pixels
+    assert zeros == 11 * 13 * 21 + 27 * 21
+    assert sum(found["ignored"].values()) == 12 * (28 * 28 - 27 * 21)
+    assert sum(found["empty"].values()) == 1
+    assert sum(found["classes"]["1"].values()) == 11
+    assert main(["datasets", "stats", "cells"]) == 0
+    shown = capsys.readouterr().out
+    assert "train pixels" in shown
+    assert "empty masks: " in shown
+    assert main(["datasets", "info", "cells"]) == 0
+    assert "scaled as a whole, filled with black" in capsys.readouterr().out
+    assert main(["datasets", "show", "cells", "--output", str(tmp_path / "sheet.png")]) == 0
+    colours = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).reshape(-1, 3).astype(int)
+    assert (np.abs(colours - [86, 180, 233]).max(axis=1) < 25).sum() > 500  # the border of class 1
 
 
 # --- what is refused
