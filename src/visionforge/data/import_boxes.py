@@ -72,6 +72,11 @@ class BoxReader:
         self._clipped = self._small = self._cut = 0
         if other := sorted(set(classes) - set(self._classes)):
             raise DataError(f"classes: {some(other)} is a class of boxes, but not among {some(self._classes)}; add it")
+        if len(self._classes) < 2:
+            raise DataError(
+                f"{settings.source}: has only the class {self._classes[0]}; at least 2 are needed: name one that "
+                f"no box has, too, with `classes` {self._classes[0]},other"
+            )
         if len(self._classes) > MAX_CLASSES:
             raise DataError(f"{settings.source}: has {len(self._classes):,} classes, more than {MAX_CLASSES:,}")
 
