@@ -316,7 +316,7 @@ def _given_images(wanted: _Wanted, spec: Any, most: int) -> Any:
 
     parts, names = [], 0
     listed = list_pictures(wanted.pictures or ())
-    for batch in picture_batches(listed, spec.resolution, spec.channels, 64, 2, spec.spatial_dims):
+    for batch in picture_batches(listed, spec.resolution, spec.channels, 64, 2, spec.spatial_dims, spec.fit):
         for name, reason in batch.failures:
             wanted.warn(f"{name}: {reason}")
         if batch.names:

@@ -15,8 +15,12 @@ from visionforge.training.tta import named_views
 KEY = "visionforge"  # of the metadata entry that holds the contract as JSON
 Share = Annotated[float, Field(ge=0, le=1)]
 InputKind = Literal["uint8", "float32"]
+SQUARES = {
+    "crop": "scale the shorter side to {r} pixels (antialiased bicubic), cut the middle {r}×{r} out",
+    "pad": "scale the longer side to {r} pixels (antialiased bicubic), fill up with black below or at the right",
+}
 RESIZE = (
-    "turn upright (EXIF), scale the shorter side to {r} pixels (antialiased bicubic), cut the middle {r}×{r} out; "
+    "turn upright (EXIF), {square}; "
     "transparency on black; grey integers from 0 to 65,535 are divided so that the largest number of 8, 10, 12, 14 or "
     "16 bits (the fewest that hold the picture) becomes 255, other depths are scaled from the picture's own range"
 )
@@ -59,6 +63,11 @@ class Contract(Section):
         sides: tuple[int, ...] = (self.spec.channels, *(self.spec.resolution,) * self.spec.spatial_dims)
         return ("batch", *sides)
 
+    def _resize(self) -> str:
+        spec = self.spec
+        text = RESIZE_VOLUMES if spec.spatial_dims == 3 else RESIZE.replace("{square}", SQUARES[spec.fit])
+        return text.format(r=spec.resolution)
+
     def as_text(self) -> dict[str, Any]:
         """Return what a reader of `export.json` needs to know to use the artifact."""
         values = "0 to 255" if self.input == "uint8" else "0 to 1, which is a pixel value divided by 255"
@@ -71,7 +80,7 @@ class Contract(Section):
                 "channels": "red, green, blue; grey images have three equal ones"
                 if self.spec.channels == 3
                 else "grey",
-                "resize": (RESIZE_VOLUMES if self.spec.spatial_dims == 3 else RESIZE).format(r=self.spec.resolution),
+                "resize": self._resize(),
             },
             "output": {
                 "name": "probabilities",
