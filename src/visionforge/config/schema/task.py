@@ -128,6 +128,7 @@ class Task:
         explains: There are maps of where its networks look.
         calibrates: Its probabilities are calibrated on the validation split.
         decodes: Its network has a decoder, `model.decoder`.
+        dropout: Which setting is the dropout of its network; None if there is none.
     """
 
     name: ClassVar[str] = ""
@@ -148,6 +149,7 @@ class Task:
     explains: ClassVar[bool] = True
     calibrates: ClassVar[bool] = True
     decodes: ClassVar[bool] = False
+    dropout: ClassVar[str | None] = "model.backbone.dropout"
 
     def is_usual(self, several: bool, classes: int) -> bool:
         """Return whether it is meant where nobody says what the labels are.
