@@ -90,6 +90,19 @@ def check_volume_resolutions(resolutions: Sequence[int]) -> None:
         )
 
 
+def check_task(task: TaskName, classes: int, spatial_dims: int) -> None:
+    """Check that a task takes so many classes, and images or volumes.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    kind = task_named(task)
+    if spatial_dims not in kind.spatial_dims:
+        raise ValueError(f"task: {task} is of images; volumes are not supported")
+    if kind.most_classes is not None and classes > kind.most_classes:
+        raise ValueError(f"classes: {classes} are not allowed; allowed for {task} data: at most {kind.most_classes}")
+
+
 class DomainFlags(Section):
     """Which changes of an image keep its label; augmentation and test-time views follow them."""
 
@@ -154,8 +167,7 @@ class DatasetInfo(Section):
 
     @model_validator(mode="after")
     def _task_takes_them(self) -> Self:
-        if self.spatial_dims not in task_named(self.task).spatial_dims:
-            raise ValueError(f"task: {self.task} is of images; volumes are not supported")
+        check_task(self.task, len(self.classes), self.spatial_dims)
         return self
 
     @model_validator(mode="after")
@@ -268,6 +280,7 @@ class TaskSpec(Section):
         check_constants(self.mean, self.std, self.channels)
         if self.spatial_dims == 3:
             check_volume_resolutions((self.resolution,))
+        check_task(self.task, len(self.classes), self.spatial_dims)
         if self.positive is not None and not 0 <= self.positive < len(self.classes):
             raise ValueError(f"positive: {self.positive} is not allowed; allowed: 0 to {len(self.classes) - 1}")
         return self

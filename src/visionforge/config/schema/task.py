@@ -116,6 +116,7 @@ class Task:
         nouns: What a class is called: one, and several of them.
         drawn: What a class of rendered images is called.
         class_count: The number of classes that it has in any case; None is any.
+        most_classes: The largest number of classes that it can have; None is any.
         several: An image may have several classes, or none; so it is of labels.
         has_positive: It has two classes, of which one is to be found.
         default_loss: Name of the loss that `auto` stands for.
@@ -137,6 +138,7 @@ class Task:
     nouns: ClassVar[tuple[str, str]] = ("class", "classes")
     drawn: ClassVar[str] = "class"
     class_count: ClassVar[int | None] = None
+    most_classes: ClassVar[int | None] = None
     several: ClassVar[bool] = False
     has_positive: ClassVar[bool] = False
     default_loss: ClassVar[str] = ""
