@@ -26,7 +26,7 @@ MIXED[:, :, 0] = 0  # does not count
 
 
 def pixels_of(targets, smoothing):
-    """Yield probabilities and shares of each pixel that counts, in float64."""
+    """Yield probabilities, smoothed and given shares of each pixel that counts, in float64."""
     logits = LOGITS.double().permute(0, 2, 3, 1).reshape(-1, CLASSES).tolist()
     if targets.ndim == 3:
         shares = [[float(k == value) for k in range(CLASSES)] for value in targets.flatten().tolist()]
@@ -35,11 +35,8 @@ def pixels_of(targets, smoothing):
     for given, share in zip(logits, shares, strict=True):
         if sum(share) > 0:
             above = [math.exp(value) for value in given]
-            total = sum(share)
-            yield (
-                [value / sum(above) for value in above],
-                [value * (1 - smoothing) + smoothing / CLASSES * total for value in share],
-            )
+            smoothed = [value * (1 - smoothing) + smoothing / CLASSES * sum(share) for value in share]
+            yield [value / sum(above) for value in above], smoothed, share
 
 
 def slow(settings, targets, weights):
@@ -49,18 +46,18 @@ def slow(settings, targets, weights):
 
     def of_pixels(gamma):
         above = below = 0.0
-        for p, g in pixels:
+        for p, g, unsmoothed in pixels:
             for k in range(CLASSES):
                 above -= given[k] * g[k] * (1 - p[k]) ** gamma * math.log(p[k])
-                below += given[k] * g[k]
+                below += given[k] * (g if settings.name == "combined" else unsmoothed)[k]
         return above / below
 
     def of_overlap(alpha, beta, smoothing):
         values = []
         for k in range(CLASSES):
-            hits = sum(p[k] * g[k] for p, g in pixels)
-            wrong = sum(p[k] * (1 - g[k]) for p, g in pixels)
-            missed = sum((1 - p[k]) * g[k] for p, g in pixels)
+            hits = sum(p[k] * g[k] for p, g, _ in pixels)
+            wrong = sum(p[k] * (1 - g[k]) for p, g, _ in pixels)
+            missed = sum((1 - p[k]) * g[k] for p, g, _ in pixels)
             values.append((hits + smoothing) / (hits + alpha * wrong + beta * missed + smoothing))
         return 1 - sum(w * value for w, value in zip(given, values, strict=True)) / sum(given)
 
@@ -84,7 +81,7 @@ def slow(settings, targets, weights):
 SETTINGS = [
     Combined(),
     Combined(cross_entropy=0.2),
-    Combined(dice=0),
+    Combined(dice=0.5),
     Combined(focal=2.0),
     Combined(focal=2.0, focal_gamma=1.0),
     Combined(tversky=1.5),

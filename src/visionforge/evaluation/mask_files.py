@@ -29,6 +29,7 @@ from visionforge.training.mask_outputs import background_of
 Array = npt.NDArray[Any]
 SOFTWARE = "visionforge"  # what a picture says of its origin
 FOLDER = "masks"  # of the PNG files, beside the table
+_MOST_PIXELS = 1 << 40  # of a picture in a table: sums of them are exact
 TRUE, SAID, BOTH = "true_pixels", "predicted_pixels", "shared_pixels"
 
 
@@ -63,7 +64,9 @@ def _of_classes(kind: str, names: list[str], values: Array) -> list[Filled]:
     return [(Column(f"{kind}_{name}", "integer"), values[:, k].tolist()) for k, name in enumerate(names)]
 
 
-def mask_table_scorer(path: Path, tta: bool, background: int | None, task: TaskName) -> MaskScorer | None:
+def mask_table_scorer(
+    path: Path, tta: bool, background: int | None, task: TaskName, classes: int
+) -> MaskScorer | None:
     """Return what computes the metrics of a table of masks, from its counts; None if it is of the other reading.
 
     Args:
@@ -71,23 +74,41 @@ def mask_table_scorer(path: Path, tta: bool, background: int | None, task: TaskN
         tta: Whether test-time views have to be averaged.
         background: The class that is in no mean.
         task: Kind of labels.
+        classes: Number of classes K.
 
     Raises:
         RunError: If it is no such table, or has no truth.
     """
     table = read_table(path, TEXTS, MAX_PREDICTIONS_BYTES)
     parts = {kind: [name for name in table if str(name).startswith(f"{kind}_")] for kind in (TRUE, SAID, BOTH)}
-    if not parts[BOTH] or len({len(names) for names in parts.values()}) > 1 or "views" not in table:
+    if not parts[BOTH] or "views" not in table:
         raise RunError(f"{path}: no table of masks with their truth; it has no columns {BOTH}_CLASS")
-    try:
-        true, said, both = (table[names].to_numpy(dtype=np.int64) for names in parts.values())
-        averaged = set(table["views"].astype(int).tolist())
-    except (ValueError, OverflowError) as error:
-        raise RunError(f"{path}: cannot be read as a table of masks ({error})") from error
-    if averaged != {int(tta)}:
+    found = sorted({len(names) for names in parts.values()})
+    if found != [classes]:
+        raise RunError(f"{path}: has columns of {' or '.join(map(str, found))} classes, the run has {classes}")
+    true, said, both = (_whole_numbers(table[names], _MOST_PIXELS, path) for names in parts.values())
+    if bool((both > np.minimum(true, said)).any()):
+        raise RunError(f"{path}: no table of masks: of a class, {BOTH} is above {TRUE} or {SAID}")
+    if set(_whole_numbers(table[["views"]], 1, path).ravel().tolist()) != {int(tta)}:
         return None
     cases = MaskCases.of_sizes(both, true + said, background)
     return MaskScorer(cases, [metric for metric in metrics_of(task) if metric.shared])
+
+
+def _whole_numbers(columns: Any, most: int, path: Path) -> npt.NDArray[np.int64]:
+    """Return columns of a table as integers.
+
+    Raises:
+        RunError: If a cell is none, or not from 0 to `most`.
+    """
+    try:
+        cells = columns.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError):
+        cells = np.full(columns.shape, np.nan)
+    if not bool(((cells >= 0) & (cells <= most) & (cells == np.floor(cells))).all()):  # NaN is none of it
+        allowed = f"whole numbers from 0 to {most:,}"
+        raise RunError(f"{path}: no table of masks: {columns.columns[0]} or a column like it does not have {allowed}")
+    return np.asarray(cells, dtype=np.int64)
 
 
 def write_mask_table(

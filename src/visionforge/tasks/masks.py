@@ -273,7 +273,7 @@ class MaskTask(Task):
         """Return what scores the pixels that a table counts."""
         from visionforge.evaluation.mask_files import mask_table_scorer
 
-        return mask_table_scorer(path, tta, self.background(classes), self.name)
+        return mask_table_scorer(path, tta, self.background(classes), self.name, len(classes))
 
     def write_predictions(
         self, folder: Any, spec: Any, said: Any, truth: Array | None, side: Any, files: bool = False
