@@ -21,6 +21,7 @@ from visionforge.evaluation.prediction_table import TEXTS, Filled, headings_of, 
 from visionforge.evaluation.segmentation import MaskScorer
 from visionforge.evaluation.table_writers import Column, open_table, read_table
 from visionforge.inference.mask_predictor import MaskPrediction
+from visionforge.printable import printable
 from visionforge.runs.files import write_atomic
 from visionforge.runs.workspace import MAX_PREDICTIONS_BYTES, Workspace
 from visionforge.scoring.mask_cases import MaskCases
@@ -105,9 +106,10 @@ def _whole_numbers(columns: Any, most: int, path: Path) -> npt.NDArray[np.int64]
         cells = columns.to_numpy(dtype=np.float64)
     except (TypeError, ValueError):
         cells = np.full(columns.shape, np.nan)
-    if not bool(((cells >= 0) & (cells <= most) & (cells == np.floor(cells))).all()):  # NaN is none of it
-        allowed = f"whole numbers from 0 to {most:,}"
-        raise RunError(f"{path}: no table of masks: {columns.columns[0]} or a column like it does not have {allowed}")
+    right = (cells >= 0) & (cells <= most) & (cells == np.floor(cells))  # NaN is none of it
+    if not right.all():
+        column = printable(str(columns.columns[np.argmin(right.all(axis=0))]))
+        raise RunError(f"{path}: no table of masks: {column} has others than whole numbers from 0 to {most:,}")
     return np.asarray(cells, dtype=np.int64)
 
 

@@ -57,6 +57,11 @@ class ArtifactPredictor:
         """Return what it says of uint8 images (B, C, R, R), as the task's predictor would."""
         return self.spec.kind.answer(self.outputs(images), self._runtime.contract)
 
+    @property
+    def averages(self) -> bool:
+        """Return whether it averages test-time views."""
+        return len(self._runtime.contract.views) > 1
+
     def outputs(self, images: Tensor) -> Tensor:
         """Return what it gives for uint8 images (B, C, R, R): probabilities (B, K), of pixels (B, K, R, R)."""
         return torch.from_numpy(self._runtime.run(images.numpy()))
