@@ -118,6 +118,7 @@ class MappedRecords:
 
     def __init__(self, array: npt.NDArray[np.uint8]) -> None:
         assert isinstance(array, np.memmap)
+        assert array.dtype == np.uint8
         self._path, self._offset, self._shape = str(array.filename), array.offset, array.shape
         self._bytes = int(np.prod(self._shape[1:]))
         self._file: io.FileIO | None = None
