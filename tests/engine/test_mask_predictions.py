@@ -97,7 +97,9 @@ def test_a_picture_of_the_network_has_the_mask_of_the_network(trained, tmp_path)
         np.testing.assert_array_equal(mask_of(found, row), mask)
         assert float(row["confidence"]) == pytest.approx(sure, abs=1e-6)
     plain = predicted(trained, tmp_path / "0.png", out="plain.csv", tta=False)
-    np.testing.assert_array_equal(mask_of(plain, rows(plain.path)[0]), MaskPredictor(trained[0], False)(images).labels[0])
+    np.testing.assert_array_equal(
+        mask_of(plain, rows(plain.path)[0]), MaskPredictor(trained[0], False)(images).labels[0]
+    )
     assert rows(plain.path)[0]["views"] == "0"
 
 

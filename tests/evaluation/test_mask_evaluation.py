@@ -17,7 +17,13 @@ from visionforge.errors import RunError
 from visionforge.evaluation.bootstrap import estimate
 from visionforge.evaluation.evaluation import Partial
 from visionforge.evaluation.mask_evaluation import MaskEvaluation, evaluate_masks
-from visionforge.evaluation.mask_files import class_colours, mask_columns, mask_table_scorer, write_mask, write_mask_table
+from visionforge.evaluation.mask_files import (
+    class_colours,
+    mask_columns,
+    mask_table_scorer,
+    write_mask,
+    write_mask_table,
+)
 from visionforge.inference.mask_predictor import MaskPrediction
 from visionforge.runs.workspace import Workspace
 from visionforge.training.mask_outputs import MaskPredictions, MaskView

@@ -61,7 +61,9 @@ def test_an_onnx_model_says_what_its_network_says(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "shape", [(5, 3), (5, 2, 16, 16), (5, 3, 8, 8), (5, 3, 16), (5, 3, 16, 16, 1), (4, 3, 16, 16), (0, 3, 16, 16)], ids=str
+    "shape",
+    [(5, 3), (5, 2, 16, 16), (5, 3, 8, 8), (5, 3, 16), (5, 3, 16, 16, 1), (4, 3, 16, 16), (0, 3, 16, 16)],
+    ids=str,
 )
 def test_an_artifact_of_another_output_is_refused_in_one_line(shape):
     _, contract = exported(mask_model())

@@ -173,7 +173,10 @@ def test_too_many_classes_and_volumes_are_refused_wherever_they_are_given(tmp_pa
     [
         (torch.zeros(2, 16, 16), r"labels: \(2, 16, 16\) of torch.float32; allowed for segmentation data: integers"),
         (torch.zeros(2, dtype=torch.int64), r"labels: \(2,\) of torch.int64; allowed for segmentation data"),
-        (torch.zeros(2, 15, 16, dtype=torch.int64), r"labels: \(2, 15, 16\); allowed: \(2, 16, 16\), as the images are"),
+        (
+            torch.zeros(2, 15, 16, dtype=torch.int64),
+            r"labels: \(2, 15, 16\); allowed: \(2, 16, 16\), as the images are",
+        ),
         (torch.full((2, 16, 16), 3), "labels: 3 is no class; allowed: 0 to 2 .*, and 255, which does not count"),
         (torch.full((2, 16, 16), -1), "labels: -1 is no class"),
         (torch.zeros(3, 16, 16, dtype=torch.int64), r"labels: \(3, 16, 16\) for 2 images"),
@@ -225,7 +228,9 @@ def test_what_comes_from_outside_of_an_image_does_not_count():
     assert set(moved.unique().tolist()) == {1, 255}
 
 
-@pytest.mark.parametrize("settings", [MixUp(alpha=0.8), MixUp(alpha=0, cutmix_alpha=1), MixUp(alpha=0.8, per_image=True)])
+@pytest.mark.parametrize(
+    "settings", [MixUp(alpha=0.8), MixUp(alpha=0, cutmix_alpha=1), MixUp(alpha=0.8, per_image=True)]
+)
 def test_masks_are_mixed_as_their_images(settings):
     masks = torch.from_numpy(drawn_masks(6, ignored=0.2)).long()
     images = torch.where(masks == 255, 0, masks + 1).float()[:, None] * torch.tensor([1.0, 10, 100]).view(1, 3, 1, 1)

@@ -185,5 +185,5 @@ def test_a_checkpoint_brings_the_decoder_and_says_the_same(tmp_path):
     assert (again.settings.decoder.name, again.settings.decoder.width) == ("fpn", 16)
     given = [each.predict_probabilities(noise(3))[1] for each in (model, again)]
     assert torch.equal(*given)
-    assert NAMES == again.spec.classes
+    assert again.spec.classes == NAMES
     assert mask_model().monitor.name == "val/mean_dice"

@@ -65,9 +65,7 @@ def _of_classes(kind: str, names: list[str], values: Array) -> list[Filled]:
     return [(Column(f"{kind}_{name}", "integer"), values[:, k].tolist()) for k, name in enumerate(names)]
 
 
-def mask_table_scorer(
-    path: Path, tta: bool, background: int | None, task: TaskName, classes: int
-) -> MaskScorer | None:
+def mask_table_scorer(path: Path, tta: bool, background: int | None, task: TaskName, classes: int) -> MaskScorer | None:
     """Return what computes the metrics of a table of masks, from its counts; None if it is of the other reading.
 
     Args:
