@@ -3,6 +3,7 @@
 import csv
 import re
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,8 +42,6 @@ def picture(path, height, width, mode="RGB", seed=0):
 
 
 def predicted(trained, *pictures, out="said.csv", warned=None, **changes):
-    from pathlib import Path
-
     warn = (lambda text: None) if warned is None else warned.append
     settings = {"checkpoint": trained[1], "out": Path(out), "accelerator": "cpu", "warn": warn, **changes}
     return predict_pictures(list(pictures), Interruption(), **settings)
@@ -194,7 +193,7 @@ def test_if_none_can_be_read_nothing_is_left(trained, tmp_path):
 def test_what_exists_already_is_refused(trained, tmp_path):
     path = picture(tmp_path / "one.png", 20, 20)
     found = predicted(trained, path)
-    with pytest.raises(SettingsError, match="out: said.csv exists already; name another file, or add `overwrite`"):
+    with pytest.raises(SettingsError, match=r"out: said\.csv exists already; name another file, or add `overwrite`"):
         predicted(trained, path)
     found.path.unlink()
     with pytest.raises(SettingsError, match="out: said_masks exists already; name another table, or add `overwrite`"):

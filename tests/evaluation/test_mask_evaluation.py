@@ -1,4 +1,4 @@
-"""The numbers of a split of masks are those of the masks; the table of them gives the same; forged ones are one line."""
+"""Numbers of a split are those of its masks; the table of them gives the same; forged ones are one line."""
 
 import csv
 

@@ -145,10 +145,13 @@ def archive(tmp_path, monkeypatch, labels, classes=NAMES, **fields):
 )
 def test_bad_masks_of_an_archive_are_refused_in_one_line(tmp_path, monkeypatch, labels, message):
     data = archive(tmp_path, monkeypatch, labels)
-    with pytest.raises(DataError, match=message) as raised:
+
+    def read():
         data.prepare_data()
         data.setup("test")
-        data.dataset_for("test")
+
+    with pytest.raises(DataError, match=message) as raised:
+        read()
     (problem,) = raised.value.problems
     assert problem.isprintable()
 
