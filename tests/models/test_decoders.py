@@ -486,8 +486,7 @@ def test_a_decoder_that_is_not_asked_for_changes_no_digest():
 # --- export
 
 
-@pytest.mark.parametrize("resolution", [28, 50])
-@pytest.mark.parametrize("name", ["resnet18", "mini_cnn"])
+@pytest.mark.parametrize(("name", "resolution"), [("resnet18", 28), ("mini_cnn", 50)])
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_onnx_gives_the_same_for_any_number_of_images(name, decoder, resolution, tmp_path):
     pytest.importorskip("onnx")
