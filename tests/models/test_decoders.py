@@ -21,6 +21,7 @@ from visionforge.models.fpn import FpnDecoder
 from visionforge.models.registry import BackboneEntry, backbone_entry, register_backbone
 from visionforge.models.stages import parts_of
 from visionforge.models.unet import UNetDecoder
+from visionforge.models.volumes import channels_last, to_channels_last
 from visionforge.runs.config_hash import digest
 from visionforge.training.finetuning import stage_of_parameters
 from visionforge.training.parameter_groups import parameter_groups
@@ -183,8 +184,10 @@ def test_logits_have_the_sides_of_the_images_and_every_parameter_gets_a_gradient
 def test_volumes_are_decoded_too(name, convolution, decoder):
     side = 18  # not divided by the strides
     network = dense(name, decoder, 1, 2, side, spatial_dims=3, volume_convolution=convolution)
-    logits = network(torch.randn(2, 1, side, side, side))
+    volumes = torch.randn(2, 1, side, side, side)
+    logits = network(volumes)
     assert logits.shape == (2, 2, side, side, side)
+    torch.testing.assert_close(to_channels_last(network)(channels_last(volumes)), logits, rtol=1e-4, atol=1e-4)
     logits.square().sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 
