@@ -19,7 +19,7 @@ from visionforge.models.dense import build_dense_network, require_brought_dense
 from visionforge.models.features import FeatureExtractor
 from visionforge.models.fpn import FpnDecoder
 from visionforge.models.registry import BackboneEntry, backbone_entry, register_backbone
-from visionforge.models.stages import parts_of
+from visionforge.models.stages import parts_of, stage_names
 from visionforge.models.unet import UNetDecoder
 from visionforge.models.volumes import channels_last, to_channels_last
 from visionforge.runs.config_hash import digest
@@ -463,6 +463,9 @@ def test_parts_of_a_library_s_network_are_found_before_its_classifier_goes():
     assert all(network.get_submodule(stage) for stage in network.parts.stages)
     assert "encoder.network.layer4.1" in network.parts.stages
     assert network.parts.stem == "encoder.network.conv1.weight"
+    small = dense("torchvision/mobilenet_v3_small", resolution=64)
+    assert "classifier.0" in stage_names(entry := backbone_entry("torchvision/mobilenet_v3_small"), build(entry.name))
+    assert {stage.split(".")[2] for stage in small.parts.stages} == {"features"}
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mini_cnn", "convnext_tiny", "torchvision/vgg11"])
