@@ -124,6 +124,23 @@ class Theirs(nn.Module):
         return self.head(found.mean(dim=(2, 3))) if self.scale is None else self.head(found.mean((2, 3))) * self.scale
 
 
+class Body(nn.Module):
+    """A network whose layers lie in a module that is no sequence, and gives the last map."""
+
+    def __init__(self, in_channels, num_classes):
+        super().__init__()
+        self.body = Theirs(in_channels, num_classes)
+        self.body.forward = self._last_map
+        self.head = nn.Linear(24, num_classes)
+
+    def _last_map(self, images):
+        found = self.body.halve(F.relu(self.body.first(images)))
+        return self.body.halve(F.relu(self.body.second(found)))
+
+    def forward(self, images):
+        return self.head(self.body(images).mean(dim=(2, 3)))
+
+
 class Flat(nn.Module):
     """A network that gives one map only."""
 
@@ -138,12 +155,17 @@ class Flat(nn.Module):
 @pytest.fixture
 def theirs(monkeypatch):
     monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
-    for name, kind in (("theirs", Theirs), ("flat", Flat)):
+    for name, kind in (("theirs", Theirs), ("body", Body), ("flat", Flat)):
 
         def make(*, in_channels, num_classes, dropout, resolution, scale, kind=kind):
             return kind(in_channels, num_classes)
 
-        register_backbone(BackboneEntry(name, make, "theirs", head="head." if kind is Theirs else ""))
+        register_backbone(BackboneEntry(name, make, "theirs", head="" if kind is Flat else "head."))
+
+
+def test_a_module_that_is_no_sequence_is_looked_into(theirs):
+    network = dense("body", resolution=30)
+    assert (network.encoder.channels, network.encoder.strides) == ((12, 24, 24), (1, 2, 4))
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -337,6 +359,15 @@ def test_volumes_are_resized_as_torch_does_it(old, new):
     own, expected = resize(maps, new), F.interpolate(maps, size=new, mode="trilinear", align_corners=False)
     torch.testing.assert_close(own, expected, rtol=0, atol=1e-12)
     assert resize(maps, old) is maps
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_convolutions_in_front_of_a_relu_are_drawn_as_he_et_al_do(decoder):
+    layers = [layer for layer in dense(decoder=decoder).decoder.modules() if isinstance(layer, nn.Conv2d)]
+    found = [layer for layer in layers if layer.bias is None]
+    assert found
+    for layer in found:
+        assert layer.weight.std().item() == pytest.approx((2 / (9 * layer.out_channels)) ** 0.5, rel=0.1)
 
 
 # --- first weights
