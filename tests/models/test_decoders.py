@@ -495,7 +495,8 @@ def test_parts_of_a_library_s_network_are_found_before_its_classifier_goes():
     assert "encoder.network.layer4.1" in network.parts.stages
     assert network.parts.stem == "encoder.network.conv1.weight"
     small = dense("torchvision/mobilenet_v3_small", resolution=64)
-    assert "classifier.0" in stage_names(entry := backbone_entry("torchvision/mobilenet_v3_small"), build(entry.name))
+    entry = backbone_entry("torchvision/mobilenet_v3_small")
+    assert "classifier.0" in stage_names(entry, build(entry.name, resolution=64))
     assert {stage.split(".")[2] for stage in small.parts.stages} == {"features"}
 
 

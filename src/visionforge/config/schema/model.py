@@ -202,6 +202,19 @@ class Schedule(Component):
         raise NotImplementedError(f"{type(self).__qualname__}.rate")
 
 
+OverlapSmoothing = Annotated[
+    float,
+    Field(
+        gt=0.0,
+        le=1e6,
+        description="Added above and below in Dice and Tversky, so that an absent class costs nothing.",
+        json_schema_extra={"unit": "pixels"},
+    ),
+]
+TverskyAlpha = Annotated[
+    float, Field(ge=0.0, le=100.0, description="Cost of pixels that are wrongly said to be of a class.")
+]
+TverskyBeta = Annotated[float, Field(gt=0.0, le=100.0, description="Cost of pixels of a class that are missed.")]
 ClassWeights = Literal["none", "balanced", "effective-number"] | dict[str, Annotated[float, Field(gt=0.0, le=1e6)]]
 
 
@@ -209,7 +222,7 @@ class Loss(Component):
     """What is minimised.
 
     A kind says in `tasks` which tasks it fits, by their names or the forms of their labels: ``classes``, ``labels``,
-    ``grades``. One of another package has `loss`; see there.
+    ``grades``, ``masks``. One of another package has `loss`; see there.
     """
 
     family: ClassVar[Family] = Family("model.loss", "auto", "visionforge.training.losses", "a loss")
@@ -237,8 +250,9 @@ class Loss(Component):
         """Return the mean loss of a batch, a scalar.
 
         Args:
-            logits: (N, K) float32.
+            logits: (N, K) float32; of masks (N, K, H, W).
             targets: (N, K) shares of the classes, smoothed and mixed; per label 0 to 1 where an image may have several.
+                Of masks (N, K, H, W) likewise, 0 for a pixel that does not count.
             weights: (K,) weight per class, or None.
         """
         raise NotImplementedError(f"{type(self).__qualname__}.loss")
@@ -269,7 +283,8 @@ class Mixing(Component):
 
         Args:
             images: (N, C, H, W) or (N, C, D, H, W) float32, normalised.
-            targets: (N, K) float32 shares of the classes; per label 0 to 1 where an image may have several.
+            targets: (N, K) float32 shares of the classes; per label 0 to 1 where an image may have several. Of masks
+                (N, K, H, W).
             rng: All randomness; a function of seed, epoch, step and rank.
         """
         raise NotImplementedError(f"{type(self).__qualname__}.mix")
@@ -319,7 +334,7 @@ class ModelSettings(Section):
     monitor: str | None = Field(
         default=None,
         description="What the best epoch is chosen by: val/loss, or val/NAME of any metric that fits the task; null is "
-        "val/auc, or val/loss where the validation split has no AUC.",
+        "what the task goes by, val/auc of classes and val/mean_dice of masks, or val/loss where that is undefined.",
     )
 
     @field_validator("tta", mode="before")

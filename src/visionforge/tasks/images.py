@@ -1,0 +1,113 @@
+"""What tasks have in common that say something of whole images: classes, or labels that do not exclude each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from visionforge.config.schema.task import Task
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from visionforge.evaluation.evaluation import Evaluation
+    from visionforge.inference.predictor import BatchPrediction, NetworkPredictor
+    from visionforge.models.parts import BuiltNetwork
+    from visionforge.reporting.class_presentation import ClassPresentation
+    from visionforge.training.criterion import Criterion
+    from visionforge.training.split_outputs import ClassOutputs
+
+    Array = npt.NDArray[Any]
+
+
+class ImageTask(Task):
+    """A backbone with a classifier, whose probabilities (N, K) are calibrated, tabled and drawn."""
+
+    def image_labels(self, labels: Array, classes: int) -> Array:
+        """Return the labels."""
+        return labels
+
+    def network(
+        self, settings: Any, spec: Any, outputs: int, pretrained: bool | None, brought: Any = None
+    ) -> BuiltNetwork:
+        """Return the backbone with a classifier."""
+        from visionforge.models.parts import classifying_network
+
+        form = spec.channels, outputs, spec.resolution, spec.spatial_dims
+        return classifying_network(settings.backbone, *form, pretrained, brought)
+
+    def criterion(self, loss: Any, classes: int, weights: Tensor | None = None) -> Criterion:
+        """Return the loss of target distributions."""
+        from visionforge.training.criterion import Criterion
+
+        return Criterion.of(loss, self.name, classes, weights)
+
+    def outputs(self) -> ClassOutputs:
+        """Return what keeps logits."""
+        from visionforge.training.split_outputs import ClassOutputs
+
+        return ClassOutputs()
+
+    def merged(self, names: Sequence[str], each: Tensor, weight: float | None, resolution: int) -> Tensor:
+        """Return the mean over the views."""
+        from visionforge.training.tta import average_views
+
+        return average_views(each, weight)
+
+    def tried(self, labels: Array, spec: Any) -> Any:
+        """Return cases with random probabilities."""
+        import numpy as np
+        import torch
+
+        from visionforge.scoring.cases import Cases, Weighted
+
+        count = len(spec.classes)
+        drawn = torch.from_numpy(np.random.default_rng(0).normal(size=(len(labels), count)).astype(np.float32))
+        given = self.probabilities(drawn).numpy()
+        cases = Cases(given, labels, self.name, np.full(count, 0.5), spec.positive_index)
+        return Weighted(cases, np.ones((len(labels), 1)))
+
+    def predictor(self, model: Any, tta: bool | None = None, keep: bool = False) -> NetworkPredictor:
+        """Return what gives probabilities of images, which are kept in any case."""
+        from visionforge.inference.predictor import NetworkPredictor
+
+        return NetworkPredictor(model, tta)
+
+    def answer(self, outputs: Tensor, contract: Any) -> BatchPrediction:
+        """Return probabilities, and decisions: these are made of what they were before the calibration."""
+        import torch
+
+        from visionforge.inference.predictor import BatchPrediction, chosen_labels
+        from visionforge.training.calibration import scale
+
+        undone = None if contract.temperature is None else 1 / contract.temperature
+        thresholds = None if contract.thresholds is None else torch.tensor(contract.thresholds, dtype=torch.float64)
+        raw = scale(outputs.double(), undone, self.name)
+        return BatchPrediction(outputs.numpy(), chosen_labels(raw, contract.spec, thresholds))
+
+    def scored(self, probabilities: Array, labels: Array, spec: Any) -> dict[str, float | None]:
+        """Return all metrics of classes or labels."""
+        from visionforge.evaluation.metrics import classification_metrics
+
+        return classification_metrics(probabilities, labels, self.name)
+
+    def evaluate(self, predictions: Any, spec: Any, split: str, settings: Any, partial: Any = None) -> Evaluation:
+        """Return metrics of probabilities and decisions."""
+        from visionforge.evaluation.evaluation import evaluate
+
+        return evaluate(predictions, spec, split, settings, partial)
+
+    def write_predictions(
+        self, folder: Any, spec: Any, said: Any, truth: Array | None, side: Any, files: bool = False
+    ) -> None:
+        """Write a row per image with the probability of each class."""
+        from visionforge.evaluation.predictions import write_predictions
+
+        write_predictions(folder.predictions, spec, said, truth, side)
+
+    def present(self, evaluation: Any, images: Any, background: Any, explainer: Any = None) -> ClassPresentation:
+        """Return decisions, curves, calibration and images."""
+        from visionforge.reporting.class_presentation import ClassPresentation
+
+        return ClassPresentation(evaluation, images, background, explainer)
