@@ -28,7 +28,6 @@ from visionforge.training.classifier import ImageClassifier
 from visionforge.training.epoch_log import EpochLog
 from visionforge.training.mixing.mixup import MixUp
 from visionforge.training.mixup import draw_mix
-from visionforge.training.shorthand import of_classifier
 
 
 def test_equals_a_plain_loop():
@@ -324,9 +323,8 @@ def test_divergence_is_one_line():
 
 def test_defaults_are_those_of_the_settings():
     parameters = inspect.signature(ImageClassifier.__init__).parameters
-    fields = of_classifier(ModelSettings.model_fields)
-    assert set(parameters) - {"self", "spec", "restoring", "seed"} == set(fields)
-    for name, field in fields.items():
+    assert set(parameters) - {"self", "spec", "restoring", "seed"} == set(ModelSettings.model_fields)
+    for name, field in ModelSettings.model_fields.items():
         usual = field.get_default(call_default_factory=True)
         assert parameters[name].default in (usual, getattr(usual, "name", usual)), name
 

@@ -24,7 +24,6 @@ from visionforge.errors import SettingsError
 from visionforge.printable import printable
 from visionforge.runs.config_hash import digest, with_portable_paths
 from visionforge.training.classifier import ImageClassifier
-from visionforge.training.shorthand import of_classifier
 
 TRAINER_DEFAULTS = {
     "max_epochs": 60,
@@ -185,7 +184,7 @@ class Construction(LightningCLI):
                 raise
             raise told from error
         seed = self.settings.seed_everything
-        self.model = ImageClassifier(**of_classifier(_fields(self.settings.model)), seed=seed)
+        self.model = ImageClassifier(**_fields(self.settings.model), seed=seed)
         self.datamodule = ImageDataModule(**_fields(self.settings.data), seed=seed)
 
     @property

@@ -17,7 +17,6 @@ from visionforge.inference.contract import KEY, Contract, read_contract
 from visionforge.inference.exported import ExportedClassifier
 from visionforge.inference.predictor import Floats
 from visionforge.training.classifier import ImageClassifier
-from visionforge.training.shorthand import of_classifier
 
 MAX_BYTES = 2_000_000_000  # of a model file: protobuf, which ONNX is, takes no more
 Pixels = npt.NDArray[np.uint8]
@@ -144,8 +143,7 @@ def load_weights(path: Path) -> Runtime:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
     except (SafetensorError, OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read as safetensors ({reason_of(error)})") from error
-    settings = of_classifier(contract.settings.model_dump(mode="json"))
-    model = ImageClassifier(**settings, spec=contract.spec, restoring=True)
+    model = ImageClassifier(**contract.settings.model_dump(mode="json"), spec=contract.spec, restoring=True)
     try:
         model.build_for(state)
     except WeightsError as error:

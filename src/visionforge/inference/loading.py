@@ -196,10 +196,9 @@ def load_classifier(checkpoint: Path) -> "ImageClassifier":
         raise RunError(f"{checkpoint}: was not written by visionforge: it does not say what it was trained on")
 
     from visionforge.training.classifier import ImageClassifier
-    from visionforge.training.shorthand import of_classifier
 
     try:
-        model = ImageClassifier(**{**of_classifier(settings), "restoring": True})
+        model = ImageClassifier(**{**settings, "restoring": True})
     except VisionForgeError as error:
         raise RunError([f"{checkpoint}: {problem}" for problem in error.problems]) from error
     except TypeError as error:  # of another version, which has other settings

@@ -61,11 +61,6 @@ def as_sections(given: Mapping[str, Any], restoring: bool = False) -> dict[str, 
     return sections
 
 
-def of_classifier(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sections of a model that an `ImageClassifier` takes: all but that of networks with a decoder."""
-    return {name: section for name, section in sections.items() if name != "decoder"}
-
-
 def read_settings(given: Mapping[str, Any], restoring: bool = False) -> ModelSettings:
     """Return the settings that sections mean; see `as_sections`.
 
