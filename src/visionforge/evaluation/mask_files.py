@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from visionforge.config.schema.task import IGNORED
 from visionforge.data.info import TaskSpec
@@ -22,6 +23,7 @@ from visionforge.scoring.mask_cases import MaskCases
 from visionforge.training.mask_outputs import background_of
 
 Array = npt.NDArray[Any]
+SOFTWARE = "visionforge"  # what a picture says of its origin
 FOLDER = "masks"  # of the PNG files, beside the table
 TRUE, SAID, BOTH = "true_pixels", "predicted_pixels", "shared_pixels"
 
@@ -112,6 +114,8 @@ def write_mask(path: Path, mask: npt.NDArray[np.uint8], colours: npt.NDArray[np.
     picture = Image.fromarray(mask)
     picture.putpalette(colours.ravel().tolist())
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    origin = PngInfo()
+    origin.add_text("Software", SOFTWARE)
+    picture.save(buffer, "PNG", optimize=True, pnginfo=origin)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, buffer.getvalue())

@@ -71,10 +71,10 @@ class MaskPredictor:
         Raises:
             RunError: If its outputs are not finite.
         """
-        return MaskPrediction.of_probabilities(self.probabilities(images), self._keep)
+        return MaskPrediction.of_probabilities(self.outputs(images), self._keep)
 
     @torch.inference_mode()
-    def probabilities(self, images: Tensor) -> Tensor:
+    def outputs(self, images: Tensor) -> Tensor:
         """Return (B, K, R, R) float32 probabilities, averaged over the views if they are on.
 
         Raises:
