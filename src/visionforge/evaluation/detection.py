@@ -119,6 +119,10 @@ def detection_intervals(
     Pictures are drawn anew with replacement, with all of their boxes. Intervals are too narrow for several pictures of
     one scene or patient, and of only a few pictures. A resample in which no picture has a class leaves the class out.
 
+    Average precision, by its definition, is a little higher on average for few pictures than for many, because it takes
+    the highest precision at each recall. Of 600 simulated sets of 200 pictures, the 95 % intervals held the value of
+    very many pictures in 89 to 94 % for `map`, `map_50` and `map_75`, and in 92 to 93 % for the others.
+
     Args:
         truth: As in `detection_metrics`.
         predicted: As there.

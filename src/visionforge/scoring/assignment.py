@@ -77,9 +77,9 @@ def read_boxes(name: str, given: Array, classes: int | None = None) -> Boxes:
             f"{name}: has the class {kinds[wrong][0]:g}; allowed: 0 to {last}, or -1 in rows without a box"
         )
     pictures, places = np.nonzero(kinds != NONE)
-    rows = given[pictures, places].astype(np.float64)
+    rows: Floats = given[pictures, places].astype(np.float64)
     corners = rows[:, -4:]
-    wild = (~(np.abs(rows) <= _FARTHEST)).any(axis=1)  # also NaN
+    wild = ~(np.abs(rows).max(axis=1) <= _FARTHEST)  # also NaN
     _check(name, f"has a number that is not finite, or beyond {_FARTHEST:g}", wild, pictures, places)
     sides = corners[:, 2:] - corners[:, :2]
     flat = (sides <= 0).any(axis=1) | (sides.prod(axis=1) <= 0)
