@@ -29,7 +29,7 @@ import torchio
 from timing import rates, ratio, summary
 
 from visionforge.config.schema import Augmentation
-from visionforge.data.augment_volumes import draw_and_augment
+from visionforge.data.augment_volumes import apply_draw, draw_for
 
 BATCH = {28: 64, 64: 16}  # volumes of a step, and of each timing of an alternative
 STEPS = {28: 8, 64: 3}  # of visionforge, whose single step is short for a timer
@@ -45,7 +45,7 @@ def our_work(batches: list[torch.Tensor]) -> Callable[[], int]:
     generator = torch.Generator().manual_seed(0)
 
     def work() -> int:
-        return sum(len(draw_and_augment(batch, settings, generator, [MEAN], [STD])) for batch in batches)
+        return sum(len(apply_draw(batch, draw_for(batch, settings, generator), [MEAN], [STD])) for batch in batches)
 
     return work
 

@@ -27,8 +27,8 @@ from torch import Tensor
 from visionforge.config.problems import validation_problems
 from visionforge.config.schema import Augmentation, Preset, TtaMode
 from visionforge.config.seeding import derive_seed
-from visionforge.data.augment import apply_operations, augment, draw_augmentation, normalise
-from visionforge.data.augment_volumes import draw_and_augment
+from visionforge.data.augment import AugmentationDraw, apply_operations, normalise
+from visionforge.data.augment_volumes import apply_draw, draw_for
 from visionforge.data.info import DomainFlags
 from visionforge.data.move_labels import LEAST_AREA, move_box_lists, move_masks
 from visionforge.training.mixing.mixup import MixUp
@@ -158,15 +158,13 @@ def random_augment(
     channels = images.shape[1]
     constants = ((0.0,) * channels, (1.0,) * channels) if further else (mean, std)
     labels: tuple[Tensor | list[Tensor], ...] = ()
-    if images.ndim == 5:
-        pixels = draw_and_augment(images, settings, drawn, *constants)
-    else:
-        draw = draw_augmentation(len(images), settings, drawn)
+    draw = draw_for(images, settings, drawn)
+    if isinstance(draw, AugmentationDraw):
         if masks is not None:
             labels = (move_masks(masks, draw.to(masks.device), fill),)
         if boxes is not None:
             labels = (*labels, *move_box_lists(boxes, draw, (images.shape[-2], images.shape[-1]), least_area))
-        pixels = augment(images, draw.to(images.device), *constants)
+    pixels = apply_draw(images, draw, *constants)
     if further:
         generator = torch.Generator(images.device).manual_seed(derive_seed(seed % (1 << 63), "operations"))
         operations = [operation.build() for operation in settings.operations]

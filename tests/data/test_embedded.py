@@ -53,7 +53,7 @@ def test_synthetic_renders_every_task(task, channels, resolution):
     shape = (40, resolution, resolution) + ((3,) if channels == 3 else ())
     assert part.images.shape == shape
     assert part.images.dtype == np.uint8
-    check_labels(part.labels, info, "synthetic")
+    check_labels(part.labels, info, "synthetic", len(part.labels), 28)
     again = load_split(info, resolution, None, "train")
     np.testing.assert_array_equal(part.images, again.images)
     assert not np.array_equal(part.images[:10], load_split(info, resolution, None, "val").images)

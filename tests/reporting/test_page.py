@@ -39,6 +39,11 @@ def results(folder, evaluation, explainer=None, **more):
     return workspace
 
 
+def presented(evaluation, background=None):
+    """What is shown of an evaluation."""
+    return evaluation.task.present(evaluation, images_of(evaluation), background or background_of())
+
+
 def sheet_of(workspace, name):
     return list(openpyxl.load_workbook(workspace.summary)[name].iter_rows(values_only=True))
 
@@ -162,7 +167,7 @@ def test_pictures_are_inside():
 @pytest.mark.parametrize("task", TASKS)
 def test_spreadsheet(tmp_path, task):
     evaluation = evaluation_of(task, absent=task == "multi-class")
-    write_summary(tmp_path / "summary.xlsx", evaluation, background_of())
+    write_summary(tmp_path / "summary.xlsx", evaluation, presented(evaluation))
     book = openpyxl.load_workbook(tmp_path / "summary.xlsx")
     assert book.sheetnames == ["Summary", "Per class", "Epochs", "Predictions", "Configuration", "Environment"]
     for sheet in book:
@@ -288,6 +293,7 @@ def test_tables_say_the_same_of_every_image(tmp_path, task):
 
 def test_report_of_a_checkpoint_without_a_run(tmp_path):
     background = background_of()
-    write_report(tmp_path / "r.html", evaluation_of(count=30), background)
+    evaluation = evaluation_of(count=30)
+    write_report(tmp_path / "r.html", evaluation, presented(evaluation, background))
     assert "lies in no run folder" in (tmp_path / "r.html").read_text(encoding="utf-8")
     assert len(CLASSES) == 4

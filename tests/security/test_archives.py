@@ -61,7 +61,7 @@ def read_everything(path) -> list[str]:
     for read in (
         lambda: verify_archive(path, info, 8),
         lambda: [read_split(path, info, split) for split in SPLITS],
-        lambda: [check_split_labels(path, info, split) for split in SPLITS],
+        lambda: [check_split_labels(path, info, split, 28) for split in SPLITS],
         lambda: [read_side_table(path, split, SIZES[split]) for split in SPLITS],
         lambda: open_archive(path, info, 8),
         stream,

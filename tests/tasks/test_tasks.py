@@ -133,7 +133,7 @@ def test_a_name_is_not_taken_twice():
         ({"name": ""}, "its name is not allowed"),
         ({"name": 5}, "its name is not allowed"),
         ({"name": "labels"}, "its name is not allowed"),
-        ({"name": "mine", "forms": ()}, "Mine: give it forms, a tuple with either classes or labels"),
+        ({"name": "mine", "forms": ()}, "Mine: give it forms, a tuple with one of classes, labels, masks, boxes"),
         ({"name": "mine", "forms": "classes"}, "Mine: give it forms, a tuple"),
         ({"name": "mine", "forms": ("labels",)}, "Mine: several is False; it is true of labels"),
         ({"name": "mine", "default_loss": "auto"}, "Mine: give it a default_loss"),
@@ -149,7 +149,9 @@ def test_what_cannot_be_registered(fields, message):
 
 def test_a_task_that_does_not_do_what_is_asked_is_refused_with_what_is_missing():
     fields = {"name": "mine", "forms": ("classes",), "default_loss": "cross_entropy", "decide": print}
-    with pytest.raises(ValueError, match=r"Mine: a task has to define batch_labels, class_weights, .*; ClassTask and"):
+    with pytest.raises(
+        ValueError, match=r"Mine: a task has to define batch_labels, class_weights, .*; ClassTask, MultiLabel and"
+    ):
         register_task(type("Mine", (vf.Task,), fields))
 
 
@@ -227,7 +229,7 @@ def test_labels_have_the_form_that_archives_and_batches_have(name):
     classes = tuple(f"c{k}" for k in range(task.class_count or 4))
     assert labels.shape in task.label_shapes(len(labels), len(classes))
     assert 0 <= labels.min() <= labels.max() <= task.highest_label(len(classes))
-    np.testing.assert_array_equal(task.stored(labels), labels)
+    np.testing.assert_array_equal(task.stored(labels, len(labels)), labels)
     given = torch.from_numpy(labels)
     assert task.value_problem(given, classes) is None
     np.testing.assert_array_equal(task.batch_labels(given, len(labels), classes).numpy(), labels)

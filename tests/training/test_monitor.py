@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from visionforge.data.info import TaskSpec
 from visionforge.training.checkpoints import BestCheckpoint
 from visionforge.training.monitor import AUC, LOSS, Monitor, monitor_for
 
@@ -21,7 +22,9 @@ NAN = float("nan")
     ],
 )
 def test_the_auc_where_it_is_defined_and_the_loss_elsewhere(labels, reason):
-    assert monitor_for(np.array(labels, dtype=np.int64), ("a", "b")) == (AUC if reason is None else LOSS, reason)
+    given = np.array(labels, dtype=np.int64)
+    spec = TaskSpec(classes=("a", "b"), task="multi-label" if given.ndim == 2 else "binary")
+    assert monitor_for(given, spec) == (AUC if reason is None else LOSS, reason)
 
 
 def test_undefined_is_worse_than_every_number():

@@ -2,7 +2,16 @@
 
 from typing import TypeVar
 
-from visionforge.config.schema import AugmentationOperation, Averaging, Loss, Mixing, Optimizer, Sampler, Schedule
+from visionforge.config.schema import (
+    AugmentationOperation,
+    Averaging,
+    Decoder,
+    Loss,
+    Mixing,
+    Optimizer,
+    Sampler,
+    Schedule,
+)
 from visionforge.config.schema.components import register
 from visionforge.config.schema.tasks import asked_problem
 
@@ -11,6 +20,7 @@ ScheduleT = TypeVar("ScheduleT", bound=Schedule)
 LossT = TypeVar("LossT", bound=Loss)
 AveragingT = TypeVar("AveragingT", bound=Averaging)
 MixingT = TypeVar("MixingT", bound=Mixing)
+DecoderT = TypeVar("DecoderT", bound=Decoder)
 SamplerT = TypeVar("SamplerT", bound=Sampler)
 OperationT = TypeVar("OperationT", bound=AugmentationOperation)
 
@@ -54,6 +64,11 @@ def register_averaging(kind: type[AveragingT], replace: bool = False) -> type[Av
 def register_mixing(kind: type[MixingT], replace: bool = False) -> type[MixingT]:
     """Make a mixer of training pairs known, which `model.mixup.name` then chooses. See `register_optimizer`."""
     return register(kind, Mixing, replace)
+
+
+def register_decoder(kind: type[DecoderT], replace: bool = False) -> type[DecoderT]:
+    """Make a decoder known, which `model.decoder.name` then chooses. See `register_optimizer`."""
+    return register(kind, Decoder, replace)
 
 
 def register_sampler(kind: type[SamplerT], replace: bool = False) -> type[SamplerT]:

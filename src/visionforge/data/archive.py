@@ -2,7 +2,8 @@
 
 An archive is a ZIP file of six ``.npy`` members, ``{train,val,test}_{images,labels}.npy``. Images are uint8 of shape
 (N, H, W) or (N, H, W, 3), volumes (N, D, H, W) or (N, D, H, W, 3); labels are integers of shape (N,), (N, 1) or,
-where an image may have several, (N, L). Names and groups may be beside them; see `side_table`.
+where an image may have several, (N, L); masks (N, H, W); or boxes, a row of (M, 6) each, with the number of its image
+first. Names and groups may be beside them; see `side_table`.
 """
 
 import hashlib
@@ -17,13 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from visionforge.config.schema.tasks import task_named
-from visionforge.data.info import MAX_CLASSES, SPLITS, DatasetInfo, Split
+from visionforge.data.info import SPLITS, DatasetInfo, Split
 from visionforge.data.npy import read_array, read_header
 from visionforge.data.side_table import read_side_table
 from visionforge.data.zipped import READ_ERRORS, open_zip
 from visionforge.errors import DataError
-
-MAX_LABEL_BYTES = 8 * MAX_CLASSES  # of one image, in the widest type
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,12 @@ class SplitArrays:
 
     Attributes:
         images: (N, H, W) or (N, H, W, 3) uint8; of volumes (N, D, H, W) or (N, D, H, W, 3).
-        labels: (N,) int64, or (N, L) uint8 with values 0 and 1 where an image may have several.
+        labels: (N,) int64; (N, L) uint8 with values 0 and 1 where an image may have several; masks (N, H, W) uint8; or
+            boxes (N, M, 5) float32, see `visionforge.config.schema.task.Task`.
     """
 
     images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.integer]
+    labels: npt.NDArray[Any]
 
 
 def channels_of(shape: tuple[int, ...]) -> int:
@@ -127,21 +127,33 @@ def _header_problem(
     if dtype.hasobject:
         return "holds Python objects (pickle), which are never loaded"
     count = getattr(info.splits, split)
-    allowed: list[tuple[int, ...]]
+    allowed: list[tuple[int | None, ...]]
     if kind == "images":
         allowed = [(count, *info.image_shape(resolution))]
         if dtype != np.uint8:
             return f"dtype is {dtype}, expected uint8"
     else:
-        allowed = task_named(info.task).label_shapes(count, len(info.classes))
-        if dtype.kind not in "iu":
-            return f"dtype is {dtype}, expected integers"
-    if shape not in allowed:
-        return f"shape is {shape}, expected {' or '.join(map(str, allowed))}"
+        task = task_named(info.task)
+        allowed = task.label_shapes(count, len(info.classes), sides_of(info, resolution))
+        if dtype.kind not in task.label_types:
+            return f"dtype is {dtype}, expected {'integers' if task.label_types == 'iu' else 'numbers'}"
+    if not any(_is_of(shape, wanted) for wanted in allowed):
+        expected = " or ".join(str(wanted).replace("None", "any number") for wanted in allowed)
+        return f"shape is {shape}, expected {expected}"
     size = header + prod(shape) * dtype.itemsize
     if member.file_size != size:
         return f"unpacks to {member.file_size:,} bytes, expected {size:,}"
     return None
+
+
+def _is_of(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    """Return whether a shape is the wanted one, in which None is any number."""
+    return len(shape) == len(wanted) and all(side in (None, found) for found, side in zip(shape, wanted, strict=True))
+
+
+def sides_of(info: DatasetInfo, resolution: int) -> tuple[int, ...]:
+    """Return height and width of the images of an entry, or depth, height and width."""
+    return (resolution,) * info.spatial_dims
 
 
 def read_split(path: Path, info: DatasetInfo, split: Split) -> SplitArrays:
@@ -151,13 +163,16 @@ def read_split(path: Path, info: DatasetInfo, split: Split) -> SplitArrays:
         DataError: If the data is damaged (CRC) or a label is out of range.
     """
     most = getattr(info.splits, split) * info.image_bytes(max(info.resolutions or (1,)))
-    return SplitArrays(_read_member(path, f"{split}_images", most), check_split_labels(path, info, split))
+    images = _read_member(path, f"{split}_images", most)
+    return SplitArrays(images, check_split_labels(path, info, split, images.shape[1]))
 
 
-def check_split_labels(path: Path, info: DatasetInfo, split: Split) -> npt.NDArray[np.integer]:
+def check_split_labels(path: Path, info: DatasetInfo, split: Split, resolution: int) -> npt.NDArray[Any]:
     """Unpack and return the labels of one split; see `check_labels`."""
-    labels = _read_member(path, f"{split}_labels", getattr(info.splits, split) * MAX_LABEL_BYTES)
-    return check_labels(labels, info, f"{path}: {split}_labels")
+    images = getattr(info.splits, split)
+    each = task_named(info.task).label_bytes(len(info.classes), sides_of(info, resolution))
+    labels = _read_member(path, f"{split}_labels", images * each)
+    return check_labels(labels, info, f"{path}: {split}_labels", images, resolution)
 
 
 def _read_member(path: Path, name: str, most: int) -> npt.NDArray[Any]:
@@ -170,20 +185,22 @@ def _read_member(path: Path, name: str, most: int) -> npt.NDArray[Any]:
         raise DataError(f"{path}: {name} cannot be unpacked ({error}); delete the file and get it again") from error
 
 
-def check_labels(labels: npt.NDArray[np.integer], info: DatasetInfo, where: str) -> npt.NDArray[np.integer]:
-    """Return labels as (N,) int64, or (N, L) uint8 where an image may have several.
+def check_labels(
+    labels: npt.NDArray[Any], info: DatasetInfo, where: str, images: int, resolution: int
+) -> npt.NDArray[Any]:
+    """Return labels as their task keeps them: (N,) int64, (N, L) uint8 where an image may have several, masks or boxes.
+
+    Args:
+        labels: Those of an archive.
+        info: The catalog entry.
+        where: What they are called in messages.
+        images: Number of images of the split.
+        resolution: Height and width of the images, and depth of volumes.
 
     Raises:
-        DataError: If a label is outside the classes of the catalog entry.
+        DataError: If there are none, or one is outside the classes of the catalog entry or its image.
     """
     task = task_named(info.task)
-    if labels.size == 0:
-        raise DataError(f"{where}: holds no labels")
-    highest = task.highest_label(len(info.classes))
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high > highest:
-        wrong = int(((labels < 0) | (labels > highest)).sum())
-        raise DataError(
-            f"{where}: {wrong} of {labels.size} labels out of range ({low} to {high}); allowed: 0 to {highest}"
-        )
-    return task.stored(labels)
+    if problem := task.label_problem(labels, images, len(info.classes), sides_of(info, resolution)):
+        raise DataError(f"{where}: {problem}")
+    return task.stored(labels, images)

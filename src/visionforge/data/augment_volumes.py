@@ -18,6 +18,7 @@ from torch import Tensor
 from visionforge.config.schema import Augmentation
 from visionforge.data.augment import (
     MAX_MAGNITUDE,
+    AugmentationDraw,
     Draw,
     augment,
     colour_and_normalise,
@@ -140,31 +141,38 @@ def _random_operations(
     return theta, colour
 
 
-def draw_and_augment(
-    images: Tensor,
-    settings: Augmentation,
-    generator: torch.Generator,
-    mean: Sequence[float],
-    std: Sequence[float],
-    parity: Tensor | None = None,
+def draw_for(
+    images: Tensor, settings: Augmentation, generator: torch.Generator, parity: Tensor | None = None
+) -> AugmentationDraw | VolumeDraw:
+    """Draw the augmentation of a batch of images or volumes, for their device.
+
+    Args:
+        images: (N, C, H, W), or volumes (N, C, R, R, R).
+        settings: Probabilities and ranges.
+        generator: CPU generator of the draw.
+        parity: (N,) bool, which are mirrored left to right, instead of a random draw.
+    """
+    draw = draw_volume_augmentation if images.ndim == 5 else draw_augmentation
+    return draw(len(images), settings, generator, parity).to(images.device)
+
+
+def apply_draw(
+    images: Tensor, draw: AugmentationDraw | VolumeDraw, mean: Sequence[float], std: Sequence[float]
 ) -> Tensor:
-    """Draw the augmentation of a batch of images or volumes, apply it on their device, and normalise.
+    """Augment a batch of images or volumes as drawn, and normalise it.
 
     Args:
         images: (N, C, H, W) uint8, or volumes (N, C, R, R, R).
-        settings: Probabilities and ranges.
-        generator: CPU generator of the draw.
+        draw: Random choices for them, on their device.
         mean: Mean per output channel.
         std: Standard deviation per output channel.
-        parity: (N,) bool, which are mirrored left to right, instead of a random draw.
 
     Returns:
         (N, len(mean), H, W) or (N, len(mean), R, R, R) float32.
     """
-    if images.ndim == 5:
-        draw = draw_volume_augmentation(len(images), settings, generator, parity)
-        return augment_volumes(images, draw.to(images.device), mean, std)
-    return augment(images, draw_augmentation(len(images), settings, generator, parity).to(images.device), mean, std)
+    if isinstance(draw, VolumeDraw):
+        return augment_volumes(images, draw, mean, std)
+    return augment(images, draw, mean, std)
 
 
 def augment_volumes(volumes: Tensor, draw: VolumeDraw, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -27,16 +27,18 @@ class ArrayDataset(Dataset[Batch]):
         arrays: The split, in archive order; the images may be a memory map.
         indices: Keep only these positions; None keeps all.
         in_memory: Read the images into memory now; False reads each batch from the map.
-
-    Attributes:
-        labels: (N,) int64, or (N, L) uint8 where an image may have several.
     """
 
     def __init__(self, arrays: SplitArrays, indices: Sequence[int] | None = None, in_memory: bool = True) -> None:
         self._positions = None if indices is None else np.asarray(indices, dtype=np.int64)
-        self.labels = torch.from_numpy(np.array(arrays.labels))
-        if self._positions is not None:
-            self.labels = self.labels[self._positions]
+        self._count = len(arrays.images) if self._positions is None else len(self._positions)
+        self._labels: Tensor | None = None
+        self._label_slices: MappedRecords | None = None
+        if in_memory or not isinstance(arrays.labels, np.memmap):
+            labels = arrays.labels if self._positions is None else arrays.labels[self._positions]
+            self._labels = torch.from_numpy(np.array(labels))
+        else:
+            self._label_slices = MappedRecords(arrays.labels)
         self._tensor: Tensor | None = None
         self._slices: MappedRecords | npt.NDArray[np.uint8] | None = None
         if in_memory:
@@ -48,7 +50,7 @@ class ArrayDataset(Dataset[Batch]):
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return len(self.labels)
+        return self._count
 
     def __getitem__(self, index: int) -> Batch:
         """Return one image (C, H, W) uint8, or volume (C, D, H, W), and its label."""
@@ -56,12 +58,28 @@ class ArrayDataset(Dataset[Batch]):
         return images[0], labels[0]
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        """Return the batch of the given positions: (B, C[, D], H, W) uint8 and labels (B,) or (B, L)."""
+        """Return the batch of the given positions: (B, C[, D], H, W) uint8 and labels (B,), (B, L), masks or boxes."""
         chosen = torch.tensor(indices)
         if self._tensor is not None:
             chosen = chosen.to(self._tensor.device)
-            return self._tensor.index_select(0, chosen), self.labels.index_select(0, chosen)
-        return self._slice(chosen), self.labels.index_select(0, chosen)
+            return self._tensor.index_select(0, chosen), self._labels_at(chosen)
+        return self._slice(chosen), self._labels_at(chosen)
+
+    def _labels_at(self, chosen: Tensor) -> Tensor:
+        if self._labels is not None:
+            return self._labels.index_select(0, chosen)
+        assert self._label_slices is not None
+        return torch.from_numpy(self._label_slices[self._places(chosen)])
+
+    @property
+    def labels(self) -> Tensor:
+        """All labels as their task keeps them: (N,) int64, (N, L) uint8, masks or boxes; a map is read completely."""
+        return self._labels if self._labels is not None else self._labels_at(torch.arange(len(self)))
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether images and labels lie on a GPU."""
+        return self._labels is not None and self._labels.is_cuda
 
     @property
     def positions(self) -> npt.NDArray[np.int64] | None:
@@ -75,14 +93,17 @@ class ArrayDataset(Dataset[Batch]):
 
     def to(self, device: torch.device) -> "ArrayDataset":
         """Move images and labels to a device, where batches are then gathered."""
-        self._tensor, self.labels = self.images.to(device), self.labels.to(device)
-        self._slices = None
+        self._tensor, self._labels = self.images.to(device), self.labels.to(device)
+        self._slices = self._label_slices = None
         return self
 
     def _slice(self, chosen: Tensor) -> Tensor:
         assert self._slices is not None
-        positions = chosen.numpy() if self._positions is None else self._positions[chosen.numpy()]
-        return _channels_first(self._slices[positions])
+        return _channels_first(self._slices[self._places(chosen)])
+
+    def _places(self, chosen: Tensor) -> npt.NDArray[np.int64]:
+        """Return positions in the split."""
+        return chosen.numpy() if self._positions is None else self._positions[chosen.numpy()]
 
 
 class MappedRecords:

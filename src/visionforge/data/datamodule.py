@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import ValidationError
 from torch import Tensor
@@ -18,12 +19,11 @@ from visionforge.config.schema import Augmentation, DataSettings, Preset, Sample
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.config.volumes import volume_problems
 from visionforge.data.archive import SplitArrays
-from visionforge.data.augment import Operation, apply_operations, normalise, respect_flags
-from visionforge.data.augment_volumes import draw_and_augment
+from visionforge.data.augment import AugmentationDraw, Operation, apply_operations, normalise, respect_flags
+from visionforge.data.augment_volumes import VolumeDraw, apply_draw, draw_for
 from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, FixedOrder, as_is
 from visionforge.data.download import ensure_archive
 from visionforge.data.info import Split, TaskSpec
-from visionforge.data.inspect import class_counts
 from visionforge.data.loader import ResumableLoader, seed_worker
 from visionforge.data.memory import CacheChoice, CacheMode, choose_cache, free_memory
 from visionforge.data.registry import dataset_info
@@ -58,8 +58,9 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
     """Batches of a catalog data set, augmented and normalised on the training device.
 
     A batch is `(images, labels)`: images (B, C, R, R), or volumes (B, C, R, R, R), float32, normalised with the
-    constants of the catalog; labels (B,) int64, or (B, L) uint8 where an image may have several. The order of the
-    images and their augmentation are functions of (seed, epoch, step). They do not depend on the number of workers.
+    constants of the catalog; labels (B,) int64, or (B, L) uint8 where an image may have several; masks (B, R, R) uint8,
+    or boxes (B, M, 5) float32, which move with their images. The order of the images and their augmentation are
+    functions of (seed, epoch, step). They do not depend on the number of workers.
 
     Args:
         dataset: Catalog name.
@@ -181,7 +182,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         indices = None
         if split == "train" and settings.max_samples is not None and settings.max_samples < len(arrays.labels):
             rng = np.random.default_rng(derive_seed(self.seed, "subset"))
-            order = stratified_order(arrays.labels, rng.permutation(len(arrays.labels)))
+            order = stratified_order(self._image_labels(arrays.labels), rng.permutation(len(arrays.labels)))
             indices = np.sort(order[: settings.max_samples]).tolist()
         dataset = ArrayDataset(arrays, indices, in_memory=choice.kind != "mmap")
         return dataset.to(self._device()) if choice.kind == "device" else dataset
@@ -202,8 +203,8 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
             raise SettingsError(
                 f"data.cache: 'device' needs a GPU, the device is {device.type}; allowed here: auto, ram, mmap"
             )
-        total = arrays.images.nbytes * self.info.images // len(arrays.labels)
-        return choose_cache(mode, len(arrays.labels), arrays.images.nbytes, total, free_memory(), device_free)
+        count, own = len(arrays.images), arrays.images.nbytes + arrays.labels.nbytes
+        return choose_cache(mode, count, own, own * self.info.images // count, free_memory(), device_free)
 
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
@@ -241,7 +242,8 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         if self._overfits:
             return FixedOrder(len(dataset))
         settings = self.settings
-        sampler, labels = settings.sampler.resolved(settings.balanced_sampling), dataset.labels.cpu().numpy()
+        sampler = settings.sampler.resolved(settings.balanced_sampling)
+        labels = self._image_labels(dataset.labels.cpu().numpy())
         weights = sampler.weights(labels)
         rank, replicas = self._rank()
         return EpochSampler(
@@ -280,7 +282,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         return self.trainer is not None and bool(getattr(self.trainer, "overfit_batches", 0))
 
     def _loader(self, dataset: ArrayDataset, sampler: EpochSampler | FixedOrder, drop_last: bool) -> ResumableLoader:
-        workers = 0 if dataset.labels.is_cuda else self.settings.num_workers  # a forked process cannot use a GPU
+        workers = 0 if dataset.on_gpu else self.settings.num_workers  # a forked process cannot use a GPU
         return ResumableLoader(
             dataset,
             batch_size=self.settings.batch_size,
@@ -288,7 +290,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
             num_workers=workers,
             collate_fn=as_is,
             drop_last=drop_last,
-            pin_memory=self._device().type == "cuda" and not dataset.labels.is_cuda,
+            pin_memory=self._device().type == "cuda" and not dataset.on_gpu,
             persistent_workers=workers > 0,
             worker_init_fn=partial(seed_worker, self.seed),
             generator=torch.Generator().manual_seed(self.seed),  # the global stream stays untouched
@@ -298,10 +300,16 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         """Return (rank, number of processes)."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
+    def _image_labels(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return what images are sampled by: their classes (N,), or (N, L) 0/1 which ones they have."""
+        return self.spec.kind.image_labels(labels, len(self.info.classes))
+
     def class_counts(self) -> tuple[Tensor, int]:
-        """Return (K,) training images per class or label, and the number of all of them."""
-        labels = self.dataset_for("train").labels.cpu()
-        return torch.tensor(class_counts(labels.numpy(), self.info)), len(labels)
+        """Return (K,) training images per class or label, and the number of all of them; of masks pixels."""
+        counts, total = self.spec.kind.weighed_counts(
+            self.dataset_for("train").labels.cpu().numpy(), len(self.info.classes)
+        )
+        return torch.from_numpy(counts), total
 
     def calibration_batches(self, limit: int, device: torch.device) -> Iterator[Tensor]:
         """Yield augmented, normalised training images (N, C, R, R[, R]), at most `limit`, the same at every call.
@@ -325,7 +333,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
             return batch
         images, labels = batch
         if self.trainer is not None and self.trainer.training:
-            return self.augment(images, self.trainer.current_epoch, self._step()), labels
+            return self.augment_pairs(images, labels, self.trainer.current_epoch, self._step())
         return self.normalise(images), labels
 
     def _step(self) -> int:
@@ -339,26 +347,33 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
 
     def augment(self, images: Tensor, epoch: int, step: int) -> Tensor:
         """Return (N, C, R, R[, R]) uint8 images augmented and normalised, with the random numbers of (epoch, step)."""
+        return self._augmented(images, self._drawn(images, epoch, step), epoch, step)
+
+    def augment_pairs(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """Return the same, and the labels: masks and boxes move with their images, others stay."""
+        draw = self._drawn(images, epoch, step)
+        moved = self.spec.kind.moved(labels, draw, (images.shape[-2], images.shape[-1]))
+        return self._augmented(images, draw, epoch, step), moved
+
+    def _drawn(self, images: Tensor, epoch: int, step: int) -> AugmentationDraw | VolumeDraw:
         rank, _ = self._rank()
         seed = derive_seed(self.seed, "augment", epoch, step, *([rank] if rank else []))
         parity = None
         if self.augmentation.flip_mode == "alternating":
             parity = self._flip_parity(len(images), epoch, step)
+        return draw_for(images, self.augmentation, torch.Generator().manual_seed(seed), parity)
+
+    def _augmented(self, images: Tensor, draw: AugmentationDraw | VolumeDraw, epoch: int, step: int) -> Tensor:
         if self._operations is None:
             self._operations = [operation.build() for operation in self.augmentation.operations]
         mean, std = self.spec.mean, self.spec.std
         if not self._operations:
-            return self._in_one_pass(images, seed, parity, mean, std)
-        channels = images.shape[1]
-        pixels = self._in_one_pass(images, seed, parity, (0.0,) * channels, (1.0,) * channels)
+            return apply_draw(images, draw, mean, std)
+        channels, (rank, _) = images.shape[1], self._rank()
+        pixels = apply_draw(images, draw, (0.0,) * channels, (1.0,) * channels)
         seed = derive_seed(self.seed, "operations", epoch, step, *([rank] if rank else []))
         generator = torch.Generator(images.device).manual_seed(seed)
         return apply_operations(pixels, self._operations, generator, mean, std)
-
-    def _in_one_pass(
-        self, images: Tensor, seed: int, parity: Tensor | None, mean: Sequence[float], std: Sequence[float]
-    ) -> Tensor:
-        return draw_and_augment(images, self.augmentation, torch.Generator().manual_seed(seed), mean, std, parity)
 
     def _flip_parity(self, count: int, epoch: int, step: int) -> Tensor:
         """Return (count,) whether each image of a batch is mirrored in this epoch: a fixed half of them, in turn."""

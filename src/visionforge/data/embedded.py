@@ -31,14 +31,17 @@ def digits_split(info: DatasetInfo, resolution: int, split: Split) -> SplitArray
 
 
 def synthetic_split(info: DatasetInfo, resolution: int, split: Split) -> SplitArrays:
-    """Render a split: gratings whose orientation tells the class, discs whose size tells the grade, with noise.
+    """Render a split: gratings whose orientation tells the class, discs whose size tells the grade, with noise; shapes.
 
     The images depend on the entry, the resolution and the split alone. Images with several labels are the sum of the
     gratings of all that are set.
     """
     count, classes = getattr(info.splits, split), len(info.classes)
     rng = np.random.default_rng([_RENDER_SEED[split], resolution, classes, info.channels])
-    labels = task_named(info.task).rendered(rng, count, classes)
+    task = task_named(info.task)
+    if (scene := task.scene(rng, count, classes, resolution, info.channels)) is not None:
+        return SplitArrays(scene[0][..., 0] if info.channels == 1 else scene[0], scene[1])
+    labels = task.rendered(rng, count, classes)
     images = np.empty((count, resolution, resolution, info.channels), dtype=np.uint8)
     for start in range(0, count, 1024):  # bounds the memory of the float images
         part = slice(start, start + 1024)

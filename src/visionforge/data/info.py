@@ -168,7 +168,8 @@ class DatasetInfo(Section):
 
         The arrays are images and labels, and the names and groups that may be beside them.
         """
-        labels = 8 * max(prod(shape) for shape in task_named(self.task).label_shapes(1, len(self.classes)))
+        sides = self.image_shape(resolution)[: self.spatial_dims]
+        labels = task_named(self.task).label_bytes(len(self.classes), sides)
         side = SIDE_TEXTS * SIDE_CHARACTERS * _CHARACTER_BYTES
         return self.images * (self.image_bytes(resolution) + labels + side) + (1 << 20)
 

@@ -154,20 +154,19 @@ def _packaged_entry(name: str) -> DatasetInfo:
 def synthetic_info(settings: Synthetic) -> DatasetInfo:
     """Return the entry of the rendered data set for the given settings."""
     task = task_named(settings.task)
-    word, classes = task.drawn, task.class_count or settings.classes
     return DatasetInfo(
         name=SYNTHETIC,
         title="Synthetic",
-        description="Oriented gratings and discs with noise, rendered on the fly; for tests and smoke runs.",
+        description="Gratings, discs and other shapes with noise, rendered on the fly; for tests and smoke runs.",
         task=settings.task,
-        classes=tuple(f"{word} {index}" for index in range(classes)),
+        classes=task.drawn_classes(settings.classes),
         channels=settings.channels,
         splits=Splits(train=settings.train, val=settings.val, test=settings.test),
         source=SYNTHETIC,
         normalisation=Normalisation(
             mean=(0.5,) * settings.channels, std=(0.16,) * settings.channels, source="rendered"
         ),
-        flags=DomainFlags(hflip=False, vflip=False, rotation="small", texture_is_label=True, colour_is_label=False),
+        flags=DomainFlags(**task.drawn_flags()),
         licence="none needed",
         citation="none needed",
     )

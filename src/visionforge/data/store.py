@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from visionforge.config.schema.tasks import task_named
 from visionforge.data.archive import (
     SplitArrays,
     check_labels,
@@ -82,7 +83,7 @@ def store_folder() -> Path:
 
 
 def open_split(path: Path, info: DatasetInfo, resolution: int, split: Split) -> SplitArrays:
-    """Return one split of an archive as memory maps; the labels, which are small, are in memory.
+    """Return one split of an archive as memory maps; labels are in memory, unless they are as large as the images.
 
     Args:
         path: The archive.
@@ -94,9 +95,10 @@ def open_split(path: Path, info: DatasetInfo, resolution: int, split: Split) -> 
         DataError: If the archive is not what the catalog says, or cannot be unpacked.
     """
     members = open_archive(path, info, resolution)
-    labels = np.array(members[f"{split}_labels"].map())
-    images = members[f"{split}_images"].map()
-    return SplitArrays(images, check_labels(labels, info, f"{path}: {split}_labels"))
+    images, labels = (members[f"{split}_{kind}"].map() for kind in ("images", "labels"))
+    if task_named(info.task).maps_labels:  # their values were checked when they were unpacked
+        return SplitArrays(images, labels)
+    return SplitArrays(images, check_labels(np.array(labels), info, f"{path}: {split}_labels", len(images), resolution))
 
 
 def open_archive(path: Path, info: DatasetInfo, resolution: int) -> dict[str, Member]:
@@ -113,7 +115,7 @@ def open_archive(path: Path, info: DatasetInfo, resolution: int) -> dict[str, Me
         return members
     verify_archive(path, info, resolution)
     for split in SPLITS:
-        check_split_labels(path, info, split)
+        check_split_labels(path, info, split, resolution)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with held(Path(f"{folder}.lock"), f"{path}: unpacking", LOCK_TIMEOUT_S):

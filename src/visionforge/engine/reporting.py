@@ -16,7 +16,7 @@ from visionforge.data.info import DatasetInfo, Split
 from visionforge.data.registry import is_builtin
 from visionforge.engine.construction import TRAINER_DEFAULTS
 from visionforge.errors import RunError
-from visionforge.evaluation.evaluation import Partial, evaluate
+from visionforge.evaluation.evaluation import Partial
 from visionforge.evaluation.explain import explain, explanation_method, overlay
 from visionforge.evaluation.predictions import write_medmnist_scores
 from visionforge.redaction import redact_settings
@@ -62,7 +62,7 @@ def write_outcome(
     assert model.predictions is not None
     assert model.spec is not None
     side = data.side_table(split)
-    evaluation = evaluate(model.predictions, model.spec, split, settings, partial)
+    evaluation = model.spec.kind.evaluate(model.predictions, model.spec, split, settings, partial)
     epoch = provenance.get("epoch")
     facts = {
         "": data.info.title,

@@ -17,7 +17,6 @@ from visionforge.data.batches import ArrayDataset
 from visionforge.data.info import Split, TaskSpec
 from visionforge.engine.run_folder import RunFolder
 from visionforge.errors import DataError, RunError
-from visionforge.evaluation.evaluation import evaluate
 from visionforge.models.tensor_files import load_tensors
 from visionforge.reporting.context import ReportContext
 from visionforge.reporting.results import write_results
@@ -114,7 +113,7 @@ class SplitReport(Callback):
         images, probabilities, labels = self._pass(module, self._batches(trainer, "test", self._loader))
         loss = negative_log_likelihood(probabilities, labels)
         predictions = Predictions("test", probabilities, None, labels, loss, calibration=calibration)
-        evaluation = evaluate(predictions, spec, "test", self._settings)
+        evaluation = spec.kind.evaluate(predictions, spec, "test", self._settings)
         name = type(module).__name__
         facts = {
             "": spec.dataset,

@@ -35,8 +35,8 @@ from visionforge.runs.session import ActiveRun
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import Workspace
 from visionforge.training.checkpoints import BEST, LAST
-from visionforge.training.epoch_log import EpochLog
-from visionforge.training.monitor import RANKED, Monitor, monitor_for, monitor_named, undefined_metric
+from visionforge.training.epoch_log import COLUMNS, EpochLog
+from visionforge.training.monitor import Monitor, monitor_for, monitor_named, undefined_metric
 from visionforge.training.rate_curve import steps_per_epoch
 
 log = logging.getLogger(__name__)
@@ -114,8 +114,10 @@ class Training(Stage):
 
     def equip(self, callbacks: list[Callback], loggers: list[Logger]) -> dict[str, Any]:
         """Add what every run has: checkpoints, and the table of epochs."""
-        rows = EpochLog(self.workspace.epochs)
-        check_callbacks(callbacks, watched_names(self.datamodule.info.task))
+        watched = watched_names(self.datamodule.info.task)
+        columns = [name for name in COLUMNS if not name.startswith("val/") or name in watched]
+        rows = EpochLog(self.workspace.epochs, columns)
+        check_callbacks(callbacks, watched)
         if self.trial is not None:
             callbacks += self.trial.callbacks
         monitor = self._choose_monitor(callbacks)
@@ -155,11 +157,11 @@ class Training(Stage):
                 told = f"{name} is undefined on the validation split, because {reason}"
                 mend = "let it go by val/loss" if who.startswith("trainer") else "set it to val/loss, or mend the split"
                 raise SettingsError(f"{who} {told}; {mend}")
-        monitor, reason = monitor_for(seen, spec.classes)
+        monitor, reason = monitor_for(seen, spec)
         if (chosen := self.settings.model.monitor) is not None:
             monitor = monitor_named(chosen)
         elif reason is not None:
-            told = f"{RANKED} is undefined on the validation split, because {reason}"
+            told = f"{spec.kind.monitor} is undefined on the validation split, because {reason}"
             log.warning("%s; epochs are compared by %s instead", told, monitor.name)
         self.model.monitor, self.model.watched = monitor, tuple(watched)
         return monitor

@@ -1,8 +1,9 @@
 """All numbers of one evaluated split: metrics with intervals, per class, and before and after calibration."""
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from visionforge.config.schema import EvaluationSettings, Task, TaskName
 from visionforge.config.schema.metrics import metrics_of
 from visionforge.data.info import TaskSpec
 from visionforge.evaluation.bootstrap import Estimate, estimate
-from visionforge.evaluation.metric_names import partial_text
+from visionforge.evaluation.metric_names import labels_of_metrics, partial_text
 from visionforge.evaluation.metrics import medmnist_metrics
 from visionforge.evaluation.scores import Scorer
 from visionforge.inference.predictor import BatchPrediction
@@ -48,14 +49,25 @@ class Partial:
 
 
 @dataclass(frozen=True)
-class ViewMetrics:
+class Reading:
     """What one way of asking the network gave: about the image alone, or averaged over its test-time views.
 
     Attributes:
+        estimate: Metrics and their intervals.
+    """
+
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class ViewMetrics(Reading):
+    """A reading of the classes of whole images.
+
+    Attributes:
+        estimate: Metrics of `probabilities` and their intervals.
         probabilities: (N, K), as the network gives them.
         calibrated: (N, K) with the temperature of the validation split; None if there is no temperature.
         thresholds: (K,) of labels, or None.
-        estimate: Metrics of `probabilities` and their intervals.
         after: The metrics of `of_probabilities`, of `calibrated`.
         medmnist: Accuracy and AUC as published results of MedMNIST have them.
     """
@@ -63,7 +75,6 @@ class ViewMetrics:
     probabilities: Array
     calibrated: Array | None
     thresholds: Array | None
-    estimate: Estimate
     after: Metrics | None
     medmnist: Metrics
 
@@ -73,29 +84,32 @@ class ViewMetrics:
         return self.probabilities if self.calibrated is None else self.calibrated
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """The numbers of one split.
+@dataclass(frozen=True, kw_only=True)
+class SplitEvaluation(ABC):
+    """The numbers of one split, whatever its labels are.
 
     Attributes:
         spec: The task.
         split: Name of the split.
-        labels: (N,), or (N, K) 0/1.
+        labels: As the task keeps them.
         readings: `without_tta`, and with test-time augmentation `with_tta`.
-        calibration: What the validation split says; None if it was not asked.
         loss: Mean loss of the images alone, without smoothing.
         settings: How intervals are computed.
         partial: How much of the split was evaluated; None is all of it.
+        method: How the intervals were made.
+        drawn: How images are drawn anew for them, for the reader of a report.
     """
 
     spec: TaskSpec
     split: str
     labels: Array
-    readings: Mapping[str, ViewMetrics]
-    calibration: Calibration | None
+    readings: Mapping[str, Reading]
     loss: float
     settings: EvaluationSettings
     partial: Partial | None = None
+
+    method: ClassVar[str] = "bootstrap of images, bias-corrected percentiles"
+    drawn: ClassVar[str] = ""
 
     @property
     def task(self) -> Task:
@@ -108,21 +122,19 @@ class Evaluation:
         return self.spec.classes[self.spec.positive_index] if self.task.has_positive else None
 
     @property
-    def best(self) -> ViewMetrics:
+    def best_name(self) -> str:
+        """Return the name of the reading that predictions follow."""
+        return "with_tta" if "with_tta" in self.readings else "without_tta"
+
+    @property
+    def best(self) -> Reading:
         """Return the reading that predictions follow: with test-time augmentation if it is on."""
-        return self.readings.get("with_tta", self.readings["without_tta"])
+        return self.readings[self.best_name]
 
     @property
-    def predicted(self) -> npt.NDArray[np.int64]:
-        """Return (N,) predicted classes, or (N, K) labels at the thresholds of the validation split, else at 0.5."""
-        return predicted_labels(self.best.probabilities, self.spec.task, self.best.thresholds)
-
-    @property
-    def said(self) -> BatchPrediction:
+    @abstractmethod
+    def said(self) -> Any:
         """Return what the network says of the images, as tables show it."""
-        plain, averaged = self.readings["without_tta"], self.readings.get("with_tta")
-        raw_tta = None if averaged is None else averaged.probabilities
-        return BatchPrediction(self.best.shown, self.predicted, plain.probabilities, raw_tta)
 
     @property
     def support(self) -> list[int]:
@@ -148,6 +160,21 @@ class Evaluation:
             for ends, value in zip(values, found.per_class[name], strict=True)
         )
 
+    @property
+    def reading_notes(self) -> Sequence[str]:
+        """Return what must be known of this task to read the numbers."""
+        return ()
+
+    @property
+    def further(self) -> Sequence[tuple[str, Mapping[str, float | None]]]:
+        """Return further numbers of each reading by what they are called."""
+        return ()
+
+    @property
+    def tempered(self) -> Sequence[tuple[str, Mapping[str, float | None]]]:
+        """Return the same of probabilities with a temperature."""
+        return ()
+
     def metrics(self, reading: str) -> Metrics:
         """Return the metrics of a reading; those of the images alone have the loss, too."""
         found = dict(self.readings[reading].estimate.overall)
@@ -160,25 +187,24 @@ class Evaluation:
             "positive": self.positive,
             "without_tta": self.metrics("without_tta"),
             "with_tta": self.metrics("with_tta") if "with_tta" in self.readings else None,
-            "medmnist": {name: reading.medmnist for name, reading in self.readings.items()},
+            **self._published(),
             "absent_classes": self.absent,
         }
         if self.settings.resamples:
             content["intervals"] = {
-                "method": "stratified bootstrap, bias-corrected percentiles",
+                "method": self.method,
                 "resamples": self.settings.resamples,
                 "confidence": self.settings.confidence,
                 **{name: dict(reading.estimate.intervals) for name, reading in self.readings.items()},
             }
         content["per_class"] = {name: self._per_class(reading) for name, reading in self.readings.items()}
-        content["calibration"] = self._calibration()
-        for name, reading in self.readings.items():
-            if reading.thresholds is not None:
-                key = "thresholds" if name == "without_tta" else "thresholds_tta"
-                content[key] = dict(zip(self.spec.classes, reading.thresholds.tolist(), strict=True))
         return content
 
-    def _per_class(self, reading: ViewMetrics) -> dict[str, dict[str, Any]]:
+    def _published(self) -> dict[str, Any]:
+        """Return numbers as others define them, by name of their section in `metrics.json`."""
+        return {}
+
+    def _per_class(self, reading: Reading) -> dict[str, dict[str, Any]]:
         found = reading.estimate
         return {
             label: {
@@ -192,6 +218,80 @@ class Evaluation:
             }
             for k, label in enumerate(self.spec.classes)
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(SplitEvaluation):
+    """The numbers of one split whose images have classes or labels: (N,), or (N, K) 0/1.
+
+    Attributes:
+        readings: `without_tta`, and with test-time augmentation `with_tta`.
+        calibration: What the validation split says; None if it was not asked.
+    """
+
+    readings: Mapping[str, ViewMetrics]
+    calibration: Calibration | None
+
+    method: ClassVar[str] = "stratified bootstrap, bias-corrected percentiles"
+    drawn: ClassVar[str] = ", class by class"
+
+    @property
+    def best(self) -> ViewMetrics:
+        """Return the reading that predictions follow: with test-time augmentation if it is on."""
+        return self.readings[self.best_name]
+
+    @property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """Return (N,) predicted classes, or (N, K) labels at the thresholds of the validation split, else at 0.5."""
+        return predicted_labels(self.best.probabilities, self.spec.task, self.best.thresholds)
+
+    @property
+    def said(self) -> BatchPrediction:
+        """Return what the network says of the images, as tables show it."""
+        plain, averaged = self.readings["without_tta"], self.readings.get("with_tta")
+        raw_tta = None if averaged is None else averaged.probabilities
+        return BatchPrediction(self.best.shown, self.predicted, plain.probabilities, raw_tta)
+
+    @property
+    def reading_notes(self) -> Sequence[str]:
+        """Return at which thresholds labels are predicted."""
+        if self.best.thresholds is None:
+            return ()
+        return ("Labels are predicted at the thresholds of the validation split; metrics without “tuned” at 0.5.",)
+
+    @property
+    def further(self) -> Sequence[tuple[str, Mapping[str, float | None]]]:
+        """Return accuracy and AUC as MedMNIST has them."""
+        labels = labels_of_metrics()
+        return [
+            (f"{labels[name]}, as MedMNIST defines it", {key: r.medmnist[name] for key, r in self.readings.items()})
+            for name in ("accuracy", "auc")
+        ]
+
+    @property
+    def tempered(self) -> Sequence[tuple[str, Mapping[str, float | None]]]:
+        """Return the metrics of probabilities, with the temperature of the validation split."""
+        labels = labels_of_metrics()
+        return [
+            (
+                f"{labels[name]}, with temperature",
+                {key: None if r.after is None else r.after[name] for key, r in self.readings.items()},
+            )
+            for name in of_probabilities(self.spec.task)
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `metrics.json` holds of it."""
+        content = super().as_dict()
+        content["calibration"] = self._calibration()
+        for name, reading in self.readings.items():
+            if reading.thresholds is not None:
+                key = "thresholds" if name == "without_tta" else "thresholds_tta"
+                content[key] = dict(zip(self.spec.classes, reading.thresholds.tolist(), strict=True))
+        return content
+
+    def _published(self) -> dict[str, Any]:
+        return {"medmnist": {name: reading.medmnist for name, reading in self.readings.items()}}
 
     def _calibration(self) -> dict[str, Any] | None:
         if self.calibration is None:
@@ -217,7 +317,7 @@ def evaluate(
     settings: EvaluationSettings,
     partial: Partial | None = None,
 ) -> Evaluation:
-    """Compute all numbers of a split.
+    """Compute all numbers of a split whose images have classes or labels.
 
     Args:
         predictions: What the network said.
@@ -246,8 +346,17 @@ def evaluate(
             (scaled,) = estimate([Scorer(calibrated, labels, spec.task, None, spec.positive_index, raw)], resamples=0)
             after = {key: scaled.overall[key] for key in of_probabilities(spec.task)}
         medmnist = medmnist_metrics(probabilities.numpy(), labels, spec.task)
-        readings[name] = ViewMetrics(probabilities.numpy(), calibrated, thresholds[name], found, after, medmnist)
-    return Evaluation(spec, split, labels, readings, calibration, predictions.loss, settings, partial)
+        readings[name] = ViewMetrics(found, probabilities.numpy(), calibrated, thresholds[name], after, medmnist)
+    return Evaluation(
+        spec=spec,
+        split=split,
+        labels=labels,
+        readings=readings,
+        calibration=calibration,
+        loss=predictions.loss,
+        settings=settings,
+        partial=partial,
+    )
 
 
 def _plain(probabilities: torch.Tensor) -> torch.Tensor:

@@ -5,51 +5,48 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from visionforge.config.schema.metrics import Metric, metrics
 from visionforge.evaluation import bootstrap
 from visionforge.evaluation.arguments import ArrayLike, as_array, check_bootstrap
 from visionforge.evaluation.bootstrap import CONFIDENCE, RESAMPLES, SEED, Estimate
 from visionforge.evaluation.scores import Scores
 from visionforge.scoring import instances as _objects
-from visionforge.scoring.boundaries import boundary_f1
-from visionforge.scoring.masks import Counts, WeightedMasks, confusions
+from visionforge.scoring.cases import values_of
+from visionforge.scoring.mask_cases import MaskCases, WeightedMaskCases
 from visionforge.scoring.rates import Floats
 
 
 class MaskScorer:
-    """Computes all metrics of masks from the counts of each picture. Pictures are the cases, in one stratum.
+    """Computes all metrics of masks. Pictures are the cases, in one stratum.
 
     Args:
-        counts: (N, K, K) pixels of each picture by true class and by predicted class.
-        background: A class that is in no mean over the classes; None has all of them in.
-        boundary: (N, K) boundary F1 of each picture and class, or None without it.
+        cases: The masks and their truth.
+        asked: The metrics; None is all that are registered for masks.
     """
 
-    def __init__(self, counts: Counts, background: int | None = None, boundary: Floats | None = None) -> None:
-        self._counts = counts
-        self._background = background
-        self._boundary = boundary
+    def __init__(self, cases: MaskCases, asked: Sequence[Metric] | None = None) -> None:
+        self._cases = cases
+        self._metrics = of_masks() if asked is None else asked
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
         """Return (N,) zeros: any picture may be drawn in place of any other."""
-        return np.zeros(len(self._counts), dtype=np.int64)
+        return np.zeros(len(self._cases.counts), dtype=np.int64)
 
     def __call__(self, weights: Floats) -> Scores:
-        """Return the metrics of B weightings (N, B) of the pictures."""
-        masks = WeightedMasks(self._counts, weights, self._background)
-        each = {
-            "dice": masks.dice,
-            "iou": masks.iou,
-            "dice_by_picture": masks.dice_by_picture,
-            "iou_by_picture": masks.iou_by_picture,
-        }
-        if self._boundary is not None:
-            each["boundary_f1"] = masks.by_picture(self._boundary)
-        accuracy = {
-            "pixel_accuracy": masks.pixel_accuracy,
-            "pixel_accuracy_by_picture": masks.pixel_accuracy_by_picture,
-        }
-        return Scores(accuracy | {f"mean_{name}": masks.over_classes(values) for name, values in each.items()}, each)
+        """Return the metrics of B weightings (N, B) of the pictures.
+
+        Raises:
+            VisionForgeError: If somebody's own metric fails.
+        """
+        weighted = WeightedMaskCases(self._cases, weights)
+        found = {metric.name: values_of(metric, weighted) for metric in self._metrics}
+        return Scores({name: values for name, values in found.items() if values is not None}, weighted.per_class)
+
+
+def of_masks() -> list[Metric]:
+    """Return the metrics that fit masks, of whichever task."""
+    return [metric for metric in metrics().values() if metric.tasks is not None and "masks" in metric.tasks]
 
 
 def segmentation_metrics(
@@ -154,11 +151,11 @@ def _scorer(
     tolerance: float | None,
 ) -> MaskScorer:
     true, said = as_array(truth), as_array(predicted)
-    counts = confusions(true, said, classes, ignore)
     if background is not None and not 0 <= background < classes:
         raise ValueError(f"background: {background} is no class; allowed: 0 to {classes - 1}, or None")
-    boundary = None if tolerance is None else boundary_f1(true, said, classes, tolerance, ignore)
-    return MaskScorer(counts, background, boundary)
+    cases = MaskCases(true, said, classes, ignore, background, tolerance)
+    _ = cases.counts, cases.boundary  # which look at the values
+    return MaskScorer(cases)
 
 
 def instances(masks: ArrayLike, *, min_distance: float | None = None) -> npt.NDArray[np.int32]:

@@ -1,7 +1,7 @@
 """From backbone settings to a network with its first weights."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -54,7 +54,7 @@ def build_network(
     entry = backbone_entry(settings.name)
     brings = settings.pretrained if pretrained is None else pretrained
     require_dimensions(entry, settings, spatial_dims)
-    with _told(entry, (in_channels, *(resolution,) * spatial_dims)):
+    with building(entry, (in_channels, *(resolution,) * spatial_dims)):
         network = _untrained(settings, in_channels, num_classes, resolution, spatial_dims)
         converts = entry.inflates and spatial_dims == 3
         if converts and not brings:
@@ -67,7 +67,7 @@ def build_network(
     tensors = load_function(entry.rename)(found.tensors) if entry.rename else found.tensors
     of_volumes = any(tensor.ndim == 5 for tensor in tensors.values())  # of a network that was one for volumes already
     inflated: list[str] = []
-    with _told(entry, (in_channels, *(resolution,) * spatial_dims)):
+    with building(entry, (in_channels, *(resolution,) * spatial_dims)):
         if converts and of_volumes:
             to_volumes(network, settings.volume_convolution, inflated=False)
         try:
@@ -104,7 +104,7 @@ def require_dimensions(entry: BackboneEntry, settings: Backbone, spatial_dims: i
 
 
 @contextmanager
-def _told(entry: BackboneEntry, shape: tuple[int, ...]) -> Iterator[None]:
+def building(entry: BackboneEntry, shape: tuple[int, ...]) -> Iterator[None]:
     """Say in one line that a network cannot be built for images or volumes of a shape."""
     try:
         yield
@@ -140,27 +140,54 @@ def require_brought(
         WeightsError: If it is.
         SettingsError: If the backbone is unknown.
     """
-    size = _size_of(settings, in_channels, num_classes, resolution, spatial_dims)
+    asked = (settings, in_channels, num_classes, resolution, spatial_dims)
+    require_size(settings.name, size_of(lambda: untrained_network(*asked), settings.name), brought)
+
+
+def require_size(name: str, size: int, brought: Mapping[str, Tensor]) -> None:
+    """Check that a network is not much larger than the weights that a file brings for it.
+
+    Args:
+        name: Of the backbone.
+        size: Bytes of the network's weights.
+        brought: What the file holds.
+
+    Raises:
+        WeightsError: If it is.
+    """
     storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in brought.values()}
     if size > MOST_TIMES * sum(storages.values()):
         raise WeightsError(
-            f"its tensors are not those of {settings.name}: they have {sum(storages.values()):,} bytes, that network "
+            f"its tensors are not those of {name}: they have {sum(storages.values()):,} bytes, that network "
             f"{size:,}; name a file that a training of it has written"
         )
 
 
-def _size_of(settings: Backbone, in_channels: int, num_classes: int, resolution: int, spatial_dims: int) -> int:
-    """Return the bytes of a network's weights, of which none are allocated; 0 if it cannot be built like that."""
+def size_of(build: Callable[[], nn.Module], name: str) -> int:
+    """Return the bytes of a network's weights, of which none are allocated; 0 if it cannot be built like that.
+
+    Args:
+        build: Builds the network.
+        name: Of the backbone, for the log.
+    """
     for without_memory in (_Unallocated(), torch.device("meta")):
         try:
             with without_memory:
-                network = _untrained(settings, in_channels, num_classes, resolution, spatial_dims)
-                if backbone_entry(settings.name).inflates and spatial_dims == 3:
-                    to_volumes(network, settings.volume_convolution, inflated=False)
+                network = build()
             return sum(value.nbytes for value in network.state_dict().values())
         except Exception as error:  # whatever keeps it from being built is told where it is built in earnest
-            log.debug("%s: cannot be measured (%s)", settings.name, error)
+            log.debug("%s: cannot be measured (%s)", name, error)
     return 0
+
+
+def untrained_network(
+    settings: Backbone, in_channels: int, num_classes: int, resolution: int, spatial_dims: int
+) -> nn.Module:
+    """Return the network with random weights, as `build_network` does, without having tried it."""
+    network = _untrained(settings, in_channels, num_classes, resolution, spatial_dims)
+    if backbone_entry(settings.name).inflates and spatial_dims == 3:
+        to_volumes(network, settings.volume_convolution, inflated=False)
+    return network
 
 
 def _untrained(settings: Backbone, in_channels: int, num_classes: int, resolution: int, spatial_dims: int) -> nn.Module:

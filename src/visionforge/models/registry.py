@@ -67,6 +67,7 @@ class BackboneEntry:
         stages: Names of the modules that staged unfreezing and the tables of map sizes go by; empty is the children.
         spatial_dims: What it takes: 2 is images, 3 volumes. With 3 the builder is given ``spatial_dims``, unless the
             network inflates.
+        feature_maps: Whether it gives maps of falling size, which the decoders of tasks with masks need.
         inflates: Whether the network for volumes is made of the one for images, as in `visionforge.models.volumes`;
             `spatial_dims` then has both.
 
@@ -92,6 +93,7 @@ class BackboneEntry:
     stages: tuple[str, ...] = ()
     spatial_dims: tuple[int, ...] = (2,)
     inflates: bool = False
+    feature_maps: bool = True
 
     def __post_init__(self) -> None:
         """Check the dimensions."""
@@ -227,6 +229,11 @@ def backbones_taking(spatial_dims: int) -> list[str]:
     entry points only those that are loaded already, and none of a library's.
     """  # noqa: D205
     return sorted(name for name, entry in _ENTRIES.items() if spatial_dims in entry.spatial_dims)
+
+
+def backbones_with_maps(spatial_dims: int) -> list[str]:
+    """Return those of `backbones_taking` that give feature maps of falling size."""
+    return [name for name in backbones_taking(spatial_dims) if _ENTRIES[name].feature_maps]
 
 
 def described_backbones(pattern: str = "*") -> tuple[list[str], list[BackboneEntry], list[str]]:
@@ -409,6 +416,7 @@ def _register_builtin() -> None:
             ),
             rename=f"{package}.vit:rename_timm",
             stages=tuple(f"encoder.layers.encoder_layer_{i}" for i in range(12)),
+            feature_maps=False,
         )
     )
     register_backbone(

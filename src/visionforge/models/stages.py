@@ -1,8 +1,37 @@
 """The stages of a network: what is unfrozen step by step, and where its feature maps are looked at."""
 
+from dataclasses import dataclass
+
 from torch import nn
 
 from visionforge.models.registry import BackboneEntry
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What optimisers and staged unfreezing tell apart in a network, by names of its modules and parameters.
+
+    Attributes:
+        head: Prefixes of the parameters that are new and trained first: the classifier's, or the decoder's.
+        stem: Name of the first convolution's weight, or nothing.
+        stages: Names of the modules that make up the backbone, from the input on.
+    """
+
+    head: tuple[str, ...]
+    stem: str
+    stages: tuple[str, ...]
+
+
+def parts_of(entry: BackboneEntry, network: nn.Module) -> Parts:
+    """Return the parts of a network with a classifier, or of one with a decoder, which knows its own.
+
+    Raises:
+        SettingsError: If the network has no linear layer to go by.
+    """
+    own = getattr(network, "parts", None)
+    if isinstance(own, Parts):
+        return own
+    return Parts(entry.head_of(network), entry.stem_of(network), stage_names(entry, network))
 
 
 def stage_names(entry: BackboneEntry, network: nn.Module) -> tuple[str, ...]:

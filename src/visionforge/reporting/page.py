@@ -2,22 +2,22 @@
 
 from pathlib import Path
 
-from visionforge.evaluation.evaluation import Evaluation
-from visionforge.reporting.context import ReportContext
+from visionforge.evaluation.evaluation import SplitEvaluation
+from visionforge.reporting.presentation import Presentation
 from visionforge.reporting.rendering import render
 from visionforge.reporting.sections import sections_of
 from visionforge.runs.files import write_atomic
 
 
-def write_report(path: Path, evaluation: Evaluation, background: ReportContext) -> None:
+def write_report(path: Path, evaluation: SplitEvaluation, shown: Presentation) -> None:
     """Write the page.
 
     Args:
         path: The HTML file.
         evaluation: The numbers.
-        background: Everything else.
+        shown: What the task shows of them, and everything else.
     """
-    sections = sections_of(evaluation, background)
+    sections, background = sections_of(evaluation, shown), shown.background
     page = render(
         "report.html.j2",
         title=background.title,

@@ -2,11 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from visionforge.config.schema.task import Matrix
-from visionforge.evaluation.evaluation import Evaluation, of_probabilities
+from visionforge.evaluation.evaluation import SplitEvaluation
 from visionforge.evaluation.metric_names import (
     ALL_AGREE,
     PER_CLASS,
@@ -16,72 +14,27 @@ from visionforge.evaluation.metric_names import (
     metric_name,
 )
 from visionforge.reporting.context import ReportContext, changed_settings, origin_rows
-from visionforge.reporting.figures.interactive import Spec, curve_plots, reliability_plots, training_plots
+from visionforge.reporting.figures.interactive import training_plots
+from visionforge.reporting.presentation import Card, Presentation, Section
 from visionforge.reporting.rendering import Cell, Table
-from visionforge.reporting.thumbnails import Thumbnail, thumbnails
 
 
-@dataclass(frozen=True)
-class Card:
-    """A number that stands out: its name, its value, and the interval below it, if there is one."""
-
-    name: str
-    value: str
-    interval: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of the report; its parts are shown in this order.
-
-    Attributes:
-        anchor: Its name within the page.
-        heading: Its heading.
-        warning: What must not be overlooked.
-        cards: Numbers that stand out.
-        notes: Explanations, a paragraph each.
-        plots: Interactive figures.
-        beside: Whether the figures stand beside each other where there is room.
-        matrix: A confusion matrix.
-        table: A table.
-        pictures: Images of the split.
-    """
-
-    anchor: str
-    heading: str
-    warning: str = ""
-    cards: Sequence[Card] = ()
-    notes: Sequence[str] = ()
-    plots: Sequence[Spec] = ()
-    beside: bool = True
-    matrix: Matrix | None = None
-    table: Table | None = None
-    pictures: Sequence[Thumbnail] = ()
-
-
-def sections_of(evaluation: Evaluation, background: ReportContext) -> list[Section]:
+def sections_of(evaluation: SplitEvaluation, shown: Presentation) -> list[Section]:
     """Return the sections of a report.
 
     Args:
         evaluation: The numbers.
-        background: Everything else.
+        shown: What the task shows of them, and everything else.
     """
+    background = shown.background
     found = [_result(evaluation)]
     if background.epochs:
         found.append(Section("training", "Training", plots=training_plots(background.epochs)))
-    return [
-        *found,
-        _decisions(evaluation),
-        Section("curves", "ROC and precision-recall curves", plots=curve_plots(evaluation)),
-        _calibration(evaluation),
-        _classes(evaluation),
-        *_pictures(evaluation, background),
-        _settings(background),
-        _origin(background),
-    ]
+    return [*found, *shown.sections(), _settings(background), _origin(background)]
 
 
-def _number(value: Any, digits: int = 4) -> str:
+def number(value: Any, digits: int = 4) -> str:
+    """Return a value as text; a dash for None."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
@@ -90,17 +43,17 @@ def _interval(intervals: Mapping[str, tuple[float, float] | None], name: str, va
     return interval_text(intervals[name], value) if name in intervals else ""
 
 
-def _headings(names: Sequence[str]) -> list[Cell]:
+def headings(names: Sequence[str]) -> list[Cell]:
     """Return the headings of a table whose columns are numbers, all but the first."""
     return [Cell(name, "number" if place else "") for place, name in enumerate(names)]
 
 
-def _result(evaluation: Evaluation) -> Section:
+def _result(evaluation: SplitEvaluation) -> Section:
     best = evaluation.best.estimate
     cards = [
         Card(
             metric_name(name, evaluation.positive),
-            _number(best.overall[name], 3),
+            number(best.overall[name], 3),
             _interval(best.intervals, name, best.overall[name]),
         )
         for name in evaluation.task.headlines
@@ -113,32 +66,30 @@ def _result(evaluation: Evaluation) -> Section:
         for reading in evaluation.readings:
             value = evaluation.metrics(reading).get(name)
             interval = _interval(evaluation.readings[reading].estimate.intervals, name, value)
-            cells.append(Cell(_number(value), "number", interval))
+            cells.append(Cell(number(value), "number", interval))
         rows.append(cells)
-    for name in ("accuracy", "auc"):
-        values = [_number(reading.medmnist[name]) for reading in evaluation.readings.values()]
-        rows.append([Cell(f"{labels[name]}, as MedMNIST defines it"), *(Cell(value, "number") for value in values)])
-    headings = _headings(["metric", *(READINGS[name] for name in evaluation.readings)])
+    for label, values in evaluation.further:
+        rows.append([Cell(label), *(Cell(number(values[name]), "number") for name in evaluation.readings)])
+    table = Table(headings(["metric", *(READINGS[name] for name in evaluation.readings)]), rows)
     warning = "" if evaluation.partial is None else f"Partial: {evaluation.partial}."
-    return Section("result", "Result", warning, cards, _notes(evaluation), table=Table(headings, rows))
+    return Section("result", "Result", warning, cards, _notes(evaluation), table=table)
 
 
-def _notes(evaluation: Evaluation) -> list[str]:
+def _notes(evaluation: SplitEvaluation) -> list[str]:
     """Return what must be known to read the numbers."""
     settings = evaluation.settings
     notes = []
     if settings.resamples:
         notes.append(
             f"Ranges hold {settings.confidence:.0%} of {settings.resamples:,} bootstrap resamples of the "
-            f"{len(evaluation.labels):,} images, class by class. They say how much the result depends on which images "
-            "were in the split; another seed of the training varies it further."
+            f"{len(evaluation.labels):,} images{evaluation.drawn}. They say how much the result depends on which "
+            "images were in the split; another seed of the training varies it further."
         )
         if evaluation.some_agree:
             notes.append(f"{ALL_AGREE}.")
     if evaluation.positive is not None:
         notes.append(f"The positive class is {evaluation.positive}.")
-    if evaluation.best.thresholds is not None:
-        notes.append("Labels are predicted at the thresholds of the validation split; metrics without “tuned” at 0.5.")
+    notes += evaluation.reading_notes
     if evaluation.absent:
         notes.append(f"Without a case, so in no average: {', '.join(evaluation.absent)}.")
     if len(evaluation.readings) > 1:
@@ -146,40 +97,8 @@ def _notes(evaluation: Evaluation) -> list[str]:
     return notes
 
 
-def _decisions(evaluation: Evaluation) -> Section:
-    view = evaluation.task.decision_view(evaluation.labels, evaluation.predicted, evaluation.spec.classes)
-    plots, matrix = view.plots, view.matrix
-    return Section("decisions", view.heading, notes=view.notes, plots=plots, beside=len(plots) > 1, matrix=matrix)
-
-
-def _calibration(evaluation: Evaluation) -> Section:
-    calibration = evaluation.calibration
-    if calibration is None:
-        note = "No validation split was looked at, so there is no temperature."
-    elif all(reading.after is None for reading in evaluation.readings.values()):
-        note = (
-            f"The {calibration.images:,} validation images do not fix a temperature: on them, being surer is always "
-            "better (or always worse). The probabilities stay as they are."
-        )
-    else:
-        note = (
-            f"The temperature divides the logits; it was fitted on the {calibration.images:,} validation images and is "
-            "kept in the checkpoint. It changes no ranking within an image, only how sure the probabilities are."
-        )
-    shown = sorted(of_probabilities(evaluation.spec.task), key=lambda name: name != "ece")
-    rows = [
-        [Cell(f"{READINGS[name]}, {when}"), *(Cell(_number(values[key]), "number") for key in shown)]
-        for name, reading in evaluation.readings.items()
-        for when, values in (("as given", reading.estimate.overall), ("with temperature", reading.after))
-        if values is not None
-    ]
-    labels = labels_of_metrics()
-    table = Table(_headings(["", *(labels[key] for key in shown)]), rows)
-    heading = "Can its probabilities be believed?"
-    return Section("calibration", heading, notes=[note], plots=reliability_plots(evaluation), table=table)
-
-
-def _classes(evaluation: Evaluation) -> Section:
+def class_table(evaluation: SplitEvaluation) -> Section:
+    """Return the section with the metrics of each class."""
     found = evaluation.best.estimate
     shown = [name for name in PER_CLASS if name in found.per_class]
     rows = []
@@ -191,25 +110,11 @@ def _classes(evaluation: Evaluation) -> Section:
         for name in shown:
             value = found.per_class[name][k]
             interval = interval_text(found.class_intervals[name][k], value) if name in found.class_intervals else ""
-            cells.append(Cell(_number(value, 3), "number", interval))
+            cells.append(Cell(number(value, 3), "number", interval))
         rows.append(cells)
     heading = "{0} by {0}".format(evaluation.task.nouns[0]).capitalize()
-    table = Table(_headings(["", "cases", *(PER_CLASS[name] for name in shown)]), rows)
+    table = Table(headings(["", "cases", *(PER_CLASS[name] for name in shown)]), rows)
     return Section("classes", heading, table=table)
-
-
-def _pictures(evaluation: Evaluation, background: ReportContext) -> list[Section]:
-    classes = evaluation.spec.classes
-    none = [] if background.mistakes else ["There are none: every prediction is right."]
-    mistakes = thumbnails(background.mistakes, classes)
-    found = [Section("mistakes", "Most confident mistakes", notes=none, pictures=mistakes)]
-    if background.uncertain:
-        uncertain = thumbnails(background.uncertain, classes)
-        found.append(Section("uncertain", "Least certain predictions", pictures=uncertain))
-    if background.explained:
-        maps = thumbnails(background.explained, classes)
-        found.append(Section("explained", "Where the network looked", notes=[background.method], pictures=maps))
-    return found
 
 
 def _as_yaml(value: Any) -> str:

@@ -5,16 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.utils import get_column_letter
 
-from visionforge.data.side_table import SideTable
-from visionforge.evaluation.class_names import probability_columns, unique_names
-from visionforge.evaluation.evaluation import Evaluation, of_probabilities
+from visionforge.evaluation.evaluation import SplitEvaluation
 from visionforge.evaluation.metric_names import (
     ALL_AGREE,
     NO_INTERVAL,
@@ -25,6 +22,7 @@ from visionforge.evaluation.metric_names import (
 )
 from visionforge.evaluation.table_writers import cell_safe
 from visionforge.reporting.context import ReportContext, changed_settings, origin_rows
+from visionforge.reporting.presentation import Presentation
 from visionforge.runs.files import write_atomic
 from visionforge.runs.query import flat
 
@@ -99,19 +97,20 @@ def _text(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
 
 
-def write_summary(path: Path, evaluation: Evaluation, background: ReportContext) -> None:
+def write_summary(path: Path, evaluation: SplitEvaluation, shown: Presentation) -> None:
     """Write the workbook with the sheets Summary, Per class, Epochs, Predictions, Configuration and Environment.
 
     Args:
         path: The file.
         evaluation: The numbers.
-        background: Settings, epochs and origin.
+        shown: What the task shows of them; settings, epochs and origin.
     """
+    background = shown.background
     book = Workbook(write_only=True)
     _Sheet(book, "Summary", *_summary(evaluation, background))
     _Sheet(book, "Per class", *_per_class(evaluation))
     _Sheet(book, "Epochs", *_epochs(background.epochs))
-    _Sheet(book, "Predictions", *_predictions(evaluation, background.side))
+    _Sheet(book, "Predictions", *shown.predictions())
     _Sheet(book, "Configuration", *_configuration(background))
     _Sheet(book, "Environment", ["group", "name", "value"], origin_rows(background))
     buffer = io.BytesIO()
@@ -120,7 +119,7 @@ def write_summary(path: Path, evaluation: Evaluation, background: ReportContext)
     write_atomic(path, buffer.getvalue())
 
 
-def _summary(evaluation: Evaluation, background: ReportContext) -> tuple[list[str], list[Row]]:
+def _summary(evaluation: SplitEvaluation, background: ReportContext) -> tuple[list[str], list[Row]]:
     headings = ["metric"]
     for name in evaluation.readings:
         headings += [READINGS[name], f"{READINGS[name]}, from", f"{READINGS[name]}, to"]
@@ -134,15 +133,10 @@ def _summary(evaluation: Evaluation, background: ReportContext) -> tuple[list[st
             value, intervals = evaluation.metrics(name).get(metric), reading.estimate.intervals
             row += [value, *_ends(intervals[metric], value)] if metric in intervals else [value, None, None]
         rows.append(row)
-    for metric in ("accuracy", "auc"):
-        row = [f"{labels[metric]}, as MedMNIST defines it"]
-        for reading in evaluation.readings.values():
-            row += [reading.medmnist[metric], None, None]
-        rows.append(row)
-    for metric in of_probabilities(evaluation.spec.task):
-        row = [f"{labels[metric]}, with temperature"]
-        for reading in evaluation.readings.values():
-            row += [None if reading.after is None else reading.after[metric], None, None]
+    for label, values in (*evaluation.further, *evaluation.tempered):
+        row = [label]
+        for name in evaluation.readings:
+            row += [values[name], None, None]
         rows.append(row)
     rows += [[name, text] for name, text in {"run": background.title, **background.facts}.items()]
     rows.append(["images", len(evaluation.labels)])
@@ -158,7 +152,7 @@ def _summary(evaluation: Evaluation, background: ReportContext) -> tuple[list[st
     return headings, rows
 
 
-def _per_class(evaluation: Evaluation) -> tuple[list[str], list[Row]]:
+def _per_class(evaluation: SplitEvaluation) -> tuple[list[str], list[Row]]:
     readings = evaluation.readings
     metrics = [name for name in PER_CLASS if name in readings["without_tta"].estimate.per_class]
     headings = ["class", "cases"]
@@ -188,26 +182,6 @@ def _ends(ends: tuple[float, float] | None, value: float | None) -> tuple[Any, A
 def _epochs(rows: Sequence[Mapping[str, float]]) -> tuple[list[str], list[Row]]:
     columns = list(dict.fromkeys(name for row in rows for name in row)) or ["epoch"]
     return columns, [[int(row["epoch"]) + 1, *(row.get(name) for name in columns if name != "epoch")] for row in rows]
-
-
-def _predictions(evaluation: Evaluation, side: SideTable) -> tuple[list[str], Iterable[Row]]:
-    names = unique_names(evaluation.spec)
-    known = {heading: texts for heading, texts in (("name", side.names), ("group", side.groups)) if texts is not None}
-    headings = ["index", *known, "truth", "prediction", "right", *probability_columns(evaluation.spec)]
-    rows = (
-        [
-            index,
-            *(texts[index] for texts in known.values()),
-            evaluation.task.label_text(truth, names),
-            evaluation.task.label_text(said, names),
-            bool(np.array_equal(truth, said)),
-            *map(float, row),
-        ]
-        for index, (truth, said, row) in enumerate(
-            zip(evaluation.labels, evaluation.predicted, evaluation.best.shown, strict=True)
-        )
-    )
-    return headings, rows
 
 
 def _configuration(background: ReportContext) -> tuple[list[str], list[Row]]:

@@ -12,7 +12,7 @@ from visionforge.evaluation.slices import as_picture
 from visionforge.printable import printable
 from visionforge.reporting.figures.static import Picture, elided, label_names
 
-PIXELS = 128  # of the longer side
+PIXELS, PANEL_PIXELS = 128, 256  # of the longer side
 _LABEL, _NAME = 60, 40  # most characters of a label, and of a name
 
 
@@ -43,6 +43,39 @@ class Thumbnail:
     short_name: str
 
 
+@dataclass(frozen=True)
+class Panel:
+    """An image of a page in several drawings beside each other, and what is said of it.
+
+    Attributes:
+        index: Its place in the split.
+        drawings: What each drawing shows, and an address that holds its pixels.
+        caption: What is said of it, such as ``Dice 0.91``.
+        name: Its file, or None.
+        short_name: The same, shortened.
+    """
+
+    index: int
+    drawings: Sequence[tuple[str, str]]
+    caption: str
+    name: str | None
+    short_name: str
+
+
+def panel(index: int, drawings: Sequence[tuple[str, Array]], caption: str, name: str | None) -> Panel:
+    """Return drawings (H, W, 3) of an image as a page shows them.
+
+    Args:
+        index: Its place in the split.
+        drawings: What each shows, and its pixels.
+        caption: What is said of it.
+        name: Its file, or None.
+    """
+    name = None if name is None else printable(name)
+    shown = [(heading, data_uri(pixels, PANEL_PIXELS)) for heading, pixels in drawings]
+    return Panel(index, shown, caption, name, "" if name is None else elided(name, _NAME))
+
+
 def thumbnails(pictures: Sequence[Picture], classes: Sequence[str]) -> list[Thumbnail]:
     """Return images as a page shows them.
 
@@ -68,10 +101,10 @@ def _thumbnail(picture: Picture, classes: Sequence[str]) -> Thumbnail:
     )
 
 
-def data_uri(pixels: Array) -> str:
-    """Return (H, W, C) uint8 pixels as an address that holds them, at most 128 pixels wide."""
+def data_uri(pixels: Array, longest: int = PIXELS) -> str:
+    """Return (H, W, C) uint8 pixels as an address that holds them, at most `longest` pixels wide."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    image.thumbnail((PIXELS, PIXELS))
+    image.thumbnail((longest, longest))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

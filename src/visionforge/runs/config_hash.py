@@ -57,6 +57,7 @@ ADDED: dict[str, Any] = {
     "data.augmentation.vflip": 0.0,
     "data.sampler": {"name": "auto"},
     "model.backbone.volume_convolution": "3d",
+    "model.decoder": {"name": "unet", "dropout": 0.0, "width": 32},
     "model.mixup.name": "mixup",
     "model.monitor": None,
 }

@@ -6,6 +6,7 @@ same lines give the reported value (all weights are 1) and its resamples. Everyt
 
 import traceback
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -172,7 +173,35 @@ class Weighted:
         return found
 
 
-def values_of(metric: Metric, weighted: Weighted) -> Floats | None:
+class AnyCases(Protocol):
+    """Predictions and their truth, of whichever form."""
+
+    @property
+    def labels(self) -> Array:
+        """Return the truth."""
+
+    @property
+    def probabilities(self) -> Array | None:
+        """Return the probabilities, if they are kept."""
+
+    @property
+    def predicted(self) -> Array:
+        """Return what was decided."""
+
+
+class AnyWeighted(Protocol):
+    """Weightings of cases of whichever form."""
+
+    @property
+    def cases(self) -> AnyCases:
+        """Return the cases."""
+
+    @property
+    def weights(self) -> Floats:
+        """Return (N, B), how often each case counts."""
+
+
+def values_of(metric: Metric, weighted: AnyWeighted) -> Floats | None:
     """Return a metric of each weighting (B,), NaN where it is undefined; None if the cases lack what it needs.
 
     Raises:
@@ -182,13 +211,14 @@ def values_of(metric: Metric, weighted: Weighted) -> Floats | None:
         found: Floats | None = metric.compute(weighted)
         return found
     cases = weighted.cases
-    given = [_read_only(array) for array in (cases.labels, cases.probabilities, cases.predicted)]
+    arrays = cases.labels, cases.probabilities, cases.predicted
+    given = [None if array is None else _read_only(array) for array in arrays]
     columns = _read_only(np.ascontiguousarray(weighted.weights.T))
     with np.errstate(all="ignore"):  # what is undefined is NaN
         return np.array([_own_value(metric, given, column) for column in columns], dtype=np.float64)
 
 
-def _own_value(metric: Metric, given: list[npt.NDArray[np.generic]], weights: Floats) -> float:
+def _own_value(metric: Metric, given: list[npt.NDArray[np.generic] | None], weights: Floats) -> float:
     try:
         value = float(metric.compute(*given, weights))
     except Exception as error:  # somebody's function may raise anything

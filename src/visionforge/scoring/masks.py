@@ -137,6 +137,16 @@ class WeightedMasks:
         return mean(values if self._background is None else np.delete(values, self._background, axis=0))
 
 
+def dice_of(counts: Counts) -> Floats:
+    """Return (N, K) Dice of each picture and class; NaN where the class is neither in truth nor prediction.
+
+    Args:
+        counts: (N, K, K) by true class and by predicted class.
+    """
+    hits = np.einsum("nkk->nk", counts).astype(np.float64)
+    return ratio(2 * hits, (counts.sum(axis=1) + counts.sum(axis=2)).astype(np.float64))
+
+
 def check_masks(truth: Array, predicted: Array, classes: int) -> None:
     """Check forms of masks; their values are checked by whoever reads them.
 

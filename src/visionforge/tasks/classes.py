@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from visionforge.config.schema.task import DecisionView, Task
+from visionforge.config.schema.task import DecisionView
 from visionforge.errors import DataError
+from visionforge.tasks.images import ImageTask
 
 if TYPE_CHECKING:  # NumPy, too, which light commands do without
     import numpy as np
@@ -20,7 +21,7 @@ if TYPE_CHECKING:  # NumPy, too, which light commands do without
 _SMALLEST = 2.0**-126  # the smallest normal float32: a softmax in float32 gives no less above 0
 
 
-class ClassTask(Task):
+class ClassTask(ImageTask):
     """Classes that exclude each other. Labels are class numbers (N,) int64, outputs a softmax over K logits."""
 
     forms: ClassVar[tuple[str, ...]] = ("classes",)
@@ -29,7 +30,7 @@ class ClassTask(Task):
 
     # --- labels
 
-    def label_shapes(self, images: int, classes: int) -> list[tuple[int, ...]]:
+    def label_shapes(self, images: int, classes: int, sides: tuple[int, ...] = ()) -> list[tuple[int | None, ...]]:
         """Return (N, 1), as MedMNIST has it, and (N,)."""
         return [(images, 1), (images,)]
 
@@ -37,7 +38,7 @@ class ClassTask(Task):
         """Return the number of the last class."""
         return classes - 1
 
-    def stored(self, labels: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+    def stored(self, labels: Array, images: int) -> Array:
         """Return (N,) int64."""
         import numpy as np
 
@@ -55,6 +56,15 @@ class ClassTask(Task):
         import numpy as np
 
         return np.asarray(np.eye(classes, dtype=np.int64)[labels])
+
+    def undefined_reason(self, labels: Array, names: Sequence[str]) -> str | None:
+        """Return whether all images are of one class, so that nothing can be ranked."""
+        import numpy as np
+
+        found = np.unique(labels)
+        if len(found) > 1:
+            return None
+        return f"all of its images are of the class {names[int(found[0])]}" if len(found) else "it has no images"
 
     def counts(self, labels: Array, classes: int) -> npt.NDArray[np.int64]:
         """Return how often each number occurs."""

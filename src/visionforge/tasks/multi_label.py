@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from visionforge.config.schema.task import DecisionView, Task
+from visionforge.config.schema.task import DecisionView
 from visionforge.config.schema.tasks import register_task
 from visionforge.errors import DataError
+from visionforge.tasks.images import ImageTask
 
 if TYPE_CHECKING:  # NumPy, too, which light commands do without
     import numpy as np
@@ -25,7 +26,7 @@ _RENDERED_SHARE = 0.4  # of the rendered images that have a label
 
 
 @register_task
-class MultiLabel(Task):
+class MultiLabel(ImageTask):
     """Labels that do not exclude each other. They are (N, K) uint8 of 0 and 1, outputs a sigmoid for each.
 
     On every validation each label gets the threshold that maximises its F1; `accuracy` is at 0.5, as MedMNIST has it.
@@ -46,7 +47,7 @@ class MultiLabel(Task):
 
     # --- labels
 
-    def label_shapes(self, images: int, classes: int) -> list[tuple[int, ...]]:
+    def label_shapes(self, images: int, classes: int, sides: tuple[int, ...] = ()) -> list[tuple[int | None, ...]]:
         """Return (N, K)."""
         return [(images, classes)]
 
@@ -54,7 +55,7 @@ class MultiLabel(Task):
         """Return 1, that it is there."""
         return 1
 
-    def stored(self, labels: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+    def stored(self, labels: Array, images: int) -> Array:
         """Return (N, K) uint8."""
         import numpy as np
 
@@ -75,6 +76,12 @@ class MultiLabel(Task):
         import numpy as np
 
         return labels.astype(np.int64)
+
+    def undefined_reason(self, labels: Array, names: Sequence[str]) -> str | None:
+        """Return whether no label can be ranked."""
+        present = labels.sum(axis=0)
+        rankable = (present > 0) & (present < len(labels))
+        return None if rankable.any() else "no label is there in some of its images and absent from others"
 
     def counts(self, labels: Array, classes: int) -> npt.NDArray[np.int64]:
         """Return how many images have each label."""

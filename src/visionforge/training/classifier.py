@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -20,29 +20,26 @@ from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.augment import normalise
 from visionforge.data.info import TaskSpec
 from visionforge.errors import DataError, SettingsError, TrainingError
-from visionforge.models.build import build_network, require_brought
-from visionforge.models.registry import backbone_entry
-from visionforge.models.stages import stage_names
+from visionforge.models.stages import Parts
 from visionforge.models.transfer import TransferReport
 from visionforge.models.volumes import channels_last, to_channels_last
 from visionforge.redaction import redact_settings
 from visionforge.training.averaged_weights import state_of_average
-from visionforge.training.calibration import Calibration, fit_temperature, scale
+from visionforge.training.calibration import Calibration, scale
 from visionforge.training.compatibility import check_compatible, differences
-from visionforge.training.criterion import Criterion, CumulativeLogits, class_weights
+from visionforge.training.criterion import AnyCriterion, CumulativeLogits, class_weights
 from visionforge.training.determinism import seed_generators
 from visionforge.training.epoch_sums import EpochSums
 from visionforge.training.finetuning import StagedUnfreezing
 from visionforge.training.labelled import label_problem, labelled_batch
-from visionforge.training.metrics import split_metrics
 from visionforge.training.monitor import AUC, monitor_named, stored_monitor
 from visionforge.training.parameter_groups import parameter_groups
 from visionforge.training.pixels import as_batch
-from visionforge.training.predictions import Predictions
 from visionforge.training.rate_curve import RateCurve, steps_per_epoch
 from visionforge.training.shorthand import (
     AveragingLike,
     BackboneLike,
+    DecoderLike,
     FinetuningLike,
     LossLike,
     MixUpLike,
@@ -51,8 +48,8 @@ from visionforge.training.shorthand import (
     read_settings,
     read_spec,
 )
-from visionforge.training.split_outputs import SplitOutputs
-from visionforge.training.tta import average_views, tta_views, view_functions
+from visionforge.training.split_outputs import Pass, SplitOutputs
+from visionforge.training.tta import average_views, named_views, undo_view
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +76,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
 
     Args:
         backbone: The network and its first weights.
+        decoder: What turns feature maps into logits of pixels, where the task asks for these.
         finetuning: Freezing and staged unfreezing of the backbone.
         optimizer: The optimiser.
         schedule: The learning-rate schedule.
@@ -88,7 +86,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
         tta: `full`, `light` or `off`: average the probabilities of several views in tests and predictions. True is
             `full`, False is `off`.
         tta_weight: Weight of the image itself among its views; None gives every view the same.
-        monitor: What epochs are compared by, such as ``val/mcc``; None is the AUC.
+        monitor: What epochs are compared by, such as ``val/mcc``; None is what the task goes by,
+            of classes the AUC.
         spec: Classes, channels, task and normalisation; None takes them from the Trainer's data module.
         restoring: The weights are about to come from a checkpoint, so pretrained ones are not read; checkpoints say so
             of themselves.
@@ -107,6 +106,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
     def __init__(
         self,
         backbone: BackboneLike = _DEFAULT.backbone,
+        decoder: DecoderLike = _DEFAULT.decoder.name,
         finetuning: FinetuningLike = _DEFAULT.finetuning,
         optimizer: OptimizerLike = _DEFAULT.optimizer.name,
         schedule: ScheduleLike = _DEFAULT.schedule.name,
@@ -124,6 +124,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self.seed = seed
         sections = {
             "backbone": backbone,
+            "decoder": decoder,
             "finetuning": finetuning,
             "optimizer": optimizer,
             "schedule": schedule,
@@ -139,13 +140,15 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self.network: nn.Module | None = None
         self.cumulative: CumulativeLogits | None = None
         self.transfer: TransferReport | None = None
-        self.criterion: Criterion | None = None
-        self.predictions: Predictions | None = None
+        self.criterion: AnyCriterion | None = None
+        self.predictions: Any = None  # of the last split that was gone through, as the task has them
         self.thresholds: Tensor | None = None
         self.calibration: Calibration | None = None
-        self.monitor = monitor_named(self.settings.monitor or AUC.name)  # whoever knows the labels may choose another
+        usual = AUC.name if self.spec is None else self.spec.kind.monitor
+        self.monitor = monitor_named(self.settings.monitor or usual)  # whoever knows the labels may choose another
         self.watched: tuple[str, ...] = ()  # further metrics that somebody goes by
-        self._outputs = SplitOutputs()
+        self._parts: Parts | None = None
+        self._outputs: SplitOutputs | None = None
         self._rate: float | None = None  # of the last optimiser step
         self._configured: list[dict[str, Any]] = []  # the optimiser's groups, without their parameters
         self._sums = EpochSums()
@@ -185,14 +188,11 @@ class ImageClassifier(Seeded, pl.LightningModule):
             return []
         self._bind_to_data()  # AveragedWeights copies the network before `setup` is called
         callbacks: list[Callback] = []
-        finetuning, backbone = self.settings.finetuning, self.settings.backbone
+        finetuning = self.settings.finetuning
         if finetuning.freeze_epochs > 0:
             self.configure_model()
-            assert self.network is not None
-            entry = backbone_entry(backbone.name)
-            callbacks.append(
-                StagedUnfreezing(finetuning, entry.head_of(self.network), stage_names(entry, self.network))
-            )
+            assert self._parts is not None
+            callbacks.append(StagedUnfreezing(finetuning, self._parts.head, self._parts.stages))
         averaging = self.settings.averaging.build()
         if averaging is not None:
             callbacks.append(averaging)
@@ -206,6 +206,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
         """
         if self.spec is None:
             self.spec = spec
+            if self.settings.monitor is None and self.monitor == AUC:  # nobody has chosen another
+                self.monitor = monitor_named(spec.kind.monitor)
             self._remember()
             return
         if problems := differences(self.spec, spec):
@@ -266,16 +268,15 @@ class ImageClassifier(Seeded, pl.LightningModule):
     def _build(self, pretrained: bool | None, brought: Mapping[str, Tensor] | None = None) -> None:
         if self.network is not None or self.spec is None:
             return
-        spec, settings = self.spec, self.settings
-        self.criterion = Criterion.of(settings.loss, spec.task, len(spec.classes))
+        spec, settings, classes = self.spec, self.settings, len(self.spec.classes)
+        self.criterion = spec.kind.criterion(settings.loss, classes)
         cumulative = self.criterion.cumulative
-        asked = (settings.backbone, spec.channels, 1 if cumulative else len(spec.classes), spec.resolution)
-        if brought is not None:
-            require_brought(*asked, brought, spec.spatial_dims)
-        network, self.transfer = build_network(*asked, pretrained, spec.spatial_dims)
-        self.network = to_channels_last(network)
+        built = spec.kind.network(settings, spec, 1 if cumulative else classes, pretrained, brought)
+        self._parts, self.transfer = built.parts, built.transfer
+        self.network = to_channels_last(built.network)
+        self._outputs = spec.kind.outputs()
         if cumulative:
-            self.cumulative = CumulativeLogits(len(spec.classes))
+            self.cumulative = CumulativeLogits(classes)
         log.info("%s: %s parameters", settings.backbone.name, f"{sum(p.numel() for p in self.parameters()):,}")
 
     # --- prediction
@@ -354,18 +355,21 @@ class ImageClassifier(Seeded, pl.LightningModule):
         return scale(given, temperature, self._bound_spec().task)
 
     def _views_forward(self, images: Tensor, tta: bool) -> tuple[Tensor, Tensor | None]:
-        """Return the logits (N, K) of the images, and the mean probabilities (N, K) of their views, in one pass."""
+        """Return the logits (N, K, …) of the images, and the mean probabilities of their views, in one pass."""
         spec, settings = self._bound_spec(), self.settings
-        if not tta or len(view_functions(spec.flags, settings.tta, images.shape[-1], spec.spatial_dims)) == 1:
+        views = named_views(spec, settings.tta, images.shape[-1]) if tta else {}
+        if len(views) < 2:
             return self(images), None
         if images.dtype == torch.uint8:
             images = normalise(images, spec.mean, spec.std)
-        views = tta_views(images, spec.flags, settings.tta)
-        logits = self(views.flatten(0, 1))
-        each = self._bound_criterion().probabilities(logits).view(*views.shape[:2], -1)
+        logits = self(torch.cat([view(images) for view in views.values()]))
+        each = self._bound_criterion().probabilities(logits)
+        each = each.view(len(views), -1, *each.shape[1:])
+        if spec.kind.dense:
+            each = torch.stack([undo_view(name, view) for name, view in zip(views, each, strict=True)])
         return logits[: len(images)], average_views(each, settings.tta_weight)
 
-    def _bound_criterion(self) -> Criterion:
+    def _bound_criterion(self) -> AnyCriterion:
         assert self.criterion is not None, "configure_model() makes the loss with the network"
         return self.criterion
 
@@ -395,7 +399,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
                 )
             counts, images = count()
         weights = class_weights(settings, counts, spec.classes, spec.task, images)
-        self.criterion = Criterion.of(settings, spec.task, len(spec.classes), weights)
+        self.criterion = spec.kind.criterion(settings, len(spec.classes), weights)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of one batch, which is mixed where the settings say so.
@@ -489,10 +493,10 @@ class ImageClassifier(Seeded, pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and the curve of its learning rate, which moves with every step."""
-        settings, entry = self.settings, backbone_entry(self.settings.backbone.name)
-        assert self.network is not None
-        head = (*(f"network.{prefix}" for prefix in entry.head_of(self.network)), "cumulative.")
-        stem = f"network.{entry.stem_of(self.network)}"
+        settings, parts = self.settings, self._parts
+        assert parts is not None
+        head = (*(f"network.{prefix}" for prefix in parts.head), "cumulative.")
+        stem = f"network.{parts.stem}"
         groups = parameter_groups(
             self.named_parameters(), head, stem, settings.optimizer, settings.finetuning.backbone_rate
         )
@@ -513,7 +517,11 @@ class ImageClassifier(Seeded, pl.LightningModule):
         """Keep the batch's logits; after the training, its probabilities over the test-time views, too."""
         images, labels = self._labelled(batch)
         logits, averaged = self._views_forward(images, self.trainer.state.fn != TrainerFn.FITTING)
-        self._outputs.add(logits, labels, averaged)
+        self._kept().add(logits, labels, averaged, self._bound_criterion())
+
+    def _kept(self) -> SplitOutputs:
+        assert self._outputs is not None, "configure_model() makes it with the network"
+        return self._outputs
 
     def on_validation_epoch_end(self) -> None:
         """Log loss (without smoothing, focusing and class weights) and metrics of the whole validation split.
@@ -531,48 +539,39 @@ class ImageClassifier(Seeded, pl.LightningModule):
         """Keep the batch's logits, and its probabilities over the test-time views."""
         images, labels = self._labelled(batch)
         logits, averaged = self._views_forward(images, True)
-        self._outputs.add(logits, labels, averaged)
+        self._kept().add(logits, labels, averaged, self._bound_criterion())
 
     def on_test_epoch_end(self) -> None:
         """Log the same for the test split, with and without test-time augmentation."""
         self.log_dict(self._conclude("test"), sync_dist=True)
 
-    def _conclude(self, prefix: str) -> dict[str, Tensor]:
+    def _conclude(self, prefix: Literal["val", "test"]) -> dict[str, Tensor]:
         """Leave the predictions of the whole split in `predictions`, and return its metrics.
 
         Raises:
             TrainingError: If the network's outputs are not finite.
         """
-        logits, labels, averaged = self._outputs.gather(self._ranks())
-        if not bool(torch.isfinite(logits).all()):
+        gathered = self._kept().gather(self._ranks())
+        if not gathered.finite:
             raise TrainingError(
                 f"model.optimizer.learning_rate: the training has diverged, the network's outputs are not finite in "
                 f"epoch {self.current_epoch + 1}; lower the learning rate ({self.settings.optimizer.learning_rate:g})"
             )
-        criterion = self._bound_criterion()
-        shown = criterion.probabilities(logits)
-        if prefix == "val":
-            self.thresholds = criterion.kind.thresholds(shown.cpu(), labels.cpu())
-        loss = criterion.plain()(logits.float(), labels)
-        tta = None if averaged is None else averaged.cpu()
-        if prefix == "val" and self.trainer.state.fn != TrainerFn.FITTING:
-            self.calibration = self._calibrate(shown.cpu(), tta, labels.cpu())
-        self.predictions = Predictions(
-            "test" if prefix == "test" else "val",
-            shown.cpu(),
-            tta,
-            labels.cpu(),
-            float(loss),
-            self.thresholds,
-            self.calibration,
+        training = self.trainer.state.fn == TrainerFn.FITTING
+        concluded = gathered.conclude(
+            Pass(
+                prefix,
+                self._bound_spec(),
+                self._bound_criterion(),
+                {self.monitor.name, *self.watched} if training else (),
+                training,
+                self.thresholds,
+                self.calibration,
+            )
         )
-        watched = {self.monitor.name, *self.watched} if self.trainer.state.fn == TrainerFn.FITTING else ()
-        asked = (labels, self._bound_spec(), prefix, watched, self.thresholds)
-        values = {f"{prefix}/loss": loss, **split_metrics(shown, *asked)}
-        if averaged is not None:
-            tta_values = split_metrics(averaged, *asked)
-            values |= {f"{name}_tta": value for name, value in tta_values.items()}
-        return values
+        self.thresholds, self.calibration = concluded.thresholds, concluded.calibration
+        self.predictions = concluded.predictions
+        return concluded.values
 
     def calibrate(self, batches: Iterable[Any]) -> Calibration:
         """Fit the temperatures, and the thresholds of labels, on batches of the validation split.
@@ -584,9 +583,11 @@ class ImageClassifier(Seeded, pl.LightningModule):
             batches: Pairs (images, labels) as `training_step` takes them, at least one.
 
         Raises:
-            DataError: If there is no batch, or one is not of the task.
+            DataError: If there is no batch, one is not of the task, or the task has no temperatures.
             TrainingError: If the network's outputs are not finite.
         """
+        if not self._bound_spec().kind.calibrates:
+            raise DataError(f"calibration: a {self._bound_spec().task} has no temperatures")
         modes = {module: module.training for module in self.modules()}
         self.eval()
         try:
@@ -594,28 +595,17 @@ class ImageClassifier(Seeded, pl.LightningModule):
                 for batch in batches:
                     images, labels = self._labelled(batch)
                     logits, averaged = self._views_forward(images.to(self.device), True)
-                    self._outputs.add(logits, labels.to(self.device), averaged)
+                    self._kept().add(logits, labels.to(self.device), averaged, self._bound_criterion())
         finally:
             for module, training in modes.items():
                 module.training = training
-        if not self._outputs:
+        if not len(self._kept()):
             raise DataError("calibration: there is no validation batch")
-        logits, labels, views = self._outputs.gather(self._ranks())
-        if not bool(torch.isfinite(logits).all()):
+        gathered = self._kept().gather(self._ranks())
+        if not gathered.finite:
             raise TrainingError("calibration: the network's outputs are not finite, so nothing can be fitted to them")
-        shown = self._bound_criterion().probabilities(logits).cpu()
-        self.thresholds = self._bound_spec().kind.thresholds(shown, labels.cpu())
-        self.calibration = self._calibrate(shown, None if views is None else views.cpu(), labels.cpu())
+        self.calibration, self.thresholds = gathered.calibrate(self._bound_spec(), self._bound_criterion())
         return self.calibration
-
-    def _calibrate(self, shown: Tensor, averaged: Tensor | None, labels: Tensor) -> Calibration:
-        kind, task = self._bound_spec().kind, self._bound_spec().task
-        if averaged is None:
-            return Calibration(len(labels), fit_temperature(shown, labels, task))
-        found = kind.thresholds(averaged, labels)
-        thresholds = None if found is None else tuple(found.tolist())
-        alone, with_views = (fit_temperature(given, labels, task) for given in (shown, averaged))
-        return Calibration(len(labels), alone, with_views, thresholds)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return (N, K) probabilities, averaged over the test-time views if they are on."""

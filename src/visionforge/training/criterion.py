@@ -5,6 +5,7 @@ The weighted mean divides by the weight of the unsmoothed targets, as ``torch.nn
 """
 
 from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -48,9 +49,26 @@ class CumulativeLogits(nn.Module):
         return score + self.first - falls
 
 
+class AnyCriterion(Protocol):
+    """What a network is trained by, and the probabilities that belong to its outputs."""
+
+    @property
+    def cumulative(self) -> bool:
+        """Return whether the network's outputs are K-1 cumulative logits, and not K that are the task's."""
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return (N, K, …) float32 probabilities of the network's outputs."""
+
+    def plain(self) -> Self:
+        """Return the same loss without what only the training needs, for comparisons between runs."""
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of a batch, a scalar."""
+
+
 @dataclass(frozen=True)
 class Criterion:
-    """The configured loss of one task.
+    """The configured loss of one task of whole images.
 
     Attributes:
         name: Which loss.

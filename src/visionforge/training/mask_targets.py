@@ -11,7 +11,8 @@ def checked_masks(
 
     Args:
         logits: (N, K, H, W) or (N, K, D, H, W).
-        targets: (N, H, W) or (N, D, H, W) integers, 0 to K-1 or `ignore`; or shares of the classes, as `logits`.
+        targets: (N, H, W) or (N, D, H, W) integers, 0 to K-1 or `ignore`; or shares of the classes, as `logits`, of
+            which a pixel without any does not count.
         weights: (K,) weight per class, or None.
         ignore: Value of the targets that marks pixels that do not count, or None.
 
@@ -30,7 +31,8 @@ def checked_masks(
     if logits.device.type == "cpu" and not bool(logits.isfinite().all()):
         raise ValueError("logits: a value is not a finite number; the training may have diverged")
     if targets.shape == logits.shape:
-        return logits, _soft(targets, ignore).to(logits), torch.ones_like(logits[:, :1])
+        shares = _soft(targets, ignore).to(logits)
+        return logits, shares, (shares.sum(dim=1, keepdim=True) > 0).to(logits)
     if targets.shape != hard:
         raise ValueError(f"targets: {tuple(targets.shape)}; allowed: {hard} or {tuple(logits.shape)}")
     if targets.is_floating_point() or targets.is_complex():

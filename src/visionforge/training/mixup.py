@@ -139,6 +139,8 @@ def mix_soft_masks(masks: Tensor, draw: MixDraw, classes: int) -> Tensor:
 
 
 def mix_targets(targets: Tensor, draw: MixDraw) -> Tensor:
-    """Return mixed targets (N, K): λ·target + (1-λ)·target of the partner."""
+    """Return mixed targets (N, K): λ·target + (1-λ)·target of the partner; those of pixels as `mix_soft_masks` does."""
+    if targets.ndim > 2:
+        return mix_images(targets, draw)
     partner = targets[draw.partner.to(targets.device, non_blocking=True)]
     return torch.lerp(partner, targets, draw.lam.to(targets, non_blocking=True)[:, None])

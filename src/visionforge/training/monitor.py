@@ -2,13 +2,14 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from visionforge.config.schema.metrics import PREFIX, higher_is_better, metrics
 from visionforge.data.info import TaskSpec
-from visionforge.scoring.cases import Cases, Weighted, values_of
+from visionforge.scoring.cases import values_of
 
 
 @dataclass(frozen=True)
@@ -46,32 +47,14 @@ def stored_monitor(name: object) -> Monitor:
 
 
 AUC, LOSS = Monitor("val/auc", True), Monitor("val/loss", False)
-RANKED = "val/auc"  # undefined where no class has both cases and others
 
 
-def undefined_reason(labels: npt.NDArray[np.integer], classes: tuple[str, ...]) -> str | None:
-    """Return why the AUC of a split is undefined, or None if it is defined.
-
-    Args:
-        labels: (N,) class numbers, or (N, L) 0/1 per label.
-        classes: Their names.
-    """
-    if labels.ndim == 2:
-        present = labels.sum(axis=0)
-        rankable = (present > 0) & (present < len(labels))
-        return None if rankable.any() else "no label is there in some of its images and absent from others"
-    found = np.unique(labels)
-    if len(found) > 1:
-        return None
-    return f"all of its images are of the class {classes[int(found[0])]}" if len(found) else "it has no images"
-
-
-def undefined_metric(name: str, labels: npt.NDArray[np.integer], spec: TaskSpec) -> str | None:
+def undefined_metric(name: str, labels: npt.NDArray[Any], spec: TaskSpec) -> str | None:
     """Return why a metric says nothing of a split, whatever is predicted; None if it does.
 
     Args:
         name: As it is logged.
-        labels: As in `undefined_reason`.
+        labels: Of the images that are validated, as the task keeps them.
         spec: The task.
 
     Raises:
@@ -79,26 +62,22 @@ def undefined_metric(name: str, labels: npt.NDArray[np.integer], spec: TaskSpec)
     """
     if name == LOSS.name or not len(labels):
         return None
-    if name == RANKED:
-        return undefined_reason(labels, spec.classes)
+    if name == spec.kind.monitor:
+        return spec.kind.undefined_reason(labels, spec.classes)
     metric = metrics()[name.removeprefix(PREFIX)]
-    count = len(spec.classes)
-    import torch  # which light commands do without
-
-    drawn = torch.from_numpy(np.random.default_rng(0).normal(size=(len(labels), count)).astype(np.float32))
-    given = spec.kind.probabilities(drawn).numpy()
-    cases = Cases(given, labels, spec.task, np.full(count, 0.5), spec.positive_index)
-    found = values_of(metric, Weighted(cases, np.ones((len(labels), 1))))
+    found = values_of(metric, spec.kind.tried(labels, spec))
     known = found is not None and not np.isnan(found[0])
-    return None if known or not metric.shared else "its classes are too few"  # somebody's own may depend on predictions
+    if known or not metric.shared:  # somebody's own may depend on predictions
+        return None
+    return "its classes are too few"
 
 
-def monitor_for(labels: npt.NDArray[np.integer], classes: tuple[str, ...]) -> tuple[Monitor, str | None]:
-    """Return what to compare epochs by on a validation split, and why it is not the AUC, or None if it is.
+def monitor_for(labels: npt.NDArray[Any], spec: TaskSpec) -> tuple[Monitor, str | None]:
+    """Return what to compare epochs by on a validation split, and why it is not what the task names; None if it is.
 
     Args:
-        labels: (N,) class numbers, or (N, L) 0/1 per label, of the images that are validated.
-        classes: Their names.
+        labels: Of the images that are validated, as the task keeps them.
+        spec: The task.
     """
-    reason = undefined_reason(labels, classes)
-    return (AUC, None) if reason is None else (LOSS, reason)
+    reason = spec.kind.undefined_reason(labels, spec.classes)
+    return (monitor_named(spec.kind.monitor), None) if reason is None else (LOSS, reason)

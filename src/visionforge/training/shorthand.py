@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from visionforge.config.problems import validation_problems
-from visionforge.config.schema import Averaging, Backbone, Finetuning, Loss, Mixing, ModelSettings, Optimizer, Schedule
+from visionforge.config.schema import (
+    Averaging,
+    Backbone,
+    Decoder,
+    Finetuning,
+    Loss,
+    Mixing,
+    ModelSettings,
+    Optimizer,
+    Schedule,
+)
 from visionforge.config.stored import of_known_parts
 from visionforge.data.info import TaskSpec
 from visionforge.errors import SettingsError
@@ -15,6 +25,7 @@ from visionforge.training.compatibility import plain
 
 if TYPE_CHECKING:
     BackboneLike = Backbone | Mapping[str, Any] | str
+    DecoderLike = Decoder | Mapping[str, Any] | str
     FinetuningLike = Finetuning | Mapping[str, Any]
     OptimizerLike = Optimizer | Mapping[str, Any] | str
     ScheduleLike = Schedule | Mapping[str, Any] | str
@@ -23,7 +34,9 @@ if TYPE_CHECKING:
     AveragingLike = Averaging | Mapping[str, Any] | str
 else:  # the command line derives its flags from these
     BackboneLike, FinetuningLike = Backbone, Finetuning
-    OptimizerLike = ScheduleLike = LossLike = MixUpLike = AveragingLike = dict[str, Any] | str  # of whichever kind
+    DecoderLike = OptimizerLike = ScheduleLike = LossLike = MixUpLike = AveragingLike = (
+        dict[str, Any] | str
+    )  # of whichever kind
 
 
 def as_sections(given: Mapping[str, Any], restoring: bool = False) -> dict[str, Any]:

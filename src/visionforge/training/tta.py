@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from visionforge.config.schema import TtaMode
-from visionforge.data.info import DomainFlags
+from visionforge.data.info import DomainFlags, TaskSpec
 
 SHIFT_DIVISOR = 28  # a shift is the resolution divided by this, in whole pixels
 View = Callable[[Tensor], Tensor]
@@ -83,6 +83,12 @@ def dense_view_functions(flags: DomainFlags, mode: TtaMode, resolution: int, spa
     """Return the views of `view_functions` that `undo_view` can undo: all but the shifts."""
     views = view_functions(flags, mode, resolution, spatial_dims)
     return {name: view for name, view in views.items() if name in INVERSES}
+
+
+def named_views(spec: TaskSpec, mode: TtaMode, resolution: int) -> dict[str, View]:
+    """Return the views of a task's images by name; of a dense one those that can be undone."""
+    functions = dense_view_functions if spec.kind.dense else view_functions
+    return functions(spec.flags, mode, resolution, spec.spatial_dims)
 
 
 def undo_view(name: str, outputs: Tensor) -> Tensor:

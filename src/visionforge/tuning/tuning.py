@@ -15,6 +15,7 @@ from visionforge.config.loading import read_yaml
 from visionforge.config.problems import validation_problems
 from visionforge.config.schema import RunSettings, TuneSettings
 from visionforge.config.schema.metrics import watched_problem
+from visionforge.config.schema.tasks import task_named
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
 from visionforge.engine.fit import Origin, Request, TrialPart, fit
@@ -61,8 +62,17 @@ def tune(
         VisionForgeError: For every mistake that the user can mend.
         Interrupted: If a signal ended the search.
     """
+    settings = with_metric(settings)
     require_tunable(settings)
     return Tuning(settings, worker).run(interruption, told)
+
+
+def with_metric(settings: RunSettings) -> RunSettings:
+    """Return settings that name what is searched for."""
+    if settings.tune.metric != "auto":
+        return settings
+    task = task_named(dataset_info(settings.data.dataset, settings.data.synthetic).task)
+    return settings.model_copy(update={"tune": settings.tune.model_copy(update={"metric": task.monitor})})
 
 
 def require_tunable(settings: RunSettings) -> None:

@@ -32,10 +32,11 @@ class Metric:
         compute: Function of (truth, probabilities, predicted, weights), which returns a number; NaN is undefined. Of
             N cases and K classes or labels, all are read-only arrays of NumPy: `truth` (N,) int64 classes, or (N, K)
             0/1 where an image may have several; `probabilities` (N, K) float64; `predicted` as `truth`, labels at 0.5;
-            `weights` (N,) float64, how often each case counts: 1, and in a resample how often it was drawn.
+            `weights` (N,) float64, how often each case counts: 1, and in a resample how often it was drawn. Of masks,
+            `truth` (255 does not count) and `predicted` are (N, H, W) integers, and `probabilities` is None.
         higher_is_better: Which way is better.
-        tasks: Names of the tasks that it fits, or forms of labels that tasks have: ``classes``, ``labels``, ``grades``;
-            None is all that predict classes or labels.
+        tasks: Names of the tasks that it fits, or forms of labels that tasks have: ``classes``, ``labels``, ``grades``,
+            ``masks``, ``boxes``; None is all that predict classes or labels of images.
         every_epoch: Log it at every validation; otherwise only where epochs or trials are compared by it.
         interval: Resampling tells how far off it may be.
         of_probabilities: It judges the probabilities and not the decisions, so it changes with the temperature.

@@ -10,10 +10,12 @@ from visionforge.config.schema.components import Component, Family
 from visionforge.config.schema.tasks import TaskName
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import torch
     from lightning.pytorch.callbacks import Callback
-    from torch import Tensor
+    from torch import Tensor, nn
 
 Momentum = Annotated[float, Field(ge=0.0, lt=1.0, description="Momentum of SGD and Muon, and AdamW's beta 1.")]
 Nesterov = Annotated[bool, Field(description="Nesterov's form of the momentum of SGD and Muon.")]
@@ -60,6 +62,36 @@ class Backbone(Section):
         description="What the k×k kernels of a network become in that for volumes: 3d, k×k×k, pretrained ones "
         "inflated; or acs, k×k in three directions (axial, coronal, sagittal), pretrained ones as they are.",
     )
+
+
+class Decoder(Component):
+    """What turns the backbone's feature maps into logits of every pixel, where a task has masks.
+
+    A kind has `build`.
+    """
+
+    family: ClassVar[Family] = Family("model.decoder", "unet", "visionforge.models.decoders", "a decoder")
+    required: ClassVar[tuple[str, ...]] = ("build",)
+
+    dropout: float = Field(
+        default=0.0, ge=0.0, le=0.9, description="Dropout probability of the channels in front of the last convolution."
+    )
+
+    def build(
+        self, channels: "Sequence[int]", strides: "Sequence[int]", outputs: int, spatial_dims: int = 2
+    ) -> "nn.Module":
+        """Return the decoder with random weights.
+
+        It is called with a list of feature maps, (N, C, H, W) each from the finest to the coarsest, and the sides of
+        the images (H, W), and returns logits (N, K, H, W). Of volumes there is a depth D in front of H.
+
+        Args:
+            channels: Of each map.
+            strides: Input pixels per pixel of each map, a power of two; the finest may be 1.
+            outputs: Number of logits K.
+            spatial_dims: 2 for images, 3 for volumes.
+        """
+        raise NotImplementedError(f"{type(self).__qualname__}.build")
 
 
 class Finetuning(Section):
@@ -161,6 +193,19 @@ class Schedule(Component):
         raise NotImplementedError(f"{type(self).__qualname__}.rate")
 
 
+OverlapSmoothing = Annotated[
+    float,
+    Field(
+        gt=0.0,
+        le=1e6,
+        description="Added above and below in Dice and Tversky, so that an absent class costs nothing.",
+        json_schema_extra={"unit": "pixels"},
+    ),
+]
+TverskyAlpha = Annotated[
+    float, Field(ge=0.0, le=100.0, description="Cost of pixels that are wrongly said to be of a class.")
+]
+TverskyBeta = Annotated[float, Field(gt=0.0, le=100.0, description="Cost of pixels of a class that are missed.")]
 ClassWeights = Literal["none", "balanced", "effective-number"] | dict[str, Annotated[float, Field(gt=0.0, le=1e6)]]
 
 
@@ -168,7 +213,7 @@ class Loss(Component):
     """What is minimised.
 
     A kind says in `tasks` which tasks it fits, by their names or the forms of their labels: ``classes``, ``labels``,
-    ``grades``. One of another package has `loss`; see there.
+    ``grades``, ``masks``. One of another package has `loss`; see there.
     """
 
     family: ClassVar[Family] = Family("model.loss", "auto", "visionforge.training.losses", "a loss")
@@ -196,8 +241,9 @@ class Loss(Component):
         """Return the mean loss of a batch, a scalar.
 
         Args:
-            logits: (N, K) float32.
+            logits: (N, K) float32; of masks (N, K, H, W).
             targets: (N, K) shares of the classes, smoothed and mixed; per label 0 to 1 where an image may have several.
+                Of masks (N, K, H, W) likewise, 0 for a pixel that does not count.
             weights: (K,) weight per class, or None.
         """
         raise NotImplementedError(f"{type(self).__qualname__}.loss")
@@ -228,7 +274,8 @@ class Mixing(Component):
 
         Args:
             images: (N, C, H, W) or (N, C, D, H, W) float32, normalised.
-            targets: (N, K) float32 shares of the classes; per label 0 to 1 where an image may have several.
+            targets: (N, K) float32 shares of the classes; per label 0 to 1 where an image may have several. Of masks
+                (N, K, H, W).
             rng: All randomness; a function of seed, epoch, step and rank.
         """
         raise NotImplementedError(f"{type(self).__qualname__}.mix")
@@ -255,6 +302,9 @@ class ModelSettings(Section):
     """The network, how it is trained, and how it predicts."""
 
     backbone: Backbone = Field(default=Backbone(), description="The network and its first weights.")
+    decoder: Decoder = Field(
+        default_factory=Decoder.usual, description="The decoder of tasks with masks; others have none."
+    )
     finetuning: Finetuning = Field(default=Finetuning(), description="Freezing and staged unfreezing of the backbone.")
     optimizer: Optimizer = Field(default_factory=Optimizer.usual, description="The optimiser.")
     schedule: Schedule = Field(default_factory=Schedule.usual, description="The learning-rate schedule.")
@@ -275,7 +325,7 @@ class ModelSettings(Section):
     monitor: str | None = Field(
         default=None,
         description="What the best epoch is chosen by: val/loss, or val/NAME of any metric that fits the task; null is "
-        "val/auc, or val/loss where the validation split has no AUC.",
+        "what the task goes by, val/auc of classes and val/mean_dice of masks, or val/loss where that is undefined.",
     )
 
     @field_validator("tta", mode="before")

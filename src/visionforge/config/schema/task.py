@@ -3,6 +3,9 @@
 The classes of this package are in `visionforge.tasks`, those of others where somebody registers them; the rest of
 visionforge asks them, and compares no names. Arrays are NumPy's where the data is read and results are told, and
 tensors where a network is trained; `decide` takes both.
+
+A task has one of four forms: an image is of classes that exclude each other, or of labels that do not; or its pixels
+are, which is a mask; or there are boxes in it, each of a class.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,11 +52,29 @@ class DecisionView:
     matrix: Matrix | None = None
 
 
-REQUIRED = (  # methods without which there is no task
+IGNORED = 255  # of a mask: pixels that do not count
+
+_BEYOND_LABELS = (  # methods without which there is no task, of whichever form
     "batch_labels",
     "class_weights",
-    "confidence",
     "counts",
+    "criterion",
+    "evaluate",
+    "image_labels",
+    "label_shapes",
+    "network",
+    "outputs",
+    "predictor",
+    "present",
+    "rendered",
+    "stored",
+    "tried",
+    "value_problem",
+    "write_predictions",
+)
+_OF_LABELS = (
+    *_BEYOND_LABELS,
+    "confidence",
     "decide",
     "decision_figure",
     "decision_view",
@@ -62,18 +83,17 @@ REQUIRED = (  # methods without which there is no task
     "highest_label",
     "hits",
     "indicators",
-    "label_shapes",
     "label_text",
     "labels_of",
     "logits",
     "probabilities",
-    "rendered",
     "smoothed",
     "statements",
-    "stored",
     "targets",
-    "value_problem",
 )
+_OF_MASKS = (*_BEYOND_LABELS, "decide", "highest_label", "hits", "moved", "probabilities", "targets")
+_OF_BOXES = (*_BEYOND_LABELS, "moved")
+REQUIRED = {"classes": _OF_LABELS, "labels": _OF_LABELS, "masks": _OF_MASKS, "boxes": _OF_BOXES}
 
 
 class Task:
@@ -81,13 +101,14 @@ class Task:
 
     Most tasks of other packages are a built-in one with something changed, so derive from
     `visionforge.tasks.classes.ClassTask`, `visionforge.tasks.multi_label.MultiLabel` or one of the others. Below, N are
-    images and K are classes or labels.
+    images and K are classes or labels. Masks are (N, R, R) for images of R×R pixels, and boxes (N, M, 5) with rows of
+    class, x1, y1, x2, y2 in pixels, of which those of the class -1 fill up what other images have more.
 
     Attributes:
         name: By which data sets, settings and checkpoints call it: small letters, digits and ``-``.
         position: Among the tasks, where it is listed.
-        forms: What metrics and losses go by: ``classes`` that exclude each other, ``labels`` that do not, and
-            ``grades`` beside ``classes`` where these have an order.
+        forms: What metrics and losses go by: ``classes`` that exclude each other, ``labels`` that do not, ``masks`` or
+            ``boxes``; and ``grades`` beside ``classes`` where these have an order.
         nouns: What a class is called: one, and several of them.
         drawn: What a class of rendered images is called.
         class_count: The number of classes that it has in any case; None is any.
@@ -95,6 +116,13 @@ class Task:
         has_positive: It has two classes, of which one is to be found.
         default_loss: Name of the loss that `auto` stands for.
         headlines: Names of the metrics on top of a report.
+        monitor: What epochs and trials are compared by where nobody says so; ``val/loss`` where it is undefined.
+        spatial_dims: Whether its images may be images (2) or volumes (3).
+        label_types: Kinds of NumPy types that labels of an archive may have.
+        maps_labels: Labels are as large as images, and stay in the file as these do.
+        dense: A network says something of every pixel.
+        calibrates: Its probabilities are calibrated on the validation split.
+        decodes: Its network has a decoder, `model.decoder`.
     """
 
     name: ClassVar[str] = ""
@@ -107,6 +135,13 @@ class Task:
     has_positive: ClassVar[bool] = False
     default_loss: ClassVar[str] = ""
     headlines: ClassVar[tuple[str, ...]] = ()
+    monitor: ClassVar[str] = "val/auc"
+    spatial_dims: ClassVar[tuple[int, ...]] = (2, 3)
+    label_types: ClassVar[str] = "iu"
+    maps_labels: ClassVar[bool] = False
+    dense: ClassVar[bool] = False
+    calibrates: ClassVar[bool] = True
+    decodes: ClassVar[bool] = False
 
     def is_usual(self, several: bool, classes: int) -> bool:
         """Return whether it is meant where nobody says what the labels are.
@@ -119,17 +154,63 @@ class Task:
 
     # --- labels
 
-    def label_shapes(self, images: int, classes: int) -> list[tuple[int, ...]]:
-        """Return the shapes that the labels of N images may have in an archive; the last is that in memory."""
+    def label_shapes(self, images: int, classes: int, sides: tuple[int, ...] = ()) -> list[tuple[int | None, ...]]:
+        """Return the shapes that the labels of N images may have in an archive; the last is that in memory.
+
+        Args:
+            images: Number of images N.
+            classes: Number of classes K.
+            sides: Height and width of the images; or depth, height and width.
+
+        Returns:
+            Shapes; None stands for any number.
+        """
         raise NotImplementedError
+
+    def label_bytes(self, classes: int, sides: tuple[int, ...]) -> int:
+        """Return the most bytes that the labels of one image may take in an archive."""
+        from math import prod
+
+        return 8 * max(prod(side or 1 for side in shape) for shape in self.label_shapes(1, classes, sides))
 
     def highest_label(self, classes: int) -> int:
         """Return the largest value of a label in an archive; the smallest is 0."""
         raise NotImplementedError
 
-    def stored(self, labels: "Integers") -> "Integers":
-        """Return labels of an archive as they are kept: (N,) int64, or (N, K) uint8."""
+    def label_problem(self, labels: "Array", images: int, classes: int, sides: tuple[int, ...]) -> str | None:
+        """Return what is wrong with the values of an archive's labels; None if nothing.
+
+        Args:
+            labels: Of an allowed shape and type.
+            images: Number of images N.
+            classes: Number of classes K.
+            sides: Sides of the images.
+        """
+        if not labels.size:
+            return "holds no labels"
+        highest = self.highest_label(classes)
+        low, high = int(labels.min()), int(labels.max())
+        if low >= 0 and high <= highest:
+            return None
+        wrong = int(((labels < 0) | (labels > highest)).sum())
+        return f"{wrong} of {labels.size} labels out of range ({low} to {high}); allowed: 0 to {highest}"
+
+    def stored(self, labels: "Array", images: int) -> "Array":
+        """Return labels of an archive as they are kept: (N,) int64, (N, K) uint8, a mask each, or boxes float32."""
         raise NotImplementedError
+
+    def image_labels(self, labels: "Array", classes: int) -> "Array":
+        """Return what images are sampled, divided and counted by: their classes (N,), or (N, K) 0/1 which they have."""
+        raise NotImplementedError
+
+    def undefined_reason(self, labels: "Array", names: Sequence[str]) -> str | None:
+        """Return why `monitor` says nothing of a split, whatever is predicted; None if it does.
+
+        Args:
+            labels: As `stored`.
+            names: The classes.
+        """
+        return None
 
     def encoded(self, names: Sequence[Sequence[str]], classes: Sequence[str]) -> "Integers":
         """Return labels (N,) or (N, K) of images whose classes are given by name.
@@ -144,13 +225,45 @@ class Task:
         """Return (N, K) 0/1, whether an image is of a class."""
         raise NotImplementedError
 
+    def tried(self, labels: "Array", spec: Any) -> Any:
+        """Return weighted predictions by which a metric tells whether it is defined, before anything is trained.
+
+        Args:
+            labels: As `stored`.
+            spec: The `TaskSpec`.
+        """
+        raise NotImplementedError
+
+    def background(self, names: Sequence[str]) -> int | None:
+        """Return the number of the class that is in no mean over the classes; None if there is none."""
+        return None
+
     def counts(self, labels: "Array", classes: int) -> "npt.NDArray[np.int64]":
         """Return (K,) images of each class."""
         raise NotImplementedError
 
-    def rendered(self, generator: "np.random.Generator", images: int, classes: int) -> "Integers":
-        """Return labels for rendered images, as `stored`."""
+    def weighed_counts(self, labels: "Array", classes: int) -> "tuple[npt.NDArray[np.int64], int]":
+        """Return (K,) and in all, how many things of each class a loss counts: images, unless pixels have classes."""
+        return self.counts(labels, classes), len(labels)
+
+    def drawn_classes(self, classes: int) -> tuple[str, ...]:
+        """Return the names of the classes of rendered images."""
+        return tuple(f"{self.drawn} {index}" for index in range(self.class_count or classes))
+
+    def drawn_flags(self) -> dict[str, Any]:
+        """Return the fields of the `DomainFlags` of rendered images: gratings, of which a mirror makes others."""
+        flips = {"hflip": False, "vflip": False}
+        return {**flips, "rotation": "small", "texture_is_label": True, "colour_is_label": False}
+
+    def rendered(self, generator: "np.random.Generator", images: int, classes: int) -> "Array":
+        """Return labels for rendered images, as `stored`; asked unless `scene` renders both."""
         raise NotImplementedError
+
+    def scene(
+        self, generator: "np.random.Generator", images: int, classes: int, resolution: int, channels: int
+    ) -> "tuple[npt.NDArray[np.uint8], Array] | None":
+        """Return rendered images (N, R, R, C) and their labels; None leaves the images to labels of whole images."""
+        return None
 
     def label_text(self, label: Any, names: Sequence[str]) -> str:
         """Return the cell of a table of predictions: the name of a class, or those of several."""
@@ -182,6 +295,42 @@ class Task:
         """Return what is wrong with the values of labels, which lie on the CPU and are not empty; None if nothing."""
         raise NotImplementedError
 
+    def moved(self, labels: "Tensor", draw: Any, size: tuple[int, int]) -> "Tensor":
+        """Return the labels of a training batch after its images were moved; those of whole images stay.
+
+        Args:
+            labels: Of the batch.
+            draw: How the images were moved, a `visionforge.data.augment.Draw` on their device.
+            size: Height and width of the images.
+        """
+        return labels
+
+    def network(self, settings: Any, spec: Any, outputs: int, pretrained: bool | None, brought: Any = None) -> Any:
+        """Return the network, as `visionforge.models.parts.BuiltNetwork`.
+
+        Args:
+            settings: The `ModelSettings`.
+            spec: The `TaskSpec`.
+            outputs: Number of logits.
+            pretrained: Read pretrained weights; None as the settings say.
+            brought: The tensors of a file from somebody that are about to be loaded; None without one.
+        """
+        raise NotImplementedError
+
+    def criterion(self, loss: Any, classes: int, weights: "Tensor | None" = None) -> Any:
+        """Return what the network is trained by, as `visionforge.training.criterion.Criterion` is.
+
+        Args:
+            loss: The settings of the loss.
+            classes: Number of classes K.
+            weights: (K,) weight per class, or None.
+        """
+        raise NotImplementedError
+
+    def outputs(self) -> Any:
+        """Return what keeps the outputs for a split, a new `visionforge.training.split_outputs.SplitOutputs`."""
+        raise NotImplementedError
+
     def targets(self, labels: "Tensor", classes: int) -> "Tensor":
         """Return labels as (N, K) float32 shares, which can be smoothed and mixed."""
         raise NotImplementedError
@@ -201,6 +350,15 @@ class Task:
         raise NotImplementedError
 
     # --- predictions
+
+    def predictor(self, model: Any, tta: bool | None = None) -> Any:
+        """Return what says something of images, a `visionforge.inference.predictor.Predictor`.
+
+        Args:
+            model: The trained module.
+            tta: Average over the test-time views; None takes the module's setting.
+        """
+        raise NotImplementedError
 
     def probabilities(self, logits: "Tensor") -> "Tensor":
         """Return (N, K) probabilities, in the precision of the logits.
@@ -246,6 +404,41 @@ class Task:
         raise NotImplementedError
 
     # --- results
+
+    def evaluate(self, predictions: Any, spec: Any, split: str, settings: Any, partial: Any = None) -> Any:
+        """Return the numbers of a split, a `visionforge.evaluation.evaluation.SplitEvaluation`.
+
+        Args:
+            predictions: What `outputs` has left of it.
+            spec: The `TaskSpec`.
+            split: Name of the split.
+            settings: The `EvaluationSettings`.
+            partial: How much of the split was evaluated; None is all of it.
+        """
+        raise NotImplementedError
+
+    def write_predictions(self, folder: Any, spec: Any, said: Any, truth: "Array | None", side: Any) -> None:
+        """Write what was predicted of a split.
+
+        Args:
+            folder: The `Workspace`, whose `predictions` is the table.
+            spec: The `TaskSpec`.
+            said: What `predictor` or an evaluation says of the images.
+            truth: Their labels, or None.
+            side: Their names and groups, a `SideTable`.
+        """
+        raise NotImplementedError
+
+    def present(self, evaluation: Any, images: Any, background: Any, explainer: Any = None) -> Any:
+        """Return what figures and report show of an evaluation, a `visionforge.reporting.presentation.Presentation`.
+
+        Args:
+            evaluation: What `evaluate` has returned.
+            images: The split, an `ArrayDataset`.
+            background: The `ReportContext`.
+            explainer: Makes overlays that show where the network looked, or None.
+        """
+        raise NotImplementedError
 
     def statements(self, probabilities: "Array", predicted: "Array", labels: "Array") -> tuple["Array", "Array"]:
         """Return (N, M) what is stated with which probability, and whether it is true, for calibration curves.

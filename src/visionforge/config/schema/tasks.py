@@ -16,7 +16,7 @@ from visionforge.errors import SettingsError
 
 _PACKAGE = "visionforge.tasks"
 ENTRY_POINTS = "visionforge.tasks"  # of other packages: a subclass of Task
-FORMS = ("classes", "labels", "grades")  # of the built-in tasks
+FORMS = ("classes", "labels", "grades")  # of whole images
 HINT = "one of another package has to be imported first (--import MODULE)"
 _TASKS: dict[str, Task] = {}
 _state = {"complete": False}
@@ -101,7 +101,7 @@ def fits(asked: Sequence[str] | None, task: str) -> bool:
     """Return whether a metric or loss fits a task.
 
     Args:
-        asked: Names of tasks, and forms of labels that tasks have; None is what predicts classes or labels.
+        asked: Names of tasks, and forms of labels that tasks have; None is what predicts classes or labels of images.
         task: Name of the task.
     """
     wanted = FORMS if asked is None else asked
@@ -170,14 +170,15 @@ def register_task(kind: TaskT, replace: bool = False) -> TaskT:
 
 def _class_problem(kind: type[Task]) -> str | None:
     """Return what is wrong with the class of a task; None if nothing."""
-    name, who = kind.name, kind.__qualname__
-    if not isinstance(name, str) or not re.fullmatch("[a-z][a-z0-9-]{0,39}", name) or name in FORMS:
+    name, who, taken = kind.name, kind.__qualname__, tuple(dict.fromkeys((*FORMS, *REQUIRED)))
+    if not isinstance(name, str) or not re.fullmatch("[a-z][a-z0-9-]{0,39}", name) or name in taken:
         return (
             f"task {name!r}: its name is not allowed; allowed: small letters, digits and -, at most 40, and not "
-            f"{', '.join(FORMS)}"
+            f"{', '.join(taken)}"
         )
-    if not isinstance(kind.forms, tuple) or len({"classes", "labels"} & set(kind.forms)) != 1:
-        return f"{who}: give it forms, a tuple with either classes or labels"
+    forms = set(REQUIRED) & set(kind.forms) if isinstance(kind.forms, tuple) else set()
+    if len(forms) != 1:
+        return f"{who}: give it forms, a tuple with one of {', '.join(REQUIRED)}"
     if kind.several != ("labels" in kind.forms):
         return f"{who}: several is {kind.several}; it is true of labels, and of them only"
     if not isinstance(kind.default_loss, str) or kind.default_loss in ("", "auto"):
@@ -188,8 +189,8 @@ def _class_problem(kind: type[Task]) -> str | None:
         return f"{who}: has_positive needs a class_count of 2"
     if not kind.several and kind.thresholds is not Task.thresholds:
         return f"{who}: thresholds are of labels that do not exclude each other; let `decide` do what they would"
-    if missing := [method for method in REQUIRED if getattr(kind, method) is getattr(Task, method)]:
-        return f"{who}: a task has to define {', '.join(missing)}; ClassTask and MultiLabel define them all"
+    if missing := [method for method in REQUIRED[forms.pop()] if getattr(kind, method) is getattr(Task, method)]:
+        return f"{who}: a task has to define {', '.join(missing)}; ClassTask, MultiLabel and MaskTask define them all"
     return None
 
 

@@ -67,9 +67,10 @@ class TuneSettings(Section):
         description="Backbones of `architectures`; null takes all built-in ones that fit the images.",
     )
     metric: str = Field(
-        default="val/auc",
-        description="What is searched for: val/loss, or val/NAME of any metric that fits the task; the best epoch of a "
-        "trial counts.",
+        default="auto",
+        description="What is searched for: val/loss, or val/NAME of any metric that fits the task; auto is what the "
+        "task's epochs are compared by, val/auc of classes and val/mean_dice of masks. The best epoch of a trial "
+        "counts.",
     )
     second_metric: SecondMetric | None = Field(
         default=None, description="Second objective, which is kept low (nsgaii)."
@@ -139,7 +140,9 @@ class TuneSettings(Section):
     @field_validator("metric")
     @classmethod
     def _registered(cls, value: str) -> str:
-        if value not in ALWAYS and (problem := watched_problem(value)):  # the first need no look at the others
+        if value not in ("auto", *ALWAYS) and (
+            problem := watched_problem(value)
+        ):  # the first need no look at the others
             raise ValueError(problem)
         return value
 

@@ -10,10 +10,10 @@ from visionforge.errors import SettingsError
 
 @register
 class Auto(Loss):
-    """cross_entropy for classes, bce for labels that do not exclude each other."""
+    """cross_entropy for classes, bce for labels that do not exclude each other, combined for masks."""
 
     position: ClassVar[int] = 1
-    tasks: ClassVar[tuple[str, ...]] = ("classes", "labels")
+    tasks: ClassVar[tuple[str, ...]] = ("classes", "labels", "masks")
 
     name: Literal["auto"] = "auto"
 

@@ -8,9 +8,9 @@ from visionforge.config.schema.model import Loss
 
 @register
 class CrossEntropy(Loss):
-    """Cross-entropy of classes that exclude each other."""
+    """Cross-entropy of classes that exclude each other, of images or of their pixels."""
 
     position: ClassVar[int] = 2
-    tasks: ClassVar[tuple[str, ...]] = ("classes",)
+    tasks: ClassVar[tuple[str, ...]] = ("classes", "masks")
 
     name: Literal["cross_entropy"] = "cross_entropy"

@@ -13,7 +13,7 @@ class Focal(Loss):
     """The focal loss (Lin et al., 2017, arXiv:1708.02002), in which what is right already counts less."""
 
     position: ClassVar[int] = 4
-    tasks: ClassVar[tuple[str, ...]] = ("classes", "labels")
+    tasks: ClassVar[tuple[str, ...]] = ("classes", "labels", "masks")
 
     name: Literal["focal"] = "focal"
     focal_gamma: float = Field(

@@ -1,0 +1,75 @@
+"""A network that gives the class of every pixel, and what it says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from visionforge.errors import RunError
+from visionforge.training.classifier import ImageClassifier
+
+
+@dataclass(frozen=True)
+class MaskPrediction:
+    """What is said of some images, in their order.
+
+    Attributes:
+        labels: (B, H, W) uint8, the class of each pixel.
+        sure: (B,) mean probability of the predicted class over the pixels of each.
+    """
+
+    labels: npt.NDArray[np.uint8]
+    sure: npt.NDArray[np.float32]
+
+    @classmethod
+    def joined(cls, parts: Sequence["MaskPrediction"]) -> "MaskPrediction":
+        """Return what one predictor said of several batches, as if it were one."""
+        return cls(np.concatenate([part.labels for part in parts]), np.concatenate([part.sure for part in parts]))
+
+    @classmethod
+    def of_probabilities(cls, probabilities: Tensor) -> "MaskPrediction":
+        """Return the most probable classes of probabilities (B, K, H, W)."""
+        highest, labels = probabilities.max(dim=1)
+        return cls(labels.to(torch.uint8).cpu().numpy(), highest.float().flatten(1).mean(dim=1).cpu().numpy())
+
+
+class MaskPredictor:
+    """A network that was trained on masks.
+
+    Args:
+        model: The network.
+        tta: Average over the test-time views; None takes the network's setting.
+    """
+
+    def __init__(self, model: ImageClassifier, tta: bool | None = None) -> None:
+        assert model.spec is not None
+        self.spec = model.spec
+        self._model = model
+        self._tta = tta
+
+    def __call__(self, images: Tensor) -> MaskPrediction:
+        """Return the masks of images (B, C, R, R), uint8 or normalised float.
+
+        Raises:
+            RunError: If its outputs are not finite.
+        """
+        return MaskPrediction.of_probabilities(self.probabilities(images))
+
+    @torch.inference_mode()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Return (B, K, R, R) float32 probabilities, averaged over the views if they are on.
+
+        Raises:
+            RunError: If its outputs are not finite.
+        """
+        device = next(self._model.parameters()).device
+        raw, averaged = self._model.predict_probabilities(images.to(device), self._tta)
+        given = raw if averaged is None else averaged
+        if not bool(torch.isfinite(given).all()):
+            raise RunError(
+                "the network's outputs are not finite, so its training has diverged; take another checkpoint"
+            )
+        return given.float()

@@ -1,0 +1,1 @@
+"""The decoders: one file each, with settings and how it is built; importing them loads no torch."""

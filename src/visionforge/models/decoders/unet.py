@@ -1,0 +1,35 @@
+"""U-Net's way up."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from visionforge.config.schema.components import register
+from visionforge.config.schema.model import Decoder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@register
+class UNet(Decoder):
+    """U-Net (Ronneberger et al., 2015, arXiv:1505.04597): every map joined to the one below, then two convolutions."""
+
+    position: ClassVar[int] = 1
+
+    name: Literal["unet"] = "unet"
+    width: int = Field(
+        default=32,
+        ge=8,
+        le=256,
+        description="Channels of unet at the finest level; twice as many at each one below, at most 256.",
+    )
+
+    def build(
+        self, channels: Sequence[int], strides: Sequence[int], outputs: int, spatial_dims: int = 2
+    ) -> "nn.Module":
+        """Return the decoder with random weights."""
+        from visionforge.models.unet import UNetDecoder
+
+        return UNetDecoder(channels, strides, outputs, self.width, self.dropout, spatial_dims)

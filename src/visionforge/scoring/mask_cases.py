@@ -1,0 +1,99 @@
+"""Masks with their truth, and what weightings of the pictures have in common, however many metrics ask."""
+
+from functools import cached_property
+
+import numpy as np
+
+from visionforge.scoring.boundaries import boundary_f1
+from visionforge.scoring.masks import Counts, WeightedMasks, confusions, dice_of
+from visionforge.scoring.rates import Array, Floats, mean
+
+
+class MaskCases:
+    """Masks of N pictures and their truth.
+
+    Args:
+        labels: (N, H, W) or (N, D, H, W) integers, 0 to K-1, or `ignore`.
+        predicted: The same shape.
+        classes: Number of classes K, the background included.
+        ignore: Value of `labels` that marks pixels that do not count; None has none.
+        background: A class that is in no mean over the classes; None has all of them in.
+        tolerance: Distance in pixels up to which boundaries agree; None leaves them out.
+        counts: (N, K, K) pixels by true and by predicted class, if they are known.
+
+    Attributes:
+        labels: As given.
+        predicted: As given.
+        probabilities: None: those of pixels are not kept.
+    """
+
+    probabilities = None
+
+    def __init__(
+        self,
+        labels: Array,
+        predicted: Array,
+        classes: int,
+        ignore: int | None = None,
+        background: int | None = None,
+        tolerance: float | None = None,
+        counts: Counts | None = None,
+    ) -> None:
+        self.labels = labels
+        self.predicted = predicted
+        self.classes = classes
+        self.ignore = ignore
+        self.background = background
+        self.tolerance = tolerance
+        self._counts = counts
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Return (N, K, K) pixels of each picture by true class and by predicted class."""
+        if self._counts is not None:
+            return self._counts
+        return confusions(self.labels, self.predicted, self.classes, self.ignore)
+
+    @cached_property
+    def boundary(self) -> Floats | None:
+        """Return (N, K) boundary F1 of each picture and class; None without a tolerance."""
+        if self.tolerance is None:
+            return None
+        return boundary_f1(self.labels, self.predicted, self.classes, self.tolerance, self.ignore)
+
+    @cached_property
+    def dice(self) -> Floats:
+        """Return (N,) the mean Dice of each picture over its classes without the background; NaN if it has none."""
+        values = dice_of(self.counts)
+        kept = values if self.background is None else np.delete(values, self.background, axis=1)
+        return mean(kept.T)
+
+
+class WeightedMaskCases(WeightedMasks):
+    """B weightings of pictures, and what several metrics need of them.
+
+    Args:
+        cases: The pictures.
+        weights: (N, B), how often each picture counts.
+    """
+
+    def __init__(self, cases: MaskCases, weights: Floats) -> None:
+        super().__init__(cases.counts, weights, cases.background)
+        self.cases = cases
+        self.weights = weights
+
+    @cached_property
+    def boundary_f1(self) -> Floats | None:
+        """Return (K, B) means of the boundary F1 over the pictures that have the class; None without a tolerance."""
+        return None if self.cases.boundary is None else self.by_picture(self.cases.boundary)
+
+    @property
+    def per_class(self) -> dict[str, Floats]:
+        """Return name → (K, B) of everything that is told of each class."""
+        found = {
+            "dice": self.dice,
+            "iou": self.iou,
+            "dice_by_picture": self.dice_by_picture,
+            "iou_by_picture": self.iou_by_picture,
+        }
+        return found if self.boundary_f1 is None else {**found, "boundary_f1": self.boundary_f1}

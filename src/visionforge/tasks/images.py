@@ -1,0 +1,86 @@
+"""What tasks have in common that say something of whole images: classes, or labels that do not exclude each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from visionforge.config.schema.task import Task
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from visionforge.evaluation.evaluation import Evaluation
+    from visionforge.inference.predictor import NetworkPredictor
+    from visionforge.models.parts import BuiltNetwork
+    from visionforge.reporting.class_presentation import ClassPresentation
+    from visionforge.training.criterion import Criterion
+    from visionforge.training.split_outputs import ClassOutputs
+
+    Array = npt.NDArray[Any]
+
+
+class ImageTask(Task):
+    """A backbone with a classifier, whose probabilities (N, K) are calibrated, tabled and drawn."""
+
+    def image_labels(self, labels: Array, classes: int) -> Array:
+        """Return the labels."""
+        return labels
+
+    def network(
+        self, settings: Any, spec: Any, outputs: int, pretrained: bool | None, brought: Any = None
+    ) -> BuiltNetwork:
+        """Return the backbone with a classifier."""
+        from visionforge.models.parts import classifying_network
+
+        form = spec.channels, outputs, spec.resolution, spec.spatial_dims
+        return classifying_network(settings.backbone, *form, pretrained, brought)
+
+    def criterion(self, loss: Any, classes: int, weights: Tensor | None = None) -> Criterion:
+        """Return the loss of target distributions."""
+        from visionforge.training.criterion import Criterion
+
+        return Criterion.of(loss, self.name, classes, weights)
+
+    def outputs(self) -> ClassOutputs:
+        """Return what keeps logits."""
+        from visionforge.training.split_outputs import ClassOutputs
+
+        return ClassOutputs()
+
+    def tried(self, labels: Array, spec: Any) -> Any:
+        """Return cases with random probabilities."""
+        import numpy as np
+        import torch
+
+        from visionforge.scoring.cases import Cases, Weighted
+
+        count = len(spec.classes)
+        drawn = torch.from_numpy(np.random.default_rng(0).normal(size=(len(labels), count)).astype(np.float32))
+        given = self.probabilities(drawn).numpy()
+        cases = Cases(given, labels, self.name, np.full(count, 0.5), spec.positive_index)
+        return Weighted(cases, np.ones((len(labels), 1)))
+
+    def predictor(self, model: Any, tta: bool | None = None) -> NetworkPredictor:
+        """Return what gives probabilities of images."""
+        from visionforge.inference.predictor import NetworkPredictor
+
+        return NetworkPredictor(model, tta)
+
+    def evaluate(self, predictions: Any, spec: Any, split: str, settings: Any, partial: Any = None) -> Evaluation:
+        """Return metrics of probabilities and decisions."""
+        from visionforge.evaluation.evaluation import evaluate
+
+        return evaluate(predictions, spec, split, settings, partial)
+
+    def write_predictions(self, folder: Any, spec: Any, said: Any, truth: Array | None, side: Any) -> None:
+        """Write a row per image with the probability of each class."""
+        from visionforge.evaluation.predictions import write_predictions
+
+        write_predictions(folder.predictions, spec, said, truth, side)
+
+    def present(self, evaluation: Any, images: Any, background: Any, explainer: Any = None) -> ClassPresentation:
+        """Return decisions, curves, calibration and images."""
+        from visionforge.reporting.class_presentation import ClassPresentation
+
+        return ClassPresentation(evaluation, images, background, explainer)

@@ -1,0 +1,258 @@
+"""Masks: every pixel of an image is of one class. What tasks of that form have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from visionforge.config.schema.task import IGNORED, Task
+from visionforge.errors import DataError
+
+if TYPE_CHECKING:  # NumPy, too, which light commands do without
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from visionforge.evaluation.mask_evaluation import MaskEvaluation
+    from visionforge.inference.mask_predictor import MaskPredictor
+    from visionforge.models.parts import BuiltNetwork
+    from visionforge.reporting.mask_presentation import MaskPresentation
+    from visionforge.training.mask_criterion import MaskCriterion
+    from visionforge.training.mask_outputs import MaskOutputs
+
+    Array = npt.NDArray[Any]
+
+
+class MaskTask(Task):
+    """Masks (N, R, R) uint8, of which 255 marks pixels that do not count; outputs a softmax over K logits per pixel.
+
+    A class that is called ``background`` is in no mean over the classes.
+    """
+
+    forms: ClassVar[tuple[str, ...]] = ("masks",)
+    spatial_dims: ClassVar[tuple[int, ...]] = (2,)
+    default_loss: ClassVar[str] = "combined"
+    headlines: ClassVar[tuple[str, ...]] = ("mean_dice", "mean_iou", "pixel_accuracy", "mean_boundary_f1")
+    monitor: ClassVar[str] = "val/mean_dice"
+    maps_labels: ClassVar[bool] = True
+    dense: ClassVar[bool] = True
+    calibrates: ClassVar[bool] = False
+    decodes: ClassVar[bool] = True
+
+    # --- labels
+
+    def label_shapes(self, images: int, classes: int, sides: tuple[int, ...] = ()) -> list[tuple[int | None, ...]]:
+        """Return (N, R, R)."""
+        return [(images, *sides)]
+
+    def highest_label(self, classes: int) -> int:
+        """Return the number of the last class; 255 is allowed beside it."""
+        return classes - 1
+
+    def label_problem(self, labels: Array, images: int, classes: int, sides: tuple[int, ...]) -> str | None:
+        """Return a line about a pixel that is of no class, about too many classes, or about masks without any."""
+        import numpy as np
+
+        if not labels.size:
+            return "holds no masks"
+        if classes > IGNORED:
+            return f"{classes} classes; allowed of masks: at most {IGNORED}"
+        found = _counted(labels)
+        wrong = [value for value in np.flatnonzero(found).tolist() if value >= classes and value != IGNORED]
+        if wrong:
+            return (
+                f"{found[wrong].sum():,} pixels of no class ({', '.join(map(str, wrong[:5]))}); allowed: 0 to "
+                f"{classes - 1}, and {IGNORED}, which does not count"
+            )
+        return "no pixel counts" if found[:IGNORED].sum() == 0 else None
+
+    def stored(self, labels: Array, images: int) -> Array:
+        """Return (N, R, R) uint8."""
+        import numpy as np
+
+        return labels if labels.dtype == np.uint8 else labels.astype(np.uint8)
+
+    def image_labels(self, labels: Array, classes: int) -> Array:
+        """Return (N, K) uint8 0/1, whether a class has a pixel."""
+        import numpy as np
+
+        found = np.zeros((len(labels), classes), np.uint8)
+        for index, mask in enumerate(labels):
+            found[index] = np.bincount(np.asarray(mask).ravel(), minlength=IGNORED + 1)[:classes] > 0
+        return found
+
+    def undefined_reason(self, labels: Array, names: Sequence[str]) -> str | None:
+        """Return whether all pixels are background."""
+        present, background = self.counts(labels, len(names)), self.background(names)
+        found = any(count for k, count in enumerate(present.tolist()) if k != background)
+        return None if found else "all of its pixels are background"
+
+    def background(self, names: Sequence[str]) -> int | None:
+        """Return the number of the class that is in no mean; None if there is none."""
+        return next((index for index, name in enumerate(names) if name.lower() == "background"), None)
+
+    def counts(self, labels: Array, classes: int) -> npt.NDArray[np.int64]:
+        """Return (K,) images that have a pixel of each class."""
+        import numpy as np
+
+        return np.asarray(self.image_labels(labels, classes).sum(axis=0, dtype=np.int64))
+
+    def weighed_counts(self, labels: Array, classes: int) -> tuple[npt.NDArray[np.int64], int]:
+        """Return (K,) pixels of each class, and of all."""
+        counts = _counted(labels)[:classes]
+        return counts, int(counts.sum())
+
+    def drawn_classes(self, classes: int) -> tuple[str, ...]:
+        """Return the background and kinds of shapes."""
+        from visionforge.data.shapes import shape_names
+
+        return ("background", *shape_names(classes - 1))
+
+    def drawn_flags(self) -> dict[str, Any]:
+        """Return that shapes stay what they are however they are turned, but for a few degrees only."""
+        flips = {"hflip": True, "vflip": True}
+        return {**flips, "rotation": "any", "texture_is_label": False, "colour_is_label": False}
+
+    def rendered(self, generator: np.random.Generator, images: int, classes: int) -> Array:
+        """Refuse: images and masks are rendered together, see `scene`."""
+        raise NotImplementedError("masks are rendered with their images")
+
+    def scene(
+        self, generator: np.random.Generator, images: int, classes: int, resolution: int, channels: int
+    ) -> tuple[npt.NDArray[np.uint8], Array] | None:
+        """Return images of shapes, and their masks."""
+        from visionforge.data.shapes import render_shapes
+
+        found = render_shapes(generator, images, classes - 1, resolution, channels)
+        return found.images, found.masks
+
+    # --- training
+
+    def batch_labels(self, labels: Tensor, images: int, classes: tuple[str, ...]) -> Tensor:
+        """Return (N, R, R) int64 of integers."""
+        if labels.ndim != 3 or labels.is_floating_point() or labels.is_complex():
+            found = f"{tuple(labels.shape)} of {labels.dtype}"
+            raise DataError(f"labels: {found}; allowed for {self.name} data: integers (N, R, R), a mask of each image")
+        return labels.long()
+
+    def value_problem(self, labels: Tensor, classes: tuple[str, ...]) -> str | None:
+        """Return a line about a pixel of no class."""
+        wrong = (labels.long() != IGNORED) & ((labels < 0) | (labels.long() >= len(classes)))
+        if not bool(wrong.any()):
+            return None
+        value = labels[wrong][0].item()
+        return (
+            f"labels: {value} is no class; allowed: 0 to {len(classes) - 1} ({', '.join(classes[:20])}), and "
+            f"{IGNORED}, which does not count"
+        )
+
+    def moved(self, labels: Tensor, draw: Any, size: tuple[int, int]) -> Tensor:
+        """Return masks that have moved with their images; what comes from outside of an image does not count."""
+        from visionforge.data.move_labels import move_masks
+
+        return move_masks(labels, draw, IGNORED)
+
+    def network(
+        self, settings: Any, spec: Any, outputs: int, pretrained: bool | None, brought: Any = None
+    ) -> BuiltNetwork:
+        """Return the backbone with a decoder."""
+        from visionforge.models.parts import decoding_network
+
+        form = spec.channels, outputs, spec.resolution
+        return decoding_network(settings.backbone, settings.decoder, *form, pretrained, brought)
+
+    def criterion(self, loss: Any, classes: int, weights: Tensor | None = None) -> MaskCriterion:
+        """Return the loss of masks."""
+        from visionforge.training.mask_criterion import MaskCriterion
+
+        return MaskCriterion.of(loss, self.name, classes, weights)
+
+    def outputs(self) -> MaskOutputs:
+        """Return what keeps masks."""
+        from visionforge.training.mask_outputs import MaskOutputs
+
+        return MaskOutputs()
+
+    def targets(self, labels: Tensor, classes: int) -> Tensor:
+        """Return (N, K, R, R) float32 shares; a pixel that does not count has none."""
+        import torch
+
+        each = torch.arange(classes, device=labels.device).view(1, -1, 1, 1)
+        return (labels[:, None] == each).float()
+
+    def class_weights(self, counts: Tensor, images: int, beta: float | None) -> Tensor:
+        """Balance pixels as scikit-learn does cases, N / (K·n); or by (1-β)/(1-βⁿ), scaled to the mean 1."""
+        import torch
+
+        seen = counts > 0
+        rarity = 1 / counts if beta is None else (1 - beta) / (1 - beta**counts)
+        scale = counts.sum() / len(counts) if beta is None else seen.sum() / rarity[seen].sum()
+        return torch.where(seen, rarity * scale, 1.0)
+
+    # --- predictions
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the softmax over the classes of each pixel."""
+        return logits.softmax(dim=1)
+
+    def decide(self, probabilities: Any, thresholds: Any = None) -> Any:
+        """Return (N, R, R) the most probable class of each pixel."""
+        return probabilities.argmax(axis=1)
+
+    def hits(self, probabilities: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean target share of the predicted classes, over the pixels that count."""
+        predicted: Tensor = self.decide(probabilities)
+        if targets.ndim == 3:
+            counted = targets != IGNORED
+            return ((predicted == targets) & counted).sum() / counted.sum().clamp(min=1)
+        return targets.gather(1, predicted[:, None]).sum() / targets.sum().clamp(min=1e-6)
+
+    def tried(self, labels: Array, spec: Any) -> Any:
+        """Return cases that are predicted as they are."""
+        import numpy as np
+
+        from visionforge.scoring.mask_cases import WeightedMaskCases
+        from visionforge.training.mask_outputs import cases_of
+
+        masks = np.asarray(labels)
+        said = np.where(masks == IGNORED, 0, masks)
+        return WeightedMaskCases(cases_of(masks, said, spec), np.ones((len(masks), 1)))
+
+    def predictor(self, model: Any, tta: bool | None = None) -> MaskPredictor:
+        """Return what gives masks of images."""
+        from visionforge.inference.mask_predictor import MaskPredictor
+
+        return MaskPredictor(model, tta)
+
+    # --- results
+
+    def evaluate(self, predictions: Any, spec: Any, split: str, settings: Any, partial: Any = None) -> MaskEvaluation:
+        """Return Dice, IoU and boundaries, with intervals by picture."""
+        from visionforge.evaluation.mask_evaluation import evaluate_masks
+
+        return evaluate_masks(predictions, spec, split, settings, partial)
+
+    def write_predictions(self, folder: Any, spec: Any, said: Any, truth: Array | None, side: Any) -> None:
+        """Write a row per image, and the masks as PNG."""
+        from visionforge.evaluation.mask_files import write_masks
+
+        write_masks(folder, spec, said, truth, side)
+
+    def present(self, evaluation: Any, images: Any, background: Any, explainer: Any = None) -> MaskPresentation:
+        """Return overlays, and the numbers of each class."""
+        from visionforge.reporting.mask_presentation import MaskPresentation
+
+        return MaskPresentation(evaluation, images, background)
+
+
+def _counted(labels: Array) -> npt.NDArray[np.int64]:
+    """Return (256,) how often each value occurs, of masks that may lie in a file."""
+    import numpy as np
+
+    found = np.zeros(IGNORED + 1, np.int64)
+    for mask in labels:
+        values = np.asarray(mask).ravel()
+        if values.dtype != np.uint8:
+            values = np.where((values < 0) | (values > IGNORED), IGNORED - 1, values)  # of no class, and told so
+        found += np.bincount(values, minlength=IGNORED + 1)
+    return found
