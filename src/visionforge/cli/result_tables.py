@@ -8,7 +8,6 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 
 from visionforge.cli.printing import heading, plain_table, print_table, value_text
-from visionforge.config.schema.metrics import metrics
 from visionforge.evaluation.comparison import NAMES
 from visionforge.evaluation.metric_names import (
     ALL_AGREE,
@@ -18,32 +17,12 @@ from visionforge.evaluation.metric_names import (
     metric_name,
     of_positive,
     partial_text,
+    printed_metrics,
 )
 from visionforge.runs.paths import shown
 from visionforge.runs.workspace import Workspace
 from visionforge.streams import say
 from visionforge.terminal import PlainTable
-
-_SHOWN = (  # the others are in metrics.json and in the report
-    "accuracy",
-    "auc",
-    "f1_macro",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "kappa_quadratic",
-    "mae",
-    "f1_macro_tuned",
-    "balanced_accuracy_tuned",
-    "ece",
-    "loss",
-)
-
-
-def _shown() -> list[str]:
-    """Return the metrics that are printed: these, and somebody's own."""
-    own = [metric.name for metric in metrics().values() if not metric.shared]
-    return [*_SHOWN[:-2], *own, *_SHOWN[-2:]]
 
 
 def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Path) -> None:
@@ -63,7 +42,7 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
         if intervals:
             table.add_column(f"{intervals['confidence']:.0%} interval", justify="right")
     agree = False
-    for metric in _shown():
+    for metric in printed_metrics():
         if metric not in content["without_tta"] or (of_positive(metric) and positive is None):
             continue
         row = [metric_name(metric, positive)]

@@ -17,7 +17,33 @@ PER_CLASS: dict[str, str] = {
     "sensitivity_tuned": "sensitivity, tuned",
     "specificity_tuned": "specificity, tuned",
     "precision_tuned": "precision, tuned",
+    "dice": "Dice",
+    "iou": "IoU",
+    "dice_by_picture": "Dice, by picture",
+    "iou_by_picture": "IoU, by picture",
+    "boundary_f1": "boundary F1",
 }
+_PRINTED = (  # of this package's; the others are in metrics.json and in the report
+    "accuracy",
+    "auc",
+    "f1_macro",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "kappa_quadratic",
+    "mae",
+    "f1_macro_tuned",
+    "balanced_accuracy_tuned",
+    "mean_dice",
+    "mean_iou",
+    "pixel_accuracy",
+    "mean_dice_by_picture",
+    "mean_boundary_f1",
+    "map",
+    "map_50",
+    "map_75",
+    "mar_100",
+)
 READINGS: dict[str, str] = {"without_tta": "image alone", "with_tta": "with TTA"}
 NO_INTERVAL = "–"
 ALL_AGREE = f"{NO_INTERVAL} no interval: all resamples agree"
@@ -27,6 +53,12 @@ def labels_of_metrics() -> dict[str, str]:
     """Return name → label of every metric and of the loss, as tables list them: decisions, probabilities, loss."""
     ordered = sorted(metrics().values(), key=lambda metric: metric.of_probabilities)
     return {metric.name: metric.label for metric in ordered} | _LOSS
+
+
+def printed_metrics() -> list[str]:
+    """Return the metrics that a terminal shows of a split: some of this package's, and somebody's own."""
+    own = [metric.name for metric in metrics().values() if not metric.shared]
+    return [*_PRINTED, *own, "ece", "loss"]
 
 
 def of_positive(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from visionforge.config.schema.task import Task
@@ -47,6 +48,12 @@ class ImageTask(Task):
         from visionforge.training.split_outputs import ClassOutputs
 
         return ClassOutputs()
+
+    def merged(self, names: Sequence[str], each: Tensor, weight: float | None, resolution: int) -> Tensor:
+        """Return the mean over the views."""
+        from visionforge.training.tta import average_views
+
+        return average_views(each, weight)
 
     def tried(self, labels: Array, spec: Any) -> Any:
         """Return cases with random probabilities."""

@@ -109,9 +109,9 @@ class MaskTask(Task):
         return ("background", *shape_names(classes - 1))
 
     def drawn_flags(self) -> dict[str, Any]:
-        """Return that shapes stay what they are however they are turned, but for a few degrees only."""
-        flips = {"hflip": True, "vflip": True}
-        return {**flips, "rotation": "any", "texture_is_label": False, "colour_is_label": False}
+        """Return that shapes may be mirrored, but stand upright."""
+        flips = {"hflip": True, "vflip": False}
+        return {**flips, "rotation": "small", "texture_is_label": False, "colour_is_label": False}
 
     def rendered(self, generator: np.random.Generator, images: int, classes: int) -> Array:
         """Refuse: images and masks are rendered together, see `scene`."""
@@ -190,6 +190,15 @@ class MaskTask(Task):
         return torch.where(seen, rarity * scale, 1.0)
 
     # --- predictions
+
+    def merged(self, names: Sequence[str], each: Tensor, weight: float | None, resolution: int) -> Tensor:
+        """Return the mean over the views, each turned back to the image."""
+        import torch
+
+        from visionforge.training.tta import average_views, undo_view
+
+        turned = torch.stack([undo_view(name, view) for name, view in zip(names, each, strict=True)])
+        return average_views(turned, weight)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the softmax over the classes of each pixel."""

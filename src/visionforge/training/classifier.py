@@ -49,7 +49,7 @@ from visionforge.training.shorthand import (
     read_spec,
 )
 from visionforge.training.split_outputs import Pass, SplitOutputs
-from visionforge.training.tta import average_views, named_views, undo_view
+from visionforge.training.tta import named_views
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,6 @@ class ImageClassifier(Seeded, pl.LightningModule):
 
     Args:
         backbone: The network and its first weights.
-        decoder: What turns feature maps into logits of pixels, where the task asks for these.
         finetuning: Freezing and staged unfreezing of the backbone.
         optimizer: The optimiser.
         schedule: The learning-rate schedule.
@@ -93,6 +92,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
             of themselves.
         seed: Seed of MixUp, CutMix and dropout; None is the one of `lightning.seed_everything`, or 42. First weights
             are drawn from torch's own generator.
+        decoder: What turns feature maps into logits of pixels, where the task asks for these.
 
     Raises:
         SettingsError: If a value is out of its bounds, or a name is unknown.
@@ -106,7 +106,6 @@ class ImageClassifier(Seeded, pl.LightningModule):
     def __init__(
         self,
         backbone: BackboneLike = _DEFAULT.backbone,
-        decoder: DecoderLike = _DEFAULT.decoder.name,
         finetuning: FinetuningLike = _DEFAULT.finetuning,
         optimizer: OptimizerLike = _DEFAULT.optimizer.name,
         schedule: ScheduleLike = _DEFAULT.schedule.name,
@@ -119,6 +118,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         spec: TaskSpec | Mapping[str, Any] | None = None,
         restoring: bool = False,
         seed: int | None = None,
+        decoder: DecoderLike = _DEFAULT.decoder.name,
     ) -> None:
         super().__init__()
         self.seed = seed
@@ -365,9 +365,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         logits = self(torch.cat([view(images) for view in views.values()]))
         each = self._bound_criterion().probabilities(logits)
         each = each.view(len(views), -1, *each.shape[1:])
-        if spec.kind.dense:
-            each = torch.stack([undo_view(name, view) for name, view in zip(views, each, strict=True)])
-        return logits[: len(images)], average_views(each, settings.tta_weight)
+        return logits[: len(images)], spec.kind.merged(tuple(views), each, settings.tta_weight, images.shape[-1])
 
     def _bound_criterion(self) -> AnyCriterion:
         assert self.criterion is not None, "configure_model() makes the loss with the network"
@@ -416,13 +414,9 @@ class ImageClassifier(Seeded, pl.LightningModule):
         targets = labels
         if self._mixes():
             rng = np.random.default_rng(derive_seed(self.seed, "mixup", *position))
-            targets = spec.kind.targets(labels, len(spec.classes))
-            images, targets = settings.mixup.mix(images, targets, rng)
-        logits = self(images)
-        loss = criterion(logits, targets)
-        with torch.no_grad():
-            hits = spec.kind.hits(criterion.probabilities(logits), targets)
-            self._sums.add(loss.detach(), hits, len(images), batch_idx)
+            images, targets = spec.kind.mixed(settings.mixup, images, labels, len(spec.classes), rng)
+        loss, hits = spec.kind.learn(self, criterion, images, targets)
+        self._sums.add(loss.detach(), hits, len(images), batch_idx)
         return loss * self._share_of_group(batch_idx)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -62,6 +62,7 @@ _BEYOND_LABELS = (  # methods without which there is no task, of whichever form
     "evaluate",
     "image_labels",
     "label_shapes",
+    "merged",
     "network",
     "outputs",
     "predictor",
@@ -317,6 +318,33 @@ class Task:
         """
         raise NotImplementedError
 
+    def mixed(
+        self, mixer: Any, images: "Tensor", labels: "Tensor", classes: int, rng: "np.random.Generator"
+    ) -> "tuple[Tensor, Tensor]":
+        """Return a training batch whose images are mixed, and targets for `learn`.
+
+        Args:
+            mixer: The settings `model.mixup`.
+            images: (N, C, R, R) float32, normalised.
+            labels: Those of the batch.
+            classes: Number of classes K.
+            rng: All randomness.
+        """
+        return tuple(mixer.mix(images, self.targets(labels, classes), rng))
+
+    def learn(self, model: Any, criterion: Any, images: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
+        """Return loss and share of hits of a training batch, a scalar each, of which the first is learnt from.
+
+        Args:
+            model: The module in training mode; called with images it gives outputs.
+            criterion: As `criterion` has made it.
+            images: (N, C, R, R) float32, normalised.
+            targets: Labels, or what `mixed` has made of them.
+        """
+        outputs = model(images)
+        loss = criterion(outputs, targets)
+        return loss, self.hits(criterion.probabilities(outputs.detach()), targets)
+
     def criterion(self, loss: Any, classes: int, weights: "Tensor | None" = None) -> Any:
         """Return what the network is trained by, as `visionforge.training.criterion.Criterion` is.
 
@@ -357,6 +385,17 @@ class Task:
         Args:
             model: The trained module.
             tta: Average over the test-time views; None takes the module's setting.
+        """
+        raise NotImplementedError
+
+    def merged(self, names: Sequence[str], each: "Tensor", weight: float | None, resolution: int) -> "Tensor":
+        """Return what several views of images say together.
+
+        Args:
+            names: The views; the first is the image itself.
+            each: (V, N, …) what `criterion.probabilities` gives of each.
+            weight: Weight of the image itself; None gives every view the same.
+            resolution: Height and width of the images in pixels.
         """
         raise NotImplementedError
 
