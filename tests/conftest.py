@@ -44,6 +44,14 @@ def run_folders(outputs: Path) -> list[Path]:
     return sorted(path.parent for path in outputs.glob("[!.]*/run.json") if not path.parent.is_symlink())
 
 
+def real_data(name: str) -> Path:
+    """Return the folder of a real data set; the test is skipped where it is not there."""
+    folder = Path(os.environ.get("VISIONFORGE_TEST_DATA", REPOSITORY.parent / "shared" / "data")) / name
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}; set VISIONFORGE_TEST_DATA to a folder that has {name}")
+    return folder
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_process_arguments():
     """LightningCLI warns when it is given arguments while the process has others."""

@@ -179,7 +179,7 @@ def test_no_more_is_decoded_ahead_than_asked_for(tmp_path, monkeypatch):
         (tmp_path / f"{number:03d}.png").touch()
     decoded = []
     monkeypatch.setattr(
-        stream, "read_picture", lambda path, size: decoded.append(path) or np.zeros((size, size), np.uint8)
+        stream, "read_picture", lambda path, size, fit: decoded.append(path) or np.zeros((size, size), np.uint8)
     )
     batches = picture_batches(list_pictures([tmp_path]), 8, 1, 10, 2)
     next(batches)
@@ -193,7 +193,7 @@ def test_no_more_is_decoded_ahead_than_asked_for(tmp_path, monkeypatch):
 
 
 def test_unforeseen_errors_of_a_reader_name_the_file(tmp_path, monkeypatch):
-    def read_picture(path, size):
+    def read_picture(path, size, fit):
         raise IndexError
 
     save(tmp_path / "a.png")

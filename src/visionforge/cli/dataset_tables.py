@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from visionforge.cli.printing import plain_table, print_table
 from visionforge.data.facts import dataset_facts, kind_text, resolutions_text
 from visionforge.data.info import SPLITS, DatasetInfo
-from visionforge.streams import say
+from visionforge.streams import say, say_lines
 from visionforge.terminal import PlainTable, plain_console
 
 if TYPE_CHECKING:
@@ -38,11 +38,14 @@ def print_statistics(found: "Statistics") -> None:
     """Print how many images each class has, and mean and standard deviation."""
     counts, images = found.counts, found.images
     headings = [text for split in SPLITS for text in (split, "share")]
+    more = {} if found.details is None else found.details.columns()
+    headings += more
     table = plain_table("class", *headings, right=headings, fold=("class",))
     for k, name in enumerate(found.info.classes):
         cells = [text for s in SPLITS for text in (f"{counts[s][k]:,}", f"{counts[s][k] / images[s]:.1%}")]
-        table.add_row(name, *cells)
+        table.add_row(name, *cells, *(column[k] for column in more.values()))
     print_table(table)
+    say_lines([] if found.details is None else found.details.lines())
     ratio = found.imbalance
     balance = "a class has no training image" if ratio is None else f"largest to smallest class {ratio:.1f}"
     mean, std = _numbers(found.mean), _numbers(found.std)

@@ -7,6 +7,7 @@ from typing import Any
 from visionforge.data.archive import md5_of, read_split, structure_problems
 from visionforge.data.info import SPLITS, DatasetInfo, Split
 from visionforge.data.inspect import find_leaks
+from visionforge.data.label_statistics import labels_text
 from visionforge.data.side_table import read_side_table
 from visionforge.data.source import local_archive, offered_resolution
 from visionforge.errors import DataError
@@ -104,7 +105,7 @@ def check_archive(path: Path, info: DatasetInfo, resolution: int) -> list[Check]
         except DataError as error:
             results.append(Check(f"{split} data", False, error.problems[0]))
             continue
-        found = f"{len(part.labels):,} images, labels {int(part.labels.min())} to {int(part.labels.max())}"
+        found = f"{len(part.images):,} images, {labels_text(info, part.labels)}"
         results.append(Check(f"{split} data", True, found))
     return results
 

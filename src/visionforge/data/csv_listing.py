@@ -11,7 +11,7 @@ from typing import TextIO
 from visionforge.config.schema.tasks import task_named, tasks
 from visionforge.data.import_settings import ImportSettings
 from visionforge.data.info import MAX_TEXT, Split
-from visionforge.data.listing import Listing, class_name, some
+from visionforge.data.listing import MAX_PROBLEMS, Listing, class_name, some
 from visionforge.data.side_table import well_formed
 from visionforge.data.split_names import ALLOWED, split_of
 from visionforge.errors import DataError
@@ -20,7 +20,6 @@ PATH_COLUMNS = ("path", "file", "filename", "image")
 SEPARATORS = "|;"  # between the labels of one cell
 MISSING = ("", "nan", "<na>", "#n/a")  # what programs write where there is nothing
 MAX_BYTES = 1 << 28  # of the file; some millions of rows
-MAX_PROBLEMS = 20  # lines of a message
 GROUP_WORDS = frozenset(
     ("patient", "subject", "case", "study", "series", "slide", "animal", "person", "specimen", "participant", "donor")
 )
@@ -66,7 +65,8 @@ def list_csv(settings: ImportSettings) -> Listing:
     label_column = _matching(columns)(settings.label_column) or settings.label_column
     split_column = _matching(columns)(settings.split_column)
     group_column = settings.group_column
-    wanted = [path_column, label_column, *([group_column] if group_column else [])]
+    places = settings.masks is not None or settings.boxes is not None  # which then are the labels
+    wanted = [path_column, *([] if places else [label_column]), *([group_column] if group_column else [])]
     if settings.split_column != ImportSettings.split_column:  # asked for, where the default is only looked for
         wanted.append(split_column or settings.split_column)
     missing = [name for name in wanted if name not in columns]
@@ -81,7 +81,7 @@ def list_csv(settings: ImportSettings) -> Listing:
     base = source.parent.resolve()
     for row in rows:
         path = _path(base, row.cells[path_column], source, row.line, problems)
-        labels = _labels(row, label_column, settings, problems)
+        labels = () if places else _labels(row, label_column, settings, problems)
         split = _split(row, split_column, problems) if split_column else None
         group = row.cells[group_column].strip() if group_column else None
         if group_column and _is_missing(row.cells[group_column]):

@@ -16,6 +16,7 @@ def dataset_facts(entry: DatasetInfo) -> dict[str, str]:
         **({"positive": entry.positive or entry.classes[-1]} if task_named(entry.task).has_positive else {}),
         **({"dimensions": "3 (volumes, cubes)"} if entry.spatial_dims == 3 else {}),
         "channels": "3 (colour)" if entry.channels == 3 else "1 (grey)",
+        **({"pictures": "scaled as a whole, filled with black"} if entry.fit == "pad" else {}),
         "splits": ", ".join(f"{name} {count:,}" for name, count in entry.splits.model_dump().items()),
         "resolutions": resolutions_text(entry),
         "mean": ", ".join(f"{value:.4f}" for value in entry.normalisation.mean),

@@ -1,6 +1,7 @@
-"""Turn folders of pictures or volumes, or a CSV that names them, into an archive and a catalog entry."""
+"""Turn pictures or volumes with labels, masks or boxes into an archive and a catalog entry."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -11,15 +12,19 @@ import numpy.typing as npt
 
 from visionforge.config.schema import TaskName
 from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION
-from visionforge.config.schema.tasks import task_named, tasks, usual_task
+from visionforge.data import import_boxes, import_masks
 from visionforge.data.archive import channels_of
+from visionforge.data.box_listing import list_boxes
 from visionforge.data.csv_listing import list_csv
 from visionforge.data.download import data_root
+from visionforge.data.import_boxes import BoxLabels, BoxReader
+from visionforge.data.import_classes import ClassLabels, class_labels, positive_class
 from visionforge.data.import_files import check_free, entry_path, write_pair
+from visionforge.data.import_masks import MaskLabels, MaskReader
+from visionforge.data.import_notes import absent_classes, alike_classes, lost_classes, shared_pictures
 from visionforge.data.import_report import ImportReport
 from visionforge.data.import_settings import ImportSettings
 from visionforge.data.info import (
-    MAX_CLASSES,
     MAX_RESOLUTION,
     MIN_RESOLUTION,
     SPLITS,
@@ -29,17 +34,26 @@ from visionforge.data.info import (
     Split,
     Splits,
 )
-from visionforge.data.inspect import equal_images
-from visionforge.data.listing import Listing, list_folder, some
+from visionforge.data.listing import Listing, list_folder
+from visionforge.data.mask_listing import list_masks
 from visionforge.data.nifti import nibabel_problem
 from visionforge.data.pictures import PictureError, read_picture
-from visionforge.data.positive import Positive, choose_positive
+from visionforge.data.placement import Fit
+from visionforge.data.positive import Positive
 from visionforge.data.registry import is_builtin
 from visionforge.data.side_table import MAX_BYTES, MAX_CHARACTERS, SideTable, well_formed
 from visionforge.data.splitting import assign_splits
 from visionforge.data.volume_files import is_volume, read_volume
 from visionforge.errors import DataError, SettingsError
 
+MASKS, BOXES = import_masks.TASK, import_boxes.TASK
+Labels = ClassLabels | MaskLabels | BoxLabels
+Reader = Callable[[int], npt.NDArray[np.uint8]]  # of the picture at a position of a listing
+_OF_LABELS = {  # settings of some labels only
+    **dict.fromkeys(("masks", "mask_values", "ignore"), (MASKS,)),
+    "boxes": (BOXES,),
+    "classes": (MASKS, BOXES),
+}
 COUNTED_BYTES = 1 << 24  # of images whose values are counted together; counting takes eight times as much
 MAX_NAME = 60  # characters of a catalog name; it stands in names of folders and files
 __all__ = ["ImportReport", "ImportSettings", "channel_statistics", "import_images"]
@@ -47,10 +61,11 @@ __all__ = ["ImportReport", "ImportSettings", "channel_statistics", "import_image
 
 @dataclass(frozen=True)
 class _Part:
-    """The images of one split, (N, R, R[, 3]) or (N, R, R, R[, 3]), their labels, and what is known of each."""
+    """One split: images (N, R, R[, 3]) or (N, R, R, R[, 3]), labels as an archive has them, images of each class."""
 
     images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.integer]
+    labels: npt.NDArray[Any]
+    present: list[int]
     side: SideTable
 
 
@@ -65,21 +80,58 @@ def import_images(settings: ImportSettings) -> ImportReport:
     """
     _check_settings(settings)
     check_free(settings.name, settings.replace)
-    listing = list_csv(settings) if settings.source.is_file() else list_folder(settings.source)
+    source = _source(settings)
+    listing = source.listing
     volumes = bool(listing.paths) and all(map(is_volume, listing.paths))
     _check_kind(settings, listing, volumes)
-    images, kept, broken = _read_all(listing, settings, volumes)
-    lost = _lost(listing, kept, settings)
+    images, kept, broken = _read_all(listing, settings, source.reader or _reader(listing, settings, volumes), volumes)
+    lost = lost_classes(listing, kept, settings)
     listing = listing.pick(kept)
-    task, classes, labels = _encode(listing, settings)
-    positive = _positive(settings, task, classes)
-    split_of, told = assign_splits(listing, labels, settings)
+    labels = class_labels(listing, settings) if source.reader is None else source.reader.labels()
+    positive = positive_class(settings, labels.task, labels.classes)
+    split_of, told = assign_splits(listing, labels.strata, settings)
     parts = {split: _part(listing, images, labels, np.flatnonzero(split_of == split)) for split in SPLITS}
-    notes = [*listing.notes, *lost, *_alike(classes), *told, *_absent(task, classes, parts), *_shared(parts)]
-    info = _describe(settings, task, classes, positive, parts)
+    notes = [*listing.notes, *lost, *labels.notes, *alike_classes(labels.classes), *told]
+    notes += absent_classes(labels.classes, {split: part.present for split, part in parts.items()})
+    pictures = {split: part.images for split, part in parts.items()}
+    notes += shared_pictures(pictures, {split: part.side.names or () for split, part in parts.items()})
+    fit = settings.fit or ("pad" if labels.task == BOXES else "crop")
+    info = _describe(settings, labels.task, labels.classes, positive, parts, fit)
     content = _content(parts, notes)
     info, archive = write_pair(info, settings.resolution, content, data_root(settings.root), settings.replace)
     return ImportReport(info, archive, entry_path(settings.name), broken, notes, positive)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The pictures of a source, and what reads them if they have masks or boxes."""
+
+    listing: Listing
+    reader: MaskReader | BoxReader | None = None
+
+
+def _source(settings: ImportSettings) -> _Source:
+    """List what the source holds: masks, boxes or classes, whichever is asked for or found."""
+    asked = settings.task
+    if asked in (None, MASKS) and settings.boxes is None and (listing := list_masks(settings)) is not None:
+        _refuse(settings, MASKS)
+        return _Source(listing, MaskReader(listing, settings))
+    if asked in (None, BOXES) and settings.masks is None and (found := list_boxes(settings)) is not None:
+        _refuse(settings, BOXES)
+        return _Source(found[0], BoxReader(*found, settings))
+    _refuse(settings, asked)
+    if asked in (MASKS, BOXES):
+        wanted = "`masks`, a folder of masks" if asked == MASKS else "`boxes`, files of Pascal VOC or COCO"
+        raise DataError(f"{settings.source}: {asked} needs {wanted}; none are in their usual places")
+    return _Source(list_csv(settings) if settings.source.is_file() else list_folder(settings.source))
+
+
+def _refuse(settings: ImportSettings, task: str | None) -> None:
+    """Raise SettingsError for a setting that is for other labels than there are."""
+    for name, of in _OF_LABELS.items():
+        if getattr(settings, name) is not None and task not in of:
+            there = task or f"{settings.source}, which has classes only"
+            raise SettingsError(f"{name}: is for {' or '.join(of)}, not for {there}; leave it out")
 
 
 def _check_settings(settings: ImportSettings) -> None:
@@ -116,6 +168,8 @@ def _check_kind(settings: ImportSettings, listing: Listing, volumes: bool) -> No
             f"resolution: {settings.resolution} is not allowed for volumes; allowed: {MIN_RESOLUTION} to "
             f"{MAX_VOLUME_RESOLUTION}"
         )
+    if volumes and settings.fit is not None:
+        raise SettingsError("fit: is for pictures; volumes are cut to their middle cube: leave it out")
     if settings.dflip and not volumes:
         raise SettingsError(f"dflip: is for volumes, {settings.source} holds pictures; leave it out")
     if (problem := nibabel_problem(listing.paths)) is not None:
@@ -125,17 +179,23 @@ def _check_kind(settings: ImportSettings, listing: Listing, volumes: bool) -> No
 # --- reading
 
 
+def _reader(listing: Listing, settings: ImportSettings, volumes: bool) -> Reader:
+    """Return what reads the picture or volume at a position."""
+    if volumes:
+        return lambda position: read_volume(listing.paths[position], settings.resolution)
+    return lambda position: read_picture(listing.paths[position], settings.resolution, settings.fit or "crop")
+
+
 def _read_all(
-    listing: Listing, settings: ImportSettings, volumes: bool
+    listing: Listing, settings: ImportSettings, read: Reader, volumes: bool
 ) -> tuple[npt.NDArray[np.uint8], list[int], list[tuple[Path, str]]]:
     """Return the images (N, R, R[, 3]) or volumes, the positions that could be read, and what could not."""
-    read = read_volume if volumes else read_picture
     pictures: list[npt.NDArray[np.uint8]] = []
     kept: list[int] = []
     broken: list[tuple[Path, str]] = []
     for position, path in enumerate(listing.paths):
         try:
-            pictures.append(read(path, settings.resolution))
+            pictures.append(read(position))
             kept.append(position)
         except PictureError as error:
             broken.append((path, str(error)))
@@ -148,109 +208,9 @@ def _read_all(
     return np.stack(pictures), kept, broken
 
 
-def _lost(listing: Listing, kept: list[int], settings: ImportSettings) -> list[str]:
-    """Tell of classes of which no picture can be read.
-
-    Raises:
-        DataError: If that befalls a split; another one made in its place would not be the source's.
-    """
-    readable = set(kept)
-    for split in SPLITS:
-        members = [k for k, of in enumerate(listing.splits or ()) if of == split]
-        if members and not readable.intersection(members):
-            raise DataError(f"{settings.source}: none of the {len(members):,} pictures of {split} can be read")
-    before = {label for labels in listing.labels for label in labels}
-    missing = sorted(before - {label for k in kept for label in listing.labels[k]})
-    return [f"no picture of {some(missing)} can be read; left out"] if missing else []
-
-
-def _encode(listing: Listing, settings: ImportSettings) -> tuple[TaskName, tuple[str, ...], npt.NDArray[np.integer]]:
-    """Return the task, the class names and the labels, (N,) or (N, L)."""
-    names = {label for labels in listing.labels for label in labels}
-    numeric = all(re.fullmatch("-?[0-9]+", name) for name in names)
-    classes = tuple(sorted(sorted(names), key=int) if numeric else sorted(names))
-    several = any(len(labels) != 1 for labels in listing.labels)
-    task = settings.task or usual_task(several, len(classes))
-    kind = task_named(task)
-    if len(classes) < 2:
-        raise DataError(f"{settings.source}: has only the class {', '.join(classes) or 'none'}; at least 2 are needed")
-    if len(classes) > MAX_CLASSES:
-        raise DataError(
-            f"{settings.source}: has {len(classes):,} classes, more than {MAX_CLASSES:,}; is it the column?"
-        )
-    if several and not kind.several:
-        raise DataError(f"{settings.source}: some pictures have no label or several, which {task} does not allow")
-    if kind.class_count not in (None, len(classes)):
-        raise DataError(f"task: {task} needs {kind.class_count} classes, {settings.source} has {len(classes)}")
-    return task, classes, kind.encoded(listing.labels, classes)
-
-
-def _positive(settings: ImportSettings, task: TaskName, classes: tuple[str, ...]) -> Positive | None:
-    """Return which of two classes is to be found: as asked, or as the names tell."""
-    has_positive = task_named(task).has_positive
-    if settings.positive is None:
-        return choose_positive((classes[0], classes[1])) if has_positive else None
-    if not has_positive:
-        fitting = " or ".join(name for name, kind in tasks().items() if kind.has_positive)
-        raise SettingsError(f"positive: is for {fitting} data, this is {task} ({len(classes)} classes)")
-    if settings.positive not in classes:
-        raise SettingsError(f"positive: {settings.positive!r} is not allowed; allowed: {', '.join(classes)}")
-    return Positive(settings.positive, "as asked", True)
-
-
-def _part(
-    listing: Listing, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.integer], chosen: npt.NDArray[np.int64]
-) -> _Part:
+def _part(listing: Listing, images: npt.NDArray[np.uint8], labels: Labels, chosen: npt.NDArray[np.int64]) -> _Part:
     side = SideTable(tuple(listing.names), None if listing.groups is None else tuple(listing.groups))
-    return _Part(images[chosen], labels[chosen], side.at(chosen))
-
-
-# --- what there is to say
-
-
-def _alike(classes: tuple[str, ...]) -> list[str]:
-    """Tell of classes whose names differ in case only."""
-    by_case: dict[str, list[str]] = {}
-    for name in classes:
-        by_case.setdefault(name.casefold(), []).append(name)
-    return [
-        f"the classes {' and '.join(names)} differ in case only; are they one?"
-        for names in by_case.values()
-        if len(names) > 1
-    ]
-
-
-def _absent(task: TaskName, classes: tuple[str, ...], parts: dict[Split, _Part]) -> list[str]:
-    """Tell of classes that a split has no picture of."""
-    notes = []
-    kind, count = task_named(task), len(classes)
-    present = {split: kind.counts(part.labels, count).tolist() for split, part in parts.items()}
-    for split in SPLITS:
-        missing = [name for name, there in zip(classes, present[split], strict=True) if not there]
-        if missing and split == "train":
-            notes.append(
-                f"train has no pictures of {some(missing)}: nothing can be learnt of what is only in the others"
-            )
-        elif missing:
-            notes.append(f"{split} has no pictures of {some(missing)}")
-    return notes
-
-
-def _shared(parts: dict[Split, _Part]) -> list[str]:
-    """Tell of pictures that lie in two splits, by equal pixels at the imported size."""
-    notes = []
-    for leak in equal_images({split: part.images for split, part in parts.items()}):
-        if leak.exact:
-            one, two = parts[leak.first].side.names, parts[leak.second].side.names
-            assert one is not None
-            assert two is not None
-            pairs = some(f"{one[a]} = {two[b]}" for a, b in leak.exact)
-            count = f"{len(leak.exact):,} picture{'s' if len(leak.exact) > 1 else ''}"
-            notes.append(
-                f"{leak.first} and {leak.second} share {count} with equal pixels ({pairs}), which makes results look "
-                "better than they are"
-            )
-    return notes
+    return _Part(images[chosen], labels.at(chosen), labels.present(chosen), side.at(chosen))
 
 
 # --- writing
@@ -262,6 +222,7 @@ def _describe(
     classes: tuple[str, ...],
     positive: Positive | None,
     parts: dict[Split, _Part],
+    fit: Fit,
 ) -> DatasetInfo:
     """Return the catalog entry, without its archive."""
     train = parts["train"].images
@@ -276,7 +237,8 @@ def _describe(
         positive=None if positive is None else positive.name,
         channels=channels,
         spatial_dims=3 if train.ndim - (channels == 3) == 4 else 2,
-        splits=Splits(**{split: len(part.labels) for split, part in parts.items()}),
+        fit=fit,
+        splits=Splits(**{split: len(part.images) for split, part in parts.items()}),
         normalisation=Normalisation(mean=mean, std=std, source="computed"),
         flags=DomainFlags(
             hflip=settings.hflip,
@@ -315,8 +277,7 @@ def _content(parts: dict[Split, _Part], notes: list[str]) -> dict[str, npt.NDArr
     content: dict[str, npt.NDArray[Any]] = {}
     for split, part in parts.items():
         content[f"{split}_images"] = part.images
-        labels = part.labels.astype(np.uint8 if part.labels.max() < 256 else np.int64)
-        content[f"{split}_labels"] = labels if labels.ndim == 2 else labels[:, None]
+        content[f"{split}_labels"] = part.labels
         for kind, texts in (("names", part.side.names), ("groups", part.side.groups)):
             if texts is None:
                 continue

@@ -104,6 +104,9 @@ class DomainFlags(Section):
 NO_CHANGES = DomainFlags(hflip=False, vflip=False, rotation="small", texture_is_label=True, colour_is_label=True)
 
 
+FIT_TEXT = "How a picture becomes a square: cut to its middle, or scaled as a whole and filled with black (pad)."
+
+
 class DatasetInfo(Section):
     """One entry of the catalog."""
 
@@ -121,6 +124,7 @@ class DatasetInfo(Section):
     )
     channels: Literal[1, 3] = Field(description="1 for grey, 3 for colour.")
     spatial_dims: Literal[2, 3] = Field(2, description="2 for images, 3 for volumes, which are cubes.")
+    fit: Literal["crop", "pad"] = Field("crop", description=FIT_TEXT)
     splits: Splits = Field(description="Number of images per split.")
     source: Text = Field("archive", description="Where the arrays come from: archive, or an embedded source's name.")
     archives: dict[Resolution, Archive] = Field(default_factory=dict, description="Archive per resolution.")
@@ -213,6 +217,7 @@ class TaskSpec(Section):
     mean: tuple[float, ...] = Field(description="Mean per channel, of values in [0, 1].")
     std: tuple[float, ...] = Field(description="Standard deviation per channel.")
     flags: DomainFlags = Field(default=NO_CHANGES, description="Which changes keep the label.")
+    fit: Literal["crop", "pad"] = Field(default="crop", description=FIT_TEXT)
     positive: int | None = Field(
         default=None,
         description="Of two classes, index of the one that is to be found; null is 1, as in old checkpoints.",
@@ -232,6 +237,7 @@ class TaskSpec(Section):
             mean: Sequence[float] | None = None,
             std: Sequence[float] | None = None,
             flags: DomainFlags | Mapping[str, Any] = NO_CHANGES,
+            fit: Literal["crop", "pad"] = "crop",
             positive: int | None = None,
         ) -> None: ...
 
@@ -298,6 +304,7 @@ class TaskSpec(Section):
             mean=info.normalisation.mean * repeat,
             std=info.normalisation.std * repeat,
             flags=info.flags,
+            fit=info.fit,
             positive=None if info.positive is None else info.classes.index(info.positive),
         )
 

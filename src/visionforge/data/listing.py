@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from visionforge.data.boxes import PictureBoxes
 from visionforge.data.info import MAX_TEXT, SPLITS, Split
 from visionforge.data.picture_sources import is_junk, is_picture, walk_files
 from visionforge.data.pictures import SUFFIXES
@@ -14,6 +15,7 @@ from visionforge.data.volume_files import VOLUME_SUFFIXES, is_volume
 from visionforge.errors import DataError
 
 UNREAD_VOLUMES = (".mha", ".mhd", ".nrrd", ".dcm")  # told, not read
+MAX_PROBLEMS = 20  # lines of a message
 SHOWN = 5  # names or numbers in a message
 Wanted = Callable[[str | Path], bool]  # whether a file is to be listed
 
@@ -29,6 +31,8 @@ class Listing:
         splits: Split of each picture, or None if the source does not say.
         groups: Group of each picture, or None.
         notes: What was left out or looks odd, a line each.
+        masks: Mask file of each picture, if they have such.
+        boxes: Boxes of each picture, if they have such.
     """
 
     paths: list[Path] = field(default_factory=list)
@@ -37,6 +41,8 @@ class Listing:
     splits: list[Split] | None = None
     groups: list[str] | None = None
     notes: list[str] = field(default_factory=list)
+    masks: list[Path] | None = None
+    boxes: list[PictureBoxes] | None = None
 
     def pick(self, kept: Sequence[int]) -> "Listing":
         """Return the pictures at these positions."""
@@ -47,6 +53,8 @@ class Listing:
             None if self.splits is None else [self.splits[k] for k in kept],
             None if self.groups is None else [self.groups[k] for k in kept],
             self.notes,
+            None if self.masks is None else [self.masks[k] for k in kept],
+            None if self.boxes is None else [self.boxes[k] for k in kept],
         )
 
 
@@ -55,6 +63,19 @@ def some(items: Iterable[object]) -> str:
     texts = list(map(str, items))
     more = f" and {len(texts) - SHOWN:,} more" if len(texts) > SHOWN else ""
     return ", ".join(texts[:SHOWN]) + more
+
+
+def first_of(problems: Sequence[str]) -> list[str]:
+    """Return the first problems, a line each, and a line that counts the others."""
+    more = len(problems) - MAX_PROBLEMS
+    return [*problems[:MAX_PROBLEMS], *([f"and {more:,} more problems"] if more > 0 else [])]
+
+
+def splits_by_folder(names: Sequence[str]) -> list[Split] | None:
+    """Return the splits of pictures by the first folder of their relative names; None unless all are in such."""
+    found = [split_of(name.partition("/")[0]) if "/" in name else None for name in names]
+    splits = [split for split in found if split is not None]
+    return splits if splits and len(splits) == len(names) and "train" in splits else None
 
 
 def class_name(text: str) -> str:

@@ -1,6 +1,9 @@
 """One picture file of any kind to a square uint8 array of the wanted size."""
 
+import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from visionforge.data.picture_headers import check_tags, upright
+from visionforge.data.placement import Fit, place_mask, placement
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
 FORMATS = (
@@ -35,7 +39,7 @@ class PictureError(Exception):
     """The file is no picture that can be read; the message says why."""
 
 
-def read_picture(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
+def read_picture(path: Path, resolution: int, fit: Fit = "crop") -> npt.NDArray[np.uint8]:
     """Read a picture, turn it upright, scale its shorter side to `resolution` and cut the middle out.
 
     Grey, palette, CMYK and transparent pictures are handled; transparency is put on black. Of an animation, the first
@@ -49,6 +53,7 @@ def read_picture(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
     Args:
         path: The file; it may come from strangers.
         resolution: Height and width of the result, in pixels.
+        fit: `pad` scales the longer side instead, and leaves the rest black, below or at the right.
 
     Returns:
         (R, R) for grey pictures, (R, R, 3) for coloured ones.
@@ -56,10 +61,49 @@ def read_picture(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
     Raises:
         PictureError: If the file is not a picture, is damaged, too large, or far longer than wide.
     """
+    with opened_picture(path) as picture:
+        turn = upright(picture)
+        if fit == "pad":
+            return _square(picture if turn is None else picture.transpose(turn), resolution, fit)
+        square = _square(picture, resolution, fit)
+        return square if turn is None else np.asarray(Image.fromarray(square).transpose(turn))
+
+
+def read_annotated(path: Path, resolution: int, fit: Fit) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """Read a picture of which places are known, and its width and height; see `read_picture`.
+
+    It is turned upright before it is scaled: if an uneven number of pixels is cut off, that decides where the middle
+    is, and masks and boxes have to lie by the same.
+    """
+    with opened_picture(path) as picture:
+        turn = upright(picture)
+        turned = picture if turn is None else picture.transpose(turn)
+        return _square(turned, resolution, fit), turned.size
+
+
+@contextmanager
+def opened_picture(path: Path) -> Iterator[Image.Image]:
+    """Open and decode a picture whose size was looked at first; what fails until the block ends is a `PictureError`.
+
+    Raises:
+        PictureError: If the file is not a picture, is damaged, too large, or far longer than wide.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _read(path, resolution)
+            if path.exists() and not path.is_file():
+                raise PictureError("is no file")
+            with path.open("rb") as file:
+                size = path.stat().st_size
+                if size > MAX_FILE:
+                    raise PictureError(f"has {size:,} bytes, more than {MAX_FILE:,}")
+                check_tags(file)
+                with Image.open(file, formats=FORMATS) as picture:
+                    if picture.width * picture.height > MAX_PIXELS:
+                        raise PictureError(f"has {picture.width}×{picture.height} pixels, more than {MAX_PIXELS:,}")
+                    _check_aspect(picture)
+                    picture.load()
+                    yield picture
     except PictureError:
         raise
     except UnidentifiedImageError as error:
@@ -68,37 +112,20 @@ def read_picture(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
         raise PictureError(f"cannot be read ({str(error) or type(error).__name__})") from error
 
 
-def _read(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
-    if path.exists() and not path.is_file():
-        raise PictureError("is no file")
-    with path.open("rb") as file:
-        size = path.stat().st_size
-        if size > MAX_FILE:
-            raise PictureError(f"has {size:,} bytes, more than {MAX_FILE:,}")
-        check_tags(file)
-        with Image.open(file, formats=FORMATS) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise PictureError(f"has {picture.width}×{picture.height} pixels, more than {MAX_PIXELS:,}")
-            _check_aspect(picture)
-            picture.load()
-            turn = upright(picture)
-            square = _square(picture, resolution)
-    return square if turn is None else np.asarray(Image.fromarray(square).transpose(turn))
-
-
 def _check_aspect(picture: Image.Image) -> None:
     if min(picture.size) < 1 or max(picture.size) > MAX_ASPECT * min(picture.size):
         raise PictureError(f"has {picture.width}×{picture.height} pixels, longer than {MAX_ASPECT} times its width")
 
 
-def _square(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8]:
+def _square(picture: Image.Image, resolution: int, fit: Fit) -> npt.NDArray[np.uint8]:
+    resize = pad_square if fit == "pad" else resize_square
     if picture.mode in _DEEP:
-        return resize_square(Image.fromarray(_to_eight_bits(np.asarray(picture), picture.format)), resolution)
+        return resize(Image.fromarray(_to_eight_bits(np.asarray(picture))), resolution)
     mode = "L" if picture.mode in _GREY else "RGB"
     transparent = picture.mode in _LAYERED or "transparency" in picture.info
     if picture.mode != mode or transparent:
         picture = _flat(picture, mode, transparent)
-    return resize_square(picture, resolution)
+    return resize(picture, resolution)
 
 
 def _flat(picture: Image.Image, mode: str, transparent: bool) -> Image.Image:
@@ -114,7 +141,7 @@ def _flat(picture: Image.Image, mode: str, transparent: bool) -> Image.Image:
     return flat
 
 
-def _to_eight_bits(values: npt.NDArray[Any], kind: str | None) -> npt.NDArray[np.float32]:
+def _to_eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Return deep grey values (H, W) as float32 in [0, 255]."""
     low, high = _range(values)
     if values.dtype.kind in "iu" and low >= 0 and high < 1 << 16:
@@ -172,3 +199,46 @@ def resize_square(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8
         )
         array = np.asarray(picture.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box))
     return np.asarray(np.rint(np.clip(array, 0, 255)), dtype=np.uint8)
+
+
+def pad_square(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8]:
+    """Return a picture as (R, R) or (R, R, 3): the longer side scaled, at the upper left on black; antialiased bicubic.
+
+    Both sides are scaled by exactly the same factor: a row that the picture fills in part is mixed with black.
+
+    Args:
+        picture: Of mode L, F (values 0 to 255) or RGB.
+        resolution: Height and width R, in pixels.
+
+    Raises:
+        PictureError: If one side is far longer than the other.
+    """
+    _check_aspect(picture)
+    scale = resolution / max(picture.size)
+    wide, high = (min(resolution, math.ceil(side * scale - 1e-9)) for side in picture.size)
+    box = (0.0, 0.0, wide / scale, high / scale)
+    canvas = (max(picture.width, math.ceil(box[2] - 1e-9)), max(picture.height, math.ceil(box[3] - 1e-9)))
+    if canvas != picture.size:
+        grown = Image.new(picture.mode, canvas)
+        grown.paste(picture, (0, 0))
+        picture = grown
+    box = (0.0, 0.0, min(box[2], picture.width), min(box[3], picture.height))
+    scaled = np.asarray(picture.resize((wide, high), Image.Resampling.BICUBIC, box=box))
+    square = np.zeros((resolution, resolution, *scaled.shape[2:]), dtype=np.uint8)
+    square[:high, :wide] = np.rint(np.clip(scaled, 0, 255))
+    return square
+
+
+def resize_mask(
+    mask: npt.NDArray[np.uint8], resolution: int, fit: Fit = "crop", fill: int = 0
+) -> npt.NDArray[np.uint8]:
+    """Return a mask as (R, R), cut and scaled as its picture is by `resize_square` or `pad_square`; nearest neighbour.
+
+    Args:
+        mask: (H, W) of any values.
+        resolution: Height and width R, in pixels.
+        fit: `crop` or `pad`, as the picture.
+        fill: Value of pixels that the picture does not reach.
+    """
+    height, width = mask.shape
+    return place_mask(mask, placement((width, height), resolution, fit), fill)

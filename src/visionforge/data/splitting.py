@@ -15,7 +15,7 @@ GROUP_FOLDS = 10  # a group split is made of tenths
 
 
 def assign_splits(
-    listing: Listing, labels: npt.NDArray[np.integer], settings: ImportSettings
+    listing: Listing, strata: npt.NDArray[np.integer] | None, settings: ImportSettings
 ) -> tuple[npt.NDArray[np.str_], list[str]]:
     """Return the split of each picture, and what there is to say of it.
 
@@ -24,7 +24,7 @@ def assign_splits(
 
     Args:
         listing: The pictures.
-        labels: (N,) or (N, L), their labels.
+        strata: (N,) or (N, L), their labels; None divides at random, as masks and boxes are.
         settings: Shares and seed.
 
     Raises:
@@ -32,13 +32,15 @@ def assign_splits(
     """
     groups = None if listing.groups is None else np.array(listing.groups)
     notes: list[str] = []
+    at_random = strata is None or strata.ndim > 1
+    labels = np.zeros(len(listing.paths), dtype=np.int64) if strata is None else strata
     if listing.splits is None:
         assigned = _divide(labels, groups, SPLITS, settings)
     else:
         assigned = np.array(listing.splits, dtype="<U5")
         if groups is not None:
             _check_groups(groups, assigned, settings)
-        assigned, notes = _complete(assigned, labels, groups, settings)
+        assigned, notes = _complete(assigned, labels, groups, settings, at_random)
     empty = [split for split in SPLITS if not (assigned == split).any()]
     if empty:
         raise DataError(f"{settings.source}: no pictures for {', '.join(empty)}; more pictures or groups are needed")
@@ -66,6 +68,7 @@ def _complete(
     labels: npt.NDArray[np.integer],
     groups: npt.NDArray[np.str_] | None,
     settings: ImportSettings,
+    at_random: bool,
 ) -> tuple[npt.NDArray[np.str_], list[str]]:
     """Make the splits that are missing from the training pictures."""
     missing = [split for split in SPLITS if not (assigned == split).any()]
@@ -74,7 +77,7 @@ def _complete(
     of_train = np.flatnonzero(assigned == "train")
     wanted = [split for split in SPLITS if split == "train" or split in missing]
     assigned[of_train] = _divide(labels[of_train], None if groups is None else groups[of_train], wanted, settings)
-    how = "by whole groups" if groups is not None else "by class" if labels.ndim == 1 else "at random"
+    how = "by whole groups" if groups is not None else "at random" if at_random else "by class"
     made = " and ".join(f"{split} ({int((assigned == split).sum()):,} pictures)" for split in missing)
     return assigned, [f"the source has no {' and no '.join(missing)}: {made} taken from train, {how}"]
 

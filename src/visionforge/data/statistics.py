@@ -6,6 +6,7 @@ from typing import Any
 from visionforge.data.importing import channel_statistics
 from visionforge.data.info import SPLITS, DatasetInfo, Split
 from visionforge.data.inspect import class_counts
+from visionforge.data.label_statistics import BoxStatistics, MaskStatistics, as_plain, label_statistics
 from visionforge.data.source import load_split, local_archive, offered_resolution
 
 
@@ -20,6 +21,7 @@ class Statistics:
         counts: Split → number of images of each class, or with each label.
         mean: Per channel of the training images, of values scaled to [0, 1].
         std: Standard deviations of the same.
+        details: The numbers of masks or boxes; None if images have classes.
     """
 
     info: DatasetInfo
@@ -28,6 +30,7 @@ class Statistics:
     counts: dict[Split, list[int]]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    details: MaskStatistics | BoxStatistics | None = None
 
     @property
     def imbalance(self) -> float | None:
@@ -40,7 +43,7 @@ class Statistics:
         names = self.info.classes
         per_class = {name: {split: self.counts[split][k] for split in SPLITS} for k, name in enumerate(names)}
         numbers = {"classes": per_class, "mean": self.mean, "std": self.std}
-        return {"name": self.info.name, "resolution": self.resolution, **numbers}
+        return {"name": self.info.name, "resolution": self.resolution, **numbers, **as_plain(self.details)}
 
 
 def dataset_statistics(info: DatasetInfo, resolution: int | None = None, root: str | None = None) -> Statistics:
@@ -61,4 +64,6 @@ def dataset_statistics(info: DatasetInfo, resolution: int | None = None, root: s
     parts = {split: load_split(info, resolution, root, split) for split in SPLITS}
     counts = {split: class_counts(part.labels, info) for split, part in parts.items()}
     mean, std = channel_statistics(parts["train"].images)
-    return Statistics(info, resolution, {split: len(part.labels) for split, part in parts.items()}, counts, mean, std)
+    images = {split: len(part.images) for split, part in parts.items()}
+    details = label_statistics(info, {split: part.labels for split, part in parts.items()})
+    return Statistics(info, resolution, images, counts, mean, std, details)

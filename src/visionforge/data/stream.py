@@ -20,7 +20,8 @@ from PIL import Image
 
 from visionforge.data.npy import read_header
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles
-from visionforge.data.pictures import PictureError, read_picture, resize_square
+from visionforge.data.pictures import PictureError, pad_square, read_picture, resize_square
+from visionforge.data.placement import Fit
 from visionforge.data.volume_files import read_volume, require_cube, volume_with_channels
 from visionforge.data.zipped import READ_ERRORS, open_zip
 from visionforge.errors import DataError
@@ -56,6 +57,7 @@ def picture_batches(
     batch_size: int,
     threads: int,
     spatial_dims: int = 2,
+    fit: Fit = "crop",
 ) -> Generator[Batch, None, None]:
     """Yield all pictures in input order, decoded ahead by a few batches at most.
 
@@ -68,6 +70,7 @@ def picture_batches(
         batch_size: Images per batch; only the last has fewer, and those that end with as many failures.
         threads: Number of threads that decode.
         spatial_dims: 3 for volumes, which must have R voxels along each axis.
+        fit: How a picture becomes a square, see `read_picture`; of the training images, as a rule.
 
     Raises:
         DataError: If an archive is damaged, or holds images where volumes are asked for, or the other way round.
@@ -97,7 +100,7 @@ def picture_batches(
     with _bombs_refused(), ThreadPoolExecutor(threads, "visionforge-decode") as pool:
         try:
             for name, result in _ahead(
-                pool, _pieces(listed, resolution, channels, stop, spatial_dims), threads, batch_size
+                pool, _pieces(listed, resolution, channels, stop, spatial_dims, fit), threads, batch_size
             ):
                 if isinstance(result, PictureError):
                     failures.append((name, str(result)))
@@ -145,6 +148,7 @@ def _pieces(
     channels: int,
     stop: threading.Event,
     spatial_dims: int,
+    fit: Fit,
 ) -> Iterator[Callable[[], list[Decoded]]]:
     """Yield functions that decode a few pictures each; the parts of an archive are read here, one after the other."""
     volumes = spatial_dims == 3
@@ -166,13 +170,14 @@ def _pieces(
 
     def files(paths: Sequence[str]) -> list[Decoded]:
         names = [path.encode("utf-8", "backslashreplace").decode("utf-8") for path in paths]
-        read = read_volume if volumes else read_picture
-        return decode(names, lambda position: read(Path(paths[position]), resolution))
+        if volumes:
+            return decode(names, lambda position: read_volume(Path(paths[position]), resolution))
+        return decode(names, lambda position: read_picture(Path(paths[position]), resolution, fit))
 
     def rows(names: Sequence[str], part: Pixels) -> list[Decoded]:
         if volumes:
             return decode(names, lambda position: _cube(part[position], resolution))
-        return decode(names, lambda position: _scaled(part[position], resolution))
+        return decode(names, lambda position: _scaled(part[position], resolution, fit))
 
     for source in listed:
         if isinstance(source, PictureFiles):
@@ -212,10 +217,12 @@ def _cube(volume: Pixels, resolution: int) -> Pixels:
     return volume
 
 
-def _scaled(image: Pixels, resolution: int) -> Pixels:
+def _scaled(image: Pixels, resolution: int, fit: Fit) -> Pixels:
     """Return an image (H, W[, C]) as (R, R[, 3]), scaled as pictures are if it has another size."""
     image = image[:, :, 0] if image.shape[2:] == (1,) else image
-    return image if image.shape[:2] == (resolution, resolution) else resize_square(Image.fromarray(image), resolution)
+    if image.shape[:2] == (resolution, resolution):
+        return image
+    return (pad_square if fit == "pad" else resize_square)(Image.fromarray(image), resolution)
 
 
 def _with_channels(image: Pixels, channels: int) -> Pixels:

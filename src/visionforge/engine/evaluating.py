@@ -11,9 +11,7 @@ from visionforge.engine.evaluate import STAGES
 from visionforge.engine.resume import outputs_of, parent_of
 from visionforge.engine.stage import Stage
 from visionforge.errors import RunError
-from visionforge.evaluation.predictions import write_predictions
 from visionforge.inference.loading import Target
-from visionforge.inference.predictor import BatchPrediction, NetworkPredictor
 from visionforge.runs.config_hash import digest
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.session import ActiveRun
@@ -78,14 +76,16 @@ class Evaluating(Stage):
         if self.trainer.world_size > 1:
             raise RunError("predict: runs on one device; set trainer.devices to 1")
         self.restore(self._target.checkpoint)
-        batches: Any = self.trainer.predict(_Predicting(self.model), datamodule=self.datamodule)
+        predicting = _Predicting(self.model)
+        batches: Any = self.trainer.predict(predicting, datamodule=self.datamodule)
         if not batches:
             raise RunError("trainer.limit_predict_batches: leaves no image to predict; raise it")
-        said = BatchPrediction.joined([BatchPrediction(**batch) for batch in batches])
+        said = predicting.joined(batches)
         self.images = len(said.labels)
         truth = self.datamodule.dataset_for("test").labels[: self.images].cpu().numpy()
         side = self.datamodule.side_table("test")
-        write_predictions(self.workspace.predictions, self.model.spec, said, truth, side)
+        task = self.model.spec.kind
+        task.write_predictions(self.workspace, self.model.spec, said, truth, side, files=True)
 
 
 class _Predicting(pl.LightningModule):
@@ -98,8 +98,16 @@ class _Predicting(pl.LightningModule):
     def __init__(self, model: ImageClassifier) -> None:
         super().__init__()
         self.model = model
-        self._predictor = NetworkPredictor(model)
+        assert model.spec is not None
+        self._predictor = model.spec.kind.predictor(model)
+        self._answer: Any = None  # what the predictor's answers are
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Any]:
         """Return what is said of the images of a batch, as a mapping: Lightning takes no frozen dataclass."""
-        return dict(vars(self._predictor(batch[0])))
+        said = self._predictor(batch[0])
+        self._answer = type(said)
+        return dict(vars(said))
+
+    def joined(self, batches: list[dict[str, Any]]) -> Any:
+        """Return what was said of all batches, as if they were one."""
+        return self._answer.joined([self._answer(**batch) for batch in batches])

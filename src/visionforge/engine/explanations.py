@@ -123,7 +123,7 @@ def explain_pictures(
     chosen = _class_of(model, None if target is None else str(target))
     assert model.spec is not None
     spec = model.spec
-    batches = picture_batches(listed, spec.resolution, spec.channels, BATCH, THREADS, spec.spatial_dims)
+    batches = picture_batches(listed, spec.resolution, spec.channels, BATCH, THREADS, spec.spatial_dims, spec.fit)
     with contextlib.closing(batches), owned.writing(overwrite) as staged:
         rows = _explain(model, batches, staged, chosen, limit, warn)
         if not rows:

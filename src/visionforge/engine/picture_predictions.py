@@ -266,7 +266,7 @@ class _Stream:
         """Write the tables and return how many files could not be read."""
         spec, done, failed = self.predictor.spec, 0, 0
         batches = picture_batches(
-            self.listed, spec.resolution, spec.channels, self.batch_size, self.threads, spec.spatial_dims
+            self.listed, spec.resolution, spec.channels, self.batch_size, self.threads, spec.spatial_dims, spec.fit
         )
         with contextlib.ExitStack() as stack:
             stack.enter_context(folder_for(out.absolute().parent))

@@ -214,7 +214,7 @@ class Stage(ABC):
         loggers, self.trainer.loggers = self.trainer.loggers, []  # they get what is reported, in `_write`
         try:
             if split == "test":
-                if self.model.calibration is None:
+                if self.model.calibration is None and self.datamodule.spec.kind.calibrates:
                     self._calibrate(checkpoint)
                 self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
             else:

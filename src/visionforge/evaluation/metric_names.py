@@ -45,6 +45,7 @@ _PRINTED = (  # of this package's; the others are in metrics.json and in the rep
     "mar_100",
 )
 READINGS: dict[str, str] = {"without_tta": "image alone", "with_tta": "with TTA"}
+PROVEN = ("accuracy", "auc", "mean_dice", "mean_iou", "map")  # by which an export is compared with its network
 NO_INTERVAL = "–"
 ALL_AGREE = f"{NO_INTERVAL} no interval: all resamples agree"
 

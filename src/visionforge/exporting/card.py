@@ -7,6 +7,7 @@ from visionforge.data.info import DatasetInfo
 from visionforge.evaluation.metric_names import (
     ALL_AGREE,
     NO_INTERVAL,
+    PROVEN,
     READINGS,
     interval_text,
     labels_of_metrics,
@@ -33,7 +34,7 @@ def model_card(
     lines = [
         f"# {backbone.name} on {info.title if info else spec.dataset}",
         "",
-        f"A classifier of {spec.sides_text} {'volumes' if spec.spatial_dims == 3 else 'images'} into "
+        f"A network for {spec.sides_text} {'volumes' if spec.spatial_dims == 3 else 'images'}: {spec.task} with "
         f"{len(spec.classes)} {spec.kind.nouns[1]}, made with visionforge {contract.version}.",
         "",
         "## Use",
@@ -144,15 +145,15 @@ def _calibration(contract: Contract, metrics: Mapping[str, Any]) -> str:
 
 def _parity(content: Mapping[str, Any]) -> list[str]:
     lines = [
-        "| file | images | largest deviation of a probability | same prediction | change of accuracy | change of AUC |",
-        "|---|---|---|---|---|---|",
+        "| file | images | largest deviation of a probability | same prediction | changes |",
+        "|---|---|---|---|---|",
     ]
     for artifact in content["artifacts"]:
         parity = artifact["parity"]
-        change = [parity["change"].get(name) for name in ("accuracy", "auc")]
-        cells = ["–" if value is None else f"{value:+.4f}" for value in change]
+        change = {name: parity["change"][name] for name in PROVEN if parity["change"].get(name) is not None}
+        told = ", ".join(f"{metric_name(name, None)} {value:+.4f}" for name, value in change.items())
         lines.append(
             f"| `{artifact['file']}` | {parity['images']:,} ({parity['source']}) | {parity['largest_deviation']:.2g} "
-            f"| {parity['agreement']:.2%} | {cells[0]} | {cells[1]} |"
+            f"| {parity['agreement']:.2%} | {told or '–'} |"
         )
     return lines

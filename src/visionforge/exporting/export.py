@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from visionforge.data.registry import dataset_info
 from visionforge.data.stream import picture_batches
 from visionforge.errors import DataError, SettingsError, VisionForgeError
 from visionforge.evaluation.comparison import positive_of
+from visionforge.evaluation.metric_names import PROVEN
 from visionforge.exporting.formats import FILES, OPSET, OPSETS, require_packages
 from visionforge.inference.loading import Target, find_target, load_classifier
 from visionforge.printable import LONGEST_LINE, printable
@@ -27,6 +29,8 @@ from visionforge.runs.paths import shown
 from visionforge.runs.query import load_run
 
 IMAGES = 1000  # of the proof
+MOST_VALUES = 1 << 27  # outputs of the proof that are compared; of masks fewer images have as many
+LEAST_IMAGES = 16
 CALIBRATION_IMAGES = 256
 INT8 = "model_int8.onnx"
 INPUTS = ("uint8", "float32")
@@ -70,7 +74,7 @@ class ExportResult:
 def _proof(artifact: dict[str, Any]) -> str:
     parity = artifact["parity"]
     size = f"{artifact['bytes'] / 1e6:,.1f} MB"
-    change = {name: parity["change"].get(name) for name in ("accuracy", "auc")}
+    change = {name: parity["change"].get(name) for name in PROVEN}
     told = ", ".join(f"{name} {value:+.4f}" for name, value in change.items() if value is not None)
     return (
         f"{artifact['file']}: {size}; {parity['images']:,} images ({parity['source']}): {parity['agreement']:.2%} "
@@ -197,7 +201,8 @@ def _export(wanted: _Wanted, target: Target, folder: Path) -> dict[str, Any]:
     config_hash = target.config_hash
     run_name = None if target.run is None else target.run.path.name
     contract = contract_of(model, wanted.input, run_name, config_hash, target.checkpoint.name)
-    images = _given_images(wanted, model.spec) if wanted.pictures else _split_images(wanted, target, "test", IMAGES)
+    most = min(IMAGES, max(LEAST_IMAGES, MOST_VALUES // prod(model.spec.kind.output_shape(model.spec))))
+    images = _given_images(wanted, model.spec, most) if wanted.pictures else _split_images(wanted, target, "test", most)
     module = ExportedClassifier(model, contract)
     path = folder / FILES[wanted.format]
     if wanted.format == "onnx":
@@ -212,7 +217,9 @@ def _export(wanted: _Wanted, target: Target, folder: Path) -> dict[str, Any]:
     artifacts = [{**described(path), "parity": compare(model.spec, said, runtime, images, BOUND).as_dict()}]
     runtimes = {wanted.format: runtime}
     if wanted.int8:
-        val = _given_images(wanted, model.spec) if wanted.pictures else _split_images(wanted, target, "val", None)
+        val = (
+            _given_images(wanted, model.spec, IMAGES) if wanted.pictures else _split_images(wanted, target, "val", None)
+        )
         small = folder / INT8
         quantise(path, small, contract, calibration_batches(val, CALIBRATION_IMAGES))
         runtimes["int8"] = load_onnx(small)
@@ -304,22 +311,22 @@ def _split_images(wanted: _Wanted, target: Target, split: Split, limit: int | No
     return Images(_channels(pixels.numpy(), module.spec.channels), labels.numpy(), f"{settings.dataset}, {split} split")
 
 
-def _given_images(wanted: _Wanted, spec: Any) -> Any:
+def _given_images(wanted: _Wanted, spec: Any, most: int) -> Any:
     from visionforge.exporting.parity import Images
 
     parts, names = [], 0
     listed = list_pictures(wanted.pictures or ())
-    for batch in picture_batches(listed, spec.resolution, spec.channels, 64, 2, spec.spatial_dims):
+    for batch in picture_batches(listed, spec.resolution, spec.channels, 64, 2, spec.spatial_dims, spec.fit):
         for name, reason in batch.failures:
             wanted.warn(f"{name}: {reason}")
         if batch.names:
             parts.append(batch.images.numpy())
             names += len(batch.names)
-        if names >= IMAGES:
+        if names >= most:
             break
     if not parts:
         raise DataError("pictures: none of the files could be read, so the artifact cannot be proven")
-    return Images(np.concatenate(parts)[:IMAGES], None, "given images")
+    return Images(np.concatenate(parts)[:most], None, "given images")
 
 
 def _channels(pixels: Any, channels: int) -> Any:

@@ -10,9 +10,8 @@ import torch
 
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
-from visionforge.evaluation.metrics import classification_metrics
 from visionforge.inference.artifacts import ArtifactPredictor, Pixels, Runtime
-from visionforge.inference.predictor import BatchPrediction, NetworkPredictor, Predictor
+from visionforge.inference.predictor import Predictor
 from visionforge.training.classifier import ImageClassifier
 
 BOUND = 1e-4  # of the probabilities, for float32
@@ -50,7 +49,7 @@ class Parity:
         source: Where they come from.
         largest_deviation: Of all probabilities.
         mean_deviation: Mean over images and classes.
-        agreement: Share of the images whose labels are the same, all of an image.
+        agreement: Share of the images whose labels are the same, all of an image; of masks the share of the pixels.
         bound: What the largest deviation may be; None for a quantised artifact.
         before: Metrics of the network; empty without labels.
         after: Metrics of the artifact.
@@ -72,17 +71,19 @@ class Parity:
         return asdict(self)
 
 
-def expected(model: ImageClassifier, images: Images) -> BatchPrediction:
+def expected(model: ImageClassifier, images: Images) -> Any:
     """Return what the model itself says of the images."""
-    return said_of(NetworkPredictor(model), images)
+    assert model.spec is not None
+    return said_of(model.spec.kind.predictor(model, keep=True), images)
 
 
-def said_of(predictor: Predictor, images: Images) -> BatchPrediction:
+def said_of(predictor: Predictor, images: Images) -> Any:
     """Return what a predictor says of the images."""
-    return BatchPrediction.joined([predictor(torch.from_numpy(part.copy())) for part in images.batches()])
+    parts = [predictor(torch.from_numpy(part.copy())) for part in images.batches()]
+    return type(parts[0]).joined(parts)
 
 
-def compare(spec: TaskSpec, wanted: BatchPrediction, runtime: Runtime, images: Images, bound: float | None) -> Parity:
+def compare(spec: TaskSpec, wanted: Any, runtime: Runtime, images: Images, bound: float | None) -> Parity:
     """Run an artifact and compare it with what was expected.
 
     Args:
@@ -107,11 +108,11 @@ def compare(spec: TaskSpec, wanted: BatchPrediction, runtime: Runtime, images: I
             "another `opset` or `format`"
         )
     same = said.labels == wanted.labels
-    agree = same if same.ndim == 1 else same.all(axis=1)
+    agree = same if same.ndim == 1 else same.all(axis=1) if same.ndim == 2 else same.mean(axis=(1, 2))
     before: dict[str, float | None] = {}
     after: dict[str, float | None] = {}
     if images.labels is not None:
-        before, after = (classification_metrics(p, images.labels, spec.task) for p in (wanted.calibrated, given))
+        before, after = (spec.kind.scored(p, images.labels, spec) for p in (wanted.calibrated, given))
     change = {name: b - a for name, a in before.items() if a is not None and (b := after[name]) is not None}
     return Parity(
         len(given),

@@ -11,7 +11,6 @@ import torch
 from visionforge.inference.artifacts import Pixels, prepared
 from visionforge.inference.contract import Contract
 from visionforge.inference.exported import ExportedClassifier
-from visionforge.inference.predictor import NetworkPredictor
 from visionforge.training.classifier import ImageClassifier
 
 BATCHES = (1, 32, 256)
@@ -22,7 +21,8 @@ Work = Callable[[Pixels], Any]
 
 def eager(model: ImageClassifier) -> Work:
     """Return the model itself as a function of pixels."""
-    predictor = NetworkPredictor(model)
+    assert model.spec is not None
+    predictor = model.spec.kind.predictor(model)
     return lambda pixels: predictor(torch.from_numpy(pixels))
 
 

@@ -15,8 +15,7 @@ from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError, SettingsError, WeightsError
 from visionforge.inference.contract import KEY, Contract, read_contract
 from visionforge.inference.exported import ExportedClassifier
-from visionforge.inference.predictor import BatchPrediction, Floats, chosen_labels
-from visionforge.training.calibration import scale
+from visionforge.inference.predictor import Floats
 from visionforge.training.classifier import ImageClassifier
 
 MAX_BYTES = 2_000_000_000  # of a model file: protobuf, which ONNX is, takes no more
@@ -44,7 +43,7 @@ def prepared(images: Pixels, contract: Contract) -> npt.NDArray[Any]:
 class ArtifactPredictor:
     """What an artifact says of images; its probabilities are calibrated already.
 
-    Decisions belong to probabilities before calibration, so they are made of those: the temperature is undone.
+    Decisions belong to probabilities before calibration, so tasks that calibrate make them of those.
 
     Args:
         runtime: The loaded artifact.
@@ -53,15 +52,14 @@ class ArtifactPredictor:
     def __init__(self, runtime: Runtime) -> None:
         self.spec: TaskSpec = runtime.contract.spec
         self._runtime = runtime
-        thresholds, temperature = runtime.contract.thresholds, runtime.contract.temperature
-        self._thresholds = None if thresholds is None else torch.tensor(thresholds, dtype=torch.float64)
-        self._undone = None if temperature is None else 1 / temperature
 
-    def __call__(self, images: Tensor) -> BatchPrediction:
-        """Return what it says of uint8 images (B, C, R, R)."""
-        given = self._runtime.run(images.numpy())
-        raw = scale(torch.from_numpy(given).double(), self._undone, self.spec.task)
-        return BatchPrediction(given, chosen_labels(raw, self.spec, self._thresholds))
+    def __call__(self, images: Tensor) -> Any:
+        """Return what it says of uint8 images (B, C, R, R), as the task's predictor would."""
+        return self.spec.kind.answer(self.outputs(images), self._runtime.contract)
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """Return what it gives for uint8 images (B, C, R, R): probabilities (B, K), of pixels (B, K, R, R)."""
+        return torch.from_numpy(self._runtime.run(images.numpy()))
 
 
 def load_predictor(path: Path) -> ArtifactPredictor:
@@ -175,8 +173,9 @@ def torch_runtime(module: Callable[[torch.Tensor], torch.Tensor], contract: Cont
 
 
 def _checked(result: Floats, contract: Contract, path: Path) -> Floats:
-    if result.ndim != 2 or result.shape[1] != len(contract.spec.classes):
-        raise RunError(f"{path}: gives the shape {result.shape}, not a probability of each class; it was changed")
+    spec = contract.spec
+    if result.shape[1:] != spec.kind.output_shape(spec):
+        raise RunError(f"{path}: gives the shape {result.shape}, not a {spec.kind.output_meaning}; it was changed")
     return result
 
 

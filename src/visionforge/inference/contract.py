@@ -10,13 +10,17 @@ from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
 from visionforge.inference.predictor import thresholds_of
 from visionforge.training.classifier import ImageClassifier
-from visionforge.training.tta import view_functions
+from visionforge.training.tta import named_views
 
 KEY = "visionforge"  # of the metadata entry that holds the contract as JSON
 Share = Annotated[float, Field(ge=0, le=1)]
 InputKind = Literal["uint8", "float32"]
+SQUARES = {
+    "crop": "scale the shorter side to {r} pixels (antialiased bicubic), cut the middle {r}×{r} out",
+    "pad": "scale the longer side to {r} pixels (antialiased bicubic), fill up with black below or at the right",
+}
 RESIZE = (
-    "turn upright (EXIF), scale the shorter side to {r} pixels (antialiased bicubic), cut the middle {r}×{r} out; "
+    "turn upright (EXIF), {square}; "
     "transparency on black; grey integers from 0 to 65,535 are divided so that the largest number of 8, 10, 12, 14 or "
     "16 bits (the fewest that hold the picture) becomes 255, other depths are scaled from the picture's own range"
 )
@@ -59,6 +63,11 @@ class Contract(Section):
         sides: tuple[int, ...] = (self.spec.channels, *(self.spec.resolution,) * self.spec.spatial_dims)
         return ("batch", *sides)
 
+    def _resize(self) -> str:
+        spec = self.spec
+        text = RESIZE_VOLUMES if spec.spatial_dims == 3 else RESIZE.replace("{square}", SQUARES[spec.fit])
+        return text.format(r=spec.resolution)
+
     def as_text(self) -> dict[str, Any]:
         """Return what a reader of `export.json` needs to know to use the artifact."""
         values = "0 to 255" if self.input == "uint8" else "0 to 1, which is a pixel value divided by 255"
@@ -71,13 +80,13 @@ class Contract(Section):
                 "channels": "red, green, blue; grey images have three equal ones"
                 if self.spec.channels == 3
                 else "grey",
-                "resize": (RESIZE_VOLUMES if self.spec.spatial_dims == 3 else RESIZE).format(r=self.spec.resolution),
+                "resize": self._resize(),
             },
             "output": {
                 "name": "probabilities",
                 "type": "float32",
-                "shape": ["batch", len(self.spec.classes)],
-                "meaning": f"calibrated probability of each {self.spec.kind.nouns[0]}",
+                "shape": ["batch", *self.spec.kind.output_shape(self.spec)],
+                "meaning": self.spec.kind.output_meaning,
                 "classes": list(self.spec.classes),
                 "positive": self.spec.classes[self.spec.positive_index] if self.spec.kind.has_positive else None,
                 "thresholds": None if self.thresholds is None else list(self.thresholds),
@@ -106,7 +115,7 @@ def contract_of(
     """
     spec, calibration = model.spec, model.calibration
     assert spec is not None
-    views = tuple(view_functions(spec.flags, model.settings.tta, spec.resolution, spec.spatial_dims))
+    views = tuple(named_views(spec, model.settings.tta, spec.resolution))
     temperature = None
     if calibration is not None:
         temperature = calibration.temperature if len(views) == 1 else calibration.temperature_tta

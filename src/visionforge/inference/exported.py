@@ -10,7 +10,7 @@ from visionforge.errors import RunError
 from visionforge.inference.contract import Contract
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.criterion import cumulative_probabilities
-from visionforge.training.tta import View, average_views, view_functions
+from visionforge.training.tta import View, named_views
 
 _ALL = DomainFlags(hflip=True, vflip=True, dflip=True, rotation="any", texture_is_label=True, colour_is_label=True)
 
@@ -18,7 +18,7 @@ _ALL = DomainFlags(hflip=True, vflip=True, dflip=True, rotation="any", texture_i
 class ExportedClassifier(nn.Module):
     """From pixels (N, C, R, R) to calibrated probabilities (N, K), averaged over the views of the contract.
 
-    Volumes are (N, C, R, R, R).
+    Volumes are (N, C, R, R, R). Of pixels the probabilities are (N, K, R, R).
     The same as what `predict` gives, in operations that every format has; the weights are float32, whatever the
     precision of the training was.
 
@@ -43,7 +43,7 @@ class ExportedClassifier(nn.Module):
         each = (1, -1, *(1,) * spec.spatial_dims)
         self.register_buffer("mean", torch.tensor(spec.mean).view(each) * scale)
         self.register_buffer("std", torch.tensor(spec.std).view(each) * scale)
-        self._views = views_named(contract)
+        self._views, self._names, self._resolution = views_named(contract), contract.views, spec.resolution
         self._weight = contract.settings.tta_weight
         self._task = spec.kind
         self._temperature = contract.temperature
@@ -56,7 +56,8 @@ class ExportedClassifier(nn.Module):
         if len(self._views) == 1:
             return self._calibrated(self._probabilities(inputs))
         each = self._probabilities(torch.cat([view(inputs) for view in self._views]))
-        return self._calibrated(average_views(each.reshape(len(self._views), -1, each.shape[1]), self._weight))
+        views = each.reshape(len(self._views), -1, *each.shape[1:])
+        return self._calibrated(self._task.merged(self._names, views, self._weight, self._resolution))
 
     def _probabilities(self, inputs: Tensor) -> Tensor:
         logits: Tensor = self.network(inputs)
@@ -77,7 +78,7 @@ def views_named(contract: Contract) -> list[View]:
     Raises:
         RunError: If there is no such view, or one is named twice; contracts come with files of strangers.
     """
-    known = view_functions(_ALL, "full", contract.spec.resolution, contract.spec.spatial_dims)
+    known = named_views(contract.spec.model_copy(update={"flags": _ALL}), "full", contract.spec.resolution)
     names = contract.views
     if not names or names[0] != "identity" or len(set(names)) < len(names) or not set(names) <= set(known):
         raise RunError(f"the artifact's views are {', '.join(names) or 'none'}; allowed: {', '.join(known)}")

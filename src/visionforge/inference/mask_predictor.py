@@ -19,21 +19,34 @@ class MaskPrediction:
     Attributes:
         labels: (B, H, W) uint8, the class of each pixel.
         sure: (B,) mean probability of the predicted class over the pixels of each.
+        calibrated: (B, K, H, W) probabilities; None where they are not kept.
     """
 
     labels: npt.NDArray[np.uint8]
     sure: npt.NDArray[np.float32]
+    calibrated: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def joined(cls, parts: Sequence["MaskPrediction"]) -> "MaskPrediction":
         """Return what one predictor said of several batches, as if it were one."""
-        return cls(np.concatenate([part.labels for part in parts]), np.concatenate([part.sure for part in parts]))
+        kept = [part.calibrated for part in parts if part.calibrated is not None]
+        return cls(
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.sure for part in parts]),
+            np.concatenate(kept) if kept else None,
+        )
 
     @classmethod
-    def of_probabilities(cls, probabilities: Tensor) -> "MaskPrediction":
-        """Return the most probable classes of probabilities (B, K, H, W)."""
+    def of_probabilities(cls, probabilities: Tensor, keep: bool = False) -> "MaskPrediction":
+        """Return the most probable classes of probabilities (B, K, H, W).
+
+        Args:
+            probabilities: Those of the pixels.
+            keep: Keep them, too.
+        """
         highest, labels = probabilities.max(dim=1)
-        return cls(labels.to(torch.uint8).cpu().numpy(), highest.float().flatten(1).mean(dim=1).cpu().numpy())
+        sure = highest.float().flatten(1).mean(dim=1).cpu().numpy()
+        return cls(labels.to(torch.uint8).cpu().numpy(), sure, probabilities.float().cpu().numpy() if keep else None)
 
 
 class MaskPredictor:
@@ -42,13 +55,15 @@ class MaskPredictor:
     Args:
         model: The network.
         tta: Average over the test-time views; None takes the network's setting.
+        keep: Keep the probabilities of the pixels.
     """
 
-    def __init__(self, model: ImageClassifier, tta: bool | None = None) -> None:
+    def __init__(self, model: ImageClassifier, tta: bool | None = None, keep: bool = False) -> None:
         assert model.spec is not None
         self.spec = model.spec
         self._model = model
         self._tta = tta
+        self._keep = keep
 
     def __call__(self, images: Tensor) -> MaskPrediction:
         """Return the masks of images (B, C, R, R), uint8 or normalised float.
@@ -56,7 +71,7 @@ class MaskPredictor:
         Raises:
             RunError: If its outputs are not finite.
         """
-        return MaskPrediction.of_probabilities(self.probabilities(images))
+        return MaskPrediction.of_probabilities(self.probabilities(images), self._keep)
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> Tensor:

@@ -51,8 +51,8 @@ class Predictor(Protocol):
     def spec(self) -> TaskSpec:
         """Return the task."""
 
-    def __call__(self, images: Tensor) -> BatchPrediction:
-        """Return what is said of uint8 images (B, C, R, R)."""
+    def __call__(self, images: Tensor) -> Any:
+        """Return what is said of uint8 images (B, C, R, R), as `Task.predictor` says it."""
 
 
 class NetworkPredictor:

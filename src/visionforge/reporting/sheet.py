@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from visionforge.config.schema import Augmentation, Preset
 from visionforge.data.datamodule import ImageDataModule
@@ -14,6 +18,7 @@ from visionforge.data.source import local_archive, offered_resolution
 from visionforge.errors import SettingsError
 from visionforge.evaluation.slices import as_picture
 from visionforge.reporting.figures.static import is_own_figure, label_names, own_style, save_figure
+from visionforge.reporting.label_colours import class_colours
 from visionforge.runs.paths import shown, writable
 
 ROWS = 6
@@ -71,10 +76,11 @@ def augmentation_sheet(module: ImageDataModule, target: Path) -> None:
         target: The PNG file.
     """
     dataset = module.dataset_for("train")
-    chosen = _one_of_each_class(dataset.labels, ROWS)
+    kind, names = module.spec.kind, module.info.classes
+    chosen = _one_of_each_class(kind.image_labels(dataset.labels.numpy(), len(names)), ROWS)
     images, labels = dataset.__getitems__(chosen)
     count = VOLUME_VARIANTS if module.spec.spatial_dims == 3 else VARIANTS
-    variants = [module.augment(images, epoch=0, step=step) for step in range(count)]
+    variants = [module.augment_pairs(images, labels, epoch=0, step=step) for step in range(count)]
     with own_style():
         _draw(module, target, images, labels, variants)
 
@@ -84,25 +90,30 @@ def _draw(
     target: Path,
     images: torch.Tensor,
     labels: torch.Tensor,
-    variants: Sequence[torch.Tensor],
+    variants: Sequence[tuple[torch.Tensor, torch.Tensor]],
 ) -> None:
+    kind, names = module.spec.kind, module.info.classes
+    said = kind.image_labels(labels.numpy(), len(names))
     dims = module.spec.spatial_dims
     mean, std = (torch.tensor(v).view(-1, *[1] * dims) for v in (module.spec.mean, module.spec.std))
     chosen, width = len(images), 1.35 * (3 if dims == 3 else 1)
     figure = Figure(figsize=(width * (len(variants) + 1) + 1.2, 1.42 * chosen + 0.5), layout="constrained")
     grid = figure.subplots(chosen, len(variants) + 1, squeeze=False)
     for row, axes in enumerate(grid):
-        pictures = [images[row].float() / 255, *((v[row] * std + mean).clamp(0, 1) for v in variants)]
+        pictures = [images[row].float() / 255, *((v[row] * std + mean).clamp(0, 1) for v, _ in variants)]
+        places = [labels[row].numpy(), *(moved[row].numpy() for _, moved in variants)]
         for column, (cell, picture) in enumerate(zip(axes, pictures, strict=True)):
             pixels = as_picture(picture.numpy(), line=1.0)
             grey = pixels.shape[2] == 1 or bool((pixels == pixels[..., :1]).all())
             cell.imshow(pixels[..., 0] if grey else pixels, cmap="gray" if grey else None, vmin=0, vmax=1)
+            if "masks" in kind.forms:
+                outline_mask(cell, places[column], len(names))
+            elif "boxes" in kind.forms:
+                outline_boxes(cell, places[column], len(names))
             cell.set(xticks=[], yticks=[])
             cell.spines[:].set_visible(False)
             if column == 0:
-                cell.set_ylabel(
-                    label_names(labels[row].numpy(), module.info.classes, 22), rotation=0, ha="right", va="center"
-                )
+                cell.set_ylabel(label_names(said[row], names, 22), rotation=0, ha="right", va="center")
             if row == 0:
                 cell.set_title(("volume" if dims == 3 else "image") if column == 0 else f"variant {column}", fontsize=9)
     preset = module.settings.augmentation.preset
@@ -111,9 +122,27 @@ def _draw(
     save_figure(figure, target)
 
 
-def _one_of_each_class(labels: torch.Tensor, count: int) -> list[int]:
+def outline_mask(cell: Axes, mask: npt.NDArray[Any], classes: int) -> None:
+    """Draw the border of each class of a mask (H, W) but the first, each in its colour."""
+    colours = class_colours(classes)
+    for kind in range(1, classes):
+        inside = mask == kind
+        if inside.any() and not inside.all():
+            cell.contour(inside, levels=[0.5], colors=[colours[kind] / 255], linewidths=0.8)
+
+
+def outline_boxes(cell: Axes, boxes: npt.NDArray[Any], classes: int) -> None:
+    """Draw boxes (M, 5) of class, x1, y1, x2, y2 in the colours of their classes; a class below 0 is no box."""
+    colours = class_colours(classes) / 255
+    for kind, x1, y1, x2, y2 in boxes.tolist():
+        if kind >= 0:
+            corner, colour = (x1 - 0.5, y1 - 0.5), colours[int(kind)]  # the middle of the first pixel is at 0
+            cell.add_patch(Rectangle(corner, x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=0.8))
+
+
+def _one_of_each_class(labels: npt.NDArray[Any], count: int) -> list[int]:
     """Return up to `count` positions, in turn from every class that there is."""
-    keys = labels.numpy() if labels.ndim == 1 else labels.numpy().argmax(axis=1)
+    keys = labels if labels.ndim == 1 else labels.argmax(axis=1)
     members = [np.flatnonzero(keys == key) for key in np.unique(keys)]
     turns = [int(group[turn]) for turn in range(count) for group in members if turn < len(group)]
     return turns[:count]

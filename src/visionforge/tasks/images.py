@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from visionforge.evaluation.evaluation import Evaluation
-    from visionforge.inference.predictor import NetworkPredictor
+    from visionforge.inference.predictor import BatchPrediction, NetworkPredictor
     from visionforge.models.parts import BuiltNetwork
     from visionforge.reporting.class_presentation import ClassPresentation
     from visionforge.training.criterion import Criterion
@@ -68,11 +68,29 @@ class ImageTask(Task):
         cases = Cases(given, labels, self.name, np.full(count, 0.5), spec.positive_index)
         return Weighted(cases, np.ones((len(labels), 1)))
 
-    def predictor(self, model: Any, tta: bool | None = None) -> NetworkPredictor:
-        """Return what gives probabilities of images."""
+    def predictor(self, model: Any, tta: bool | None = None, keep: bool = False) -> NetworkPredictor:
+        """Return what gives probabilities of images, which are kept in any case."""
         from visionforge.inference.predictor import NetworkPredictor
 
         return NetworkPredictor(model, tta)
+
+    def answer(self, outputs: Tensor, contract: Any) -> BatchPrediction:
+        """Return probabilities, and decisions: these are made of what they were before the calibration."""
+        import torch
+
+        from visionforge.inference.predictor import BatchPrediction, chosen_labels
+        from visionforge.training.calibration import scale
+
+        undone = None if contract.temperature is None else 1 / contract.temperature
+        thresholds = None if contract.thresholds is None else torch.tensor(contract.thresholds, dtype=torch.float64)
+        raw = scale(outputs.double(), undone, self.name)
+        return BatchPrediction(outputs.numpy(), chosen_labels(raw, contract.spec, thresholds))
+
+    def scored(self, probabilities: Array, labels: Array, spec: Any) -> dict[str, float | None]:
+        """Return all metrics of classes or labels."""
+        from visionforge.evaluation.metrics import classification_metrics
+
+        return classification_metrics(probabilities, labels, self.name)
 
     def evaluate(self, predictions: Any, spec: Any, split: str, settings: Any, partial: Any = None) -> Evaluation:
         """Return metrics of probabilities and decisions."""
@@ -80,7 +98,9 @@ class ImageTask(Task):
 
         return evaluate(predictions, spec, split, settings, partial)
 
-    def write_predictions(self, folder: Any, spec: Any, said: Any, truth: Array | None, side: Any) -> None:
+    def write_predictions(
+        self, folder: Any, spec: Any, said: Any, truth: Array | None, side: Any, files: bool = False
+    ) -> None:
         """Write a row per image with the probability of each class."""
         from visionforge.evaluation.predictions import write_predictions
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # NumPy, too, which light commands do without
     from torch import Tensor
 
     from visionforge.evaluation.mask_evaluation import MaskEvaluation
-    from visionforge.inference.mask_predictor import MaskPredictor
+    from visionforge.inference.mask_predictor import MaskPrediction, MaskPredictor
     from visionforge.models.parts import BuiltNetwork
     from visionforge.reporting.mask_presentation import MaskPresentation
     from visionforge.training.mask_criterion import MaskCriterion
@@ -227,11 +227,34 @@ class MaskTask(Task):
         said = np.where(masks == IGNORED, 0, masks)
         return WeightedMaskCases(cases_of(masks, said, spec), np.ones((len(masks), 1)))
 
-    def predictor(self, model: Any, tta: bool | None = None) -> MaskPredictor:
+    def predictor(self, model: Any, tta: bool | None = None, keep: bool = False) -> MaskPredictor:
         """Return what gives masks of images."""
         from visionforge.inference.mask_predictor import MaskPredictor
 
-        return MaskPredictor(model, tta)
+        return MaskPredictor(model, tta, keep)
+
+    def answer(self, outputs: Tensor, contract: Any) -> MaskPrediction:
+        """Return the most probable class of each pixel."""
+        from visionforge.inference.mask_predictor import MaskPrediction
+
+        return MaskPrediction.of_probabilities(outputs, keep=True)
+
+    @property
+    def output_meaning(self) -> str:
+        """Return what the numbers of an export say."""
+        return f"probability of each {self.nouns[0]} at each pixel"
+
+    def output_shape(self, spec: Any) -> tuple[int, ...]:
+        """Return (K, R, R)."""
+        return (len(spec.classes), spec.resolution, spec.resolution)
+
+    def scored(self, probabilities: Array, labels: Array, spec: Any) -> dict[str, float | None]:
+        """Return Dice, IoU and accuracy of the pixels."""
+        from visionforge.evaluation.segmentation import segmentation_metrics
+
+        background = self.background(spec.classes)
+        said = probabilities.argmax(axis=1)
+        return dict(segmentation_metrics(labels, said, len(spec.classes), ignore=IGNORED, background=background))
 
     # --- results
 
@@ -241,11 +264,13 @@ class MaskTask(Task):
 
         return evaluate_masks(predictions, spec, split, settings, partial)
 
-    def write_predictions(self, folder: Any, spec: Any, said: Any, truth: Array | None, side: Any) -> None:
-        """Write a row per image, and the masks as PNG."""
-        from visionforge.evaluation.mask_files import write_masks
+    def write_predictions(
+        self, folder: Any, spec: Any, said: Any, truth: Array | None, side: Any, files: bool = False
+    ) -> None:
+        """Write a row per image; as files the masks as PNG."""
+        from visionforge.evaluation.mask_files import write_mask_table
 
-        write_masks(folder, spec, said, truth, side)
+        write_mask_table(folder, spec, said, truth, side, files)
 
     def present(self, evaluation: Any, images: Any, background: Any, explainer: Any = None) -> MaskPresentation:
         """Return overlays, and the numbers of each class."""

@@ -8,7 +8,7 @@ from visionforge.cli.arguments import Call, CommandParser, Subcommands
 from visionforge.cli.command import Command
 from visionforge.cli.printing import print_json
 from visionforge.config.schema import PRESETS
-from visionforge.config.schema.tasks import task_names
+from visionforge.data.import_settings import import_flags
 from visionforge.streams import caution, say, say_lines
 
 if TYPE_CHECKING:
@@ -42,25 +42,13 @@ def subcommands() -> Subcommands:
     show = archive("show", _show, "write a picture of images and of what augmentation does to them")
     show.add_argument("--output", default=None, help="PNG file; default NAME.png")
     show.add_argument("--preset", choices=tuple(PRESETS), default="standard", help="augmentation")
-    bring = group.add("import", _import, "turn folders of pictures or volumes, or a CSV of them, into a data set")
-    bring.add_argument("source", type=Path, help="folder of class folders (or of train, val, test), or a CSV file")
+    bring = group.add("import", _import, "turn pictures or volumes with labels, masks or boxes into a data set")
+    bring.add_argument(
+        "source", type=Path, help="folder of class folders (or of train, val, test), of pictures, or a CSV"
+    )
     bring.add_argument("--name", required=True, help="catalog name: small letters, digits and _")
-    bring.add_argument("--resolution", type=int, default=28, help="height and width in pixels; default 28")
-    bring.add_argument("--task", choices=task_names(), help="default: by labels")
-    bring.add_argument("--fractions", type=float, nargs=3, default=(0.7, 0.1, 0.2), metavar=("TRAIN", "VAL", "TEST"))
-    bring.add_argument("--seed", type=int, default=42, help="seed of the split")
-    bring.add_argument("--path-column", help="CSV: default path, file, filename or image")
-    bring.add_argument("--label-column", default="label", help="CSV: several labels are separated by | or ;")
-    bring.add_argument("--split-column", default="split", help="CSV: used if the column is there")
-    bring.add_argument("--group-column", help="CSV: values that must not be spread over splits, such as patients")
-    bring.add_argument("--no-groups", action="store_true", help="CSV: a column that looks like groups is none")
-    bring.add_argument("--positive", metavar="CLASS", help="of two classes, the one that is to be found")
-    bring.add_argument("--no-hflip", dest="hflip", action="store_false", help="left and right may not be swapped")
-    bring.add_argument("--vflip", action="store_true", help="top and bottom may be swapped")
-    bring.add_argument("--dflip", action="store_true", help="front and back of volumes may be swapped")
-    bring.add_argument("--rotation", choices=("none", "small", "any"), default="small", help="how it may be turned")
-    bring.add_argument("--replace", action="store_true", help="take the place of an entry of the same name")
-    bring.add_argument("--root", help="folder for the archive; default $VISIONFORGE_DATA or the cache")
+    for flag, given in import_flags().items():
+        bring.add_argument(flag, **given)
     return group
 
 

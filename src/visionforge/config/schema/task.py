@@ -55,6 +55,7 @@ class DecisionView:
 IGNORED = 255  # of a mask: pixels that do not count
 
 _BEYOND_LABELS = (  # methods without which there is no task, of whichever form
+    "answer",
     "batch_labels",
     "class_weights",
     "counts",
@@ -68,6 +69,7 @@ _BEYOND_LABELS = (  # methods without which there is no task, of whichever form
     "predictor",
     "present",
     "rendered",
+    "scored",
     "stored",
     "tried",
     "value_problem",
@@ -379,12 +381,45 @@ class Task:
 
     # --- predictions
 
-    def predictor(self, model: Any, tta: bool | None = None) -> Any:
+    @property
+    def output_meaning(self) -> str:
+        """Return what the numbers of an export say."""
+        return f"calibrated probability of each {self.nouns[0]}"
+
+    def output_shape(self, spec: Any) -> tuple[int, ...]:
+        """Return the shape of what an export gives of one image.
+
+        Args:
+            spec: The `TaskSpec`.
+        """
+        return (len(spec.classes),)
+
+    def scored(self, probabilities: "Array", labels: "Array", spec: Any) -> dict[str, float | None]:
+        """Return metrics by name, by which an export is compared with its network.
+
+        Args:
+            probabilities: (N, K, …).
+            labels: As `stored`.
+            spec: The `TaskSpec`.
+        """
+        raise NotImplementedError
+
+    def predictor(self, model: Any, tta: bool | None = None, keep: bool = False) -> Any:
         """Return what says something of images, a `visionforge.inference.predictor.Predictor`.
 
         Args:
             model: The trained module.
             tta: Average over the test-time views; None takes the module's setting.
+            keep: Its answers have the outputs that `answer` is given, too, as `calibrated`.
+        """
+        raise NotImplementedError
+
+    def answer(self, outputs: "Tensor", contract: Any) -> Any:
+        """Return what an artifact says of images, as `predictor` would.
+
+        Args:
+            outputs: (N, *output_shape), what the artifact gives.
+            contract: What it says of itself, a `visionforge.inference.contract.Contract`.
         """
         raise NotImplementedError
 
@@ -456,7 +491,9 @@ class Task:
         """
         raise NotImplementedError
 
-    def write_predictions(self, folder: Any, spec: Any, said: Any, truth: "Array | None", side: Any) -> None:
+    def write_predictions(
+        self, folder: Any, spec: Any, said: Any, truth: "Array | None", side: Any, files: bool = False
+    ) -> None:
         """Write what was predicted of a split.
 
         Args:
@@ -465,6 +502,7 @@ class Task:
             said: What `predictor` or an evaluation says of the images.
             truth: Their labels, or None.
             side: Their names and groups, a `SideTable`.
+            files: Write what is more than a row of a table, such as masks, as files of their own.
         """
         raise NotImplementedError
 

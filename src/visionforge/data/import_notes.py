@@ -1,0 +1,79 @@
+"""What an import tells beside its result: classes that are lost, alike or absent, and pictures that splits share."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from visionforge.data.import_settings import ImportSettings
+from visionforge.data.info import SPLITS, Split
+from visionforge.data.inspect import equal_images
+from visionforge.data.listing import Listing, some
+from visionforge.errors import DataError
+
+
+def lost_classes(listing: Listing, kept: Sequence[int], settings: ImportSettings) -> list[str]:
+    """Tell of classes of which no picture can be read.
+
+    Raises:
+        DataError: If that befalls a split; another one made in its place would not be the source's.
+    """
+    readable = set(kept)
+    for split in SPLITS:
+        members = [k for k, of in enumerate(listing.splits or ()) if of == split]
+        if members and not readable.intersection(members):
+            raise DataError(f"{settings.source}: none of the {len(members):,} pictures of {split} can be read")
+    before = {label for labels in listing.labels for label in labels}
+    missing = sorted(before - {label for k in kept for label in listing.labels[k]})
+    return [f"no picture of {some(missing)} can be read; left out"] if missing else []
+
+
+def alike_classes(classes: tuple[str, ...]) -> list[str]:
+    """Tell of classes whose names differ in case only."""
+    by_case: dict[str, list[str]] = {}
+    for name in classes:
+        by_case.setdefault(name.casefold(), []).append(name)
+    return [
+        f"the classes {' and '.join(names)} differ in case only; are they one?"
+        for names in by_case.values()
+        if len(names) > 1
+    ]
+
+
+def absent_classes(classes: tuple[str, ...], present: Mapping[Split, Sequence[int]]) -> list[str]:
+    """Tell of classes that a split has no picture of.
+
+    Args:
+        classes: Their names.
+        present: Split → number of pictures of each class.
+    """
+    notes = []
+    for split in SPLITS:
+        missing = [name for name, there in zip(classes, present[split], strict=True) if not there]
+        if missing and split == "train":
+            notes.append(
+                f"train has no pictures of {some(missing)}: nothing can be learnt of what is only in the others"
+            )
+        elif missing:
+            notes.append(f"{split} has no pictures of {some(missing)}")
+    return notes
+
+
+def shared_pictures(images: dict[Split, npt.NDArray[np.uint8]], names: Mapping[Split, Sequence[str]]) -> list[str]:
+    """Tell of pictures that lie in two splits, by equal pixels at the imported size.
+
+    Args:
+        images: Split → its pictures.
+        names: Split → their names.
+    """
+    notes = []
+    for leak in equal_images(images):
+        if leak.exact:
+            one, two = names[leak.first], names[leak.second]
+            pairs = some(f"{one[a]} = {two[b]}" for a, b in leak.exact)
+            count = f"{len(leak.exact):,} picture{'s' if len(leak.exact) > 1 else ''}"
+            notes.append(
+                f"{leak.first} and {leak.second} share {count} with equal pixels ({pairs}), which makes results look "
+                "better than they are"
+            )
+    return notes
