@@ -517,8 +517,8 @@ def test_categories_that_differ_between_files(tmp_path):
     ("changes", "told"),
     [
         ({"task": "segmentation"}, "segmentation needs `masks`"),
-        ({"ignore": 255}, "ignore: is for segmentation, not for detection"),
-        ({"mask_values": "foreground"}, "mask_values: is for segmentation, not for detection"),
+        ({"ignore": 255}, "ignore: is for masks, not for boxes"),
+        ({"mask_values": "foreground"}, "mask_values: is for masks, not for boxes"),
         ({"positive": "cat"}, "positive: is for binary"),
     ],
 )

@@ -58,7 +58,7 @@ def test_images_and_masks_become_a_data_set(source):
     report = imported(source)
     info = dataset_info("cells")
     assert info == report.info
-    assert (info.task, info.classes, info.channels) == ("segmentation", ("0", "1"), 3)
+    assert (info.task, info.classes, info.channels) == ("segmentation", ("background", "1"), 3)
     assert info.splits.model_dump() == {"train": 8, "val": 2, "test": 2}
     for split in SPLITS:
         part = load_split(info, 16, None, split)
@@ -124,7 +124,7 @@ def test_ignored_pixels_are_stored_as_255(source):
         save(source / "masks" / f"{number}.png", mask)
     assert "has the value 200; allowed: 0 to 1 (a, b); add `ignore` 200" in refused(source, classes="a,b")
     info = imported(source, ignore=200).info
-    assert info.classes == ("0", "1")
+    assert info.classes == ("background", "1")
     assert set(np.unique(load_split(info, 16, None, "train").labels)) == {0, 1, 255}
 
 
@@ -307,7 +307,7 @@ def test_settings_of_masks_are_for_masks(tmp_path, name):
     for label in ("a", "b"):
         save(tmp_path / "pics" / label / "1.png", disc())
     value = {"mask_values": "foreground", "ignore": 255, "classes": "a,b"}[name]
-    assert refused(tmp_path / "pics", **{name: value}).startswith(f"{name}: is for segmentation")
+    assert refused(tmp_path / "pics", **{name: value}).startswith(f"{name}: is for masks")
     assert "segmentation needs `masks`" in refused(tmp_path / "pics", task="segmentation")
     assert "is no folder" in refused(tmp_path / "pics", masks=tmp_path / "none")
 

@@ -36,7 +36,8 @@ LOSSES = {  # where "ordinal" is the name of a loss, as it is in configurations
     "losses.py",
     "training/losses/ordinal.py",
 }
-TASKS = ("binary", "multi-class", "multi-label", "ordinal")
+TASKS = ("binary", "multi-class", "multi-label", "ordinal")  # of whole images
+ALL = (*TASKS, "segmentation")
 
 
 class Holder(BaseModel):
@@ -55,14 +56,14 @@ def test_nobody_else_compares_the_name_of_a_task():
             continue
         for node in texts(path):
             value = node.value
-            named = value in TASKS or (isinstance(value, str) and ("multi-label" in value or "multi-class" in value))
+            named = value in ALL or (isinstance(value, str) and ("multi-label" in value or "multi-class" in value))
             if named and not (place in LOSSES and value == "ordinal"):
                 found.append(f"{place}:{node.lineno}: {value!r}"[:120])
     assert not found
 
 
 def test_they_are_listed_in_their_order():
-    assert tuple(tasks()) == task_names() == TASKS
+    assert tuple(tasks()) == task_names() == ALL
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_what_labels_are_follows_from_their_form(several, classes, name):
 
 
 def test_an_unknown_name_is_told_with_what_is_allowed():
-    allowed = "binary, multi-class, multi-label, ordinal"
+    allowed = ", ".join(ALL)
     with pytest.raises(ValueError, match=f"task: 'ordnial' is not allowed; allowed: {allowed}"):
         task_named("ordnial")
     with pytest.raises(ValidationError, match="Input should be 'binary' or"):
@@ -150,7 +151,7 @@ def test_what_cannot_be_registered(fields, message):
 def test_a_task_that_does_not_do_what_is_asked_is_refused_with_what_is_missing():
     fields = {"name": "mine", "forms": ("classes",), "default_loss": "cross_entropy", "decide": print}
     with pytest.raises(
-        ValueError, match=r"Mine: a task has to define batch_labels, class_weights, .*; ClassTask, MultiLabel and"
+        ValueError, match=r"Mine: a task has to define answer, batch_labels, .*; ClassTask, MultiLabel and"
     ):
         register_task(type("Mine", (vf.Task,), fields))
 
@@ -197,7 +198,7 @@ def test_a_package_offers_one_by_an_entry_point(monkeypatch):
     point = EntryPoint("screening", "tests.tasks.test_tasks:Screening", registry.ENTRY_POINTS)
     broken = EntryPoint("odd", "tests.tasks.test_tasks:SOURCE", registry.ENTRY_POINTS)
     monkeypatch.setattr(registry, "_points", lambda: {"screening": point, "odd": broken})
-    assert task_names() == (*TASKS, "screening", "odd")
+    assert task_names() == (*ALL, "screening", "odd")
     assert type(task_named("screening")) is Screening
     message = r"task: odd: .* cannot be loaded \(TypeError: it is no subclass"
     with pytest.raises(SettingsError, match=message):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from visionforge.config.schema.tasks import task_of_form
 from visionforge.data.boxes import COLUMNS, PictureBoxes
 from visionforge.data.import_settings import ImportSettings
 from visionforge.data.info import MAX_CLASSES
@@ -14,7 +15,6 @@ from visionforge.data.pictures import read_annotated
 from visionforge.data.placement import areas, place_boxes, placement, within
 from visionforge.errors import DataError
 
-TASK = "detection"
 TOLERANCE = 1.0  # pixels that a box may reach beyond its picture; many programs are off by one
 LEAST_SIDE = 1.0  # pixels of the square; a smaller box shows nothing
 LEAST_SHARE = 0.3  # of a box that a crop has to leave
@@ -28,12 +28,13 @@ class BoxLabels:
         classes: Names of the classes.
         rows: For each picture (M, 5): class, x1, y1, x2, y2 in pixels of the square.
         notes: What there is to say, a line each.
+        task: Kind of labels.
     """
 
     classes: tuple[str, ...]
     rows: list[npt.NDArray[np.float64]]
     notes: list[str]
-    task: str = TASK
+    task: str
     strata: None = None
 
     def at(self, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -133,7 +134,7 @@ class BoxReader:
         ]
         told = [f"{count:,} boxes {text}" for count, text in notes if count]
         told += [f"{bare:,} of {len(self._rows):,} pictures have no box"] if bare else []
-        return BoxLabels(self._classes, self._rows, told)
+        return BoxLabels(self._classes, self._rows, told, self._settings.task or task_of_form("boxes"))
 
 
 def _problems(found: PictureBoxes, size: tuple[int, int]) -> list[str]:

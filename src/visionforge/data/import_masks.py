@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from visionforge.config.schema.tasks import task_of_form
 from visionforge.data.import_settings import ImportSettings
 from visionforge.data.listing import MAX_PROBLEMS, Listing, first_of, some
 from visionforge.data.mask_files import HIGHEST, read_mask
 from visionforge.data.pictures import PictureError, read_annotated, resize_mask
 from visionforge.errors import DataError, SettingsError
 
-TASK = "segmentation"
 IGNORED = HIGHEST  # what pixels that count for nothing are in an archive
 MOST_CLASSES = IGNORED  # 0 to 254
 MOST_UNNAMED = 32  # values that are taken for classes without names; more are rather the numbers of objects
@@ -28,12 +28,13 @@ class MaskLabels:
         classes: Name of each value, from 0.
         masks: (N, R, R) uint8.
         notes: What there is to say, a line each.
+        task: Kind of labels.
     """
 
     classes: tuple[str, ...]
     masks: npt.NDArray[np.uint8]
     notes: list[str]
-    task: str = TASK
+    task: str
     strata: None = None
 
     def at(self, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
@@ -160,8 +161,8 @@ class MaskReader:
         source, notes = self._settings.source, []
         if not self._names:
             notes.append(
-                f"the classes are called {some(classes)}; `classes` background,NAME,… names them, and keeps "
-                "the background out of means over classes"
+                f"the classes are called {some(classes)}; `classes` names them. One that is called {FOREGROUND[0]} is "
+                "in no mean over the classes"
             )
         empty = sum(1 for values in self._values if not (values > 0).any())
         if empty == len(masks):
@@ -171,7 +172,7 @@ class MaskReader:
         lost = len(masks) - empty - int(mask_presence(masks, len(classes))[:, 1:].any(axis=1).sum())
         if lost > 0:
             notes.append(f"{lost:,} masks became empty at {self._settings.resolution} pixels: all is small or cut off")
-        return MaskLabels(classes, masks, notes)
+        return MaskLabels(classes, masks, notes, self._settings.task or task_of_form("masks"))
 
     def _unnamed(self) -> tuple[str, ...]:
         """Return the classes that the values are, if they look like such."""
@@ -187,7 +188,7 @@ class MaskReader:
         if len(present) < count:
             missing = some(sorted(set(range(count)) - set(present)))
             raise DataError(f"{source}: its masks have the values {some(present)}, but never {missing}; {hint}")
-        return tuple(map(str, range(max(2, count))))
+        return (FOREGROUND[0], *map(str, range(1, max(2, count))))
 
     def _are_numbered(self, count: int) -> bool:
         """Return whether each mask has all values up to its largest, which differs much: objects, counted in each."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from visionforge.config.schema import TaskName
 from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION
-from visionforge.data import import_boxes, import_masks
+from visionforge.config.schema.tasks import task_named
 from visionforge.data.archive import channels_of
 from visionforge.data.box_listing import list_boxes
 from visionforge.data.csv_listing import list_csv
@@ -46,10 +46,10 @@ from visionforge.data.splitting import assign_splits
 from visionforge.data.volume_files import is_volume, read_volume
 from visionforge.errors import DataError, SettingsError
 
-MASKS, BOXES = import_masks.TASK, import_boxes.TASK
+MASKS, BOXES = "masks", "boxes"  # forms of labels
 Labels = ClassLabels | MaskLabels | BoxLabels
 Reader = Callable[[int], npt.NDArray[np.uint8]]  # of the picture at a position of a listing
-_OF_LABELS = {  # settings of some labels only
+_OF_LABELS: dict[str, tuple[str, ...]] = {  # settings of some forms of labels only
     **dict.fromkeys(("masks", "mask_values", "ignore"), (MASKS,)),
     "boxes": (BOXES,),
     "classes": (MASKS, BOXES),
@@ -95,7 +95,7 @@ def import_images(settings: ImportSettings) -> ImportReport:
     notes += absent_classes(labels.classes, {split: part.present for split, part in parts.items()})
     pictures = {split: part.images for split, part in parts.items()}
     notes += shared_pictures(pictures, {split: part.side.names or () for split, part in parts.items()})
-    fit = settings.fit or ("pad" if labels.task == BOXES else "crop")
+    fit = settings.fit or ("pad" if BOXES in task_named(labels.task).forms else "crop")
     info = _describe(settings, labels.task, labels.classes, positive, parts, fit)
     content = _content(parts, notes)
     info, archive = write_pair(info, settings.resolution, content, data_root(settings.root), settings.replace)
@@ -112,25 +112,25 @@ class _Source:
 
 def _source(settings: ImportSettings) -> _Source:
     """List what the source holds: masks, boxes or classes, whichever is asked for or found."""
-    asked = settings.task
-    if asked in (None, MASKS) and settings.boxes is None and (listing := list_masks(settings)) is not None:
+    forms = (MASKS, BOXES) if settings.task is None else task_named(settings.task).forms
+    if MASKS in forms and settings.boxes is None and (listing := list_masks(settings)) is not None:
         _refuse(settings, MASKS)
         return _Source(listing, MaskReader(listing, settings))
-    if asked in (None, BOXES) and settings.masks is None and (found := list_boxes(settings)) is not None:
+    if BOXES in forms and settings.masks is None and (found := list_boxes(settings)) is not None:
         _refuse(settings, BOXES)
         return _Source(found[0], BoxReader(*found, settings))
-    _refuse(settings, asked)
-    if asked in (MASKS, BOXES):
-        wanted = "`masks`, a folder of masks" if asked == MASKS else "`boxes`, files of Pascal VOC or COCO"
-        raise DataError(f"{settings.source}: {asked} needs {wanted}; none are in their usual places")
+    _refuse(settings, None if settings.task is None else forms[0])
+    if settings.task is not None and (MASKS in forms or BOXES in forms):
+        wanted = "`masks`, a folder of masks" if MASKS in forms else "`boxes`, files of Pascal VOC or COCO"
+        raise DataError(f"{settings.source}: {settings.task} needs {wanted}; none are in their usual places")
     return _Source(list_csv(settings) if settings.source.is_file() else list_folder(settings.source))
 
 
-def _refuse(settings: ImportSettings, task: str | None) -> None:
+def _refuse(settings: ImportSettings, form: str | None) -> None:
     """Raise SettingsError for a setting that is for other labels than there are."""
     for name, of in _OF_LABELS.items():
-        if getattr(settings, name) is not None and task not in of:
-            there = task or f"{settings.source}, which has classes only"
+        if getattr(settings, name) is not None and form not in of:
+            there = form or f"{settings.source}, which has classes only"
             raise SettingsError(f"{name}: is for {' or '.join(of)}, not for {there}; leave it out")
 
 

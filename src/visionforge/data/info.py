@@ -153,6 +153,12 @@ class DatasetInfo(Section):
         return self
 
     @model_validator(mode="after")
+    def _task_takes_them(self) -> Self:
+        if self.spatial_dims not in task_named(self.task).spatial_dims:
+            raise ValueError(f"task: {self.task} is of images; volumes are not supported")
+        return self
+
+    @model_validator(mode="after")
     def _positive_is_a_class(self) -> Self:
         if self.positive is not None and not task_named(self.task).has_positive:
             raise ValueError(f"positive: {self.positive!r} is not allowed; a {self.task} task has no positive class")

@@ -117,15 +117,52 @@ def _check_aspect(picture: Image.Image) -> None:
         raise PictureError(f"has {picture.width}×{picture.height} pixels, longer than {MAX_ASPECT} times its width")
 
 
+def read_whole(path: Path, side: int | None, fit: Fit = "crop") -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """Read a whole picture, turned upright, and return its own height and width beside it; see `read_picture`.
+
+    Args:
+        path: The file; it may come from strangers.
+        side: The shorter side is scaled to so many pixels; None keeps the size.
+        fit: `pad` scales the longer side instead.
+
+    Raises:
+        PictureError: If the file is not a picture, is damaged, too large, or far longer than wide.
+    """
+    with opened_picture(path) as picture:
+        turn = upright(picture)
+        turned = picture if turn is None else picture.transpose(turn)
+        return scaled_whole(_plain(turned), side, fit), (turned.height, turned.width)
+
+
+def scaled_whole(picture: Image.Image, side: int | None, fit: Fit = "crop") -> npt.NDArray[np.uint8]:
+    """Return a picture as (H, W) or (H, W, 3), its shorter side scaled; antialiased bicubic.
+
+    Args:
+        picture: Of mode L, F (values 0 to 255) or RGB.
+        side: Pixels of the shorter side; None keeps the size.
+        fit: `pad` scales the longer side instead.
+    """
+    decisive = max(picture.size) if fit == "pad" else min(picture.size)
+    if side is not None and side != decisive:
+        width, height = (max(1, round(length * side / decisive)) for length in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(np.rint(np.clip(np.asarray(picture), 0, 255)), dtype=np.uint8)
+
+
 def _square(picture: Image.Image, resolution: int, fit: Fit) -> npt.NDArray[np.uint8]:
     resize = pad_square if fit == "pad" else resize_square
+    return resize(_plain(picture), resolution)
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """Return a picture in mode L, F (values 0 to 255) or RGB."""
     if picture.mode in _DEEP:
-        return resize(Image.fromarray(_to_eight_bits(np.asarray(picture))), resolution)
+        return Image.fromarray(_to_eight_bits(np.asarray(picture)))
     mode = "L" if picture.mode in _GREY else "RGB"
     transparent = picture.mode in _LAYERED or "transparency" in picture.info
     if picture.mode != mode or transparent:
         picture = _flat(picture, mode, transparent)
-    return resize(picture, resolution)
+    return picture
 
 
 def _flat(picture: Image.Image, mode: str, transparent: bool) -> Image.Image:

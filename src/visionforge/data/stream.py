@@ -97,7 +97,7 @@ def picture_batches(
             part.clear()
         return full
 
-    with _bombs_refused(), ThreadPoolExecutor(threads, "visionforge-decode") as pool:
+    with bombs_refused(), ThreadPoolExecutor(threads, "visionforge-decode") as pool:
         try:
             for name, result in _ahead(
                 pool, _pieces(listed, resolution, channels, stop, spatial_dims, fit), threads, batch_size
@@ -131,7 +131,7 @@ def _ahead(
 
 
 @contextmanager
-def _bombs_refused() -> Iterator[None]:
+def bombs_refused() -> Iterator[None]:
     """Turn Pillow's warning of a decompression bomb into an error, for all threads.
 
     `read_picture` does so as well, but the filters are the process's: a thread that leaves such a block would take them
@@ -160,7 +160,7 @@ def _pieces(
                 break
             try:
                 read_one = read(position)
-                shaped = volume_with_channels(read_one, channels) if volumes else _with_channels(read_one, channels)
+                shaped = volume_with_channels(read_one, channels) if volumes else with_channels(read_one, channels)
                 results.append((name, shaped))
             except PictureError as error:
                 results.append((name, error))
@@ -184,11 +184,11 @@ def _pieces(
             for start in range(0, len(source), PIECE):
                 yield lambda paths=source.paths[start : start + PIECE]: files(paths)  # type: ignore[misc]
         else:
-            for names, part in _slices(source):
+            for names, part in archive_slices(source):
                 yield lambda names=names, part=part: rows(names, part)  # type: ignore[misc]
 
 
-def _slices(source: ArchiveImages) -> Iterator[tuple[list[str], Pixels]]:
+def archive_slices(source: ArchiveImages) -> Iterator[tuple[list[str], Pixels]]:
     """Yield the names and images (n, H, W[, C]) of an archive in order, unpacked as they come."""
     row_bytes = prod(source.shape[1:])
     step = max(1, min(PIECE, PIECE_BYTES // row_bytes))
@@ -225,7 +225,7 @@ def _scaled(image: Pixels, resolution: int, fit: Fit) -> Pixels:
     return (pad_square if fit == "pad" else resize_square)(Image.fromarray(image), resolution)
 
 
-def _with_channels(image: Pixels, channels: int) -> Pixels:
+def with_channels(image: Pixels, channels: int) -> Pixels:
     """Return an image (R, R) or (R, R, 3) as (C, R, R)."""
     if channels == 1:
         return (image if image.ndim == 2 else np.asarray(Image.fromarray(image).convert("L")))[None]

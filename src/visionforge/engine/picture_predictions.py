@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from visionforge.data.info import Split
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
 from visionforge.data.stream import picture_batches
+from visionforge.engine.mask_tables import ERROR_COLUMNS, MOST_OVERLAP, OVERLAP, Tiles, mask_folder
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.prediction_table import TEXTS, headings_of, prediction_columns, rows_of
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table, read_table, require_format
@@ -25,11 +26,11 @@ from visionforge.runs.workspace import describe
 if TYPE_CHECKING:
     import pandas as pd
 
+    from visionforge.data.info import TaskSpec
     from visionforge.inference.predictor import Predictor
 
 MOST_THREADS = 8  # that decode; more wait for each other
 WARNINGS = 10  # pictures that could not be read which are told of; the others are in the table of errors
-_ERROR_COLUMNS = (Column("path"), Column("reason"))
 
 
 class PicturePredictions:
@@ -91,6 +92,8 @@ def predict_pictures(
     batch_size: int = 128,
     accelerator: str = "auto",
     num_threads: int | None = None,
+    scale: Literal["fit", "native"] | None = None,
+    overlap: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> PicturePredictions:
@@ -110,6 +113,10 @@ def predict_pictures(
         batch_size: Pictures per batch.
         accelerator: `auto`, `cpu`, `gpu`, `cuda` or `mps`.
         num_threads: CPU threads of the network, and of reading pictures; torch keeps them.
+        scale: Of masks: `fit` scales a picture's shorter side to the network's resolution, as training pictures were,
+            and the mask back; `native` keeps its size. Either way it is predicted in tiles if it is larger than the
+            network's square; None is `fit`.
+        overlap: Of masks: smallest share of a tile that is also in the next one, 0 to 0.75; None is 0.25.
         progress: Told how many files are done, and how many there are.
         warn: Told of the first pictures that could not be read.
 
@@ -131,12 +138,17 @@ def predict_pictures(
     if split is not None and not any(isinstance(source, ArchiveImages) for source in listed):
         raise SettingsError("split: chooses a part of .npz archives; `pictures` names none")
     predictor = _predictor(target, artifact, tta, accelerator)
+    dense = predictor.spec.kind.dense
+    _check_tiles(predictor.spec, scale, overlap)
+    if dense and not overwrite and os.path.lexists(mask_folder(table)):
+        raise SettingsError(f"out: {shown(mask_folder(table))} exists already; name another table, or add `overwrite`")
     if num_threads is not None:
         import torch
 
         torch.set_num_threads(num_threads)
     threads = min(MOST_THREADS, num_threads or os.cpu_count() or 1)
-    stream = _Stream(predictor, listed, batch_size, threads, progress, warn)
+    tiles = Tiles(scale != "native", OVERLAP if overlap is None else overlap) if dense else None
+    stream = _Stream(predictor, listed, batch_size, threads, progress, warn, tiles)
     with interruption.deferred():  # a batch is finished first, so that no file is caught half open
         return stream.write(table, interruption)
 
@@ -156,7 +168,7 @@ def _errors_of(out: Path) -> Path:
 
 def _is_error_table(path: Path) -> bool:
     """Return whether a file has the heading of the tables that list what could not be read."""
-    heading = ",".join(column.name for column in _ERROR_COLUMNS).encode()
+    heading = ",".join(column.name for column in ERROR_COLUMNS).encode()
     if path.is_symlink() or not path.is_file():
         return False
     with path.open("rb") as file:
@@ -204,12 +216,12 @@ def _predictor(target: Target | None, artifact: Path | None, tta: bool | None, a
 
         assert artifact is not None
         return load_predictor(artifact)
-    from visionforge.inference.predictor import NetworkPredictor
-
     model = load_classifier(target.checkpoint)
     if tta and model.settings.tta == "off":
         model.settings = model.settings.model_copy(update={"tta": "full"})
-    return NetworkPredictor(model.to(device_of(accelerator)), tta)
+    assert model.spec is not None
+    found: Predictor = model.spec.kind.predictor(model.to(device_of(accelerator)), tta)
+    return found
 
 
 def _check_artifact(named: bool, tta: bool | None, accelerator: str) -> None:
@@ -231,6 +243,21 @@ def _check_artifact(named: bool, tta: bool | None, accelerator: str) -> None:
         raise SettingsError(f"accelerator: artifacts run on the CPU; {accelerator} was given")
 
 
+def _check_tiles(spec: "TaskSpec", scale: str | None, overlap: float | None) -> None:
+    """Refuse what is out of range, or for another task.
+
+    Raises:
+        SettingsError: If it is.
+    """
+    for name, value in (("scale", scale), ("overlap", overlap)):
+        if value is not None and not spec.kind.dense:
+            raise SettingsError(f"{name}: is for networks that predict masks; this one predicts {spec.kind.nouns[1]}")
+    if scale not in (None, "fit", "native"):
+        raise SettingsError(f"scale: {scale} is not allowed; allowed: fit, native")
+    if overlap is not None and not 0 <= overlap <= MOST_OVERLAP:
+        raise SettingsError(f"overlap: {overlap} is not allowed; allowed: 0 to {MOST_OVERLAP}")
+
+
 # --- the stream
 
 
@@ -244,6 +271,7 @@ class _Stream:
     threads: int
     progress: Callable[[int, int], None]
     warn: Callable[[str], None]
+    tiles: Tiles | None = None
 
     def write(self, out: Path, interruption: Interruption) -> PicturePredictions:
         """Write the table, and that of the files that could not be read if there are any."""
@@ -264,6 +292,12 @@ class _Stream:
 
     def _write(self, out: Path, errors: Path, total: int, interruption: Interruption) -> int:
         """Write the tables and return how many files could not be read."""
+        if self.tiles is not None:
+            with folder_for(out.absolute().parent):
+                from visionforge.engine.mask_predictions import MaskStream
+
+                given = (self.listed, self.tiles, self.batch_size, self.threads, self.progress, self.warn)
+                return MaskStream(self.predictor, *given).write(out, errors, total, WARNINGS, interruption)
         spec, done, failed = self.predictor.spec, 0, 0
         batches = picture_batches(
             self.listed, spec.resolution, spec.channels, self.batch_size, self.threads, spec.spatial_dims, spec.fit
@@ -277,7 +311,7 @@ class _Stream:
                 interruption.check()
                 if batch.failures:
                     if error_table is None:  # most folders need none
-                        error_table = stack.enter_context(open_table(errors, _ERROR_COLUMNS))
+                        error_table = stack.enter_context(open_table(errors, ERROR_COLUMNS))
                     error_table.write(batch.failures)
                     for name, reason in batch.failures[: max(0, WARNINGS - failed)]:
                         self.warn(f"{name}: {reason}")

@@ -8,20 +8,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from visionforge.config.schema import TaskName
+from visionforge.config.schema.metrics import metrics_of
 from visionforge.config.schema.task import IGNORED
 from visionforge.data.info import TaskSpec
 from visionforge.data.side_table import SideTable
+from visionforge.errors import RunError
 from visionforge.evaluation.class_names import unique_names
-from visionforge.evaluation.prediction_table import Filled, headings_of, rows_of
-from visionforge.evaluation.table_writers import Column, open_table
+from visionforge.evaluation.prediction_table import TEXTS, Filled, headings_of, rows_of
+from visionforge.evaluation.segmentation import MaskScorer
+from visionforge.evaluation.table_writers import Column, open_table, read_table
 from visionforge.inference.mask_predictor import MaskPrediction
 from visionforge.runs.files import write_atomic
-from visionforge.runs.workspace import Workspace
+from visionforge.runs.workspace import MAX_PREDICTIONS_BYTES, Workspace
 from visionforge.scoring.mask_cases import MaskCases
 from visionforge.training.mask_outputs import background_of
 
 Array = npt.NDArray[Any]
+SOFTWARE = "visionforge"  # what a picture says of its origin
 FOLDER = "masks"  # of the PNG files, beside the table
 TRUE, SAID, BOTH = "true_pixels", "predicted_pixels", "shared_pixels"
 
@@ -29,9 +35,9 @@ TRUE, SAID, BOTH = "true_pixels", "predicted_pixels", "shared_pixels"
 def mask_columns(spec: TaskSpec, said: MaskPrediction, keys: list[Filled], truth: Array | None = None) -> list[Filled]:
     """Return the columns of a table of masks with their cells.
 
-    After the keys these are `confidence`, the mean probability of the predicted class over the pixels;
-    `predicted_pixels_CLASS` …; and, if the truth is known, `dice`, the mean over the classes of the picture,
-    `true_pixels_CLASS` … and `shared_pixels_CLASS` …, of which all overlaps can be computed.
+    After the keys these are `views`, 1 if test-time views were averaged; `confidence`, the mean probability of the
+    predicted class over the pixels; `predicted_pixels_CLASS` …; and, if the truth is known, `dice`, the mean over the
+    classes of the picture, `true_pixels_CLASS` … and `shared_pixels_CLASS` …, of which overlaps can be computed.
 
     Args:
         spec: The task.
@@ -40,7 +46,8 @@ def mask_columns(spec: TaskSpec, said: MaskPrediction, keys: list[Filled], truth
         truth: (B, H, W), or None where it is not known.
     """
     names, classes = unique_names(spec), len(spec.classes)
-    columns = [*keys, (Column("confidence", "number"), said.sure.tolist())]
+    columns = [*keys, (Column("views", "integer"), [int(said.averaged)] * len(said.sure))]
+    columns.append((Column("confidence", "number"), said.sure.tolist()))
     if truth is None:
         sizes = np.stack([np.bincount(mask.ravel(), minlength=classes)[:classes] for mask in said.labels])
         return [*columns, *_of_classes(SAID, names, sizes)]
@@ -54,6 +61,33 @@ def mask_columns(spec: TaskSpec, said: MaskPrediction, keys: list[Filled], truth
 
 def _of_classes(kind: str, names: list[str], values: Array) -> list[Filled]:
     return [(Column(f"{kind}_{name}", "integer"), values[:, k].tolist()) for k, name in enumerate(names)]
+
+
+def mask_table_scorer(path: Path, tta: bool, background: int | None, task: TaskName) -> MaskScorer | None:
+    """Return what computes the metrics of a table of masks, from its counts; None if it is of the other reading.
+
+    Args:
+        path: The CSV file; it may come from a stranger.
+        tta: Whether test-time views have to be averaged.
+        background: The class that is in no mean.
+        task: Kind of labels.
+
+    Raises:
+        RunError: If it is no such table, or has no truth.
+    """
+    table = read_table(path, TEXTS, MAX_PREDICTIONS_BYTES)
+    parts = {kind: [name for name in table if str(name).startswith(f"{kind}_")] for kind in (TRUE, SAID, BOTH)}
+    if not parts[BOTH] or len({len(names) for names in parts.values()}) > 1 or "views" not in table:
+        raise RunError(f"{path}: no table of masks with their truth; it has no columns {BOTH}_CLASS")
+    try:
+        true, said, both = (table[names].to_numpy(dtype=np.int64) for names in parts.values())
+        averaged = set(table["views"].astype(int).tolist())
+    except (ValueError, OverflowError) as error:
+        raise RunError(f"{path}: cannot be read as a table of masks ({error})") from error
+    if averaged != {int(tta)}:
+        return None
+    cases = MaskCases.of_sizes(both, true + said, background)
+    return MaskScorer(cases, [metric for metric in metrics_of(task) if metric.shared])
 
 
 def write_mask_table(
@@ -112,6 +146,8 @@ def write_mask(path: Path, mask: npt.NDArray[np.uint8], colours: npt.NDArray[np.
     picture = Image.fromarray(mask)
     picture.putpalette(colours.ravel().tolist())
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    origin = PngInfo()
+    origin.add_text("Software", SOFTWARE)
+    picture.save(buffer, "PNG", optimize=True, pnginfo=origin)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, buffer.getvalue())

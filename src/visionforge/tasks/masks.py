@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # NumPy, too, which light commands do without
     from torch import Tensor
 
     from visionforge.evaluation.mask_evaluation import MaskEvaluation
+    from visionforge.evaluation.segmentation import MaskScorer
     from visionforge.inference.mask_predictor import MaskPrediction, MaskPredictor
     from visionforge.models.parts import BuiltNetwork
     from visionforge.reporting.mask_presentation import MaskPresentation
@@ -36,8 +37,10 @@ class MaskTask(Task):
     monitor: ClassVar[str] = "val/mean_dice"
     maps_labels: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    explains: ClassVar[bool] = False
     calibrates: ClassVar[bool] = False
     decodes: ClassVar[bool] = True
+    dropout: ClassVar[str | None] = "model.decoder.dropout"
 
     # --- labels
 
@@ -237,7 +240,7 @@ class MaskTask(Task):
         """Return the most probable class of each pixel."""
         from visionforge.inference.mask_predictor import MaskPrediction
 
-        return MaskPrediction.of_probabilities(outputs, keep=True)
+        return MaskPrediction.of_probabilities(outputs, keep=True, averaged=len(contract.views) > 1)
 
     @property
     def output_meaning(self) -> str:
@@ -263,6 +266,12 @@ class MaskTask(Task):
         from visionforge.evaluation.mask_evaluation import evaluate_masks
 
         return evaluate_masks(predictions, spec, split, settings, partial)
+
+    def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> MaskScorer | None:
+        """Return what scores the pixels that a table counts."""
+        from visionforge.evaluation.mask_files import mask_table_scorer
+
+        return mask_table_scorer(path, tta, self.background(classes), self.name)
 
     def write_predictions(
         self, folder: Any, spec: Any, said: Any, truth: Array | None, side: Any, files: bool = False

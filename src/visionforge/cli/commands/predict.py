@@ -76,6 +76,8 @@ def parser() -> CommandParser:
     add("--batch_size", type=_count, default=128, metavar="N", help="pictures per batch; default 128")
     add("--accelerator", choices=ACCELERATORS, default="auto", help="device; default auto, the best one present")
     add("--num_threads", type=_count, metavar="N", help="CPU threads of the network, and of reading pictures")
+    add("--scale", choices=("fit", "native"), help="masks: scale pictures as in training (fit, default), or not")
+    add("--overlap", type=float, metavar="SHARE", help="masks: share of a tile that is also in the next; default 0.25")
     return made
 
 

@@ -81,6 +81,18 @@ def default_task() -> str:
     return str(import_module(_PACKAGE).USUAL)
 
 
+def task_of_form(form: str) -> str:
+    """Return the name of the first task whose labels have a form.
+
+    Raises:
+        UnknownTaskError: If there is none.
+    """
+    found = next((name for name, task in tasks().items() if form in task.forms), None)
+    if found is None:
+        raise UnknownTaskError(f"task: none is known whose labels are {form}; {HINT}")
+    return found
+
+
 def usual_task(several: bool, classes: int, own: bool = False) -> str:
     """Return the name of the task that is meant where nobody says what the labels are.
 

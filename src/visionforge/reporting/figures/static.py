@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from visionforge.config.schema.metrics import ALWAYS, LOSS, PREFIX
+from visionforge.evaluation.mask_files import SOFTWARE
 from visionforge.evaluation.metric_names import labels_of_metrics
 from visionforge.evaluation.slices import as_picture
 from visionforge.printable import printable
@@ -40,9 +41,6 @@ def own_style() -> Iterator[None]:
         matplotlib.rcParams.update({name: defaults[name] for name in defaults if name != "backend"})
         matplotlib.rcParams["text.parse_math"] = False
         yield
-
-
-SOFTWARE = "visionforge"  # what a figure says of its origin
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> None:

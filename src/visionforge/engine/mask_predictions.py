@@ -1,0 +1,137 @@
+"""Masks of anybody's pictures, of any size: a PNG for each, and a table of them."""
+
+import contextlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from visionforge.data.picture_sources import ArchiveImages, PictureFiles
+from visionforge.data.whole_pictures import WholePicture, whole_pictures
+from visionforge.engine.mask_tables import ERROR_COLUMNS, Tiles, mask_folder
+from visionforge.errors import RunError
+from visionforge.evaluation.mask_files import class_colours, mask_columns, write_mask
+from visionforge.evaluation.prediction_table import Filled, headings_of, rows_of
+from visionforge.evaluation.table_writers import Column, TableWriter, open_table
+from visionforge.inference.mask_predictor import MaskPrediction
+from visionforge.inference.tiling import predict_tiled
+from visionforge.reporting.figures.static import is_own_figure
+from visionforge.runs.paths import shown
+from visionforge.runs.signals import Interruption
+
+_NAME = 60  # characters of a picture's name in that of its mask
+
+
+@dataclass(frozen=True)
+class MaskStream:
+    """Pictures on their way through a network that says something of every pixel.
+
+    Attributes:
+        predictor: Gives `outputs` (B, K, R, R) for tiles (B, C, R, R) uint8, and has a `spec`.
+        listed: The pictures.
+        tiles: How pictures are scaled and divided.
+        batch_size: Tiles at once.
+        threads: That decode.
+        progress: Told how many files are done, and how many there are.
+        warn: Told of a picture that could not be read.
+    """
+
+    predictor: Any
+    listed: Sequence[PictureFiles | ArchiveImages]
+    tiles: Tiles
+    batch_size: int
+    threads: int
+    progress: Callable[[int, int], None]
+    warn: Callable[[str], None]
+
+    def write(self, out: Path, errors: Path, total: int, warnings: int, interruption: Interruption) -> int:
+        """Write masks and tables, and return how many files could not be read.
+
+        Args:
+            out: The table.
+            errors: The table of the files that could not be read.
+            total: Number of files.
+            warnings: How many of them are told of.
+            interruption: Handles the signals; a picture is finished first.
+        """
+        spec, done, failed = self.predictor.spec, 0, 0
+        side = spec.resolution if self.tiles.scaled else None
+        pictures = whole_pictures(self.listed, side, spec.channels, self.threads, spec.fit)
+        folder, colours = mask_folder(out), class_colours(spec)
+        with contextlib.ExitStack() as stack:
+            table: TableWriter | None = None
+            error_table: TableWriter | None = None
+            self.progress(0, total)
+            for index, picture in enumerate(stack.enter_context(contextlib.closing(pictures))):
+                interruption.check()
+                if picture.image is None:
+                    if error_table is None:  # most folders need none
+                        error_table = stack.enter_context(open_table(errors, ERROR_COLUMNS))
+                    error_table.write([(picture.name, picture.reason)])
+                    failed += 1
+                    if failed <= warnings:
+                        self.warn(f"{picture.name}: {picture.reason}")
+                else:
+                    said = self._said(picture)
+                    path = folder / mask_name(index, picture.name)
+                    _require_own(path)
+                    write_mask(path, said.labels[0], colours)
+                    keys: list[Filled] = [
+                        (Column("path"), [picture.name]),
+                        (Column("mask"), [f"{folder.name}/{path.name}"]),
+                    ]
+                    columns = mask_columns(spec, said, keys)
+                    if table is None:
+                        table = stack.enter_context(open_table(out, headings_of(columns)))
+                    table.write(rows_of(columns))
+                done += 1
+                self.progress(done, total)
+            if failed == total:
+                raise RunError(f"pictures: none of the {total:,} files could be read, so nothing was written")
+        return failed
+
+    def _said(self, picture: WholePicture) -> MaskPrediction:
+        """Return the mask of a picture at its own size."""
+        assert picture.image is not None
+        image = torch.from_numpy(picture.image)
+        resolution = self.predictor.spec.resolution
+        blended = predict_tiled(self.predictor.outputs, image, resolution, self.tiles.overlap, self.batch_size)
+        return _decided(blended.cpu(), picture.size)
+
+
+def _decided(probabilities: Tensor, size: tuple[int, int]) -> MaskPrediction:
+    """Return the most probable classes (1, H, W) of probabilities (K, h, w), scaled to a size one class at a time."""
+    best, mask = torch.zeros(size), torch.zeros(size, dtype=torch.uint8)
+    for number, each in enumerate(probabilities):
+        if each.shape != torch.Size(size):
+            each = F.interpolate(each[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+        better = each > best
+        mask[better] = number
+        best = torch.where(better, each, best)
+    return MaskPrediction(mask[None].numpy(), np.array([float(best.mean())], np.float32))
+
+
+def mask_name(index: int, picture: str) -> str:
+    """Return what the mask of a picture is called: its number, and the name without what file systems may refuse.
+
+    >>> mask_name(7, "scans/knee one.jpg")
+    '000007_knee_one.png'
+    """
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(picture).stem)[:_NAME].strip("._") or "picture"
+    return f"{index:06d}_{stem}.png"
+
+
+def _require_own(path: Path) -> None:
+    """Refuse to replace what was not written by visionforge.
+
+    Raises:
+        RunError: If something else lies there.
+    """
+    if (path.exists() or path.is_symlink()) and not (not path.is_symlink() and is_own_figure(path)):
+        raise RunError(f"out: {shown(path)} would be replaced, and was not written by predict; name another table")
