@@ -17,7 +17,7 @@ from PIL import Image
 
 from visionforge.metrics import instance_average_precision, instances, segmentation_intervals
 
-DISTANCES = (None, 2.0, 3.0, 4.0, 6.0)  # of two cores, in pixels
+DISTANCES = (None, 4.0, 6.0, 8.0, 10.0)  # of two cores, in pixels
 
 
 def main() -> None:
