@@ -1,8 +1,8 @@
 """Segmentation of nuclei: Dice of the test pictures at their own size, and the average precision of single nuclei.
 
-The pictures are those of the 2018 Data Science Bowl (BBBC038, CC0), as a folder with `train`, `val` and `test`, and in each
-`images` and `masks`, whose pixels are the numbers of the nuclei. Train with `docs/howto/segmentation.md`, predict with
-``visionforge predict --run RUN --images nuclei/test/images --out predicted.csv`` and run::
+The pictures are those of the 2018 Data Science Bowl (BBBC038, CC0), as a folder with `train`, `val` and `test`, and in
+each `images` and `masks`, whose pixels are the numbers of the nuclei. Train as `docs/howto/segmentation.md` says,
+predict with ``visionforge predict --run RUN --images nuclei/test/images --out predicted.csv`` and run::
 
     python benchmarks/nuclei.py nuclei/test/masks predicted.csv
 """
