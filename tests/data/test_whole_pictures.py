@@ -118,7 +118,8 @@ def test_a_stream_that_is_closed_early_ends_its_threads(tmp_path):
 # --- masks of a split
 
 
-def test_mapped_masks_give_the_batches_of_masks_in_memory(tmp_path):
+def test_mapped_masks_give_the_batches_of_masks_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("visionforge.data.batches._LABELS_AT_ONCE", 3)
     images, masks = noise(20, channels=1)[:, 0].numpy(), drawn_masks(20, ignored=0.1)
     for name, array in (("images", images), ("masks", masks)):
         np.save(tmp_path / f"{name}.npy", array)
@@ -132,6 +133,10 @@ def test_mapped_masks_give_the_batches_of_masks_in_memory(tmp_path):
                 assert ours.dtype == theirs.dtype == torch.uint8
                 assert torch.equal(ours, theirs)
         assert torch.equal(lazy.labels, memory.labels)
+        parts = list(lazy.label_parts())
+        assert max(map(len, parts)) <= 3
+        np.testing.assert_array_equal(np.concatenate(parts), memory.labels)
+        assert len(list(memory.label_parts())) == 1
         assert torch.equal(lazy.to(torch.device("cpu")).labels, memory.labels)
         assert not memory.on_gpu
 
@@ -139,6 +144,7 @@ def test_mapped_masks_give_the_batches_of_masks_in_memory(tmp_path):
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("kind", [np.uint8, np.int32, np.int64, ">i2"])
 def test_a_training_reads_the_same_from_a_map(tmp_path, monkeypatch, kind, save):
+    monkeypatch.setattr("visionforge.data.batches._LABELS_AT_ONCE", 3)
     arrays = {}
     for split, count in (("train", 20), ("val", 6), ("test", 6)):
         arrays[f"{split}_images"] = noise(count, channels=1)[:, 0].numpy()

@@ -243,7 +243,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
             return FixedOrder(len(dataset))
         settings = self.settings
         sampler = settings.sampler.resolved(settings.balanced_sampling)
-        labels = self._image_labels(dataset.labels.cpu().numpy())
+        labels = np.concatenate([self._image_labels(part) for part in dataset.label_parts()])
         weights = sampler.weights(labels)
         rank, replicas = self._rank()
         return EpochSampler(
@@ -306,10 +306,11 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
 
     def class_counts(self) -> tuple[Tensor, int]:
         """Return (K,) training images per class or label, and the number of all of them; of masks pixels."""
-        counts, total = self.spec.kind.weighed_counts(
-            self.dataset_for("train").labels.cpu().numpy(), len(self.info.classes)
+        parts = self.dataset_for("train").label_parts()
+        counts, totals = zip(
+            *(self.spec.kind.weighed_counts(part, len(self.info.classes)) for part in parts), strict=True
         )
-        return torch.from_numpy(counts), total
+        return torch.from_numpy(np.sum(counts, axis=0)), sum(totals)
 
     def calibration_batches(self, limit: int, device: torch.device) -> Iterator[Tensor]:
         """Yield augmented, normalised training images (N, C, R, R[, R]), at most `limit`, the same at every call.
