@@ -133,6 +133,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         self.augmentation = respect_flags(self.settings.augmentation.resolved(), self.info.flags)
         self._datasets: dict[Split, ArrayDataset] = {}
         self._operations: list[Operation] | None = None  # built when they are first needed
+        self._sampled_by: npt.NDArray[Any] | None = None  # what training images are drawn by
         self._mirrored: tuple[int, Tensor] | None = None  # (epoch, per position) under alternating flips
 
     # --- preparation
@@ -243,7 +244,9 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
             return FixedOrder(len(dataset))
         settings = self.settings
         sampler = settings.sampler.resolved(settings.balanced_sampling)
-        labels = np.concatenate([self._image_labels(part) for part in dataset.label_parts()])
+        if self._sampled_by is None or len(self._sampled_by) != len(dataset):  # of masks they take a look at each pixel
+            self._sampled_by = np.concatenate([self._image_labels(part) for part in dataset.label_parts()])
+        labels = self._sampled_by
         weights = sampler.weights(labels)
         rank, replicas = self._rank()
         return EpochSampler(
