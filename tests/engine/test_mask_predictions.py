@@ -317,3 +317,16 @@ def test_tables_of_other_formats(trained, tmp_path, suffix):
     found = predicted(trained, path, out=f"said.{suffix}")
     assert found.table["mask"].tolist() == ["said_masks/000000_one.png"]
     assert mask_of(found, {"mask": found.table["mask"][0]}).shape == (20, 20)
+
+
+def test_a_network_of_padded_pictures_is_shown_padded_ones(tmp_path):
+    model = mask_model(mask_spec(flags=FLAGS, fit="pad"), tta="off")
+    checkpoint = tmp_path / "one.ckpt"
+    content = {"state_dict": model.state_dict(), "hyper_parameters": {**model.hparams, "restoring": True}}
+    torch.save({**content, "pytorch-lightning_version": "2.6.0"}, checkpoint)
+    path = picture(tmp_path / "p.png", 8, SIDE)
+    found = predicted((model, str(checkpoint)), path, out=tmp_path / "said.csv")
+    square = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8)
+    square[0, :, :8] = torch.from_numpy(np.asarray(Image.open(path))).permute(2, 0, 1)
+    expected = MaskPredictor(model)(square).labels[0, :8]
+    np.testing.assert_array_equal(mask_of(found, rows(found.path)[0]), expected)

@@ -110,10 +110,13 @@ class MaskStream:
         """Return the mask of a picture at its own size, or why there is none."""
         if picture.image is None:
             return picture.reason
-        image = torch.from_numpy(picture.image)
-        resolution = self.predictor.spec.resolution
+        image, spec = torch.from_numpy(picture.image), self.predictor.spec
+        height, width = image.shape[1:]
+        if spec.fit == "pad":  # with black, as training pictures were
+            image = F.pad(image, (0, max(0, spec.resolution - width), 0, max(0, spec.resolution - height)))
+        tiles = (spec.resolution, self.tiles.overlap, self.batch_size)
         try:
-            blended = predict_tiled(self.predictor.outputs, image, resolution, self.tiles.overlap, self.batch_size)
+            blended = predict_tiled(self.predictor.outputs, image, *tiles)[:, :height, :width]
         except DataError as error:  # it is too large
             return "; ".join(error.problems)
         return _decided(blended.cpu(), picture.size, self.predictor.averages)
