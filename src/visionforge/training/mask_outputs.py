@@ -72,12 +72,16 @@ class MaskOutputs:
             [plain(usable[index : index + 1], labels[index : index + 1]) for index in range(len(labels))]
         )
         kept = [labels.to(torch.uint8), losses.where(finite, torch.nan), *_said(criterion.probabilities(usable))]
-        self._batches.append(kept if averaged is None else [*kept, *_said(averaged)])
+        kept = kept if averaged is None else [*kept, *_said(averaged)]
+        if not torch.distributed.is_initialized():  # several processes gather them from their devices
+            kept = [each.cpu() if each.dtype == torch.uint8 else each for each in kept]
+        self._batches.append(kept)
 
     def gather(self, ranks: int) -> "GatheredMasks":
         """Return those of all processes in the order of the split, and forget them."""
-        parts = [gather_rows(torch.cat(column), ranks) for column in zip(*self._batches, strict=True)]
+        columns = list(zip(*self._batches, strict=True))
         self._batches.clear()
+        parts = [gather_rows(torch.cat(columns.pop(0)), ranks) for _ in range(len(columns))]
         labels, losses, masks, sure, *views = parts
         return GatheredMasks(labels, losses, MaskView(masks, sure), MaskView(*views) if views else None)
 
@@ -121,7 +125,7 @@ class GatheredMasks:
 
     def _loss(self) -> Tensor:
         """Return the mean over the pixels that count, of which pictures may have different numbers."""
-        counted = (self.labels != IGNORED).flatten(1).sum(dim=1).to(self.losses)
+        counted = (self.labels != IGNORED).flatten(1).sum(dim=1).to(self.losses)  # which may lie elsewhere
         return (self.losses * counted).sum() / counted.sum().clamp(min=1)
 
     def _metrics(self, given: Pass, view: MaskView) -> dict[str, Tensor]:
