@@ -18,7 +18,8 @@ from visionforge import augmentations, losses, metrics
 
 MODULES = ("visionforge.losses", "visionforge.metrics", "visionforge.augmentations")
 OF_MASKS = ("visionforge.evaluation.segmentation", "visionforge.training.mask_losses")  # parts of the first two
-WITH_EXAMPLES = (*MODULES, *OF_MASKS, "visionforge.data.info", "visionforge.training.classifier")
+OF_BOXES = ("visionforge.evaluation.detection",)  # a part of the second
+WITH_EXAMPLES = (*MODULES, *OF_MASKS, *OF_BOXES, "visionforge.data.info", "visionforge.training.classifier")
 RANDOM = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(12, 3, generator=RANDOM)
 CLASSES = torch.arange(12) % 3

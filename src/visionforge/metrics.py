@@ -1,4 +1,4 @@
-"""The metrics as functions of probabilities and labels, and of masks, with intervals, for use in any project.
+"""The metrics as functions of probabilities and labels, of masks and of boxes, with intervals, for use in any project.
 
 Arrays of NumPy and tensors are taken alike. Errors are `ValueError`.
 
@@ -21,6 +21,7 @@ from visionforge.evaluation import bootstrap
 from visionforge.evaluation import metrics as _metrics
 from visionforge.evaluation.arguments import ArrayLike, as_array, check_bootstrap
 from visionforge.evaluation.bootstrap import CONFIDENCE, RESAMPLES, SEED, Difference, Estimate
+from visionforge.evaluation.detection import detection_intervals, detection_metrics
 from visionforge.evaluation.scores import HIGHER_IS_BETTER, Scorer
 from visionforge.evaluation.segmentation import (
     instance_average_precision,
@@ -38,6 +39,8 @@ __all__ = [
     "calibrated",
     "classification_intervals",
     "classification_metrics",
+    "detection_intervals",
+    "detection_metrics",
     "fit_temperature",
     "instance_average_precision",
     "instances",

@@ -27,7 +27,7 @@ Interval = tuple[float, float]
 
 
 class Scorer(Protocol):
-    """Metrics of N cases under any weighting: of predictions (`visionforge.evaluation.scores.Scorer`), or of masks."""
+    """Metrics of N cases under any weighting: of predictions (`visionforge.evaluation.scores.Scorer`), masks, boxes."""
 
     @property
     def labels(self) -> Array:
@@ -215,7 +215,7 @@ def _interval(value: float | None, resampled: Floats, confidence: float) -> Inte
 
 def _has_interval(name: str) -> bool:
     metric = metrics().get(name)
-    return metric is None or metric.interval  # those of masks are not registered, and all have one
+    return metric is None or metric.interval  # those of masks and boxes are not registered; all have one
 
 
 def _plain(value: float) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from visionforge.scoring.rates import Array, Floats, mean
+from visionforge.scoring.rates import Array, Floats, mean, ratio
 
 Counts = npt.NDArray[np.int64]
 _PART_PIXELS = 1 << 20  # pixels that are counted together: some 30 MB of working memory
@@ -95,42 +95,42 @@ class WeightedMasks:
     def pixel_accuracy(self) -> Floats:
         """Return (B,) shares of right pixels."""
         hits, sizes = self._pooled
-        return _ratio(2 * hits.sum(axis=0), sizes.sum(axis=0))
+        return ratio(2 * hits.sum(axis=0), sizes.sum(axis=0))
 
     @property
     def dice(self) -> Floats:
         """Return (K, B) Dice, 2|A∩B| / (|A|+|B|), which is the F1 of the pixels."""
         hits, sizes = self._pooled
-        return _ratio(2 * hits, sizes)
+        return ratio(2 * hits, sizes)
 
     @property
     def iou(self) -> Floats:
         """Return (K, B) IoU (Jaccard), |A∩B| / |A∪B|."""
         hits, sizes = self._pooled
-        return _ratio(hits, sizes - hits)
+        return ratio(hits, sizes - hits)
 
     @property
     def pixel_accuracy_by_picture(self) -> Floats:
         """Return (B,) means over the pictures of their shares of right pixels."""
-        shares = _ratio(2 * self._hits.sum(axis=1, keepdims=True), self._sizes.sum(axis=1, keepdims=True))
+        shares = ratio(2 * self._hits.sum(axis=1, keepdims=True), self._sizes.sum(axis=1, keepdims=True))
         found: Floats = self.by_picture(shares)[0]
         return found
 
     @property
     def dice_by_picture(self) -> Floats:
         """Return (K, B) means of Dice over the pictures that have the class."""
-        return self.by_picture(_ratio(2 * self._hits, self._sizes))
+        return self.by_picture(ratio(2 * self._hits, self._sizes))
 
     @property
     def iou_by_picture(self) -> Floats:
         """Return (K, B) means of IoU over the pictures that have the class."""
-        return self.by_picture(_ratio(self._hits, self._sizes - self._hits))
+        return self.by_picture(ratio(self._hits, self._sizes - self._hits))
 
     def by_picture(self, values: Floats) -> Floats:
         """Return (K, B) means over the pictures of values (N, K); those that are NaN are left out."""
         defined = ~np.isnan(values)
         sums: Floats = np.where(defined, values, 0.0).T @ self._weights
-        return _ratio(sums, defined.astype(np.float64).T @ self._weights)
+        return ratio(sums, defined.astype(np.float64).T @ self._weights)
 
     def over_classes(self, values: Floats) -> Floats:
         """Return (B,) means of values (K, B) over the classes that have one, without the background."""
@@ -144,13 +144,7 @@ def dice_of(counts: Counts) -> Floats:
         counts: (N, K, K) by true class and by predicted class.
     """
     hits = np.einsum("nkk->nk", counts).astype(np.float64)
-    return _ratio(2 * hits, (counts.sum(axis=1) + counts.sum(axis=2)).astype(np.float64))
-
-
-def _ratio(above: Floats, below: Floats) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found: Floats = np.where(below > 0, above / below, np.nan)
-    return found
+    return ratio(2 * hits, (counts.sum(axis=1) + counts.sum(axis=2)).astype(np.float64))
 
 
 def check_masks(truth: Array, predicted: Array, classes: int) -> None:

@@ -49,6 +49,13 @@ class Ranking:
         return area, precision
 
 
+def ratio(above: Floats, below: Floats) -> Floats:
+    """Return `above` / `below`; NaN where `below` is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Floats = np.where(below > 0, above / below, np.nan)
+    return found
+
+
 def sums_by(cells: npt.NDArray[np.int64], count: int, weights: Floats) -> Floats:
     """Return (count, B) sums of weights (N, B) over the cases of each cell."""
     columns = weights.shape[1]
