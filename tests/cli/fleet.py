@@ -131,7 +131,9 @@ def same_weights(one: Path, two: Path) -> bool:
 
 def results(run: Path) -> tuple[str, str, list[str]]:
     """Return what two repeats of a run have in common: metrics, predictions, and the epochs without their times."""
-    rows = [line.rpartition(",")[0] for line in (run / "metrics.csv").read_text().splitlines()]
+    rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    place = rows[0].index("seconds")
+    rows = [",".join([*row[:place], *row[place + 1 :]]) for row in rows]
     return (run / "metrics.json").read_text(), (run / "predictions.csv").read_text(), rows
 
 

@@ -13,14 +13,14 @@ from pydantic import Field, ValidationError
 
 from visionforge.config.loading import read_arguments, read_values
 from visionforge.config.problems import describe_allowed, flatten, validation_problems
-from visionforge.config.schema import Averaging, Loss, Mixing, ModelSettings, Optimizer, RunSettings, Schedule
+from visionforge.config.schema import Averaging, Decoder, Loss, Mixing, ModelSettings, Optimizer, RunSettings, Schedule
 from visionforge.config.schema import components as module
 from visionforge.config.schema.components import register
 from visionforge.config.stored import of_known_parts, unknown_parts
 from visionforge.config.untrusted import for_evaluation, for_training
 from visionforge.tuning.conditions import conditions_of, without_other_kinds
 
-FAMILIES = [Optimizer, Schedule, Loss, Mixing, Averaging]
+FAMILIES = [Optimizer, Schedule, Loss, Mixing, Averaging, Decoder]
 
 
 def problems(**sections) -> list[str]:

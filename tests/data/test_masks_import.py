@@ -294,7 +294,6 @@ def test_few_numbered_objects_are_recognised(source):
         ({"ignore": 256}, "ignore: 256 is not allowed"),
         ({"classes": "one"}, "classes: 1 names are not allowed"),
         ({"classes": "a,b,c", "mask_values": "foreground"}, "classes: 3 names are not allowed"),
-        ({"task": "detection"}, "detection needs `boxes`"),
         ({"positive": "1"}, "positive: is for binary"),
     ],
 )

@@ -39,7 +39,7 @@ OWN = {  # family → (the setting, what chooses the part)
 WRONG = {  # family → (a setting that its part does not have, the nearest)
     "optimizer": ("model.optimizer.psy", "model.optimizer.psi"),
     "schedule": ("model.schedule.last_shar", "model.schedule.last_share"),
-    "loss": ("model.loss.fcator", "model.loss.factor"),
+    "loss": ("model.loss.fcator", "model.loss.factor, model.loss.focal"),
     "averaging": ("model.averaging.memmory", "model.averaging.memory"),
     "mixing": ("model.mixup.mst", "model.mixup.most"),
     "sampler": ("data.sampler.shufled", "data.sampler.shuffled"),
@@ -285,7 +285,7 @@ def test_a_run_of_a_task_that_is_not_known_is_listed_and_refused_in_a_line(modul
         tasks, "_TASKS", {name: task for name, task in tasks.tasks().items() if name != "own-screening"}
     )
     assert main(["runs", "show", str(run)]) == 0
-    allowed = "binary, multi-class, multi-label, ordinal"
+    allowed = ", ".join(tasks.task_names())
     hint = "; one of another package has to be imported first (--import MODULE)"
     (line,) = refuse("test", "--run", str(run))
     assert line.startswith("data.synthetic.task: 'own-screening' is not allowed (in ")

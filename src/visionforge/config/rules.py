@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from visionforge.config.problems import nearest
-from visionforge.config.schema import Loss, RunSettings, TaskName
+from visionforge.config.schema import Decoder, Loss, RunSettings, TaskName
 from visionforge.config.schema.metrics import watched_problem
-from visionforge.config.schema.tasks import default_task, fits
+from visionforge.config.schema.tasks import default_task, fits, task_named
 from visionforge.config.volumes import dimension_problems, volume_problems
 
 
@@ -268,6 +268,24 @@ def _unread(settings: RunSettings, facts: Facts) -> Iterator[str]:
                 )
 
 
+def _parts(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    """Parts of a network that a task has none of."""
+    if facts.dataset is None:
+        return
+    model, name = settings.model, facts.dataset.name
+    kind = task_named(facts.dataset.task)
+    if not kind.decodes and model.decoder != Decoder.usual():
+        yield (
+            f"model.decoder: {model.decoder.name} would be ignored, because the labels of {name} are "
+            f"{facts.dataset.task}; only networks of tasks with masks have a decoder; leave it out"
+        )
+    if kind.decodes and model.backbone.dropout > 0:
+        yield (
+            f"model.backbone.dropout: {model.backbone.dropout} would be ignored: a network for {facts.dataset.task} "
+            "has no classifier; set model.decoder.dropout"
+        )
+
+
 def _epochs(settings: RunSettings, facts: Facts) -> Iterator[str]:
     longest, flags = settings.trainer.max_epochs, settings.trainer.model_extra or {}
     reason = f"trainer.max_epochs is {longest}"
@@ -373,6 +391,7 @@ RULES = (
     _epochs,
     _trainer_flags,
     _unread,
+    _parts,
     _loss,
     _monitor,
     _pretrained_weights,

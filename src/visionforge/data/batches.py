@@ -17,6 +17,7 @@ from visionforge.data.archive import SplitArrays, channels_of
 from visionforge.errors import DataError
 
 Batch = tuple[Tensor, Tensor]
+_LABELS_AT_ONCE = 512  # of a map: masks of 256 pixels are then 32 MB
 Draw = Callable[[np.random.Generator, int], npt.NDArray[np.integer] | None]
 
 
@@ -76,6 +77,14 @@ class ArrayDataset(Dataset[Batch]):
         """All labels as their task keeps them: (N,) int64, (N, L) uint8, masks or boxes; a map is read completely."""
         return self._labels if self._labels is not None else self._labels_at(torch.arange(len(self)))
 
+    def label_parts(self) -> Iterator[npt.NDArray[Any]]:
+        """Yield all labels in their order: at once, or, where they lie in a map, some hundreds at a time."""
+        if self._labels is not None:
+            yield self._labels.cpu().numpy()
+            return
+        for start in range(0, len(self), _LABELS_AT_ONCE):
+            yield self._labels_at(torch.arange(start, min(len(self), start + _LABELS_AT_ONCE))).numpy()
+
     @property
     def on_gpu(self) -> bool:
         """Whether images and labels lie on a GPU."""
@@ -118,6 +127,7 @@ class MappedRecords:
 
     def __init__(self, array: npt.NDArray[np.uint8]) -> None:
         assert isinstance(array, np.memmap)
+        assert array.dtype == np.uint8
         self._path, self._offset, self._shape = str(array.filename), array.offset, array.shape
         self._bytes = int(np.prod(self._shape[1:]))
         self._file: io.FileIO | None = None

@@ -133,6 +133,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         self.augmentation = respect_flags(self.settings.augmentation.resolved(), self.info.flags)
         self._datasets: dict[Split, ArrayDataset] = {}
         self._operations: list[Operation] | None = None  # built when they are first needed
+        self._sampled_by: npt.NDArray[Any] | None = None  # what training images are drawn by
         self._mirrored: tuple[int, Tensor] | None = None  # (epoch, per position) under alternating flips
 
     # --- preparation
@@ -243,7 +244,9 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
             return FixedOrder(len(dataset))
         settings = self.settings
         sampler = settings.sampler.resolved(settings.balanced_sampling)
-        labels = self._image_labels(dataset.labels.cpu().numpy())
+        if self._sampled_by is None or len(self._sampled_by) != len(dataset):  # of masks they take a look at each pixel
+            self._sampled_by = np.concatenate([self._image_labels(part) for part in dataset.label_parts()])
+        labels = self._sampled_by
         weights = sampler.weights(labels)
         rank, replicas = self._rank()
         return EpochSampler(
@@ -306,10 +309,11 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
 
     def class_counts(self) -> tuple[Tensor, int]:
         """Return (K,) training images per class or label, and the number of all of them; of masks pixels."""
-        counts, total = self.spec.kind.weighed_counts(
-            self.dataset_for("train").labels.cpu().numpy(), len(self.info.classes)
+        parts = self.dataset_for("train").label_parts()
+        counts, totals = zip(
+            *(self.spec.kind.weighed_counts(part, len(self.info.classes)) for part in parts), strict=True
         )
-        return torch.from_numpy(counts), total
+        return torch.from_numpy(np.sum(counts, axis=0)), sum(totals)
 
     def calibration_batches(self, limit: int, device: torch.device) -> Iterator[Tensor]:
         """Yield augmented, normalised training images (N, C, R, R[, R]), at most `limit`, the same at every call.

@@ -8,8 +8,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from visionforge.config.schema.base import Section
 from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION
-from visionforge.config.schema.task import Task
-from visionforge.config.schema.tasks import TaskName, task_named, usual_task
+from visionforge.config.schema.task import IGNORED, Task
+from visionforge.config.schema.tasks import TaskName, task_named, task_of_form, usual_task
 from visionforge.errors import DataError
 
 if TYPE_CHECKING:
@@ -90,6 +90,19 @@ def check_volume_resolutions(resolutions: Sequence[int]) -> None:
         )
 
 
+def check_task(task: TaskName, classes: int, spatial_dims: int) -> None:
+    """Check that a task takes so many classes, and images or volumes.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    kind = task_named(task)
+    if spatial_dims not in kind.spatial_dims:
+        raise ValueError(f"task: {task} is of images; volumes are not supported")
+    if kind.most_classes is not None and classes > kind.most_classes:
+        raise ValueError(f"classes: {classes} are not allowed; allowed for {task} data: at most {kind.most_classes}")
+
+
 class DomainFlags(Section):
     """Which changes of an image keep its label; augmentation and test-time views follow them."""
 
@@ -150,6 +163,11 @@ class DatasetInfo(Section):
     @model_validator(mode="after")
     def _constants_fit_channels(self) -> Self:
         check_constants(self.normalisation.mean, self.normalisation.std, self.channels)
+        return self
+
+    @model_validator(mode="after")
+    def _task_takes_them(self) -> Self:
+        check_task(self.task, len(self.classes), self.spatial_dims)
         return self
 
     @model_validator(mode="after")
@@ -262,6 +280,7 @@ class TaskSpec(Section):
         check_constants(self.mean, self.std, self.channels)
         if self.spatial_dims == 3:
             check_volume_resolutions((self.resolution,))
+        check_task(self.task, len(self.classes), self.spatial_dims)
         if self.positive is not None and not 0 <= self.positive < len(self.classes):
             raise ValueError(f"positive: {self.positive} is not allowed; allowed: 0 to {len(self.classes) - 1}")
         return self
@@ -326,7 +345,8 @@ class TaskSpec(Section):
         Args:
             images: (N, R, R), (N, R, R, C) or (N, C, R, R) with 1 or 3 channels C, uint8 or floats in [0, 1], of the
                 training split: mean and standard deviation are theirs. Of volumes the same with (R, R, R).
-            labels: (N,) classes counted from 0, or (N, L) of zeros and ones.
+            labels: (N,) classes counted from 0, or (N, L) of zeros and ones; or masks (N, R, R) of classes, in which
+                255 does not count.
             classes: Names of the classes, or of the labels; None numbers them.
             task: Kind of labels; None follows from their shape and the number of classes.
             dataset: Name of the data.
@@ -359,15 +379,21 @@ class TaskSpec(Section):
                 f"images: shape {np.shape(images)} is not allowed; allowed: (N, {sides}), (N, {sides}, C) or "
                 f"(N, C, {sides}) with 1 or 3 channels C{hint}"
             )
-        if len(targets) != len(pixels) or targets.ndim not in (1, 2):
+        masks = targets.shape == pixels.shape[:-1] and targets.dtype.kind in "iu"
+        if len(targets) != len(pixels) or not (masks or targets.ndim in (1, 2)):
             raise DataError(
-                f"labels: shape {targets.shape} does not fit {len(pixels):,} images; allowed: (N,) or (N, L)"
+                f"labels: shape {targets.shape} does not fit {len(pixels):,} images; allowed: (N,), (N, L), or masks, "
+                f"integers {pixels.shape[:-1]}"
             )
-        count = targets.shape[1] if targets.ndim == 2 else max(2, int(targets.max()) + 1)
+        if masks:
+            targets = targets[targets != IGNORED]
+        count = targets.shape[1] if targets.ndim == 2 else max(2, int(targets.max(initial=0)) + 1)
         names = tuple(map(str, range(count))) if classes is None else tuple(map(str, classes))
+        if masks and classes is None:
+            names = ("background", *names[1:])
         if len(names) < count:
             raise DataError(f"classes: {len(names)} names, but the labels need {count}")
-        kind = task or usual_task(targets.ndim == 2, len(names))
+        kind = task or (task_of_form("masks") if masks else usual_task(targets.ndim == 2, len(names)))
         scale = 255.0 if pixels.dtype == np.uint8 else 1.0
         axes = tuple(range(1 + spatial_dims))
         std = np.maximum(pixels.std(axis=axes, dtype=np.float64) / scale, SMALLEST_STD)

@@ -85,6 +85,8 @@ def store_folder() -> Path:
 def open_split(path: Path, info: DatasetInfo, resolution: int, split: Split) -> SplitArrays:
     """Return one split of an archive as memory maps; labels are in memory, unless they are as large as the images.
 
+    Masks of a larger type than uint8 are in memory, too, as uint8.
+
     Args:
         path: The archive.
         info: Its catalog entry.
@@ -96,8 +98,10 @@ def open_split(path: Path, info: DatasetInfo, resolution: int, split: Split) -> 
     """
     members = open_archive(path, info, resolution)
     images, labels = (members[f"{split}_{kind}"].map() for kind in ("images", "labels"))
-    if task_named(info.task).maps_labels:  # their values were checked when they were unpacked
-        return SplitArrays(images, labels)
+    task = task_named(info.task)
+    if task.maps_labels:  # their values were checked when they were unpacked
+        bytewise = labels.dtype == np.uint8  # as the batches of a map are read
+        return SplitArrays(images, labels if bytewise else task.stored(np.asarray(labels), len(images)))
     return SplitArrays(images, check_labels(np.array(labels), info, f"{path}: {split}_labels", len(images), resolution))
 
 

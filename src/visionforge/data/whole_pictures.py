@@ -58,7 +58,7 @@ def whole_pictures(
     def decoded(name: str, read: Callable[[], tuple[Pixels, tuple[int, int]]]) -> WholePicture:
         try:
             image, size = read()
-            return WholePicture(name, np.ascontiguousarray(with_channels(image, channels)), size)
+            return WholePicture(name, np.array(with_channels(image, channels)), size)
         except PictureError as error:
             return WholePicture(name, None, (0, 0), str(error))
         except Exception as error:  # on damaged files, Pillow's readers raise almost anything

@@ -123,6 +123,11 @@ def explain_pictures(
     chosen = _class_of(model, None if target is None else str(target))
     assert model.spec is not None
     spec = model.spec
+    if not spec.kind.explains:
+        raise SettingsError(
+            f"explain: there are no maps of where a network for {spec.task} looks; `visionforge predict --images` "
+            "shows what it says of each place"
+        )
     batches = picture_batches(listed, spec.resolution, spec.channels, BATCH, THREADS, spec.spatial_dims, spec.fit)
     with contextlib.closing(batches), owned.writing(overwrite) as staged:
         rows = _explain(model, batches, staged, chosen, limit, warn)

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,14 @@ from torch import Tensor
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles
 from visionforge.data.whole_pictures import WholePicture, whole_pictures
 from visionforge.engine.mask_tables import ERROR_COLUMNS, Tiles, mask_folder
-from visionforge.errors import RunError
+from visionforge.errors import DataError, RunError
 from visionforge.evaluation.mask_files import class_colours, mask_columns, write_mask
 from visionforge.evaluation.prediction_table import Filled, headings_of, rows_of
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table
 from visionforge.inference.mask_predictor import MaskPrediction
 from visionforge.inference.tiling import predict_tiled
 from visionforge.reporting.figures.static import is_own_figure
+from visionforge.runs.owned_files import folder_for
 from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
 
@@ -33,7 +35,8 @@ class MaskStream:
     """Pictures on their way through a network that says something of every pixel.
 
     Attributes:
-        predictor: Gives `outputs` (B, K, R, R) for tiles (B, C, R, R) uint8, and has a `spec`.
+        predictor: Gives `outputs` (B, K, R, R) for tiles (B, C, R, R) uint8, has a `spec`, and says whether it
+            `averages` test-time views.
         listed: The pictures.
         tiles: How pictures are scaled and divided.
         batch_size: Tiles at once.
@@ -51,7 +54,7 @@ class MaskStream:
     warn: Callable[[str], None]
 
     def write(self, out: Path, errors: Path, total: int, warnings: int, interruption: Interruption) -> int:
-        """Write masks and tables, and return how many files could not be read.
+        """Write masks and tables, all of them when the last picture is predicted, and return how many failed.
 
         Args:
             out: The table.
@@ -59,32 +62,38 @@ class MaskStream:
             total: Number of files.
             warnings: How many of them are told of.
             interruption: Handles the signals; a picture is finished first.
+
+        Raises:
+            RunError: If none could be read, or a mask would replace what is not ours.
+            Interrupted: If a signal ended it; then nothing was written.
         """
         spec, done, failed = self.predictor.spec, 0, 0
         side = spec.resolution if self.tiles.scaled else None
         pictures = whole_pictures(self.listed, side, spec.channels, self.threads, spec.fit)
         folder, colours = mask_folder(out), class_colours(spec)
         with contextlib.ExitStack() as stack:
+            beside = tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.absolute().parent)
+            staged = Path(stack.enter_context(beside))
             table: TableWriter | None = None
             error_table: TableWriter | None = None
             self.progress(0, total)
             for index, picture in enumerate(stack.enter_context(contextlib.closing(pictures))):
                 interruption.check()
-                if picture.image is None:
+                said = self._said(picture)
+                if isinstance(said, str):
                     if error_table is None:  # most folders need none
                         error_table = stack.enter_context(open_table(errors, ERROR_COLUMNS))
-                    error_table.write([(picture.name, picture.reason)])
+                    error_table.write([(picture.name, said)])
                     failed += 1
                     if failed <= warnings:
-                        self.warn(f"{picture.name}: {picture.reason}")
+                        self.warn(f"{picture.name}: {said}")
                 else:
-                    said = self._said(picture)
-                    path = folder / mask_name(index, picture.name)
-                    _require_own(path)
-                    write_mask(path, said.labels[0], colours)
+                    name = mask_name(index, picture.name)
+                    _require_own(folder / name)  # told before there is more work to lose
+                    write_mask(staged / name, said.labels[0], colours)
                     keys: list[Filled] = [
                         (Column("path"), [picture.name]),
-                        (Column("mask"), [f"{folder.name}/{path.name}"]),
+                        (Column("mask"), [f"{folder.name}/{name}"]),
                     ]
                     columns = mask_columns(spec, said, keys)
                     if table is None:
@@ -94,18 +103,26 @@ class MaskStream:
                 self.progress(done, total)
             if failed == total:
                 raise RunError(f"pictures: none of the {total:,} files could be read, so nothing was written")
+            _take(staged, folder)
         return failed
 
-    def _said(self, picture: WholePicture) -> MaskPrediction:
-        """Return the mask of a picture at its own size."""
-        assert picture.image is not None
-        image = torch.from_numpy(picture.image)
-        resolution = self.predictor.spec.resolution
-        blended = predict_tiled(self.predictor.outputs, image, resolution, self.tiles.overlap, self.batch_size)
-        return _decided(blended.cpu(), picture.size)
+    def _said(self, picture: WholePicture) -> MaskPrediction | str:
+        """Return the mask of a picture at its own size, or why there is none."""
+        if picture.image is None:
+            return picture.reason
+        image, spec = torch.from_numpy(picture.image), self.predictor.spec
+        height, width = image.shape[1:]
+        if spec.fit == "pad":  # with black, as training pictures were
+            image = F.pad(image, (0, max(0, spec.resolution - width), 0, max(0, spec.resolution - height)))
+        tiles = (spec.resolution, self.tiles.overlap, self.batch_size)
+        try:
+            blended = predict_tiled(self.predictor.outputs, image, *tiles)[:, :height, :width]
+        except DataError as error:  # it is too large
+            return "; ".join(error.problems)
+        return _decided(blended.cpu(), picture.size, self.predictor.averages)
 
 
-def _decided(probabilities: Tensor, size: tuple[int, int]) -> MaskPrediction:
+def _decided(probabilities: Tensor, size: tuple[int, int], averaged: bool) -> MaskPrediction:
     """Return the most probable classes (1, H, W) of probabilities (K, h, w), scaled to a size one class at a time."""
     best, mask = torch.zeros(size), torch.zeros(size, dtype=torch.uint8)
     for number, each in enumerate(probabilities):
@@ -114,7 +131,7 @@ def _decided(probabilities: Tensor, size: tuple[int, int]) -> MaskPrediction:
         better = each > best
         mask[better] = number
         best = torch.where(better, each, best)
-    return MaskPrediction(mask[None].numpy(), np.array([float(best.mean())], np.float32))
+    return MaskPrediction(mask[None].numpy(), np.array([float(best.mean())], np.float32), None, averaged)
 
 
 def mask_name(index: int, picture: str) -> str:
@@ -125,6 +142,16 @@ def mask_name(index: int, picture: str) -> str:
     """
     stem = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(picture).stem)[:_NAME].strip("._") or "picture"
     return f"{index:06d}_{stem}.png"
+
+
+def _take(staged: Path, folder: Path) -> None:
+    """Move masks into their folder; none of them if one would replace what is not ours."""
+    names = sorted(path.name for path in staged.iterdir())
+    for name in names:
+        _require_own(folder / name)
+    with folder_for(folder):
+        for name in names:
+            (staged / name).replace(folder / name)
 
 
 def _require_own(path: Path) -> None:

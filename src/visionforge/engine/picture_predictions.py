@@ -140,8 +140,13 @@ def predict_pictures(
     predictor = _predictor(target, artifact, tta, accelerator)
     dense = predictor.spec.kind.dense
     _check_tiles(predictor.spec, scale, overlap)
-    if dense and not overwrite and os.path.lexists(mask_folder(table)):
-        raise SettingsError(f"out: {shown(mask_folder(table))} exists already; name another table, or add `overwrite`")
+    if dense and os.path.lexists(mask_folder(table)):
+        if not overwrite:
+            raise SettingsError(
+                f"out: {shown(mask_folder(table))} exists already; name another table, or add `overwrite`"
+            )
+        if not mask_folder(table).is_dir():
+            raise SettingsError(f"out: {shown(mask_folder(table))} is no folder for the masks; name another table")
     if num_threads is not None:
         import torch
 

@@ -181,12 +181,10 @@ def _differences(
     if len(groups) < 2 or not resamples:
         return [], None
     from visionforge.evaluation.bootstrap import paired_differences
-    from visionforge.evaluation.predictions import scorer_of
-    from visionforge.evaluation.scores import Scorer
 
     @cache
-    def scorer(predictions: Path, task: TaskName, tta: bool, positive: int) -> Scorer:
-        return scorer_of(predictions, task, tta, positive)
+    def scorer(predictions: Path, task: TaskName, tta: bool, positive: int, classes: tuple[str, ...]) -> Any:
+        return task_named(task).table_scorer(predictions, tta, positive, classes)
 
     found = []
     for other in groups[1:]:
@@ -207,13 +205,15 @@ def _differences(
             except UnknownTaskError as error:
                 return [], f"no differences: {error}"
             positive = _positive_index(contents)
-            classes = _classes_of(contents[0])
+            classes = tuple(_classes_of(contents[0]))
             about = classes[positive] if kind.has_positive and positive < len(classes) else None
             try:
+                asked = (task, reading == "with_tta", positive, classes)
                 one, two = (
-                    [scorer(run.workspace.predictions, task, reading == "with_tta", positive) for run in group.runs]
-                    for group in (other, groups[0])
+                    [scorer(run.workspace.predictions, *asked) for run in group.runs] for group in (other, groups[0])
                 )
+                if None in (*one, *two):  # the tables have one reading only
+                    continue
                 gaps = paired_differences(one, two, resamples, confidence)
             except (ValueError, VisionForgeError) as error:
                 return [], f"no differences: {error}"

@@ -61,7 +61,7 @@ class MaskEvaluation(SplitEvaluation):
     @property
     def said(self) -> MaskPrediction:
         """Return what the network says of the images, as tables show it."""
-        return MaskPrediction(self.best.masks, self.best.sure)
+        return MaskPrediction(self.best.masks, self.best.sure, averaged="with_tta" in self.readings)
 
     @property
     def reading_notes(self) -> Sequence[str]:

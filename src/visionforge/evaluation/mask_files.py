@@ -10,30 +10,36 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from visionforge.config.schema import TaskName
+from visionforge.config.schema.metrics import metrics_of
 from visionforge.config.schema.task import IGNORED
 from visionforge.data.info import TaskSpec
 from visionforge.data.side_table import SideTable
+from visionforge.errors import RunError
 from visionforge.evaluation.class_names import unique_names
-from visionforge.evaluation.prediction_table import Filled, headings_of, rows_of
-from visionforge.evaluation.table_writers import Column, open_table
+from visionforge.evaluation.prediction_table import TEXTS, Filled, headings_of, rows_of
+from visionforge.evaluation.segmentation import MaskScorer
+from visionforge.evaluation.table_writers import Column, open_table, read_table
 from visionforge.inference.mask_predictor import MaskPrediction
+from visionforge.printable import printable
 from visionforge.runs.files import write_atomic
-from visionforge.runs.workspace import Workspace
+from visionforge.runs.workspace import MAX_PREDICTIONS_BYTES, Workspace
 from visionforge.scoring.mask_cases import MaskCases
 from visionforge.training.mask_outputs import background_of
 
 Array = npt.NDArray[Any]
 SOFTWARE = "visionforge"  # what a picture says of its origin
 FOLDER = "masks"  # of the PNG files, beside the table
+_MOST_PIXELS = 1 << 40  # of a picture in a table: sums of them are exact
 TRUE, SAID, BOTH = "true_pixels", "predicted_pixels", "shared_pixels"
 
 
 def mask_columns(spec: TaskSpec, said: MaskPrediction, keys: list[Filled], truth: Array | None = None) -> list[Filled]:
     """Return the columns of a table of masks with their cells.
 
-    After the keys these are `confidence`, the mean probability of the predicted class over the pixels;
-    `predicted_pixels_CLASS` …; and, if the truth is known, `dice`, the mean over the classes of the picture,
-    `true_pixels_CLASS` … and `shared_pixels_CLASS` …, of which all overlaps can be computed.
+    After the keys these are `views`, 1 if test-time views were averaged; `confidence`, the mean probability of the
+    predicted class over the pixels; `predicted_pixels_CLASS` …; and, if the truth is known, `dice`, the mean over the
+    classes of the picture, `true_pixels_CLASS` … and `shared_pixels_CLASS` …, of which overlaps can be computed.
 
     Args:
         spec: The task.
@@ -42,7 +48,8 @@ def mask_columns(spec: TaskSpec, said: MaskPrediction, keys: list[Filled], truth
         truth: (B, H, W), or None where it is not known.
     """
     names, classes = unique_names(spec), len(spec.classes)
-    columns = [*keys, (Column("confidence", "number"), said.sure.tolist())]
+    columns = [*keys, (Column("views", "integer"), [int(said.averaged)] * len(said.sure))]
+    columns.append((Column("confidence", "number"), said.sure.tolist()))
     if truth is None:
         sizes = np.stack([np.bincount(mask.ravel(), minlength=classes)[:classes] for mask in said.labels])
         return [*columns, *_of_classes(SAID, names, sizes)]
@@ -56,6 +63,52 @@ def mask_columns(spec: TaskSpec, said: MaskPrediction, keys: list[Filled], truth
 
 def _of_classes(kind: str, names: list[str], values: Array) -> list[Filled]:
     return [(Column(f"{kind}_{name}", "integer"), values[:, k].tolist()) for k, name in enumerate(names)]
+
+
+def mask_table_scorer(path: Path, tta: bool, background: int | None, task: TaskName, classes: int) -> MaskScorer | None:
+    """Return what computes the metrics of a table of masks, from its counts; None if it is of the other reading.
+
+    Args:
+        path: The CSV file; it may come from a stranger.
+        tta: Whether test-time views have to be averaged.
+        background: The class that is in no mean.
+        task: Kind of labels.
+        classes: Number of classes K.
+
+    Raises:
+        RunError: If it is no such table, or has no truth.
+    """
+    table = read_table(path, TEXTS, MAX_PREDICTIONS_BYTES)
+    parts = {kind: [name for name in table if str(name).startswith(f"{kind}_")] for kind in (TRUE, SAID, BOTH)}
+    if not parts[BOTH] or "views" not in table:
+        raise RunError(f"{path}: no table of masks with their truth; it has no columns {BOTH}_CLASS")
+    found = sorted({len(names) for names in parts.values()})
+    if found != [classes]:
+        raise RunError(f"{path}: has columns of {' or '.join(map(str, found))} classes, the run has {classes}")
+    true, said, both = (_whole_numbers(table[names], _MOST_PIXELS, path) for names in parts.values())
+    if bool((both > np.minimum(true, said)).any()):
+        raise RunError(f"{path}: no table of masks: of a class, {BOTH} is above {TRUE} or {SAID}")
+    if set(_whole_numbers(table[["views"]], 1, path).ravel().tolist()) != {int(tta)}:
+        return None
+    cases = MaskCases.of_sizes(both, true + said, background)
+    return MaskScorer(cases, [metric for metric in metrics_of(task) if metric.shared])
+
+
+def _whole_numbers(columns: Any, most: int, path: Path) -> npt.NDArray[np.int64]:
+    """Return columns of a table as integers.
+
+    Raises:
+        RunError: If a cell is none, or not from 0 to `most`.
+    """
+    try:
+        cells = columns.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError):
+        cells = np.full(columns.shape, np.nan)
+    right = (cells >= 0) & (cells <= most) & (cells == np.floor(cells))  # NaN is none of it
+    if not right.all():
+        column = printable(str(columns.columns[np.argmin(right.all(axis=0))]))
+        raise RunError(f"{path}: no table of masks: {column} has others than whole numbers from 0 to {most:,}")
+    return np.asarray(cells, dtype=np.int64)
 
 
 def write_mask_table(

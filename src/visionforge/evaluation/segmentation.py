@@ -31,7 +31,7 @@ class MaskScorer:
     @property
     def labels(self) -> npt.NDArray[np.int64]:
         """Return (N,) zeros: any picture may be drawn in place of any other."""
-        return np.zeros(len(self._cases.counts), dtype=np.int64)
+        return np.zeros(len(self._cases.overlaps[0]), dtype=np.int64)
 
     def __call__(self, weights: Floats) -> Scores:
         """Return the metrics of B weightings (N, B) of the pictures.

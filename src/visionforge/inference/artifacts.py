@@ -57,6 +57,11 @@ class ArtifactPredictor:
         """Return what it says of uint8 images (B, C, R, R), as the task's predictor would."""
         return self.spec.kind.answer(self.outputs(images), self._runtime.contract)
 
+    @property
+    def averages(self) -> bool:
+        """Return whether it averages test-time views."""
+        return len(self._runtime.contract.views) > 1
+
     def outputs(self, images: Tensor) -> Tensor:
         """Return what it gives for uint8 images (B, C, R, R): probabilities (B, K), of pixels (B, K, R, R)."""
         return torch.from_numpy(self._runtime.run(images.numpy()))
@@ -123,7 +128,7 @@ def load_onnx(path: Path) -> Runtime:
 
     def run(images: Pixels) -> Floats:
         (result,) = session.run([found[0].name], {given[0].name: prepared(images, contract)})
-        return _checked(result, contract, path)
+        return _checked(result, len(images), contract, path)
 
     return Runtime(contract, run)
 
@@ -167,15 +172,17 @@ def torch_runtime(module: Callable[[torch.Tensor], torch.Tensor], contract: Cont
     def run(images: Pixels) -> Floats:
         with torch.inference_mode():
             result: Floats = module(torch.from_numpy(prepared(images, contract))).numpy()
-        return _checked(result, contract, path)
+        return _checked(result, len(images), contract, path)
 
     return Runtime(contract, run)
 
 
-def _checked(result: Floats, contract: Contract, path: Path) -> Floats:
+def _checked(result: Floats, images: int, contract: Contract, path: Path) -> Floats:
     spec = contract.spec
-    if result.shape[1:] != spec.kind.output_shape(spec):
+    if result.shape != (images, *spec.kind.output_shape(spec)):
         raise RunError(f"{path}: gives the shape {result.shape}, not a {spec.kind.output_meaning}; it was changed")
+    if not np.isfinite(result).all():
+        raise RunError(f"{path}: its outputs are not finite; export another checkpoint")
     return result
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from visionforge.errors import RunError
 from visionforge.training.classifier import ImageClassifier
+from visionforge.training.tta import named_views
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class MaskPrediction:
         labels: (B, H, W) uint8, the class of each pixel.
         sure: (B,) mean probability of the predicted class over the pixels of each.
         calibrated: (B, K, H, W) probabilities; None where they are not kept.
+        averaged: Whether test-time views were averaged.
     """
 
     labels: npt.NDArray[np.uint8]
     sure: npt.NDArray[np.float32]
     calibrated: npt.NDArray[np.float32] | None = None
+    averaged: bool = False
 
     @classmethod
     def joined(cls, parts: Sequence["MaskPrediction"]) -> "MaskPrediction":
@@ -34,19 +37,22 @@ class MaskPrediction:
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.sure for part in parts]),
             np.concatenate(kept) if kept else None,
+            parts[0].averaged,
         )
 
     @classmethod
-    def of_probabilities(cls, probabilities: Tensor, keep: bool = False) -> "MaskPrediction":
+    def of_probabilities(cls, probabilities: Tensor, keep: bool = False, averaged: bool = False) -> "MaskPrediction":
         """Return the most probable classes of probabilities (B, K, H, W).
 
         Args:
             probabilities: Those of the pixels.
             keep: Keep them, too.
+            averaged: Whether they are means over test-time views.
         """
         highest, labels = probabilities.max(dim=1)
         sure = highest.float().flatten(1).mean(dim=1).cpu().numpy()
-        return cls(labels.to(torch.uint8).cpu().numpy(), sure, probabilities.float().cpu().numpy() if keep else None)
+        kept = probabilities.float().cpu().numpy() if keep else None
+        return cls(labels.to(torch.uint8).cpu().numpy(), sure, kept, averaged)
 
 
 class MaskPredictor:
@@ -71,7 +77,13 @@ class MaskPredictor:
         Raises:
             RunError: If its outputs are not finite.
         """
-        return MaskPrediction.of_probabilities(self.outputs(images), self._keep)
+        return MaskPrediction.of_probabilities(self.outputs(images), self._keep, self.averages)
+
+    @property
+    def averages(self) -> bool:
+        """Return whether test-time views are averaged."""
+        views = named_views(self.spec, self._model.settings.tta, self.spec.resolution)
+        return self._tta is not False and len(views) > 1
 
     @torch.inference_mode()
     def outputs(self, images: Tensor) -> Tensor:

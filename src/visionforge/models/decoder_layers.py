@@ -54,6 +54,6 @@ def resize(maps: Tensor, sides: Sequence[int]) -> Tensor:
         mode="bilinear",
         align_corners=False,
     )
-    columns = within.view(-1, depth, channels, height * width).transpose(1, 2)
+    columns = within.reshape(-1, depth, channels, height * width).transpose(1, 2)
     over_depth = F.interpolate(columns, size=(new_depth, height * width), mode="bilinear", align_corners=False)
-    return over_depth.view(-1, channels, new_depth, height, width)
+    return over_depth.reshape(-1, channels, new_depth, height, width)

@@ -13,10 +13,10 @@ from visionforge.models.features import FeatureExtractor
 from visionforge.models.registry import BackboneEntry, backbone_entry, backbones_with_maps
 from visionforge.models.stages import Parts, parts_of
 from visionforge.models.transfer import TransferReport
+from visionforge.models.weights import ENCODER
 
 log = logging.getLogger(__name__)
 
-ENCODER = "encoder.network."  # in front of the backbone's own names
 DECODER = "decoder."
 
 

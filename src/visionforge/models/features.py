@@ -76,7 +76,7 @@ class FeatureExtractor(nn.Module):
             self.channels = tuple(channels for _, channels, _ in found)
             self.strides = tuple(stride for _, _, stride in found)
             if found:
-                _take_out(network, _unused(network, self(images)))
+                _take_out(network, _unused(network, self(images)), [tap.module for tap in self.taps])
                 self(images)  # also without what was taken out
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -210,14 +210,19 @@ def _unused(network: nn.Module, maps: list[Tensor]) -> set[str]:
     return {name for name, gradient in zip(named, gradients, strict=True) if gradient is None}
 
 
-def _take_out(network: nn.Module, unused: set[str]) -> None:
+def _take_out(network: nn.Module, unused: set[str], tapped: list[str]) -> None:
     """Put the identity in the place of modules all of whose parameters are unused, and nothing in that of the others.
 
     The last layers of a network still run, on what they are given: they cost next to nothing.
+
+    Args:
+        network: The network, which is changed.
+        unused: Names of the parameters.
+        tapped: Names of the modules that give the maps; they stay.
     """
     for name, module in list(network.named_modules()):
         own = {f"{name}.{inner}" for inner, _ in module.named_parameters()}
-        if name and own and own <= unused:
+        if name and own and own <= unused and not any(f"{tap}.".startswith(f"{name}.") for tap in tapped):
             network.set_submodule(name, nn.Identity())
             unused = unused - own
     for name in unused:

@@ -5,7 +5,7 @@ from functools import cached_property
 import numpy as np
 
 from visionforge.scoring.boundaries import boundary_f1
-from visionforge.scoring.masks import Counts, WeightedMasks, confusions, dice_of
+from visionforge.scoring.masks import Counts, WeightedMasks, confusions, dice_of, overlaps_of
 from visionforge.scoring.rates import Array, Floats, mean
 
 
@@ -47,6 +47,30 @@ class MaskCases:
         self.tolerance = tolerance
         self._counts = counts
 
+    @classmethod
+    def of_sizes(cls, shared: Counts, sizes: Counts, background: int | None = None) -> "MaskCases":
+        """Return cases of which the overlaps are known, and the masks are not.
+
+        Args:
+            shared: (N, K) pixels of each class in both masks.
+            sizes: (N, K) pixels of each class in truth and prediction together, those in both twice.
+            background: A class that is in no mean over the classes.
+
+        Raises:
+            ValueError: If the numbers cannot be of masks.
+        """
+        if shared.shape != sizes.shape or shared.ndim != 2 or bool((shared < 0).any() or (2 * shared > sizes).any()):
+            raise ValueError("pixels that masks share are more than they have")
+        empty = np.empty((len(shared), 0), dtype=np.int64)
+        cases = cls(empty, empty, shared.shape[1], background=background)
+        cases.overlaps = shared.astype(np.float64), sizes.astype(np.float64)
+        return cases
+
+    @cached_property
+    def overlaps(self) -> tuple[Floats, Floats]:
+        """Return (N, K) shared pixels of each picture and class, and those in truth and prediction together."""
+        return overlaps_of(self.counts)
+
     @cached_property
     def counts(self) -> Counts:
         """Return (N, K, K) pixels of each picture by true class and by predicted class."""
@@ -64,7 +88,7 @@ class MaskCases:
     @cached_property
     def dice(self) -> Floats:
         """Return (N,) the mean Dice of each picture over its classes without the background; NaN if it has none."""
-        values = dice_of(self.counts)
+        values = dice_of(*self.overlaps)
         kept = values if self.background is None else np.delete(values, self.background, axis=1)
         return mean(kept.T)
 
@@ -78,7 +102,7 @@ class WeightedMaskCases(WeightedMasks):
     """
 
     def __init__(self, cases: MaskCases, weights: Floats) -> None:
-        super().__init__(cases.counts, weights, cases.background)
+        super().__init__(*cases.overlaps, weights, cases.background)
         self.cases = cases
         self.weights = weights
 

@@ -74,14 +74,15 @@ class WeightedMasks:
     and is in no mean. Values are NaN where nothing is defined.
 
     Args:
-        counts: (N, K, K) by true class and by predicted class.
+        hits: (N, K) pixels of each class in both masks, |A∩B|.
+        sizes: (N, K) pixels of each class in both together, |A| + |B|.
         weights: (N, B), how often each picture counts.
         background: A class that is in no mean over the classes; None has all of them in.
     """
 
-    def __init__(self, counts: Counts, weights: Floats, background: int | None = None) -> None:
-        self._hits = np.einsum("nkk->nk", counts).astype(np.float64)
-        self._sizes = (counts.sum(axis=1) + counts.sum(axis=2)).astype(np.float64)  # |A| + |B|
+    def __init__(self, hits: Floats, sizes: Floats, weights: Floats, background: int | None = None) -> None:
+        self._hits = hits
+        self._sizes = sizes
         self._weights = weights
         self._background = background
 
@@ -137,14 +138,24 @@ class WeightedMasks:
         return mean(values if self._background is None else np.delete(values, self._background, axis=0))
 
 
-def dice_of(counts: Counts) -> Floats:
-    """Return (N, K) Dice of each picture and class; NaN where the class is neither in truth nor prediction.
+def overlaps_of(counts: Counts) -> tuple[Floats, Floats]:
+    """Return (N, K) pixels of each class in both masks, and in both together.
 
     Args:
         counts: (N, K, K) by true class and by predicted class.
     """
     hits = np.einsum("nkk->nk", counts).astype(np.float64)
-    return ratio(2 * hits, (counts.sum(axis=1) + counts.sum(axis=2)).astype(np.float64))
+    return hits, (counts.sum(axis=1) + counts.sum(axis=2)).astype(np.float64)
+
+
+def dice_of(hits: Floats, sizes: Floats) -> Floats:
+    """Return (N, K) Dice of each picture and class; NaN where the class is neither in truth nor prediction.
+
+    Args:
+        hits: (N, K) as `overlaps_of` gives them.
+        sizes: (N, K) likewise.
+    """
+    return ratio(2 * hits, sizes)
 
 
 def check_masks(truth: Array, predicted: Array, classes: int) -> None:

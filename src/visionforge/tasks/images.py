@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from visionforge.evaluation.evaluation import Evaluation
+    from visionforge.evaluation.scores import Scorer
     from visionforge.inference.predictor import BatchPrediction, NetworkPredictor
     from visionforge.models.parts import BuiltNetwork
     from visionforge.reporting.class_presentation import ClassPresentation
@@ -97,6 +98,12 @@ class ImageTask(Task):
         from visionforge.evaluation.evaluation import evaluate
 
         return evaluate(predictions, spec, split, settings, partial)
+
+    def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> Scorer | None:
+        """Return what scores raw probabilities."""
+        from visionforge.evaluation.predictions import scorer_of
+
+        return scorer_of(path, self.name, tta, positive)
 
     def write_predictions(
         self, folder: Any, spec: Any, said: Any, truth: Array | None, side: Any, files: bool = False

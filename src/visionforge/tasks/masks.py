@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # NumPy, too, which light commands do without
     from torch import Tensor
 
     from visionforge.evaluation.mask_evaluation import MaskEvaluation
+    from visionforge.evaluation.segmentation import MaskScorer
     from visionforge.inference.mask_predictor import MaskPrediction, MaskPredictor
     from visionforge.models.parts import BuiltNetwork
     from visionforge.reporting.mask_presentation import MaskPresentation
@@ -30,14 +31,17 @@ class MaskTask(Task):
     """
 
     forms: ClassVar[tuple[str, ...]] = ("masks",)
+    most_classes: ClassVar[int | None] = IGNORED
     spatial_dims: ClassVar[tuple[int, ...]] = (2,)
     default_loss: ClassVar[str] = "combined"
     headlines: ClassVar[tuple[str, ...]] = ("mean_dice", "mean_iou", "pixel_accuracy", "mean_boundary_f1")
     monitor: ClassVar[str] = "val/mean_dice"
     maps_labels: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    explains: ClassVar[bool] = False
     calibrates: ClassVar[bool] = False
     decodes: ClassVar[bool] = True
+    dropout: ClassVar[str | None] = "model.decoder.dropout"
 
     # --- labels
 
@@ -57,11 +61,12 @@ class MaskTask(Task):
             return "holds no masks"
         if classes > IGNORED:
             return f"{classes} classes; allowed of masks: at most {IGNORED}"
-        found = _counted(labels)
-        wrong = [value for value in np.flatnonzero(found).tolist() if value >= classes and value != IGNORED]
+        found, beyond = _counted(labels), _beyond(labels)
+        within = np.flatnonzero(found).tolist()
+        wrong = {value: int(found[value]) for value in within if value >= classes and value != IGNORED} | beyond
         if wrong:
             return (
-                f"{found[wrong].sum():,} pixels of no class ({', '.join(map(str, wrong[:5]))}); allowed: 0 to "
+                f"{sum(wrong.values()):,} pixels of no class ({', '.join(map(str, list(wrong)[:5]))}); allowed: 0 to "
                 f"{classes - 1}, and {IGNORED}, which does not count"
             )
         return "no pixel counts" if found[:IGNORED].sum() == 0 else None
@@ -237,7 +242,7 @@ class MaskTask(Task):
         """Return the most probable class of each pixel."""
         from visionforge.inference.mask_predictor import MaskPrediction
 
-        return MaskPrediction.of_probabilities(outputs, keep=True)
+        return MaskPrediction.of_probabilities(outputs, keep=True, averaged=len(contract.views) > 1)
 
     @property
     def output_meaning(self) -> str:
@@ -264,6 +269,12 @@ class MaskTask(Task):
 
         return evaluate_masks(predictions, spec, split, settings, partial)
 
+    def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> MaskScorer | None:
+        """Return what scores the pixels that a table counts."""
+        from visionforge.evaluation.mask_files import mask_table_scorer
+
+        return mask_table_scorer(path, tta, self.background(classes), self.name, len(classes))
+
     def write_predictions(
         self, folder: Any, spec: Any, said: Any, truth: Array | None, side: Any, files: bool = False
     ) -> None:
@@ -280,13 +291,26 @@ class MaskTask(Task):
 
 
 def _counted(labels: Array) -> npt.NDArray[np.int64]:
-    """Return (256,) how often each value occurs, of masks that may lie in a file."""
+    """Return (256,) how often each value from 0 to 255 occurs, of masks that may lie in a file."""
     import numpy as np
 
     found = np.zeros(IGNORED + 1, np.int64)
     for mask in labels:
         values = np.asarray(mask).ravel()
         if values.dtype != np.uint8:
-            values = np.where((values < 0) | (values > IGNORED), IGNORED - 1, values)  # of no class, and told so
+            values = values[(values >= 0) & (values <= IGNORED)].astype(np.uint8)
         found += np.bincount(values, minlength=IGNORED + 1)
+    return found
+
+
+def _beyond(labels: Array) -> dict[int, int]:
+    """Return how often values occur that are below 0 or above 255: one of each mask for all of its."""
+    import numpy as np
+
+    found: dict[int, int] = {}
+    for mask in labels if labels.dtype != np.uint8 else ():
+        values = np.asarray(mask).ravel()
+        wrong = values[(values < 0) | (values > IGNORED)]
+        if wrong.size:
+            found[int(wrong[0])] = found.get(int(wrong[0]), 0) + wrong.size
     return found

@@ -10,7 +10,7 @@ from visionforge.training.pixels import as_batch
 
 
 def labelled_batch(batch: Any, spec: TaskSpec) -> tuple[Tensor, Tensor]:
-    """Return images (N, C, R, R), uint8 or normalised float, and labels, (N,) int64 or (N, L) uint8.
+    """Return images (N, C, R, R), uint8 or normalised float, and labels, (N,) int64, (N, L) uint8 or a mask each.
 
     Volumes are (N, C, R, R, R).
     The values of labels on a GPU are not looked at, because the step would have to wait for them.
@@ -29,6 +29,8 @@ def labelled_batch(batch: Any, spec: TaskSpec) -> tuple[Tensor, Tensor]:
     if len(labels) != len(images):
         raise DataError(f"labels: {tuple(labels.shape)} for {len(images)} images; allowed: one for every image")
     found = spec.kind.batch_labels(labels, len(images), spec.classes)
+    if spec.kind.maps_labels and found.shape[1:] != images.shape[2:]:
+        raise DataError(f"labels: {tuple(found.shape)}; allowed: {(len(images), *images.shape[2:])}, as the images are")
     if problem := label_problem(labels, spec):
         raise DataError(problem)
     return images, found

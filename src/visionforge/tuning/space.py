@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from visionforge.config.problems import flatten, unknown_setting, value_at
 from visionforge.config.schema import Dimension, RunSettings, Scalar
 from visionforge.config.schema.components import listed
+from visionforge.config.schema.tasks import task_named
 from visionforge.data.info import DomainFlags
+from visionforge.data.registry import dataset_info
 from visionforge.errors import SettingsError
 from visionforge.runs.config_hash import NEUTRAL, VOLATILE
 from visionforge.tuning.conditions import Condition, conditions_of, kind_that_reads, without_other_kinds
@@ -22,11 +24,12 @@ Check = Callable[[Mapping[str, Any]], list[str]]  # nested settings → a line f
 PROBES = 64  # random points at which the rules are checked before the first trial
 SMALL_IMAGE = 64  # pixels; up to here the larger batches fit everywhere
 _BATCHES = {True: (16, 32, 48, 64), False: (8, 12, 16)}
+_DROPOUT = "model.backbone.dropout"  # some tasks have another
 QUICK = {
     "model.optimizer.learning_rate": Dimension(low=1e-4, high=1e-1, log=True),
     "model.optimizer.weight_decay": Dimension(low=1e-6, high=1e-2, log=True),
     "data.batch_size": Dimension(choices=_BATCHES[True]),
-    "model.backbone.dropout": Dimension(low=0.0, high=0.5),
+    _DROPOUT: Dimension(low=0.0, high=0.5),
 }
 FULL = {
     **QUICK,
@@ -246,11 +249,18 @@ def _preset(settings: RunSettings, backbones: Sequence[str]) -> dict[str, Dimens
         case "none":
             return {}
         case "full":
-            return {**FULL, **batches}
+            return {**_of_task(FULL, settings), **batches}
         case "architectures":
             pool = settings.tune.pool or tuple(backbones)
-            return {"model.backbone.name": Dimension(choices=pool), **QUICK, **batches}
-    return {**QUICK, **batches}
+            return {"model.backbone.name": Dimension(choices=pool), **_of_task(QUICK, settings), **batches}
+    return {**_of_task(QUICK, settings), **batches}
+
+
+def _of_task(preset: Mapping[str, Dimension], settings: RunSettings) -> dict[str, Dimension]:
+    """Return a preset with the dropout that networks of the task have, if they have one."""
+    wanted = task_named(dataset_info(settings.data.dataset, settings.data.synthetic).task).dropout
+    renamed = {wanted if path == _DROPOUT else path: dimension for path, dimension in preset.items()}
+    return {path: dimension for path, dimension in renamed.items() if path is not None}
 
 
 def _unknown(given: Mapping[str, Dimension | None]) -> Iterable[str]:

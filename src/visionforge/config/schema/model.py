@@ -33,6 +33,15 @@ Gamma = Annotated[float, Field(gt=0.0, lt=1.0, description="Factor of one fall o
 StartEpoch = Annotated[
     int, Field(ge=0, description="First epoch (from 0) that is averaged.", json_schema_extra={"unit": "epochs"})
 ]
+DecoderWidth = Annotated[
+    int,
+    Field(
+        ge=8,
+        le=256,
+        description="Channels: of unet at the finest level, by default 32, and twice as many at each one below, up to "
+        "256; of fpn at every level, by default 64.",
+    ),
+]
 
 
 VolumeConvolution = Literal["3d", "acs"]

@@ -71,6 +71,7 @@ _BEYOND_LABELS = (  # methods without which there is no task, of whichever form
     "rendered",
     "scored",
     "stored",
+    "table_scorer",
     "tried",
     "value_problem",
     "write_predictions",
@@ -115,6 +116,7 @@ class Task:
         nouns: What a class is called: one, and several of them.
         drawn: What a class of rendered images is called.
         class_count: The number of classes that it has in any case; None is any.
+        most_classes: The largest number of classes that it can have; None is any.
         several: An image may have several classes, or none; so it is of labels.
         has_positive: It has two classes, of which one is to be found.
         default_loss: Name of the loss that `auto` stands for.
@@ -124,8 +126,10 @@ class Task:
         label_types: Kinds of NumPy types that labels of an archive may have.
         maps_labels: Labels are as large as images, and stay in the file as these do.
         dense: A network says something of every pixel.
+        explains: There are maps of where its networks look.
         calibrates: Its probabilities are calibrated on the validation split.
         decodes: Its network has a decoder, `model.decoder`.
+        dropout: Which setting is the dropout of its network; None if there is none.
     """
 
     name: ClassVar[str] = ""
@@ -134,6 +138,7 @@ class Task:
     nouns: ClassVar[tuple[str, str]] = ("class", "classes")
     drawn: ClassVar[str] = "class"
     class_count: ClassVar[int | None] = None
+    most_classes: ClassVar[int | None] = None
     several: ClassVar[bool] = False
     has_positive: ClassVar[bool] = False
     default_loss: ClassVar[str] = ""
@@ -143,8 +148,10 @@ class Task:
     label_types: ClassVar[str] = "iu"
     maps_labels: ClassVar[bool] = False
     dense: ClassVar[bool] = False
+    explains: ClassVar[bool] = True
     calibrates: ClassVar[bool] = True
     decodes: ClassVar[bool] = False
+    dropout: ClassVar[str | None] = "model.backbone.dropout"
 
     def is_usual(self, several: bool, classes: int) -> bool:
         """Return whether it is meant where nobody says what the labels are.
@@ -488,6 +495,23 @@ class Task:
             split: Name of the split.
             settings: The `EvaluationSettings`.
             partial: How much of the split was evaluated; None is all of it.
+        """
+        raise NotImplementedError
+
+    def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> Any:
+        """Return what computes the metrics of a table of predictions, a `visionforge.evaluation.bootstrap.Scorer`.
+
+        Args:
+            path: The CSV file.
+            tta: Those with test-time augmentation.
+            positive: Of two classes, the one that is to be found.
+            classes: Names of the classes.
+
+        Returns:
+            None if the table does not have them.
+
+        Raises:
+            RunError: If it is no such table, or has no truth.
         """
         raise NotImplementedError
 

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
-
 from visionforge.config.schema.components import register
-from visionforge.config.schema.model import Decoder
+from visionforge.config.schema.model import Decoder, DecoderWidth
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +17,7 @@ class Fpn(Decoder):
     position: ClassVar[int] = 2
 
     name: Literal["fpn"] = "fpn"
-    width: int = Field(default=64, ge=8, le=256, description="Channels of fpn at every level.")
+    width: DecoderWidth = 64
 
     def build(
         self, channels: Sequence[int], strides: Sequence[int], outputs: int, spatial_dims: int = 2

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
-
 from visionforge.config.schema.components import register
-from visionforge.config.schema.model import Decoder
+from visionforge.config.schema.model import Decoder, DecoderWidth
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,12 +17,7 @@ class UNet(Decoder):
     position: ClassVar[int] = 1
 
     name: Literal["unet"] = "unet"
-    width: int = Field(
-        default=32,
-        ge=8,
-        le=256,
-        description="Channels of unet at the finest level; twice as many at each one below, at most 256.",
-    )
+    width: DecoderWidth = 32
 
     def build(
         self, channels: Sequence[int], strides: Sequence[int], outputs: int, spatial_dims: int = 2
