@@ -63,15 +63,22 @@ class MaskOutputs:
     def __len__(self) -> int:
         return len(self._batches)
 
-    def add(self, logits: Tensor, labels: Tensor, averaged: Tensor | None, criterion: AnyCriterion) -> None:
+    def add(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        averaged: Tensor | None,
+        criterion: AnyCriterion,
+        losses: Tensor | None = None,
+    ) -> None:
         """Keep masks, truth and losses of a batch."""
         plain = criterion.plain()
         finite = torch.isfinite(logits).flatten(1).all(dim=1)
         usable = torch.where(finite.view(-1, 1, 1, 1), logits, 0.0).float()
-        losses = torch.stack(
+        each = torch.stack(
             [plain(usable[index : index + 1], labels[index : index + 1]) for index in range(len(labels))]
         )
-        kept = [labels.to(torch.uint8), losses.where(finite, torch.nan), *_said(criterion.probabilities(usable))]
+        kept = [labels.to(torch.uint8), each.where(finite, torch.nan), *_said(criterion.probabilities(usable))]
         self._batches.append(kept if averaged is None else [*kept, *_said(averaged)])
 
     def gather(self, ranks: int) -> "GatheredMasks":
