@@ -12,12 +12,13 @@ from torchvision.ops import FeaturePyramidNetwork
 from visionforge.config.schema import Backbone, Detector
 from visionforge.errors import SettingsError
 from visionforge.models.build import build_network, building, require_size, size_of, untrained_network
-from visionforge.models.dense import ENCODER, leave_out, require_maps, without_maps
+from visionforge.models.dense import leave_out, require_maps, without_maps
 from visionforge.models.detector_heads import Found, Target
 from visionforge.models.features import FeatureExtractor
 from visionforge.models.registry import BackboneEntry, backbone_entry
 from visionforge.models.stages import Parts, parts_of
 from visionforge.models.transfer import TransferReport
+from visionforge.models.weights import ENCODER
 
 log = logging.getLogger(__name__)
 
