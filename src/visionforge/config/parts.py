@@ -6,6 +6,7 @@ from visionforge.config.schema import (
     AugmentationOperation,
     Averaging,
     Decoder,
+    Detector,
     Loss,
     Mixing,
     Optimizer,
@@ -21,6 +22,7 @@ LossT = TypeVar("LossT", bound=Loss)
 AveragingT = TypeVar("AveragingT", bound=Averaging)
 MixingT = TypeVar("MixingT", bound=Mixing)
 DecoderT = TypeVar("DecoderT", bound=Decoder)
+DetectorT = TypeVar("DetectorT", bound=Detector)
 SamplerT = TypeVar("SamplerT", bound=Sampler)
 OperationT = TypeVar("OperationT", bound=AugmentationOperation)
 
@@ -69,6 +71,11 @@ def register_mixing(kind: type[MixingT], replace: bool = False) -> type[MixingT]
 def register_decoder(kind: type[DecoderT], replace: bool = False) -> type[DecoderT]:
     """Make a decoder known, which `model.decoder.name` then chooses. See `register_optimizer`."""
     return register(kind, Decoder, replace)
+
+
+def register_detector(kind: type[DetectorT], replace: bool = False) -> type[DetectorT]:
+    """Make a detector known, which `model.detector.name` then chooses. See `register_optimizer`."""
+    return register(kind, Detector, replace)
 
 
 def register_sampler(kind: type[SamplerT], replace: bool = False) -> type[SamplerT]:

@@ -4,7 +4,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from visionforge.config.problems import nearest
-from visionforge.config.schema import Decoder, EvaluationSettings, Loss, ModelSettings, RunSettings, Task, TaskName
+from visionforge.config.schema import (
+    Decoder,
+    Detector,
+    EvaluationSettings,
+    Loss,
+    ModelSettings,
+    RunSettings,
+    Task,
+    TaskName,
+)
 from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.schema.tasks import default_task, fits, task_named
 from visionforge.config.volumes import dimension_problems, volume_problems
@@ -296,10 +305,16 @@ def part_problems(model: ModelSettings, kind: Task, name: str) -> Iterator[str]:
             f"model.decoder: {model.decoder.name} would be ignored, because the labels of {name} are "
             f"{kind.name}; only networks of tasks with masks have a decoder; leave it out"
         )
-    if kind.decodes and model.backbone.dropout > 0:
+    if not kind.detects and model.detector != Detector.usual():
         yield (
-            f"model.backbone.dropout: {model.backbone.dropout} would be ignored: a network for {kind.name} "
-            "has no classifier; set model.decoder.dropout"
+            f"model.detector: {model.detector.name} would be ignored, because the labels of {name} are "
+            f"{kind.name}; only networks of tasks with boxes have a detector; leave it out"
+        )
+    if (kind.decodes or kind.detects) and model.backbone.dropout > 0:
+        remedy = "leave it out" if kind.dropout is None else f"set {kind.dropout}"
+        yield (
+            f"model.backbone.dropout: {model.backbone.dropout} would be ignored: a network for {kind.name} has no "
+            f"classifier; {remedy}"
         )
 
 
@@ -341,6 +356,14 @@ def _loss(settings: RunSettings, facts: Facts) -> Iterator[str]:
             f"model.loss.name: {loss.name} does not fit {dataset.name}, whose labels are {dataset.task}; "
             f"allowed: {', '.join(allowed)}"
         )
+    elif not loss.of_task(dataset.task).weighs:
+        for field_name in ("label_smoothing", "class_weights"):
+            if (value := getattr(loss, field_name)) != type(loss).model_fields[field_name].default:
+                yield (
+                    f"model.loss.{field_name}: {value} would be ignored: a network for {dataset.task} is trained by "
+                    "its detector's own losses; leave it out"
+                )
+        return
     for name in loss.class_weights if isinstance(loss.class_weights, dict) else ():
         if name not in dataset.classes:
             close = nearest(name, dataset.classes) or list(dataset.classes)

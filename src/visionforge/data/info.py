@@ -97,6 +97,8 @@ def check_task(task: TaskName, classes: int, spatial_dims: int) -> None:
         ValueError: If it does not.
     """
     kind = task_named(task)
+    if classes < kind.least_classes:
+        raise ValueError(f"classes: {classes} is not allowed; allowed for {task} data: at least {kind.least_classes}")
     if spatial_dims not in kind.spatial_dims:
         raise ValueError(f"task: {task} is of images; volumes are not supported")
     if kind.most_classes is not None and classes > kind.most_classes:
@@ -130,7 +132,7 @@ class DatasetInfo(Section):
     description: Prose = Field(description="One sentence on the images and the labels.")
     task: TaskName = Field(description="Kind of labels.")
     classes: tuple[Text, ...] = Field(
-        min_length=2, max_length=MAX_CLASSES, description="Class, label or grade names, in label order."
+        min_length=1, max_length=MAX_CLASSES, description="Class, label or grade names, in label order."
     )
     positive: str | None = Field(
         None, description="Of two classes, the one that is to be found; null is the last one, class 1."
@@ -228,7 +230,7 @@ class TaskSpec(Section):
 
     dataset: Text = Field(default="data", description="Catalog name.")
     task: TaskName = Field(description="Kind of labels.")
-    classes: tuple[Text, ...] = Field(min_length=2, max_length=MAX_CLASSES, description="Class names in label order.")
+    classes: tuple[Text, ...] = Field(min_length=1, max_length=MAX_CLASSES, description="Class names in label order.")
     channels: Literal[1, 3] = Field(description="Channels that the network takes.")
     spatial_dims: Literal[2, 3] = Field(default=2, description="2 for images, 3 for volumes.")
     resolution: Resolution = Field(default=28, description="Height and width, and depth, of the training images.")

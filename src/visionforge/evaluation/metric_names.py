@@ -22,6 +22,9 @@ PER_CLASS: dict[str, str] = {
     "dice_by_picture": "Dice, by picture",
     "iou_by_picture": "IoU, by picture",
     "boundary_f1": "boundary F1",
+    "ap": "AP",
+    "ap_50": "AP at IoU 0.5",
+    "recall": "recall",
 }
 _PRINTED = (  # of this package's; the others are in metrics.json and in the report
     "accuracy",

@@ -198,6 +198,8 @@ def _export(wanted: _Wanted, target: Target, folder: Path) -> dict[str, Any]:
     model = load_classifier(target.checkpoint)
     model.settings = model.settings.model_copy(update=_tta(wanted.tta, model.settings.tta))
     assert model.spec is not None
+    if not model.spec.kind.deploys:
+        raise SettingsError(f"export: networks for {model.spec.task} are not exported in this version")
     config_hash = target.config_hash
     run_name = None if target.run is None else target.run.path.name
     contract = contract_of(model, wanted.input, run_name, config_hash, target.checkpoint.name)

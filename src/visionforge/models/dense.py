@@ -77,17 +77,13 @@ def build_dense_network(
         WeightsError: If pretrained weights are missing or do not fit.
     """
     entry = backbone_entry(settings.name)
-    _require_maps(entry, spatial_dims)
+    require_maps(entry, spatial_dims)
     network, report = build_network(settings, in_channels, outputs, resolution, pretrained, spatial_dims)
     with building(entry, (in_channels, *(resolution,) * spatial_dims)):
         found = _with_decoder(network, entry, decoder, in_channels, outputs, resolution, spatial_dims)
         if not type(decoder).__module__.startswith(f"{Decoder.family.package}."):
             _try(found, decoder, in_channels, outputs, resolution, spatial_dims)
-    if report is not None:
-        kept = network.state_dict()
-        report.unused += [name for name in (*report.loaded, *report.resampled) if name not in kept]
-        for names in (report.loaded, report.resampled, report.new, report.inflated):
-            names[:] = [name for name in names if name in kept]
+    leave_out(report, network)
     maps = zip(found.encoder.channels, found.encoder.strides, strict=True)
     told = ", ".join(f"{channels} at 1/{stride}" for channels, stride in maps)
     log.info("%s: channels of the maps for %s: %s", settings.name, decoder.name, told)
@@ -119,7 +115,7 @@ def require_brought_dense(
         SettingsError: If the backbone is unknown, or known to give no feature maps.
     """
     entry = backbone_entry(settings.name)
-    _require_maps(entry, spatial_dims)
+    require_maps(entry, spatial_dims)
     asked = (in_channels, outputs, resolution, spatial_dims)
 
     def build() -> nn.Module:
@@ -130,15 +126,40 @@ def require_brought_dense(
     require_size(settings.name, size, brought)
 
 
-def _require_maps(entry: BackboneEntry, spatial_dims: int) -> None:
+def leave_out(report: TransferReport | None, network: nn.Module) -> None:
+    """Let a report say that what became of a classifier is no longer in the network.
+
+    Args:
+        report: What became of pretrained weights, which is changed; None without them.
+        network: The backbone after `FeatureExtractor` has taken it.
+    """
+    if report is not None:
+        kept = network.state_dict()
+        report.unused += [name for name in (*report.loaded, *report.resampled) if name not in kept]
+        for names in (report.loaded, report.resampled, report.new, report.inflated):
+            names[:] = [name for name in names if name in kept]
+
+
+def require_maps(entry: BackboneEntry, spatial_dims: int, above: str = "a decoder") -> None:
+    """Check that a backbone gives feature maps, as far as that is known before it is built.
+
+    Args:
+        entry: The backbone.
+        spatial_dims: 2 for images, 3 for volumes.
+        above: What needs them.
+
+    Raises:
+        SettingsError: If it gives none.
+    """
     if not entry.feature_maps:
-        raise SettingsError(_without_maps(entry, spatial_dims))
+        raise SettingsError(without_maps(entry, spatial_dims, above))
 
 
-def _without_maps(entry: BackboneEntry, spatial_dims: int) -> str:
+def without_maps(entry: BackboneEntry, spatial_dims: int, above: str = "a decoder") -> str:
+    """Return the line about a backbone that gives no feature maps."""
     allowed = ", ".join(backbones_with_maps(spatial_dims))
     return (
-        f"model.backbone.name: {entry.name} gives no feature maps of falling size, which a decoder needs; "
+        f"model.backbone.name: {entry.name} gives no feature maps of falling size, which {above} needs; "
         f"allowed: {allowed}"
     )
 
@@ -160,7 +181,7 @@ def _with_decoder(
     before = parts_of(entry, network)
     encoder = FeatureExtractor(network, before.head, in_channels, resolution, spatial_dims)
     if len(encoder.strides) < 2:
-        raise SettingsError(_without_maps(entry, spatial_dims))
+        raise SettingsError(without_maps(entry, spatial_dims))
     kept = {name for name, module in network.named_modules() if any(True for _ in module.parameters())}
     parts = Parts(
         (DECODER,),

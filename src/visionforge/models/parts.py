@@ -1,13 +1,14 @@
-"""A network that is about to be trained: a backbone with a classifier, or with a decoder."""
+"""A network that is about to be trained: a backbone with a classifier, a decoder or a detector."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from visionforge.config.schema import Backbone, Decoder
+from visionforge.config.schema import Backbone, Decoder, Detector
 from visionforge.models.build import build_network, require_brought
 from visionforge.models.dense import build_dense_network, require_brought_dense
+from visionforge.models.detection import build_detection_network, require_brought_detection
 from visionforge.models.registry import backbone_entry
 from visionforge.models.stages import Parts, parts_of
 from visionforge.models.transfer import TransferReport
@@ -85,4 +86,34 @@ def decoding_network(
     if brought is not None:
         require_brought_dense(settings, decoder, channels, outputs, resolution, brought)
     network, transfer = build_dense_network(settings, decoder, channels, outputs, resolution, pretrained)
+    return BuiltNetwork(network, transfer, network.parts)
+
+
+def detecting_network(
+    settings: Backbone,
+    detector: Detector,
+    channels: int,
+    classes: int,
+    resolution: int,
+    pretrained: bool | None = None,
+    brought: Mapping[str, Tensor] | None = None,
+) -> BuiltNetwork:
+    """Build a backbone with a detector, from images (N, C, R, R) to boxes (N, D, 6).
+
+    Args:
+        settings: Name, stem and weights of the backbone.
+        detector: The detector's settings.
+        channels: Channels of the images.
+        classes: Number of classes K.
+        resolution: Height and width R in pixels.
+        pretrained: Read pretrained weights; None as the settings say.
+        brought: The tensors of a file that are about to be loaded, which are not to be much smaller than the network.
+
+    Raises:
+        SettingsError: If the backbone is unknown, gives no feature maps, or cannot be built for these images.
+        WeightsError: If pretrained weights are missing or do not fit, or those of the file are too few.
+    """
+    if brought is not None:
+        require_brought_detection(settings, detector, channels, classes, resolution, brought)
+    network, transfer = build_detection_network(settings, detector, channels, classes, resolution, pretrained)
     return BuiltNetwork(network, transfer, network.parts)

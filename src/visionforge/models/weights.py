@@ -22,7 +22,7 @@ from visionforge.runs.paths import cache_folder, is_anchored, resolve
 LOCK_TIMEOUT_S = 3600.0  # another process is downloading the same file
 MAX_DOWNLOAD_BYTES = 4_000_000_000  # larger than any network for small images
 WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
-ENCODER = "encoder.network."  # in front of the names of a backbone that has a decoder
+ENCODER = "encoder.network."  # in front of the names of a backbone that has a decoder or a detector
 _SETTING = "model.backbone.weights"
 
 
@@ -156,6 +156,6 @@ def read_weight_file(path: Path) -> Mapping[str, Tensor]:
         raise WeightsError(f"{_SETTING}: {path} holds no state dict (names with tensors)")
     if all(name.startswith(("network.", "cumulative.")) for name in state):  # a checkpoint of an ImageClassifier
         state = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
-    if any(name.startswith(ENCODER) for name in state):  # of a network with a decoder
+    if any(name.startswith(ENCODER) for name in state):  # of a network with a decoder or a detector
         return {name.removeprefix(ENCODER): value for name, value in state.items() if name.startswith(ENCODER)}
     return dict(state)

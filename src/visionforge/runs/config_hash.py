@@ -58,6 +58,15 @@ ADDED: dict[str, Any] = {
     "data.sampler": {"name": "auto"},
     "model.backbone.volume_convolution": "3d",
     "model.decoder": {"name": "unet", "dropout": 0.0, "width": 32},
+    "model.detector": {
+        "name": "fcos",
+        "width": 64,
+        "finest_stride": 4,
+        "score_threshold": 0.05,
+        "nms_iou": 0.6,
+        "max_detections": 100,
+        "depth": 2,
+    },
     "model.mixup.name": "mixup",
     "model.monitor": None,
 }

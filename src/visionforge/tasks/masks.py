@@ -41,6 +41,7 @@ class MaskTask(Task):
     explains: ClassVar[bool] = False
     calibrates: ClassVar[bool] = False
     decodes: ClassVar[bool] = True
+    located: ClassVar[bool] = True
     dropout: ClassVar[str | None] = "model.decoder.dropout"
 
     # --- labels

@@ -41,6 +41,7 @@ from visionforge.training.shorthand import (
     AveragingLike,
     BackboneLike,
     DecoderLike,
+    DetectorLike,
     FinetuningLike,
     LossLike,
     MixUpLike,
@@ -94,6 +95,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         seed: Seed of MixUp, CutMix and dropout; None is the one of `lightning.seed_everything`, or 42. First weights
             are drawn from torch's own generator.
         decoder: What turns feature maps into logits of pixels, where the task asks for these.
+        detector: What finds boxes in feature maps, where the task asks for these.
 
     Raises:
         SettingsError: If a value is out of its bounds, or a name is unknown.
@@ -120,12 +122,14 @@ class ImageClassifier(Seeded, pl.LightningModule):
         restoring: bool = False,
         seed: int | None = None,
         decoder: DecoderLike = _DEFAULT.decoder.name,
+        detector: DetectorLike = _DEFAULT.detector.name,
     ) -> None:
         super().__init__()
         self.seed = seed
         sections = {
             "backbone": backbone,
             "decoder": decoder,
+            "detector": detector,
             "finetuning": finetuning,
             "optimizer": optimizer,
             "schedule": schedule,
@@ -516,8 +520,12 @@ class ImageClassifier(Seeded, pl.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Keep the batch's logits; after the training, its probabilities over the test-time views, too."""
         images, labels = self._labelled(batch)
-        logits, averaged = self._views_forward(images, self.trainer.state.fn != TrainerFn.FITTING)
-        self._kept().add(logits, labels, averaged, self._bound_criterion())
+        self._keep(images, labels, self.trainer.state.fn != TrainerFn.FITTING)
+
+    def _keep(self, images: Tensor, labels: Tensor, tta: bool) -> None:
+        logits, averaged = self._views_forward(images, tta)
+        losses = self._bound_spec().kind.losses(self, images, labels)
+        self._kept().add(logits, labels, averaged, self._bound_criterion(), losses)
 
     def _kept(self) -> SplitOutputs:
         assert self._outputs is not None, "configure_model() makes it with the network"
@@ -538,8 +546,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Keep the batch's logits, and its probabilities over the test-time views."""
         images, labels = self._labelled(batch)
-        logits, averaged = self._views_forward(images, True)
-        self._kept().add(logits, labels, averaged, self._bound_criterion())
+        self._keep(images, labels, True)
 
     def on_test_epoch_end(self) -> None:
         """Log the same for the test split, with and without test-time augmentation."""

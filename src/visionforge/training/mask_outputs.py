@@ -63,18 +63,25 @@ class MaskOutputs:
     def __len__(self) -> int:
         return len(self._batches)
 
-    def add(self, logits: Tensor, labels: Tensor, averaged: Tensor | None, criterion: AnyCriterion) -> None:
+    def add(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        averaged: Tensor | None,
+        criterion: AnyCriterion,
+        losses: Tensor | None = None,
+    ) -> None:
         """Keep masks, truth and losses of a batch."""
         plain = criterion.plain()
         finite = torch.isfinite(logits).flatten(1).all(dim=1)
         usable = torch.where(finite.view(-1, 1, 1, 1), logits, 0.0).float()
-        losses = torch.stack(
+        each = torch.stack(
             [plain(usable[index : index + 1], labels[index : index + 1]) for index in range(len(labels))]
         )
-        kept = [labels.to(torch.uint8), losses.where(finite, torch.nan), *_said(criterion.probabilities(usable))]
+        kept = [labels.to(torch.uint8), each.where(finite, torch.nan), *_said(criterion.probabilities(usable))]
         kept = kept if averaged is None else [*kept, *_said(averaged)]
         if not torch.distributed.is_initialized():  # several processes gather them from their devices
-            kept = [each.cpu() if each.dtype == torch.uint8 else each for each in kept]
+            kept = [part.cpu() if part.dtype == torch.uint8 else part for part in kept]
         self._batches.append(kept)
 
     def gather(self, ranks: int) -> "GatheredMasks":

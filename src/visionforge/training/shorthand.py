@@ -10,6 +10,7 @@ from visionforge.config.schema import (
     Averaging,
     Backbone,
     Decoder,
+    Detector,
     Finetuning,
     Loss,
     Mixing,
@@ -26,6 +27,7 @@ from visionforge.training.compatibility import plain
 if TYPE_CHECKING:
     BackboneLike = Backbone | Mapping[str, Any] | str
     DecoderLike = Decoder | Mapping[str, Any] | str
+    DetectorLike = Detector | Mapping[str, Any] | str
     FinetuningLike = Finetuning | Mapping[str, Any]
     OptimizerLike = Optimizer | Mapping[str, Any] | str
     ScheduleLike = Schedule | Mapping[str, Any] | str
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     AveragingLike = Averaging | Mapping[str, Any] | str
 else:  # the command line derives its flags from these
     BackboneLike, FinetuningLike = Backbone, Finetuning
-    DecoderLike = OptimizerLike = ScheduleLike = LossLike = MixUpLike = AveragingLike = (
+    DecoderLike = DetectorLike = OptimizerLike = ScheduleLike = LossLike = MixUpLike = AveragingLike = (
         dict[str, Any] | str
     )  # of whichever kind
 

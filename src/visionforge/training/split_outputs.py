@@ -75,7 +75,14 @@ class SplitOutputs(Protocol):
     def __len__(self) -> int:
         """Return the number of batches."""
 
-    def add(self, logits: Tensor, labels: Tensor, averaged: Tensor | None, criterion: AnyCriterion) -> None:
+    def add(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        averaged: Tensor | None,
+        criterion: AnyCriterion,
+        losses: Tensor | None = None,
+    ) -> None:
         """Keep a batch.
 
         Args:
@@ -83,6 +90,7 @@ class SplitOutputs(Protocol):
             labels: Those of the batch.
             averaged: (N, K, …) mean probabilities over the test-time views, or None.
             criterion: What the network is trained by.
+            losses: (N,) what `Task.losses` gives; None leaves it to the criterion.
         """
 
     def gather(self, ranks: int) -> Gathered:
@@ -102,7 +110,14 @@ class ClassOutputs:
     def __len__(self) -> int:
         return len(self._batches)
 
-    def add(self, logits: Tensor, labels: Tensor, averaged: Tensor | None, criterion: AnyCriterion) -> None:
+    def add(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        averaged: Tensor | None,
+        criterion: AnyCriterion,
+        losses: Tensor | None = None,
+    ) -> None:
         """Keep a batch; see `SplitOutputs`."""
         self._batches.append((logits, labels, averaged))
 

@@ -86,8 +86,8 @@ def dense_view_functions(flags: DomainFlags, mode: TtaMode, resolution: int, spa
 
 
 def named_views(spec: TaskSpec, mode: TtaMode, resolution: int) -> dict[str, View]:
-    """Return the views of a task's images by name; of a dense one those that can be undone."""
-    functions = dense_view_functions if spec.kind.dense else view_functions
+    """Return the views of a task's images by name; of one whose outputs have places those that can be undone."""
+    functions = dense_view_functions if spec.kind.located else view_functions
     return functions(spec.flags, mode, resolution, spec.spatial_dims)
 
 

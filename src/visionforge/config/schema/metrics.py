@@ -33,7 +33,9 @@ class Metric:
             N cases and K classes or labels, all are read-only arrays of NumPy: `truth` (N,) int64 classes, or (N, K)
             0/1 where an image may have several; `probabilities` (N, K) float64; `predicted` as `truth`, labels at 0.5;
             `weights` (N,) float64, how often each case counts: 1, and in a resample how often it was drawn. Of masks,
-            `truth` (255 does not count) and `predicted` are (N, H, W) integers, and `probabilities` is None.
+            `truth` (255 does not count) and `predicted` are (N, H, W) integers, and `probabilities` is None. Of boxes,
+            likewise, `truth` is (N, M, 5) rows of class and corners, and `predicted` (N, D, 6) with the score between
+            them; the class -1 is no box.
         higher_is_better: Which way is better.
         tasks: Names of the tasks that it fits, or forms of labels that tasks have: ``classes``, ``labels``, ``grades``,
             ``masks``, ``boxes``; None is all that predict classes or labels of images.

@@ -42,6 +42,14 @@ DecoderWidth = Annotated[
         "256; of fpn at every level, by default 64.",
     ),
 ]
+AnchorScale = Annotated[
+    float,
+    Field(
+        gt=0.0,
+        le=32.0,
+        description="Side of the smallest anchors of retinanet and faster_rcnn, in pixels of the map that they lie on.",
+    ),
+]
 
 
 VolumeConvolution = Literal["3d", "acs"]
@@ -99,6 +107,48 @@ class Decoder(Component):
             strides: Input pixels per pixel of each map, a power of two; the finest may be 1.
             outputs: Number of logits K.
             spatial_dims: 2 for images, 3 for volumes.
+        """
+        raise NotImplementedError(f"{type(self).__qualname__}.build")
+
+
+class Detector(Component):
+    """What finds boxes in the backbone's feature maps, where a task has boxes; a feature pyramid lies in between.
+
+    A kind has `build`.
+    """
+
+    family: ClassVar[Family] = Family("model.detector", "fcos", "visionforge.models.detectors", "a detector")
+    required: ClassVar[tuple[str, ...]] = ("build",)
+
+    width: int = Field(
+        default=64, ge=32, le=256, multiple_of=32, description="Channels of the feature pyramid and of the heads on it."
+    )
+    finest_stride: int = Field(
+        default=4,
+        ge=1,
+        le=32,
+        description="Of the backbone's feature maps, those are used that have at least this many pixels of the image "
+        "per pixel; finer ones help with tiny objects, and cost time.",
+        json_schema_extra={"unit": "pixels"},
+    )
+    score_threshold: float = Field(
+        default=0.05, ge=0.0, lt=1.0, description="Boxes with a lower score are not predicted."
+    )
+    nms_iou: float = Field(
+        default=0.6,
+        gt=0.0,
+        le=1.0,
+        description="Of two predicted boxes of a class with a higher IoU, the one with the lower score is left out.",
+    )
+    max_detections: int = Field(default=100, ge=1, le=1000, description="Most predicted boxes of an image.")
+
+    def build(self, strides: "Sequence[int]", classes: int, resolution: int) -> "nn.Module":
+        """Return the detector with random weights, a `visionforge.models.detector_heads.Head`.
+
+        Args:
+            strides: Input pixels per pixel of each map of the pyramid, from the finest to the coarsest.
+            classes: Number of classes K; there is no background among them.
+            resolution: Height and width of the images in pixels.
         """
         raise NotImplementedError(f"{type(self).__qualname__}.build")
 
@@ -222,13 +272,14 @@ class Loss(Component):
     """What is minimised.
 
     A kind says in `tasks` which tasks it fits, by their names or the forms of their labels: ``classes``, ``labels``,
-    ``grades``, ``masks``. One of another package has `loss`; see there.
+    ``grades``, ``masks``, ``boxes``. One of another package has `loss`; see there.
     """
 
     family: ClassVar[Family] = Family("model.loss", "auto", "visionforge.training.losses", "a loss")
     required: ClassVar[tuple[str, ...]] = ("loss",)
     tasks: ClassVar[tuple[str, ...]] = ()
     cumulative: ClassVar[bool] = False  # outputs are K-1 logits of "the grade is above k"
+    weighs: ClassVar[bool] = True  # it reads class weights and label smoothing
 
     label_smoothing: float = Field(
         default=0.0, ge=0.0, le=0.3, description="Share of the target spread over all classes."
@@ -314,6 +365,9 @@ class ModelSettings(Section):
     decoder: Decoder = Field(
         default_factory=Decoder.usual, description="The decoder of tasks with masks; others have none."
     )
+    detector: Detector = Field(
+        default_factory=Detector.usual, description="The detector of tasks with boxes; others have none."
+    )
     finetuning: Finetuning = Field(default=Finetuning(), description="Freezing and staged unfreezing of the backbone.")
     optimizer: Optimizer = Field(default_factory=Optimizer.usual, description="The optimiser.")
     schedule: Schedule = Field(default_factory=Schedule.usual, description="The learning-rate schedule.")
@@ -334,7 +388,8 @@ class ModelSettings(Section):
     monitor: str | None = Field(
         default=None,
         description="What the best epoch is chosen by: val/loss, or val/NAME of any metric that fits the task; null is "
-        "what the task goes by, val/auc of classes and val/mean_dice of masks, or val/loss where that is undefined.",
+        "what the task goes by, val/auc of classes, val/mean_dice of masks and val/map of boxes, or val/loss where "
+        "that is undefined.",
     )
 
     @field_validator("tta", mode="before")

@@ -116,6 +116,7 @@ class Task:
         nouns: What a class is called: one, and several of them.
         drawn: What a class of rendered images is called.
         class_count: The number of classes that it has in any case; None is any.
+        least_classes: The smallest number of classes that it can have.
         most_classes: The largest number of classes that it can have; None is any.
         several: An image may have several classes, or none; so it is of labels.
         has_positive: It has two classes, of which one is to be found.
@@ -129,6 +130,9 @@ class Task:
         explains: There are maps of where its networks look.
         calibrates: Its probabilities are calibrated on the validation split.
         decodes: Its network has a decoder, `model.decoder`.
+        detects: Its network has a detector, `model.detector`.
+        located: What is said lies at places of the image, so test-time views are those that can be undone.
+        deploys: Its networks can be exported, and say something of pictures that are in no data set.
         dropout: Which setting is the dropout of its network; None if there is none.
     """
 
@@ -138,6 +142,7 @@ class Task:
     nouns: ClassVar[tuple[str, str]] = ("class", "classes")
     drawn: ClassVar[str] = "class"
     class_count: ClassVar[int | None] = None
+    least_classes: ClassVar[int] = 2
     most_classes: ClassVar[int | None] = None
     several: ClassVar[bool] = False
     has_positive: ClassVar[bool] = False
@@ -151,6 +156,9 @@ class Task:
     explains: ClassVar[bool] = True
     calibrates: ClassVar[bool] = True
     decodes: ClassVar[bool] = False
+    detects: ClassVar[bool] = False
+    located: ClassVar[bool] = False
+    deploys: ClassVar[bool] = True
     dropout: ClassVar[str | None] = "model.backbone.dropout"
 
     def is_usual(self, several: bool, classes: int) -> bool:
@@ -353,6 +361,16 @@ class Task:
         outputs = model(images)
         loss = criterion(outputs, targets)
         return loss, self.hits(criterion.probabilities(outputs.detach()), targets)
+
+    def losses(self, model: Any, images: "Tensor", labels: "Tensor") -> "Tensor | None":
+        """Return (N,) losses of an evaluated batch, which its outputs do not tell; None leaves it to the criterion.
+
+        Args:
+            model: The module in evaluation mode.
+            images: (N, C, R, R), uint8 or normalised float.
+            labels: Those of the batch.
+        """
+        return None
 
     def criterion(self, loss: Any, classes: int, weights: "Tensor | None" = None) -> Any:
         """Return what the network is trained by, as `visionforge.training.criterion.Criterion` is.

@@ -10,10 +10,10 @@ from visionforge.errors import SettingsError
 
 @register
 class Auto(Loss):
-    """cross_entropy for classes, bce for labels that do not exclude each other, combined for masks."""
+    """cross_entropy for classes, bce for labels that may occur together, combined for masks, detector for boxes."""
 
     position: ClassVar[int] = 1
-    tasks: ClassVar[tuple[str, ...]] = ("classes", "labels", "masks")
+    tasks: ClassVar[tuple[str, ...]] = ("classes", "labels", "masks", "boxes")
 
     name: Literal["auto"] = "auto"
 
