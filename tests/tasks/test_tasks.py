@@ -37,7 +37,7 @@ LOSSES = {  # where "ordinal" is the name of a loss, as it is in configurations
     "training/losses/ordinal.py",
 }
 TASKS = ("binary", "multi-class", "multi-label", "ordinal")  # of whole images
-ALL = (*TASKS, "segmentation")
+ALL = (*TASKS, "segmentation", "detection")
 
 
 class Holder(BaseModel):
@@ -89,8 +89,8 @@ def test_metrics_and_losses_fit_by_form_and_by_name():
     assert fitting(("grades",)) == fitting(("ordinal",)) == ("ordinal",)
     assert fits(("multi-label",), "multi-label")
     assert not fits(("labels",), "ordinal")
-    with pytest.raises(ValueError, match=r"metric m: tasks: \('boxes',\) is not allowed; allowed: some of binary, "):
-        vf.Metric(name="m", label="m", compute=max, tasks=("boxes",))
+    with pytest.raises(ValueError, match=r"metric m: tasks: \('boxen',\) is not allowed; allowed: some of binary, "):
+        vf.Metric(name="m", label="m", compute=max, tasks=("boxen",))
 
 
 # --- registration
