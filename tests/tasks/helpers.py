@@ -1,4 +1,4 @@
-"""Masks that are drawn, and small networks for them; untrained ones are made to say something of each pixel."""
+"""Masks and boxes that are drawn, and small networks for them; untrained ones say something of each pixel."""
 
 import numpy as np
 import torch
@@ -55,4 +55,43 @@ def mask_data(**changes) -> MedMNISTDataModule:
     """Return rendered shapes of three classes, the background included."""
     synthetic = Synthetic(task="segmentation", classes=3, train=40, val=16, test=16)
     settings = {"dataset": "synthetic", "resolution": 16, "batch_size": 8, "synthetic": synthetic}
+    return MedMNISTDataModule(**{**settings, **changes})
+
+
+def box_spec(classes=NAMES[1:], size=32, channels=3, **changes) -> TaskSpec:
+    fields = {"dataset": "made", "mean": (0.5,) * channels, "std": (0.3,) * channels, "flags": FLAGS, **changes}
+    return TaskSpec(task="detection", classes=classes, channels=channels, resolution=size, **fields)
+
+
+def drawn_boxes(count: int = 6, size: int = 32, classes: int = 2, most: int = 4, seed: int = 0) -> np.ndarray:
+    """Return (N, most, 5) float32 rows [class, x1, y1, x2, y2] of whole pixels; the first picture has no box."""
+    rng = np.random.default_rng(seed)
+    out = np.zeros((count, most, 5), np.float32)
+    out[..., 0] = -1
+    for picture in range(1, count):
+        for row in range(rng.integers(1, most + 1)):
+            low = rng.integers(0, size - 8, 2)
+            high = np.minimum(low + rng.integers(4, size // 2, 2), size)
+            out[picture, row] = [rng.integers(classes), *low, *high]
+    return out
+
+
+def said_boxes(truth: np.ndarray, rows: int = 10, classes: int = 2, seed: int = 1) -> np.ndarray:
+    """Return (N, rows, 6) predictions: most true boxes, moved a little, and some that are wrong; by falling score."""
+    rng = np.random.default_rng(seed)
+    out = np.zeros((len(truth), rows, 6), np.float32)
+    out[..., 0] = -1
+    for picture, boxes in enumerate(truth):
+        kept = boxes[(boxes[:, 0] >= 0) & (rng.random(len(boxes)) < 0.8)]
+        found = [[kind, rng.uniform(0.3, 1), *(corners + rng.uniform(-1, 1, 4))] for kind, *corners in kept]
+        found += [[rng.integers(classes), rng.uniform(0, 0.7), 2, 3, *rng.uniform(8, 20, 2)] for _ in range(2)]
+        found = np.array(sorted(found, key=lambda row: -row[1]), np.float32)
+        out[picture, : len(found)] = found
+    return out
+
+
+def box_data(**changes) -> MedMNISTDataModule:
+    """Return rendered shapes of two classes."""
+    synthetic = Synthetic(task="detection", classes=2, train=40, val=16, test=16)
+    settings = {"dataset": "synthetic", "resolution": 32, "batch_size": 8, "synthetic": synthetic}
     return MedMNISTDataModule(**{**settings, **changes})

@@ -9,10 +9,13 @@ _LOSS = {"loss": "loss"}  # of the images alone, beside the metrics
 PER_CLASS: dict[str, str] = {
     "auc": "AUC",
     "average_precision": "average precision",
+    "ap": "AP",
+    "ap_50": "AP at IoU 0.5",
     "f1": "F1",
     "sensitivity": "sensitivity",
     "specificity": "specificity",
     "precision": "precision",
+    "recall": "recall",
     "f1_tuned": "F1, tuned",
     "sensitivity_tuned": "sensitivity, tuned",
     "specificity_tuned": "specificity, tuned",
@@ -22,9 +25,6 @@ PER_CLASS: dict[str, str] = {
     "dice_by_picture": "Dice, by picture",
     "iou_by_picture": "IoU, by picture",
     "boundary_f1": "boundary F1",
-    "ap": "AP",
-    "ap_50": "AP at IoU 0.5",
-    "recall": "recall",
 }
 _PRINTED = (  # of this package's; the others are in metrics.json and in the report
     "accuracy",

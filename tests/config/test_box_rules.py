@@ -1,0 +1,37 @@
+"""What settings mean where the labels are boxes: what has no part in it is refused."""
+
+import pytest
+
+from tests.conftest import flags
+
+BOXES = {"data__synthetic__task": "detection"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__detector__name": "retinanet"}, "model.detector: retinanet would be ignored, because the labels of"),
+        ({"model__detector__depth": 3}, "model.detector: fcos would be ignored"),
+        ({**BOXES, "model__decoder__name": "fpn"}, "model.decoder: fpn would be ignored"),
+        ({"model__loss__name": "detector"}, "model.loss.name: detector does not fit synthetic"),
+        ({"model__monitor": "val/map"}, "model.monitor: 'val/map' does not fit multi-class labels"),
+        (
+            {**BOXES, "model__backbone__dropout": 0.2},
+            "model.backbone.dropout: 0.2 would be ignored: a network for detection has no classifier; leave it out",
+        ),
+        (
+            {**BOXES, "model__loss__label_smoothing": 0.1},
+            "model.loss.label_smoothing: 0.1 would be ignored: a network for detection is trained by its",
+        ),
+        (
+            {**BOXES, "model__loss__class_weights": "{disc: 2}"},
+            "model.loss.class_weights: {'disc': 2.0} would be ignored",
+        ),
+        ({**BOXES, "model__loss__name": "focal"}, "whose labels are detection; allowed: auto, detector"),
+        ({**BOXES, "model__detector__name": "fcoss"}, "model.detector.name: 'fcoss' is not allowed"),
+        ({**BOXES, "model__detector__width": 40}, "model.detector.width"),
+    ],
+)
+def test_what_has_no_part_in_it_is_refused_in_one_line(refuse, changes, message):
+    (line,) = refuse("fit", *flags(**changes))
+    assert message in line
