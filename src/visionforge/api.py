@@ -160,6 +160,8 @@ def predict(
     batch_size: int | None = ...,
     accelerator: str | None = ...,
     num_threads: int | None = ...,
+    scale: Literal["fit", "native"] | None = ...,
+    overlap: float | None = ...,
 ) -> PicturePredictions: ...
 
 
@@ -175,6 +177,8 @@ def predict(
     batch_size: int | None = None,
     accelerator: str | None = None,
     num_threads: int | None = None,
+    scale: Literal["fit", "native"] | None = None,
+    overlap: float | None = None,
     config: Config | Sequence[Config] | None = None,
     **settings: Any,
 ) -> PicturePredictions | EvaluationResult:
@@ -191,9 +195,11 @@ def predict(
         overwrite: Replace a table that exists.
         split: Part of `.npz` archives; None is ``test``.
         tta: Average over test-time views; None is as the network is set.
-        batch_size: Pictures per batch; None is 128.
+        batch_size: Pictures per batch, of masks tiles; None is 128.
         accelerator: ``auto``, ``cpu``, ``gpu``, ``cuda`` or ``mps``; None is ``auto``.
         num_threads: CPU threads of the network, and of reading pictures; torch keeps them.
+        scale: Of masks: ``fit`` scales pictures as in training, ``native`` keeps their size; None is ``fit``.
+        overlap: Of masks: smallest share of a tile that is also in the next one, 0 to 0.75; None is 0.25.
         config: For the test split, as in `fit`, over the settings of the run.
         settings: For the test split, as in `fit`.
 
@@ -217,6 +223,8 @@ def predict(
         "batch_size": batch_size,
         "accelerator": accelerator,
         "num_threads": num_threads,
+        "scale": scale,
+        "overlap": overlap,
     }
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if pictures is None:

@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from tests.conftest import flags
-from tests.tasks.helpers import mask_data
+from tests.tasks.helpers import mask_data, mask_spec
 from tests.training.helpers import MINI, fit
 from visionforge.config.schema import RunSettings
 from visionforge.data import dataset_info
+from visionforge.data.info import TaskSpec
+from visionforge.errors import SettingsError
 from visionforge.training.classifier import ImageClassifier
 from visionforge.tuning.space import build_space
 
@@ -38,12 +40,33 @@ MASKS = {"data__synthetic__task": "segmentation"}
         ({**MASKS, "model__decoder__width": 4}, "model.decoder.width"),
         ({**MASKS, "model__decoder__dropout": 1}, "model.decoder.dropout"),
         ({**MASKS, "model__loss__dice": 0, "model__loss__cross_entropy": 0, "model__loss__name": "combined"}, "all 0"),
+        (
+            {**MASKS, "model__loss__class_weights": "effective-number", "data__balanced_sampling": "false"},
+            "model.loss.class_weights: effective-number would weigh all classes alike",
+        ),
+        ({**MASKS, "evaluation__explanations": 3}, "evaluation.explanations: 3 would be ignored"),
         ({**MASKS, "model__loss__class_weights": "{disk: 2}"}, "has no class 'disk'; nearest: disc"),
     ],
 )
 def test_what_has_no_part_in_it_is_refused_in_one_line(refuse, changes, message):
     (line,) = refuse("fit", *flags(**changes))
     assert message in line
+
+
+@pytest.mark.parametrize(
+    ("settings", "spec", "message"),
+    [
+        (
+            {"backbone": {"name": "mini_cnn", "pretrained": False, "dropout": 0.5}},
+            mask_spec(),
+            "model.backbone.dropout",
+        ),
+        ({"backbone": "mini_cnn", "decoder": "fpn"}, TaskSpec(classes=3), "model.decoder: fpn would be ignored"),
+    ],
+)
+def test_python_is_told_the_same(settings, spec, message):
+    with pytest.raises(SettingsError, match=message):
+        ImageClassifier(**settings, spec=spec).configure_model()
 
 
 def test_scale_and_overlap_are_of_masks(refuse, quick_run, tmp_path):

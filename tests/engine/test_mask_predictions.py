@@ -330,3 +330,18 @@ def test_a_network_of_padded_pictures_is_shown_padded_ones(tmp_path):
     square[0, :, :8] = torch.from_numpy(np.asarray(Image.open(path))).permute(2, 0, 1)
     expected = MaskPredictor(model)(square).labels[0, :8]
     np.testing.assert_array_equal(mask_of(found, rows(found.path)[0]), expected)
+
+
+def test_masks_of_an_earlier_call_are_removed_and_a_linked_folder_is_refused(trained, tmp_path):
+    for k in range(3):
+        picture(tmp_path / "p" / f"{k}.png", SIDE, SIDE, seed=k)
+    found = predicted(trained, tmp_path / "p", out=tmp_path / "said.csv")
+    folder = mask_folder(found.path)
+    (folder / "000009_mine.png").write_bytes((tmp_path / "p" / "0.png").read_bytes())  # of somebody else
+    (tmp_path / "p" / "2.png").unlink()
+    predicted(trained, tmp_path / "p", out=tmp_path / "said.csv", overwrite=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["000000_0.png", "000001_1.png", "000009_mine.png"]
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SettingsError, match="said_masks is no folder for the masks"):
+        predicted(trained, tmp_path / "p", out=tmp_path / "said.csv", overwrite=True)

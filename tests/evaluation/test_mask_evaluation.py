@@ -14,13 +14,14 @@ from visionforge.config.schema import EvaluationSettings
 from visionforge.config.schema.metrics import metrics_of
 from visionforge.data.side_table import SideTable
 from visionforge.errors import RunError
-from visionforge.evaluation.bootstrap import estimate
+from visionforge.evaluation.bootstrap import estimate, paired_differences
 from visionforge.evaluation.evaluation import Partial
+from visionforge.evaluation.label_colours import class_colours
 from visionforge.evaluation.mask_evaluation import MaskEvaluation, evaluate_masks
 from visionforge.evaluation.mask_files import (
-    class_colours,
     mask_columns,
     mask_table_scorer,
+    palette,
     write_mask,
     write_mask_table,
 )
@@ -75,7 +76,9 @@ def test_numbers_are_those_of_the_public_function():
         assert low < reading.estimate.overall["mean_dice"] < high
         kept = evaluation.labels != 255
         expected = confusion_matrix(evaluation.labels[kept], reading.masks[kept])
-        np.testing.assert_array_equal(reading.counts.sum(axis=0), expected)
+        np.testing.assert_array_equal(reading.true.sum(axis=0), expected.sum(axis=1))
+        np.testing.assert_array_equal(reading.said.sum(axis=0), expected.sum(axis=0))
+    np.testing.assert_array_equal(evaluation.confusion, expected)  # of the views
     assert np.isnan(evaluation.best.dice[0])
     assert evaluation.best is evaluation.readings["with_tta"]
     assert evaluation.said.averaged
@@ -125,8 +128,8 @@ def test_a_table_gives_the_metrics_of_its_evaluation(tmp_path, names):
     assert float(written[0]["dice"]) == (-1 if names == NAMES else 1)
     assert float(written[3]["confidence"]) == pytest.approx(evaluation.best.sure[3])
     for k, name in enumerate(names):
-        for kind, axis in (("true_pixels", 2), ("predicted_pixels", 1)):
-            sums = evaluation.best.counts.sum(axis=axis)[:, k]
+        for kind, sizes in (("true_pixels", evaluation.best.true), ("predicted_pixels", evaluation.best.said)):
+            sums = sizes[:, k]
             assert [int(row[f"{kind}_{name}"]) for row in written] == sums.tolist()
 
 
@@ -212,7 +215,7 @@ def test_names_groups_and_masks_are_beside_the_numbers(tmp_path):
         assert picture.mode == "P"
         np.testing.assert_array_equal(np.asarray(picture), mask)
         shown = np.asarray(picture.convert("RGB"))
-        np.testing.assert_array_equal(shown, class_colours(evaluation.spec)[mask])
+        np.testing.assert_array_equal(shown, palette(evaluation.spec)[mask])
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == [f"{k:06d}.png" for k in range(COUNT)]
 
 
@@ -221,9 +224,9 @@ def test_pixels_of_a_file_are_the_numbers_of_the_classes(tmp_path, classes):
     spec = mask_spec(classes=tuple(f"c{k}" for k in range(classes)))
     mask = np.arange(20 * 30).reshape(20, 30) % classes
     for name, each in (("all", mask), ("last", np.full((4, 5), classes - 1)), ("first", np.zeros((4, 5)))):
-        write_mask(tmp_path / f"{name}.png", each.astype(np.uint8), class_colours(spec))
+        write_mask(tmp_path / f"{name}.png", each.astype(np.uint8), palette(spec))
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / f"{name}.png")), each)
-    assert len(np.unique(class_colours(spec), axis=0)) > 0.6 * classes
+    assert len(np.unique(palette(spec), axis=0)) > 0.6 * classes
 
 
 def test_columns_without_truth_count_what_is_predicted():
@@ -233,3 +236,31 @@ def test_columns_without_truth_count_what_is_predicted():
     assert cells["views"] == [0, 0, 0]
     for k, name in enumerate(NAMES):
         assert cells[f"predicted_pixels_{name}"] == [(mask == k).sum() for mask in masks]
+
+
+def test_a_class_that_is_only_predicted_is_not_absent():
+    truth = np.zeros((6, 16, 16), np.uint8)
+    truth[:, :8] = 1
+    said = truth.copy()
+    said[0, 15, 15] = 2  # in no truth
+    view = MaskView(torch.from_numpy(said), torch.ones(6))
+    predictions = MaskPredictions("test", torch.from_numpy(truth), view, None, 0.1)
+    evaluation = evaluate_masks(predictions, mask_spec(), "test", SETTINGS)
+    assert evaluation.support == [6, 6, 0]
+    assert evaluation.absent == [], "its Dice is 0, and in the mean"
+    assert evaluation.best.estimate.per_class["dice"][2] == 0
+    nothing = MaskPredictions("test", torch.from_numpy(truth), MaskView(torch.from_numpy(truth), view.sure), None, 0.1)
+    assert evaluate_masks(nothing, mask_spec(), "test", SETTINGS).absent == ["square"]
+
+
+def test_runs_are_compared_on_the_same_truth_only(tmp_path):
+    one, two = (table_of(evaluation_of(truth=drawn_masks(COUNT, seed=seed)), tmp_path / str(seed)) for seed in (1, 2))
+    scorers = [mask_table_scorer(path, True, 0, "segmentation", 3) for path in (one, two)]
+    with pytest.raises(ValueError, match="not of the same cases"):
+        paired_differences(scorers[:1], scorers[1:], 50, 0.95)
+
+
+def test_colours_are_those_of_the_report():
+    colours = palette(mask_spec())
+    np.testing.assert_array_equal(colours[0], 0)
+    np.testing.assert_array_equal(colours[1:], class_colours(4)[1:3])

@@ -131,7 +131,7 @@ BAD = {
     "predicted: has the value 2; allowed: 0 to 1$": lambda: metrics.segmentation_metrics(TRUTH % 2, PREDICTED, 2),
     "predicted: has the value 255": lambda: metrics.segmentation_metrics(TRUTH, PREDICTED * 0 + 255, 3, ignore=255),
     "classes: 1 is not allowed; allowed: at least 2": lambda: metrics.segmentation_metrics(TRUTH, PREDICTED, 1),
-    "classes: 9000 for 12 pictures; allowed": lambda: metrics.segmentation_metrics(TRUTH, PREDICTED, 9000),
+    "classes: 9000000 for 12 pictures; allowed": lambda: metrics.segmentation_metrics(TRUTH, PREDICTED, 9_000_000),
     "background: 3 is no class; allowed: 0 to 2": lambda: metrics.segmentation_metrics(
         TRUTH, PREDICTED, 3, background=3
     ),

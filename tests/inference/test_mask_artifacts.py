@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+import visionforge as vf
 from tests.tasks.helpers import mask_model, mask_spec, noise
-from visionforge.errors import RunError
+from visionforge.errors import RunError, SettingsError
 from visionforge.inference.artifacts import ArtifactPredictor, load_predictor, prepared, torch_runtime
-from visionforge.inference.contract import KEY, contract_of
+from visionforge.inference.contract import KEY, contract_of, read_contract
 from visionforge.inference.exported import ExportedClassifier
 from visionforge.inference.mask_predictor import MaskPredictor
 
@@ -88,3 +89,16 @@ def test_a_network_whose_outputs_are_not_finite_is_refused():
         next(model.parameters()).fill_(torch.nan)
     with pytest.raises(RunError, match="the network's outputs are not finite"):
         MaskPredictor(model)(noise(2))
+
+
+def test_a_contract_of_masks_has_no_temperature():
+    contract = contract_of(mask_model(), "uint8", None, None, None)
+    for forged in ({"temperature": 2.0}, {"thresholds": (0.5, 0.5, 0.5)}):
+        text = contract.model_copy(update=forged).model_dump_json()
+        with pytest.raises(RunError, match="a temperature or thresholds, which segmentation has not"):
+            read_contract(text, "model.onnx")
+
+
+def test_a_report_of_anybodys_module_is_of_whole_images():
+    with pytest.raises(SettingsError, match="SplitReport is for classes or labels of images; segmentation has none"):
+        vf.SplitReport(mask_spec())

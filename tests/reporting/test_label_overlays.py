@@ -6,10 +6,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from visionforge.evaluation.label_colours import _SEEN_BY, _lab, class_colours, least_distance, on_top
 from visionforge.reporting.box_overlays import box_comparison, box_overlay
 from visionforge.reporting.figures.panels import COMPARISON_LEGEND, panel_grid
 from visionforge.reporting.figures.static import own_style, save_figure
-from visionforge.reporting.label_colours import _SEEN_BY, _lab, class_colours, least_distance, on_top
 from visionforge.reporting.label_overlays import (
     FILL,
     FOUND,

@@ -89,7 +89,7 @@ def test_the_lowest_dice_are_shown_first_and_pictures_without_one_not_at_all():
 def test_which_pixels_are_taken_for_which():
     evaluation = evaluation_of(settings=PAGES)
     matrix = section(evaluation, "decisions").matrix
-    expected = evaluation.best.counts.sum(axis=0)
+    expected = evaluation.confusion
     np.testing.assert_array_equal([[count for count, _ in row] for row in matrix.rows], expected)
     shares = np.array([[share for _, share in row] for row in matrix.rows])
     np.testing.assert_allclose(shares.sum(axis=1), 1)
@@ -145,10 +145,10 @@ def test_spreadsheet(tmp_path):
     heading, *sheet = book["Predictions"].iter_rows(values_only=True)
     assert heading[:4] == ("index", "name", "Dice", "confidence")
     assert len(sheet) == COUNT
-    counts = evaluation.best.counts
-    for row, dice, count in zip(sheet, evaluation.best.dice, counts, strict=True):
+    counts = zip(evaluation.best.true, evaluation.best.said, strict=True)
+    for row, dice, (true, said) in zip(sheet, evaluation.best.dice, counts, strict=True):
         assert row[2] == (None if np.isnan(dice) else pytest.approx(dice))
-        assert list(row[4:]) == [*count.sum(axis=1), *count.sum(axis=0)]
+        assert list(row[4:]) == [*true, *said]
 
 
 def test_metrics_json_and_page_say_the_same(tmp_path):

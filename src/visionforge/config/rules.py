@@ -4,7 +4,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from visionforge.config.problems import nearest
-from visionforge.config.schema import Decoder, Detector, Loss, RunSettings, TaskName
+from visionforge.config.schema import (
+    Decoder,
+    Detector,
+    EvaluationSettings,
+    Loss,
+    ModelSettings,
+    RunSettings,
+    Task,
+    TaskName,
+)
 from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.schema.tasks import default_task, fits, task_named
 from visionforge.config.volumes import dimension_problems, volume_problems
@@ -274,20 +283,37 @@ def _parts(settings: RunSettings, facts: Facts) -> Iterator[str]:
         return
     model, name = settings.model, facts.dataset.name
     kind = task_named(facts.dataset.task)
+    yield from part_problems(model, kind, name)
+    explanations = settings.evaluation.explanations
+    if not kind.explains and explanations not in (0, EvaluationSettings.model_fields["explanations"].default):
+        yield (
+            f"evaluation.explanations: {explanations} would be ignored: there are no maps of where a network for "
+            f"{facts.dataset.task} looks; leave it out"
+        )
+
+
+def part_problems(model: ModelSettings, kind: Task, name: str) -> Iterator[str]:
+    """Yield a line for every part of a network that a task has none of.
+
+    Args:
+        model: The network.
+        kind: The task.
+        name: Name of the data set.
+    """
     if not kind.decodes and model.decoder != Decoder.usual():
         yield (
             f"model.decoder: {model.decoder.name} would be ignored, because the labels of {name} are "
-            f"{facts.dataset.task}; only networks of tasks with masks have a decoder; leave it out"
+            f"{kind.name}; only networks of tasks with masks have a decoder; leave it out"
         )
     if not kind.detects and model.detector != Detector.usual():
         yield (
             f"model.detector: {model.detector.name} would be ignored, because the labels of {name} are "
-            f"{facts.dataset.task}; only networks of tasks with boxes have a detector; leave it out"
+            f"{kind.name}; only networks of tasks with boxes have a detector; leave it out"
         )
     if (kind.decodes or kind.detects) and model.backbone.dropout > 0:
         remedy = "leave it out" if kind.dropout is None else f"set {kind.dropout}"
         yield (
-            f"model.backbone.dropout: {model.backbone.dropout} would be ignored: a network for {facts.dataset.task} "
+            f"model.backbone.dropout: {model.backbone.dropout} would be ignored: a network for {kind.name} "
             f"has no classifier; {remedy}"
         )
 
@@ -318,6 +344,11 @@ def _loss(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
     if dataset is None:
         return
+    if loss.class_weights == EFFECTIVE and task_named(dataset.task).dense:
+        yield (
+            f"model.loss.class_weights: {EFFECTIVE} would weigh all classes alike: of {dataset.name} pixels are "
+            "counted, and every class has too many; set balanced, or weights by name"
+        )
     if not fits(loss.of_task(dataset.task).tasks, dataset.task):
         kinds = Loss.family.kinds.items()
         allowed = [name for name, kind in kinds if issubclass(kind, Loss) and fits(kind.tasks, dataset.task)]

@@ -58,7 +58,7 @@ def whole_pictures(
     def decoded(name: str, read: Callable[[], tuple[Pixels, tuple[int, int]]]) -> WholePicture:
         try:
             image, size = read()
-            return WholePicture(name, np.array(with_channels(image, channels)), size)
+            return WholePicture(name, np.array(with_channels(image, channels), order="C"), size)
         except PictureError as error:
             return WholePicture(name, None, (0, 0), str(error))
         except Exception as error:  # on damaged files, Pillow's readers raise almost anything
@@ -84,7 +84,7 @@ def whole_pictures(
         try:
             for name, read in asked():
                 waiting.append(pool.submit(decoded, name, read))
-                if len(waiting) > 2 * threads:
+                if len(waiting) > (2 * threads if side is not None else 1):  # of any size, they may be very large
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -17,7 +17,7 @@ from visionforge.data.picture_sources import ArchiveImages, PictureFiles
 from visionforge.data.whole_pictures import WholePicture, whole_pictures
 from visionforge.engine.mask_tables import ERROR_COLUMNS, Tiles, mask_folder
 from visionforge.errors import DataError, RunError
-from visionforge.evaluation.mask_files import class_colours, mask_columns, write_mask
+from visionforge.evaluation.mask_files import mask_columns, palette, write_mask
 from visionforge.evaluation.prediction_table import Filled, headings_of, rows_of
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table
 from visionforge.inference.mask_predictor import MaskPrediction
@@ -27,6 +27,7 @@ from visionforge.runs.owned_files import folder_for
 from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
 
+_OURS = re.compile(r"[0-9]{6,}_[A-Za-z0-9._-]+\.png")  # names that `mask_name` makes
 _NAME = 60  # characters of a picture's name in that of its mask
 
 
@@ -70,7 +71,7 @@ class MaskStream:
         spec, done, failed = self.predictor.spec, 0, 0
         side = spec.resolution if self.tiles.scaled else None
         pictures = whole_pictures(self.listed, side, spec.channels, self.threads, spec.fit)
-        folder, colours = mask_folder(out), class_colours(spec)
+        folder, colours = mask_folder(out), palette(spec)
         with contextlib.ExitStack() as stack:
             beside = tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.absolute().parent)
             staged = Path(stack.enter_context(beside))
@@ -152,6 +153,9 @@ def _take(staged: Path, folder: Path) -> None:
     with folder_for(folder):
         for name in names:
             (staged / name).replace(folder / name)
+    for path in folder.iterdir():  # of an earlier call: no row names them any more
+        if path.name not in names and _OURS.fullmatch(path.name) and not path.is_symlink() and is_own_figure(path):
+            path.unlink()
 
 
 def _require_own(path: Path) -> None:

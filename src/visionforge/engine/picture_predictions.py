@@ -110,7 +110,7 @@ def predict_pictures(
         overwrite: Replace a table that exists.
         split: Part of `.npz` archives; None is `test`.
         tta: Average over test-time views; None is as the network is set.
-        batch_size: Pictures per batch.
+        batch_size: Pictures per batch; of masks tiles of a picture.
         accelerator: `auto`, `cpu`, `gpu`, `cuda` or `mps`.
         num_threads: CPU threads of the network, and of reading pictures; torch keeps them.
         scale: Of masks: `fit` scales a picture's shorter side to the network's resolution, as training pictures were,
@@ -145,7 +145,7 @@ def predict_pictures(
             raise SettingsError(
                 f"out: {shown(mask_folder(table))} exists already; name another table, or add `overwrite`"
             )
-        if not mask_folder(table).is_dir():
+        if mask_folder(table).is_symlink() or not mask_folder(table).is_dir():
             raise SettingsError(f"out: {shown(mask_folder(table))} is no folder for the masks; name another table")
     if num_threads is not None:
         import torch

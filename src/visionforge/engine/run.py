@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from visionforge.config.schema import RunSettings
     from visionforge.training.classifier import ImageClassifier
 
-_CURVES = ("train/loss", "val/loss", "val/accuracy", "val/auc")
+_CURVES = ("train/loss", "val/loss", "val/accuracy", "val/auc")  # of classes; other tasks have what they log
 
 
 class EvaluationResult:
@@ -282,7 +282,9 @@ class Run:
             rows = read_epochs(self.workspace.epochs)
         except RunError:
             return ""
-        series = {name: [row[name] for row in rows if name in row] for name in _CURVES}
+        logged = dict.fromkeys(name for row in rows for name in row if name.startswith("val/"))
+        names = _CURVES if "val/auc" in logged else (*_CURVES[:2], *(name for name in logged if name not in _CURVES))
+        series = {name: [row[name] for row in rows if name in row] for name in names}
         return curves_svg({name: values for name, values in series.items() if len(values) > 1})
 
 

@@ -16,7 +16,7 @@ from visionforge.data.archive import SplitArrays
 from visionforge.data.batches import ArrayDataset
 from visionforge.data.info import Split, TaskSpec
 from visionforge.engine.run_folder import RunFolder
-from visionforge.errors import DataError, RunError
+from visionforge.errors import DataError, RunError, SettingsError
 from visionforge.models.tensor_files import load_tensors
 from visionforge.reporting.context import ReportContext
 from visionforge.reporting.results import write_results
@@ -48,6 +48,9 @@ class SplitReport(Callback):
         outputs: What the module's call gives for images: ``logits`` (N, K) or ``probabilities`` (N, K).
         settings: What is reported.
 
+    Raises:
+        SettingsError: If the task says nothing of whole images.
+
     >>> import numpy as np, visionforge as vf
     >>> images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
     >>> spec = vf.TaskSpec.of_arrays(images, np.arange(20) % 2, classes=("cat", "dog"))
@@ -64,6 +67,8 @@ class SplitReport(Callback):
         outputs: Literal["logits", "probabilities"] = "logits",
         settings: EvaluationSettings | None = None,
     ) -> None:
+        if not spec.kind.calibrates:
+            raise SettingsError(f"spec: SplitReport is for classes or labels of images; {spec.task} has none")
         self._spec = spec
         self._loader = loader
         self._calibration = calibration

@@ -153,7 +153,8 @@ def paired_differences(
     """
     scorers = [*one, *other]
     labels = scorers[0].labels
-    if any(scorer.labels.shape != labels.shape or (scorer.labels != labels).any() for scorer in scorers):
+    truths = [getattr(scorer, "truth", scorer.labels) for scorer in scorers]  # that of masks does not make the strata
+    if any(each.shape != truths[0].shape or (each != truths[0]).any() for each in truths):
         raise ValueError("the predictions are not of the same cases")
     point = [scorer(np.ones((len(labels), 1))).overall for scorer in scorers]
     drawn = [scores.overall for scores in _resampled(scorers, resamples, seed)]

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -136,7 +137,7 @@ class SplitEvaluation(ABC):
     def said(self) -> Any:
         """Return what the network says of the images, as tables show it."""
 
-    @property
+    @cached_property
     def support(self) -> list[int]:
         """Return the number of cases of each class or label."""
         return [int(count) for count in self.task.counts(self.labels, len(self.spec.classes))]

@@ -9,12 +9,13 @@ import numpy.typing as npt
 
 from visionforge.config.schema import EvaluationSettings
 from visionforge.config.schema.metrics import metrics_of
+from visionforge.config.schema.task import IGNORED
 from visionforge.data.info import TaskSpec
 from visionforge.evaluation.bootstrap import estimate
 from visionforge.evaluation.evaluation import Partial, Reading, SplitEvaluation
 from visionforge.evaluation.segmentation import MaskScorer
 from visionforge.inference.mask_predictor import MaskPrediction
-from visionforge.scoring.masks import Counts
+from visionforge.scoring.masks import Counts, confusion
 from visionforge.scoring.rates import Floats
 from visionforge.training.mask_outputs import MaskPredictions, MaskView, background_of, cases_of
 
@@ -29,13 +30,15 @@ class MaskReading(Reading):
         estimate: Metrics and their intervals.
         masks: (N, H, W) the predicted classes.
         sure: (N,) mean probability of the predicted class over the pixels.
-        counts: (N, K, K) pixels of each picture by true and by predicted class.
+        true: (N, K) true pixels of each picture and class.
+        said: (N, K) predicted ones.
         dice: (N,) mean Dice of each picture over the classes but the background; NaN if it has none.
     """
 
     masks: Masks
     sure: npt.NDArray[np.float32]
-    counts: Counts
+    true: Counts
+    said: Counts
     dice: Floats
 
 
@@ -54,9 +57,20 @@ class MaskEvaluation(SplitEvaluation):
         return self.readings[self.best_name]
 
     @property
+    def confusion(self) -> Counts:
+        """Return (K, K) pixels by true and by predicted class."""
+        return confusion(self.labels, self.best.masks, len(self.spec.classes), IGNORED)
+
+    @property
     def background(self) -> int | None:
         """Return the number of the class that is in no mean; None if there is none."""
         return background_of(self.spec)
+
+    @property
+    def absent(self) -> list[str]:
+        """Return the classes that are neither in truth nor in a prediction; they are in no average."""
+        each = [reading.estimate.per_class["dice"] for reading in self.readings.values()]
+        return [name for k, name in enumerate(self.spec.classes) if all(values[k] is None for values in each)]
 
     @property
     def said(self) -> MaskPrediction:
@@ -105,7 +119,7 @@ def evaluate_masks(
     asked = metrics_of(spec.task)
     estimates = estimate([MaskScorer(each, asked) for each in cases], settings.resamples, settings.confidence)
     readings = {
-        name: MaskReading(found, each.predicted, view.sure.numpy(), each.counts, each.dice)
+        name: MaskReading(found, each.predicted, view.sure.numpy(), *each.sizes[1:], each.dice)
         for (name, view), each, found in zip(given.items(), cases, estimates, strict=True)
     }
     return MaskEvaluation(

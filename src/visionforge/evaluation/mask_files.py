@@ -1,6 +1,5 @@
 """Predicted masks as files: a table with a row per picture, and pictures whose pixels are the numbers of classes."""
 
-import colorsys
 import io
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from visionforge.data.info import TaskSpec
 from visionforge.data.side_table import SideTable
 from visionforge.errors import RunError
 from visionforge.evaluation.class_names import unique_names
+from visionforge.evaluation.label_colours import class_colours
 from visionforge.evaluation.prediction_table import TEXTS, Filled, headings_of, rows_of
 from visionforge.evaluation.segmentation import MaskScorer
 from visionforge.evaluation.table_writers import Column, open_table, read_table
@@ -54,11 +54,11 @@ def mask_columns(spec: TaskSpec, said: MaskPrediction, keys: list[Filled], truth
         sizes = np.stack([np.bincount(mask.ravel(), minlength=classes)[:classes] for mask in said.labels])
         return [*columns, *_of_classes(SAID, names, sizes)]
     cases = MaskCases(truth, said.labels, classes, IGNORED, background_of(spec))
-    counts = cases.counts
+    both, true, predicted = cases.sizes
     columns.append((Column("dice", "number"), np.nan_to_num(cases.dice, nan=-1.0).tolist()))
-    columns += _of_classes(TRUE, names, counts.sum(axis=2))
-    columns += _of_classes(SAID, names, counts.sum(axis=1))
-    return [*columns, *_of_classes(BOTH, names, np.einsum("nkk->nk", counts))]
+    columns += _of_classes(TRUE, names, true)
+    columns += _of_classes(SAID, names, predicted)
+    return [*columns, *_of_classes(BOTH, names, both)]
 
 
 def _of_classes(kind: str, names: list[str], values: Array) -> list[Filled]:
@@ -90,7 +90,7 @@ def mask_table_scorer(path: Path, tta: bool, background: int | None, task: TaskN
         raise RunError(f"{path}: no table of masks: of a class, {BOTH} is above {TRUE} or {SAID}")
     if set(_whole_numbers(table[["views"]], 1, path).ravel().tolist()) != {int(tta)}:
         return None
-    cases = MaskCases.of_sizes(both, true + said, background)
+    cases = MaskCases.of_sizes(both, true, said, background)
     return MaskScorer(cases, [metric for metric in metrics_of(task) if metric.shared])
 
 
@@ -139,21 +139,34 @@ def write_mask_table(
         names = [f"{FOLDER}/{index:06d}.png" for index in range(count)]
         keys.append((Column("mask"), names))
         for name, mask in zip(names, said.labels, strict=True):
-            write_mask(workspace.path / name, mask, class_colours(spec))
+            write_mask(workspace.path / name, mask, palette(spec))
     columns = mask_columns(spec, said, keys, truth)
     with open_table(workspace.predictions, headings_of(columns)) as table:
         table.write(rows_of(columns))
 
 
-def class_colours(spec: TaskSpec) -> npt.NDArray[np.uint8]:
-    """Return (K, 3) colours of the classes in a palette: black for the background, others as far apart as can be."""
-    count = len(spec.classes)
-    hues = np.arange(count) * 0.618034 % 1  # the golden ratio spreads them
-    colours = np.array([colorsys.hsv_to_rgb(hue, 0.75, 0.95) for hue in hues])
-    background = background_of(spec)
+def drawn_numbers(classes: int, background: int | None) -> npt.NDArray[np.uint8]:
+    """Return (256,) the number by which a class is drawn: 0 for the background, from 1 for others; 255 stays.
+
+    Args:
+        classes: Number of classes.
+        background: The class that is not drawn, or None.
+    """
+    numbers = np.full(IGNORED + 1, IGNORED, np.uint8)
+    drawn = [k for k in range(classes) if k != background]
+    numbers[drawn] = np.arange(1, len(drawn) + 1)
     if background is not None:
-        colours[background] = 0
-    return np.asarray(np.rint(colours * 255), dtype=np.uint8)
+        numbers[background] = 0
+    return numbers
+
+
+def palette(spec: TaskSpec) -> npt.NDArray[np.uint8]:
+    """Return (K, 3) colours of the classes, those of the report; the background is black."""
+    classes = len(spec.classes)
+    numbers = drawn_numbers(classes, background_of(spec))[:classes]
+    colours = class_colours(classes + 1)
+    colours[0] = 0
+    return colours[numbers]
 
 
 def write_mask(path: Path, mask: npt.NDArray[np.uint8], colours: npt.NDArray[np.uint8]) -> None:

@@ -31,7 +31,12 @@ class MaskScorer:
     @property
     def labels(self) -> npt.NDArray[np.int64]:
         """Return (N,) zeros: any picture may be drawn in place of any other."""
-        return np.zeros(len(self._cases.overlaps[0]), dtype=np.int64)
+        return np.zeros(len(self._cases.sizes[0]), dtype=np.int64)
+
+    @property
+    def truth(self) -> npt.NDArray[np.int64]:
+        """Return (N, K) true pixels of each class, by which two sets of masks show whether they have the same truth."""
+        return self._cases.sizes[1]
 
     def __call__(self, weights: Floats) -> Scores:
         """Return the metrics of B weightings (N, B) of the pictures.
@@ -154,7 +159,7 @@ def _scorer(
     if background is not None and not 0 <= background < classes:
         raise ValueError(f"background: {background} is no class; allowed: 0 to {classes - 1}, or None")
     cases = MaskCases(true, said, classes, ignore, background, tolerance)
-    _ = cases.counts, cases.boundary  # which look at the values
+    _ = cases.sizes, cases.boundary  # which look at the values
     return MaskScorer(cases)
 
 

@@ -246,7 +246,7 @@ def _export(wanted: _Wanted, target: Target, folder: Path) -> dict[str, Any]:
 
         works: dict[str, Any] = {"PyTorch": eager(model), "PyTorch, compiled": compiled(module, contract)}
         works |= {_RUNTIMES[name]: runtime.run for name, runtime in runtimes.items()}
-        content["speed"] = speed_table(works, contract.shape[1:])
+        content["speed"] = speed_table(works, contract.shape[1:], prod(model.spec.kind.output_shape(model.spec)))
     metrics = load_run(target.run).metrics if target.run is not None and target.run.manifest.is_file() else {}
     metrics = {**metrics, "positive": positive_of(metrics)}  # which the run's figures are of
     info = _info(model.spec.dataset)

@@ -108,7 +108,8 @@ def compare(spec: TaskSpec, wanted: Any, runtime: Runtime, images: Images, bound
             "another `opset` or `format`"
         )
     same = said.labels == wanted.labels
-    agree = same if same.ndim == 1 else same.all(axis=1) if same.ndim == 2 else same.mean(axis=(1, 2))
+    same = same.reshape(len(same), -1)
+    agree = same.mean(axis=1) if spec.kind.dense else same.all(axis=1)
     before: dict[str, float | None] = {}
     after: dict[str, float | None] = {}
     if images.labels is not None:

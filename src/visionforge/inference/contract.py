@@ -53,6 +53,8 @@ class Contract(Section):
 
     @model_validator(mode="after")
     def _has_a_threshold_per_label(self) -> Self:
+        if not self.spec.kind.calibrates and (self.temperature is not None or self.thresholds is not None):
+            raise ValueError(f"a temperature or thresholds, which {self.spec.task} has not")
         if self.thresholds is not None and len(self.thresholds) != len(self.spec.classes):
             raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.spec.classes)} labels")
         return self

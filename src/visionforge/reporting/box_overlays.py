@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from visionforge.evaluation.label_colours import Colours, class_colours, on_top
 from visionforge.printable import printable
 from visionforge.reporting.figures.static import shorten
-from visionforge.reporting.label_colours import Colours, class_colours, on_top
 from visionforge.reporting.label_overlays import FOUND, INVENTED, MISSED, Array, Pixels, colour_planes, line_width
 
 _DASH, _GAP = 4, 3  # of a dashed line, in widths of it

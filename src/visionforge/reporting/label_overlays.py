@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from visionforge.evaluation.label_colours import Colours
 from visionforge.evaluation.slices import middle_slices
-from visionforge.reporting.label_colours import Colours
 
 Array = npt.NDArray[Any]
 Flags = npt.NDArray[np.bool_]

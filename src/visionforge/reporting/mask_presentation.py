@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from visionforge.config.schema.task import IGNORED, Matrix
 from visionforge.data.batches import ArrayDataset
+from visionforge.evaluation.label_colours import class_colours
 from visionforge.evaluation.mask_evaluation import MaskEvaluation
+from visionforge.evaluation.mask_files import drawn_numbers
 from visionforge.reporting.context import ReportContext
 from visionforge.reporting.figures.panels import COMPARISON_LEGEND, panel_grid
-from visionforge.reporting.label_colours import class_colours
 from visionforge.reporting.label_overlays import mask_comparison, mask_overlay
 from visionforge.reporting.presentation import Section, Sheet
 from visionforge.reporting.sections import class_table
@@ -54,8 +55,8 @@ class MaskPresentation:
         self._evaluation = evaluation
         self._images = images
         self.background = background
-        self._shown = _shown_numbers(len(evaluation.spec.classes), evaluation.background)
-        self._colours = class_colours(int(self._shown[:IGNORED].max()) + 1)
+        self._shown = drawn_numbers(len(evaluation.spec.classes), evaluation.background)
+        self._colours = class_colours(len(evaluation.spec.classes) + 1)
         settings = evaluation.settings
         shows = settings.report or settings.figures
         self._worst = self._drawn(self._ranked()[:SHOWN]) if shows else []
@@ -98,7 +99,7 @@ class MaskPresentation:
         """Return a row per image: its Dice, and the pixels of each class."""
         evaluation, side = self._evaluation, self.background.side
         known = {heading: texts for heading, texts in (("name", side.names), ("group", side.groups)) if texts}
-        classes, counts = evaluation.spec.classes, evaluation.best.counts
+        classes = evaluation.spec.classes
         columns = ["index", *known, "Dice", "confidence"]
         columns += [f"{what} pixels of {name}" for what in ("true", "predicted") for name in classes]
         rows = (
@@ -107,8 +108,8 @@ class MaskPresentation:
                 *(texts[index] for texts in known.values()),
                 None if np.isnan(dice) else float(dice),
                 float(evaluation.best.sure[index]),
-                *map(int, counts[index].sum(axis=1)),
-                *map(int, counts[index].sum(axis=0)),
+                *map(int, evaluation.best.true[index]),
+                *map(int, evaluation.best.said[index]),
             ]
             for index, dice in enumerate(evaluation.best.dice)
         )
@@ -154,7 +155,7 @@ class MaskPresentation:
 
     def _confusion(self) -> Section:
         """Return what the pixels of each class are taken for."""
-        classes, counts = self._evaluation.spec.classes, self._evaluation.best.counts.sum(axis=0)
+        classes, counts = self._evaluation.spec.classes, self._evaluation.confusion
         most = 20
         if len(classes) > most:
             return Section(
@@ -172,13 +173,3 @@ class MaskPresentation:
 def _panel(drawn: DrawnPicture) -> Panel:
     drawings = list(zip(DRAWINGS, drawn.drawings, strict=True))
     return panel(drawn.index, drawings, drawn.caption, drawn.name)
-
-
-def _shown_numbers(classes: int, background: int | None) -> Pixels:
-    """Return (256,) the number by which a class is drawn: 0 for the background, which is not, and 255 stays."""
-    numbers = np.full(IGNORED + 1, IGNORED, np.uint8)
-    drawn = [k for k in range(classes) if k != background]
-    numbers[drawn] = np.arange(1, len(drawn) + 1)
-    if background is not None:
-        numbers[background] = 0
-    return numbers

@@ -102,8 +102,9 @@ def class_table(evaluation: SplitEvaluation) -> Section:
     found = evaluation.best.estimate
     shown = [name for name in PER_CLASS if name in found.per_class]
     rows = []
+    absent = evaluation.absent
     for k, label in enumerate(evaluation.spec.classes):
-        if evaluation.support[k] == 0:
+        if label in absent:
             rows.append([Cell(label), Cell("0", "number"), *(Cell("absent", "number") for _ in shown)])
             continue
         cells = [Cell(label), Cell(f"{evaluation.support[k]:,}", "number")]

@@ -16,9 +16,9 @@ from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.info import DatasetInfo
 from visionforge.data.source import local_archive, offered_resolution
 from visionforge.errors import SettingsError
+from visionforge.evaluation.label_colours import class_colours
 from visionforge.evaluation.slices import as_picture
 from visionforge.reporting.figures.static import is_own_figure, label_names, own_style, save_figure
-from visionforge.reporting.label_colours import class_colours
 from visionforge.runs.paths import shown, writable
 
 ROWS = 6
@@ -77,7 +77,8 @@ def augmentation_sheet(module: ImageDataModule, target: Path) -> None:
     """
     dataset = module.dataset_for("train")
     kind, names = module.spec.kind, module.info.classes
-    chosen = _one_of_each_class(kind.image_labels(dataset.labels.numpy(), len(names)), ROWS)
+    parts = [kind.image_labels(part, len(names)) for part in dataset.label_parts()]
+    chosen = _one_of_each_class(np.concatenate(parts), ROWS)
     images, labels = dataset.__getitems__(chosen)
     count = VOLUME_VARIANTS if module.spec.spatial_dims == 3 else VARIANTS
     variants = [module.augment_pairs(images, labels, epoch=0, step=step) for step in range(count)]

@@ -161,12 +161,13 @@ def _per_class(evaluation: SplitEvaluation) -> tuple[list[str], list[Row]]:
             label = f"{PER_CLASS[metric]}, {READINGS[name]}"
             headings += [label, f"{label}, from", f"{label}, to"]
     rows: list[Row] = []
+    absent = evaluation.absent
     for k, label in enumerate(evaluation.spec.classes):
         row: list[Any] = [label, evaluation.support[k]]
         for reading in readings.values():
             for metric in metrics:
                 ends, value = reading.estimate.class_intervals.get(metric), reading.estimate.per_class[metric][k]
-                if evaluation.support[k] > 0:
+                if label not in absent:
                     row += [value, *((None, None) if ends is None else _ends(ends[k], value))]
                 else:
                     row += ["absent", None, None]

@@ -116,6 +116,7 @@ _FOLDERS = {
     "evaluations": (".csv", ".html", ".json", ".jsonl", ".parquet", ".png", ".xlsx", ".log", ".yaml"),
     "export": (".json", ".md", ".onnx", ".pt2", ".safetensors", ".lock", ".owner"),
     "figures": (".png",),
+    "masks": (".png",),
     "reports": (".csv", ".json", ".xlsx"),
 }
 

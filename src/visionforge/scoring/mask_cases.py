@@ -5,7 +5,7 @@ from functools import cached_property
 import numpy as np
 
 from visionforge.scoring.boundaries import boundary_f1
-from visionforge.scoring.masks import Counts, WeightedMasks, confusions, dice_of, overlaps_of
+from visionforge.scoring.masks import Counts, WeightedMasks, class_sizes, dice_of
 from visionforge.scoring.rates import Array, Floats, mean
 
 
@@ -19,7 +19,6 @@ class MaskCases:
         ignore: Value of `labels` that marks pixels that do not count; None has none.
         background: A class that is in no mean over the classes; None has all of them in.
         tolerance: Distance in pixels up to which boundaries agree; None leaves them out.
-        counts: (N, K, K) pixels by true and by predicted class, if they are known.
 
     Attributes:
         labels: As given.
@@ -37,7 +36,6 @@ class MaskCases:
         ignore: int | None = None,
         background: int | None = None,
         tolerance: float | None = None,
-        counts: Counts | None = None,
     ) -> None:
         self.labels = labels
         self.predicted = predicted
@@ -45,38 +43,39 @@ class MaskCases:
         self.ignore = ignore
         self.background = background
         self.tolerance = tolerance
-        self._counts = counts
 
     @classmethod
-    def of_sizes(cls, shared: Counts, sizes: Counts, background: int | None = None) -> "MaskCases":
+    def of_sizes(cls, shared: Counts, true: Counts, said: Counts, background: int | None = None) -> "MaskCases":
         """Return cases of which the overlaps are known, and the masks are not.
 
         Args:
             shared: (N, K) pixels of each class in both masks.
-            sizes: (N, K) pixels of each class in truth and prediction together, those in both twice.
+            true: (N, K) pixels of each class in the truth.
+            said: (N, K) pixels of each class in the prediction.
             background: A class that is in no mean over the classes.
 
         Raises:
             ValueError: If the numbers cannot be of masks.
         """
-        if shared.shape != sizes.shape or shared.ndim != 2 or bool((shared < 0).any() or (2 * shared > sizes).any()):
+        if not shared.shape == true.shape == said.shape or shared.ndim != 2:
+            raise ValueError("pixels are not counted for the same pictures and classes")
+        if bool((shared < 0).any() or (shared > true).any() or (shared > said).any()):
             raise ValueError("pixels that masks share are more than they have")
         empty = np.empty((len(shared), 0), dtype=np.int64)
         cases = cls(empty, empty, shared.shape[1], background=background)
-        cases.overlaps = shared.astype(np.float64), sizes.astype(np.float64)
+        cases.sizes = shared.astype(np.int64), true.astype(np.int64), said.astype(np.int64)
         return cases
 
     @cached_property
+    def sizes(self) -> tuple[Counts, Counts, Counts]:
+        """Return (N, K) pixels of each picture and class that are shared, true and predicted."""
+        return class_sizes(self.labels, self.predicted, self.classes, self.ignore)
+
+    @property
     def overlaps(self) -> tuple[Floats, Floats]:
         """Return (N, K) shared pixels of each picture and class, and those in truth and prediction together."""
-        return overlaps_of(self.counts)
-
-    @cached_property
-    def counts(self) -> Counts:
-        """Return (N, K, K) pixels of each picture by true class and by predicted class."""
-        if self._counts is not None:
-            return self._counts
-        return confusions(self.labels, self.predicted, self.classes, self.ignore)
+        shared, true, said = self.sizes
+        return shared.astype(np.float64), (true + said).astype(np.float64)
 
     @cached_property
     def boundary(self) -> Floats | None:

@@ -15,6 +15,7 @@ from visionforge.scoring.rates import Array, Floats, mean, ratio
 
 Counts = npt.NDArray[np.int64]
 _PART_PIXELS = 1 << 20  # pixels that are counted together: some 30 MB of working memory
+_AT_ONCE = 256  # pictures whose tables of counts are in memory together
 _MOST_COUNTS = 1 << 28  # cells of one table of counts: 2 GiB
 
 
@@ -136,6 +137,49 @@ class WeightedMasks:
     def over_classes(self, values: Floats) -> Floats:
         """Return (B,) means of values (K, B) over the classes that have one, without the background."""
         return mean(values if self._background is None else np.delete(values, self._background, axis=0))
+
+
+def class_sizes(
+    truth: Array, predicted: Array, classes: int, ignore: int | None = None
+) -> tuple[Counts, Counts, Counts]:
+    """Return (N, K) pixels of each picture and class that are of it in both masks, in the truth, in the prediction.
+
+    Args:
+        truth: As in `confusions`.
+        predicted: As there.
+        classes: As there.
+        ignore: As there.
+
+    Raises:
+        ValueError: As there.
+    """
+    check_masks(truth, predicted, classes)
+    count = len(truth)
+    if count * classes > _MOST_COUNTS // 4:
+        raise ValueError(f"classes: {classes} for {count} pictures; allowed: at most {_MOST_COUNTS // 4} counts, N·K")
+    found = np.zeros((3, count, classes), dtype=np.int64)
+    for first, true, said in _parts(truth, predicted, classes):
+        rows = len(true)
+        places = np.broadcast_to(np.arange(rows)[:, None] * classes, true.shape)
+        if ignore is not None:
+            kept = true != ignore
+            true, said, places = true[kept], said[kept], places[kept]
+        check_values("truth", true, classes, ignore)
+        check_values("predicted", said, classes)
+        same = true == said
+        for each, cells in zip(found, (places[same] + true[same], places + true, places + said), strict=True):
+            counted = np.bincount(cells.ravel().astype(np.int64), minlength=rows * classes)
+            each[first : first + rows] += counted.reshape(rows, classes)
+    return found[0], found[1], found[2]
+
+
+def confusion(truth: Array, predicted: Array, classes: int, ignore: int | None = None) -> Counts:
+    """Return (K, K) pixels of all pictures by true class and by predicted class; see `confusions`."""
+    found = np.zeros((classes, classes), dtype=np.int64)
+    for start in range(0, len(truth), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        found += confusions(truth[part], predicted[part], classes, ignore).sum(axis=0)
+    return found
 
 
 def overlaps_of(counts: Counts) -> tuple[Floats, Floats]:

@@ -144,10 +144,6 @@ class BoxTask(Task):
         flips = {"hflip": True, "vflip": False}
         return {**flips, "rotation": "small", "texture_is_label": False, "colour_is_label": False}
 
-    def rendered(self, generator: np.random.Generator, images: int, classes: int) -> Array:
-        """Refuse: images and boxes are rendered together, see `scene`."""
-        raise NotImplementedError("boxes are rendered with their images")
-
     def scene(
         self, generator: np.random.Generator, images: int, classes: int, resolution: int, channels: int
     ) -> tuple[npt.NDArray[np.uint8], Array] | None:

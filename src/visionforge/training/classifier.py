@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+from visionforge.config.rules import part_problems
 from visionforge.config.schema import ModelSettings, TtaMode
 from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.seeding import Seeded, derive_seed
@@ -253,10 +254,11 @@ class ImageClassifier(Seeded, pl.LightningModule):
         if stored.get("spec") and self.spec is not None:
             check_compatible(stored, self.spec, self.settings)
         self.build_for(checkpoint["state_dict"])
-        thresholds = checkpoint.get("thresholds")
+        thresholds = checkpoint.get("thresholds") if self.spec is None or self.spec.kind.several else None
         self.thresholds = None if thresholds is None else torch.tensor(thresholds)
         calibration = checkpoint.get("calibration")
-        self.calibration = None if calibration is None else Calibration.from_dict(calibration)
+        calibrates = self.spec is None or self.spec.kind.calibrates
+        self.calibration = None if calibration is None or not calibrates else Calibration.from_dict(calibration)
         transfer = checkpoint.get("weight_transfer")
         self.transfer = None if transfer is None else TransferReport(**transfer)
         self._sums.restore(checkpoint.get("epoch_sums"))
@@ -273,6 +275,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
         if self.network is not None or self.spec is None:
             return
         spec, settings, classes = self.spec, self.settings, len(self.spec.classes)
+        if problems := list(part_problems(settings, spec.kind, spec.dataset)):
+            raise SettingsError(problems)
         self.criterion = spec.kind.criterion(settings.loss, classes)
         cumulative = self.criterion.cumulative
         built = spec.kind.network(settings, spec, 1 if cumulative else classes, pretrained, brought)
@@ -286,7 +290,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
     # --- prediction
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (N, K); under the ordinal loss (N, K-1) cumulative ones.
+        """Return logits (N, K); under the ordinal loss (N, K-1) cumulative ones; of masks (N, K, R, R).
 
         Args:
             images: (N, C, H, W), or volumes (N, C, D, H, W); uint8 images are normalised first, float images are taken
@@ -307,6 +311,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
 
     def predict_probabilities(self, images: Pixels, tta: bool | None = None) -> tuple[Tensor, Tensor | None]:
         """Return (N, K) probabilities of the images alone, and averaged over the test-time views (or None).
+
+        Those of masks are (N, K, R, R).
 
         The module predicts in evaluation mode and is then as it was before.
 

@@ -79,12 +79,16 @@ class MaskOutputs:
             [plain(usable[index : index + 1], labels[index : index + 1]) for index in range(len(labels))]
         )
         kept = [labels.to(torch.uint8), each.where(finite, torch.nan), *_said(criterion.probabilities(usable))]
-        self._batches.append(kept if averaged is None else [*kept, *_said(averaged)])
+        kept = kept if averaged is None else [*kept, *_said(averaged)]
+        if not torch.distributed.is_initialized():  # several processes gather them from their devices
+            kept = [part.cpu() if part.dtype == torch.uint8 else part for part in kept]
+        self._batches.append(kept)
 
     def gather(self, ranks: int) -> "GatheredMasks":
         """Return those of all processes in the order of the split, and forget them."""
-        parts = [gather_rows(torch.cat(column), ranks) for column in zip(*self._batches, strict=True)]
+        columns = list(zip(*self._batches, strict=True))
         self._batches.clear()
+        parts = [gather_rows(torch.cat(columns.pop(0)), ranks) for _ in range(len(columns))]
         labels, losses, masks, sure, *views = parts
         return GatheredMasks(labels, losses, MaskView(masks, sure), MaskView(*views) if views else None)
 
@@ -128,7 +132,7 @@ class GatheredMasks:
 
     def _loss(self) -> Tensor:
         """Return the mean over the pixels that count, of which pictures may have different numbers."""
-        counted = (self.labels != IGNORED).flatten(1).sum(dim=1).to(self.losses)
+        counted = (self.labels != IGNORED).flatten(1).sum(dim=1).to(self.losses)  # which may lie elsewhere
         return (self.losses * counted).sum() / counted.sum().clamp(min=1)
 
     def _metrics(self, given: Pass, view: MaskView) -> dict[str, Tensor]:

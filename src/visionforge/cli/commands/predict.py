@@ -59,7 +59,7 @@ def parser() -> CommandParser:
 
     made = CommandParser(
         prog="visionforge predict",
-        description="Classify pictures. Without --images, `predict` writes the probabilities of the test split.",
+        description="Predict pictures. Without --images, `predict` writes what a run says of the test split.",
     )
     add = made.add_argument
     text = "folders, picture files, .npz archives; of volumes, .npy, .nii and .nii.gz files"
@@ -125,7 +125,7 @@ def _progress_bar() -> Iterator[Callable[[int, int], None]]:
 
 COMMAND = Command(
     "predict",
-    "write the class probabilities of a run for the test split, or with --images for any pictures",
+    "write what a run says of the test split, or with --images of any pictures: probabilities, or masks",
     run,
     place=50,
 )

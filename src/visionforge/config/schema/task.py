@@ -68,7 +68,6 @@ _BEYOND_LABELS = (  # methods without which there is no task, of whichever form
     "outputs",
     "predictor",
     "present",
-    "rendered",
     "scored",
     "stored",
     "table_scorer",
@@ -78,6 +77,7 @@ _BEYOND_LABELS = (  # methods without which there is no task, of whichever form
 )
 _OF_LABELS = (
     *_BEYOND_LABELS,
+    "rendered",
     "confidence",
     "decide",
     "decision_figure",
@@ -95,8 +95,8 @@ _OF_LABELS = (
     "statements",
     "targets",
 )
-_OF_MASKS = (*_BEYOND_LABELS, "decide", "highest_label", "hits", "moved", "probabilities", "targets")
-_OF_BOXES = (*_BEYOND_LABELS, "moved")
+_OF_MASKS = (*_BEYOND_LABELS, "decide", "highest_label", "hits", "moved", "probabilities", "scene", "targets")
+_OF_BOXES = (*_BEYOND_LABELS, "moved", "scene")
 REQUIRED = {"classes": _OF_LABELS, "labels": _OF_LABELS, "masks": _OF_MASKS, "boxes": _OF_BOXES}
 
 

@@ -1,5 +1,6 @@
 """Tasks by name: those of `visionforge.tasks`, of other packages' entry points, and where somebody registers them."""
 
+import inspect
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -18,6 +19,7 @@ _PACKAGE = "visionforge.tasks"
 ENTRY_POINTS = "visionforge.tasks"  # of other packages: a subclass of Task
 FORMS = ("classes", "labels", "grades")  # of whole images
 HINT = "one of another package has to be imported first (--import MODULE)"
+_ARGUMENTS = {"label_shapes": (1, 2, (8, 8)), "stored": ((), 1)}  # methods that have got further ones
 _TASKS: dict[str, Task] = {}
 _state = {"complete": False}
 
@@ -203,6 +205,11 @@ def _class_problem(kind: type[Task]) -> str | None:
         return f"{who}: thresholds are of labels that do not exclude each other; let `decide` do what they would"
     if missing := [method for method in REQUIRED[forms.pop()] if getattr(kind, method) is getattr(Task, method)]:
         return f"{who}: a task has to define {', '.join(missing)}; ClassTask, MultiLabel and MaskTask define them all"
+    for method, given in _ARGUMENTS.items():
+        try:
+            inspect.signature(getattr(kind, method)).bind(kind, *given)
+        except TypeError:
+            return f"{who}.{method}: has other parameters than those of visionforge.Task.{method}"
     return None
 
 
