@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from visionforge.data.batches import ArrayDataset
 from visionforge.evaluation.box_evaluation import BoxEvaluation
 from visionforge.evaluation.box_files import box_columns
+from visionforge.evaluation.label_colours import class_colours
 from visionforge.reporting.box_overlays import box_comparison, box_overlay
 from visionforge.reporting.context import ReportContext
 from visionforge.reporting.figures.panels import COMPARISON_LEGEND, panel_grid
-from visionforge.evaluation.label_colours import class_colours
 from visionforge.reporting.presentation import Section, Sheet
 from visionforge.reporting.sections import class_table
 from visionforge.reporting.thumbnails import Panel, panel
