@@ -87,7 +87,7 @@ def commands_of(block: Block) -> Iterator[list[str]]:
 
 @pytest.fixture
 def reader_folder(tmp_path, monkeypatch, own_parts_forgotten) -> Iterator[Path]:
-    """A reader's folder: the configurations, the files that pages show or name, and data sets `mine` and `nuclei`."""
+    """A reader's folder: the configurations, the files that pages show or name, and data sets `mine`, `nuclei`, `voc`."""
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     (tmp_path / "mine.yaml").write_text("trainer: {max_epochs: 5}\n", encoding="utf-8")
     for block in BLOCKS:
@@ -100,6 +100,8 @@ def reader_folder(tmp_path, monkeypatch, own_parts_forgotten) -> Iterator[Path]:
     masks = mine | {"name": "nuclei", "task": "segmentation", "classes": ["background", "foreground"], "positive": None}
     masks |= {"archives": {256: {"url": None}}, "resolutions": [256]}
     (catalog / "nuclei.yaml").write_text(yaml.safe_dump(masks), encoding="utf-8")
+    boxes = masks | {"name": "voc", "task": "detection", "classes": ["cat", "dog"]}
+    (catalog / "voc.yaml").write_text(yaml.safe_dump(boxes), encoding="utf-8")
     monkeypatch.setenv("VISIONFORGE_CATALOG", str(catalog))
     yield tmp_path
     for block in BLOCKS:  # what a command of a page has imported
