@@ -87,7 +87,7 @@ def commands_of(block: Block) -> Iterator[list[str]]:
 
 @pytest.fixture
 def reader_folder(tmp_path, monkeypatch, own_parts_forgotten) -> Iterator[Path]:
-    """A reader's folder: the configurations, the files that pages show or name, and data sets `mine`, `nuclei`, `voc`."""
+    """A reader's folder: the configurations, files that pages show or name, and data sets `mine`, `nuclei`, `voc`."""
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     (tmp_path / "mine.yaml").write_text("trainer: {max_epochs: 5}\n", encoding="utf-8")
     for block in BLOCKS:
