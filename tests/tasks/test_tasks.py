@@ -89,8 +89,8 @@ def test_metrics_and_losses_fit_by_form_and_by_name():
     assert fitting(("grades",)) == fitting(("ordinal",)) == ("ordinal",)
     assert fits(("multi-label",), "multi-label")
     assert not fits(("labels",), "ordinal")
-    with pytest.raises(ValueError, match=r"metric m: tasks: \('boxen',\) is not allowed; allowed: some of binary, "):
-        vf.Metric(name="m", label="m", compute=max, tasks=("boxen",))
+    with pytest.raises(ValueError, match=r"metric m: tasks: \('dots',\) is not allowed; allowed: some of binary, "):
+        vf.Metric(name="m", label="m", compute=max, tasks=("dots",))
 
 
 # --- registration

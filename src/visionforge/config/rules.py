@@ -313,8 +313,8 @@ def part_problems(model: ModelSettings, kind: Task, name: str) -> Iterator[str]:
     if (kind.decodes or kind.detects) and model.backbone.dropout > 0:
         remedy = "leave it out" if kind.dropout is None else f"set {kind.dropout}"
         yield (
-            f"model.backbone.dropout: {model.backbone.dropout} would be ignored: a network for {kind.name} "
-            f"has no classifier; {remedy}"
+            f"model.backbone.dropout: {model.backbone.dropout} would be ignored: a network for {kind.name} has no "
+            f"classifier; {remedy}"
         )
 
 
