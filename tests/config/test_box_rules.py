@@ -3,6 +3,9 @@
 import pytest
 
 from tests.conftest import flags
+from visionforge.config.schema import RunSettings
+from visionforge.data import dataset_info
+from visionforge.tuning.space import build_space
 
 BOXES = {"data__synthetic__task": "detection"}
 
@@ -35,3 +38,14 @@ BOXES = {"data__synthetic__task": "detection"}
 def test_what_has_no_part_in_it_is_refused_in_one_line(refuse, changes, message):
     (line,) = refuse("fit", *flags(**changes))
     assert message in line
+
+
+@pytest.mark.parametrize("preset", ["quick", "full", "architectures"])
+def test_a_search_leaves_out_what_detectors_do_not_have(preset):
+    data = {"dataset": "synthetic", "synthetic": {"task": "detection", "train": 2000}}
+    settings = RunSettings.model_validate({"data": data, "tune": {"preset": preset}})
+    flags_of = dataset_info("synthetic", settings.data.synthetic).flags
+    space = build_space(settings, flags_of, ("resnet18", "mini_cnn"), lambda given: [])
+    paths = {each.path for each in space.parameters}
+    assert "model.optimizer.learning_rate" in paths
+    assert not [path for path in paths if path.endswith("dropout") or path.startswith("model.loss.")]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.conftest import real_data
 from visionforge.cli.main import main
-from visionforge.config.schema.tasks import UnknownTaskError, task_names
+from visionforge.config.schema.tasks import UnknownTaskError, task_named, task_names
 from visionforge.data.box_listing import list_boxes
 from visionforge.data.coco import read_coco
 from visionforge.data.importing import ImportSettings, import_images
@@ -526,10 +526,12 @@ def test_settings_of_others(source, changes, told):
     assert told in refused(source, **changes)
 
 
-def test_a_single_class_has_to_be_named_with_another(coco_source):
+def test_a_single_class_is_enough_unless_the_task_asks_for_more(coco_source, monkeypatch):
     write(coco_source / "annotations" / "instances.json", coco_content())
-    assert "has only the class cat; at least 2 are needed" in refused(coco_source)
-    assert imported(coco_source, classes="cat,other").info.classes == ("cat", "other")
+    assert imported(coco_source).info.classes == ("cat",)
+    monkeypatch.setattr(type(task_named("detection")), "least_classes", 2)
+    assert "has only the class cat; at least 2 are needed" in refused(coco_source, replace=True)
+    assert imported(coco_source, classes="cat,other", replace=True).info.classes == ("cat", "other")
 
 
 def test_what_boxes_may_be(tmp_path, source):

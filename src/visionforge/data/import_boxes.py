@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from visionforge.config.schema.tasks import task_of_form
+from visionforge.config.schema.tasks import task_named, task_of_form
 from visionforge.data.boxes import COLUMNS, PictureBoxes
 from visionforge.data.import_settings import ImportSettings
 from visionforge.data.info import MAX_CLASSES
@@ -73,9 +73,10 @@ class BoxReader:
         self._clipped = self._small = self._cut = 0
         if other := sorted(set(classes) - set(self._classes)):
             raise DataError(f"classes: {some(other)} is a class of boxes, but not among {some(self._classes)}; add it")
-        if len(self._classes) < 2:
+        least = task_named(settings.task or task_of_form("boxes")).least_classes
+        if len(self._classes) < least:
             raise DataError(
-                f"{settings.source}: has only the class {self._classes[0]}; at least 2 are needed: name one that "
+                f"{settings.source}: has only the class {self._classes[0]}; at least {least} are needed: name one that "
                 f"no box has, too, with `classes` {self._classes[0]},other"
             )
         if len(self._classes) > MAX_CLASSES:

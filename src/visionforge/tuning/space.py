@@ -24,6 +24,7 @@ Check = Callable[[Mapping[str, Any]], list[str]]  # nested settings → a line f
 PROBES = 64  # random points at which the rules are checked before the first trial
 SMALL_IMAGE = 64  # pixels; up to here the larger batches fit everywhere
 _BATCHES = {True: (16, 32, 48, 64), False: (8, 12, 16)}
+_OF_WEIGHING_LOSSES = ("model.loss.label_smoothing", "model.loss.class_weights", "model.loss.effective_beta")
 _DROPOUT = "model.backbone.dropout"  # some tasks have another
 QUICK = {
     "model.optimizer.learning_rate": Dimension(low=1e-4, high=1e-1, log=True),
@@ -257,9 +258,14 @@ def _preset(settings: RunSettings, backbones: Sequence[str]) -> dict[str, Dimens
 
 
 def _of_task(preset: Mapping[str, Dimension], settings: RunSettings) -> dict[str, Dimension]:
-    """Return a preset with the dropout that networks of the task have, if they have one."""
-    wanted = task_named(dataset_info(settings.data.dataset, settings.data.synthetic).task).dropout
-    renamed = {wanted if path == _DROPOUT else path: dimension for path, dimension in preset.items()}
+    """Return a preset with the dropout that networks of the task have, if any, and without what its loss has not."""
+    kind = task_named(dataset_info(settings.data.dataset, settings.data.synthetic).task)
+    weighs = settings.model.loss.of_task(kind.name).weighs
+    renamed = {
+        kind.dropout if path == _DROPOUT else path: dimension
+        for path, dimension in preset.items()
+        if weighs or path not in _OF_WEIGHING_LOSSES
+    }
     return {path: dimension for path, dimension in renamed.items() if path is not None}
 
 

@@ -1,0 +1,105 @@
+"""Rendered shapes with boxes through every command of a run, and killed in the middle it ends with the same weights."""
+
+import csv
+import json
+import os
+import signal
+
+import pytest
+from PIL import Image
+
+from tests.cli.test_interruption import has_ended_like, only_run, trained
+from tests.conftest import flags, run_folders
+from tests.runs.helpers import wait_for
+from visionforge.cli.main import main
+
+pytestmark = pytest.mark.slow
+
+
+def settings(outputs, **changes):
+    usual = {
+        "data__dataset": "synthetic",
+        "data__resolution": 32,
+        "data__batch_size": 16,
+        "data__synthetic__task": "detection",
+        "data__synthetic__classes": 2,
+        "data__synthetic__train": 64,
+        "data__synthetic__val": 16,
+        "data__synthetic__test": 16,
+        "model__backbone__name": "mini_cnn",
+        "model__backbone__pretrained": "false",
+        "model__detector__width": 32,
+        "trainer__max_epochs": 2,
+        "trainer__accelerator": "cpu",
+        "trainer__default_root_dir": outputs,
+    }
+    return flags(**{**usual, **changes})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    outputs = tmp_path_factory.mktemp("boxes")
+    assert main(["fit", *settings(outputs)]) == 0
+    (found,) = run_folders(outputs)
+    return found
+
+
+def test_a_run_has_its_results(run):
+    content = json.loads((run / "metrics.json").read_text())
+    assert content["task"] == "detection"
+    assert {"map", "map_50", "map_75", "mar_100"} <= set(content["with_tta"])
+    assert {"predictions.csv", "predictions.json"} <= {path.name for path in run.iterdir()}
+    with (run / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(json.loads((run / "predictions.json").read_text()))
+
+
+@pytest.mark.parametrize("stage", ["validate", "test", "predict"])
+def test_every_stage_of_a_trained_network(run, stage):
+    assert main([stage, "--run", str(run)]) == 0
+    folder = run / "evaluations" / f"{stage}_best"
+    assert (folder / "predictions.csv").is_file()
+    if stage != "validate":
+        assert (folder / "predictions.json").read_bytes() == (run / "predictions.json").read_bytes()
+
+
+def test_what_is_not_there_is_one_line(run, tmp_path, capsys):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    pictures = ["--images", str(tmp_path / "a.png"), "--out", str(tmp_path / "out.csv")]
+    asked = {
+        "export": (["--out", str(tmp_path / "model")], "networks for detection are not exported in this version"),
+        "predict": (pictures, "networks for detection predict the images of a data set only in this version"),
+        "explain": ([*pictures[:3], str(tmp_path / "maps")], "`visionforge predict` shows what it says of each place"),
+    }
+    for command, (given, message) in asked.items():
+        capsys.readouterr()
+        assert main([command, "--run", str(run), *given]) == 2
+        (line,) = [each for each in capsys.readouterr().err.splitlines() if "error" in each]
+        assert message in line
+    assert main(["runs", "compare", str(run), str(run)]) == 0
+    assert "has predicted boxes only" in "".join(capsys.readouterr())
+
+
+def test_what_else_is_made_of_a_run(run, tmp_path):
+    assert main(["reproduce", str(run)]) == 0
+    assert main(["tune", *settings(tmp_path / "t", trainer__max_epochs=1), "--tune.n_trials", "1"]) == 0
+
+
+def test_killed_it_ends_with_the_same_weights(fleet, tmp_path):
+    changes = {
+        "trainer__max_epochs": 6,
+        "trainer__deterministic": "true",
+        "checkpoint_minutes": 0.001,
+        "model__detector__name": "faster_rcnn",
+        "model__mixup__cutmix_alpha": 1.0,
+    }
+    ended = fleet.run("fit", *settings(tmp_path / "whole", **changes))
+    assert ended.status == 0, ended.err
+    pid = fleet.start("fit", *settings(tmp_path / "killed", **changes))
+    wait_for(trained(tmp_path / "killed", 2))
+    os.kill(pid, signal.SIGKILL)
+    assert fleet.wait().status == -signal.SIGKILL
+    killed = only_run(tmp_path / "killed")
+    again = fleet.run("fit", "--resume", killed)
+    assert again.status == 0, again.err
+    has_ended_like(killed, only_run(tmp_path / "whole"))
