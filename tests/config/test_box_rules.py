@@ -30,6 +30,10 @@ BOXES = {"data__synthetic__task": "detection"}
             {**BOXES, "model__loss__class_weights": "{disc: 2}"},
             "model.loss.class_weights: {'disc': 2.0} would be ignored",
         ),
+        (
+            {**BOXES, "trainer__precision": "bf16-true"},
+            "trainer.precision: 'bf16-true' changes the numbers in which boxes are given, too; for detection data use",
+        ),
         ({**BOXES, "model__loss__name": "focal"}, "whose labels are detection; allowed: auto, detector"),
         ({**BOXES, "model__detector__name": "fcoss"}, "model.detector.name: 'fcoss' is not allowed"),
         ({**BOXES, "model__detector__width": 40}, "model.detector.width"),

@@ -207,8 +207,16 @@ def _volumes(settings: RunSettings, facts: Facts) -> Iterator[str]:
         yield from volume_problems(facts.dataset.name, facts.dataset.spatial_dims, settings.data)
 
 
+_OTHER_THAN_FLOAT32 = ("bf16-true", "16-true", "64-true", "64")  # also what is read of a batch
+
+
 def _precision(settings: RunSettings, facts: Facts) -> Iterator[str]:
     precision = str(settings.trainer.precision)
+    if facts.dataset is not None and task_named(facts.dataset.task).detects and precision in _OTHER_THAN_FLOAT32:
+        yield (
+            f"trainer.precision: {precision!r} changes the numbers in which boxes are given, too; for "
+            f"{facts.dataset.task} data use 32-true, 16-mixed or bf16-mixed"
+        )
     if facts.device is None:
         return
     if precision.startswith("16") and not facts.device.float16:

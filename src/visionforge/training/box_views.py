@@ -60,10 +60,11 @@ def merge_views(names: Sequence[str], each: Tensor, weight: float | None, side: 
     if weight is not None:
         shares[0] = weight
     number = torch.arange(views, device=each.device).repeat_interleave(rows)
-    found = [
-        _merged(each[:, image].flatten(0, 1), corners[:, image].flatten(0, 1), number, shares, rows)
-        for image in range(images)
-    ]
+    with torch.autocast(each.device.type, enabled=False):  # which would round places to 8 or 11 bits
+        found = [
+            _merged(each[:, image].flatten(0, 1), corners[:, image].flatten(0, 1), number, shares, rows)
+            for image in range(images)
+        ]
     return torch.stack(found)
 
 
@@ -94,6 +95,7 @@ def _merged(given: Tensor, corners: Tensor, number: Tensor, shares: Tensor, rows
     mean = best.view(len(first), len(shares)) @ shares
     one_hot = (owner[None] == torch.arange(len(first), device=owner.device)[:, None]).to(scores) * scores
     places = one_hot @ corners / one_hot.sum(dim=1, keepdim=True)
-    order = mean.argsort(descending=True, stable=True)[:rows]
+    order = mean.argsort(descending=True, stable=True)
+    order = order[(places[order, 2:] > places[order, :2]).all(dim=1)][:rows]
     out[: len(order)] = torch.cat([kinds[first][:, None], mean[:, None], places], dim=1)[order]
     return out
