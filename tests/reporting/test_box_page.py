@@ -15,7 +15,8 @@ from visionforge.config.schema import EvaluationSettings
 from visionforge.data.archive import SplitArrays
 from visionforge.data.batches import ArrayDataset
 from visionforge.data.side_table import SideTable
-from visionforge.reporting.box_presentation import DRAWINGS, SHOWN, BoxPresentation
+from visionforge.reporting.box_presentation import DRAWINGS, BoxPresentation
+from visionforge.reporting.drawn_presentation import SHOWN
 from visionforge.reporting.results import write_results
 from visionforge.runs.workspace import Workspace
 

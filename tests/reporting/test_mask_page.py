@@ -16,7 +16,8 @@ from visionforge.config.schema import EvaluationSettings
 from visionforge.data.archive import SplitArrays
 from visionforge.data.batches import ArrayDataset
 from visionforge.data.side_table import SideTable
-from visionforge.reporting.mask_presentation import SHOWN, MaskPresentation
+from visionforge.reporting.drawn_presentation import SHOWN
+from visionforge.reporting.mask_presentation import MaskPresentation
 from visionforge.reporting.results import write_results
 from visionforge.runs.workspace import Workspace
 

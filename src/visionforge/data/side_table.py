@@ -32,6 +32,12 @@ class SideTable:
     names: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
 
+    @property
+    def known(self) -> dict[str, tuple[str, ...]]:
+        """Return the columns that are known, by the headings that they have in tables."""
+        columns = {"name": self.names, "group": self.groups}
+        return {heading: texts for heading, texts in columns.items() if texts is not None}
+
     def at(self, positions: npt.NDArray[np.int64] | None) -> "SideTable":
         """Return the rows at these positions; None gives all."""
         if positions is None:

@@ -39,9 +39,7 @@ def box_columns(spec: TaskSpec, said: BoxPrediction, side: SideTable, truth: Arr
     rows = said.labels[images, places].astype(np.float64)
     names = unique_names(spec)
     columns: list[Filled] = [(Column("index", "integer"), images.tolist())]
-    for heading, texts in (("name", side.names), ("group", side.groups)):
-        if texts is not None:
-            columns.append((Column(heading), [texts[image] for image in images]))
+    columns += [(Column(heading), [texts[image] for image in images]) for heading, texts in side.known.items()]
     columns.append((Column("class"), [names[int(kind)] for kind in rows[:, 0]]))
     columns.append((Column("score", "number"), rows[:, 1].tolist()))
     corners = np.round(rows[:, 2:], _DIGITS)

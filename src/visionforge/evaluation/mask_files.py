@@ -131,15 +131,13 @@ def write_mask_table(
     """
     count = len(said.labels)
     keys: list[Filled] = [(Column("index", "integer"), range(count))]
-    for heading, texts in (("name", side.names), ("group", side.groups)):
-        if texts is not None:
-            keys.append((Column(heading), texts[:count]))
+    keys += [(Column(heading), texts[:count]) for heading, texts in side.known.items()]
     workspace.predictions.parent.mkdir(parents=True, exist_ok=True)
     if files:
-        names = [f"{FOLDER}/{index:06d}.png" for index in range(count)]
+        names, colours = [f"{FOLDER}/{index:06d}.png" for index in range(count)], palette(spec)
         keys.append((Column("mask"), names))
         for name, mask in zip(names, said.labels, strict=True):
-            write_mask(workspace.path / name, mask, palette(spec))
+            write_mask(workspace.path / name, mask, colours)
     columns = mask_columns(spec, said, keys, truth)
     with open_table(workspace.predictions, headings_of(columns)) as table:
         table.write(rows_of(columns))

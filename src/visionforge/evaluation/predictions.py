@@ -50,9 +50,7 @@ def write_predictions(
     """
     count = len(said.labels)
     keys: list[Filled] = [(Column("index", "integer"), range(count))]
-    for heading, texts in (("name", side.names), ("group", side.groups)):
-        if texts is not None:
-            keys.append((Column(heading), texts[:count]))
+    keys += [(Column(heading), texts[:count]) for heading, texts in side.known.items()]
     columns = prediction_columns(spec, said, keys, truth)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_table(path, headings_of(columns)) as table:

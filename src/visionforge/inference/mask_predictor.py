@@ -8,9 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from visionforge.errors import RunError
+from visionforge.inference.predictor import ViewsPredictor
 from visionforge.training.classifier import ImageClassifier
-from visionforge.training.tta import named_views
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class MaskPrediction:
         return cls(labels.to(torch.uint8).cpu().numpy(), sure, kept, averaged)
 
 
-class MaskPredictor:
+class MaskPredictor(ViewsPredictor):
     """A network that was trained on masks.
 
     Args:
@@ -65,10 +64,7 @@ class MaskPredictor:
     """
 
     def __init__(self, model: ImageClassifier, tta: bool | None = None, keep: bool = False) -> None:
-        assert model.spec is not None
-        self.spec = model.spec
-        self._model = model
-        self._tta = tta
+        super().__init__(model, tta)
         self._keep = keep
 
     def __call__(self, images: Tensor) -> MaskPrediction:
@@ -78,25 +74,3 @@ class MaskPredictor:
             RunError: If its outputs are not finite.
         """
         return MaskPrediction.of_probabilities(self.outputs(images), self._keep, self.averages)
-
-    @property
-    def averages(self) -> bool:
-        """Return whether test-time views are averaged."""
-        views = named_views(self.spec, self._model.settings.tta, self.spec.resolution)
-        return self._tta is not False and len(views) > 1
-
-    @torch.inference_mode()
-    def outputs(self, images: Tensor) -> Tensor:
-        """Return (B, K, R, R) float32 probabilities, averaged over the views if they are on.
-
-        Raises:
-            RunError: If its outputs are not finite.
-        """
-        device = next(self._model.parameters()).device
-        raw, averaged = self._model.predict_probabilities(images.to(device), self._tta)
-        given = raw if averaged is None else averaged
-        if not bool(torch.isfinite(given).all()):
-            raise RunError(
-                "the network's outputs are not finite, so its training has diverged; take another checkpoint"
-            )
-        return given.float()

@@ -13,6 +13,7 @@ from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
 from visionforge.scoring.decisions import predicted_labels
 from visionforge.training.classifier import ImageClassifier
+from visionforge.training.tta import named_views
 
 Floats = npt.NDArray[np.float32]
 
@@ -80,10 +81,7 @@ class NetworkPredictor:
         raw, averaged = model.predict_probabilities(images.to(next(model.parameters()).device), self._tta)
         raw, raw_tta = _plain(raw), None if averaged is None else _plain(averaged)
         given, tta = (raw, False) if raw_tta is None else (raw_tta, True)
-        if not bool(torch.isfinite(given).all()):
-            raise RunError(
-                "the network's outputs are not finite, so its training has diverged; take another checkpoint"
-            )
+        require_finite(given)
         thresholds = thresholds_of(model, tta)
         return BatchPrediction(
             model.calibrated(given, tta=tta).numpy(),
@@ -91,6 +89,50 @@ class NetworkPredictor:
             raw.numpy(),
             None if raw_tta is None else raw_tta.numpy(),
         )
+
+
+class ViewsPredictor:
+    """A network of which only one answer is taken: that of the test-time views together if they are on.
+
+    Args:
+        model: The network.
+        tta: Ask the test-time views; None takes the network's setting.
+    """
+
+    def __init__(self, model: ImageClassifier, tta: bool | None = None) -> None:
+        assert model.spec is not None
+        self.spec = model.spec
+        self._model = model
+        self._tta = tta
+
+    @property
+    def averages(self) -> bool:
+        """Return whether test-time views are asked."""
+        views = named_views(self.spec, self._model.settings.tta, self.spec.resolution)
+        return self._tta is not False and len(views) > 1
+
+    @torch.inference_mode()
+    def outputs(self, images: Tensor) -> Tensor:
+        """Return what the criterion makes of the logits of images (B, C, R, R), in float32.
+
+        Raises:
+            RunError: If its outputs are not finite.
+        """
+        device = next(self._model.parameters()).device
+        raw, averaged = self._model.predict_probabilities(images.to(device), self._tta)
+        given = raw if averaged is None else averaged
+        require_finite(given)
+        return given.float()
+
+
+def require_finite(given: Tensor) -> None:
+    """Refuse outputs of a network that has diverged.
+
+    Raises:
+        RunError: If they are not finite.
+    """
+    if not bool(torch.isfinite(given).all()):
+        raise RunError("the network's outputs are not finite, so its training has diverged; take another checkpoint")
 
 
 def _plain(probabilities: Tensor) -> Tensor:

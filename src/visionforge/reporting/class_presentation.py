@@ -57,7 +57,7 @@ class ClassPresentation:
         """Return a row per image: truth, prediction, and the probability of each class."""
         evaluation, side = self._evaluation, self.background.side
         names = unique_names(evaluation.spec)
-        known = {heading: texts for heading, texts in (("name", side.names), ("group", side.groups)) if texts}
+        known = side.known
         columns = ["index", *known, "truth", "prediction", "right", *probability_columns(evaluation.spec)]
         rows = (
             [

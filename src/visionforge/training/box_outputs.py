@@ -7,15 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visionforge.config.schema.metrics import metrics_of
 from visionforge.data.augment import normalise
 from visionforge.data.info import TaskSpec
-from visionforge.errors import DataError
 from visionforge.scoring.box_cases import BoxCases, WeightedBoxCases
-from visionforge.scoring.cases import values_of
-from visionforge.training.calibration import Calibration
+from visionforge.training.calibration import Calibration, uncalibrated
 from visionforge.training.criterion import AnyCriterion
 from visionforge.training.gather import gather_rows
+from visionforge.training.metrics import metric_values, wanted_metrics
 from visionforge.training.split_outputs import Concluded, Pass
 
 _SAMPLING_SEED = 0  # of the regions and anchors of which a two-stage detector computes its losses
@@ -138,14 +136,8 @@ class GatheredBoxes:
     def _metrics(self, given: Pass, said: Tensor) -> dict[str, Tensor]:
         cases = cases_of(self.labels, said, given.spec)
         weighted = WeightedBoxCases(cases, np.ones((len(self.labels), 1)))
-        values = {}
-        for metric in metrics_of(given.spec.task):
-            if not metric.every_epoch and metric.logged not in given.watched:
-                continue
-            found = values_of(metric, weighted)
-            number = np.nan if found is None else float(found[0])
-            values[f"{given.split}/{metric.name}"] = self.losses.new_tensor(number)
-        return values
+        wanted = wanted_metrics(given.spec.task, given.watched)
+        return metric_values(wanted, weighted, given.split, self.losses)
 
     def calibrate(self, spec: TaskSpec, criterion: AnyCriterion) -> tuple[Calibration, Tensor | None]:
         """Refuse.
@@ -153,7 +145,7 @@ class GatheredBoxes:
         Raises:
             DataError: In any case.
         """
-        raise DataError(f"calibration: a {spec.task} has no temperatures")
+        raise uncalibrated(spec.task)
 
 
 def cases_of(labels: Tensor, said: Tensor, spec: TaskSpec) -> BoxCases:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from visionforge.config.schema import TaskName
 from visionforge.config.schema.tasks import task_named
+from visionforge.errors import DataError
 
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures; a best value at either end means that the data does not fix it
 _AT_THE_END = 0.05  # distance to an end, on the logarithmic scale, that counts as being there
@@ -101,3 +102,8 @@ def fit_temperature(given: Tensor, labels: Tensor, task: TaskName) -> float | No
     low, high = math.log(LOWEST), math.log(HIGHEST)
     best = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-5}).x)
     return math.exp(best) if low + _AT_THE_END < best < high - _AT_THE_END else None
+
+
+def uncalibrated(task: TaskName) -> DataError:
+    """Return the refusal to calibrate a task that has no temperatures."""
+    return DataError(f"calibration: a {task} has no temperatures")

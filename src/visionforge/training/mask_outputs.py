@@ -8,15 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visionforge.config.schema.metrics import metrics_of
 from visionforge.config.schema.task import IGNORED
 from visionforge.data.info import TaskSpec
-from visionforge.errors import DataError
-from visionforge.scoring.cases import values_of
 from visionforge.scoring.mask_cases import MaskCases, WeightedMaskCases
-from visionforge.training.calibration import Calibration
+from visionforge.training.calibration import Calibration, uncalibrated
 from visionforge.training.criterion import AnyCriterion
 from visionforge.training.gather import gather_rows
+from visionforge.training.metrics import metric_values, wanted_metrics
 from visionforge.training.split_outputs import Concluded, Pass
 
 BOUNDARY_SHARE = 0.0075  # of the diagonal (Csurka et al., 2013), up to which boundaries agree; one pixel at least
@@ -139,14 +137,8 @@ class GatheredMasks:
         weighted = WeightedMaskCases(
             cases_of(self.labels.cpu().numpy(), view.masks.cpu().numpy(), given.spec), np.ones((len(self.labels), 1))
         )
-        values = {}
-        for metric in metrics_of(given.spec.task):
-            if not metric.every_epoch and metric.logged not in given.watched:
-                continue
-            found = values_of(metric, weighted)
-            number = np.nan if found is None else float(found[0])
-            values[f"{given.split}/{metric.name}"] = self.losses.new_tensor(number)
-        return values
+        wanted = wanted_metrics(given.spec.task, given.watched)
+        return metric_values(wanted, weighted, given.split, self.losses)
 
     def calibrate(self, spec: TaskSpec, criterion: AnyCriterion) -> tuple[Calibration, Tensor | None]:
         """Refuse.
@@ -154,7 +146,7 @@ class GatheredMasks:
         Raises:
             DataError: In any case.
         """
-        raise DataError(f"calibration: a {spec.task} has no temperatures")
+        raise uncalibrated(spec.task)
 
 
 def _on_cpu(view: MaskView) -> MaskView:

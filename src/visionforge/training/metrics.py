@@ -1,6 +1,6 @@
 """The numbers that training watches: accuracy and AUC as MedMNIST defines them, and those that are registered."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -8,10 +8,10 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
 from visionforge.config.schema import TaskName
-from visionforge.config.schema.metrics import metrics_of
+from visionforge.config.schema.metrics import Metric, metrics_of
 from visionforge.config.schema.tasks import task_named
 from visionforge.data.info import TaskSpec
-from visionforge.scoring.cases import Cases, Weighted, values_of
+from visionforge.scoring.cases import AnyWeighted, Cases, Weighted, values_of
 
 
 def auc(probabilities: Tensor, labels: Tensor, task: TaskName) -> Tensor:
@@ -71,19 +71,36 @@ def split_metrics(
         VisionForgeError: If somebody's own metric fails.
     """
     values = ranking_metrics(probabilities, labels, spec.task, prefix)
-    wanted = [
-        metric
-        for metric in metrics_of(spec.task)
-        if f"{prefix}/{metric.name}" not in values and (metric.every_epoch or metric.logged in watched)
-    ]
+    wanted = [each for each in wanted_metrics(spec.task, watched) if f"{prefix}/{each.name}" not in values]
     if not wanted:
         return values
     limits = None if thresholds is None else thresholds.cpu().numpy()
     given = probabilities.float().cpu().numpy(), labels.cpu().numpy()
     weighted = Weighted(Cases(*given, spec.task, limits, spec.positive_index), np.ones((len(labels), 1)))
-    for metric in wanted:
-        found = values_of(metric, weighted)
-        values[f"{prefix}/{metric.name}"] = probabilities.new_tensor(np.nan if found is None else float(found[0]))
+    return values | metric_values(wanted, weighted, prefix, probabilities)
+
+
+def wanted_metrics(task: TaskName, watched: Collection[str]) -> list[Metric]:
+    """Return the registered metrics that are cheap enough for every epoch, and those that are watched."""
+    return [metric for metric in metrics_of(task) if metric.every_epoch or metric.logged in watched]
+
+
+def metric_values(metrics: Sequence[Metric], cases: AnyWeighted, prefix: str, like: Tensor) -> dict[str, Tensor]:
+    """Return ``PREFIX/NAME`` → value, NaN where it is undefined.
+
+    Args:
+        metrics: Which.
+        cases: Those of a split, as (N, 1) weights count them.
+        prefix: `val` or `test`.
+        like: On what device and in what precision the values are to be.
+
+    Raises:
+        VisionForgeError: If somebody's own metric fails.
+    """
+    values = {}
+    for metric in metrics:
+        found = values_of(metric, cases)
+        values[f"{prefix}/{metric.name}"] = like.new_tensor(np.nan if found is None else float(found[0]))
     return values
 
 
