@@ -34,8 +34,7 @@ def begin(study: Study, space: Space, grid: bool = False) -> None:
     """
     if not grid and not study.get_trials(deepcopy=False):
         study.enqueue_trial(space.of_base(), user_attrs={OWN: True}, skip_if_exists=True)
-    for trial in recover(study):
-        log.warning("trial %d was cut off; its values are tried again", trial.number)
+    recover(study)
 
 
 def reason_to_stop(settings: RunSettings, trials: list[FrozenTrial], deadline: float | None) -> str | None:

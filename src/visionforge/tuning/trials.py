@@ -1,6 +1,7 @@
 """Which trials count, and those whose process was cut off."""
 
 import datetime
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,6 +10,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from visionforge.runs.processes import ProcessId
+
+log = logging.getLogger(__name__)
 
 OWNER_WAIT_S = 10.0  # a trial says whose it is within milliseconds of its beginning
 # User attributes of a trial
@@ -73,18 +76,23 @@ def _values_of(trial: FrozenTrial) -> dict[str, Any]:
     return trial.params if EPOCHS in trial.user_attrs else {}
 
 
-def cut_off(study: Study, trial: FrozenTrial, reason: str, times: int = 1) -> None:
-    """Fail a trial that says it is running, and put its values in line again; see `put_in_line`."""
+def cut_off(study: Study, trial: FrozenTrial, reason: str, times: int = 1) -> bool:
+    """Fail a trial that says it is running, and put its values in line again; see `put_in_line`.
+
+    Returns:
+        Whether this process did it: another worker may have been faster.
+    """
     storage = study._storage
     try:
         storage.set_trial_user_attr(trial._trial_id, REASON, reason)
         if not _values_of(trial):  # the next trial takes its place, and is given the same values
             storage.set_trial_user_attr(trial._trial_id, SURPLUS, True)
         if not storage.set_trial_state_values(trial._trial_id, TrialState.FAIL):
-            return
+            return False
     except optuna.exceptions.UpdateFinishedTrialError:
-        return  # another worker was faster
+        return False
     put_in_line(study, trial, times)
+    return True
 
 
 def without_owner(study: Study) -> list[FrozenTrial]:
@@ -94,7 +102,10 @@ def without_owner(study: Study) -> list[FrozenTrial]:
 
 
 def recover(study: Study) -> list[FrozenTrial]:
-    """Cut off the trials whose process is known to be dead, and return them."""
+    """Cut off the trials whose process is known to be dead, say so, and return them.
+
+    Every worker looks for them, and one of them is the first: it alone says so and has them in its list.
+    """
     found = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get(OWNER)
@@ -103,7 +114,7 @@ def recover(study: Study) -> list[FrozenTrial]:
             dead = age.total_seconds() > OWNER_WAIT_S
         else:
             dead = not ProcessId.from_dict(owner).may_live()
-        if dead:
-            cut_off(study, trial, "its process was killed")
+        if dead and cut_off(study, trial, "its process was killed"):
+            log.warning("trial %d was cut off; its values are tried again", trial.number)
             found.append(trial)
     return found

@@ -66,8 +66,7 @@ def run_workers(
                 if process.returncode not in (0, EXIT_MISTAKE):
                     died += 1
                     log.warning("worker %d ended with status %d", number, process.returncode)
-            for trial in recover(study):
-                log.warning("trial %d was cut off; its values are tried again", trial.number)
+            recover(study)
             waiting = reason is None and len(processes) < settings.tune.workers
             if waiting and died < settings.tune.max_failures:
                 for number in sorted(set(range(settings.tune.workers)) - set(processes)):
