@@ -115,7 +115,7 @@ def test_two_models_are_compared_on_the_same_resamples():
 def test_models_are_compared_on_the_same_boxes_only():
     empty = np.full((1, *TRUTH.shape[1:]), -1, TRUTH.dtype), np.full((1, *PREDICTED.shape[1:]), -1, PREDICTED.dtype)
     longer = (np.concatenate(each) for each in zip((TRUTH, PREDICTED), empty, strict=True))  # by a picture without any
-    others = [longer, (TRUTH[::-1], PREDICTED), (np.where(TRUTH > 1, TRUTH + 0.5, TRUTH), PREDICTED)]
+    others = [longer, (TRUTH[::-1], PREDICTED), (changed(TRUTH, np.s_[..., 4], TRUTH[..., 4] + 0.5), PREDICTED)]
     for other in others:
         with pytest.raises(ValueError, match="not of the same cases"):
             paired_differences([scorer_of(TRUTH, PREDICTED)], [scorer_of(*other)], resamples=20)
