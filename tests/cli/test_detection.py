@@ -98,6 +98,12 @@ def test_runs_are_compared_picture_by_picture(run, tmp_path, capsys):
         assert row["value"] == pytest.approx(one - two)
     differences = vf.compare([run, other], resamples=200).differences
     assert set(differences["metric"]) == set(found)
+    content = json.loads((other / "truth.json").read_text())
+    content["info"]["test_time_views"] = False
+    (other / "truth.json").write_text(json.dumps(content))
+    assert main(["runs", "compare", str(run), str(other)]) == 0
+    line = "no differences: the predictions of some runs are with test-time views, those of others without"
+    assert line in " ".join(capsys.readouterr().out.split())
     (other / "truth.json").unlink()
     assert main(["runs", "compare", str(run), str(other)]) == 0
     assert "truth.json: is not there, as in runs of earlier versions" in " ".join(capsys.readouterr().out.split())

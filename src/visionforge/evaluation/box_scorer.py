@@ -18,8 +18,8 @@ from visionforge.runs.files import within
 from visionforge.scoring.assignment import Boxes, checked_boxes
 from visionforge.scoring.box_cases import BoxCases
 
-MAX_JSON_BYTES = 1 << 29  # 40,000 images of a hundred predicted boxes each
-MAX_VALUES = 1 << 25  # brackets and commas in as many bytes of boxes: each has nine in its hundred bytes or more
+MAX_JSON_BYTES = 1 << 28  # 20,000 images of a hundred predicted boxes each
+MAX_VALUES = 20_000_000  # brackets and commas in as many bytes: a box has nine in some 130
 _LONGEST = 60  # of a value in a message
 _NUMBERS = (int, float)  # not bool, which is an int
 
