@@ -282,6 +282,7 @@ class Loss(Component):
     tasks: ClassVar[tuple[str, ...]] = ()
     cumulative: ClassVar[bool] = False  # outputs are K-1 logits of "the grade is above k"
     weighs: ClassVar[bool] = True  # it reads class weights and label smoothing
+    smooths: ClassVar[bool] = False  # of masks, it smooths the targets itself, and is given them as they are
 
     label_smoothing: float = Field(
         default=0.0, ge=0.0, le=0.3, description="Share of the target spread over all classes."
