@@ -22,7 +22,7 @@ from visionforge.evaluation.prediction_table import Filled, headings_of, rows_of
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table
 from visionforge.inference.mask_predictor import MaskPrediction
 from visionforge.inference.tiling import predict_tiled
-from visionforge.reporting.figures.static import is_own_figure
+from visionforge.runs.own_pictures import is_own_picture
 from visionforge.runs.owned_files import folder_for
 from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
@@ -154,7 +154,7 @@ def _take(staged: Path, folder: Path) -> None:
         for name in names:
             (staged / name).replace(folder / name)
     for path in folder.iterdir():  # of an earlier call: no row names them any more
-        if path.name not in names and _OURS.fullmatch(path.name) and not path.is_symlink() and is_own_figure(path):
+        if path.name not in names and _OURS.fullmatch(path.name) and not path.is_symlink() and is_own_picture(path):
             path.unlink()
 
 
@@ -164,5 +164,5 @@ def _require_own(path: Path) -> None:
     Raises:
         RunError: If something else lies there.
     """
-    if (path.exists() or path.is_symlink()) and not (not path.is_symlink() and is_own_figure(path)):
+    if (path.exists() or path.is_symlink()) and not (not path.is_symlink() and is_own_picture(path)):
         raise RunError(f"out: {shown(path)} would be replaced, and was not written by predict; name another table")
