@@ -67,7 +67,6 @@ def test_what_is_not_there_is_one_line(run, tmp_path, capsys):
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     pictures = ["--images", str(tmp_path / "a.png"), "--out", str(tmp_path / "out.csv")]
     asked = {
-        "export": (["--out", str(tmp_path / "model")], "networks for detection are not exported in this version"),
         "predict": (pictures, "networks for detection predict the images of a data set only in this version"),
         "explain": ([*pictures[:3], str(tmp_path / "maps")], "`visionforge predict` shows what it says of each place"),
     }

@@ -12,7 +12,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from visionforge.config.schema import Backbone, Detector
 from visionforge.errors import SettingsError
 from visionforge.models.build import build_network, building
-from visionforge.models.detector_heads import Found, Target
+from visionforge.models.detector_heads import Target
 from visionforge.models.encoders import encoder_of, leave_out, require_brought_above, require_maps
 from visionforge.models.features import FeatureExtractor
 from visionforge.models.registry import BackboneEntry, backbone_entry
@@ -21,7 +21,6 @@ from visionforge.models.transfer import TransferReport
 
 log = logging.getLogger(__name__)
 
-NONE = -1.0  # class of a row that only fills the array up
 PYRAMID, DETECTOR = "pyramid.", "detector."
 _NEEDED_BY = "a detector"
 
@@ -68,8 +67,8 @@ class DetectionNetwork(nn.Module):
         for `losses` instead.
         """
         detector: Any = self.detector
-        found = detector.detect(self._maps(images), images)
-        return torch.stack([padded(each, self.max_detections) for each in found])
+        found: Tensor = detector.detect(self._maps(images), images, self.max_detections)
+        return found
 
     def losses(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the sum of the detector's losses of a batch, a scalar.
@@ -92,18 +91,6 @@ def targets_of(labels: Tensor) -> list[Target]:
     """Return what is in each image of padded rows (N, M, 5), as torchvision has it; classes count from 0."""
     kept = [rows[rows[:, 0] >= 0] for rows in labels]
     return [{"boxes": rows[:, 1:].float(), "labels": rows[:, 0].long()} for rows in kept]
-
-
-def padded(found: Found, rows: int) -> Tensor:
-    """Return (rows, 6) what was found in an image, without boxes that have no area; see `DetectionNetwork.forward`."""
-    boxes = found["boxes"].float()
-    solid = ((boxes[:, 2:] > boxes[:, :2]).all(dim=1)).nonzero()[:rows, 0]
-    out = boxes.new_zeros(rows, 6)
-    out[:, 0] = NONE
-    out[: len(solid), 0] = found["labels"][solid].float()
-    out[: len(solid), 1] = found["scores"][solid].float()
-    out[: len(solid), 2:] = boxes[solid]
-    return out
 
 
 def build_detection_network(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # NumPy, too, which light commands do without
     from torch import Tensor
 
     from visionforge.evaluation.box_evaluation import BoxEvaluation
+    from visionforge.inference.agreement import Agreement
     from visionforge.inference.box_predictor import BoxPrediction, BoxPredictor
     from visionforge.models.parts import BuiltNetwork
     from visionforge.reporting.box_presentation import BoxPresentation
@@ -46,7 +47,9 @@ class BoxTask(Task):
     explains: ClassVar[bool] = False
     detects: ClassVar[bool] = True
     located: ClassVar[bool] = True
-    deploys: ClassVar[bool] = False
+    export_formats: ClassVar[tuple[str, ...]] = ("onnx", "safetensors")  # a program would need an operation of ours
+    quantises: ClassVar[bool] = False
+    output_name: ClassVar[str] = "boxes"
     dropout: ClassVar[str | None] = None
 
     # --- labels
@@ -268,10 +271,35 @@ class BoxTask(Task):
         return BoxPredictor(model, tta)
 
     def answer(self, outputs: Tensor, contract: Any) -> BoxPrediction:
-        """Return the boxes."""
+        """Return the boxes.
+
+        Raises:
+            RunError: If rows are none, because the artifact was changed.
+        """
         from visionforge.inference.box_predictor import BoxPrediction
 
-        return BoxPrediction(outputs.float().numpy(), len(contract.views) > 1)
+        spec = contract.spec
+        rows = outputs.float().numpy()
+        kinds, scores, low, high = rows[..., 0], rows[..., 1], rows[..., 2:4], rows[..., 4:]
+        places = (low >= 0).all(axis=-1) & (low < high).all(axis=-1) & (high <= spec.resolution).all(axis=-1)
+        right = _whole(kinds, len(spec.classes)) & (scores >= 0) & (scores <= 1) & places
+        if not (right | (kinds == -1)).all():
+            raise RunError("the artifact gives rows that are no boxes; it was changed after the export")
+        return BoxPrediction(rows, len(contract.views) > 1)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the boxes of a network as they are: their scores are probabilities."""
+        return logits
+
+    def agreement(self, one: BoxPrediction, other: BoxPrediction, spec: Any) -> Agreement:
+        """Return how far boxes are apart."""
+        from visionforge.inference.agreement import of_boxes
+
+        return of_boxes(one.labels, other.labels, spec.resolution)
+
+    def output_shape(self, spec: Any, settings: Any) -> tuple[int, ...]:
+        """Return (D, 6) for at most D boxes."""
+        return (settings.detector.max_detections, 6)
 
     @property
     def output_meaning(self) -> str:

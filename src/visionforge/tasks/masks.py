@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # NumPy, too, which light commands do without
 
     from visionforge.evaluation.mask_evaluation import MaskEvaluation
     from visionforge.evaluation.segmentation import MaskScorer
+    from visionforge.inference.agreement import Agreement
     from visionforge.inference.mask_predictor import MaskPrediction, MaskPredictor
     from visionforge.models.parts import BuiltNetwork
     from visionforge.reporting.mask_presentation import MaskPresentation
@@ -241,12 +242,18 @@ class MaskTask(Task):
 
         return MaskPrediction.of_probabilities(outputs, keep=True, averaged=len(contract.views) > 1)
 
+    def agreement(self, one: MaskPrediction, other: MaskPrediction, spec: Any) -> Agreement:
+        """Return how far probabilities are apart, and which share of the pixels is of the same class."""
+        from visionforge.inference.agreement import of_probabilities
+
+        return of_probabilities(one, other, pixels=True)
+
     @property
     def output_meaning(self) -> str:
         """Return what the numbers of an export say."""
         return f"probability of each {self.nouns[0]} at each pixel"
 
-    def output_shape(self, spec: Any) -> tuple[int, ...]:
+    def output_shape(self, spec: Any, settings: Any) -> tuple[int, ...]:
         """Return (K, R, R)."""
         return (len(spec.classes), spec.resolution, spec.resolution)
 
