@@ -23,12 +23,12 @@ from visionforge.evaluation.table_writers import Column, open_table, read_table
 from visionforge.inference.mask_predictor import MaskPrediction
 from visionforge.printable import printable
 from visionforge.runs.files import write_atomic
+from visionforge.runs.own_pictures import SOFTWARE
 from visionforge.runs.workspace import MAX_PREDICTIONS_BYTES, Workspace
 from visionforge.scoring.mask_cases import MaskCases
 from visionforge.training.mask_outputs import background_of
 
 Array = npt.NDArray[Any]
-SOFTWARE = "visionforge"  # what a picture says of its origin
 FOLDER = "masks"  # of the PNG files, beside the table
 _MOST_PIXELS = 1 << 40  # of a picture in a table: sums of them are exact
 TRUE, SAID, BOTH = "true_pixels", "predicted_pixels", "shared_pixels"

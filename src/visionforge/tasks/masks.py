@@ -161,7 +161,7 @@ class MaskTask(Task):
         """Return the backbone with a decoder."""
         from visionforge.models.parts import decoding_network
 
-        form = spec.channels, outputs, spec.resolution
+        form = spec.channels, outputs, spec.resolution, spec.spatial_dims
         return decoding_network(settings.backbone, settings.decoder, *form, pretrained, brought)
 
     def criterion(self, loss: Any, classes: int, weights: Tensor | None = None) -> MaskCriterion:
