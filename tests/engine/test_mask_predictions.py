@@ -18,7 +18,7 @@ from tests.tasks.helpers import FLAGS, mask_model, mask_spec, noise
 from visionforge.data.pictures import scaled_whole
 from visionforge.engine import mask_predictions
 from visionforge.engine.mask_predictions import mask_name
-from visionforge.engine.mask_tables import mask_folder
+from visionforge.engine.picture_outputs import mask_folder
 from visionforge.engine.picture_predictions import predict_pictures
 from visionforge.errors import RunError, SettingsError, VisionForgeError
 from visionforge.inference.mask_predictor import MaskPredictor

@@ -38,18 +38,24 @@ def box_columns(spec: TaskSpec, said: BoxPrediction, side: SideTable, truth: Arr
         truth: (B, M, 5), or None where it is not known.
     """
     images, places = np.nonzero(said.labels[..., 0] != NONE)
-    rows = said.labels[images, places].astype(np.float64)
-    names = unique_names(spec)
     columns: list[Filled] = [(Column("index", "integer"), images.tolist())]
     columns += [(Column(heading), [texts[image] for image in images]) for heading, texts in side.known.items()]
-    columns.append((Column("class"), [names[int(kind)] for kind in rows[:, 0]]))
-    columns.append((Column("score", "number"), rows[:, 1].tolist()))
-    corners = np.round(rows[:, 2:], _DIGITS)
-    columns += [(Column(name, "number"), corners[:, axis].tolist()) for axis, name in enumerate(CORNERS)]
+    columns += row_columns(spec, said.labels[images, places])
     if truth is not None:
         right, _ = matched(truth, said.labels, IOU)
         columns.append((Column("matched", "integer"), right[images, places].astype(int).tolist()))
     return columns
+
+
+def row_columns(spec: TaskSpec, rows: Array) -> list[Filled]:
+    """Return the columns `class`, `score`, `x1`, `y1`, `x2` and `y2` of rows (M, 6) [class, score, x1, y1, x2, y2]."""
+    names, rows = unique_names(spec), rows.astype(np.float64)
+    columns: list[Filled] = [
+        (Column("class"), [names[int(kind)] for kind in rows[:, 0]]),
+        (Column("score", "number"), rows[:, 1].tolist()),
+    ]
+    corners = np.round(rows[:, 2:], _DIGITS)
+    return columns + [(Column(name, "number"), corners[:, axis].tolist()) for axis, name in enumerate(CORNERS)]
 
 
 def coco_results(said: BoxPrediction) -> list[dict[str, Any]]:
