@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # NumPy, too, which light commands do without
     from torch import Tensor
 
     from visionforge.evaluation.box_evaluation import BoxEvaluation
+    from visionforge.evaluation.scores import PictureScorer
     from visionforge.inference.agreement import Agreement
     from visionforge.inference.box_predictor import BoxPrediction, BoxPredictor
     from visionforge.models.parts import BuiltNetwork
@@ -320,18 +321,16 @@ class BoxTask(Task):
 
         return evaluate_boxes(predictions, spec, split, settings, partial)
 
-    def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> Any:
-        """Refuse: tables of boxes do not have the boxes that were missed.
+    def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> PictureScorer | None:
+        """Return what scores the boxes that lie beside a table in COCO's format: it has the predicted ones only."""
+        from visionforge.evaluation.box_scorer import coco_scorer
 
-        Raises:
-            RunError: In any case.
-        """
-        raise RunError(f"{path}: has predicted boxes only, so runs are not compared picture by picture")
+        return coco_scorer(path.parent, tta, self.name, classes)
 
     def write_predictions(
         self, folder: Any, spec: Any, said: Any, truth: Array | None, side: Any, files: bool = False
     ) -> None:
-        """Write a row per predicted box, and the same as results of COCO."""
+        """Write a row per predicted box, and predictions and truth as COCO has them."""
         from visionforge.evaluation.box_files import write_box_files
 
         write_box_files(folder, spec, said, truth, side)

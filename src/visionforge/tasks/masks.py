@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # NumPy, too, which light commands do without
     from torch import Tensor
 
     from visionforge.evaluation.mask_evaluation import MaskEvaluation
-    from visionforge.evaluation.segmentation import MaskScorer
+    from visionforge.evaluation.scores import PictureScorer
     from visionforge.inference.agreement import Agreement
     from visionforge.inference.mask_predictor import MaskPrediction, MaskPredictor
     from visionforge.models.parts import BuiltNetwork
@@ -273,7 +273,7 @@ class MaskTask(Task):
 
         return evaluate_masks(predictions, spec, split, settings, partial)
 
-    def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> MaskScorer | None:
+    def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> PictureScorer | None:
         """Return what scores the pixels that a table counts."""
         from visionforge.evaluation.mask_files import mask_table_scorer
 
