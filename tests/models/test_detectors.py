@@ -101,6 +101,24 @@ def test_boxes_have_the_form_that_tables_and_metrics_have(name, size, channels, 
         assert bool((boxes >= 0).all() and (boxes <= size).all() and (boxes[:, 2:] > boxes[:, :2]).all())
 
 
+@pytest.mark.parametrize("name", ["retinanet", "faster_rcnn"])
+def test_places_are_exact_in_lower_precision(name):
+    """As under `trainer.precision: bf16-mixed`, whose numbers of 8 bits are whole pixels from 128 on."""
+    network = built(name=name, score_threshold=0.0).eval()
+    given = {}
+    if name == "faster_rcnn":
+        roi_heads = network.detector.model.roi_heads
+        roi_heads.register_forward_pre_hook(lambda module, inputs: given.update(proposals=torch.cat(inputs[1])))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = network(IMAGES)
+        loss = network.losses(IMAGES, LABELS)
+    for places in (found[found[..., 0] >= 0][:, 2:], *given.values()):
+        inside = places[(places > 0) & (places < SIDE)]
+        assert inside.dtype == torch.float32
+        assert float((inside != inside.bfloat16().float()).float().mean()) > 0.9
+    assert loss.dtype == torch.float32
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_every_parameter_learns_also_of_pictures_without_boxes(name):
     network = built(name=name)

@@ -115,6 +115,9 @@ class RegionHead(nn.Module):
     def __init__(self, model: FasterRCNN) -> None:
         super().__init__()
         self.model = model
+        parts: Any = model
+        for part in (parts.rpn.head, parts.roi_heads.box_predictor):  # boxes are decoded in the type of what they give
+            part.register_forward_hook(_in_float32)
 
     def losses(self, maps: list[Tensor], images: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Return the losses of a batch by name; see `Head`. It computes them in training mode only, so it is in it."""
@@ -138,6 +141,13 @@ class RegionHead(nn.Module):
         model: Any = self.model
         proposals, losses = model.rpn(ImageList(images, _sizes(images)), _named(maps), targets)
         return proposals, losses
+
+
+def _in_float32(module: nn.Module, inputs: Any, output: Any) -> Any:
+    """Return the tensors that a module gives, or lists of them, in float32, also under autocast."""
+    if isinstance(output, Tensor):
+        return output.float()
+    return type(output)(_in_float32(module, inputs, each) for each in output)
 
 
 @contextmanager

@@ -72,7 +72,8 @@ class BoxTask(Task):
         rows = labels.astype(np.float64)
         finite = np.isfinite(rows).all(axis=1)
         index, kinds = rows[:, 0], rows[:, 1]
-        corners = rows[:, 2:].astype(np.float32)  # as it is kept
+        with np.errstate(over="ignore"):  # what is infinite then reaches out of its image
+            corners = rows[:, 2:].astype(np.float32)  # as it is kept
         low, high = corners[:, :2], corners[:, 2:]
         height, width = sides[-2:] if len(sides) > 1 else (np.inf, np.inf)
         with np.errstate(invalid="ignore"):
@@ -126,6 +127,10 @@ class BoxTask(Task):
     def undefined_reason(self, labels: Array, names: Sequence[str]) -> str | None:
         """Return whether there is no box."""
         return None if bool((labels[..., 0] >= 0).any()) else "none of its images has a box"
+
+    def unlearnable_reason(self, labels: Array) -> str | None:
+        """Return whether there is no box."""
+        return self.undefined_reason(labels, ())
 
     def counts(self, labels: Array, classes: int) -> npt.NDArray[np.int64]:
         """Return (K,) images that have a box of each class."""
@@ -217,7 +222,7 @@ class BoxTask(Task):
         return loss, loss.new_full((), float("nan"))
 
     def losses(self, model: Any, images: Tensor, labels: Tensor) -> Tensor | None:
-        """Return (N,) the sum of the detector's losses of the batch, for each of its images."""
+        """Return (N,) the sum of the detector's losses of each image."""
         from visionforge.training.box_outputs import evaluated_losses
 
         return evaluated_losses(model, images, labels)
