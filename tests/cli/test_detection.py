@@ -88,7 +88,7 @@ def test_what_else_is_made_of_a_run(run, tmp_path):
     ("detector", "changes"),
     [
         ("faster_rcnn", {"model__mixup__cutmix_alpha": 1.0}),  # what it looks at is drawn at random
-        ("fcos", {"data__augmentation__preset": "standard", "model__finetuning__freeze_epochs": 1}),
+        ("fcos", {"data__augmentation__preset": "standard", "model__optimizer__name": "adamw"}),
     ],
 )
 def test_killed_it_ends_with_the_same_weights(fleet, tmp_path, detector, changes):

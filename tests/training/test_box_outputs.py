@@ -184,12 +184,34 @@ def test_resumed_run_is_bit_identical(tmp_path, step, detector):
         assert {k: v for k, v in row.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
 
 
+def own_pairs(more=0):
+    """Return somebody's own loader, of whose rows every number may be too large."""
+    pairs = zip(noise(8, 32, 32), torch.from_numpy(drawn_boxes(8)) + more, strict=True)
+    return torch.utils.data.DataLoader(list(pairs), batch_size=4)
+
+
 def test_boxes_of_ones_own_loader_are_trained_on_and_bad_ones_told():
-    pairs = list(zip(noise(8, 32, 32), torch.from_numpy(drawn_boxes(8)), strict=True))
-    trainer(1).fit(ImageClassifier(MINI, detector=SMALL, spec=SPEC), torch.utils.data.DataLoader(pairs, batch_size=4))
-    bad = torch.utils.data.DataLoader([(image, boxes + 1) for image, boxes in pairs], batch_size=4)
+    trainer(1).fit(ImageClassifier(MINI, detector=SMALL, spec=SPEC), own_pairs())
+    bad = own_pairs(1)
     with pytest.raises(DataError, match="is no box; allowed:"):
         trainer(1).fit(ImageClassifier(MINI, detector=SMALL, spec=SPEC), bad)
+
+
+def test_boxes_are_not_rounded_by_the_precision_of_a_training():
+    for model, source in (
+        (ImageClassifier(MINI, detector=SMALL), {"datamodule": box_data()}),
+        (ImageClassifier(MINI, detector=SMALL, spec=SPEC), {"train_dataloaders": own_pairs()}),
+    ):
+        with pytest.raises(DataError, match=r"boxes of torch\.bfloat16, which rounds pixels; allowed: float32"):
+            trainer(1, precision="bf16-true").fit(model, **source)
+
+
+def test_a_box_outside_of_its_image_is_told_before_it_is_moved():
+    source = box_data(augmentation=Augmentation())
+    source.setup("fit")
+    images, labels = next(iter(source.train_dataloader()))
+    with pytest.raises(DataError, match=r"labels: boxes: row .* lies outside of its image of 32×32 pixels"):
+        source.augment_pairs(images, torch.where(labels >= 0, labels + 100, labels), 0, 0)
 
 
 def test_a_training_that_diverges_is_one_line():

@@ -298,6 +298,11 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         rank, replicas = self._rank()
         if self._overfits:
             return self._loader(dataset, FixedOrder(len(dataset)), drop_last=False)
+        if len(dataset) < replicas:
+            raise DataError(
+                f"{self.info.name}: its {split} split has {len(dataset):,} images for {replicas} processes, each of "
+                f"which needs one; set trainer.devices to at most {len(dataset)}"
+            )
         sampler = EpochSampler(len(dataset), self.seed, shuffle=False, rank=rank, num_replicas=replicas)
         return self._loader(dataset, sampler, drop_last=False)
 

@@ -168,6 +168,7 @@ class BoxTask(Task):
                 f"labels: {found}; allowed for {self.name} data: numbers (N, M, 5), rows {ROW}, class -1 in rows "
                 "without a box"
             )
+        _require_wide(labels)
         return labels.float()
 
     def value_problem(self, labels: Tensor, classes: tuple[str, ...]) -> str | None:
@@ -186,10 +187,18 @@ class BoxTask(Task):
         )
 
     def moved(self, labels: Tensor, draw: Any, size: tuple[int, int]) -> Tensor:
-        """Return boxes that have moved with their images; one of which too little is left becomes a row without one."""
+        """Return boxes that have moved with their images; one of which too little is left becomes a row without one.
+
+        Raises:
+            DataError: If they are of 16 bits, or one lies outside of its image.
+        """
         from visionforge.training.box_labels import moved_rows
 
-        return moved_rows(labels, draw, size)
+        _require_wide(labels)
+        try:
+            return moved_rows(labels, draw, size)
+        except ValueError as error:
+            raise DataError(f"labels: {error}") from error
 
     def network(
         self, settings: Any, spec: Any, outputs: int, pretrained: bool | None, brought: Any = None
@@ -318,6 +327,19 @@ class BoxTask(Task):
         from visionforge.reporting.box_presentation import BoxPresentation
 
         return BoxPresentation(evaluation, images, background)
+
+
+def _require_wide(labels: Tensor) -> None:
+    """Refuse types that round pixels.
+
+    Raises:
+        DataError: If the labels are of such a type.
+    """
+    if labels.is_floating_point() and labels.element_size() < 4:
+        raise DataError(
+            f"labels: boxes of {labels.dtype}, which rounds pixels; allowed: float32, and as precision of the Trainer "
+            "32-true, 16-mixed or bf16-mixed"
+        )
 
 
 def _unpadded(labels: Array) -> Array:
