@@ -12,6 +12,7 @@ from torchvision.models.detection.image_list import ImageList
 from tests.tasks.helpers import drawn_boxes
 from visionforge.config.schema import Backbone, Detector, ModelSettings
 from visionforge.errors import SettingsError, WeightsError
+from visionforge.models.anchors import Anchors
 from visionforge.models.detection import (
     DetectionNetwork,
     build_detection_network,
@@ -19,7 +20,6 @@ from visionforge.models.detection import (
     require_brought_detection,
     targets_of,
 )
-from visionforge.models.detector_heads import Anchors
 
 KINDS = ("fcos", "retinanet", "faster_rcnn")
 MINI = Backbone(name="mini_cnn", pretrained=False)

@@ -9,13 +9,11 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.image_list import ImageList
@@ -24,7 +22,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from visionforge.config.schema import Detector
-from visionforge.errors import SettingsError
+from visionforge.models.anchors import Anchors, require_doubling
 
 Target = dict[str, Tensor]  # of an image: `boxes` (M, 4) in pixels and `labels` (M,) int64
 Found = dict[str, Tensor]  # the same, and `scores` (M,) falling
@@ -63,44 +61,6 @@ class Given(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.out_channels = width
-
-
-class Anchors(AnchorGenerator):
-    """Anchors around every place of every map, as far from each other as the map's pixels are.
-
-    torchvision divides the image by the map, which is right because it pads images to a multiple of 32: of 100 pixels
-    and a map of 13, it would put the last anchors 12 pixels too far to the left. It also rounds their corners, by which
-    those of a single pixel vanish.
-
-    Args:
-        sizes: Roots of the areas of the anchors of each map, in pixels of the image.
-        ratios: Height by width of the anchors.
-        strides: Input pixels per pixel of each map.
-    """
-
-    def __init__(self, sizes: Sequence[Sequence[float]], ratios: tuple[float, ...], strides: Sequence[int]) -> None:
-        self._strides = tuple(strides)
-        super().__init__(tuple(map(tuple, sizes)), (ratios,) * len(strides))
-
-    def generate_anchors(
-        self,
-        scales: Sequence[float],
-        aspect_ratios: Sequence[float],
-        dtype: torch.dtype = torch.float32,
-        device: torch.device = torch.device("cpu"),  # noqa: B008
-    ) -> Tensor:
-        """Return (A, 4) the anchors of a place, around (0, 0)."""
-        size, ratio = torch.tensor(scales, device=device), torch.tensor(aspect_ratios, device=device)[:, None]
-        half = torch.stack([size / ratio.sqrt(), size * ratio.sqrt()], dim=2).flatten(0, 1) / 2
-        return torch.cat([-half, half], dim=1).to(dtype)
-
-    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """Return (P·A, 4) for each image, those of all maps one after the other."""
-        first = feature_maps[0]
-        self.set_cell_anchors(first.dtype, first.device)
-        steps = [[torch.tensor(stride, device=first.device)] * 2 for stride in self._strides]
-        sides: list[list[int]] = [list(each.shape[-2:]) for each in feature_maps]
-        return [torch.cat(self.grid_anchors(sides, steps))] * len(image_list.image_sizes)
 
 
 class DenseHead(nn.Module):
@@ -219,19 +179,6 @@ def _common(settings: Detector) -> dict[str, Any]:
     }
 
 
-def _require_doubling(name: str, strides: Sequence[int]) -> None:
-    """Refuse maps between which one is missing: objects of its size would belong to none.
-
-    Raises:
-        SettingsError: If the strides are such.
-    """
-    if any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
-        raise SettingsError(
-            f"model.detector.name: {name} needs maps of which each has half the pixels of the one before along a side, "
-            f"the strides of the backbone's are {', '.join(map(str, strides))}; take retinanet, or another backbone"
-        )
-
-
 def fcos_head(settings: Detector, strides: Sequence[int], classes: int, depth: int) -> DenseHead:
     """Return FCOS.
 
@@ -241,7 +188,7 @@ def fcos_head(settings: Detector, strides: Sequence[int], classes: int, depth: i
         classes: Number of classes K.
         depth: Convolutions of each branch.
     """
-    _require_doubling("fcos", strides)
+    require_doubling("fcos", strides)
     anchors = Anchors([(stride,) for stride in strides], (1.0,), strides)
     head = FCOSHead(settings.width, 1, classes, num_convs=depth)
     return DenseHead(FCOS(Given(settings.width), classes, anchor_generator=anchors, head=head, **_common(settings)))
@@ -276,7 +223,7 @@ def faster_rcnn_head(
         scale: Side of the anchors, in pixels of their map.
         representation: Units of the two layers by which a region is looked at.
     """
-    _require_doubling("faster_rcnn", strides)
+    require_doubling("faster_rcnn", strides)
     anchors = Anchors([(scale * stride,) for stride in strides], RATIOS, strides)
     names = [str(level) for level in range(len(strides))]
     pool = MultiScaleRoIAlign(
