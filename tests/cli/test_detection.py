@@ -8,8 +8,10 @@ from functools import partial
 import pytest
 from PIL import Image
 
+import visionforge as vf
 from tests.cli.test_interruption import ends_alike_though_killed
 from tests.conftest import flags, run_folders
+from tests.scoring.boxes import scored_by_coco
 from visionforge.cli.main import main
 
 pytestmark = pytest.mark.slow
@@ -47,7 +49,7 @@ def test_a_run_has_its_results(run):
     content = json.loads((run / "metrics.json").read_text())
     assert content["task"] == "detection"
     assert {"map", "map_50", "map_75", "mar_100"} <= set(content["with_tta"])
-    assert {"predictions.csv", "predictions.json"} <= {path.name for path in run.iterdir()}
+    assert {"predictions.csv", "predictions.json", "truth.json"} <= {path.name for path in run.iterdir()}
     with (run / "predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(json.loads((run / "predictions.json").read_text()))
@@ -58,15 +60,14 @@ def test_every_stage_of_a_trained_network(run, stage):
     assert main([stage, "--run", str(run)]) == 0
     folder = run / "evaluations" / f"{stage}_best"
     assert (folder / "predictions.csv").is_file()
-    if stage != "validate":
-        assert (folder / "predictions.json").read_bytes() == (run / "predictions.json").read_bytes()
+    for name in ("predictions.json", "truth.json"):
+        assert ((folder / name).read_bytes() == (run / name).read_bytes()) == (stage != "validate")
 
 
 def test_what_is_not_there_is_one_line(run, tmp_path, capsys):
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     pictures = ["--images", str(tmp_path / "a.png"), "--out", str(tmp_path / "out.csv")]
     asked = {
-        "export": (["--out", str(tmp_path / "model")], "networks for detection are not exported in this version"),
         "predict": (pictures, "networks for detection predict the images of a data set only in this version"),
         "explain": ([*pictures[:3], str(tmp_path / "maps")], "`visionforge predict` shows what it says of each place"),
     }
@@ -75,8 +76,35 @@ def test_what_is_not_there_is_one_line(run, tmp_path, capsys):
         assert main([command, "--run", str(run), *given]) == 2
         (line,) = [each for each in capsys.readouterr().err.splitlines() if "error" in each]
         assert message in line
-    assert main(["runs", "compare", str(run), str(run)]) == 0
-    assert "has predicted boxes only" in "".join(capsys.readouterr())
+
+
+def test_pycocotools_scores_what_lies_in_a_run(run):
+    expected = json.loads((run / "metrics.json").read_text())["with_tta"]
+    assert scored_by_coco(run) == pytest.approx([expected[name] for name in ("map", "map_50", "map_75", "mar_100")])
+
+
+def test_runs_are_compared_picture_by_picture(run, tmp_path, capsys):
+    assert main(["fit", *settings(tmp_path, model__optimizer__learning_rate=0.1)]) == 0
+    (other,) = run_folders(tmp_path)
+    capsys.readouterr()
+    assert main(["runs", "compare", str(run), str(other), "--resamples", "200", "--json"]) == 0
+    found = {row["metric"]: row for row in json.loads(capsys.readouterr().out)["differences"]}
+    values = [json.loads((each / "metrics.json").read_text())["with_tta"] for each in (other, run)]
+    assert {"with_tta.map", "with_tta.map_50", "with_tta.mar_100"} <= set(found)
+    for name, row in found.items():
+        one, two = (each[name.removeprefix("with_tta.")] for each in values)
+        assert row["value"] == pytest.approx(one - two)
+    differences = vf.compare([run, other], resamples=200).differences
+    assert set(differences["metric"]) == set(found)
+    content = json.loads((other / "truth.json").read_text())
+    content["info"]["test_time_views"] = False
+    (other / "truth.json").write_text(json.dumps(content))
+    assert main(["runs", "compare", str(run), str(other)]) == 0
+    line = "no differences: the predictions of some runs are with test-time views, those of others without"
+    assert line in " ".join(capsys.readouterr().out.split())
+    (other / "truth.json").unlink()
+    assert main(["runs", "compare", str(run), str(other)]) == 0
+    assert "truth.json: is not there, as in runs of earlier versions" in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_else_is_made_of_a_run(run, tmp_path):

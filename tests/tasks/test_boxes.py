@@ -13,7 +13,7 @@ from visionforge.config.schema import Augmentation, Loss
 from visionforge.config.schema.tasks import task_named
 from visionforge.data.augment import draw_augmentation
 from visionforge.data.info import TaskSpec
-from visionforge.errors import DataError, RunError, SettingsError
+from visionforge.errors import DataError, SettingsError
 from visionforge.tasks import boxes as module
 from visionforge.training.box_labels import mixed_rows, moved_rows
 from visionforge.training.box_views import merge_views, undo_boxes
@@ -263,7 +263,5 @@ def test_what_a_detector_has_not_is_refused():
         TASK.criterion(Loss(name="focal"), 2)
     with pytest.raises(SettingsError, match="no class weights"):
         TASK.class_weights(torch.ones(2), 2, None)
-    with pytest.raises(RunError, match="predicted boxes only"):
-        TASK.table_scorer("x.csv", False, 1, ("a", "b"))
     with pytest.raises(NotImplementedError):
         TASK.criterion(Loss(name="detector"), 2)(torch.zeros(1), torch.zeros(1))

@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,14 @@ from visionforge.evaluation.prediction_table import Filled, headings_of, rows_of
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table
 from visionforge.inference.mask_predictor import MaskPrediction
 from visionforge.inference.tiling import predict_tiled
-from visionforge.reporting.figures.static import is_own_figure
+from visionforge.runs.own_pictures import is_own_picture
 from visionforge.runs.owned_files import folder_for
 from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
+from visionforge.runs.staging import staging
 
 _OURS = re.compile(r"[0-9]{6,}_[A-Za-z0-9._-]+\.png")  # names that `mask_name` makes
+_HALF = re.compile(rf"\.{_OURS.pattern}\.[a-z0-9_]{{8}}\.tmp")  # of masks that are being written
 _NAME = 60  # characters of a picture's name in that of its mask
 
 
@@ -65,7 +66,7 @@ class MaskStream:
             interruption: Handles the signals; a picture is finished first.
 
         Raises:
-            RunError: If none could be read, or a mask would replace what is not ours.
+            RunError: If none could be read, somebody else writes there, or a mask would replace what is not ours.
             Interrupted: If a signal ended it; then nothing was written.
         """
         spec, done, failed = self.predictor.spec, 0, 0
@@ -73,8 +74,7 @@ class MaskStream:
         pictures = whole_pictures(self.listed, side, spec.channels, self.threads, spec.fit)
         folder, colours = mask_folder(out), palette(spec)
         with contextlib.ExitStack() as stack:
-            beside = tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.absolute().parent)
-            staged = Path(stack.enter_context(beside))
+            staged = stack.enter_context(staging(folder.absolute(), _is_own))
             table: TableWriter | None = None
             error_table: TableWriter | None = None
             self.progress(0, total)
@@ -154,7 +154,7 @@ def _take(staged: Path, folder: Path) -> None:
         for name in names:
             (staged / name).replace(folder / name)
     for path in folder.iterdir():  # of an earlier call: no row names them any more
-        if path.name not in names and _OURS.fullmatch(path.name) and not path.is_symlink() and is_own_figure(path):
+        if path.name not in names and _OURS.fullmatch(path.name) and not path.is_symlink() and is_own_picture(path):
             path.unlink()
 
 
@@ -164,5 +164,12 @@ def _require_own(path: Path) -> None:
     Raises:
         RunError: If something else lies there.
     """
-    if (path.exists() or path.is_symlink()) and not (not path.is_symlink() and is_own_figure(path)):
+    if (path.exists() or path.is_symlink()) and not (not path.is_symlink() and is_own_picture(path)):
         raise RunError(f"out: {shown(path)} would be replaced, and was not written by predict; name another table")
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether a file among masks that are not in their places yet is one, or what there is of one."""
+    if _HALF.fullmatch(path.name) and path.stat().st_size == 0:
+        return True
+    return bool((_OURS.fullmatch(path.name) or _HALF.fullmatch(path.name)) and is_own_picture(path))

@@ -225,11 +225,6 @@ def _predictor(target: Target | None, artifact: Path | None, tta: bool | None, a
     if tta and model.settings.tta == "off":
         model.settings = model.settings.model_copy(update={"tta": "full"})
     assert model.spec is not None
-    if not model.spec.kind.deploys:
-        raise SettingsError(
-            f"predict: networks for {model.spec.task} predict the images of a data set only in this version; "
-            "leave `images` out"
-        )
     found: Predictor = model.spec.kind.predictor(model.to(device_of(accelerator)), tta)
     return found
 

@@ -179,8 +179,11 @@ def torch_runtime(module: Callable[[torch.Tensor], torch.Tensor], contract: Cont
 
 def _checked(result: Floats, images: int, contract: Contract, path: Path) -> Floats:
     spec = contract.spec
-    if result.shape != (images, *spec.kind.output_shape(spec)):
-        raise RunError(f"{path}: gives the shape {result.shape}, not a {spec.kind.output_meaning}; it was changed")
+    expected = (images, *spec.kind.output_shape(spec, contract.settings))
+    if result.shape != expected:
+        raise RunError(
+            f"{path}: gives the shape {result.shape}, not {expected} ({spec.kind.output_meaning}); it was changed"
+        )
     if not np.isfinite(result).all():
         raise RunError(f"{path}: its outputs are not finite; export another checkpoint")
     return result

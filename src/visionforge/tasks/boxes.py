@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # NumPy, too, which light commands do without
     from torch import Tensor
 
     from visionforge.evaluation.box_evaluation import BoxEvaluation
+    from visionforge.evaluation.scores import PictureScorer
+    from visionforge.inference.agreement import Agreement
     from visionforge.inference.box_predictor import BoxPrediction, BoxPredictor
     from visionforge.models.parts import BuiltNetwork
     from visionforge.reporting.box_presentation import BoxPresentation
@@ -46,7 +48,9 @@ class BoxTask(Task):
     explains: ClassVar[bool] = False
     detects: ClassVar[bool] = True
     located: ClassVar[bool] = True
-    deploys: ClassVar[bool] = False
+    export_formats: ClassVar[tuple[str, ...]] = ("onnx", "safetensors")  # a program would need an operation of ours
+    quantises: ClassVar[bool] = False
+    output_name: ClassVar[str] = "boxes"
     dropout: ClassVar[str | None] = None
 
     # --- labels
@@ -282,10 +286,35 @@ class BoxTask(Task):
         return BoxPredictor(model, tta)
 
     def answer(self, outputs: Tensor, contract: Any) -> BoxPrediction:
-        """Return the boxes."""
+        """Return the boxes.
+
+        Raises:
+            RunError: If rows are none, because the artifact was changed.
+        """
         from visionforge.inference.box_predictor import BoxPrediction
 
-        return BoxPrediction(outputs.float().numpy(), len(contract.views) > 1)
+        spec = contract.spec
+        rows = outputs.float().numpy()
+        kinds, scores, low, high = rows[..., 0], rows[..., 1], rows[..., 2:4], rows[..., 4:]
+        places = (low >= 0).all(axis=-1) & (low < high).all(axis=-1) & (high <= spec.resolution).all(axis=-1)
+        right = _whole(kinds, len(spec.classes)) & (scores >= 0) & (scores <= 1) & places
+        if not (right | (kinds == -1)).all():
+            raise RunError("the artifact gives rows that are no boxes; it was changed after the export")
+        return BoxPrediction(rows, len(contract.views) > 1)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the boxes of a network as they are: their scores are probabilities."""
+        return logits
+
+    def agreement(self, one: BoxPrediction, other: BoxPrediction, spec: Any) -> Agreement:
+        """Return how far boxes are apart."""
+        from visionforge.inference.agreement import of_boxes
+
+        return of_boxes(one.labels, other.labels, spec.resolution)
+
+    def output_shape(self, spec: Any, settings: Any) -> tuple[int, ...]:
+        """Return (D, 6) for at most D boxes."""
+        return (settings.detector.max_detections, 6)
 
     @property
     def output_meaning(self) -> str:
@@ -306,18 +335,16 @@ class BoxTask(Task):
 
         return evaluate_boxes(predictions, spec, split, settings, partial)
 
-    def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> Any:
-        """Refuse: tables of boxes do not have the boxes that were missed.
+    def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> PictureScorer | None:
+        """Return what scores the boxes that lie beside a table in COCO's format: it has the predicted ones only."""
+        from visionforge.evaluation.box_scorer import coco_scorer
 
-        Raises:
-            RunError: In any case.
-        """
-        raise RunError(f"{path}: has predicted boxes only, so runs are not compared picture by picture")
+        return coco_scorer(path.parent, tta, self.name, classes)
 
     def write_predictions(
         self, folder: Any, spec: Any, said: Any, truth: Array | None, side: Any, files: bool = False
     ) -> None:
-        """Write a row per predicted box, and the same as results of COCO."""
+        """Write a row per predicted box, and predictions and truth as COCO has them."""
         from visionforge.evaluation.box_files import write_box_files
 
         write_box_files(folder, spec, said, truth, side)
