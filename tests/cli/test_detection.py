@@ -2,16 +2,15 @@
 
 import csv
 import json
-import os
-import signal
+import statistics
+from functools import partial
 
 import pytest
 from PIL import Image
 
 import visionforge as vf
-from tests.cli.test_interruption import has_ended_like, only_run, trained
+from tests.cli.test_interruption import ends_alike_though_killed
 from tests.conftest import flags, run_folders
-from tests.runs.helpers import wait_for
 from tests.scoring.boxes import scored_by_coco
 from visionforge.cli.main import main
 
@@ -113,21 +112,35 @@ def test_what_else_is_made_of_a_run(run, tmp_path):
     assert main(["tune", *settings(tmp_path / "t", trainer__max_epochs=1), "--tune.n_trials", "1"]) == 0
 
 
-def test_killed_it_ends_with_the_same_weights(fleet, tmp_path):
-    changes = {
-        "trainer__max_epochs": 6,
-        "trainer__deterministic": "true",
-        "checkpoint_minutes": 0.001,
-        "model__detector__name": "faster_rcnn",
-        "model__mixup__cutmix_alpha": 1.0,
-    }
-    ended = fleet.run("fit", *settings(tmp_path / "whole", **changes))
-    assert ended.status == 0, ended.err
-    pid = fleet.start("fit", *settings(tmp_path / "killed", **changes))
-    wait_for(trained(tmp_path / "killed", 2))
-    os.kill(pid, signal.SIGKILL)
-    assert fleet.wait().status == -signal.SIGKILL
-    killed = only_run(tmp_path / "killed")
-    again = fleet.run("fit", "--resume", killed)
-    assert again.status == 0, again.err
-    has_ended_like(killed, only_run(tmp_path / "whole"))
+@pytest.mark.parametrize(
+    ("detector", "changes"),
+    [
+        ("faster_rcnn", {"model__mixup__cutmix_alpha": 1.0}),  # what it looks at is drawn at random
+        ("fcos", {"data__augmentation__preset": "standard", "model__optimizer__name": "adamw"}),
+    ],
+)
+def test_killed_it_ends_with_the_same_weights(fleet, tmp_path, detector, changes):
+    usual = {"trainer__max_epochs": 6, "trainer__deterministic": "true", "checkpoint_minutes": 0.001}
+    made = partial(settings, model__detector__name=detector, **usual, **changes)
+    ends_alike_though_killed(fleet, tmp_path, made)
+
+
+def test_several_seeds_are_told_together(tmp_path, capsys):
+    changes = {"data__synthetic__train": 400, "trainer__max_epochs": 4, "model__optimizer__name": "adamw"}
+    given = settings(tmp_path, **changes, model__optimizer__learning_rate=0.003)
+    assert main(["fit", *given, "--seeds", "1,2"]) == 0
+    said = capsys.readouterr().out
+    runs = run_folders(tmp_path)
+    assert len(runs) == 2
+    _, told = said.split("mean ± standard deviation over seeds")
+    means = {cells[0]: cells[1:] for line in told.splitlines() if len(cells := line.split()) == 4}
+    contents = [json.loads((run / "metrics.json").read_text()) for run in runs]
+    for reading in ("without_tta", "with_tta"):
+        for name in ("map", "map_50", "map_75", "mar_100"):
+            values = [content[reading][name] for content in contents]
+            shown = [f"{statistics.fmean(values):.4f}", "±", f"{statistics.stdev(values):.4f}"]
+            assert means[f"{reading}.{name}"] == shown
+    assert min(content["with_tta"]["map_50"] for content in contents) > 0  # both have learnt something
+    assert main(["fit", *given, "--seeds", "2,1"]) == 0
+    assert capsys.readouterr().out.count("complete already") == 2
+    assert run_folders(tmp_path) == runs

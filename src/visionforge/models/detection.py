@@ -78,8 +78,30 @@ class DetectionNetwork(nn.Module):
             labels: (N, M, 5) rows [class, x1, y1, x2, y2]; class -1 in rows without a box.
         """
         images = images.to(next(self.parameters()).dtype)
+        return self._summed(self._maps(images), images, targets_of(labels))
+
+    def losses_of_each(self, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        """Return (N,) the sum of the detector's losses of each image, as if it were a batch of its own.
+
+        In evaluation mode the value of an image does not depend on the others of its batch.
+
+        Args:
+            images: (N, C, H, W), normalised.
+            labels: (N, M, 5), as in `losses`.
+            seed: The global generators are set to it before every image; it decides what two-stage detectors look at.
+        """
+        images = images.to(next(self.parameters()).dtype)
+        maps = self._maps(images)
+        found = []
+        for place, target in enumerate(targets_of(labels)):
+            torch.manual_seed(seed)
+            only = slice(place, place + 1)
+            found.append(self._summed([each[only] for each in maps], images[only], [target]))
+        return torch.stack(found)
+
+    def _summed(self, maps: list[Tensor], images: Tensor, targets: list[Target]) -> Tensor:
         detector: Any = self.detector
-        each: dict[str, Tensor] = detector.losses(self._maps(images), images, targets_of(labels))
+        each: dict[str, Tensor] = detector.losses(maps, images, targets)
         return torch.stack([loss.float() for loss in each.values()]).sum()
 
     def _maps(self, images: Tensor) -> list[Tensor]:

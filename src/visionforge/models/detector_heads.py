@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.image_list import ImageList
@@ -25,6 +24,7 @@ from torchvision.ops import MultiScaleRoIAlign, roi_align
 from torchvision.ops.poolers import LevelMapper
 
 from visionforge.config.schema import Detector
+from visionforge.models.anchors import Anchors, require_doubling
 from visionforge.models.box_selection import clipped, highest, nms_mask, rows_of, taken, wide
 
 Target = dict[str, Tensor]  # of an image: `boxes` (M, 4) in pixels and `labels` (M,) int64
@@ -151,6 +151,9 @@ class RegionHead(nn.Module):
     def __init__(self, model: FasterRCNN, strides: Sequence[int], regions: int) -> None:
         super().__init__()
         self.model = model
+        parts: Any = model
+        for part in (parts.rpn.head, parts.roi_heads.box_predictor):  # boxes are decoded in the type of what they give
+            part.register_forward_hook(_in_float32)
         pool: Any = model.roi_heads.box_roi_pool
         levels = round(math.log2(strides[0])), round(math.log2(strides[-1]))
         self._mapper = LevelMapper(*levels, pool.canonical_scale, pool.canonical_level)
@@ -218,6 +221,13 @@ class RegionHead(nn.Module):
         return out
 
 
+def _in_float32(module: nn.Module, inputs: Any, output: Any) -> Any:
+    """Return the tensors that a module gives, or lists of them, in float32, also under autocast."""
+    if isinstance(output, Tensor):
+        return output.float()
+    return type(output)(_in_float32(module, inputs, each) for each in output)
+
+
 @contextmanager
 def _training(model: nn.Module) -> Iterator[None]:
     """Put a module into training mode for a while; it has no normalisation, so nothing else changes."""
@@ -230,7 +240,7 @@ def _training(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _anchors(generator: AnchorGenerator, maps: list[Tensor], images: Tensor) -> Tensor:
+def _anchors(generator: Anchors, maps: list[Tensor], images: Tensor) -> Tensor:
     """Return (A, 4) the anchors of an image; those of all images of a batch are the same."""
     anchors: Tensor = generator(ImageList(images, [_size(images)]), [each.float() for each in maps])[0]
     return anchors
@@ -266,7 +276,8 @@ def fcos_head(settings: Detector, strides: Sequence[int], classes: int, depth: i
         classes: Number of classes K.
         depth: Convolutions of each branch.
     """
-    anchors = AnchorGenerator(tuple((stride,) for stride in strides), ((1.0,),) * len(strides))
+    require_doubling("fcos", strides)
+    anchors = Anchors([(stride,) for stride in strides], (1.0,), strides)
     head = FCOSHead(settings.width, 1, classes, num_convs=depth)
     return DenseHead(FCOS(Given(settings.width), classes, anchor_generator=anchors, head=head, **_common(settings)))
 
@@ -280,8 +291,7 @@ def retinanet_head(settings: Detector, strides: Sequence[int], classes: int, sca
         classes: Number of classes K.
         scale: Side of the smallest anchors, in pixels of their map.
     """
-    sizes = tuple(tuple(scale * stride * step for step in OCTAVE) for stride in strides)
-    anchors = AnchorGenerator(sizes, (RATIOS,) * len(strides))
+    anchors = Anchors([[scale * stride * step for step in OCTAVE] for stride in strides], RATIOS, strides)
     norm = partial(nn.GroupNorm, GROUP)  # without it the classes of small data sets are hardly learnt
     head = RetinaNetHead(settings.width, len(OCTAVE) * len(RATIOS), classes, norm_layer=norm)
     return DenseHead(
@@ -301,7 +311,8 @@ def faster_rcnn_head(
         scale: Side of the anchors, in pixels of their map.
         representation: Units of the two layers by which a region is looked at.
     """
-    anchors = AnchorGenerator(tuple((scale * stride,) for stride in strides), (RATIOS,) * len(strides))
+    require_doubling("faster_rcnn", strides)
+    anchors = Anchors([(scale * stride,) for stride in strides], RATIOS, strides)
     names = [str(level) for level in range(len(strides))]
     pool = MultiScaleRoIAlign(
         names,

@@ -76,7 +76,8 @@ class BoxTask(Task):
         rows = labels.astype(np.float64)
         finite = np.isfinite(rows).all(axis=1)
         index, kinds = rows[:, 0], rows[:, 1]
-        corners = rows[:, 2:].astype(np.float32)  # as it is kept
+        with np.errstate(over="ignore"):  # what is infinite then reaches out of its image
+            corners = rows[:, 2:].astype(np.float32)  # as it is kept
         low, high = corners[:, :2], corners[:, 2:]
         height, width = sides[-2:] if len(sides) > 1 else (np.inf, np.inf)
         with np.errstate(invalid="ignore"):
@@ -131,6 +132,10 @@ class BoxTask(Task):
         """Return whether there is no box."""
         return None if bool((labels[..., 0] >= 0).any()) else "none of its images has a box"
 
+    def unlearnable_reason(self, labels: Array) -> str | None:
+        """Return whether there is no box."""
+        return self.undefined_reason(labels, ())
+
     def counts(self, labels: Array, classes: int) -> npt.NDArray[np.int64]:
         """Return (K,) images that have a box of each class."""
         import numpy as np
@@ -167,6 +172,7 @@ class BoxTask(Task):
                 f"labels: {found}; allowed for {self.name} data: numbers (N, M, 5), rows {ROW}, class -1 in rows "
                 "without a box"
             )
+        _require_wide(labels)
         return labels.float()
 
     def value_problem(self, labels: Tensor, classes: tuple[str, ...]) -> str | None:
@@ -185,10 +191,18 @@ class BoxTask(Task):
         )
 
     def moved(self, labels: Tensor, draw: Any, size: tuple[int, int]) -> Tensor:
-        """Return boxes that have moved with their images; one of which too little is left becomes a row without one."""
+        """Return boxes that have moved with their images; one of which too little is left becomes a row without one.
+
+        Raises:
+            DataError: If they are of 16 bits, or one lies outside of its image.
+        """
         from visionforge.training.box_labels import moved_rows
 
-        return moved_rows(labels, draw, size)
+        _require_wide(labels)
+        try:
+            return moved_rows(labels, draw, size)
+        except ValueError as error:
+            raise DataError(f"labels: {error}") from error
 
     def network(
         self, settings: Any, spec: Any, outputs: int, pretrained: bool | None, brought: Any = None
@@ -221,7 +235,7 @@ class BoxTask(Task):
         return loss, loss.new_full((), float("nan"))
 
     def losses(self, model: Any, images: Tensor, labels: Tensor) -> Tensor | None:
-        """Return (N,) the sum of the detector's losses of the batch, for each of its images."""
+        """Return (N,) the sum of the detector's losses of each image."""
         from visionforge.training.box_outputs import evaluated_losses
 
         return evaluated_losses(model, images, labels)
@@ -340,6 +354,19 @@ class BoxTask(Task):
         from visionforge.reporting.box_presentation import BoxPresentation
 
         return BoxPresentation(evaluation, images, background)
+
+
+def _require_wide(labels: Tensor) -> None:
+    """Refuse types that round pixels.
+
+    Raises:
+        DataError: If the labels are of such a type.
+    """
+    if labels.is_floating_point() and labels.element_size() < 4:
+        raise DataError(
+            f"labels: boxes of {labels.dtype}, which rounds pixels; allowed: float32, and as precision of the Trainer "
+            "32-true, 16-mixed or bf16-mixed"
+        )
 
 
 def _unpadded(labels: Array) -> Array:

@@ -235,6 +235,14 @@ class Task:
         """
         return None
 
+    def unlearnable_reason(self, labels: "Array") -> str | None:
+        """Return why nothing can be learnt of some training images, whatever the network; None if something can.
+
+        Args:
+            labels: As `stored`.
+        """
+        return None
+
     def encoded(self, names: Sequence[Sequence[str]], classes: Sequence[str]) -> "Integers":
         """Return labels (N,) or (N, K) of images whose classes are given by name.
 
