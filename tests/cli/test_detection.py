@@ -5,6 +5,7 @@ import json
 import statistics
 from functools import partial
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -65,17 +66,40 @@ def test_every_stage_of_a_trained_network(run, stage):
 
 
 def test_what_is_not_there_is_one_line(run, tmp_path, capsys):
-    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
-    pictures = ["--images", str(tmp_path / "a.png"), "--out", str(tmp_path / "out.csv")]
+    pictures = ["--images", str(tmp_path / "a.png")]
     asked = {
-        "predict": (pictures, "networks for detection predict the images of a data set only in this version"),
-        "explain": ([*pictures[:3], str(tmp_path / "maps")], "`visionforge predict` shows what it says of each place"),
+        "explain": ([*pictures, "--out", str(tmp_path / "maps")], "`visionforge predict --images` shows what it says"),
+        "export": (["--format", "torch"], "--format: torch is not allowed for detection"),
     }
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     for command, (given, message) in asked.items():
         capsys.readouterr()
         assert main([command, "--run", str(run), *given]) == 2
         (line,) = [each for each in capsys.readouterr().err.splitlines() if "error" in each]
         assert message in line
+
+
+def test_pictures_have_the_same_boxes_by_a_run_and_its_exports(run, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    for seed, size in enumerate([(32, 32), (64, 40)]):
+        pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{seed}.png")
+    tables = []
+    sources = [("run", ["--run", str(run)])]
+    for kind, name in (("onnx", "model.onnx"), ("safetensors", "model.safetensors")):
+        assert main(["export", "--run", str(run), "--format", kind, "--out", str(tmp_path / kind)]) == 0
+        assert "100.00% have the same prediction" in capsys.readouterr().out
+        sources.append((kind, ["--model", str(tmp_path / kind / name)]))
+    for name, given in sources:
+        out = tmp_path / f"{name}.csv"
+        assert main(["predict", *given, "--images", str(tmp_path), "--out", str(out)]) == 0
+        assert out.with_name(f"{name}.coco.json").is_file()
+        with out.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        tables.append([[float(row[key]) for key in ("score", "x1", "y1", "x2", "y2")] for row in rows])
+    assert len(tables[0]) > 3
+    for other in tables[1:]:
+        np.testing.assert_allclose(sorted(other), sorted(tables[0]), atol=2e-3)
 
 
 def test_pycocotools_scores_what_lies_in_a_run(run):
