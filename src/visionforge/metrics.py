@@ -97,9 +97,11 @@ def classification_intervals(
     confidence: float = CONFIDENCE,
     seed: int = SEED,
 ) -> Estimate:
-    """Return all metrics, overall and per class, with bias-corrected bootstrap intervals.
+    """Return all metrics, overall and per class, with intervals that stay open without a mistake.
 
-    Efron and Tibshirani (1993): the cases of each class are drawn anew with replacement.
+    Shares have exact binomial limits (Clopper and Pearson, 1934), and what is no share those of
+    `visionforge.scoring.limits`; `methods` of the result says which. Where they need resamples, the cases of each
+    class are drawn anew with replacement (Efron and Tibshirani, 1993).
 
     Args:
         probabilities: As in `classification_metrics`.
@@ -107,7 +109,7 @@ def classification_intervals(
         task: As there.
         positive: As there.
         resamples: Number of resamples; 0 gives no intervals.
-        confidence: Share of the resamples that an interval holds, between 0 and 1.
+        confidence: Least share of samples of which an interval holds the truth, between 0 and 1.
         seed: Seed of the draws.
 
     Raises:
@@ -141,7 +143,7 @@ def paired_differences(
 ) -> Mapping[str, Difference]:
     """Return by how much each metric of one model is above that of another, with interval and p-value.
 
-    Both see the same resamples of the same cases (paired bootstrap).
+    The cases are the same, so they are paired; see `visionforge.evaluation.differences`.
 
     Args:
         one: (N, K) probabilities of a model.

@@ -230,22 +230,27 @@ def test_a_partial_evaluation_says_so_everywhere(tmp_path, capsys):
     assert json.loads(results(tmp_path / "b", evaluation_of(settings=PAGES)).metrics.read_text())["partial"] is None
 
 
-def test_intervals_of_width_zero_are_not_shown(tmp_path, capsys):
+def test_without_a_mistake_intervals_are_open_or_the_cases_too_few(tmp_path, capsys):
     workspace = results(tmp_path, evaluation_of("binary", perfect=True, settings=PAGES))
     content = json.loads(workspace.metrics.read_text())
-    assert content["intervals"]["with_tta"]["accuracy"] is None
-    assert content["per_class"]["with_tta"]["healthy"]["intervals"]["f1"] is None
+    low, high = content["intervals"]["with_tta"]["accuracy"]
+    assert 0.8 < low < high == 1
+    assert content["per_class"]["with_tta"]["healthy"]["intervals"]["f1"][0] < 1
+    assert content["intervals"]["with_tta"]["brier"] is None
+    assert content["intervals"]["methods"]["accuracy"] == "share"
     page = text_of(workspace.report.read_text(encoding="utf-8"))
     assert "1.000 to 1.000" not in page
-    assert page.count("– no interval: all resamples agree.") == 1
+    assert page.count("too few cases: they do not tell how far off the value may be.") == 1
+    assert "How they were made: accuracy, sensitivity, specificity: Clopper–Pearson;" in page
     rows = {row[0]: row for row in sheet_of(workspace, "Summary")}
-    assert rows["accuracy"][1:4] == (1, "–", "–")
-    assert rows["–"][1] == "no interval: all resamples agree"
+    assert rows["accuracy"][1:4] == (1, pytest.approx(low), 1)
+    assert rows["Brier score"][2:4] == ("too few cases", "too few cases")
+    assert rows["too few cases"][1] == "they do not tell how far off the value may be"
+    assert rows["methods of the intervals"][1].startswith("accuracy, ")
     assert rows["calibration error (ECE)"][2] is None
     print_results(content, workspace, tmp_path / "best.ckpt")
     output = capsys.readouterr().out
     assert "1.000 to 1.000" not in output
-    assert "– no interval: all resamples agree" in output
 
 
 def test_names_of_pictures_are_shown_as_text(tmp_path):
