@@ -6,9 +6,9 @@ seed, `bccd.yaml` is run as ``visionforge fit`` runs it; the processor time of t
 test and report included, is what `bccd_baseline.py` may use. Both sides begin with random weights, keep the best of
 their validations, read the test split once, without test-time augmentation, and are scored by the same code.
 
-Protocol, written before the test split was read: settings were chosen on the validation pictures with seed 42 and about
-80 s of processor time each. Ours had one trial, that of `bccd.yaml` with 8 epochs (AP 0.350); the first seed to be
-tested is 42, then 1 and 2 as far as there is time. torchvision's FCOS on ResNet-18, pictures enlarged to 320 pixels, had
+Protocol, written before the test split was read: settings were chosen on the validation pictures with seed 42 and
+about 80 s of processor time each. Ours had one trial, that of `bccd.yaml` with 8 epochs (AP 0.350); the first seed to
+be tested is 42, then 1 and 2 as far as there is time. torchvision's FCOS on ResNet-18, pictures enlarged to 320 pixels, had
 0.275 with a pyramid of 64 channels and two convolutions a branch, as ours, and 0.008 with torchvision's 256 and four;
 the first is `BASELINE`.
 
