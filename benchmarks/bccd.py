@@ -9,8 +9,8 @@ their validations, read the test split once, without test-time augmentation, and
 Protocol, written before the test split was read: settings were chosen on the validation pictures with seed 42 and
 about 80 s of processor time each. Ours had one trial, that of `bccd.yaml` with 8 epochs (AP 0.350); the first seed to
 be tested is 42, then 1 and 2 as far as there is time. torchvision's FCOS on ResNet-18, pictures enlarged to 320
-pixels, had 0.275 with a pyramid of 64 channels and two convolutions a branch, as ours, and 0.008 with torchvision's 256 and four;
-the first is `BASELINE`.
+pixels, had 0.275 with a pyramid of 64 channels and two convolutions a branch, as ours, and 0.008 with torchvision's 256
+and four; the first is `BASELINE`.
 
     OMP_NUM_THREADS=1 python benchmarks/bccd.py BCCD --outputs FOLDER [--seeds 42 1 2]
 
