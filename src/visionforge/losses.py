@@ -57,8 +57,8 @@ def cross_entropy(
 ) -> Tensor:
     """Return the cross-entropy of classes, a scalar.
 
-    It is that of ``torch.nn.functional.cross_entropy``, except that smoothing is not weighted in the mean: the sum is
-    divided by the weight of the targets as they were given.
+    It is that of ``torch.nn.functional.cross_entropy``, except that shares with weights give a weighted mean, too: the
+    sum is divided by the weight of the targets as they were given, not by N.
 
     Args:
         logits: (N, K).

@@ -156,14 +156,23 @@ def zip_directory_bytes(handle: int) -> int:
 # --- JSON
 
 
-def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
+def read_json(path: Path, max_bytes: int = MAX_BYTES, max_values: int | None = None) -> Any:
     """Return the content of a JSON file; numbers that are not finite are None.
+
+    Args:
+        path: The file.
+        max_bytes: The largest that is read.
+        max_values: The most brackets and commas, as which a large file could hold many times its size in memory; None
+            allows as many as fit into it.
 
     Raises:
         OSError: If it is not there, or cannot be opened.
         UnreadableError: If it is not JSON, or larger or deeper than such a file can be.
     """
-    return read_json_text(read_text(path, max_bytes))
+    text = read_text(path, max_bytes)
+    if max_values is not None and sum(map(text.count, "[{,")) > max_values:
+        raise UnreadableError(f"holds more than {max_values:,} values")
+    return read_json_text(text)
 
 
 def read_json_text(text: str) -> Any:

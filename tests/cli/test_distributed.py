@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -38,6 +39,54 @@ def test_two_ranks_evaluate_every_image_once(tmp_path):
     reported = json.loads((run / "metrics.json").read_text())
     assert again["without_tta"] == pytest.approx(reported["without_tta"], abs=1e-5)
     assert again["with_tta"] == pytest.approx(reported["with_tta"], abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
+def test_a_split_with_fewer_images_than_ranks_is_one_line(tmp_path):
+    settings = flags(data__synthetic__val=1, trainer__default_root_dir=tmp_path)
+    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "1"]
+    command = [sys.executable, "-m", "visionforge", "fit", *settings, *two]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert "its val split has 1 images for 2 processes, each of which needs one; set trainer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
+def test_two_ranks_find_the_same_boxes(tmp_path):
+    """Also where they have unequal shares of a split, and batches other than those of one process."""
+    boxes = {"task": "detection", "classes": 2, "train": 400, "val": 33, "test": 35}
+    settings = flags(
+        **{f"data__synthetic__{name}": value for name, value in boxes.items()},
+        data__resolution=32,
+        data__batch_size=16,
+        model__detector__name="faster_rcnn",  # of which a part is drawn at random
+        model__detector__width=32,
+        model__optimizer__name="adamw",
+        model__optimizer__learning_rate=0.003,
+        trainer__max_epochs=3,
+        trainer__default_root_dir=tmp_path / "outputs",
+    )
+    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    program = [sys.executable, "-m", "visionforge"]
+    done = subprocess.run([*program, "fit", *settings, *two], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (run,) = run_folders(tmp_path / "outputs")
+    reported = json.loads((run / "metrics.json").read_text())
+    assert reported["images"] == 35
+    assert reported["without_tta"]["map_50"] > 0
+    assert main(["test", "--run", str(run), "--trainer.devices", "1", "--trainer.strategy", "auto"]) == 0
+    (alone,) = (run / "evaluations").iterdir()
+    again = json.loads((alone / "metrics.json").read_text())
+    for reading in ("without_tta", "with_tta"):
+        assert again[reading] == pytest.approx(reported[reading], abs=1e-5)
+    one, other = (json.loads((folder / "predictions.json").read_text()) for folder in (alone, run))
+    assert [(box["image_id"], box["category_id"]) for box in one] == [
+        (box["image_id"], box["category_id"]) for box in other
+    ]
+    np.testing.assert_allclose([box["bbox"] for box in one], [box["bbox"] for box in other], atol=2e-3)
 
 
 @pytest.mark.slow

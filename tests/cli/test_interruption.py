@@ -61,6 +61,28 @@ def has_ended_like(run, whole):
     assert not hidden, "a lock or a temporary file is left"
 
 
+def ends_alike_though_killed(fleet, folder, settings, **environment):
+    """Train once as a whole and once with a SIGKILL in the middle, and compare how both end.
+
+    Args:
+        fleet: Runs the commands.
+        folder: For the runs.
+        settings: Returns the settings of a run whose outputs lie in a folder.
+        **environment: Variables of the commands.
+    """
+    ended = fleet.run("fit", *settings(folder / "whole"), **environment)
+    assert ended.status == 0, ended.err
+    pid = fleet.start("fit", *settings(folder / "killed"), **environment)
+    wait_for(trained(folder / "killed", 2))
+    os.kill(pid, signal.SIGKILL)
+    assert fleet.wait().status == -signal.SIGKILL
+    killed = only_run(folder / "killed")
+    again = fleet.run("fit", "--resume", killed, **environment)
+    assert again.status == 0, again.err
+    assert "continues from " in again.err
+    has_ended_like(killed, only_run(folder / "whole"))
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
 def test_signal_ends_after_a_step_and_the_run_goes_on(fleet, whole, tmp_path, name):
     number = getattr(signal, name)

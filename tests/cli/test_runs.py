@@ -402,6 +402,8 @@ def test_clean_removes_what_a_run_consists_of_and_nothing_else(tmp_path, capsys)
     run.finish("failed", "x")
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "last.ckpt").write_text("")
+    for name in ("predictions.csv", "predictions.json", "truth.json"):
+        (folder / name).write_text("")
     (folder / "figures").mkdir()
     (folder / "figures" / "thesis.tex").write_text("three years")
     (folder / "notes.txt").write_text("mine")

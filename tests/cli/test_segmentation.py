@@ -3,15 +3,14 @@
 import csv
 import json
 import os
-import signal
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.test_interruption import has_ended_like, only_run, trained
+from tests.cli.test_interruption import ends_alike_though_killed
 from tests.conftest import flags, run_folders
-from tests.runs.helpers import wait_for
 from visionforge.cli.main import main
 from visionforge.data.shapes import render_shapes
 
@@ -130,13 +129,4 @@ def test_killed_it_ends_with_the_same_weights(settings, fleet, tmp_path):
         "model__decoder__dropout": 0.2,
         "model__mixup__cutmix_alpha": 1.0,
     }
-    ended = fleet.run("fit", *settings(tmp_path / "whole", **changes), **known)
-    assert ended.status == 0, ended.err
-    pid = fleet.start("fit", *settings(tmp_path / "killed", **changes), **known)
-    wait_for(trained(tmp_path / "killed", 2))
-    os.kill(pid, signal.SIGKILL)
-    assert fleet.wait().status == -signal.SIGKILL
-    killed = only_run(tmp_path / "killed")
-    again = fleet.run("fit", "--resume", killed, **known)
-    assert again.status == 0, again.err
-    has_ended_like(killed, only_run(tmp_path / "whole"))
+    ends_alike_though_killed(fleet, tmp_path, partial(settings, **changes), **known)

@@ -9,6 +9,7 @@ from PIL import Image
 from tests.conftest import real_data
 from visionforge.cli.main import main
 from visionforge.config.schema.tasks import UnknownTaskError, task_named, task_names
+from visionforge.data import MedMNISTDataModule
 from visionforge.data.box_listing import list_boxes
 from visionforge.data.coco import read_coco
 from visionforge.data.importing import ImportSettings, import_images
@@ -17,6 +18,7 @@ from visionforge.data.registry import dataset_info
 from visionforge.data.voc import read_voc
 from visionforge.errors import DataError, SettingsError
 from visionforge.reading import UnreadableError
+from visionforge.training.monitor import monitor_for
 
 WIDTH, HEIGHT = 40, 30
 BOX = (4, 6, 14, 16)  # x1, y1, x2, y2, from 0
@@ -435,7 +437,7 @@ def change(**values):
     ("changed", "told"),
     [
         (change(bbox=[4, 6, 50, 10]), "instances.json, image 3: box 1 (cat) reaches from (4, 6) to (54, 16)"),
-        (change(bbox=[4, 6, 0, 10]), "annotation 3 is 0×10 pixels"),
+        (change(bbox=[4, 6, -2, 0]), "annotation 3 is -2×0 pixels"),
         (change(bbox=[4, 6, -2, 10]), "annotation 3 is -2×10 pixels"),
         (change(bbox=[4, 6, 10]), "annotation 3 has the bbox [4, 6, 10]; four finite numbers are allowed"),
         (change(bbox=["4", 6, 10, 10]), "annotation 3 has the bbox ['4', 6, 10, 10]"),
@@ -445,6 +447,11 @@ def change(**values):
         (change(category_id=5), "annotation 3 is of the category 5, which is not in categories; allowed: 3, 7"),
         (change(category_id=[]), "annotation 3 is of the category [], which is not in categories"),
         (change(image_id=99), "annotation 3 is of the image 99, which is not in images"),
+        (change(image_id=True), "annotation 3 is of the image True, which is not in images"),
+        (change(category_id=True), "annotation 3 is of the category True, which is not in categories"),
+        (change(id=False), "has an annotation without an id"),
+        (lambda c: c["images"][3].update(id=False), "has an image without an id, a number or a text"),
+        (lambda c: c["categories"][0].update(id=True), "has a category without a whole number `id`"),
         (change(image_id={}), "annotation 3 is of the image {}, which is not in images"),
         (lambda c: c["images"][3].update(width=41), "image 3: states 41×30 pixels, its picture has 40×30"),
         (lambda c: c["images"][3].update(width="x"), "image 3 states a width and height of x and 30"),
@@ -491,6 +498,51 @@ def test_groups_of_objects_are_left_out(coco_source):
     report = imported(coco_source)
     assert any("2 boxes are of groups (iscrowd); left out" in note for note in report.notes)
     assert sum(len(rows) for _, rows in arrays(report).values()) == 12
+
+
+def test_lines_and_points_of_coco_are_left_out(coco_source):
+    """COCO 2017 has such boxes; a whole data set is not refused for them."""
+    content = coco_content()
+    content["annotations"][3]["category_id"] = 7
+    content["annotations"] += [
+        {**content["annotations"][0], "id": 50, "bbox": box} for box in ([4, 6, 10, 0], [4, 6, 0.0, 9])
+    ]
+    write(coco_source / "annotations" / "instances.json", content)
+    report = imported(coco_source)
+    assert any("instances.json: 2 boxes are 0 pixels wide or high; left out" in note for note in report.notes)
+    assert sum(len(rows) for _, rows in arrays(report).values()) == 12
+
+
+def test_training_images_without_any_box_are_refused(tmp_path):
+    """Of a validation or test split without any, metrics are undefined, which is told where they would stand."""
+    sizes = {"train": 6, "valid": 3, "test": 3}
+    for empty in ("train", "valid", "test"):
+        first = 0
+        for split, count in sizes.items():
+            content = coco_content(count, first)
+            content["annotations"] = [] if split == empty else content["annotations"]
+            write(tmp_path / empty / split / "_annotations.coco.json", content)
+            for number in range(first, first + count):
+                picture(tmp_path / empty / split / f"{number}.png", dark=number)
+            first += count
+        imported(tmp_path / empty, name=f"no_{empty}", root=tmp_path)
+        data = MedMNISTDataModule(dataset=f"no_{empty}", root=str(tmp_path), resolution=20, batch_size=3)
+        if empty != "train":
+            data.setup("fit")
+            labels = data.dataset_for("val").labels.numpy()
+            monitor, reason = monitor_for(labels, data.spec)
+            told = ("val/loss", "none of its images has a box") if empty == "valid" else ("val/map", None)
+            assert (monitor.name, reason) == told
+            continue
+        data.setup("test")  # which does not learn
+        told = (
+            "no_train: nothing can be learnt of the 6 images of its train split, because none of its images has a box; "
+        )
+        with pytest.raises(DataError, match=told + "divide the data so that train has such images"):
+            data.setup("fit")
+        settings = {"dataset": "no_train", "root": str(tmp_path), "resolution": 20, "batch_size": 2, "max_samples": 2}
+        with pytest.raises(DataError, match=r"the 2 images .* has a box; raise data\.max_samples, or divide"):
+            MedMNISTDataModule(**settings).setup("fit")
 
 
 def test_categories_without_boxes_are_left_out(coco_source):

@@ -3,13 +3,17 @@
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.data.test_archive import SIZES, arrays, entry
 from visionforge.data.datamodule import MedMNISTDataModule
+from visionforge.data.info import SPLITS
 from visionforge.data.registry import dataset_info
 from visionforge.data.store import MANIFEST, StoreError, open_archive, open_split, store_folder, stored_md5
 from visionforge.errors import DataError
@@ -166,3 +170,132 @@ def test_without_room_for_the_store_images_are_read_into_memory(archives, tmp_pa
     assert len(data.dataset_for("test")) == 156
     assert "cannot be written" in caplog.text
     assert "in memory (there is no file to map)" in caplog.text
+
+
+# --- labels as large as images
+
+
+def masks_of(classes=3, kind=np.uint8):
+    content = arrays(1)
+    for split in SPLITS:
+        images = content[f"{split}_images"]
+        masks = np.random.default_rng(len(images)).integers(0, classes, images.shape).astype(kind)
+        masks[:, :2] = 255
+        content[f"{split}_labels"] = masks
+    return content
+
+
+def mask_entry():
+    return entry(channels=1).model_copy(
+        update={"task": "segmentation", "classes": ("background", "a", "b"), "positive": None}
+    )
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int64, ">i4"])
+def test_masks_are_mapped_as_bytes_whatever_they_were(tmp_path, monkeypatch, kind, save):
+    monkeypatch.setattr("visionforge.data.mapped_labels._CHUNK_BYTES", 20_000)  # a few masks
+    content = masks_of(kind=kind)
+    save(tmp_path / "x.npz", **content)
+    for _ in range(2):
+        for split in SPLITS:
+            got = open_split(tmp_path / "x.npz", mask_entry(), 28, split)
+            assert isinstance(got.labels, np.memmap)
+            assert got.labels.dtype == np.uint8
+            np.testing.assert_array_equal(got.labels, content[f"{split}_labels"])
+            np.testing.assert_array_equal(got.images, content[f"{split}_images"])
+            in_place = Path(got.labels.filename) == tmp_path / "x.npz"
+            assert in_place == (save is np.savez and kind is np.uint8)
+    assert not [path for store in stores() for path in store.glob("*.tmp")]
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [(np.uint8, 3), (np.uint8, None), (np.int16, 3), (np.int16, -1), (np.int16, 300), (np.int16, None)],
+)
+def test_masks_that_are_wrong_leave_no_store(tmp_path, kind, save, value):
+    content = masks_of(kind=kind)
+    if value is None:
+        content["test_labels"][:] = 255
+    else:
+        content["val_labels"][3, 5, 6] = value
+    save(tmp_path / "x.npz", **content)
+    with pytest.raises(DataError) as raised:
+        open_archive(tmp_path / "x.npz", mask_entry(), 28)
+    (line,) = raised.value.problems
+    wanted = "x.npz: test_labels: no pixel counts" if value is None else f"val_labels: 1 pixels of no class ({value})"
+    assert wanted in line
+    assert list(store_folder().iterdir()) == []
+
+
+KEPT = """
+import sys
+from pathlib import Path
+from visionforge.data import MedMNISTDataModule
+from visionforge.config.schema import Synthetic
+
+def anonymous():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1000
+
+class Watch:
+    # the largest amount of memory that is no map of a file, looked at often
+    def __init__(self):
+        import threading
+        self.start = self.most = anonymous()
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.look)
+        self.thread.start()
+    def look(self):
+        while not self.ended.wait(0.002):
+            self.most = max(self.most, anonymous())
+    def stop(self):
+        self.ended.set()
+        self.thread.join()
+        return self.most - self.start
+
+import torch
+torch.zeros(1).add(1)
+watch = Watch()
+for name in ("bytes", "wide") * 2:  # at their first use, and at the next
+    data = MedMNISTDataModule(name, root=sys.argv[1], resolution=64, batch_size=64, cache="mmap", synthetic=Synthetic())
+    data.prepare_data()
+    data.setup("fit")
+    for images, masks in data.train_dataloader():
+        assert masks.shape[1:] == (64, 64)
+    data.class_counts()
+print(watch.stop())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads what Linux says of the process")
+def test_no_training_holds_all_masks_in_memory(tmp_path):
+    splits = {"train": 12_000, "val": 10, "test": 10}
+    masks = np.zeros((splits["train"], 64, 64), np.uint8)  # 49 MB
+    masks[:, 10:20, 10:20] = 1
+    made = {
+        "title": "Made",
+        "description": "Squares.",
+        "task": "segmentation",
+        "classes": ["background", "square"],
+        "channels": 1,
+        "splits": splits,
+        "archives": {64: {"url": None}},
+        "normalisation": {"mean": [0.5], "std": [0.3], "source": "assumed"},
+        "flags": {"hflip": True, "vflip": True, "rotation": "any", "texture_is_label": True, "colour_is_label": True},
+        "licence": "any",
+        "citation": "none",
+    }
+    (tmp_path / "catalog").mkdir()
+    for name, kind in (("bytes", np.uint8), ("wide", np.int32)):
+        content = {f"{split}_images": masks[:count] * 100 for split, count in splits.items()}
+        content |= {f"{split}_labels": masks[:count].astype(kind) for split, count in splits.items()}
+        np.savez_compressed(tmp_path / f"{name}_64.npz", **content)
+        (tmp_path / "catalog" / f"{name}.yaml").write_text(json.dumps({**made, "name": name}))
+    done = subprocess.run(
+        [sys.executable, "-c", KEPT, str(tmp_path)],
+        env={**os.environ, "VISIONFORGE_CATALOG": str(tmp_path / "catalog")},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert float(done.stdout) < 35, "MB; the masks have 49 as bytes"

@@ -1,6 +1,7 @@
 """Whole pictures come in order and at their size; broken ones are named; masks in a map are those in memory."""
 
 import json
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from PIL import Image
 from tests.tasks.helpers import drawn_masks, noise
 from visionforge.config.schema import Synthetic
 from visionforge.data import MedMNISTDataModule
+from visionforge.data import whole_pictures as module
 from visionforge.data.archive import SplitArrays
 from visionforge.data.batches import ArrayDataset
 from visionforge.data.picture_sources import list_pictures
+from visionforge.data.pictures import PIXEL_BYTES, read_whole, scaled_whole
 from visionforge.data.whole_pictures import whole_pictures
 from visionforge.errors import DataError
 
@@ -113,6 +116,85 @@ def test_a_stream_that_is_closed_early_ends_its_threads(tmp_path):
     stream.close()
     with pytest.raises(StopIteration):
         next(stream)
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """The names of the pictures that threads have begun to decode."""
+    names = []
+
+    def noted(path, side, fit):
+        names.append(path.name)
+        return read_whole(path, side, fit)
+
+    monkeypatch.setattr(module, "read_whole", noted)
+    return names
+
+
+@pytest.mark.parametrize(("room", "most"), [(1, 1), (3, 3), (1000, 9)])  # in pictures; 2 for each thread, and one
+@pytest.mark.parametrize("threads", [4])
+def test_as_many_are_decoded_ahead_as_there_is_room_for(tmp_path, monkeypatch, begun, room, most, threads):
+    for k in range(20):
+        save(tmp_path / f"{k:02d}.png", 40, 50)
+    monkeypatch.setattr(module, "AHEAD_BYTES", room * 40 * 50 * PIXEL_BYTES)
+    ahead = []
+    for done, _ in enumerate(whole_pictures(list_pictures([tmp_path], None), None, 3, threads)):
+        ahead.append(len(begun) - done)  # the one that is here included
+    assert len(ahead) == 20
+    assert max(ahead) <= most
+
+
+def test_scaled_ones_take_what_is_left_of_them(tmp_path, monkeypatch, begun):
+    for k in range(12):
+        save(tmp_path / f"{k:02d}.png", 100, 100)  # two of which fit
+    monkeypatch.setattr(module, "AHEAD_BYTES", 2 * 100 * 100 * PIXEL_BYTES)
+    monkeypatch.setattr(module, "ThreadPoolExecutor", AtOnce)
+    stream = whole_pictures(list_pictures([tmp_path], None), 10, 3, 4)
+    next(stream)
+    assert len(begun) == 9
+    stream.close()
+
+
+class AtOnce:
+    """Decodes when it is asked to, in the thread of whoever asks."""
+
+    def __init__(self, threads, name):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def submit(self, function, *arguments):
+        future = Future()
+        future.set_result(function(*arguments))
+        return future
+
+    def shutdown(self, cancel_futures):
+        pass
+
+
+def test_a_picture_that_is_larger_than_the_room_comes_alone(tmp_path, monkeypatch, begun):
+    sizes = [(10, 10), (10, 10), (60, 60), (10, 10), (70, 60)]
+    for k, size in enumerate(sizes):
+        save(tmp_path / f"{k}.png", *size)
+    (tmp_path / "5.png").write_text("no picture")
+    monkeypatch.setattr(module, "AHEAD_BYTES", 10 * 10 * PIXEL_BYTES)
+    found = read(tmp_path, side=None, threads=4)
+    assert [each.size for each in found] == [*sizes, (0, 0)]
+
+
+def test_images_of_archives_are_bounded_too(tmp_path, monkeypatch):
+    images = noise(9, 20, 20).permute(0, 2, 3, 1).numpy()
+    np.savez(tmp_path / "colour.npz", test_images=images)
+    asked = []
+    monkeypatch.setattr(module, "scaled_whole", lambda *given: asked.append(0) or scaled_whole(*given))
+    monkeypatch.setattr(module, "AHEAD_BYTES", 20 * 20 * PIXEL_BYTES)
+    for done, _ in enumerate(whole_pictures(list_pictures([tmp_path / "colour.npz"], None), None, 3, 4)):
+        assert len(asked) - done == 1
+    assert done == 8
 
 
 # --- masks of a split

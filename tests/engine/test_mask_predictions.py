@@ -1,8 +1,12 @@
 """Masks of anybody's pictures: of their own size, whatever it is, as files that replace nothing of the user's."""
 
+import contextlib
 import csv
 import re
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +18,13 @@ from tests.tasks.helpers import FLAGS, mask_model, mask_spec, noise
 from visionforge.data.pictures import scaled_whole
 from visionforge.engine import mask_predictions
 from visionforge.engine.mask_predictions import mask_name
-from visionforge.engine.mask_tables import mask_folder
+from visionforge.engine.picture_outputs import mask_folder
 from visionforge.engine.picture_predictions import predict_pictures
 from visionforge.errors import RunError, SettingsError, VisionForgeError
 from visionforge.inference.mask_predictor import MaskPredictor
 from visionforge.inference.tiling import predict_tiled
 from visionforge.runs.signals import Interrupted, Interruption
+from visionforge.runs.staging import staging
 
 SIDE = 16
 
@@ -256,6 +261,60 @@ def test_interrupted_it_leaves_nothing_behind(trained, tmp_path):
         )  # fmt: skip
     assert sorted(tmp_path.rglob("*")) == before
     assert predicted(trained, tmp_path / "p").images == 4
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from visionforge.engine.picture_predictions import predict_pictures
+from visionforge.runs.signals import Interruption
+
+def end(done, total):
+    if done == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+checkpoint, pictures, out = sys.argv[1:]
+predict_pictures(
+    [Path(pictures)], Interruption(), checkpoint=checkpoint, out=Path(out), accelerator="cpu", progress=end
+)
+"""
+
+
+def test_what_a_killed_call_left_is_removed_by_the_next(trained, tmp_path):
+    for k in range(3):
+        picture(tmp_path / "p" / f"{k}.png", 20, 20)
+    arguments = [trained[1], str(tmp_path / "p"), str(tmp_path / "said.csv")]
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (left,) = tmp_path.glob(".said_masks.*/files")
+    assert sorted(path.name for path in left.iterdir()) == ["000000_0.png", "000001_1.png"]
+    (left / ".000002_2.png.abcd1234.tmp").touch()  # as if it had been killed while it wrote
+    (left / ".000003_3.png.abcd1234.tmp").write_bytes((left / "000000_0.png").read_bytes()[:-20])
+    (tmp_path / ".said_masks.mine0000").mkdir()
+    shutil.copy(left / "000000_0.png", tmp_path / ".said_masks.mine0000")
+    predicted(trained, tmp_path / "p", out=tmp_path / "other.csv")
+    assert len(list(left.iterdir())) == 4
+    found = predicted(trained, tmp_path / "p", out=tmp_path / "said.csv")
+    assert found.images == 3
+    assert not left.parent.exists()
+    hidden = [path.name for path in tmp_path.iterdir() if path.name.startswith(".said_masks")]
+    assert hidden == [".said_masks.mine0000"]
+    assert [path.name for path in (tmp_path / ".said_masks.mine0000").iterdir()] == ["000000_0.png"]
+
+
+def test_of_what_a_killed_call_left_everything_else_stays(trained, tmp_path):
+    path = picture(tmp_path / "p" / "0.png", 20, 20)
+    with contextlib.suppress(KeyboardInterrupt), staging(tmp_path / "said_masks", lambda path: True) as files:
+        kept = files.parent.rename(tmp_path / ".kept")
+        raise KeyboardInterrupt  # which removes nothing: it has another name
+    left = kept.rename(files.parent)
+    Image.new("L", (4, 4)).save(left / "files" / "000000_0.png")
+    (left / "files" / "000001_1.png").write_text("mine")
+    (left / "files" / ".000002_2.png.abcd1234.tmp").write_text("mine")
+    (left / "files" / "notes.txt").touch()
+    before = sorted(left.rglob("*"))
+    predicted(trained, path, out=tmp_path / "said.csv")
+    assert sorted(left.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,16 @@ import torch
 from tests.scoring.boxes import CLASSES, coco, pictures
 from visionforge import metrics
 from visionforge.evaluation.bootstrap import estimate, paired_differences, resample_weights
-from visionforge.evaluation.detection import BoxScorer
-from visionforge.scoring.boxes import detections
+from visionforge.evaluation.scores import PictureScorer, metrics_of_form
+from visionforge.scoring.box_cases import BoxCases
 
 TRUTH, PREDICTED = pictures("random")
 NAMES = ["map", "map_50", "map_75", "mar_100", "precision", "recall", "f1"]
 OF_CLASSES = ["ap", "ap_50", "precision", "recall", "f1"]
+
+
+def scorer_of(truth, predicted):
+    return PictureScorer(BoxCases(truth, predicted, CLASSES), metrics_of_form("boxes"))
 
 
 def test_metrics_are_those_of_pycocotools_for_arrays_tensors_and_lists():
@@ -56,7 +60,7 @@ def test_intervals_follow_seed_and_confidence_and_hold_the_value():
 
 
 def test_resamples_are_those_of_pycocotools():
-    scorer = BoxScorer(detections(TRUTH, PREDICTED, CLASSES))
+    scorer = scorer_of(TRUTH, PREDICTED)
     (weights,) = resample_weights(scorer.labels, 25, 0)
     found = scorer(weights).overall
     for column in range(25):
@@ -99,13 +103,22 @@ def test_intervals_hold_the_truth():
 def test_two_models_are_compared_on_the_same_resamples():
     worse = PREDICTED.copy()
     worse[:, ::2, 0] = -1
-    one, other = (BoxScorer(detections(TRUTH, each, CLASSES)) for each in (PREDICTED, worse))
+    one, other = (scorer_of(TRUTH, each) for each in (PREDICTED, worse))
     found = paired_differences([one], [other], resamples=200)
     expected = [metrics.detection_metrics(TRUTH, each, CLASSES)["mar_100"] for each in (PREDICTED, worse)]
     assert found["mar_100"].value == pytest.approx(expected[0] - expected[1])
     assert found["mar_100"].interval[0] > 0
     (alone,) = estimate([one], resamples=200)
     assert alone.overall["map"] == metrics.detection_metrics(TRUTH, PREDICTED, CLASSES)["map"]
+
+
+def test_models_are_compared_on_the_same_boxes_only():
+    empty = np.full((1, *TRUTH.shape[1:]), -1, TRUTH.dtype), np.full((1, *PREDICTED.shape[1:]), -1, PREDICTED.dtype)
+    longer = (np.concatenate(each) for each in zip((TRUTH, PREDICTED), empty, strict=True))  # by a picture without any
+    others = [longer, (TRUTH[::-1], PREDICTED), (changed(TRUTH, np.s_[..., 4], TRUTH[..., 4] + 0.5), PREDICTED)]
+    for other in others:
+        with pytest.raises(ValueError, match="not of the same cases"):
+            paired_differences([scorer_of(TRUTH, PREDICTED)], [scorer_of(*other)], resamples=20)
 
 
 def test_what_is_undefined_is_none():

@@ -240,7 +240,7 @@ def test_onnx_with_another_number_of_classes(artifact):
         entry.value = json.dumps(contract)
 
     runtime = load_artifact(changed_onnx(artifact, change))
-    with pytest.raises(RunError, match="not a calibrated probability of each class"):
+    with pytest.raises(RunError, match="calibrated probability of each class"):
         runtime.run(pictures(2).numpy())
 
 

@@ -246,8 +246,12 @@ def test_part_of_another_class_stays():
 @pytest.mark.parametrize(("nms_iou", "left"), [(0.3, 1), (0.6, 2)])
 def test_overlap_that_is_allowed_decides_what_is_merged(nms_iou, left):
     rows = torch.tensor([[0, 0.9, 10, 10, 20, 20], [0, 0.8, 10, 10, 20, 15.0]])  # IoU 0.5, not at an edge
-    found = tiled_boxes(lambda tiles: [rows] * len(tiles), squares([], size=40)[0], 40, 0.5, nms_iou)
-    assert len(found) == left
+
+    def first_only(tiles):
+        return [rows, *[rows[:0]] * (len(tiles) - 1)]
+
+    assert len(tiled_boxes(first_only, squares([], size=60)[0], 40, 0.5, nms_iou)) == left
+    assert len(tiled_boxes(first_only, squares([], size=40)[0], 40, 0.5, nms_iou)) == 2, "its network has merged it"
 
 
 def test_boxes_of_a_small_picture_are_those_of_the_picture():

@@ -18,6 +18,7 @@ from visionforge.models.decoder_layers import resize
 from visionforge.models.dense import build_dense_network, require_brought_dense
 from visionforge.models.features import FeatureExtractor
 from visionforge.models.fpn import FpnDecoder
+from visionforge.models.parts import decoding_network
 from visionforge.models.registry import BackboneEntry, backbone_entry, register_backbone
 from visionforge.models.stages import parts_of, stage_names
 from visionforge.models.unet import UNetDecoder
@@ -509,6 +510,17 @@ def test_a_network_is_measured_before_it_is_built(name, decoder):
     size = sum(value.nbytes for value in network.state_dict().values())
     with pytest.raises(WeightsError, match=f"that network {size:,}"):
         require_brought_dense(settings, kind, 3, 4, 32, {"x": torch.zeros(10)})
+
+
+def test_what_is_trained_of_volumes_says_something_of_each_voxel():
+    found = decoding_network(Backbone(name="mini_cnn", pretrained=False), Decoder(), 1, 4, 16, spatial_dims=3)
+    assert found.network(torch.zeros(2, 1, 16, 16, 16)).shape == (2, 4, 16, 16, 16)
+    assert found.parts.head == ("decoder.",)
+    state = found.network.state_dict()
+    again = decoding_network(
+        Backbone(name="mini_cnn", pretrained=False), Decoder(), 1, 4, 16, spatial_dims=3, brought=state
+    )
+    again.network.load_state_dict(state)
 
 
 def test_a_decoder_that_is_not_asked_for_changes_no_digest():

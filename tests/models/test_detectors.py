@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models.detection import FCOS
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
 
 from tests.tasks.helpers import drawn_boxes
 from visionforge.config.schema import Backbone, Detector, ModelSettings
 from visionforge.errors import SettingsError, WeightsError
+from visionforge.models.anchors import Anchors
 from visionforge.models.detection import (
     DetectionNetwork,
     build_detection_network,
-    padded,
     require_brought_detection,
     targets_of,
 )
@@ -52,6 +54,7 @@ def of_torchvision(network):
     model.backbone = Levels(network)
     model.transform.image_mean, model.transform.image_std = [0.0] * 3, [1.0] * 3
     model.transform.min_size, model.transform.max_size = (SIDE,), SIDE
+    model.detections_per_img = 10_000  # boxes without an area are none of ours, and are left out below
     return model
 
 
@@ -75,8 +78,9 @@ def test_losses_and_boxes_are_those_of_torchvision(name):
         expected = model(list(IMAGES))
     for rows, boxes in zip(found, expected, strict=True):
         count = int((rows[:, 0] >= 0).sum())
-        solid = (boxes["boxes"][:, 2:] > boxes["boxes"][:, :2]).all(dim=1)
-        assert count == int(solid.sum()) > 0
+        (solid,) = torch.where((boxes["boxes"][:, 2:] > boxes["boxes"][:, :2]).all(dim=1))
+        solid = solid[: network.max_detections]
+        assert count == len(solid) > 0
         torch.testing.assert_close(rows[:count, 2:], boxes["boxes"][solid])
         torch.testing.assert_close(rows[:count, 1], boxes["scores"][solid])
         assert torch.equal(rows[:count, 0].long() + shifted, boxes["labels"][solid])
@@ -99,6 +103,24 @@ def test_boxes_have_the_form_that_tables_and_metrics_have(name, size, channels, 
         assert bool((kinds < classes).all() and (kinds == kinds.floor()).all())
         assert bool((scores[:-1] >= scores[1:]).all() and (scores <= 1).all())
         assert bool((boxes >= 0).all() and (boxes <= size).all() and (boxes[:, 2:] > boxes[:, :2]).all())
+
+
+@pytest.mark.parametrize("name", ["retinanet", "faster_rcnn"])
+def test_places_are_exact_in_lower_precision(name):
+    """As under `trainer.precision: bf16-mixed`, whose numbers of 8 bits are whole pixels from 128 on."""
+    network = built(name=name, score_threshold=0.0).eval()
+    given = {}
+    if name == "faster_rcnn":
+        roi_heads = network.detector.model.roi_heads
+        roi_heads.register_forward_pre_hook(lambda module, inputs: given.update(proposals=torch.cat(inputs[1])))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = network(IMAGES)
+        loss = network.losses(IMAGES, LABELS)
+    for places in (found[found[..., 0] >= 0][:, 2:], *given.values()):
+        inside = places[(places > 0) & (places < SIDE)]
+        assert inside.dtype == torch.float32
+        assert float((inside != inside.bfloat16().float()).float().mean()) > 0.9
+    assert loss.dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -154,11 +176,57 @@ def test_a_setting_changes_what_is_found(name, change):
     assert found.shape != changed.shape or not torch.equal(found, changed)
 
 
-def test_boxes_without_an_area_are_left_out():
-    boxes = torch.tensor([[1.0, 1, 5, 5], [3, 3, 3, 8], [2, 2, 4, 4]])
-    rows = padded({"boxes": boxes, "labels": torch.tensor([1, 1, 0]), "scores": torch.tensor([0.9, 0.8, 0.7])}, 4)
-    assert rows[:, 0].tolist() == [1, 0, -1, -1]
-    assert rows[1].tolist() == pytest.approx([0, 0.7, 2, 2, 4, 4])
+@pytest.mark.parametrize("size", [28, 64, 100])
+@pytest.mark.parametrize("name", KINDS)
+def test_anchors_lie_where_the_pixels_of_their_maps_do(name, size):
+    """Also where the image is no multiple of the strides: a map of 13 pixels of stride 8 spans more than 100."""
+    network = built(name=name, backbone=Backbone(name="resnet18", pretrained=False), size=size).eval()
+    maps = network._maps(torch.zeros(1, 3, size, size))
+    model = network.detector.model
+    generator = model.rpn.anchor_generator if name == "faster_rcnn" else model.anchor_generator
+    (anchors,) = generator(ImageList(torch.zeros(1, 3, size, size), [(size, size)]), maps)
+    count = {"fcos": 1, "retinanet": 9, "faster_rcnn": 3}[name]
+    start = 0
+    for level, each in enumerate(maps):
+        side, stride = each.shape[-1], 4 * 2**level
+        assert (size - 1) // stride + 1 == side
+        own = anchors[start : start + side**2 * count].view(side, side, count, 4)
+        centres = (own[..., :2] + own[..., 2:]) / 2
+        axis = torch.arange(side) * float(stride)
+        torch.testing.assert_close(centres[..., 0], axis[None, :, None].expand(side, side, count))
+        torch.testing.assert_close(centres[..., 1], axis[:, None, None].expand(side, side, count))
+        start += side**2 * count
+    assert start == len(anchors)
+
+
+def test_anchors_are_those_of_torchvision_before_it_rounds_them():
+    sizes, ratios = [(16.0, 20.0), (32.0, 40.0)], (0.5, 1.0, 2.0)
+    maps, images = (
+        [torch.zeros(2, 8, side, side) for side in (16, 8)],
+        ImageList(torch.zeros(2, 3, 64, 64), [(64, 64)] * 2),
+    )
+    expected = AnchorGenerator(tuple(sizes), (ratios,) * 2)(images, maps)
+    found = Anchors(sizes, ratios, (4, 8))(images, maps)
+    assert len(found) == 2
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.round(), theirs)
+
+
+def test_the_finest_maps_of_fcos_learn_tiny_objects():
+    network = built(backbone=Backbone(name="resnet18", pretrained=False), finest_stride=1)
+    assert network._maps(torch.zeros(1, 3, SIDE, SIDE))[0].shape[-1] == SIDE  # of stride 1
+    tiny = torch.tensor([[[0.0, 4.5, 4.5, 7.5, 7.5]]])
+    images, target = torch.zeros(1, 3, SIDE, SIDE), targets_of(tiny)
+    with torch.no_grad():
+        each = network.detector.losses(network._maps(images), images, target)
+    assert float(each["bbox_regression"]) > 0  # a place has it as its object
+
+
+@pytest.mark.parametrize("name", ["fcos", "faster_rcnn"])
+def test_maps_between_which_one_is_missing_are_refused(name):
+    with pytest.raises(SettingsError, match=rf"{name} needs maps .* are 4, 16; take retinanet, or another backbone"):
+        settings_of(name=name).build((4, 16), 2, SIDE)
+    settings_of(name="retinanet").build((4, 16), 2, SIDE)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from pathlib import Path
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -116,6 +117,17 @@ def coco(truth: np.ndarray, predicted: np.ndarray, most: int = 100) -> tuple[np.
     precision, recall = evaluation.eval["precision"][:, :, :, 0, 0], evaluation.eval["recall"][:, :, 0, 0]
     absent = recall < 0
     return np.where(absent, np.nan, precision.mean(axis=1)), np.where(absent, np.nan, recall)
+
+
+def scored_by_coco(folder: Path) -> list[float]:
+    """Return AP, AP at IoU 0.50 and 0.75, and AR of 100 boxes, of the files of a run as pycocotools scores them."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(folder / "truth.json"))
+        evaluation = COCOeval(truth, truth.loadRes(str(folder / "predictions.json")), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [float(evaluation.stats[place]) for place in (0, 1, 2, 8)]
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> float:

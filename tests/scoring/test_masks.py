@@ -9,7 +9,8 @@ from sklearn import metrics as sk
 from torchmetrics.segmentation import DiceScore, MeanIoU
 
 from visionforge.scoring import masks as module
-from visionforge.scoring.masks import WeightedMasks, confusions, overlaps_of
+from visionforge.scoring.mask_cases import MaskCases
+from visionforge.scoring.masks import WeightedMasks, confusions
 
 CLASSES = 4
 KINDS = ("random", "absent", "missing here and there", "one class", "perfect", "all wrong", "one picture", "volumes")
@@ -34,6 +35,11 @@ def masks(kind: str, seed: int = 0):
     if kind == "all wrong":
         predicted = (truth + 1) % CLASSES
     return truth, predicted
+
+
+def overlaps(truth, predicted):
+    """Return (N, K) pixels of each class in both masks, and in both together."""
+    return MaskCases(truth, predicted, CLASSES).overlaps
 
 
 def references(truth, predicted):
@@ -81,7 +87,7 @@ def test_any_integers_are_masks(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_dice_and_iou_are_scikit_learns(kind):
     truth, predicted = masks(kind)
-    found = WeightedMasks(*overlaps_of(confusions(truth, predicted, CLASSES)), np.ones((len(truth), 1)))
+    found = WeightedMasks(*overlaps(truth, predicted), np.ones((len(truth), 1)))
     accuracy, dice, iou = references(truth, predicted)
     assert found.pixel_accuracy[0] == pytest.approx(accuracy)
     np.testing.assert_allclose(found.dice[:, 0], dice, atol=1e-12)
@@ -100,7 +106,7 @@ def test_dice_and_iou_are_scikit_learns(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_dice_and_iou_are_torchmetrics(kind):
     truth, predicted = masks(kind)
-    found = WeightedMasks(*overlaps_of(confusions(truth, predicted, CLASSES)), np.ones((len(truth), 1)))
+    found = WeightedMasks(*overlaps(truth, predicted), np.ones((len(truth), 1)))
     pair = torch.from_numpy(predicted), torch.from_numpy(truth)
 
     def theirs(level, average):
@@ -127,13 +133,10 @@ def test_dice_and_iou_are_torchmetrics(kind):
 def test_a_weight_is_a_number_of_repetitions(kind):
     truth, predicted = masks(kind)
     weights = np.random.default_rng(1).integers(0, 3, (len(truth), 5)).astype(np.float64)
-    counts = confusions(truth, predicted, CLASSES)
-    together = WeightedMasks(*overlaps_of(counts), weights)
+    together = WeightedMasks(*overlaps(truth, predicted), weights)
     for column in range(5):
         repeated = np.repeat(np.arange(len(truth)), weights[:, column].astype(int))
-        alone = WeightedMasks(
-            *overlaps_of(confusions(truth[repeated], predicted[repeated], CLASSES)), np.ones((len(repeated), 1))
-        )
+        alone = WeightedMasks(*overlaps(truth[repeated], predicted[repeated]), np.ones((len(repeated), 1)))
         for name in ("pixel_accuracy", "dice", "iou", "pixel_accuracy_by_picture", "dice_by_picture", "iou_by_picture"):
             one, other = getattr(together, name)[..., column], getattr(alone, name)[..., 0]
             np.testing.assert_allclose(one, other, atol=1e-12, err_msg=name)
@@ -141,7 +144,7 @@ def test_a_weight_is_a_number_of_repetitions(kind):
 
 def test_the_background_is_in_no_mean():
     truth, predicted = masks("random")
-    found = WeightedMasks(*overlaps_of(confusions(truth, predicted, CLASSES)), np.ones((len(truth), 1)), background=2)
+    found = WeightedMasks(*overlaps(truth, predicted), np.ones((len(truth), 1)), background=2)
     assert found.over_classes(found.dice)[0] == pytest.approx(found.dice[[0, 1, 3], 0].mean())
 
 
@@ -149,7 +152,7 @@ def test_nothing_is_defined_where_everything_is_ignored():
     truth, predicted = np.full((2, 3, 3), 9), np.zeros((2, 3, 3), dtype=int)
     counts = confusions(truth, predicted, 2, ignore=9)
     assert not counts.any()
-    found = WeightedMasks(*overlaps_of(counts), np.ones((2, 1)))
+    found = WeightedMasks(*MaskCases(truth, predicted, 2, ignore=9).overlaps, np.ones((2, 1)))
     for name in ("pixel_accuracy", "dice", "iou", "pixel_accuracy_by_picture", "dice_by_picture", "iou_by_picture"):
         assert np.isnan(getattr(found, name)).all()
     assert np.isnan(found.over_classes(found.dice)).all()

@@ -1,5 +1,7 @@
 """Boxes as a task: what labels are allowed and kept, how they move, are mixed and merged, against plain references."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from visionforge.config.schema import Augmentation, Loss
 from visionforge.config.schema.tasks import task_named
 from visionforge.data.augment import draw_augmentation
 from visionforge.data.info import TaskSpec
-from visionforge.errors import DataError, RunError, SettingsError
+from visionforge.errors import DataError, SettingsError
 from visionforge.tasks import boxes as module
 from visionforge.training.box_labels import mixed_rows, moved_rows
 from visionforge.training.box_views import merge_views, undo_boxes
@@ -45,6 +47,8 @@ def test_pictures_without_any_box_are_allowed():
     assert found.shape == (3, 1, 5)
     assert TASK.undefined_reason(found, ("a", "b")) == "none of its images has a box"
     assert TASK.undefined_reason(drawn_boxes(), ("a", "b")) is None
+    assert TASK.unlearnable_reason(found) == "none of its images has a box"
+    assert TASK.unlearnable_reason(drawn_boxes()) is None
 
 
 @pytest.mark.parametrize(
@@ -60,11 +64,13 @@ def test_pictures_without_any_box_are_allowed():
         ([2, 0, 1, 1, 1 + 1e-9, 2], "has no area"),  # as float32
         ([2, 0, -1, 1, 2, 2], "reaches out of its image of 32×32 pixels"),
         ([2, 0, 1, 1, 2, 33], "reaches out of its image"),
+        ([2, 0, 1, 1, 2, 1e300], "reaches out of its image"),  # infinite as float32
         ([1, 0, 1, 1, 2, 2], "stands behind one of a later image; rows have to be sorted by image"),
     ],
 )
 def test_a_row_that_is_wrong_is_told(row, message):
-    found = TASK.label_problem(np.vstack([GOOD, [row]]), 4, 2, SIDES)
+    with warnings.catch_warnings(action="error"):
+        found = TASK.label_problem(np.vstack([GOOD, [row]]), 4, 2, SIDES)
     assert found.startswith("row 3 [")
     assert message in found
 
@@ -153,6 +159,14 @@ def test_a_patch_hides_boxes_and_brings_others():
     there = [row for row in found[0].tolist() if row[0] >= 0]
     assert there == [own[0], own[2], theirs[0], [1, 10, 10, 14, 20]]  # 40 of 72 pixels of the last are in the patch
     assert [row for row in found[1].tolist() if row[0] >= 0] == theirs
+
+
+def test_an_image_that_is_mixed_with_itself_keeps_its_boxes_as_they_are():
+    labels = torch.tensor([[[0.0, 0, 0, 10, 10]], [[1.0, 2, 2, 9, 9]]])
+    patch = torch.tensor([[0, 0, 9, 10], [0, 0, 0, 0]])  # which would hide the first box, and cut its copy
+    for lam in (0.5, 0.1):
+        found = mixed_rows(labels, MixDraw(torch.tensor([lam, lam]), torch.tensor([0, 1]), patch))
+        assert [row.tolist() for row in found[found[..., 0] >= 0]] == labels[:, 0].tolist()
 
 
 def test_mixers_of_others_are_refused():
@@ -249,7 +263,5 @@ def test_what_a_detector_has_not_is_refused():
         TASK.criterion(Loss(name="focal"), 2)
     with pytest.raises(SettingsError, match="no class weights"):
         TASK.class_weights(torch.ones(2), 2, None)
-    with pytest.raises(RunError, match="predicted boxes only"):
-        TASK.table_scorer("x.csv", False, 1, ("a", "b"))
     with pytest.raises(NotImplementedError):
         TASK.criterion(Loss(name="detector"), 2)(torch.zeros(1), torch.zeros(1))

@@ -32,7 +32,7 @@ def test_the_form_of_labels():
     assert TASK.background(("liver", "Background")) == 1
     assert TASK.background(("liver", "kidney")) is None
     assert TASK.drawn_classes(3) == ("background", "disc", "square")
-    assert TASK.output_shape(SPEC) == (3, 16, 16)
+    assert TASK.output_shape(SPEC, None) == (3, 16, 16)
     assert TASK.output_meaning == "probability of each class at each pixel"
     assert not TASK.is_usual(False, 2)
     with pytest.raises(NotImplementedError):

@@ -151,7 +151,7 @@ def test_what_cannot_be_registered(fields, message):
 def test_a_task_that_does_not_do_what_is_asked_is_refused_with_what_is_missing():
     fields = {"name": "mine", "forms": ("classes",), "default_loss": "cross_entropy", "decide": print}
     with pytest.raises(
-        ValueError, match=r"Mine: a task has to define answer, batch_labels, .*; ClassTask, MultiLabel and"
+        ValueError, match=r"Mine: a task has to define agreement, answer, batch_labels, .*; ClassTask, MultiLabel and"
     ):
         register_task(type("Mine", (vf.Task,), fields))
 

@@ -1,5 +1,8 @@
 """What is kept of the boxes of a split, the metrics that are logged of it, and trainings of boxes as a whole."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import lightning.pytorch as pl
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from tests.tasks.helpers import box_data, box_spec, drawn_boxes, noise, said_box
 from tests.training.helpers import MINI, fit, trainer, weights
 from visionforge.config.schema import Augmentation, Loss
 from visionforge.data.augment import normalise
-from visionforge.errors import DataError, SettingsError, TrainingError
+from visionforge.errors import DataError, RunError, SettingsError, TrainingError
 from visionforge.training.box_criterion import BoxCriterion
 from visionforge.training.box_outputs import BoxOutputs, evaluated_losses
 from visionforge.training.classifier import ImageClassifier
@@ -79,7 +82,7 @@ def test_what_is_kept_are_the_boxes():
 
 
 @pytest.mark.parametrize("detector", ["fcos", "retinanet", "faster_rcnn"])
-def test_the_loss_of_an_evaluated_batch_is_that_of_the_network_and_changes_nothing(detector):
+def test_the_loss_of_an_evaluated_image_is_that_of_the_network_and_changes_nothing(detector):
     model, labels, images = box_model(detector), torch.from_numpy(drawn_boxes(4)), noise(4, 32, 32)
     before, state = model.state_dict(), torch.random.get_rng_state()
     kept = {name: value.clone() for name, value in before.items()}
@@ -87,10 +90,50 @@ def test_the_loss_of_an_evaluated_batch_is_that_of_the_network_and_changes_nothi
     assert torch.equal(found, evaluated_losses(model, normalise(images, SPEC.mean, SPEC.std), labels))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
-    torch.manual_seed(0)
+    for place in range(4):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            loss = model.network.losses(normalise(images, SPEC.mean, SPEC.std)[place, None], labels[place, None])
+        torch.testing.assert_close(found[place], loss)
+    torch.testing.assert_close(found[1:3], evaluated_losses(model, images[1:3], labels[1:3]))  # whatever the batch
+
+
+def test_processes_may_have_images_with_more_boxes_than_those_of_others(monkeypatch):
+    """Loaders that pad batch by batch give one process two rows, another four; threads stand for the processes."""
+    barrier, given, rank = threading.Barrier(2, timeout=20), [None, None], threading.local()
+
+    def exchange(found, value):
+        given[rank.own] = value
+        barrier.wait()
+        found[:] = list(given)
+        barrier.wait()
+
+    def gathered_by(number):
+        rank.own = number
+        outputs, own = BoxOutputs(), torch.from_numpy(TRUTH[number::2])
+        own = own[:, : 4 - 2 * number]
+        outputs.add(torch.from_numpy(SAID[number::2]), own, None, CRITERION, torch.full((len(own),), float(number)))
+        return outputs.gather(2)
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", exchange)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(gathered_by, (0, 1))
+    expected = TRUTH.copy()
+    expected[1::2, 2:] = [-1, 0, 0, 0, 0]
+    for found in (one, other):
+        np.testing.assert_array_equal(found.labels, expected)
+        np.testing.assert_array_equal(found.alone, SAID)
+        assert found.losses.tolist() == [0, 1, 0, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("part", ["encoder", "pyramid", "detector"])
+@pytest.mark.parametrize("detector", ["fcos", "faster_rcnn"])
+def test_weights_that_are_not_finite_do_not_pass_for_pictures_without_objects(detector, part):
+    model = box_model(detector)
     with torch.no_grad():
-        loss = model.network.losses(normalise(images, SPEC.mean, SPEC.std), labels)
-    torch.testing.assert_close(found, loss.expand(4))
+        next(each for name, each in model.network.named_parameters() if name.startswith(part)).fill_(float("nan"))
+    with pytest.raises(RunError, match="not finite, so its training has diverged; take another checkpoint"):
+        SPEC.kind.predictor(model)
 
 
 def test_a_training_logs_what_it_is_compared_by_and_no_accuracy(tmp_path):
@@ -141,12 +184,34 @@ def test_resumed_run_is_bit_identical(tmp_path, step, detector):
         assert {k: v for k, v in row.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
 
 
+def own_pairs(more=0):
+    """Return somebody's own loader, of whose rows every number may be too large."""
+    pairs = zip(noise(8, 32, 32), torch.from_numpy(drawn_boxes(8)) + more, strict=True)
+    return torch.utils.data.DataLoader(list(pairs), batch_size=4)
+
+
 def test_boxes_of_ones_own_loader_are_trained_on_and_bad_ones_told():
-    pairs = list(zip(noise(8, 32, 32), torch.from_numpy(drawn_boxes(8)), strict=True))
-    trainer(1).fit(ImageClassifier(MINI, detector=SMALL, spec=SPEC), torch.utils.data.DataLoader(pairs, batch_size=4))
-    bad = torch.utils.data.DataLoader([(image, boxes + 1) for image, boxes in pairs], batch_size=4)
+    trainer(1).fit(ImageClassifier(MINI, detector=SMALL, spec=SPEC), own_pairs())
+    bad = own_pairs(1)
     with pytest.raises(DataError, match="is no box; allowed:"):
         trainer(1).fit(ImageClassifier(MINI, detector=SMALL, spec=SPEC), bad)
+
+
+def test_boxes_are_not_rounded_by_the_precision_of_a_training():
+    for model, source in (
+        (ImageClassifier(MINI, detector=SMALL), {"datamodule": box_data()}),
+        (ImageClassifier(MINI, detector=SMALL, spec=SPEC), {"train_dataloaders": own_pairs()}),
+    ):
+        with pytest.raises(DataError, match=r"boxes of torch\.bfloat16, which rounds pixels; allowed: float32"):
+            trainer(1, precision="bf16-true").fit(model, **source)
+
+
+def test_a_box_outside_of_its_image_is_told_before_it_is_moved():
+    source = box_data(augmentation=Augmentation())
+    source.setup("fit")
+    images, labels = next(iter(source.train_dataloader()))
+    with pytest.raises(DataError, match=r"labels: boxes: row .* lies outside of its image of 32×32 pixels"):
+        source.augment_pairs(images, torch.where(labels >= 0, labels + 100, labels), 0, 0)
 
 
 def test_a_training_that_diverges_is_one_line():

@@ -49,7 +49,7 @@ def slow(settings, targets, weights):
         for p, g, unsmoothed in pixels:
             for k in range(CLASSES):
                 above -= given[k] * g[k] * (1 - p[k]) ** gamma * math.log(p[k])
-                below += given[k] * (g if settings.name == "combined" else unsmoothed)[k]
+                below += given[k] * unsmoothed[k]
         return above / below
 
     def of_overlap(alpha, beta, smoothing):
@@ -109,6 +109,22 @@ SETTINGS = [
 def test_settings_mean_the_loss_of_a_float64_loop(settings, targets, weights):
     criterion = MaskCriterion.of(settings, "segmentation", CLASSES, weights)
     assert float(criterion(LOGITS, targets)) == pytest.approx(slow(settings, targets, weights), rel=2e-5)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["alike", "weighed"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("name", ["combined", "cross_entropy"])
+def test_the_cross_entropy_is_the_weighted_mean_of_torch(name, smoothing, weights):
+    alone = {"dice": 0} if name == "combined" else {}
+    criterion = MaskCriterion.of(Loss(name=name, label_smoothing=smoothing, **alone), "segmentation", CLASSES, weights)
+    expected = torch.nn.functional.cross_entropy(
+        LOGITS.double(),
+        MASKS,
+        None if weights is None else weights.double(),
+        ignore_index=255,
+        label_smoothing=smoothing,
+    )
+    assert float(criterion(LOGITS, MASKS)) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_every_setting_changes_the_loss():

@@ -150,6 +150,8 @@ def _coco(files: Sequence[Path], source: Path) -> _Found:
         found.order += read.categories
         if read.crowds:
             found.notes.append(f"{path}: {read.crowds:,} boxes are of groups (iscrowd); left out")
+        if read.flat:
+            found.notes.append(f"{path}: {read.flat:,} boxes are 0 pixels wide or high; left out")
         folders = _coco_folders(path, split, source)
         for name, boxes in read.pictures:
             try:

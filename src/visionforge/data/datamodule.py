@@ -147,14 +147,36 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         prepare(self.info, self.settings.resolution, self.settings.root, self.settings.download)
 
     def setup(self, stage: str) -> None:
-        """Load the splits that a stage (`fit`, `validate`, `test`, `predict`) needs."""
+        """Load the splits that a stage (`fit`, `validate`, `test`, `predict`) needs.
+
+        Raises:
+            DataError: If one is damaged, or nothing can be learnt of the training images.
+        """
         for split in _STAGE_SPLITS[stage]:
             if split not in self._datasets:
                 self._datasets[split] = self._load(split)
         if stage == "fit":
+            self._require_learnable()
             for flip, sides in _SIDES.items():
                 if getattr(self.settings.augmentation.resolved(), flip) > getattr(self.augmentation, flip):
                     log.info("%s: %s are not interchangeable, so images are not flipped", self.info.name, sides)
+
+    def _require_learnable(self) -> None:
+        """Refuse training images of which nothing can be learnt.
+
+        Raises:
+            DataError: If all of them are such.
+        """
+        dataset, reason = self._datasets["train"], None
+        for part in dataset.label_parts():
+            if (reason := self.spec.kind.unlearnable_reason(part)) is None:
+                return
+        most = self.settings.max_samples
+        fewer = "raise data.max_samples, or " if most is not None and most == len(dataset) else ""
+        raise DataError(
+            f"{self.info.name}: nothing can be learnt of the {len(dataset):,} images of its train split, because "
+            f"{reason}; {fewer}divide the data so that train has such images"
+        )
 
     def dataset_for(self, split: Split) -> ArrayDataset:
         """Return the images and labels of one split, loading them if need be."""
@@ -276,6 +298,11 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         rank, replicas = self._rank()
         if self._overfits:
             return self._loader(dataset, FixedOrder(len(dataset)), drop_last=False)
+        if len(dataset) < replicas:
+            raise DataError(
+                f"{self.info.name}: its {split} split has {len(dataset):,} images for {replicas} processes, each of "
+                f"which needs one; set trainer.devices to at most {len(dataset)}"
+            )
         sampler = EpochSampler(len(dataset), self.seed, shuffle=False, rank=rank, num_replicas=replicas)
         return self._loader(dataset, sampler, drop_last=False)
 

@@ -25,6 +25,7 @@ FORMATS = (
     "WEBP",
 )  # Pillow starts a program for others, whatever the suffix
 MAX_PIXELS = 100_000_000  # a larger picture is refused before it is decoded
+PIXEL_BYTES = 4  # of a decoded picture: Pillow pads three colours
 MAX_FILE = 1 << 30  # bytes; uncompressed, the largest picture has fewer
 MAX_ASPECT = 100  # the longer side by the shorter one; of what is longer, next to nothing would be left
 _WHOLE_ASPECT = 8  # up to here the whole picture is scaled and then cut, beyond only what is left is scaled
@@ -81,9 +82,22 @@ def read_annotated(path: Path, resolution: int, fit: Fit) -> tuple[npt.NDArray[n
         return _square(turned, resolution, fit), turned.size
 
 
+def decoded_bytes(path: Path) -> int:
+    """Return how many bytes a picture takes while it is decoded, without decoding it; 0 if it cannot be read."""
+    try:
+        with opened_picture(path, decode=False) as picture:
+            return picture.width * picture.height * PIXEL_BYTES
+    except PictureError:
+        return 0
+
+
 @contextmanager
-def opened_picture(path: Path) -> Iterator[Image.Image]:
+def opened_picture(path: Path, decode: bool = True) -> Iterator[Image.Image]:
     """Open and decode a picture whose size was looked at first; what fails until the block ends is a `PictureError`.
+
+    Args:
+        path: The file; it may come from strangers.
+        decode: Read the pixels, too.
 
     Raises:
         PictureError: If the file is not a picture, is damaged, too large, or far longer than wide.
@@ -102,7 +116,8 @@ def opened_picture(path: Path) -> Iterator[Image.Image]:
                     if picture.width * picture.height > MAX_PIXELS:
                         raise PictureError(f"has {picture.width}×{picture.height} pixels, more than {MAX_PIXELS:,}")
                     _check_aspect(picture)
-                    picture.load()
+                    if decode:
+                        picture.load()
                     yield picture
     except PictureError:
         raise

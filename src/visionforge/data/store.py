@@ -32,6 +32,7 @@ from visionforge.data.archive import (
     verify_archive,
 )
 from visionforge.data.info import SPLITS, DatasetInfo, Split
+from visionforge.data.mapped_labels import check_mapped, write_as_bytes
 from visionforge.data.npy import read_header
 from visionforge.data.zipped import READ_ERRORS, open_zip
 from visionforge.errors import DataError
@@ -85,7 +86,7 @@ def store_folder() -> Path:
 def open_split(path: Path, info: DatasetInfo, resolution: int, split: Split) -> SplitArrays:
     """Return one split of an archive as memory maps; labels are in memory, unless they are as large as the images.
 
-    Masks of a larger type than uint8 are in memory, too, as uint8.
+    Masks of a larger type than uint8 were unpacked as that.
 
     Args:
         path: The archive.
@@ -100,7 +101,7 @@ def open_split(path: Path, info: DatasetInfo, resolution: int, split: Split) -> 
     images, labels = (members[f"{split}_{kind}"].map() for kind in ("images", "labels"))
     task = task_named(info.task)
     if task.maps_labels:  # their values were checked when they were unpacked
-        bytewise = labels.dtype == np.uint8  # as the batches of a map are read
+        bytewise = labels.dtype == np.uint8  # as the batches of a map are read; tasks of others may keep other types
         return SplitArrays(images, labels if bytewise else task.stored(np.asarray(labels), len(images)))
     return SplitArrays(images, check_labels(np.array(labels), info, f"{path}: {split}_labels", len(images), resolution))
 
@@ -118,13 +119,14 @@ def open_archive(path: Path, info: DatasetInfo, resolution: int) -> dict[str, Me
     if members is not None:
         return members
     verify_archive(path, info, resolution)
-    for split in SPLITS:
-        check_split_labels(path, info, split, resolution)
+    if not task_named(info.task).maps_labels:  # those are looked at where they lie
+        for split in SPLITS:
+            check_split_labels(path, info, split, resolution)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with held(Path(f"{folder}.lock"), f"{path}: unpacking", LOCK_TIMEOUT_S):
             members = _read_store(folder, path, expected)  # another process may have been faster
-            return members if members is not None else _build_store(folder, path)
+            return members if members is not None else _build_store(folder, path, info, resolution)
     except LockedError as error:
         owner = error.owner or "another process"
         raise StoreError(f"{folder}: {owner} has held its lock for {LOCK_TIMEOUT_S:.0f} s") from error
@@ -203,9 +205,13 @@ def _checksum(member: Member) -> int:
 # --- building
 
 
-def _build_store(folder: Path, source: Path) -> dict[str, Member]:
-    """Unpack what is compressed in a verified archive, and write the manifest; the folder appears whole."""
-    stat = source.stat()
+def _build_store(folder: Path, source: Path, info: DatasetInfo, resolution: int) -> dict[str, Member]:
+    """Unpack what is compressed in a verified archive, and write the manifest; the folder appears whole.
+
+    Raises:
+        DataError: If labels that are as large as images are not what the catalog says; others were looked at before.
+    """
+    stat, maps_labels = source.stat(), task_named(info.task).maps_labels
     with open_zip(source) as archive:
         names = [f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels")]
         stored = [archive.getinfo(f"{name}.npy").compress_type == zipfile.ZIP_STORED for name in names]
@@ -217,18 +223,22 @@ def _build_store(folder: Path, source: Path) -> dict[str, Member]:
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             members, entries = {}, {}
-            for name, in_place in zip(names, stored, strict=True):
+            for name, plain in zip(names, stored, strict=True):
                 info_zip = archive.getinfo(f"{name}.npy")
-                member = _locate(source, info_zip) if in_place else _unpack(archive, info_zip, work / f"{name}.npy")
+                member = _locate(source, info_zip) if plain else _unpack(archive, info_zip, work / f"{name}.npy")
+                if maps_labels and name.endswith("_labels"):
+                    check_mapped(member.map(), info, f"{source}: {name}", resolution)
+                    member = _as_bytes(member, info, work / f"{name}.npy")
+                there = member.path == source
                 entries[name] = {
-                    "in_place": in_place,
+                    "in_place": there,
                     "offset": member.offset,
                     "shape": list(member.shape),
                     "dtype": member.dtype.str,
-                    "checksum": None if in_place else _checksum(member),
+                    "checksum": None if there else _checksum(member),
                 }
                 members[name] = (
-                    member if in_place else Member(folder / f"{name}.npy", member.offset, member.shape, member.dtype)
+                    member if there else Member(folder / f"{name}.npy", member.offset, member.shape, member.dtype)
                 )
             manifest = {
                 "format": FORMAT,
@@ -242,9 +252,19 @@ def _build_store(folder: Path, source: Path) -> dict[str, Member]:
             _replace_folder(work, folder)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    mapped = sum(stored)
-    log.info("%s: %s", source.name, "mapped in place" if mapped == len(names) else f"unpacked once to {folder}")
+    in_place = all(entry["in_place"] for entry in entries.values())
+    log.info("%s: %s", source.name, "mapped in place" if in_place else f"unpacked once to {folder}")
     return members
+
+
+def _as_bytes(member: Member, info: DatasetInfo, target: Path) -> Member:
+    """Return labels as bytes in a file of their own, or as they are if that is what they are."""
+    beside = target.with_suffix(".tmp")
+    offset = write_as_bytes(member.map(), info, beside)
+    if offset is None:
+        return member
+    beside.replace(target)
+    return Member(target, offset, member.shape, np.dtype(np.uint8))
 
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> Member:

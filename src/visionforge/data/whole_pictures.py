@@ -1,7 +1,7 @@
 """Whole pictures of any size and shape as a stream, for what is said of every place in them."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles
-from visionforge.data.pictures import PictureError, read_whole, scaled_whole
+from visionforge.data.pictures import PIXEL_BYTES, PictureError, decoded_bytes, read_whole, scaled_whole
 from visionforge.data.placement import Fit
 from visionforge.data.stream import archive_slices, bombs_refused, with_channels
 from visionforge.errors import DataError
 
+AHEAD_BYTES = 512_000_000  # of pictures that are decoded, or wait for the network or in it; a single one may be larger
 Pixels = npt.NDArray[np.uint8]
+Read = Callable[[], tuple[Pixels, tuple[int, int]]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class WholePicture:
 def whole_pictures(
     listed: Sequence[PictureFiles | ArchiveImages], side: int | None, channels: int, threads: int, fit: Fit = "crop"
 ) -> Generator[WholePicture, None, None]:
-    """Yield all pictures in input order, some decoded ahead.
+    """Yield all pictures in input order, some decoded ahead, as far as that takes little memory.
 
     Args:
         listed: What `list_pictures` gives.
@@ -55,7 +57,7 @@ def whole_pictures(
         if isinstance(source, ArchiveImages) and source.spatial_dims != 2:
             raise DataError(f"{source.path}: {source.member} holds volumes {source.shape}; the network takes images")
 
-    def decoded(name: str, read: Callable[[], tuple[Pixels, tuple[int, int]]]) -> WholePicture:
+    def decoded(name: str, read: Read) -> WholePicture:
         try:
             image, size = read()
             return WholePicture(name, np.array(with_channels(image, channels), order="C"), size)
@@ -68,25 +70,37 @@ def whole_pictures(
         plain = array[:, :, 0] if array.shape[2:] == (1,) else array
         return scaled_whole(Image.fromarray(plain), side, fit), (array.shape[0], array.shape[1])
 
-    def asked() -> Iterator[tuple[str, Callable[[], tuple[Pixels, tuple[int, int]]]]]:
+    def asked() -> Iterator[tuple[str, int, Read]]:
         for source in listed:
             if isinstance(source, PictureFiles):
                 for path in source.paths:
                     name = path.encode("utf-8", "backslashreplace").decode("utf-8")
-                    yield name, lambda path=path: read_whole(Path(path), side, fit)  # type: ignore[misc]
+                    yield name, decoded_bytes(Path(path)), lambda path=path: read_whole(Path(path), side, fit)  # type: ignore[misc]
             else:
                 for names, part in archive_slices(source):
                     for name, array in zip(names, part, strict=True):
-                        yield name, lambda array=array: of_array(array)  # type: ignore[misc]
+                        needed = array.shape[0] * array.shape[1] * PIXEL_BYTES
+                        yield name, needed, lambda array=array: of_array(array)  # type: ignore[misc]
 
-    waiting: deque[Future[WholePicture]] = deque()
+    waiting: deque[tuple[int, Future[WholePicture]]] = deque()
     with bombs_refused(), ThreadPoolExecutor(threads, "visionforge-decode") as pool:
         try:
-            for name, read in asked():
-                waiting.append(pool.submit(decoded, name, read))
-                if len(waiting) > (2 * threads if side is not None else 1):  # of any size, they may be very large
-                    yield waiting.popleft().result()
+            for name, needed, read in asked():
+                while waiting and (len(waiting) > 2 * threads or _taken(waiting) + needed > AHEAD_BYTES):
+                    yield waiting.popleft()[
+                        1
+                    ].result()  # before the next one is begun, whoever takes it is done with it
+                waiting.append((needed, pool.submit(decoded, name, read)))
             while waiting:
-                yield waiting.popleft().result()
+                yield waiting.popleft()[1].result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _taken(waiting: Iterable[tuple[int, Future[WholePicture]]]) -> int:
+    """Return the bytes of pictures: until they are decoded what that needs, then what is left of it."""
+    total = 0
+    for needed, future in waiting:
+        image = future.result().image if future.done() else None
+        total += needed if image is None else image.nbytes
+    return total

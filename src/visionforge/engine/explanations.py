@@ -125,8 +125,8 @@ def explain_pictures(
     spec = model.spec
     if not spec.kind.explains:
         raise SettingsError(
-            f"explain: there are no maps of where a network for {spec.task} looks; `visionforge predict"
-            f"{' --images' if spec.kind.deploys else ''}` shows what it says of each place"
+            f"explain: there are no maps of where a network for {spec.task} looks; `visionforge predict "
+            "--images` shows what it says of each place"
         )
     batches = picture_batches(listed, spec.resolution, spec.channels, BATCH, THREADS, spec.spatial_dims, spec.fit)
     with contextlib.closing(batches), owned.writing(overwrite) as staged:

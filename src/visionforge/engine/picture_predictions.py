@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from visionforge.data.info import Split
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
 from visionforge.data.stream import picture_batches
-from visionforge.engine.mask_tables import ERROR_COLUMNS, MOST_OVERLAP, OVERLAP, Tiles, mask_folder
+from visionforge.engine.picture_outputs import ERROR_COLUMNS, MOST_OVERLAP, OVERLAP, Tiles, check_beside
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.prediction_table import TEXTS, headings_of, prediction_columns, rows_of
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table, read_table, require_format
@@ -110,13 +110,13 @@ def predict_pictures(
         overwrite: Replace a table that exists.
         split: Part of `.npz` archives; None is `test`.
         tta: Average over test-time views; None is as the network is set.
-        batch_size: Pictures per batch; of masks tiles of a picture.
+        batch_size: Pictures per batch; of masks and boxes tiles of a picture.
         accelerator: `auto`, `cpu`, `gpu`, `cuda` or `mps`.
         num_threads: CPU threads of the network, and of reading pictures; torch keeps them.
-        scale: Of masks: `fit` scales a picture's shorter side to the network's resolution, as training pictures were,
-            and the mask back; `native` keeps its size. Either way it is predicted in tiles if it is larger than the
-            network's square; None is `fit`.
-        overlap: Of masks: smallest share of a tile that is also in the next one, 0 to 0.75; None is 0.25.
+        scale: Of masks and boxes: `fit` scales a picture's shorter side to the network's resolution, as training
+            pictures were, and what is said of it back; `native` keeps its size. Either way it is predicted in tiles if
+            it is larger than the network's square; None is `fit`.
+        overlap: Of masks and boxes: smallest share of a tile that is also in the next one, 0 to 0.75; None is 0.25.
         progress: Told how many files are done, and how many there are.
         warn: Told of the first pictures that could not be read.
 
@@ -138,21 +138,15 @@ def predict_pictures(
     if split is not None and not any(isinstance(source, ArchiveImages) for source in listed):
         raise SettingsError("split: chooses a part of .npz archives; `pictures` names none")
     predictor = _predictor(target, artifact, tta, accelerator)
-    dense = predictor.spec.kind.dense
     _check_tiles(predictor.spec, scale, overlap)
-    if dense and os.path.lexists(mask_folder(table)):
-        if not overwrite:
-            raise SettingsError(
-                f"out: {shown(mask_folder(table))} exists already; name another table, or add `overwrite`"
-            )
-        if mask_folder(table).is_symlink() or not mask_folder(table).is_dir():
-            raise SettingsError(f"out: {shown(mask_folder(table))} is no folder for the masks; name another table")
+    check_beside(table, predictor.spec, overwrite)
     if num_threads is not None:
         import torch
 
         torch.set_num_threads(num_threads)
     threads = min(MOST_THREADS, num_threads or os.cpu_count() or 1)
-    tiles = Tiles(scale != "native", OVERLAP if overlap is None else overlap) if dense else None
+    located = predictor.spec.kind.located
+    tiles = Tiles(scale != "native", OVERLAP if overlap is None else overlap, batch_size) if located else None
     stream = _Stream(predictor, listed, batch_size, threads, progress, warn, tiles)
     with interruption.deferred():  # a batch is finished first, so that no file is caught half open
         return stream.write(table, interruption)
@@ -225,11 +219,6 @@ def _predictor(target: Target | None, artifact: Path | None, tta: bool | None, a
     if tta and model.settings.tta == "off":
         model.settings = model.settings.model_copy(update={"tta": "full"})
     assert model.spec is not None
-    if not model.spec.kind.deploys:
-        raise SettingsError(
-            f"predict: networks for {model.spec.task} predict the images of a data set only in this version; "
-            "leave `images` out"
-        )
     found: Predictor = model.spec.kind.predictor(model.to(device_of(accelerator)), tta)
     return found
 
@@ -260,8 +249,10 @@ def _check_tiles(spec: "TaskSpec", scale: str | None, overlap: float | None) -> 
         SettingsError: If it is.
     """
     for name, value in (("scale", scale), ("overlap", overlap)):
-        if value is not None and not spec.kind.dense:
-            raise SettingsError(f"{name}: is for networks that predict masks; this one predicts {spec.kind.nouns[1]}")
+        if value is not None and not spec.kind.located:
+            raise SettingsError(
+                f"{name}: is for networks that predict masks or boxes; this one predicts {spec.kind.nouns[1]}"
+            )
     if scale not in (None, "fit", "native"):
         raise SettingsError(f"scale: {scale} is not allowed; allowed: fit, native")
     if overlap is not None and not 0 <= overlap <= MOST_OVERLAP:
@@ -300,14 +291,23 @@ class _Stream:
             raise RunError(f"out: {shown(out)} cannot be written ({describe(error)})") from error
         return PicturePredictions(out, errors if failed else None, total - failed, failed)
 
+    def _write_whole(self, tiles: Tiles, out: Path, errors: Path, total: int, interruption: Interruption) -> int:
+        """Write what is said of places in pictures; see `_write`."""
+        from visionforge.engine.box_predictions import box_writer
+        from visionforge.engine.mask_predictions import mask_writer
+        from visionforge.engine.whole_predictions import WholeStream
+
+        spec = self.predictor.spec
+        writing = mask_writer if spec.kind.dense else box_writer
+        with writing(self.predictor, tiles, out) as writer:
+            stream = WholeStream(spec, writer, self.listed, tiles, self.threads, self.progress, self.warn)
+            return stream.write(out, errors, total, WARNINGS, interruption)
+
     def _write(self, out: Path, errors: Path, total: int, interruption: Interruption) -> int:
         """Write the tables and return how many files could not be read."""
         if self.tiles is not None:
             with folder_for(out.absolute().parent):
-                from visionforge.engine.mask_predictions import MaskStream
-
-                given = (self.listed, self.tiles, self.batch_size, self.threads, self.progress, self.warn)
-                return MaskStream(self.predictor, *given).write(out, errors, total, WARNINGS, interruption)
+                return self._write_whole(self.tiles, out, errors, total, interruption)
         spec, done, failed = self.predictor.spec, 0, 0
         batches = picture_batches(
             self.listed, spec.resolution, spec.channels, self.batch_size, self.threads, spec.spatial_dims, spec.fit

@@ -153,8 +153,11 @@ def paired_differences(
     """
     scorers = [*one, *other]
     labels = scorers[0].labels
-    truths = [getattr(scorer, "truth", scorer.labels) for scorer in scorers]  # that of masks does not make the strata
-    if any(each.shape != truths[0].shape or (each != truths[0]).any() for each in truths):
+    truths = [getattr(scorer, "truth", scorer.labels) for scorer in scorers]  # that of pictures makes no strata
+    if not all(
+        np.array_equal(scorer.labels, labels) and np.array_equal(truth, truths[0])
+        for scorer, truth in zip(scorers, truths, strict=True)
+    ):
         raise ValueError("the predictions are not of the same cases")
     point = [scorer(np.ones((len(labels), 1))).overall for scorer in scorers]
     drawn = [scores.overall for scores in _resampled(scorers, resamples, seed)]
@@ -216,7 +219,7 @@ def _interval(value: float | None, resampled: Floats, confidence: float) -> Inte
 
 def _has_interval(name: str) -> bool:
     metric = metrics().get(name)
-    return metric is None or metric.interval  # those of masks and boxes are not registered; all have one
+    return metric is None or metric.interval  # `mar_` of another number of boxes is not registered
 
 
 def _plain(value: float) -> float | None:

@@ -5,47 +5,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from visionforge.config.schema import EvaluationSettings
-from visionforge.config.schema.metrics import Metric, metrics_of
+from visionforge.config.schema.metrics import metrics_of
 from visionforge.data.info import TaskSpec
 from visionforge.evaluation.bootstrap import estimate
 from visionforge.evaluation.evaluation import Partial, Reading, SplitEvaluation
-from visionforge.evaluation.scores import Scores
+from visionforge.evaluation.scores import PictureScorer
 from visionforge.inference.box_predictor import BoxPrediction
-from visionforge.scoring.box_cases import SCORE_THRESHOLD, BoxCases, WeightedBoxCases
-from visionforge.scoring.cases import values_of
-from visionforge.scoring.rates import Floats
+from visionforge.scoring.box_cases import SCORE_THRESHOLD, BoxCases
 from visionforge.training.box_outputs import BoxPredictions, cases_of
-
-
-class BoxCasesScorer:
-    """Computes all metrics of boxes. Pictures are the cases, in one stratum.
-
-    Args:
-        cases: The boxes and their truth.
-        asked: The metrics.
-    """
-
-    def __init__(self, cases: BoxCases, asked: Sequence[Metric]) -> None:
-        self._cases = cases
-        self._metrics = asked
-
-    @property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """Return (N,) zeros: any picture may be drawn in place of any other."""
-        return np.zeros(len(self._cases.labels), dtype=np.int64)
-
-    def __call__(self, weights: Floats) -> Scores:
-        """Return the metrics of B weightings (N, B) of the pictures.
-
-        Raises:
-            VisionForgeError: If somebody's own metric fails.
-        """
-        weighted = WeightedBoxCases(self._cases, weights)
-        found = {metric.name: values_of(metric, weighted) for metric in self._metrics}
-        return Scores({name: values for name, values in found.items() if values is not None}, weighted.per_class)
 
 
 @dataclass(frozen=True)
@@ -116,7 +85,7 @@ def evaluate_boxes(
         given["with_tta"] = predictions.with_views
     cases = [cases_of(predictions.labels, said, spec) for said in given.values()]
     asked = metrics_of(spec.task)
-    estimates = estimate([BoxCasesScorer(each, asked) for each in cases], settings.resamples, settings.confidence)
+    estimates = estimate([PictureScorer(each, asked) for each in cases], settings.resamples, settings.confidence)
     readings = {name: BoxReading(found, each) for name, each, found in zip(given, cases, estimates, strict=True)}
     return BoxEvaluation(
         spec=spec,

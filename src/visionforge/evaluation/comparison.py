@@ -186,7 +186,7 @@ def _differences(
     def scorer(predictions: Path, task: TaskName, tta: bool, positive: int, classes: tuple[str, ...]) -> Any:
         return task_named(task).table_scorer(predictions, tta, positive, classes)
 
-    found = []
+    found, none = [], "the runs have no predictions yet"
     for other in groups[1:]:
         for reading in READINGS:
             members = [*groups[0].runs, *other.runs]
@@ -213,6 +213,7 @@ def _differences(
                     [scorer(run.workspace.predictions, *asked) for run in group.runs] for group in (other, groups[0])
                 )
                 if None in (*one, *two):  # the tables have one reading only
+                    none = "the predictions of some runs are with test-time views, those of others without"
                     continue
                 gaps = paired_differences(one, two, resamples, confidence)
             except (ValueError, VisionForgeError) as error:
@@ -220,4 +221,4 @@ def _differences(
             for name, gap in gaps.items():
                 row = {"of": other.name, "from": groups[0].name, "metric": f"{reading}.{name}", "value": gap.value}
                 found.append({**row, "interval": gap.interval, "p": gap.p, "positive": about})
-    return found, None if found else "no differences: the runs have no predictions yet"
+    return found, None if found else f"no differences: {none}"

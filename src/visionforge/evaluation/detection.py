@@ -1,58 +1,16 @@
 """Metrics of detected boxes, with intervals by picture; they are part of `visionforge.metrics`."""
 
 from collections.abc import Mapping
-
-import numpy as np
-import numpy.typing as npt
+from dataclasses import replace
 
 from visionforge.evaluation import bootstrap
 from visionforge.evaluation.arguments import ArrayLike, as_array, check_bootstrap
 from visionforge.evaluation.bootstrap import CONFIDENCE, RESAMPLES, SEED, Estimate
-from visionforge.evaluation.scores import Scores
-from visionforge.scoring.boxes import MAX_DETECTIONS, Detections, WeightedBoxes, detections
-from visionforge.scoring.rates import Floats
+from visionforge.evaluation.scores import PictureScorer, metrics_of_form
+from visionforge.scoring.box_cases import SCORE_THRESHOLD, BoxCases
+from visionforge.scoring.boxes import MAX_DETECTIONS
 
-SCORE_THRESHOLD = 0.5
-
-
-class BoxScorer:
-    """Computes all metrics of boxes from what the detections find. Pictures are the cases, in one stratum.
-
-    Args:
-        found: Detections and what they find.
-        score_threshold: Least score of a detection that counts in precision, recall and F1.
-        max_detections: The number behind `mar_`, up to which `found` has detections of a picture and class.
-    """
-
-    def __init__(
-        self, found: Detections, score_threshold: float = SCORE_THRESHOLD, max_detections: int = MAX_DETECTIONS
-    ) -> None:
-        self._found = found
-        self._threshold = score_threshold
-        self._recall_name = f"mar_{max_detections}"
-
-    @property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """Return (N,) zeros: any picture may be drawn in place of any other."""
-        return np.zeros(self._found.count, dtype=np.int64)
-
-    def __call__(self, weights: Floats) -> Scores:
-        """Return the metrics of B weightings (N, B) of the pictures."""
-        boxes = WeightedBoxes(self._found, weights, self._threshold)
-        overall = {
-            "map": boxes.over_classes(boxes.average_precision),
-            "map_50": boxes.over_classes(boxes.average_precision_50),
-            "map_75": boxes.over_classes(boxes.average_precision_75),
-            self._recall_name: boxes.over_classes(boxes.average_recall),
-        }
-        per_class = {
-            "ap": boxes.average_precision,
-            "ap_50": boxes.average_precision_50,
-            "precision": boxes.precision,
-            "recall": boxes.recall,
-            "f1": boxes.f1,
-        }
-        return Scores(overall | boxes.pooled, per_class)
+_RECALL = "mar_100"  # which is called by the number of detections
 
 
 def detection_metrics(
@@ -156,8 +114,11 @@ def detection_intervals(
 
 def _scorer(
     truth: ArrayLike, predicted: ArrayLike, classes: int, score_threshold: float, max_detections: int
-) -> BoxScorer:
+) -> PictureScorer:
     if not 0 <= score_threshold <= 1:
         raise ValueError(f"score_threshold: {score_threshold} is not allowed; allowed: 0 to 1")
-    found = detections(as_array(truth), as_array(predicted), classes, max_detections)
-    return BoxScorer(found, score_threshold, max_detections)
+    cases = BoxCases(as_array(truth), as_array(predicted), classes, score_threshold, max_detections)
+    _ = cases.found  # which looks at the values
+    renamed = {_RECALL: f"mar_{max_detections}"}
+    asked = [replace(metric, name=renamed.get(metric.name, metric.name)) for metric in metrics_of_form("boxes")]
+    return PictureScorer(cases, asked)

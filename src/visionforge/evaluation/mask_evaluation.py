@@ -13,7 +13,7 @@ from visionforge.config.schema.task import IGNORED
 from visionforge.data.info import TaskSpec
 from visionforge.evaluation.bootstrap import estimate
 from visionforge.evaluation.evaluation import Partial, Reading, SplitEvaluation
-from visionforge.evaluation.segmentation import MaskScorer
+from visionforge.evaluation.scores import PictureScorer
 from visionforge.inference.mask_predictor import MaskPrediction
 from visionforge.scoring.masks import Counts, confusion
 from visionforge.scoring.rates import Floats
@@ -117,7 +117,7 @@ def evaluate_masks(
         given["with_tta"] = predictions.with_views
     cases = [cases_of(labels, view.masks.numpy(), spec) for view in given.values()]
     asked = metrics_of(spec.task)
-    estimates = estimate([MaskScorer(each, asked) for each in cases], settings.resamples, settings.confidence)
+    estimates = estimate([PictureScorer(each, asked) for each in cases], settings.resamples, settings.confidence)
     readings = {
         name: MaskReading(found, each.predicted, view.sure.numpy(), *each.sizes[1:], each.dice)
         for (name, view), each, found in zip(given.items(), cases, estimates, strict=True)

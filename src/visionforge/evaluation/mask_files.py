@@ -18,17 +18,17 @@ from visionforge.errors import RunError
 from visionforge.evaluation.class_names import unique_names
 from visionforge.evaluation.label_colours import class_colours
 from visionforge.evaluation.prediction_table import TEXTS, Filled, headings_of, rows_of
-from visionforge.evaluation.segmentation import MaskScorer
+from visionforge.evaluation.scores import PictureScorer
 from visionforge.evaluation.table_writers import Column, open_table, read_table
 from visionforge.inference.mask_predictor import MaskPrediction
 from visionforge.printable import printable
 from visionforge.runs.files import write_atomic
+from visionforge.runs.own_pictures import SOFTWARE
 from visionforge.runs.workspace import MAX_PREDICTIONS_BYTES, Workspace
 from visionforge.scoring.mask_cases import MaskCases
 from visionforge.training.mask_outputs import background_of
 
 Array = npt.NDArray[Any]
-SOFTWARE = "visionforge"  # what a picture says of its origin
 FOLDER = "masks"  # of the PNG files, beside the table
 _MOST_PIXELS = 1 << 40  # of a picture in a table: sums of them are exact
 TRUE, SAID, BOTH = "true_pixels", "predicted_pixels", "shared_pixels"
@@ -65,7 +65,9 @@ def _of_classes(kind: str, names: list[str], values: Array) -> list[Filled]:
     return [(Column(f"{kind}_{name}", "integer"), values[:, k].tolist()) for k, name in enumerate(names)]
 
 
-def mask_table_scorer(path: Path, tta: bool, background: int | None, task: TaskName, classes: int) -> MaskScorer | None:
+def mask_table_scorer(
+    path: Path, tta: bool, background: int | None, task: TaskName, classes: int
+) -> PictureScorer | None:
     """Return what computes the metrics of a table of masks, from its counts; None if it is of the other reading.
 
     Args:
@@ -91,7 +93,7 @@ def mask_table_scorer(path: Path, tta: bool, background: int | None, task: TaskN
     if set(_whole_numbers(table[["views"]], 1, path).ravel().tolist()) != {int(tta)}:
         return None
     cases = MaskCases.of_sizes(both, true, said, background)
-    return MaskScorer(cases, [metric for metric in metrics_of(task) if metric.shared])
+    return PictureScorer(cases, [metric for metric in metrics_of(task) if metric.shared])
 
 
 def _whole_numbers(columns: Any, most: int, path: Path) -> npt.NDArray[np.int64]:

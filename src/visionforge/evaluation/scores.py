@@ -3,12 +3,16 @@
 A bootstrap resample is a weighting: how often each case was drawn; see `visionforge.scoring.cases`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from visionforge.config.schema import TaskName
-from visionforge.config.schema.metrics import metrics, metrics_of
-from visionforge.scoring.cases import Cases, Weighted, values_of
+from visionforge.config.schema.metrics import Metric, metrics, metrics_of
+from visionforge.scoring.cases import AnyCases, AnyWeighted, Cases, Weighted, values_of
 from visionforge.scoring.rates import Array, Floats
 
 
@@ -100,6 +104,64 @@ class Scorer:
         Raises:
             VisionForgeError: If somebody's own metric fails.
         """
-        weighted = Weighted(self._cases, weights)
-        found = {metric.name: values_of(metric, weighted) for metric in self._metrics}
-        return Scores({name: values for name, values in found.items() if values is not None}, weighted.per_class)
+        return _scores(Weighted(self._cases, weights), self._metrics)
+
+
+class WeightedPictures(AnyWeighted, Protocol):
+    """Weightings of cases, and what they say of each class."""
+
+    @property
+    def per_class(self) -> Mapping[str, Floats]:
+        """Return name → (K, B)."""
+
+
+class PictureCases(AnyCases, Protocol):
+    """Pictures in which something is somewhere, masks or boxes, with their truth."""
+
+    @property
+    def truth(self) -> Array:
+        """Return what two sets of predictions have in common if they are of the same truth."""
+
+    def weighted(self, weights: Floats) -> WeightedPictures:
+        """Return B weightings (N, B)."""
+
+
+class PictureScorer:
+    """Computes metrics of masks or boxes. Pictures are the cases, in one stratum.
+
+    Args:
+        cases: The pictures and their truth.
+        asked: The metrics.
+    """
+
+    def __init__(self, cases: PictureCases, asked: Sequence[Metric]) -> None:
+        self._cases = cases
+        self._metrics = asked
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Return (N,) zeros: any picture may be drawn in place of any other."""
+        return np.zeros(len(self._cases.labels), dtype=np.int64)
+
+    @property
+    def truth(self) -> Array:
+        """Return what shows whether two sets of predictions have the same truth, which the labels do not."""
+        return self._cases.truth
+
+    def __call__(self, weights: Floats) -> Scores:
+        """Return the metrics of B weightings (N, B) of the pictures.
+
+        Raises:
+            VisionForgeError: If somebody's own metric fails.
+        """
+        return _scores(self._cases.weighted(weights), self._metrics)
+
+
+def metrics_of_form(form: str) -> list[Metric]:
+    """Return the metrics that fit a form of labels, ``masks`` or ``boxes``, of whichever task."""
+    return [metric for metric in metrics().values() if metric.tasks is not None and form in metric.tasks]
+
+
+def _scores(weighted: WeightedPictures, asked: Sequence[Metric]) -> Scores:
+    found = {metric.name: values_of(metric, weighted) for metric in asked}
+    return Scores({name: values for name, values in found.items() if values is not None}, weighted.per_class)

@@ -5,53 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from visionforge.config.schema.metrics import Metric, metrics
 from visionforge.evaluation import bootstrap
 from visionforge.evaluation.arguments import ArrayLike, as_array, check_bootstrap
 from visionforge.evaluation.bootstrap import CONFIDENCE, RESAMPLES, SEED, Estimate
-from visionforge.evaluation.scores import Scores
+from visionforge.evaluation.scores import PictureScorer, metrics_of_form
 from visionforge.scoring import instances as _objects
-from visionforge.scoring.cases import values_of
-from visionforge.scoring.mask_cases import MaskCases, WeightedMaskCases
-from visionforge.scoring.rates import Floats
-
-
-class MaskScorer:
-    """Computes all metrics of masks. Pictures are the cases, in one stratum.
-
-    Args:
-        cases: The masks and their truth.
-        asked: The metrics; None is all that are registered for masks.
-    """
-
-    def __init__(self, cases: MaskCases, asked: Sequence[Metric] | None = None) -> None:
-        self._cases = cases
-        self._metrics = of_masks() if asked is None else asked
-
-    @property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """Return (N,) zeros: any picture may be drawn in place of any other."""
-        return np.zeros(len(self._cases.sizes[0]), dtype=np.int64)
-
-    @property
-    def truth(self) -> npt.NDArray[np.int64]:
-        """Return (N, K) true pixels of each class, by which two sets of masks show whether they have the same truth."""
-        return self._cases.sizes[1]
-
-    def __call__(self, weights: Floats) -> Scores:
-        """Return the metrics of B weightings (N, B) of the pictures.
-
-        Raises:
-            VisionForgeError: If somebody's own metric fails.
-        """
-        weighted = WeightedMaskCases(self._cases, weights)
-        found = {metric.name: values_of(metric, weighted) for metric in self._metrics}
-        return Scores({name: values for name, values in found.items() if values is not None}, weighted.per_class)
-
-
-def of_masks() -> list[Metric]:
-    """Return the metrics that fit masks, of whichever task."""
-    return [metric for metric in metrics().values() if metric.tasks is not None and "masks" in metric.tasks]
+from visionforge.scoring.mask_cases import MaskCases
 
 
 def segmentation_metrics(
@@ -154,13 +113,13 @@ def _scorer(
     ignore: int | None,
     background: int | None,
     tolerance: float | None,
-) -> MaskScorer:
+) -> PictureScorer:
     true, said = as_array(truth), as_array(predicted)
     if background is not None and not 0 <= background < classes:
         raise ValueError(f"background: {background} is no class; allowed: 0 to {classes - 1}, or None")
     cases = MaskCases(true, said, classes, ignore, background, tolerance)
     _ = cases.sizes, cases.boundary  # which look at the values
-    return MaskScorer(cases)
+    return PictureScorer(cases, metrics_of_form("masks"))
 
 
 def instances(masks: ArrayLike, *, min_distance: float | None = None) -> npt.NDArray[np.int32]:

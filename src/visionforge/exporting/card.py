@@ -31,6 +31,7 @@ def model_card(
     """
     spec, backbone = contract.spec, contract.settings.backbone
     described = contract.as_text()
+    output = described["output"]
     lines = [
         f"# {backbone.name} on {info.title if info else spec.dataset}",
         "",
@@ -42,7 +43,7 @@ def model_card(
         f"- Input `images`: {described['input']['type']}, ({', '.join(map(str, contract.shape))}), "
         f"values {described['input']['values']}; {described['input']['channels']}.",
         f"- Before: {described['input']['resize']}.",
-        f"- Output `probabilities`: {described['output']['meaning']}, in the order: {', '.join(spec.classes)}.",
+        f"- Output `{output['name']}`: {output['meaning']}, in the order: {', '.join(spec.classes)}.",
         f"- {_inside(contract)}",
         "",
         "Intended for images of the kind it was trained on, from the same source and prepared in the same way, and for "
@@ -133,6 +134,8 @@ def _results(contract: Contract, metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _calibration(contract: Contract, metrics: Mapping[str, Any]) -> str:
+    if not contract.spec.kind.calibrates:
+        return f"What the network says is not calibrated: there is no such method for {contract.spec.task} here."
     if contract.temperature is None:
         return "The probabilities are as the network gives them; no temperature was fitted."
     found = (metrics.get("calibration") or {}).get(_reading(contract)) or {}
@@ -145,7 +148,7 @@ def _calibration(contract: Contract, metrics: Mapping[str, Any]) -> str:
 
 def _parity(content: Mapping[str, Any]) -> list[str]:
     lines = [
-        "| file | images | largest deviation of a probability | same prediction | changes |",
+        "| file | images | largest deviation | same prediction | changes |",
         "|---|---|---|---|---|",
     ]
     for artifact in content["artifacts"]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from visionforge.config.schema import DataSettings, TtaMode
+from visionforge.config.schema.task import Task
 from visionforge.data.info import DatasetInfo, Split
 from visionforge.data.picture_sources import list_pictures
 from visionforge.data.registry import dataset_info
@@ -118,6 +119,21 @@ class _Wanted:
             raise SettingsError(f"opset: belongs to ONNX; `format` is {self.format}")
         require_packages(self.format)
 
+    def check_task(self, kind: Task) -> None:
+        """Refuse what networks of a task cannot be written as.
+
+        Raises:
+            SettingsError: If it is asked for.
+        """
+        if self.format not in kind.export_formats:
+            allowed = ", ".join(kind.export_formats)
+            raise SettingsError(
+                f"format: {self.format} is not allowed for {kind.name}, whose networks have an operation that only "
+                f"visionforge and ONNX have; allowed: {allowed}"
+            )
+        if self.int8 and not kind.quantises:
+            raise SettingsError(f"int8: is not for {kind.name}: places in an image need more than 8 bits; leave it out")
+
 
 def export_network(
     *,
@@ -198,12 +214,12 @@ def _export(wanted: _Wanted, target: Target, folder: Path) -> dict[str, Any]:
     model = load_classifier(target.checkpoint)
     model.settings = model.settings.model_copy(update=_tta(wanted.tta, model.settings.tta))
     assert model.spec is not None
-    if not model.spec.kind.deploys:
-        raise SettingsError(f"export: networks for {model.spec.task} are not exported in this version")
+    wanted.check_task(model.spec.kind)
     config_hash = target.config_hash
     run_name = None if target.run is None else target.run.path.name
     contract = contract_of(model, wanted.input, run_name, config_hash, target.checkpoint.name)
-    most = min(IMAGES, max(LEAST_IMAGES, MOST_VALUES // prod(model.spec.kind.output_shape(model.spec))))
+    outputs = prod(model.spec.kind.output_shape(model.spec, model.settings))
+    most = min(IMAGES, max(LEAST_IMAGES, MOST_VALUES // outputs))
     images = _given_images(wanted, model.spec, most) if wanted.pictures else _split_images(wanted, target, "test", most)
     module = ExportedClassifier(model, contract)
     path = folder / FILES[wanted.format]
@@ -246,7 +262,7 @@ def _export(wanted: _Wanted, target: Target, folder: Path) -> dict[str, Any]:
 
         works: dict[str, Any] = {"PyTorch": eager(model), "PyTorch, compiled": compiled(module, contract)}
         works |= {_RUNTIMES[name]: runtime.run for name, runtime in runtimes.items()}
-        content["speed"] = speed_table(works, contract.shape[1:], prod(model.spec.kind.output_shape(model.spec)))
+        content["speed"] = speed_table(works, contract.shape[1:], outputs)
     metrics = load_run(target.run).metrics if target.run is not None and target.run.manifest.is_file() else {}
     metrics = {**metrics, "positive": positive_of(metrics)}  # which the run's figures are of
     info = _info(model.spec.dataset)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from visionforge.errors import RunError, SettingsError
+from visionforge.exporting.onnx_operations import translations
 from visionforge.inference.artifacts import Pixels, Runtime, prepared, reason_of, torch_runtime
 from visionforge.inference.contract import KEY, Contract, read_contract
 from visionforge.inference.exported import ExportedClassifier
@@ -53,10 +54,11 @@ def write_onnx(module: ExportedClassifier, contract: Contract, path: Path, opset
                 module,
                 (_example(contract),),
                 input_names=["images"],
-                output_names=["probabilities"],
+                output_names=[contract.spec.kind.output_name],
                 opset_version=opset,
                 dynamo=True,
                 dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+                custom_translation_table=translations(),
                 verbose=False,
             )
         assert program is not None

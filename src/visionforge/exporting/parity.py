@@ -15,6 +15,7 @@ from visionforge.inference.predictor import Predictor
 from visionforge.training.classifier import ImageClassifier
 
 BOUND = 1e-4  # of the probabilities, for float32
+LEAST_AGREEMENT = 0.95  # a deviation within the bound may turn few decisions, those that were about even
 BATCH = 128
 Array = npt.NDArray[Any]
 
@@ -47,9 +48,10 @@ class Parity:
     Attributes:
         images: Number of images.
         source: Where they come from.
-        largest_deviation: Of all probabilities.
-        mean_deviation: Mean over images and classes.
-        agreement: Share of the images whose labels are the same, all of an image; of masks the share of the pixels.
+        largest_deviation: Of all probabilities; of boxes of scores, and of places in sides of the image.
+        mean_deviation: Mean of the same.
+        agreement: Share of the images whose labels are the same, all of an image; of masks the share of the pixels, of
+            boxes that of the boxes.
         bound: What the largest deviation may be; None for a quantised artifact.
         before: Metrics of the network; empty without labels.
         after: Metrics of the artifact.
@@ -94,33 +96,32 @@ def compare(spec: TaskSpec, wanted: Any, runtime: Runtime, images: Images, bound
         bound: What the largest deviation may be; None allows any.
 
     Raises:
-        RunError: If the largest deviation is beyond the bound, or a value is not finite.
+        RunError: If the largest deviation is beyond the bound, or much is predicted otherwise.
     """
     said = said_of(ArtifactPredictor(runtime), images)
-    given = said.calibrated
-    deviation = np.abs(given.astype(np.float64) - wanted.calibrated)
-    largest = float(deviation.max())
-    if not np.isfinite(given).all():
-        raise RunError("the artifact gives values that are not finite, so it was not kept")
-    if bound is not None and largest > bound:
+    found = spec.kind.agreement(wanted, said, spec)
+    if bound is not None and found.largest > bound:
         raise RunError(
-            f"the artifact deviates by {largest:.3g} from the network (allowed: {bound:g}), so it was not kept; try "
-            "another `opset` or `format`"
+            f"the artifact deviates by {found.largest:.3g} from the network (allowed: {bound:g}), so it was not kept; "
+            "try another `opset` or `format`"
         )
-    same = said.labels == wanted.labels
-    same = same.reshape(len(same), -1)
-    agree = same.mean(axis=1) if spec.kind.dense else same.all(axis=1)
+    agreement = float(found.same.mean())
+    if bound is not None and agreement < LEAST_AGREEMENT:
+        raise RunError(
+            f"the artifact says the same as the network of {agreement:.1%} only (allowed: from {LEAST_AGREEMENT:.0%}), "
+            "so it was not kept; try another `opset` or `format`"
+        )
     before: dict[str, float | None] = {}
     after: dict[str, float | None] = {}
     if images.labels is not None:
-        before, after = (spec.kind.scored(p, images.labels, spec) for p in (wanted.calibrated, given))
+        before, after = (spec.kind.scored(p.calibrated, images.labels, spec) for p in (wanted, said))
     change = {name: b - a for name, a in before.items() if a is not None and (b := after[name]) is not None}
     return Parity(
-        len(given),
+        len(images.pixels),
         images.source,
-        largest,
-        float(deviation.mean()),
-        float(agree.mean()),
+        found.largest,
+        found.mean,
+        agreement,
         bound,
         before,
         after,

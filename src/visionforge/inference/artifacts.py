@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from visionforge.config.schema import ModelSettings
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError, SettingsError, WeightsError
 from visionforge.inference.contract import KEY, Contract, read_contract
@@ -51,6 +52,7 @@ class ArtifactPredictor:
 
     def __init__(self, runtime: Runtime) -> None:
         self.spec: TaskSpec = runtime.contract.spec
+        self.settings: ModelSettings = runtime.contract.settings
         self._runtime = runtime
 
     def __call__(self, images: Tensor) -> Any:
@@ -63,7 +65,7 @@ class ArtifactPredictor:
         return len(self._runtime.contract.views) > 1
 
     def outputs(self, images: Tensor) -> Tensor:
-        """Return what it gives for uint8 images (B, C, R, R): probabilities (B, K), of pixels (B, K, R, R)."""
+        """Return what it gives for uint8 images (B, C, R, R): probabilities (B, K), or boxes."""
         return torch.from_numpy(self._runtime.run(images.numpy()))
 
 
@@ -179,8 +181,11 @@ def torch_runtime(module: Callable[[torch.Tensor], torch.Tensor], contract: Cont
 
 def _checked(result: Floats, images: int, contract: Contract, path: Path) -> Floats:
     spec = contract.spec
-    if result.shape != (images, *spec.kind.output_shape(spec)):
-        raise RunError(f"{path}: gives the shape {result.shape}, not a {spec.kind.output_meaning}; it was changed")
+    expected = (images, *spec.kind.output_shape(spec, contract.settings))
+    if result.shape != expected:
+        raise RunError(
+            f"{path}: gives the shape {result.shape}, not {expected} ({spec.kind.output_meaning}); it was changed"
+        )
     if not np.isfinite(result).all():
         raise RunError(f"{path}: its outputs are not finite; export another checkpoint")
     return result

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from visionforge.inference.predictor import ViewsPredictor
+from visionforge.inference.predictor import ViewsPredictor, require_finite
+from visionforge.training.classifier import ImageClassifier
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,11 @@ class BoxPrediction:
     labels: npt.NDArray[np.float32]
     averaged: bool = False
 
+    @property
+    def calibrated(self) -> npt.NDArray[np.float32]:
+        """Return `labels`, in which the scores are."""
+        return self.labels
+
     @classmethod
     def joined(cls, parts: Sequence["BoxPrediction"]) -> "BoxPrediction":
         """Return what one predictor said of several batches, as if it were one."""
@@ -35,7 +41,16 @@ class BoxPredictor(ViewsPredictor):
     Args:
         model: The network.
         tta: Ask the test-time views; None takes the network's setting.
+
+    Raises:
+        RunError: If its weights are not finite: it would find nothing, as if there were nothing.
     """
+
+    def __init__(self, model: ImageClassifier, tta: bool | None = None) -> None:
+        super().__init__(model, tta)
+        for values in model.state_dict().values():
+            if values.is_floating_point():
+                require_finite(values)
 
     def __call__(self, images: Tensor) -> BoxPrediction:
         """Return the boxes of images (B, C, R, R), uint8 or normalised float.

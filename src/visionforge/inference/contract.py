@@ -85,9 +85,9 @@ class Contract(Section):
                 "resize": self._resize(),
             },
             "output": {
-                "name": "probabilities",
+                "name": self.spec.kind.output_name,
                 "type": "float32",
-                "shape": ["batch", *self.spec.kind.output_shape(self.spec)],
+                "shape": ["batch", *self.spec.kind.output_shape(self.spec, self.settings)],
                 "meaning": self.spec.kind.output_meaning,
                 "classes": list(self.spec.classes),
                 "positive": self.spec.classes[self.spec.positive_index] if self.spec.kind.has_positive else None,

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from visionforge.config.schema import ModelSettings
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
 from visionforge.scoring.decisions import predicted_labels
@@ -104,6 +105,11 @@ class ViewsPredictor:
         self.spec = model.spec
         self._model = model
         self._tta = tta
+
+    @property
+    def settings(self) -> ModelSettings:
+        """Return the network's settings."""
+        return self._model.settings
 
     @property
     def averages(self) -> bool:

@@ -218,10 +218,11 @@ def tiled_boxes(
 ) -> Tensor:
     """Return the boxes of a picture of any size, merged from overlapping tiles.
 
-    Boxes are moved to the picture and clipped to it. Then non-maximum suppression within each class removes what
-    several tiles have found, and a box that ends at an edge of its tile is removed if most of it lies in another one
-    of its class: it shows the part of an object that its tile had. An object that is larger than the overlap may be
-    whole in no tile, and then stays in parts; so choose the overlap by the largest object.
+    Boxes are moved to the picture and clipped to it. What is said of a single tile stays so. Of several, non-maximum
+    suppression within each class removes what more than one has found, and a box that ends at an edge of its tile is
+    removed if most of it lies in another one of its class: it shows the part of an object that its tile had. An object
+    that is larger than the overlap may be whole in no tile, and then stays in parts; so choose the overlap by the
+    largest object.
 
     Args:
         predict_boxes: Gives for tiles (B, C, R, R) uint8 one tensor (M, 6) each, of rows class, score, x1, y1, x2, y2,
@@ -249,6 +250,8 @@ def tiled_boxes(
             boxes, at_edge = _moved(rows.to(image.device, torch.float32), row, column, resolution, image)
             found.append(boxes)
             cut.append(at_edge)
+    if len(found) == 2:  # one tile: the network has merged its boxes itself
+        return found[1]
     return _merged(torch.cat(found), torch.cat(cut), nms_iou)
 
 

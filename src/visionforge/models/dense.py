@@ -8,16 +8,17 @@ from torch import Tensor, nn
 
 from visionforge.config.schema import Backbone, Decoder
 from visionforge.errors import SettingsError
-from visionforge.models.build import build_network, building, require_size, size_of, untrained_network
+from visionforge.models.build import build_network, building
+from visionforge.models.encoders import encoder_of, leave_out, require_brought_above, require_maps
 from visionforge.models.features import FeatureExtractor
-from visionforge.models.registry import BackboneEntry, backbone_entry, backbones_with_maps
-from visionforge.models.stages import Parts, parts_of
+from visionforge.models.registry import BackboneEntry, backbone_entry
+from visionforge.models.stages import Parts
 from visionforge.models.transfer import TransferReport
-from visionforge.models.weights import ENCODER
 
 log = logging.getLogger(__name__)
 
 DECODER = "decoder."
+_NEEDED_BY = "a decoder"
 
 
 class DenseNetwork(nn.Module):
@@ -77,7 +78,7 @@ def build_dense_network(
         WeightsError: If pretrained weights are missing or do not fit.
     """
     entry = backbone_entry(settings.name)
-    require_maps(entry, spatial_dims)
+    require_maps(entry, spatial_dims, _NEEDED_BY)
     network, report = build_network(settings, in_channels, outputs, resolution, pretrained, spatial_dims)
     with building(entry, (in_channels, *(resolution,) * spatial_dims)):
         found = _with_decoder(network, entry, decoder, in_channels, outputs, resolution, spatial_dims)
@@ -115,53 +116,9 @@ def require_brought_dense(
         SettingsError: If the backbone is unknown, or known to give no feature maps.
     """
     entry = backbone_entry(settings.name)
-    require_maps(entry, spatial_dims)
+    require_maps(entry, spatial_dims, _NEEDED_BY)
     asked = (in_channels, outputs, resolution, spatial_dims)
-
-    def build() -> nn.Module:
-        return _with_decoder(untrained_network(settings, *asked), entry, decoder, *asked)
-
-    # of a backbone that cannot be looked at without memory, the classifier counts too
-    size = size_of(build, settings.name) or size_of(lambda: untrained_network(settings, *asked), settings.name)
-    require_size(settings.name, size, brought)
-
-
-def leave_out(report: TransferReport | None, network: nn.Module) -> None:
-    """Let a report say that what became of a classifier is no longer in the network.
-
-    Args:
-        report: What became of pretrained weights, which is changed; None without them.
-        network: The backbone after `FeatureExtractor` has taken it.
-    """
-    if report is not None:
-        kept = network.state_dict()
-        report.unused += [name for name in (*report.loaded, *report.resampled) if name not in kept]
-        for names in (report.loaded, report.resampled, report.new, report.inflated):
-            names[:] = [name for name in names if name in kept]
-
-
-def require_maps(entry: BackboneEntry, spatial_dims: int, above: str = "a decoder") -> None:
-    """Check that a backbone gives feature maps, as far as that is known before it is built.
-
-    Args:
-        entry: The backbone.
-        spatial_dims: 2 for images, 3 for volumes.
-        above: What needs them.
-
-    Raises:
-        SettingsError: If it gives none.
-    """
-    if not entry.feature_maps:
-        raise SettingsError(without_maps(entry, spatial_dims, above))
-
-
-def without_maps(entry: BackboneEntry, spatial_dims: int, above: str = "a decoder") -> str:
-    """Return the line about a backbone that gives no feature maps."""
-    allowed = ", ".join(backbones_with_maps(spatial_dims))
-    return (
-        f"model.backbone.name: {entry.name} gives no feature maps of falling size, which {above} needs; "
-        f"allowed: {allowed}"
-    )
+    require_brought_above(settings, asked, brought, lambda network: _with_decoder(network, entry, decoder, *asked))
 
 
 def _with_decoder(
@@ -178,16 +135,7 @@ def _with_decoder(
     Raises:
         SettingsError: If the backbone gives no feature maps.
     """
-    before = parts_of(entry, network)
-    encoder = FeatureExtractor(network, before.head, in_channels, resolution, spatial_dims)
-    if len(encoder.strides) < 2:
-        raise SettingsError(without_maps(entry, spatial_dims))
-    kept = {name for name, module in network.named_modules() if any(True for _ in module.parameters())}
-    parts = Parts(
-        (DECODER,),
-        f"{ENCODER}{before.stem}" if before.stem else "",
-        tuple(f"{ENCODER}{name}" for name in before.stages if name in kept),
-    )
+    encoder, parts = encoder_of(network, entry, in_channels, resolution, spatial_dims, (DECODER,), _NEEDED_BY)
     above = decoder.build(encoder.channels, encoder.strides, outputs, spatial_dims)
     return DenseNetwork(encoder, above, parts)
 

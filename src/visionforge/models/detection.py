@@ -11,18 +11,16 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from visionforge.config.schema import Backbone, Detector
 from visionforge.errors import SettingsError
-from visionforge.models.build import build_network, building, require_size, size_of, untrained_network
-from visionforge.models.dense import leave_out, require_maps, without_maps
-from visionforge.models.detector_heads import Found, Target
+from visionforge.models.build import build_network, building
+from visionforge.models.detector_heads import Target
+from visionforge.models.encoders import encoder_of, leave_out, require_brought_above, require_maps
 from visionforge.models.features import FeatureExtractor
 from visionforge.models.registry import BackboneEntry, backbone_entry
-from visionforge.models.stages import Parts, parts_of
+from visionforge.models.stages import Parts
 from visionforge.models.transfer import TransferReport
-from visionforge.models.weights import ENCODER
 
 log = logging.getLogger(__name__)
 
-NONE = -1.0  # class of a row that only fills the array up
 PYRAMID, DETECTOR = "pyramid.", "detector."
 _NEEDED_BY = "a detector"
 
@@ -69,8 +67,8 @@ class DetectionNetwork(nn.Module):
         for `losses` instead.
         """
         detector: Any = self.detector
-        found = detector.detect(self._maps(images), images)
-        return torch.stack([padded(each, self.max_detections) for each in found])
+        found: Tensor = detector.detect(self._maps(images), images, self.max_detections)
+        return found
 
     def losses(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the sum of the detector's losses of a batch, a scalar.
@@ -80,8 +78,30 @@ class DetectionNetwork(nn.Module):
             labels: (N, M, 5) rows [class, x1, y1, x2, y2]; class -1 in rows without a box.
         """
         images = images.to(next(self.parameters()).dtype)
+        return self._summed(self._maps(images), images, targets_of(labels))
+
+    def losses_of_each(self, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        """Return (N,) the sum of the detector's losses of each image, as if it were a batch of its own.
+
+        In evaluation mode the value of an image does not depend on the others of its batch.
+
+        Args:
+            images: (N, C, H, W), normalised.
+            labels: (N, M, 5), as in `losses`.
+            seed: The global generators are set to it before every image; it decides what two-stage detectors look at.
+        """
+        images = images.to(next(self.parameters()).dtype)
+        maps = self._maps(images)
+        found = []
+        for place, target in enumerate(targets_of(labels)):
+            torch.manual_seed(seed)
+            only = slice(place, place + 1)
+            found.append(self._summed([each[only] for each in maps], images[only], [target]))
+        return torch.stack(found)
+
+    def _summed(self, maps: list[Tensor], images: Tensor, targets: list[Target]) -> Tensor:
         detector: Any = self.detector
-        each: dict[str, Tensor] = detector.losses(self._maps(images), images, targets_of(labels))
+        each: dict[str, Tensor] = detector.losses(maps, images, targets)
         return torch.stack([loss.float() for loss in each.values()]).sum()
 
     def _maps(self, images: Tensor) -> list[Tensor]:
@@ -93,18 +113,6 @@ def targets_of(labels: Tensor) -> list[Target]:
     """Return what is in each image of padded rows (N, M, 5), as torchvision has it; classes count from 0."""
     kept = [rows[rows[:, 0] >= 0] for rows in labels]
     return [{"boxes": rows[:, 1:].float(), "labels": rows[:, 0].long()} for rows in kept]
-
-
-def padded(found: Found, rows: int) -> Tensor:
-    """Return (rows, 6) what was found in an image, without boxes that have no area; see `DetectionNetwork.forward`."""
-    boxes = found["boxes"].float()
-    solid = ((boxes[:, 2:] > boxes[:, :2]).all(dim=1)).nonzero()[:rows, 0]
-    out = boxes.new_zeros(rows, 6)
-    out[:, 0] = NONE
-    out[: len(solid), 0] = found["labels"][solid].float()
-    out[: len(solid), 1] = found["scores"][solid].float()
-    out[: len(solid), 2:] = boxes[solid]
-    return out
 
 
 def build_detection_network(
@@ -171,11 +179,10 @@ def require_brought_detection(
     require_maps(entry, 2, _NEEDED_BY)
     asked = (in_channels, classes, resolution)
 
-    def build() -> nn.Module:
-        return _with_detector(untrained_network(settings, *asked, 2), entry, detector, *asked)[0]
+    def build_above(network: nn.Module) -> nn.Module:
+        return _with_detector(network, entry, detector, *asked)[0]
 
-    size = size_of(build, settings.name) or size_of(lambda: untrained_network(settings, *asked, 2), settings.name)
-    require_size(settings.name, size, brought)
+    require_brought_above(settings, (*asked, 2), brought, build_above)
 
 
 def _with_detector(
@@ -186,22 +193,14 @@ def _with_detector(
     Raises:
         SettingsError: If the backbone gives no feature maps, or only finer ones than asked for.
     """
-    before = parts_of(entry, network)
-    encoder = FeatureExtractor(network, before.head, in_channels, resolution, 2)
-    if len(encoder.strides) < 2:
-        raise SettingsError(without_maps(entry, 2, _NEEDED_BY))
+    heads = (PYRAMID, DETECTOR)
+    encoder, parts = encoder_of(network, entry, in_channels, resolution, 2, heads, _NEEDED_BY)
     levels = tuple(level for level, stride in enumerate(encoder.strides) if stride >= detector.finest_stride)
     if not levels:
         raise SettingsError(
             f"model.detector.finest_stride: {detector.finest_stride} leaves no feature map of {entry.name} at "
             f"{resolution} pixels; at most {encoder.strides[-1]}"
         )
-    kept = {name for name, module in network.named_modules() if any(True for _ in module.parameters())}
-    parts = Parts(
-        (PYRAMID, DETECTOR),
-        f"{ENCODER}{before.stem}" if before.stem else "",
-        tuple(f"{ENCODER}{name}" for name in before.stages if name in kept),
-    )
     strides = [encoder.strides[level] for level in levels]
     above = detector.build(strides, classes, resolution)
     found = DetectionNetwork(encoder, levels, detector.width, above, parts, detector.max_detections)

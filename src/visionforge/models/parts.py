@@ -65,17 +65,19 @@ def decoding_network(
     channels: int,
     outputs: int,
     resolution: int,
+    spatial_dims: int = 2,
     pretrained: bool | None = None,
     brought: Mapping[str, Tensor] | None = None,
 ) -> BuiltNetwork:
-    """Build a backbone with a decoder, from images (N, C, R, R) to logits (N, K, R, R).
+    """Build a backbone with a decoder, from images (N, C, R, R) to logits (N, K, R, R), or likewise of volumes.
 
     Args:
         settings: Name, stem and weights of the backbone.
         decoder: The decoder's settings.
         channels: Channels of the images.
         outputs: Number of logits K of a pixel.
-        resolution: Height and width R in pixels.
+        resolution: Height and width R in pixels, or side of volumes in voxels.
+        spatial_dims: 2 for images, 3 for volumes.
         pretrained: Read pretrained weights; None as the settings say.
         brought: The tensors of a file that are about to be loaded, which are not to be much smaller than the network.
 
@@ -84,8 +86,8 @@ def decoding_network(
         WeightsError: If pretrained weights are missing or do not fit, or those of the file are too few.
     """
     if brought is not None:
-        require_brought_dense(settings, decoder, channels, outputs, resolution, brought)
-    network, transfer = build_dense_network(settings, decoder, channels, outputs, resolution, pretrained)
+        require_brought_dense(settings, decoder, channels, outputs, resolution, brought, spatial_dims)
+    network, transfer = build_dense_network(settings, decoder, channels, outputs, resolution, pretrained, spatial_dims)
     return BuiltNetwork(network, transfer, network.parts)
 
 

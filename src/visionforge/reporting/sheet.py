@@ -18,7 +18,8 @@ from visionforge.data.source import local_archive, offered_resolution
 from visionforge.errors import SettingsError
 from visionforge.evaluation.label_colours import class_colours
 from visionforge.evaluation.slices import as_picture
-from visionforge.reporting.figures.static import is_own_figure, label_names, own_style, save_figure
+from visionforge.reporting.figures.static import label_names, own_style, save_figure
+from visionforge.runs.own_pictures import is_own_picture
 from visionforge.runs.paths import shown, writable
 
 ROWS = 6
@@ -49,7 +50,7 @@ def dataset_sheet(
     resolution = offered_resolution(info, resolution)
     if info.archives:
         local_archive(info, resolution, root)
-    if target.exists() and not is_own_figure(target):
+    if target.exists() and not is_own_picture(target):
         raise SettingsError(
             f"--output: {shown(target)} exists already, and visionforge has not made it; name another file"
         )

@@ -104,6 +104,8 @@ _FILES = (
     "metrics.csv",
     "metrics.json",
     "predictions.csv",
+    "predictions.json",
+    "truth.json",
     "report.html",
     "run.json",
     ".lock",

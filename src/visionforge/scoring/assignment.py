@@ -77,7 +77,21 @@ def read_boxes(name: str, given: Array, classes: int | None = None) -> Boxes:
             f"{name}: has the class {kinds[wrong][0]:g}; allowed: 0 to {last}, or -1 in rows without a box"
         )
     pictures, places = np.nonzero(kinds != NONE)
-    rows: Floats = given[pictures, places].astype(np.float64)
+    return checked_boxes(name, pictures, places, given[pictures, places].astype(np.float64))
+
+
+def checked_boxes(name: str, pictures: Numbers, places: Numbers, rows: Floats) -> Boxes:
+    """Return boxes whose numbers can be scored; their pictures and classes are checked by whoever has them.
+
+    Args:
+        name: As in `read_boxes`.
+        pictures: (R,) number of the picture of each.
+        places: (R,) where it stands, for the message.
+        rows: (R, 5) or (R, 6), a row `_ROWS` a box.
+
+    Raises:
+        ValueError: If a number is not finite, a box has no area, or a score is not between 0 and 1.
+    """
     corners = rows[:, -4:]
     wild = ~(np.abs(rows).max(axis=1) <= _FARTHEST)  # also NaN
     _check(name, f"has a number that is not finite, or beyond {_FARTHEST:g}", wild, pictures, places)

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from visionforge.scoring.assignment import (
     MOST_CLASSES,
+    Boxes,
     Flags,
     Numbers,
     assign,
@@ -70,15 +71,30 @@ def detections(truth: Array, predicted: Array, classes: int, max_detections: int
         raise ValueError(f"classes: {classes} is not allowed; allowed: 1 to {MOST_CLASSES}")
     if max_detections < 1:
         raise ValueError(f"max_detections: {max_detections} is not allowed; allowed: at least 1")
-    true = read_boxes("truth", truth, classes).by_picture()
-    found = read_boxes("predicted", predicted, classes).by_picture()
+    true, said = read_boxes("truth", truth, classes), read_boxes("predicted", predicted, classes)
     check_count(truth, predicted)
+    return detections_of(true, said, len(truth), classes, max_detections)
+
+
+def detections_of(
+    truth: Boxes, predicted: Boxes, count: int, classes: int, max_detections: int = MAX_DETECTIONS
+) -> Detections:
+    """Return what predicted boxes find, of boxes that are checked.
+
+    Args:
+        truth: The true ones of all pictures.
+        predicted: The predicted ones.
+        count: Number of pictures N.
+        classes: Number of classes K.
+        max_detections: As in `detections`.
+    """
+    true, found = truth.by_picture(), predicted.by_picture()
     found = found.rows(np.flatnonzero(ranks(found.groups) < max_detections))
     hits = assign(true, found, IOUS) >= 0
     order = np.argsort(-found.scores, kind="stable")
     found = found.rows(order)
     places = found.pictures, found.classes
-    return Detections(*places, found.scores, hits[order], true.pictures, true.classes, len(truth), classes)
+    return Detections(*places, found.scores, hits[order], true.pictures, true.classes, count, classes)
 
 
 class WeightedBoxes:

@@ -66,6 +66,15 @@ class MaskCases:
         cases.sizes = shared.astype(np.int64), true.astype(np.int64), said.astype(np.int64)
         return cases
 
+    @property
+    def truth(self) -> Counts:
+        """Return (N, K) true pixels of each class, by which two sets of masks show that theirs are the same."""
+        return self.sizes[1]
+
+    def weighted(self, weights: Floats) -> "WeightedMaskCases":
+        """Return B weightings (N, B) of the pictures."""
+        return WeightedMaskCases(self, weights)
+
     @cached_property
     def sizes(self) -> tuple[Counts, Counts, Counts]:
         """Return (N, K) pixels of each picture and class that are shared, true and predicted."""

@@ -182,22 +182,12 @@ def confusion(truth: Array, predicted: Array, classes: int, ignore: int | None =
     return found
 
 
-def overlaps_of(counts: Counts) -> tuple[Floats, Floats]:
-    """Return (N, K) pixels of each class in both masks, and in both together.
-
-    Args:
-        counts: (N, K, K) by true class and by predicted class.
-    """
-    hits = np.einsum("nkk->nk", counts).astype(np.float64)
-    return hits, (counts.sum(axis=1) + counts.sum(axis=2)).astype(np.float64)
-
-
 def dice_of(hits: Floats, sizes: Floats) -> Floats:
     """Return (N, K) Dice of each picture and class; NaN where the class is neither in truth nor prediction.
 
     Args:
-        hits: (N, K) as `overlaps_of` gives them.
-        sizes: (N, K) likewise.
+        hits: (N, K) pixels of each class in both masks.
+        sizes: (N, K) those in truth and prediction together, |A| + |B|.
     """
     return ratio(2 * hits, sizes)
 

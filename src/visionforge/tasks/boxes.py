@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # NumPy, too, which light commands do without
     from torch import Tensor
 
     from visionforge.evaluation.box_evaluation import BoxEvaluation
+    from visionforge.evaluation.scores import PictureScorer
+    from visionforge.inference.agreement import Agreement
     from visionforge.inference.box_predictor import BoxPrediction, BoxPredictor
     from visionforge.models.parts import BuiltNetwork
     from visionforge.reporting.box_presentation import BoxPresentation
@@ -46,7 +48,9 @@ class BoxTask(Task):
     explains: ClassVar[bool] = False
     detects: ClassVar[bool] = True
     located: ClassVar[bool] = True
-    deploys: ClassVar[bool] = False
+    export_formats: ClassVar[tuple[str, ...]] = ("onnx", "safetensors")  # a program would need an operation of ours
+    quantises: ClassVar[bool] = False
+    output_name: ClassVar[str] = "boxes"
     dropout: ClassVar[str | None] = None
 
     # --- labels
@@ -72,7 +76,8 @@ class BoxTask(Task):
         rows = labels.astype(np.float64)
         finite = np.isfinite(rows).all(axis=1)
         index, kinds = rows[:, 0], rows[:, 1]
-        corners = rows[:, 2:].astype(np.float32)  # as it is kept
+        with np.errstate(over="ignore"):  # what is infinite then reaches out of its image
+            corners = rows[:, 2:].astype(np.float32)  # as it is kept
         low, high = corners[:, :2], corners[:, 2:]
         height, width = sides[-2:] if len(sides) > 1 else (np.inf, np.inf)
         with np.errstate(invalid="ignore"):
@@ -127,6 +132,10 @@ class BoxTask(Task):
         """Return whether there is no box."""
         return None if bool((labels[..., 0] >= 0).any()) else "none of its images has a box"
 
+    def unlearnable_reason(self, labels: Array) -> str | None:
+        """Return whether there is no box."""
+        return self.undefined_reason(labels, ())
+
     def counts(self, labels: Array, classes: int) -> npt.NDArray[np.int64]:
         """Return (K,) images that have a box of each class."""
         import numpy as np
@@ -163,6 +172,7 @@ class BoxTask(Task):
                 f"labels: {found}; allowed for {self.name} data: numbers (N, M, 5), rows {ROW}, class -1 in rows "
                 "without a box"
             )
+        _require_wide(labels)
         return labels.float()
 
     def value_problem(self, labels: Tensor, classes: tuple[str, ...]) -> str | None:
@@ -181,10 +191,18 @@ class BoxTask(Task):
         )
 
     def moved(self, labels: Tensor, draw: Any, size: tuple[int, int]) -> Tensor:
-        """Return boxes that have moved with their images; one of which too little is left becomes a row without one."""
+        """Return boxes that have moved with their images; one of which too little is left becomes a row without one.
+
+        Raises:
+            DataError: If they are of 16 bits, or one lies outside of its image.
+        """
         from visionforge.training.box_labels import moved_rows
 
-        return moved_rows(labels, draw, size)
+        _require_wide(labels)
+        try:
+            return moved_rows(labels, draw, size)
+        except ValueError as error:
+            raise DataError(f"labels: {error}") from error
 
     def network(
         self, settings: Any, spec: Any, outputs: int, pretrained: bool | None, brought: Any = None
@@ -217,7 +235,7 @@ class BoxTask(Task):
         return loss, loss.new_full((), float("nan"))
 
     def losses(self, model: Any, images: Tensor, labels: Tensor) -> Tensor | None:
-        """Return (N,) the sum of the detector's losses of the batch, for each of its images."""
+        """Return (N,) the sum of the detector's losses of each image."""
         from visionforge.training.box_outputs import evaluated_losses
 
         return evaluated_losses(model, images, labels)
@@ -268,10 +286,35 @@ class BoxTask(Task):
         return BoxPredictor(model, tta)
 
     def answer(self, outputs: Tensor, contract: Any) -> BoxPrediction:
-        """Return the boxes."""
+        """Return the boxes.
+
+        Raises:
+            RunError: If rows are none, because the artifact was changed.
+        """
         from visionforge.inference.box_predictor import BoxPrediction
 
-        return BoxPrediction(outputs.float().numpy(), len(contract.views) > 1)
+        spec = contract.spec
+        rows = outputs.float().numpy()
+        kinds, scores, low, high = rows[..., 0], rows[..., 1], rows[..., 2:4], rows[..., 4:]
+        places = (low >= 0).all(axis=-1) & (low < high).all(axis=-1) & (high <= spec.resolution).all(axis=-1)
+        right = _whole(kinds, len(spec.classes)) & (scores >= 0) & (scores <= 1) & places
+        if not (right | (kinds == -1)).all():
+            raise RunError("the artifact gives rows that are no boxes; it was changed after the export")
+        return BoxPrediction(rows, len(contract.views) > 1)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the boxes of a network as they are: their scores are probabilities."""
+        return logits
+
+    def agreement(self, one: BoxPrediction, other: BoxPrediction, spec: Any) -> Agreement:
+        """Return how far boxes are apart."""
+        from visionforge.inference.agreement import of_boxes
+
+        return of_boxes(one.labels, other.labels, spec.resolution)
+
+    def output_shape(self, spec: Any, settings: Any) -> tuple[int, ...]:
+        """Return (D, 6) for at most D boxes."""
+        return (settings.detector.max_detections, 6)
 
     @property
     def output_meaning(self) -> str:
@@ -292,18 +335,16 @@ class BoxTask(Task):
 
         return evaluate_boxes(predictions, spec, split, settings, partial)
 
-    def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> Any:
-        """Refuse: tables of boxes do not have the boxes that were missed.
+    def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> PictureScorer | None:
+        """Return what scores the boxes that lie beside a table in COCO's format: it has the predicted ones only."""
+        from visionforge.evaluation.box_scorer import coco_scorer
 
-        Raises:
-            RunError: In any case.
-        """
-        raise RunError(f"{path}: has predicted boxes only, so runs are not compared picture by picture")
+        return coco_scorer(path.parent, tta, self.name, classes)
 
     def write_predictions(
         self, folder: Any, spec: Any, said: Any, truth: Array | None, side: Any, files: bool = False
     ) -> None:
-        """Write a row per predicted box, and the same as results of COCO."""
+        """Write a row per predicted box, and predictions and truth as COCO has them."""
         from visionforge.evaluation.box_files import write_box_files
 
         write_box_files(folder, spec, said, truth, side)
@@ -313,6 +354,19 @@ class BoxTask(Task):
         from visionforge.reporting.box_presentation import BoxPresentation
 
         return BoxPresentation(evaluation, images, background)
+
+
+def _require_wide(labels: Tensor) -> None:
+    """Refuse types that round pixels.
+
+    Raises:
+        DataError: If the labels are of such a type.
+    """
+    if labels.is_floating_point() and labels.element_size() < 4:
+        raise DataError(
+            f"labels: boxes of {labels.dtype}, which rounds pixels; allowed: float32, and as precision of the Trainer "
+            "32-true, 16-mixed or bf16-mixed"
+        )
 
 
 def _unpadded(labels: Array) -> Array:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from visionforge.evaluation.evaluation import Evaluation
     from visionforge.evaluation.scores import Scorer
+    from visionforge.inference.agreement import Agreement
     from visionforge.inference.predictor import BatchPrediction, NetworkPredictor
     from visionforge.models.parts import BuiltNetwork
     from visionforge.reporting.class_presentation import ClassPresentation
@@ -49,6 +50,12 @@ class ImageTask(Task):
         from visionforge.training.split_outputs import ClassOutputs
 
         return ClassOutputs()
+
+    def agreement(self, one: BatchPrediction, other: BatchPrediction, spec: Any) -> Agreement:
+        """Return how far probabilities are apart, and which images are labelled the same."""
+        from visionforge.inference.agreement import of_probabilities
+
+        return of_probabilities(one, other)
 
     def merged(self, names: Sequence[str], each: Tensor, weight: float | None, resolution: int) -> Tensor:
         """Return the mean over the views."""

@@ -14,7 +14,8 @@ if TYPE_CHECKING:  # NumPy, too, which light commands do without
     from torch import Tensor
 
     from visionforge.evaluation.mask_evaluation import MaskEvaluation
-    from visionforge.evaluation.segmentation import MaskScorer
+    from visionforge.evaluation.scores import PictureScorer
+    from visionforge.inference.agreement import Agreement
     from visionforge.inference.mask_predictor import MaskPrediction, MaskPredictor
     from visionforge.models.parts import BuiltNetwork
     from visionforge.reporting.mask_presentation import MaskPresentation
@@ -160,7 +161,7 @@ class MaskTask(Task):
         """Return the backbone with a decoder."""
         from visionforge.models.parts import decoding_network
 
-        form = spec.channels, outputs, spec.resolution
+        form = spec.channels, outputs, spec.resolution, spec.spatial_dims
         return decoding_network(settings.backbone, settings.decoder, *form, pretrained, brought)
 
     def criterion(self, loss: Any, classes: int, weights: Tensor | None = None) -> MaskCriterion:
@@ -241,12 +242,18 @@ class MaskTask(Task):
 
         return MaskPrediction.of_probabilities(outputs, keep=True, averaged=len(contract.views) > 1)
 
+    def agreement(self, one: MaskPrediction, other: MaskPrediction, spec: Any) -> Agreement:
+        """Return how far probabilities are apart, and which share of the pixels is of the same class."""
+        from visionforge.inference.agreement import of_probabilities
+
+        return of_probabilities(one, other, pixels=True)
+
     @property
     def output_meaning(self) -> str:
         """Return what the numbers of an export say."""
         return f"probability of each {self.nouns[0]} at each pixel"
 
-    def output_shape(self, spec: Any) -> tuple[int, ...]:
+    def output_shape(self, spec: Any, settings: Any) -> tuple[int, ...]:
         """Return (K, R, R)."""
         return (len(spec.classes), spec.resolution, spec.resolution)
 
@@ -266,7 +273,7 @@ class MaskTask(Task):
 
         return evaluate_masks(predictions, spec, split, settings, partial)
 
-    def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> MaskScorer | None:
+    def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> PictureScorer | None:
         """Return what scores the pixels that a table counts."""
         from visionforge.evaluation.mask_files import mask_table_scorer
 

@@ -39,7 +39,8 @@ def mixed_rows(labels: Tensor, draw: MixDraw) -> Tensor:
 
     Of a blended image (MixUp) those of each are kept whose image has a share of at least 0.3. Where a patch of the
     partner covers the image (CutMix), its own boxes are kept as they are if at least 0.3 of their area is left, and
-    those of the partner, clipped to the patch, if at least 0.3 of their area lies in it.
+    those of the partner, clipped to the patch, if at least 0.3 of their area lies in it. An image that is its own
+    partner stays as it is, and so do its boxes.
 
     Args:
         labels: (N, M, 5).
@@ -60,6 +61,8 @@ def mixed_rows(labels: Tensor, draw: MixDraw) -> Tensor:
         keep_own = torch.where(cut, own_left >= LEAST_SHARE, keep_own)
         keep_theirs = torch.where(cut, seen >= LEAST_SHARE, keep_theirs)
         clipped = torch.where(cut[..., None], torch.cat([theirs[..., :1], inside], dim=2), theirs)
+    alone = (draw.partner.to(device) == torch.arange(len(labels), device=device))[:, None]  # mixed with itself
+    keep_own, keep_theirs = keep_own | alone, keep_theirs & ~alone
     kept = torch.cat([keep_own.expand(labels.shape[:2]), keep_theirs.expand(labels.shape[:2])], dim=1)
     rows = torch.cat([labels, clipped], dim=1)
     return without(rows, kept & (rows[..., 0] >= 0))

@@ -40,11 +40,12 @@ class BoxPredictions:
 
 @torch.no_grad()
 def evaluated_losses(model: Any, images: Tensor, labels: Tensor) -> Tensor:
-    """Return (N,) the sum of the detector's losses of an evaluated batch, for each of its images.
+    """Return (N,) the sum of the detector's losses of each evaluated image.
 
-    Normalisation layers use their running statistics. Detectors divide their losses by the number of positive places of
-    the whole batch, so the value of a split depends a little on the batch size. What two-stage detectors look at is
-    drawn anew in the same way in every batch, and no other random number changes.
+    Normalisation layers use their running statistics. Detectors divide their losses by the number of positive places,
+    here by those of the image alone, so the mean over a split depends neither on the batch size nor on the number of
+    processes. What two-stage detectors look at is drawn in the same way in every image, and no other random number
+    changes.
 
     Args:
         model: The module, in evaluation mode.
@@ -55,9 +56,8 @@ def evaluated_losses(model: Any, images: Tensor, labels: Tensor) -> Tensor:
         images = normalise(images, model.spec.mean, model.spec.std)
     devices = [images.device] if images.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(_SAMPLING_SEED)
-        loss: Tensor = model.network.losses(images, labels)
-    return loss.detach().expand(len(images)).clone()
+        losses: Tensor = model.network.losses_of_each(images, labels, _SAMPLING_SEED)
+    return losses
 
 
 class BoxOutputs:
@@ -87,6 +87,7 @@ class BoxOutputs:
         labels, losses, *said = zip(*self._batches, strict=True)
         self._batches.clear()
         most = max(each.shape[1] for each in labels)
+        most = int(gather_rows(torch.tensor([most]), ranks).max())  # other processes may have images with more boxes
         parts = [torch.cat([_filled(each, most) for each in labels]), torch.cat(losses), *map(torch.cat, said)]
         truth, each, alone, *views = (gather_rows(part, ranks) for part in parts)
         return GatheredBoxes(truth, each, alone, views[0] if views else None)
@@ -108,7 +109,7 @@ class GatheredBoxes:
 
     Attributes:
         labels: (N, M, 5).
-        losses: (N,) of the batch of each.
+        losses: (N,) of each image.
         alone: (N, D, 6) of the images alone.
         with_views: (N, D, 6) of the test-time views together, or None.
     """

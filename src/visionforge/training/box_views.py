@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, box_iou
 
+from visionforge.models.box_selection import clipped, ious, nms_mask, rows_of, wide
 from visionforge.training.tta import INVERSES
 
 SAME_IOU = 0.55  # from which on two boxes of a class are one object (Solovyev et al., 2021)
+_MOST_PAIRS = 1 << 23  # of boxes that are compared at once; 32 MB each time they are kept
+_TINY = 1e-12
 
 
 def undo_boxes(name: str, boxes: Tensor, side: int) -> Tensor:
@@ -53,49 +55,42 @@ def merge_views(names: Sequence[str], each: Tensor, weight: float | None, side: 
     Returns:
         (N, D, 6), by falling score.
     """
-    views, images, rows = each.shape[:3]
+    views = each.shape[0]
     corners = torch.stack([undo_boxes(name, view[..., 2:], side) for name, view in zip(names, each, strict=True)])
     rest = 0.0 if views < 2 else (1 - (weight or 0.0)) / (views - 1)
     shares = each.new_full((views,), 1 / views if weight is None else rest)
     if weight is not None:
         shares[0] = weight
-    number = torch.arange(views, device=each.device).repeat_interleave(rows)
+    given = torch.cat([each[..., :2], corners], dim=-1).transpose(0, 1)  # (N, V, D, 6)
     with torch.autocast(each.device.type, enabled=False):  # which would round places to 8 or 11 bits
-        found = [
-            _merged(each[:, image].flatten(0, 1), corners[:, image].flatten(0, 1), number, shares, rows)
-            for image in range(images)
-        ]
-    return torch.stack(found)
+        if torch.compiler.is_compiling():  # a graph has no loop over the images of a batch
+            return _merged(given, shares, side, each.shape[2])
+        most = max(1, int((given[..., 0] >= 0).sum(dim=2).max()))  # rows without a box are the last
+        at_once = max(1, _MOST_PAIRS // (views * most) ** 2)
+        return torch.cat(
+            [_merged(part[:, :, :most], shares, side, each.shape[2]) for part in torch.split(given, at_once)]
+        )
 
 
-def _merged(given: Tensor, corners: Tensor, number: Tensor, shares: Tensor, rows: int) -> Tensor:
-    """Return (rows, 6) the boxes of an image.
+def _merged(given: Tensor, shares: Tensor, side: int, count: int) -> Tensor:
+    """Return (N, count, 6) the boxes of images.
 
     Args:
-        given: (R, 6) of all views.
-        corners: (R, 4) of the image.
-        number: (R,) the view of each.
+        given: (N, V, D, 6) of all views, at their places in the image.
         shares: (V,) weight of each view.
-        rows: Rows D.
+        side: Height and width of the images in pixels.
+        count: Rows of an image.
     """
-    there = given[:, 0] >= 0
-    kinds, scores, corners, number = given[there, 0], given[there, 1], corners[there], number[there]
-    out = given.new_zeros(rows, 6)
-    out[:, 0] = -1
-    if not len(kinds):
-        return out
-    first = batched_nms(corners, scores, kinds.long(), SAME_IOU)  # one for each object
-    overlap = box_iou(corners, corners[first]) * (kinds[:, None] == kinds[first])
-    overlap[first, torch.arange(len(first), device=first.device)] = 2.0  # its own, also where another is equal
-    highest, owner = overlap.max(dim=1)
-    joined = highest >= SAME_IOU
-    owner, scores, corners, number = owner[joined], scores[joined], corners[joined], number[joined]
-    best = given.new_zeros(len(first) * len(shares))
-    best = best.scatter_reduce(0, owner * len(shares) + number, scores, "amax")
-    mean = best.view(len(first), len(shares)) @ shares
-    one_hot = (owner[None] == torch.arange(len(first), device=owner.device)[:, None]).to(scores) * scores
-    places = one_hot @ corners / one_hot.sum(dim=1, keepdim=True)
-    order = mean.argsort(descending=True, stable=True)
-    order = order[(places[order, 2:] > places[order, :2]).all(dim=1)][:rows]
-    out[: len(order)] = torch.cat([kinds[first][:, None], mean[:, None], places], dim=1)[order]
-    return out
+    _, views, rows, _ = given.shape
+    kinds, scores, corners = given[..., 0].flatten(1), given[..., 1].flatten(1), given[..., 2:].flatten(1, 2)
+    there = kinds >= 0
+    first = nms_mask(corners, scores, kinds.long(), there, SAME_IOU)  # one for each object
+    overlap = ious(corners) * ((kinds[:, :, None] == kinds[:, None]) & first[:, None])
+    own = torch.eye(views * rows, dtype=torch.bool, device=given.device) & first[:, None]
+    highest, owner = torch.where(own, 2.0, overlap).max(dim=2)  # its own object, also where another is equal
+    owner = torch.where(there & (highest >= SAME_IOU), owner, -1)
+    objects = torch.arange(views * rows, device=given.device)
+    shown = torch.where(owner[:, None] == objects[:, None], scores[:, None], 0.0)  # (N, object, box)
+    mean = shown.view(-1, views * rows, views, rows).amax(dim=3) @ shares
+    places = clipped(shown @ corners / shown.sum(dim=2, keepdim=True).clamp(min=_TINY), (side, side))
+    return rows_of(places, mean, kinds, first & wide(places), count)

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from visionforge.config.schema import Backbone, Loss, ModelSettings
+from visionforge.config.schema import Backbone, Decoder, Detector, Loss, ModelSettings, Task
 from visionforge.config.stored import of_known_parts
 from visionforge.data.info import TaskSpec
 from visionforge.errors import SettingsError
@@ -39,6 +39,7 @@ def check_compatible(stored: Mapping[str, Any], spec: TaskSpec, settings: ModelS
         theirs = TaskSpec.model_validate(plain(stored["spec"]))
         known = of_known_parts({"model": {"loss": stored["loss"]}})["model"]
         backbone, loss = Backbone.model_validate(stored["backbone"]), Loss.model_validate(known.get("loss", {}))
+        above = _differences_above(stored, settings, spec.kind) if theirs.task == spec.task else []
     except (ValidationError, KeyError, TypeError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else type(error).__name__
         raise SettingsError(f"ckpt_path: what the checkpoint says of its network cannot be used ({reason})") from error
@@ -58,11 +59,38 @@ def check_compatible(stored: Mapping[str, Any], spec: TaskSpec, settings: ModelS
             f"model.backbone.volume_convolution: {mine.volume_convolution} asked for, the checkpoint has "
             f"{backbone.volume_convolution}"
         )
+    problems += above
     asked, has = settings.loss.of_task(spec.task).name, loss.of_task(theirs.task).name
     if theirs.task == spec.task and is_cumulative(asked) != is_cumulative(has):
         problems.append(f"model.loss.name: {asked} asked for, the checkpoint has the outputs of {has}")
     if problems:
         raise SettingsError(problems)
+
+
+def _differences_above(stored: Mapping[str, Any], settings: ModelSettings, kind: Task) -> list[str]:
+    """Return a line for everything in which a decoder or detector is another than the checkpoint's.
+
+    What says only how a trained network is used may differ.
+
+    Raises:
+        ValidationError: If what the checkpoint says of them cannot be used.
+    """
+    problems = []
+    for part, there, base in (("decoder", kind.decodes, Decoder), ("detector", kind.detects, Detector)):
+        if not there:
+            continue
+        mine, said = getattr(settings, part), stored.get(part, {})  # checkpoints from before there were any have none
+        name = said.get("name", base.family.default) if isinstance(said, Mapping) else said
+        if name != mine.name:
+            problems.append(f"model.{part}.name: {mine.name} asked for, the checkpoint has {name}")
+            continue
+        has = base.model_validate(of_known_parts({"model": {part: plain(said)}})["model"][part])
+        problems += [
+            f"model.{part}.{field}: {asked} asked for, the checkpoint has {given}"
+            for field in type(mine).model_fields
+            if field not in mine.adjustable and (asked := getattr(mine, field)) != (given := getattr(has, field))
+        ]
+    return problems
 
 
 def plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ from visionforge.config.schema.task import IGNORED
 from visionforge.config.schema.tasks import fits, task_named
 from visionforge.errors import SettingsError
 from visionforge.training.mask_losses import pixel_cross_entropy, pixel_focal
+from visionforge.training.mask_targets import smoothed_masks
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,8 @@ class MaskCriterion:
         shares = self.kind.targets(targets, self.classes) if targets.ndim == 3 else targets
         if not own:
             return self._of_pixels(logits, shares, weights, smoothing, None)
-        if smoothing > 0:
-            shares = shares * (1 - smoothing) + smoothing / self.classes * shares.sum(dim=1, keepdim=True)
-        return self.loss.loss(logits.float(), shares, weights)
+        given = shares if self.loss.smooths else smoothed_masks(shares, smoothing)
+        return self.loss.loss(logits.float(), given, weights)
 
     def _of_pixels(
         self, logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float, ignore: int | None

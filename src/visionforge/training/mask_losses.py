@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from visionforge.training.criterion import check_gamma, check_label_smoothing, power
-from visionforge.training.mask_targets import checked_masks
+from visionforge.training.mask_targets import checked_masks, smoothed_masks
 
 
 def pixel_cross_entropy(
@@ -210,8 +210,7 @@ def _pixel_loss(
     logits, shares, counted = checked_masks(logits, targets, weights, ignore)
     log_p = F.log_softmax(logits, dim=1)
     by_class = torch.ones_like(logits[:1]) if weights is None else _along(weights.to(logits), logits)
-    spread = smoothing / logits.shape[1] * shares.sum(dim=1, keepdim=True)  # of a mixed pixel only what counts of it
-    weighted = (shares * (1 - smoothing) + spread) * by_class * counted
+    weighted = smoothed_masks(shares, smoothing) * by_class * counted
     if gamma > 0:
         weighted = weighted * power(-torch.expm1(log_p), gamma)
     count = (shares * by_class * counted).sum()

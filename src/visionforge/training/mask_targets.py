@@ -47,6 +47,18 @@ def checked_masks(
     return logits, shares, counted[:, None].to(logits)
 
 
+def smoothed_masks(shares: Tensor, smoothing: float) -> Tensor:
+    """Return shares of the classes of which a part goes to the uniform distribution (Szegedy et al., 2016).
+
+    Args:
+        shares: (N, K, …); of a mixed pixel only what counts of it is spread, of one that does not count nothing.
+        smoothing: That part, 0 to 1.
+    """
+    if smoothing == 0:
+        return shares
+    return shares * (1 - smoothing) + smoothing / shares.shape[1] * shares.sum(dim=1, keepdim=True)
+
+
 def _soft(targets: Tensor, ignore: int | None) -> Tensor:
     if ignore is not None:
         raise ValueError(f"ignore: {ignore} is of classes; allowed for shares of the classes: None")

@@ -76,8 +76,13 @@ def parser() -> CommandParser:
     add("--batch_size", type=_count, default=128, metavar="N", help="pictures per batch; default 128")
     add("--accelerator", choices=ACCELERATORS, default="auto", help="device; default auto, the best one present")
     add("--num_threads", type=_count, metavar="N", help="CPU threads of the network, and of reading pictures")
-    add("--scale", choices=("fit", "native"), help="masks: scale pictures as in training (fit, default), or not")
-    add("--overlap", type=float, metavar="SHARE", help="masks: share of a tile that is also in the next; default 0.25")
+    add("--scale", choices=("fit", "native"), help="masks, boxes: scale pictures as in training (fit, default), or not")
+    add(
+        "--overlap",
+        type=float,
+        metavar="SHARE",
+        help="masks, boxes: share of a tile that is also in the next; default 0.25",
+    )
     return made
 
 
@@ -125,7 +130,7 @@ def _progress_bar() -> Iterator[Callable[[int, int], None]]:
 
 COMMAND = Command(
     "predict",
-    "write what a run says of the test split, or with --images of any pictures: probabilities, or masks",
+    "write what a run says of the test split, or with --images of any pictures: probabilities, masks, or boxes",
     run,
     place=50,
 )

@@ -89,6 +89,7 @@ class Decoder(Component):
 
     family: ClassVar[Family] = Family("model.decoder", "unet", "visionforge.models.decoders", "a decoder")
     required: ClassVar[tuple[str, ...]] = ("build",)
+    adjustable: ClassVar[tuple[str, ...]] = ("dropout",)  # fields in which a network may differ from its checkpoint
 
     dropout: float = Field(
         default=0.0, ge=0.0, le=0.9, description="Dropout probability of the channels in front of the last convolution."
@@ -119,6 +120,7 @@ class Detector(Component):
 
     family: ClassVar[Family] = Family("model.detector", "fcos", "visionforge.models.detectors", "a detector")
     required: ClassVar[tuple[str, ...]] = ("build",)
+    adjustable: ClassVar[tuple[str, ...]] = ("score_threshold", "nms_iou", "max_detections")  # see `Decoder`
 
     width: int = Field(
         default=64, ge=32, le=256, multiple_of=32, description="Channels of the feature pyramid and of the heads on it."
@@ -280,6 +282,7 @@ class Loss(Component):
     tasks: ClassVar[tuple[str, ...]] = ()
     cumulative: ClassVar[bool] = False  # outputs are K-1 logits of "the grade is above k"
     weighs: ClassVar[bool] = True  # it reads class weights and label smoothing
+    smooths: ClassVar[bool] = False  # of masks, it smooths the targets itself, and is given them as they are
 
     label_smoothing: float = Field(
         default=0.0, ge=0.0, le=0.3, description="Share of the target spread over all classes."

@@ -55,6 +55,7 @@ class DecisionView:
 IGNORED = 255  # of a mask: pixels that do not count
 
 _BEYOND_LABELS = (  # methods without which there is no task, of whichever form
+    "agreement",
     "answer",
     "batch_labels",
     "class_weights",
@@ -132,7 +133,9 @@ class Task:
         decodes: Its network has a decoder, `model.decoder`.
         detects: Its network has a detector, `model.detector`.
         located: What is said lies at places of the image, so test-time views are those that can be undone.
-        deploys: Its networks can be exported, and say something of pictures that are in no data set.
+        export_formats: In which its networks can be exported.
+        quantises: Exports can be written in INT8.
+        output_name: What an export calls what it gives.
         dropout: Which setting is the dropout of its network; None if there is none.
     """
 
@@ -158,7 +161,9 @@ class Task:
     decodes: ClassVar[bool] = False
     detects: ClassVar[bool] = False
     located: ClassVar[bool] = False
-    deploys: ClassVar[bool] = True
+    export_formats: ClassVar[tuple[str, ...]] = ("onnx", "torch", "safetensors")
+    quantises: ClassVar[bool] = True
+    output_name: ClassVar[str] = "probabilities"
     dropout: ClassVar[str | None] = "model.backbone.dropout"
 
     def is_usual(self, several: bool, classes: int) -> bool:
@@ -227,6 +232,14 @@ class Task:
         Args:
             labels: As `stored`.
             names: The classes.
+        """
+        return None
+
+    def unlearnable_reason(self, labels: "Array") -> str | None:
+        """Return why nothing can be learnt of some training images, whatever the network; None if something can.
+
+        Args:
+            labels: As `stored`.
         """
         return None
 
@@ -411,11 +424,12 @@ class Task:
         """Return what the numbers of an export say."""
         return f"calibrated probability of each {self.nouns[0]}"
 
-    def output_shape(self, spec: Any) -> tuple[int, ...]:
+    def output_shape(self, spec: Any, settings: Any) -> tuple[int, ...]:
         """Return the shape of what an export gives of one image.
 
         Args:
             spec: The `TaskSpec`.
+            settings: The `ModelSettings`.
         """
         return (len(spec.classes),)
 
@@ -425,6 +439,16 @@ class Task:
         Args:
             probabilities: (N, K, …).
             labels: As `stored`.
+            spec: The `TaskSpec`.
+        """
+        raise NotImplementedError
+
+    def agreement(self, one: Any, other: Any, spec: Any) -> Any:
+        """Return how far what an export says is from what its network says, an `Agreement`.
+
+        Args:
+            one: What `predictor` says of images, with `keep`.
+            other: What `answer` says of them.
             spec: The `TaskSpec`.
         """
         raise NotImplementedError

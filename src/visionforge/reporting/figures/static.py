@@ -13,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
 from visionforge.config.schema.metrics import ALWAYS, LOSS, PREFIX
-from visionforge.evaluation.mask_files import SOFTWARE
 from visionforge.evaluation.metric_names import labels_of_metrics
 from visionforge.evaluation.slices import as_picture
 from visionforge.printable import printable
 from visionforge.runs.files import write_atomic
+from visionforge.runs.own_pictures import SOFTWARE
 from visionforge.training.monitor import AUC, Monitor
 
 # Okabe and Ito (2008): distinguishable with every common form of colour blindness
@@ -56,15 +55,6 @@ def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> None:
         origin = {"Software": SOFTWARE}
         FigureCanvasAgg(figure).print_figure(buffer, format="png", dpi=dpi, facecolor="white", metadata=origin)
     write_atomic(path, buffer.getvalue())
-
-
-def is_own_figure(path: Path) -> bool:
-    """Return whether `save_figure` has written a file, which says so of itself."""
-    try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            return picture.info.get("Software") == SOFTWARE
-    except (OSError, ValueError, SyntaxError):
-        return False
 
 
 def _plain(axes: Any) -> None:

@@ -19,6 +19,7 @@ class Combined(Loss):
 
     position: ClassVar[int] = 10
     tasks: ClassVar[tuple[str, ...]] = ("masks",)
+    smooths: ClassVar[bool] = True
 
     name: Literal["combined"] = "combined"
     cross_entropy: Share = Field(default=1.0, description="Weight of the cross-entropy of the pixels in the sum.")
@@ -39,20 +40,29 @@ class Combined(Loss):
         return self
 
     def loss(self, logits: "Tensor", targets: "Tensor", weights: "Tensor | None") -> "Tensor":
-        """Return the weighted sum of the losses of a batch."""
+        """Return the weighted sum of the losses of a batch.
+
+        Those of the pixels are means over the weights of the targets before smoothing, as in PyTorch.
+        """
         import torch
 
         from visionforge.training.mask_losses import dice_loss, pixel_cross_entropy, pixel_focal, tversky_loss
+        from visionforge.training.mask_targets import smoothed_masks
 
         smoothing, alpha, beta = self.overlap_smoothing, self.tversky_alpha, self.tversky_beta
+        share = self.label_smoothing
+        smoothed = smoothed_masks(targets, share)
         total = logits.new_zeros((), dtype=torch.float32)
         if self.cross_entropy > 0:
-            total = total + self.cross_entropy * pixel_cross_entropy(logits, targets, weights=weights)
+            each = pixel_cross_entropy(logits, targets, label_smoothing=share, weights=weights)
+            total = total + self.cross_entropy * each
         if self.dice > 0:
-            total = total + self.dice * dice_loss(logits, targets, smoothing=smoothing, weights=weights)
+            total = total + self.dice * dice_loss(logits, smoothed, smoothing=smoothing, weights=weights)
         if self.focal > 0:
-            total = total + self.focal * pixel_focal(logits, targets, gamma=self.focal_gamma, weights=weights)
+            gamma = self.focal_gamma
+            each = pixel_focal(logits, targets, gamma=gamma, label_smoothing=share, weights=weights)
+            total = total + self.focal * each
         if self.tversky > 0:
-            index = tversky_loss(logits, targets, alpha=alpha, beta=beta, smoothing=smoothing, weights=weights)
+            index = tversky_loss(logits, smoothed, alpha=alpha, beta=beta, smoothing=smoothing, weights=weights)
             total = total + self.tversky * index
         return total

@@ -1,0 +1,79 @@
+"""What `predict` writes beside the table of pictures, and how large ones are divided; nothing of it needs torch."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visionforge.errors import SettingsError
+from visionforge.evaluation.table_writers import Column
+from visionforge.runs.paths import shown
+
+if TYPE_CHECKING:
+    from visionforge.data.info import TaskSpec
+
+OVERLAP, MOST_OVERLAP = 0.25, 0.75  # of a tile, with the next one
+ERROR_COLUMNS = (Column("path"), Column("reason"))
+COCO_INFO = json.dumps({"contributor": "visionforge predict"})  # with which a file of boxes begins
+COCO_HEAD = f'{{"info": {COCO_INFO}, "annotations": ['
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How pictures become tiles of the size that a network takes.
+
+    Attributes:
+        scaled: Scale a picture as training pictures were; otherwise it keeps its size.
+        overlap: Smallest share of a tile that is also in the next one.
+        batch_size: Tiles at once.
+    """
+
+    scaled: bool
+    overlap: float
+    batch_size: int
+
+
+def mask_folder(out: Path) -> Path:
+    """Return the folder of the masks that belong to a table."""
+    return out.with_name(f"{out.stem}_masks")
+
+
+def coco_file(out: Path) -> Path:
+    """Return the file in the format of COCO that belongs to a table of boxes."""
+    return out.with_name(f"{out.stem}.coco.json")
+
+
+def check_beside(out: Path, spec: "TaskSpec", overwrite: bool) -> None:
+    """Refuse to write what a task has beside the table, if something would be lost.
+
+    Args:
+        out: The table.
+        spec: The task.
+        overwrite: Whether what an earlier call wrote may be replaced.
+
+    Raises:
+        SettingsError: If something lies there.
+    """
+    if not spec.kind.located:
+        return
+    beside = mask_folder(out) if spec.kind.dense else coco_file(out)
+    if not os.path.lexists(beside):
+        return
+    if not overwrite:
+        raise SettingsError(f"out: {shown(beside)} exists already; name another table, or add `overwrite`")
+    if spec.kind.dense and (beside.is_symlink() or not beside.is_dir()):
+        raise SettingsError(f"out: {shown(beside)} is no folder for the masks; name another table")
+    if not spec.kind.dense and not _begins(beside, COCO_HEAD):
+        raise SettingsError(
+            f"out: {shown(beside)} would be replaced, and was not written by predict; move it away, or name another "
+            "table"
+        )
+
+
+def _begins(path: Path, text: str) -> bool:
+    """Return whether a file, no link, begins with a text."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(text)) == text.encode()

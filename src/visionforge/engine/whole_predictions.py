@@ -1,0 +1,123 @@
+"""Anybody's pictures, of any size, on their way through a network that says something of places in them."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from visionforge.data.info import TaskSpec
+from visionforge.data.picture_sources import ArchiveImages, PictureFiles
+from visionforge.data.whole_pictures import WholePicture, whole_pictures
+from visionforge.engine.picture_outputs import ERROR_COLUMNS, Tiles
+from visionforge.errors import DataError, RunError
+from visionforge.evaluation.prediction_table import Filled, headings_of, rows_of
+from visionforge.evaluation.table_writers import TableWriter, open_table
+from visionforge.runs.signals import Interruption
+
+
+class Writer(Protocol):
+    """Says something of pictures, and writes what there is of it beside the table."""
+
+    def said(self, image: Tensor, picture: WholePicture) -> Any:
+        """Return what is said of a picture, at its own size.
+
+        Args:
+            image: (C, H, W) uint8, at least as large as the network's square if training pictures were padded to it.
+            picture: The picture; its `image` has the size that counts.
+
+        Raises:
+            DataError: If it is too large.
+        """
+
+    def columns(self, index: int, picture: WholePicture, said: Any) -> list[Filled]:
+        """Write what is said of a picture, and return its part of the table."""
+
+    def take(self) -> None:
+        """Put what was written into its place: all pictures are predicted."""
+
+
+@dataclass(frozen=True)
+class WholeStream:
+    """Pictures of any size on their way into a table.
+
+    Attributes:
+        spec: The task.
+        writer: Says something of each.
+        listed: The pictures.
+        tiles: How they are scaled.
+        threads: That decode.
+        progress: Told how many files are done, and how many there are.
+        warn: Told of a picture that could not be read.
+    """
+
+    spec: TaskSpec
+    writer: Writer
+    listed: Sequence[PictureFiles | ArchiveImages]
+    tiles: Tiles
+    threads: int
+    progress: Callable[[int, int], None]
+    warn: Callable[[str], None]
+
+    def write(self, out: Path, errors: Path, total: int, warnings: int, interruption: Interruption) -> int:
+        """Write tables, and what the writer has, when the last picture is predicted; return how many failed.
+
+        Args:
+            out: The table.
+            errors: The table of the files that could not be read.
+            total: Number of files.
+            warnings: How many of them are told of.
+            interruption: Handles the signals; a picture is finished first.
+
+        Raises:
+            RunError: If none could be read, or something would be replaced that is not ours.
+            Interrupted: If a signal ended it; then nothing was written.
+        """
+        spec, done, failed = self.spec, 0, 0
+        side = spec.resolution if self.tiles.scaled else None
+        pictures = whole_pictures(self.listed, side, spec.channels, self.threads, spec.fit)
+        with contextlib.ExitStack() as stack:
+            table: TableWriter | None = None
+            error_table: TableWriter | None = None
+            self.progress(0, total)
+            for index, picture in enumerate(stack.enter_context(contextlib.closing(pictures))):
+                interruption.check()
+                try:
+                    said = self._said(picture)
+                except DataError as error:
+                    reason = "; ".join(error.problems)
+                    if error_table is None:  # most folders need none
+                        error_table = stack.enter_context(open_table(errors, ERROR_COLUMNS))
+                    error_table.write([(picture.name, reason)])
+                    failed += 1
+                    if failed <= warnings:
+                        self.warn(f"{picture.name}: {reason}")
+                else:
+                    columns = self.writer.columns(index, picture, said)
+                    if table is None:
+                        table = stack.enter_context(open_table(out, headings_of(columns)))
+                    table.write(rows_of(columns))
+                done += 1
+                self.progress(done, total)
+            if failed == total:
+                raise RunError(f"pictures: none of the {total:,} files could be read, so nothing was written")
+            self.writer.take()
+        return failed
+
+    def _said(self, picture: WholePicture) -> Any:
+        """Return what is said of a picture.
+
+        Raises:
+            DataError: If it could not be read, or is too large.
+        """
+        if picture.image is None:
+            raise DataError(picture.reason)
+        image, side = torch.from_numpy(picture.image), self.spec.resolution
+        height, width = image.shape[1:]
+        if self.spec.fit == "pad":  # with black, as training pictures were
+            image = F.pad(image, (0, max(0, side - width), 0, max(0, side - height)))
+        return self.writer.said(image, picture)
