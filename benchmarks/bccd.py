@@ -34,7 +34,10 @@ from bccd_baseline import CLASSES, boxes_of
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from visionforge.evaluation.bootstrap import paired_differences
+from visionforge.evaluation.scores import PictureScorer, metrics_of_form
 from visionforge.metrics import detection_intervals
+from visionforge.scoring.box_cases import BoxCases
 
 HERE = Path(__file__).parent
 SIDE = 160
@@ -151,6 +154,11 @@ def main() -> None:
             ]
             minutes = f"{time_of['cpu_s'] / 60:.1f}"
             print(f"| {name} | {seed} | {minutes} | {' | '.join(cells)} | {coco[0]:.3f}, {coco[1]:.3f} |", flush=True)
+        asked_of = metrics_of_form("boxes")
+        pair = [[PictureScorer(BoxCases(truth, said, CLASSES), asked_of)] for _, said in found.values()]
+        leads = paired_differences(*pair)
+        said_of = {each: {"value": leads[each].value, "interval": leads[each].interval} for each in METRICS}
+        print(json.dumps({"lead of": "visionforge", "seed": seed, **said_of}), file=sys.stderr)
     for name, each in scores.items():
         if len(each) > 1:
             for metric in ("map", "map_50"):
