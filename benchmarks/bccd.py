@@ -22,17 +22,15 @@ import contextlib
 import io
 import json
 import os
-import resource
 import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 from bccd_baseline import CLASSES, boxes_of
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from timing import timed
 
 from visionforge.evaluation.bootstrap import paired_differences
 from visionforge.evaluation.scores import PictureScorer, metrics_of_form
@@ -43,15 +41,6 @@ HERE = Path(__file__).parent
 SIDE = 160
 BASELINE = ("--network", "fcos", "--side", "320", "--width", "64", "--depth", "2", "--learning-rate", "1e-3")
 METRICS = ("map", "map_50", "map_75", "mar_100")
-
-
-def timed(command: list[str], environment: dict[str, str]) -> dict[str, float]:
-    """Run a command; return its processor time and its time on the clock, in seconds."""
-    before, clock = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, env=environment, check=True, stdout=sys.stderr)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"cpu_s": spent, "wall_s": time.perf_counter() - clock}
 
 
 def detections_of(results: Path, pictures: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bccd import timed
+from timing import timed
 
 COMMAND = [
     *("fit", "--data.dataset", "synthetic", "--data.synthetic.task", "detection", "--data.resolution", "64"),
