@@ -13,7 +13,8 @@ comparison, with the settings that were chosen::
 
     OMP_NUM_THREADS=1 python benchmarks/nuclei_baseline.py nuclei --cpu-minutes 15.6 --ours predicted.csv
 
-where `predicted.csv` is what `nuclei.py` is given.
+where `predicted.csv` is what `nuclei.py` is given, here without test-time views (`predict --no-tta`), as are the masks
+that it is compared with.
 """
 
 import argparse
@@ -110,6 +111,11 @@ def lead(true: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> dict[str, An
     return {"metric": "lead in mean_dice", "value": dice(true, ours) - dice(true, theirs), "interval": [low, high]}
 
 
+def shown(value: float, interval: tuple[float, float] | None) -> str:
+    """Return a value with its interval, which one that is the same in all resamples does not have."""
+    return f"{value:.3f}" if interval is None else f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="folder with train, val and test")
@@ -121,6 +127,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--validate", action="store_true", help="leave the test pictures alone")
     parser.add_argument("--ours", type=Path, help="table of visionforge's masks of the test pictures")
+    parser.add_argument("--out", type=Path, help="keep the masks of the test pictures here, as .npz")
     parser.add_argument("--state", type=Path, default=Path("nuclei_baseline.pt"), help="file of a paused training")
     parser.add_argument("--pause-after", type=float, default=float("inf"), help="minutes; the same command continues")
     options = parser.parse_args()
@@ -172,6 +179,11 @@ def main() -> None:
                 ]
                 for each in scores:
                     print(json.dumps({"split": split, "views": views, **each}), flush=True)
+        if options.out is not None and not options.validate:
+            both = {
+                name: predicted(model, test[0], shift, options.side, name == "views") for name in ("plain", "views")
+            }
+            np.savez_compressed(options.out, **{name: said.astype(np.uint8) for name, said in both.items()})
     if options.ours is None or options.validate:
         return
     true, ours = read(options.root / "test" / "masks", options.ours)
@@ -182,9 +194,7 @@ def main() -> None:
     print(json.dumps(lead(true > 0, ours == 1, theirs == 1)))
     print("| | visionforge (95 % interval) | torchvision (95 % interval) |\n|---|---|---|")
     for mine, other in zip(of_pixels(true, ours), of_pixels(true, theirs), strict=True):
-        cells = [
-            f"{each['value']:.3f} ({each['interval'][0]:.3f} to {each['interval'][1]:.3f})" for each in (mine, other)
-        ]
+        cells = [shown(each["value"], each["interval"]) for each in (mine, other)]
         print(f"| {mine['metric']} | {' | '.join(cells)} |")
 
 
