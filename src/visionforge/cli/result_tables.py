@@ -10,10 +10,11 @@ from rich.box import SIMPLE_HEAD
 from visionforge.cli.printing import heading, plain_table, print_table, value_text
 from visionforge.evaluation.comparison import NAMES
 from visionforge.evaluation.metric_names import (
-    ALL_AGREE,
     NO_INTERVAL,
     READINGS,
+    TOO_FEW,
     interval_text,
+    methods_text,
     metric_name,
     of_positive,
     partial_text,
@@ -59,7 +60,7 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
         say(f"partial: {partial_text(content['partial'])}")
     print_table(table)  # no name is broken
     if agree:
-        say(f"  {ALL_AGREE}")
+        say(f"  {TOO_FEW}")
         say()
     for label, path in (
         ("run", workspace.path),
@@ -98,7 +99,7 @@ def print_comparison(content: Mapping[str, Any]) -> None:
         print_table(table)
     if content["differences"]:
         say()
-        heading("differences on the same cases (paired bootstrap)")
+        heading("differences on the same cases")
         members = (
             groups
             if len(groups) > 1
@@ -115,8 +116,11 @@ def print_comparison(content: Mapping[str, Any]) -> None:
             p = "–" if row["p"] is None else f"{row['p']:.3f}"
             table.add_row(f"{row['of']} − {row['from']}", row["metric"], f"{row['value']:+.4f}", ends, p)
         print_table(table)
-        if any(row["interval"] is None and row["p"] is not None for row in content["differences"]):
-            say(ALL_AGREE)
+        methods = {row["metric"].partition(".")[2]: row["method"] for row in content["differences"] if row["method"]}
+        if methods:
+            say(methods_text(methods))
+        if any(row["interval"] is None and row["method"] for row in content["differences"]):
+            say(TOO_FEW)
         if any(len(group["runs"]) > 1 for group in groups) and len(groups) > 1:
             say("The intervals are over the test images; the seeds' own spread is in the table above.")
     elif content["note"]:

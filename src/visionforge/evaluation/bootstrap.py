@@ -1,8 +1,8 @@
-"""Intervals and differences by the bootstrap: stratified, seeded, and all resamples of a part at once.
+"""Metrics with intervals, and differences of models: resamples are stratified, seeded, and drawn a part at once.
 
 Efron and Tibshirani (1993). The cases of each class are drawn anew with replacement, as many as there are, so that
-every resample has the class frequencies of the split and no class is lost. Intervals are bias-corrected percentiles
-(Efron, 1981): without the correction those of average precision are too high, because repeated cases rank together.
+every resample has the class frequencies of the split and no class is lost. What intervals follow from, beside
+resamples, is in `visionforge.evaluation.intervals`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,19 +11,18 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr, ndtri
 
 from visionforge.config.schema.metrics import metrics
-from visionforge.evaluation.scores import Scores
+from visionforge.evaluation.differences import Compared
+from visionforge.evaluation.intervals import Interval, Limits
+from visionforge.evaluation.scores import Counted, Scores
 from visionforge.scoring.rates import Floats
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 SEED = 0
-_SAME = 1e-12  # sums of the same values in another order differ by less
 _CHUNK_VALUES = 100_000  # weights of one part; they stay in the processor's cache
 Array = npt.NDArray[Any]
-Interval = tuple[float, float]
 
 
 class Scorer(Protocol):
@@ -32,6 +31,10 @@ class Scorer(Protocol):
     @property
     def labels(self) -> Array:
         """Return what the strata of the cases follow from: (N,) integers, or (N, K) 0/1."""
+
+    @property
+    def counted(self) -> Counted:
+        """Return what the limits of metrics follow from that are not those of resampling."""
 
     def __call__(self, weights: Floats) -> Scores:
         """Return the metrics of B weightings (N, B)."""
@@ -79,12 +82,14 @@ class Estimate:
         per_class: Name → one value per class.
         intervals: Name → (low, high) of `overall`; None also where all resamples agree.
         class_intervals: Name → one (low, high) per class.
+        methods: Name → how an interval of `overall` was made, of `METHODS`.
     """
 
     overall: Mapping[str, float | None]
     per_class: Mapping[str, list[float | None]]
     intervals: Mapping[str, Interval | None]
     class_intervals: Mapping[str, list[Interval | None]]
+    methods: Mapping[str, str]
 
 
 def estimate(
@@ -99,22 +104,24 @@ def estimate(
         seed: Seed of the draws.
     """
     resampled = _resampled(scorers, resamples, seed)
-    found = []
-    for scorer, drawn in zip(scorers, resampled, strict=True):
-        point = scorer(np.ones((len(scorer.labels), 1)))
-        overall = {name: _plain(values[0]) for name, values in point.overall.items()}
-        per_class = {name: [_plain(value) for value in values[:, 0]] for name, values in point.per_class.items()}
-        intervals = {
-            name: _interval(overall[name], values, confidence)
-            for name, values in drawn.overall.items()
-            if _has_interval(name)
-        }
-        of_classes = {
-            name: [_interval(value, row, confidence) for value, row in zip(per_class[name], values, strict=True)]
-            for name, values in drawn.per_class.items()
-        }
-        found.append(Estimate(overall, per_class, intervals, of_classes))
-    return found
+    return [_estimate(scorer, drawn, confidence) for scorer, drawn in zip(scorers, resampled, strict=True)]
+
+
+def _estimate(scorer: Scorer, drawn: Scores, confidence: float) -> Estimate:
+    point = scorer(np.ones((len(scorer.labels), 1)))
+    overall = {name: _plain(values[0]) for name, values in point.overall.items()}
+    per_class = {name: [_plain(value) for value in values[:, 0]] for name, values in point.per_class.items()}
+    if not drawn.overall and not drawn.per_class:
+        return Estimate(overall, per_class, {}, {}, {})
+    limits = Limits(point, drawn, scorer.counted, confidence)
+    wanted = [name for name in point.overall if _has_interval(name)]
+    return Estimate(
+        overall,
+        per_class,
+        {name: limits.overall(name) for name in wanted},
+        {name: limits.of_classes(name) for name in point.per_class},
+        {name: limits.method(name) for name in wanted},
+    )
 
 
 @dataclass(frozen=True)
@@ -123,13 +130,16 @@ class Difference:
 
     Attributes:
         value: The difference.
-        interval: (low, high) of its resamples; None for a metric without intervals, and where all resamples agree.
-        p: Two-sided bootstrap p-value: twice the share of the resamples on the other side of 0, at most 1.
+        interval: (low, high); None for a metric without intervals, and where the cases are too few to tell.
+        p: Two-sided p-value: 1 less the confidence at which the interval ends at 0; of resamples twice the share of
+            them on the other side of 0, at most 1.
+        method: How the interval was made, of `visionforge.evaluation.intervals.METHODS`.
     """
 
     value: float
     interval: Interval | None
     p: float | None
+    method: str | None = None
 
 
 def paired_differences(
@@ -139,7 +149,7 @@ def paired_differences(
     confidence: float = CONFIDENCE,
     seed: int = SEED,
 ) -> dict[str, Difference]:
-    """Return by how much `one` is above `other`; both see the same resamples (paired bootstrap).
+    """Return by how much `one` is above `other`; both see the same resamples, so that they are paired.
 
     Args:
         one: Predictions of a model, or of its repetitions with other seeds, whose metrics are averaged.
@@ -159,29 +169,23 @@ def paired_differences(
         for scorer, truth in zip(scorers, truths, strict=True)
     ):
         raise ValueError("the predictions are not of the same cases")
-    point = [scorer(np.ones((len(labels), 1))).overall for scorer in scorers]
-    drawn = [scores.overall for scores in _resampled(scorers, resamples, seed)]
+    point = [scorer(np.ones((len(labels), 1))) for scorer in scorers]
+    drawn = _resampled(scorers, resamples, seed)
+    counted = [scorer.counted for scorer in scorers]
+    compared = Compared(point, drawn, counted, len(one))
     found = {}
-    for name in point[0]:
-        if not all(name in values for values in point):
+    for name in point[0].overall:
+        if not all(name in each.overall for each in point):
             continue
-        value = _gap(point, len(one), name)[0]
+        value = compared.value(name)
         if np.isnan(value):
             continue
-        gaps = _gap(drawn, len(one), name)
-        interval = p = None
+        interval = p = method = None
         if _has_interval(name):
-            interval = _interval(float(value), gaps, confidence)
-            side = min((gaps <= 0).mean(), (gaps >= 0).mean())
-            p = float(min(1.0, max(2 * side, 2 / (len(gaps) + 1))))  # no resample on the other side is not p = 0
-        found[name] = Difference(float(value), interval, p)
+            interval, p = compared.interval(name, confidence), compared.p(name)
+            method = compared.method(name)
+        found[name] = Difference(value, interval, p, method)
     return found
-
-
-def _gap(scores: Sequence[Mapping[str, Floats]], first: int, name: str) -> Floats:
-    values = np.stack([each[name] for each in scores])
-    gap: Floats = values[:first].mean(axis=0) - values[first:].mean(axis=0)
-    return gap
 
 
 def _resampled(scorers: Sequence[Scorer], resamples: int, seed: int) -> list[Scores]:
@@ -199,22 +203,6 @@ def _joined(parts: Sequence[Scores]) -> Scores:
     overall = {name: np.concatenate([part.overall[name] for part in parts]) for name in parts[0].overall}
     per_class = {name: np.concatenate([part.per_class[name] for part in parts], axis=1) for name in parts[0].per_class}
     return Scores(overall, per_class)
-
-
-def _interval(value: float | None, resampled: Floats, confidence: float) -> Interval | None:
-    """Return the bias-corrected percentile interval of a metric.
-
-    None if the metric is undefined, or all resamples agree: then they say nothing of how far off it may be.
-    """
-    defined = resampled[~np.isnan(resampled)]
-    if value is None or not len(defined) or np.ptp(defined) <= _SAME:
-        return None
-    below = (defined < value).mean() + (defined == value).mean() / 2
-    edge = 1 / (len(defined) + 1)
-    bias = ndtri(np.clip(below, edge, 1 - edge))
-    ends = ndtr(2 * bias + ndtri([(1 - confidence) / 2, (1 + confidence) / 2]))
-    low, high = np.quantile(defined, ends)
-    return float(low), float(high)
 
 
 def _has_interval(name: str) -> bool:

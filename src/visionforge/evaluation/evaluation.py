@@ -148,8 +148,8 @@ class SplitEvaluation(ABC):
         return [name for name, count in zip(self.spec.classes, self.support, strict=True) if count == 0]
 
     @property
-    def some_agree(self) -> bool:
-        """Return whether a metric has no interval because all resamples agree on it."""
+    def some_unknown(self) -> bool:
+        """Return whether a metric has no interval because its cases are too few to tell."""
         return any(
             name in found.intervals and value is not None and found.intervals[name] is None
             for found in (reading.estimate for reading in self.readings.values())
@@ -194,6 +194,7 @@ class SplitEvaluation(ABC):
         if self.settings.resamples:
             content["intervals"] = {
                 "method": self.method,
+                "methods": dict(self.best.estimate.methods),
                 "resamples": self.settings.resamples,
                 "confidence": self.settings.confidence,
                 **{name: dict(reading.estimate.intervals) for name, reading in self.readings.items()},
@@ -214,7 +215,7 @@ class SplitEvaluation(ABC):
                 "intervals": {
                     name: ends[k]
                     for name, ends in found.class_intervals.items()
-                    if found.per_class[name][k] is not None  # null where all resamples agree
+                    if found.per_class[name][k] is not None  # null where there are too few cases
                 },
             }
             for k, label in enumerate(self.spec.classes)
@@ -233,7 +234,7 @@ class Evaluation(SplitEvaluation):
     readings: Mapping[str, ViewMetrics]
     calibration: Calibration | None
 
-    method: ClassVar[str] = "stratified bootstrap, bias-corrected percentiles"
+    method: ClassVar[str] = "by metric, see methods; resamples are stratified by class"
     drawn: ClassVar[str] = ", class by class"
 
     @property

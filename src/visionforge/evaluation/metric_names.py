@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visionforge.config.schema.metrics import metrics
+from visionforge.evaluation.intervals import METHODS
 
 _LOSS = {"loss": "loss"}  # of the images alone, beside the metrics
 PER_CLASS: dict[str, str] = {
@@ -49,8 +50,8 @@ _PRINTED = (  # of this package's; the others are in metrics.json and in the rep
 )
 READINGS: dict[str, str] = {"without_tta": "image alone", "with_tta": "with TTA"}
 PROVEN = ("accuracy", "auc", "mean_dice", "mean_iou", "map")  # by which an export is compared with its network
-NO_INTERVAL = "–"
-ALL_AGREE = f"{NO_INTERVAL} no interval: all resamples agree"
+NO_INTERVAL = "too few cases"
+TOO_FEW = f"{NO_INTERVAL}: they do not tell how far off the value may be"
 
 
 def labels_of_metrics() -> dict[str, str]:
@@ -86,7 +87,7 @@ def metric_name(name: str, positive: str | None) -> str:
 
 
 def interval_text(ends: Sequence[float] | None, value: object, joint: str = " to ") -> str:
-    """Return an interval as text: `NO_INTERVAL` where there is a value, and all resamples agree on it.
+    """Return an interval as text: `NO_INTERVAL` where there is a value, but too few cases tell how far off it may be.
 
     Args:
         ends: Low and high end, or None.
@@ -94,11 +95,25 @@ def interval_text(ends: Sequence[float] | None, value: object, joint: str = " to
         joint: What stands between the ends.
 
     >>> interval_text((0.25, 0.75), 0.5), interval_text(None, 1.0), interval_text(None, None)
-    ('0.250 to 0.750', '–', '')
+    ('0.250 to 0.750', 'too few cases', '')
     """
     if ends is None:
         return "" if value is None else NO_INTERVAL
     return f"{ends[0]:.3f}{joint}{ends[1]:.3f}"
+
+
+def methods_text(methods: Mapping[str, str]) -> str:
+    """Return which metrics have intervals of which method, as a sentence.
+
+    Args:
+        methods: Name of the metric → name of the method.
+
+    >>> methods_text({"accuracy": "share", "sensitivity": "share", "auc": "effective"})
+    'accuracy, sensitivity: Clopper–Pearson; AUC: Clopper–Pearson of the effective number of cases.'
+    """
+    labels, found = labels_of_metrics(), list(METHODS)
+    groups = {name: [labels.get(each, each) for each in methods if methods[each] == name] for name in found}
+    return "; ".join(f"{', '.join(each)}: {METHODS[name]}" for name, each in groups.items() if each) + "."
 
 
 def partial_text(content: Mapping[str, Any]) -> str:

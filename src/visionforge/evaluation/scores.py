@@ -4,7 +4,7 @@ A bootstrap resample is a weighting: how often each case was drawn; see `visionf
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from visionforge.config.schema import TaskName
 from visionforge.config.schema.metrics import Metric, metrics, metrics_of
 from visionforge.scoring.cases import AnyCases, AnyWeighted, Cases, Weighted, values_of
+from visionforge.scoring.limits import Behind, Trials
 from visionforge.scoring.rates import Array, Floats
 
 
@@ -46,6 +47,19 @@ class Scores:
 
     overall: Mapping[str, Floats]
     per_class: Mapping[str, Floats]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What limits follow from that are not those of resampling.
+
+    Attributes:
+        per_class: Name → of how many cases the values of the classes are shares.
+        overall: Name → what the limits of a metric follow from.
+    """
+
+    per_class: Mapping[str, Trials] = field(default_factory=dict)
+    overall: Mapping[str, Behind] = field(default_factory=dict)
 
 
 class Scorer:
@@ -106,6 +120,13 @@ class Scorer:
         """
         return _scores(Weighted(self._cases, weights), self._metrics)
 
+    @property
+    def counted(self) -> Counted:
+        """Return what the limits of the metrics follow from."""
+        weighted = Weighted(self._cases, np.ones((len(self.labels), 1)))
+        found = {metric.name: metric.behind(weighted) for metric in self._metrics if metric.behind is not None}
+        return Counted(weighted.trials, {name: behind for name, behind in found.items() if behind is not None})
+
 
 class WeightedPictures(AnyWeighted, Protocol):
     """Weightings of cases, and what they say of each class."""
@@ -147,6 +168,11 @@ class PictureScorer:
     def truth(self) -> Array:
         """Return what shows whether two sets of predictions have the same truth, which the labels do not."""
         return self._cases.truth
+
+    @property
+    def counted(self) -> Counted:
+        """Return nothing: what is in a picture is of one scene, so all limits are those of resampled pictures."""
+        return Counted()
 
     def __call__(self, weights: Floats) -> Scores:
         """Return the metrics of B weightings (N, B) of the pictures.

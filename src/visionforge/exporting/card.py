@@ -5,10 +5,10 @@ from typing import Any
 
 from visionforge.data.info import DatasetInfo
 from visionforge.evaluation.metric_names import (
-    ALL_AGREE,
     NO_INTERVAL,
     PROVEN,
     READINGS,
+    TOO_FEW,
     interval_text,
     labels_of_metrics,
     metric_name,
@@ -130,7 +130,7 @@ def _results(contract: Contract, metrics: Mapping[str, Any]) -> list[str]:
             interval = interval_text(ranges[name], value) if name in ranges else ""
             agree |= interval == NO_INTERVAL
             lines.append(f"| {_cell(metric_name(name, metrics.get('positive')))} | {value:.4f} | {interval} |")
-    return [*lines, *(["", ALL_AGREE] if agree else [])]
+    return [*lines, *(["", TOO_FEW] if agree else [])]
 
 
 def _calibration(contract: Contract, metrics: Mapping[str, Any]) -> str:

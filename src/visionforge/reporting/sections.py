@@ -6,11 +6,12 @@ from typing import Any
 
 from visionforge.evaluation.evaluation import SplitEvaluation
 from visionforge.evaluation.metric_names import (
-    ALL_AGREE,
     PER_CLASS,
     READINGS,
+    TOO_FEW,
     interval_text,
     labels_of_metrics,
+    methods_text,
     metric_name,
 )
 from visionforge.reporting.context import ReportContext, changed_settings, origin_rows
@@ -81,12 +82,13 @@ def _notes(evaluation: SplitEvaluation) -> list[str]:
     notes = []
     if settings.resamples:
         notes.append(
-            f"Ranges hold {settings.confidence:.0%} of {settings.resamples:,} bootstrap resamples of the "
-            f"{len(evaluation.labels):,} images{evaluation.drawn}. They say how much the result depends on which "
-            "images were in the split; another seed of the training varies it further."
+            f"Ranges are {settings.confidence:.0%} intervals. They say how much the result depends on which images "
+            "were in the split; another seed of the training varies it further. How they were made: "
+            f"{methods_text(evaluation.best.estimate.methods)} Resamples: {settings.resamples:,} of the "
+            f"{len(evaluation.labels):,} images{evaluation.drawn}."
         )
-        if evaluation.some_agree:
-            notes.append(f"{ALL_AGREE}.")
+        if evaluation.some_unknown:
+            notes.append(f"{TOO_FEW}.")
     if evaluation.positive is not None:
         notes.append(f"The positive class is {evaluation.positive}.")
     notes += evaluation.reading_notes

@@ -13,11 +13,12 @@ from openpyxl.utils import get_column_letter
 
 from visionforge.evaluation.evaluation import SplitEvaluation
 from visionforge.evaluation.metric_names import (
-    ALL_AGREE,
     NO_INTERVAL,
     PER_CLASS,
     READINGS,
+    TOO_FEW,
     labels_of_metrics,
+    methods_text,
     metric_name,
 )
 from visionforge.evaluation.table_writers import cell_safe
@@ -144,11 +145,13 @@ def _summary(evaluation: SplitEvaluation, background: ReportContext) -> tuple[li
         rows.append(["partial evaluation", str(evaluation.partial)])
     if evaluation.positive is not None:
         rows.append(["positive class", evaluation.positive])
-    if evaluation.some_agree:
-        rows.append([NO_INTERVAL, ALL_AGREE.removeprefix(f"{NO_INTERVAL} ")])
+    if evaluation.some_unknown:
+        rows.append([NO_INTERVAL, TOO_FEW.removeprefix(f"{NO_INTERVAL}: ")])
     rows.append(["classes without a case", ", ".join(evaluation.absent) or "none"])
     rows.append(["bootstrap resamples", evaluation.settings.resamples])
     rows.append(["confidence of the intervals", evaluation.settings.confidence])
+    if evaluation.settings.resamples:
+        rows.append(["methods of the intervals", methods_text(evaluation.best.estimate.methods)])
     return headings, rows
 
 

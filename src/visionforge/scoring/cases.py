@@ -16,7 +16,10 @@ from visionforge.config.schema.metrics import Metric
 from visionforge.config.schema.tasks import task_named
 from visionforge.errors import VisionForgeError
 from visionforge.scoring.decisions import predicted_labels
+from visionforge.scoring.limits import Trials
 from visionforge.scoring.rates import Array, Floats, Ranking, rates_of, sums_by
+
+LEAST_RANKED = 20  # cases of a class, of which two average precisions are compared
 
 
 class Cases:
@@ -170,6 +173,28 @@ class Weighted:
         found = {"auc": self.area, "average_precision": self.average_precision, **self.rates}
         if (tuned := self.tuned_rates) is not None:
             found |= {f"{name}_tuned": tuned[name] for name in ("f1", "sensitivity", "specificity", "precision")}
+        return found
+
+    @property
+    def trials(self) -> dict[str, Trials]:
+        """Return name → of how many cases each value of `per_class` is a share; of one weighting."""
+        support, total = self.support[:, 0], self.total[0]
+        others = total - support
+        both = np.minimum(support, others)
+        with np.errstate(divide="ignore"):
+            pairs = np.where(both > 0, 2 / (1 / support + 1 / others), 0.0)
+        found = {"auc": Trials(both, pairs), "average_precision": Trials(both, both, least_paired=LEAST_RANKED)}
+        counts = {"": (self.hits, self.said)}
+        if self.cases.tuned is not None:
+            hits, _, said = self._tuned_counts
+            counts["_tuned"] = hits, said
+        for ending, (hits, said) in counts.items():
+            found |= {
+                f"sensitivity{ending}": Trials(support),
+                f"specificity{ending}": Trials(others),
+                f"precision{ending}": Trials(said[:, 0]),
+                f"f1{ending}": Trials(support + said[:, 0] - hits[:, 0], jaccard=True),
+            }
         return found
 
 

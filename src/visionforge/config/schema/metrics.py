@@ -40,7 +40,9 @@ class Metric:
         tasks: Names of the tasks that it fits, or forms of labels that tasks have: ``classes``, ``labels``, ``grades``,
             ``masks``, ``boxes``; None is all that predict classes or labels of images.
         every_epoch: Log it at every validation; otherwise only where epochs or trials are compared by it.
-        interval: Resampling tells how far off it may be.
+        interval: It has one: resampling, or `behind`, tells how far off it may be.
+        behind: Of this package's, a function of `visionforge.scoring.cases.Weighted` that says what its limits follow
+            from, a `visionforge.scoring.limits.Behind`; None takes those of resampling.
         of_probabilities: It judges the probabilities and not the decisions, so it changes with the temperature.
         of_positive: Of two classes it depends on which is positive.
         shared: `compute` is one of this package's, a function of `visionforge.scoring.cases.Weighted` → (B,).
@@ -57,6 +59,7 @@ class Metric:
     tasks: tuple[str, ...] | None = None
     every_epoch: bool = True
     interval: bool = True
+    behind: Callable[..., Any] | None = None
     of_probabilities: bool = False
     of_positive: bool = False
     shared: bool = False

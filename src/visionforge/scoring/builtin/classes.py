@@ -1,9 +1,13 @@
 """Metrics of decisions and rankings, for classes and for labels."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from visionforge.config.schema.metrics import Compute, Metric, register_metric
+from visionforge.scoring.behind import agreement, hits, means, positive_or_means, recalls, share
 from visionforge.scoring.cases import Weighted
+from visionforge.scoring.limits import Behind
 from visionforge.scoring.rates import Floats, correlation, mean
 
 
@@ -71,8 +75,16 @@ def _mcc(weighted: Weighted) -> Floats:
     return mean(correlation(right, *kinds, total))
 
 
-def _add(compute: Compute, name: str, label: str, every_epoch: bool = False, of_positive: bool = False) -> None:
+def _add(
+    compute: Compute,
+    name: str,
+    label: str,
+    behind: Callable[[Weighted], Behind | None],
+    every_epoch: bool = False,
+    of_positive: bool = False,
+) -> None:
     metric = Metric(
+        behind=behind,
         name=name,
         label=label,
         compute=compute,
@@ -84,11 +96,17 @@ def _add(compute: Compute, name: str, label: str, every_epoch: bool = False, of_
     register_metric(metric)
 
 
-_add(_accuracy, "accuracy", "accuracy", every_epoch=True)
-_add(_balanced_accuracy, "balanced_accuracy", "balanced accuracy")
-_add(_auc, "auc", "AUC", every_epoch=True)
-_add(_average_precision, "average_precision", "average precision", of_positive=True)
-_add(_f1_macro, "f1_macro", "macro-F1")
-_add(_sensitivity, "sensitivity", "sensitivity", of_positive=True)
-_add(_specificity, "specificity", "specificity", of_positive=True)
-_add(_mcc, "mcc", "MCC")
+_add(_accuracy, "accuracy", "accuracy", share(hits), every_epoch=True)
+_add(_balanced_accuracy, "balanced_accuracy", "balanced accuracy", recalls)
+_add(_auc, "auc", "AUC", positive_or_means("auc"), every_epoch=True)
+_add(
+    _average_precision,
+    "average_precision",
+    "average precision",
+    positive_or_means("average_precision", 1.0),  # all are too high of few cases
+    of_positive=True,
+)
+_add(_f1_macro, "f1_macro", "macro-F1", means("f1"))
+_add(_sensitivity, "sensitivity", "sensitivity", positive_or_means("sensitivity"), of_positive=True)
+_add(_specificity, "specificity", "specificity", positive_or_means("specificity"), of_positive=True)
+_add(_mcc, "mcc", "MCC", agreement)

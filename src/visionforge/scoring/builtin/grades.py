@@ -1,9 +1,13 @@
 """Metrics of classes with an order: how far off a grade is."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from visionforge.config.schema.metrics import Compute, Metric, register_metric
-from visionforge.scoring.cases import Weighted
+from visionforge.scoring.behind import agreement, losses, share
+from visionforge.scoring.cases import Cases, Weighted
+from visionforge.scoring.limits import Behind
 from visionforge.scoring.rates import Floats
 
 
@@ -23,6 +27,10 @@ def _kappa_quadratic(weighted: Weighted) -> Floats:
     return np.where(expected > 0, kappa, np.nan)
 
 
+def _grades_off(cases: Cases) -> Floats:
+    return np.asarray(np.abs(cases.predicted - cases.labels), dtype=np.float64)
+
+
 def _mae(weighted: Weighted) -> Floats:
     """Mean absolute error in grades."""
     return np.asarray((_distance(weighted) * weighted.confusion).sum(axis=(0, 1)) / weighted.total)
@@ -33,8 +41,15 @@ def _off_by_one(weighted: Weighted) -> Floats:
     return np.asarray(((_distance(weighted) <= 1) * weighted.confusion).sum(axis=(0, 1)) / weighted.total)
 
 
-def _add(compute: Compute, name: str, label: str, higher: bool = True) -> None:
+def _add(
+    compute: Compute,
+    name: str,
+    label: str,
+    behind: Callable[[Weighted], Behind],
+    higher: bool = True,
+) -> None:
     metric = Metric(
+        behind=behind,
         name=name,
         label=label,
         compute=compute,
@@ -47,6 +62,6 @@ def _add(compute: Compute, name: str, label: str, higher: bool = True) -> None:
     register_metric(metric)
 
 
-_add(_kappa_quadratic, "kappa_quadratic", "quadratic kappa")
-_add(_mae, "mae", "mean absolute error, grades", higher=False)
-_add(_off_by_one, "off_by_one", "at most one grade off")
+_add(_kappa_quadratic, "kappa_quadratic", "quadratic kappa", agreement)
+_add(_mae, "mae", "mean absolute error, grades", losses(_grades_off), higher=False)
+_add(_off_by_one, "off_by_one", "at most one grade off", share(lambda cases: _grades_off(cases) <= 1))

@@ -6,7 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from visionforge.config.schema.metrics import Compute, Metric, register_metric
+from visionforge.scoring.behind import losses
 from visionforge.scoring.cases import Cases, Weighted
+from visionforge.scoring.limits import Behind
 from visionforge.scoring.rates import Floats
 
 ECE_BINS = 15  # equally wide, as in Guo et al. (2017)
@@ -77,14 +79,15 @@ def _ece(weighted: Weighted) -> Floats:
     return error
 
 
-def _add(compute: Compute, name: str, label: str, interval: bool = True) -> None:
+def _add(compute: Compute, name: str, label: str, behind: Callable[[Weighted], Behind] | None) -> None:
     metric = Metric(
+        behind=behind,
         name=name,
         label=label,
         compute=compute,
         higher_is_better=False,
         every_epoch=False,
-        interval=interval,
+        interval=behind is not None,
         of_probabilities=True,
         shared=True,
         position=20,
@@ -92,6 +95,6 @@ def _add(compute: Compute, name: str, label: str, interval: bool = True) -> None
     register_metric(metric)
 
 
-_add(_brier, "brier", "Brier score")
-_add(_log_loss, "log_loss", "log loss")
-_add(_ece, "ece", "calibration error (ECE)", interval=False)  # resampling adds to its upward bias: percentiles miss it
+_add(_brier, "brier", "Brier score", losses(_per_case_brier))
+_add(_log_loss, "log_loss", "log loss", losses(_per_case_log_loss))
+_add(_ece, "ece", "calibration error (ECE)", None)  # resampling adds to its upward bias: percentiles miss it

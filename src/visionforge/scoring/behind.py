@@ -1,0 +1,118 @@
+"""What the confidence limits of this package's metrics follow from; see `visionforge.scoring.limits.Behind`."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from visionforge.scoring.cases import Cases, Weighted
+from visionforge.scoring.limits import Behind, Trials
+from visionforge.scoring.rates import Array, Floats
+
+LEAST_WRONG, LEAST_CASES = 3, 30  # without which losses of cases tell too little of how large they can be
+
+
+def share(right: Callable[[Cases], Array]) -> Callable[[Weighted], Behind]:
+    """Return what says that a metric is a share of the cases.
+
+    Args:
+        right: Returns (N,) which cases it counts; of labels (N, K) which of each.
+    """
+
+    def behind(weighted: Weighted) -> Behind:
+        found = np.asarray(right(weighted.cases), dtype=np.float64)
+        total = weighted.total[:1]
+        each = None if found.ndim == 1 else total * found.shape[1]  # between the cases and all of their labels
+        return Behind(trials=Trials(total, each), right=np.atleast_2d(found if found.ndim == 1 else found.mean(axis=1)))
+
+    return behind
+
+
+def hits(cases: Cases) -> Array:
+    """Return (N,) which classes are right; of labels (N, K)."""
+    return np.asarray(cases.predicted == cases.labels)
+
+
+def agreement(weighted: Weighted) -> Behind:
+    """Return that a metric, from -1 to 1, varies about as twice a share of as many cases as classes of this size have.
+
+    The size is the harmonic mean of those of the classes, because the rarest classes decide.
+    """
+    support, total = weighted.support[:, 0], weighted.total[0]
+    if weighted.cases.of_labels:  # each label stands for itself
+        both = np.stack([support, total - support], axis=1)
+        both = both[(both > 0).all(axis=1)]
+    else:
+        both = support[support > 0][None]
+    if not both.size:
+        return Behind()
+    cases = np.array([float((both.shape[1] ** 2 / (1 / both).sum(axis=1)).mean())])
+    return Behind(trials=Trials(cases, cases), lowest=-1.0)
+
+
+def losses(compute: Callable[[Cases], Floats]) -> Callable[[Weighted], Behind]:
+    """Return what says that a metric is the mean of a loss of each case."""
+
+    def behind(weighted: Weighted) -> Behind:
+        cases = weighted.cases
+        wrong = cases.predicted != cases.labels
+        wrong = wrong.any(axis=1) if cases.of_labels else wrong
+        few = wrong.sum() < LEAST_WRONG or len(wrong) < LEAST_CASES
+        found = np.full(len(cases.labels), np.nan) if few else compute(cases)
+        strata = np.zeros(len(cases.labels), np.int64) if cases.of_labels else cases.labels
+        return Behind(losses=found, strata=strata)
+
+    return behind
+
+
+def means(*names: str, correlation: float | None = None) -> Callable[[Weighted], Behind | None]:
+    """Return what says that a metric is the mean over the classes or labels of which all these values are defined.
+
+    Args:
+        names: The values.
+        correlation: Theirs, where it is known.
+    """
+
+    def behind(weighted: Weighted) -> Behind | None:
+        if not set(names) <= set(weighted.per_class):
+            return None
+        found = np.stack([weighted.per_class[name][:, 0] for name in names])
+        defined = ~np.isnan(found).any(axis=0)
+        if not weighted.cases.of_labels:
+            defined &= weighted.support[:, 0] > 0
+        values = tuple((name, int(k)) for name in names for k in np.flatnonzero(defined))
+        apart = names == ("sensitivity",) and not weighted.cases.of_labels  # recalls of classes are of other cases
+        return Behind(values, 0.0 if apart else correlation, right=_right(weighted.cases, values))
+
+    return behind
+
+
+def positive_or_means(name: str, correlation: float | None = None) -> Callable[[Weighted], Behind | None]:
+    """Return the same of one value, but of two classes that of the one that is to be found."""
+
+    def behind(weighted: Weighted) -> Behind | None:
+        if weighted.cases.task.has_positive:
+            values = ((name, weighted.cases.positive),)
+            return Behind(values, right=_right(weighted.cases, values))
+        return means(name, correlation=correlation)(weighted)
+
+    return behind
+
+
+def _right(cases: Cases, values: tuple[tuple[str, int], ...]) -> Floats | None:
+    """Return (P, N) which cases of each sensitivity or specificity are right; None if a value is something else."""
+    if not values or any(name.partition("_")[0] not in ("sensitivity", "specificity") for name, _ in values):
+        return None
+    rows = []
+    for name, k in values:
+        predicted = cases.tuned if name.endswith("_tuned") else cases.predicted
+        assert predicted is not None
+        said, true = (each[:, k] > 0 if cases.of_labels else each == k for each in (predicted, cases.labels))
+        of_it = true if name.startswith("sensitivity") else ~true
+        rows.append(np.where(of_it, said == true, np.nan))
+    return np.stack(rows)
+
+
+def recalls(weighted: Weighted) -> Behind | None:
+    """Return that a metric is the mean recall of the classes; of labels, that of both of their sides."""
+    names = ("sensitivity", "specificity") if weighted.cases.of_labels else ("sensitivity",)
+    return means(*names)(weighted)
