@@ -1,6 +1,9 @@
 """Time alternatives in turn, so that a change of the machine's speed meets all of them alike."""
 
+import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -31,3 +34,12 @@ def ratio(ours: list[float], theirs: list[float]) -> str:
     """Return the median of the ratios of the rounds, and their range."""
     each = [a / b for a, b in zip(ours, theirs, strict=True)]
     return f"{statistics.median(each):.1f} ({min(each):.1f} to {max(each):.1f})"
+
+
+def timed(command: list[str], environment: dict[str, str]) -> dict[str, float]:
+    """Run a command; return its processor time and its time on the clock, in seconds."""
+    before, clock = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(command, env=environment, check=True, stdout=sys.stderr)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu_s": spent, "wall_s": time.perf_counter() - clock}
