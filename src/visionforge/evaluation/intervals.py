@@ -70,7 +70,11 @@ class Limits:
             return _plain(low[0], high[0])
         values = np.array([self._point.per_class[each][k, 0] for each, k in behind.values])
         drawn = np.stack([self._drawn.per_class[each][k] for each, k in behind.values])
-        known = correlations(drawn, 1.0) if behind.correlation is None else _all_alike(behind.correlation, len(values))
+        known = (
+            correlations(drawn, behind.otherwise)
+            if behind.correlation is None
+            else _all_alike(behind.correlation, len(values))
+        )
         return _plain(*mean_limits(values, np.array(low), np.array(high), known))
 
     def method(self, name: str) -> str:

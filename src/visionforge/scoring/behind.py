@@ -64,12 +64,12 @@ def losses(compute: Callable[[Cases], Floats]) -> Callable[[Weighted], Behind]:
     return behind
 
 
-def means(*names: str, correlation: float | None = None) -> Callable[[Weighted], Behind | None]:
+def means(*names: str, biased: bool = False) -> Callable[[Weighted], Behind | None]:
     """Return what says that a metric is the mean over the classes or labels of which all these values are defined.
 
     Args:
         names: The values.
-        correlation: Theirs, where it is known.
+        biased: Of few cases all are too high, so those of labels, of which some may be very rare, err together.
     """
 
     def behind(weighted: Weighted) -> Behind | None:
@@ -80,20 +80,22 @@ def means(*names: str, correlation: float | None = None) -> Callable[[Weighted],
         if not weighted.cases.of_labels:
             defined &= weighted.support[:, 0] > 0
         values = tuple((name, int(k)) for name in names for k in np.flatnonzero(defined))
-        apart = names == ("sensitivity",) and not weighted.cases.of_labels  # recalls of classes are of other cases
-        return Behind(values, 0.0 if apart else correlation, right=_right(weighted.cases, values))
+        of_labels = weighted.cases.of_labels
+        apart = names == ("sensitivity",) and not of_labels  # recalls of classes are of other cases
+        known = 0.0 if apart else 1.0 if biased and of_labels else None
+        return Behind(values, known, 1.0 if of_labels else 0.0, right=_right(weighted.cases, values))
 
     return behind
 
 
-def positive_or_means(name: str, correlation: float | None = None) -> Callable[[Weighted], Behind | None]:
+def positive_or_means(name: str, biased: bool = False) -> Callable[[Weighted], Behind | None]:
     """Return the same of one value, but of two classes that of the one that is to be found."""
 
     def behind(weighted: Weighted) -> Behind | None:
         if weighted.cases.task.has_positive:
             values = ((name, weighted.cases.positive),)
             return Behind(values, right=_right(weighted.cases, values))
-        return means(name, correlation=correlation)(weighted)
+        return means(name, biased=biased)(weighted)
 
     return behind
 

@@ -54,6 +54,7 @@ class Behind:
     Attributes:
         values: Names and classes of the values whose mean it is, each as often as the others.
         correlation: Of these values, where it is known; None is that over resamples.
+        otherwise: Their correlation where all resamples of one agree.
         trials: Of how many cases it is a share, if it is one.
         lowest: Its value at a share of 0.
         losses: (N,) of which it is the mean, if it is that; NaN if there are too few wrong cases to tell.
@@ -64,6 +65,7 @@ class Behind:
 
     values: tuple[tuple[str, int], ...] = ()
     correlation: float | None = None
+    otherwise: float = 1.0
     trials: Trials | None = None
     lowest: float = 0.0
     losses: Floats | None = None
