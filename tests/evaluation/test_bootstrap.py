@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, t
 from scipy.stats import bootstrap as scipy_bootstrap
 from sklearn.metrics import roc_auc_score
 
@@ -140,6 +140,29 @@ def test_without_a_mistake_intervals_stay_open():
     shown[:3] = [[0.4, 0.6], [0.7, 0.3], [0.4, 0.6]]
     low, high = estimate([Scorer(shown, labels, "binary")], resamples=50)[0].intervals["log_loss"]
     assert low < high
+
+
+def test_losses_of_a_good_and_a_worse_model_differ_although_those_of_one_are_too_few():
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    sure = np.eye(2)[labels] * 0.9 + 0.05
+    unsure = np.clip(sure + rng.normal(0, 0.3, (200, 1)) * [[1, -1]], 0.01, 0.99)
+    one, other = Scorer(sure, labels, "binary"), Scorer(unsure, labels, "binary")
+    assert estimate([one], 50)[0].intervals["brier"] is None
+    gap = paired_differences([one], [other], 50)["brier"]
+    losses = (sure[:, 1] - labels) ** 2 - (unsure[:, 1] - labels) ** 2
+    strata = [losses[labels == k] for k in (0, 1)]
+    error = np.sqrt(sum(each.var(ddof=1) * len(each) for each in strata)) / 200
+    assert gap.interval == pytest.approx(t.interval(0.95, 199, losses.mean(), error))
+    assert gap.p == pytest.approx(2 * t.sf(abs(losses.mean()) / error, 199))
+
+
+def test_average_precisions_of_few_cases_are_not_compared():
+    shown, labels = simulated(np.random.default_rng(0), "binary", 30)
+    other = np.clip(shown + np.random.default_rng(1).normal(0, 0.2, shown.shape), 0, 1)
+    gaps = paired_differences([Scorer(shown, labels, "binary")], [Scorer(other, labels, "binary")], 50)
+    assert (gaps["average_precision"].interval, gaps["average_precision"].p) == (None, None)
+    assert gaps["auc"].interval is not None
 
 
 def test_every_interval_says_how_it_was_made():

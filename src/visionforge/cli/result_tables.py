@@ -25,6 +25,8 @@ from visionforge.runs.workspace import Workspace
 from visionforge.streams import say
 from visionforge.terminal import PlainTable
 
+LEAST_P = 0.0005  # of which more is printed than that it is small
+
 
 def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Path) -> None:
     """Print the metrics of one evaluated split, and the paths of what was written.
@@ -112,8 +114,9 @@ def print_comparison(content: Mapping[str, Any]) -> None:
         table = plain_table("", "metric", "difference", f"{content['confidence']:.0%} interval", "p")
         for row in content["differences"]:
             interval = row["interval"]
-            ends = NO_INTERVAL if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
-            p = "–" if row["p"] is None else f"{row['p']:.3f}"
+            missing = NO_INTERVAL if row["method"] else ""
+            ends = missing if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
+            p = "–" if row["p"] is None else "< 0.001" if row["p"] < LEAST_P else f"{row['p']:.3f}"
             table.add_row(f"{row['of']} − {row['from']}", row["metric"], f"{row['value']:+.4f}", ends, p)
         print_table(table)
         methods = {row["metric"].partition(".")[2]: row["method"] for row in content["differences"] if row["method"]}

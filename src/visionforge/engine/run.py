@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionforge.errors import RunError
-from visionforge.evaluation.metric_names import NO_INTERVAL, READINGS, labels_of_metrics, metric_name, partial_text
+from visionforge.evaluation.metric_names import READINGS, interval_text, labels_of_metrics, metric_name, partial_text
 from visionforge.evaluation.prediction_table import TEXTS
 from visionforge.printable import LONGEST_LINE, printable
 from visionforge.runs.paths import outputs_folder, resolve, shown
@@ -59,9 +59,13 @@ class EvaluationResult:
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:
         """Name → confidence interval of `metrics`, for those that have one."""
+        return {name: (pair[0], pair[1]) for name, pair in self._ends.items() if pair is not None}
+
+    @property
+    def _ends(self) -> Mapping[str, Any]:
+        """Name → ends of the interval, or None where the cases were too few; some metrics never have one."""
         found = self.content.get("intervals")
-        ends = found.get(self.reading) if isinstance(found, Mapping) else None
-        return {name: (pair[0], pair[1]) for name, pair in (ends or {}).items() if pair is not None}
+        return (found.get(self.reading) if isinstance(found, Mapping) else None) or {}
 
     @property
     def per_class(self) -> dict[str, dict[str, float]]:
@@ -92,9 +96,8 @@ class EvaluationResult:
         for name, value in self.metrics.items():
             if name not in labels or not isinstance(value, int | float):
                 continue
-            ends = self.intervals.get(name)
-            title = metric_name(name, positive)
-            rows.append((title, f"{value:.4f}", f"{ends[0]:.3f}–{ends[1]:.3f}" if ends else NO_INTERVAL))
+            interval = interval_text(self._ends[name], value, "–") if name in self._ends else ""
+            rows.append((metric_name(name, positive), f"{value:.4f}", interval))
         return rows
 
     @property

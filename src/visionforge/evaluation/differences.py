@@ -44,14 +44,14 @@ class Compared:
     def interval(self, name: str, confidence: float) -> Interval | None:
         """Return (low, high); None if a metric is undefined, or its cases are too few to tell."""
         method, quantile = self.method(name), float(ndtri((1 + confidence) / 2))
+        if self._few(name):
+            return None
         if method == STUDENT:
             gap, error, degrees = self._of_losses(name)
             return _around(gap, float(stdtrit(degrees, (1 + confidence) / 2)) * error)
         if method == PAIRED:
             gap, error = paired_error(self._of_cases(name))
             return _around(gap, quantile * error)
-        if self._few(name):
-            return None
         value, floor = self.value(name), quantile * self._floor(name)
         ends = percentiles(value, self._gaps(name), confidence)
         if ends is None:
@@ -63,14 +63,14 @@ class Compared:
     def p(self, name: str) -> float | None:
         """Return the two-sided p-value; None where there is no interval."""
         method = self.method(name)
+        if self._few(name):
+            return None
         if method == STUDENT:
             gap, error, degrees = self._of_losses(name)
             return float(2 * stdtr(degrees, -abs(gap) / error)) if error > 0 else None
         if method == PAIRED:
             gap, error = paired_error(self._of_cases(name))
             return float(2 * ndtr(-abs(gap) / error))
-        if self._few(name):
-            return None
         gaps, floor = self._gaps(name), self._floor(name)
         gaps = gaps[~np.isnan(gaps)]
         if not len(gaps):
@@ -112,8 +112,10 @@ class Compared:
         return np.array([per_class[each].cases[k] for each, k in behind.values]) if behind.values else None
 
     def _few(self, name: str) -> bool:
-        """Return whether there are fewer cases of a class than differences need."""
+        """Return whether there are fewer cases of a class, or wrong ones of both models, than differences need."""
         behind, per_class = self._counted[0].overall.get(name), self._counted[0].per_class
+        if behind is not None and behind.losses is not None:
+            return all(each.overall[name].few for each in self._counted)
         return behind is not None and any(
             per_class[each].cases[k] < per_class[each].least_paired for each, k in behind.values
         )

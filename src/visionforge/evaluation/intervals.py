@@ -62,6 +62,8 @@ class Limits:
             return self._of_share(name, behind, behind.trials)
         if behind.losses is not None:
             assert behind.strata is not None
+            if behind.few:
+                return None
             return _plain(*loss_limits(behind.losses, behind.strata, self._confidence))
         if not behind.values:
             return None

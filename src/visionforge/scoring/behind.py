@@ -56,10 +56,9 @@ def losses(compute: Callable[[Cases], Floats]) -> Callable[[Weighted], Behind]:
         cases = weighted.cases
         wrong = cases.predicted != cases.labels
         wrong = wrong.any(axis=1) if cases.of_labels else wrong
-        few = wrong.sum() < LEAST_WRONG or len(wrong) < LEAST_CASES
-        found = np.full(len(cases.labels), np.nan) if few else compute(cases)
+        few = bool(wrong.sum() < LEAST_WRONG or len(wrong) < LEAST_CASES)
         strata = np.zeros(len(cases.labels), np.int64) if cases.of_labels else cases.labels
-        return Behind(losses=found, strata=strata)
+        return Behind(losses=compute(cases), few=few, strata=strata)
 
     return behind
 

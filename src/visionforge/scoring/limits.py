@@ -57,7 +57,8 @@ class Behind:
         otherwise: Their correlation where all resamples of one agree.
         trials: Of how many cases it is a share, if it is one.
         lowest: Its value at a share of 0.
-        losses: (N,) of which it is the mean, if it is that; NaN if there are too few wrong cases to tell.
+        losses: (N,) of which it is the mean, if it is that.
+        few: There are too few wrong cases to tell how large losses can be.
         strata: (N,) groups within which cases were drawn.
         right: (P, N) which cases of each of the shares are right whose mean it is, NaN for a case that is not of one;
             for the difference of two models. None if it is no mean of shares.
@@ -69,6 +70,7 @@ class Behind:
     trials: Trials | None = None
     lowest: float = 0.0
     losses: Floats | None = None
+    few: bool = False
     strata: npt.NDArray[np.int64] | None = None
     right: Floats | None = None
 
