@@ -157,6 +157,22 @@ def test_losses_of_a_good_and_a_worse_model_differ_although_those_of_one_are_too
     assert gap.p == pytest.approx(2 * t.sf(abs(losses.mean()) / error, 199))
 
 
+def test_what_is_detectable_is_detected_in_four_of_five_samples():
+    rng = np.random.default_rng(0)
+    base, labels = simulated(rng, "binary", 300)
+    one, other = (Scorer(base, labels, "binary"), Scorer(1 - base, labels, "binary"))
+    assert paired_differences([one], [other], 50)["accuracy"].detectable < 0.2
+    found, told = [], []
+    for _ in range(200):  # the second is right 0.08 less often, apart from the first
+        right = rng.random(300) < 0.9, rng.random(300) < 0.82
+        pair = [Scorer(np.eye(2)[np.where(each, labels, 1 - labels)], labels, "binary") for each in right]
+        gap = paired_differences(pair[:1], pair[1:], 2)["accuracy"]
+        found.append(gap.detectable)
+        told.append(gap.p < 0.05)
+    assert np.median(found) == pytest.approx(0.08, abs=0.005)
+    assert 0.7 < np.mean(told) < 0.9
+
+
 def test_average_precisions_of_few_cases_are_not_compared():
     shown, labels = simulated(np.random.default_rng(0), "binary", 30)
     other = np.clip(shown + np.random.default_rng(1).normal(0, 0.2, shown.shape), 0, 1)

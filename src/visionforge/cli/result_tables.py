@@ -111,13 +111,20 @@ def print_comparison(content: Mapping[str, Any]) -> None:
             say(f"{group['name']}: {', '.join(group['runs'])}")
         if about := content["differences"][0]["positive"]:
             say(f"positive class: {about}")
-        table = plain_table("", "metric", "difference", f"{content['confidence']:.0%} interval", "p")
+        table = plain_table("", "metric", "difference", f"{content['confidence']:.0%} interval", "p", "detectable")
         for row in content["differences"]:
             interval = row["interval"]
             missing = NO_INTERVAL if row["method"] else ""
             ends = missing if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
             p = "–" if row["p"] is None else "< 0.001" if row["p"] < LEAST_P else f"{row['p']:.3f}"
-            table.add_row(f"{row['of']} − {row['from']}", row["metric"], f"{row['value']:+.4f}", ends, p)
+            table.add_row(
+                f"{row['of']} − {row['from']}",
+                row["metric"],
+                f"{row['value']:+.4f}",
+                ends,
+                p,
+                "–" if row["detectable"] is None else f"{row['detectable']:.4f}",
+            )
         print_table(table)
         methods = {row["metric"].partition(".")[2]: row["method"] for row in content["differences"] if row["method"]}
         if methods:

@@ -131,15 +131,17 @@ class Difference:
     Attributes:
         value: The difference.
         interval: (low, high); None for a metric without intervals, and where the cases are too few to tell.
-        p: Two-sided p-value: 1 less the confidence at which the interval ends at 0; of resamples twice the share of
-            them on the other side of 0, at most 1.
+        p: Two-sided p-value: of shares and losses by their standard errors, else twice the share of the resamples on
+            the other side of 0, but not below what the standard error says.
         method: How the interval was made, of `visionforge.evaluation.intervals.METHODS`.
+        detectable: The size of a true difference that such a split tells from 0, at p < 0.05, in 4 of 5 samples.
     """
 
     value: float
     interval: Interval | None
     p: float | None
     method: str | None = None
+    detectable: float | None = None
 
 
 def paired_differences(
@@ -180,11 +182,11 @@ def paired_differences(
         value = compared.value(name)
         if np.isnan(value):
             continue
-        interval = p = method = None
+        interval = p = method = detectable = None
         if _has_interval(name):
             interval, p = compared.interval(name, confidence), compared.p(name)
-            method = compared.method(name)
-        found[name] = Difference(value, interval, p, method)
+            method, detectable = compared.method(name), compared.detectable(name)
+        found[name] = Difference(value, interval, p, method, detectable)
     return found
 
 

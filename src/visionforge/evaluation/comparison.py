@@ -220,5 +220,6 @@ def _differences(
                 return [], f"no differences: {error}"
             for name, gap in gaps.items():
                 row = {"of": other.name, "from": groups[0].name, "metric": f"{reading}.{name}", "value": gap.value}
-                found.append({**row, "interval": gap.interval, "p": gap.p, "positive": about, "method": gap.method})
+                told = {"interval": gap.interval, "p": gap.p, "positive": about}
+                found.append({**row, **told, "method": gap.method, "detectable": gap.detectable})
     return found, None if found else f"no differences: {none}"

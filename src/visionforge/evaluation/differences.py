@@ -10,6 +10,8 @@ from visionforge.evaluation.scores import Counted, Scores
 from visionforge.scoring.limits import floor_error, mean_error, paired_error
 from visionforge.scoring.rates import Floats
 
+POWER = 0.8  # share of samples in which a difference shall be told from 0
+
 
 class Compared:
     """Models on the same cases, whose metrics are averaged over their repetitions.
@@ -71,16 +73,35 @@ class Compared:
         if method == PAIRED:
             gap, error = paired_error(self._of_cases(name))
             return float(2 * ndtr(-abs(gap) / error))
-        gaps, floor = self._gaps(name), self._floor(name)
+        gaps, known = self._gaps(name), self._error(name)
         gaps = gaps[~np.isnan(gaps)]
-        if not len(gaps):
+        if known is None:
             return None
         side = min((gaps <= 0).mean(), (gaps >= 0).mean())
         least = 2 / (len(gaps) + 1)  # no resample on the other side is not p = 0
-        error = float(np.hypot(gaps.std() * self._wider(name, 0.95), floor))
-        if self._cases(name) is not None and error > 0:
-            least = max(least, float(2 * ndtr(-abs(self.value(name)) / error)))
+        if self._cases(name) is not None and known > 0:
+            least = max(least, float(2 * ndtr(-abs(self.value(name)) / known)))
         return float(min(1.0, max(2 * side, least)))
+
+    def detectable(self, name: str) -> float | None:
+        """Return the true difference that such cases tell from 0 in 4 of 5 samples, at p < 0.05; None where unknown."""
+        error = self._error(name)
+        return None if error is None or not error > 0 else float(ndtri(0.975) + ndtri(POWER)) * error
+
+    def _error(self, name: str) -> float | None:
+        """Return the standard error of a difference; None where there is no interval."""
+        method = self.method(name)
+        if self._few(name):
+            return None
+        if method == STUDENT:
+            return self._of_losses(name)[1]
+        if method == PAIRED:
+            return paired_error(self._of_cases(name))[1]
+        gaps = self._gaps(name)
+        gaps = gaps[~np.isnan(gaps)]
+        if not len(gaps):
+            return None
+        return float(np.hypot(gaps.std() * self._wider(name, 0.95), self._floor(name)))
 
     def _gaps(self, name: str) -> Floats:
         """Return (B,) the differences in resamples."""
