@@ -69,11 +69,11 @@ def test_python_is_told_the_same(settings, spec, message):
         ImageClassifier(**settings, spec=spec).configure_model()
 
 
-def test_scale_and_overlap_are_of_masks(refuse, quick_run, tmp_path):
+def test_scale_and_overlap_are_of_places(refuse, quick_run, tmp_path):
     (tmp_path / "p.png").write_bytes(b"")
     for given in (["--scale", "native"], ["--overlap", "0.1"]):
         (line,) = refuse("predict", "--run", str(quick_run), "--images", "p.png", "--out", "said.csv", *given)
-        assert f"{given[0].removeprefix('--')}: is for networks that predict masks; this one predicts classes" in line
+        assert f"{given[0].removeprefix('--')}: is for networks that predict masks or boxes; this one predicts classes" in line
 
 
 @pytest.mark.parametrize("preset", ["quick", "full", "architectures"])

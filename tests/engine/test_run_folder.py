@@ -44,8 +44,8 @@ def test_a_training_by_callbacks_alone_leaves_a_whole_run(whole):
     assert whole.name.endswith(f"_rows_own_{run.hash}")
     assert list(run.epochs["epoch"]) == [0, 1, 2, 3]
     assert run.metrics["accuracy"] > 0.9
-    low, high = run.intervals["log_loss"]
-    assert low <= run.metrics["log_loss"] <= high
+    low, high = run.intervals["accuracy"]
+    assert low <= run.metrics["accuracy"] <= high
     assert len(run.predictions) == 60
     assert {"truth", "prediction", "probability_a", "raw_probability_a"} <= set(run.predictions.columns)
     assert run.report.stat().st_size > 100_000

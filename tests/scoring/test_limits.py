@@ -96,6 +96,13 @@ def test_paired_shares_of_other_cases_add_their_variances():
     assert error == pytest.approx(np.hypot(each[0][1], each[1][1]) / 2)
 
 
+def test_shares_of_the_same_cases_that_cancel_out_have_a_width():
+    gaps = np.array([[1.0] * 30, [-1.0] * 30])
+    value, error = paired_error(gaps)
+    assert value == pytest.approx(0)
+    assert error == pytest.approx(floor_error(np.array([30.0, 30.0])))
+
+
 def test_losses_without_skewness_have_students_limits():
     losses = np.r_[np.arange(1.0, 41), 20.5]
     strata = np.zeros(41, np.int64)

@@ -183,9 +183,9 @@ def paired_error(gaps: Floats) -> tuple[float, float]:
     cases = there.sum(axis=1) + 2  # one more that each has right and the other has not
     shares = np.where(there, gaps, 0.0) / (cases[:, None] * len(gaps))
     each = shares.sum(axis=1)
-    variance = float((shares.sum(axis=0) ** 2).sum()) + float((2 / (cases * len(gaps)) ** 2).sum())
-    centre = float((each**2 * len(gaps) ** 2 / cases).sum()) / len(gaps) ** 2
-    return float(each.sum()), float(np.sqrt(max(0.0, variance - centre)))
+    least = floor_error(there.sum(axis=1).astype(np.float64)) ** 2
+    variance = float((shares.sum(axis=0) ** 2).sum()) + least - float((each**2 / cases).sum())
+    return float(each.sum()), float(np.sqrt(max(least, variance)))  # shares of the same cases may cancel out
 
 
 def floor_error(cases: Floats) -> float:
