@@ -17,7 +17,7 @@ from visionforge.evaluation.bootstrap import estimate, paired_differences
 from visionforge.evaluation.scores import Scorer
 
 SETS, RESAMPLES, CONFIDENCE = 500, 500, 0.95
-ALL = 60_000  # cases of a class that count as all there are
+ALL = 1_200_000  # cases that count as all there are
 LEAST = 0.93
 OTHER, WEAKER = 0.4, 0.9  # noise of the second model, and how high its logits are
 Arrays = list[np.ndarray]
@@ -68,7 +68,7 @@ class Scene:
 
     def truth(self) -> tuple[dict[str, float], dict[str, np.ndarray], dict[str, float]]:
         """Return metrics of all that there is, with the class frequencies of a set: overall, by class, differences."""
-        both = self.scorers(np.random.default_rng(1), (ALL,) * len(self.counts), 2)
+        both = self.scorers(np.random.default_rng(1), (ALL // len(self.counts),) * len(self.counts), 2)
         labels = both[0].labels
         weights = np.ones(len(labels)) if labels.ndim == 2 else np.array(self.counts)[labels].astype(float)
         one, other = (each(weights[:, None]) for each in both)

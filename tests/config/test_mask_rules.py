@@ -73,7 +73,10 @@ def test_scale_and_overlap_are_of_places(refuse, quick_run, tmp_path):
     (tmp_path / "p.png").write_bytes(b"")
     for given in (["--scale", "native"], ["--overlap", "0.1"]):
         (line,) = refuse("predict", "--run", str(quick_run), "--images", "p.png", "--out", "said.csv", *given)
-        assert f"{given[0].removeprefix('--')}: is for networks that predict masks or boxes; this one predicts classes" in line
+        assert (
+            f"{given[0].removeprefix('--')}: is for networks that predict masks or boxes; this one predicts classes"
+            in line
+        )
 
 
 @pytest.mark.parametrize("preset", ["quick", "full", "architectures"])

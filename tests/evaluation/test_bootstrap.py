@@ -173,12 +173,27 @@ def test_what_is_detectable_is_detected_in_four_of_five_samples():
     assert 0.7 < np.mean(told) < 0.9
 
 
-def test_average_precisions_of_few_cases_are_not_compared():
-    shown, labels = simulated(np.random.default_rng(0), "binary", 30)
-    other = np.clip(shown + np.random.default_rng(1).normal(0, 0.2, shown.shape), 0, 1)
-    gaps = paired_differences([Scorer(shown, labels, "binary")], [Scorer(other, labels, "binary")], 50)
-    assert (gaps["average_precision"].interval, gaps["average_precision"].p) == (None, None)
-    assert gaps["auc"].interval is not None
+@pytest.mark.parametrize(("count", "noise", "told"), [(200, 0.2, True), (30, 0.2, False), (200, 0.0, False)])
+def test_rankings_of_few_cases_or_mistakes_are_not_compared(count, noise, told):
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % 2
+    pair = []
+    for scale in (1.0, 2.0):
+        score = np.clip(0.2 + 0.6 * labels + rng.normal(0, noise * scale + 0.01, count), 0, 1)
+        pair.append(Scorer(np.stack([1 - score, score], axis=1), labels, "binary"))
+    gaps = paired_differences(pair[:1], pair[1:], 200)
+    for name in ("auc", "average_precision"):
+        gap = gaps[name]
+        assert all((value is not None) == told for value in (gap.interval, gap.p, gap.detectable))
+    drawn = np.concatenate(
+        [
+            pair[0](weights).overall["auc"] - pair[1](weights).overall["auc"]
+            for weights in resample_weights(strata_of(labels), 200, 0)
+        ]
+    )
+    if told:
+        error = drawn.std() * np.sqrt(100 / 99)
+        assert gaps["auc"].interval == pytest.approx(t.interval(0.95, 99, gaps["auc"].value, error))
 
 
 def test_every_interval_says_how_it_was_made():
@@ -203,12 +218,7 @@ def test_every_interval_says_how_it_was_made():
     (found,) = estimate([Scorer(shown, labels, "binary")], 100)
     assert (found.methods["sensitivity"], found.methods["auc"]) == ("share", "effective")
     gaps = paired_differences([Scorer(shown, labels, "binary")], [Scorer(shown[:, ::-1], labels, "binary")], 100)
-    assert [gaps[name].method for name in ("accuracy", "auc", "brier", "ece")] == [
-        "paired",
-        "resampled",
-        "student",
-        None,
-    ]
+    assert [gaps[name].method for name in ("accuracy", "auc", "brier", "ece")] == ["paired", "error", "student", None]
 
 
 @pytest.mark.parametrize("task", ["binary", "multi-class", "ordinal", "multi-label"])

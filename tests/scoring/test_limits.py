@@ -54,11 +54,16 @@ def test_what_varies_like_a_share_of_fewer_cases_has_its_limits():
 
 def test_a_mean_is_between_independent_and_equal_values():
     values, low, high = np.array([0.9, 0.7]), np.array([0.8, 0.6]), np.array([0.95, 0.85])
-    apart, equal = (mean_limits(values, low, high, np.array([[1, r], [r, 1]])) for r in (0.0, 1.0))
+    many = np.array([1e6, 1e6])
+    apart, equal = (mean_limits(values, low, high, np.array([[1, r], [r, 1]]), many, 0.95) for r in (0.0, 1.0))
     assert apart == pytest.approx((0.8 - np.hypot(0.05, 0.05), 0.8 + np.hypot(0.025, 0.075)))
     assert equal == pytest.approx((0.7, 0.9))
-    alone = mean_limits(values[:1], low[:1], high[:1], np.ones((1, 1)))
+    alone = mean_limits(values[:1], low[:1], high[:1], np.ones((1, 1)), many[:1], 0.95)
     assert alone == pytest.approx((0.8, 0.95))
+    wide = mean_limits(values, low, high, np.eye(2), np.array([10.0, 40.0]), 0.95)
+    assert wide == pytest.approx(
+        [end[0] for end in clopper_pearson(np.array([0.8]), np.array([4 / (1 / 10 + 1 / 40)]), 0.95)]
+    )
 
 
 def test_correlations_are_those_of_numpy():

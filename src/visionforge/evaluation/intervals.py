@@ -12,14 +12,15 @@ from visionforge.scoring.limits import Behind, Trials, correlations, loss_limits
 from visionforge.scoring.rates import Floats
 
 SHARE, EFFECTIVE, MEAN, PAIRED = "share", "effective", "mean", "paired"
-SKEWED, STUDENT, RESAMPLED = "skewed", "student", "resampled"
+SKEWED, STUDENT, ERROR, RESAMPLED = "skewed", "student", "error", "resampled"
 METHODS = {
     SHARE: "Clopper–Pearson",
     EFFECTIVE: "Clopper–Pearson of the effective number of cases",
-    MEAN: "mean of intervals of the classes, with their correlation over resamples (MOVER)",
+    MEAN: "from the intervals of the classes and their correlation over resamples (MOVER)",
     PAIRED: "Bonett and Price, of shares of the same cases",
     SKEWED: "Student's t, corrected for skewness",
     STUDENT: "Student's t of what the cases differ by",
+    ERROR: "Student's t with the standard error over resamples",
     RESAMPLED: "bias-corrected percentiles of resamples",
 }
 _SAME = 1e-12  # sums of the same values in another order differ by less
@@ -77,7 +78,8 @@ class Limits:
             if behind.correlation is None
             else _all_alike(behind.correlation, len(values))
         )
-        return _plain(*mean_limits(values, np.array(low), np.array(high), known))
+        cases = np.array([self._counted.per_class[each].cases[k] for each, k in behind.values])
+        return _plain(*mean_limits(values, np.array(low), np.array(high), known, cases, self._confidence))
 
     def method(self, name: str) -> str:
         """Return how an interval is made, of `METHODS`."""

@@ -54,11 +54,10 @@ def losses(compute: Callable[[Cases], Floats]) -> Callable[[Weighted], Behind]:
 
     def behind(weighted: Weighted) -> Behind:
         cases = weighted.cases
-        wrong = cases.predicted != cases.labels
-        wrong = wrong.any(axis=1) if cases.of_labels else wrong
-        few = bool(wrong.sum() < LEAST_WRONG or len(wrong) < LEAST_CASES)
+        wrong = int(_wrong(cases).sum())
+        few = wrong < LEAST_WRONG or len(cases.labels) < LEAST_CASES
         strata = np.zeros(len(cases.labels), np.int64) if cases.of_labels else cases.labels
-        return Behind(losses=compute(cases), few=few, strata=strata)
+        return Behind(losses=compute(cases), few=few, wrong=wrong, strata=strata)
 
     return behind
 
@@ -68,7 +67,7 @@ def means(*names: str, biased: bool = False) -> Callable[[Weighted], Behind | No
 
     Args:
         names: The values.
-        biased: Of few cases all are too high, so those of labels, of which some may be very rare, err together.
+        biased: Of few cases all are too high, so they err together.
     """
 
     def behind(weighted: Weighted) -> Behind | None:
@@ -81,8 +80,11 @@ def means(*names: str, biased: bool = False) -> Callable[[Weighted], Behind | No
         values = tuple((name, int(k)) for name in names for k in np.flatnonzero(defined))
         of_labels = weighted.cases.of_labels
         apart = names == ("sensitivity",) and not of_labels  # recalls of classes are of other cases
-        known = 0.0 if apart else 1.0 if biased and of_labels else None
-        return Behind(values, known, 1.0 if of_labels else 0.0, right=_right(weighted.cases, values))
+        known = 0.0 if apart else 1.0 if biased else None
+        cases = weighted.cases
+        return Behind(
+            values, known, 1.0 if of_labels else 0.0, right=_right(cases, values), wrong=int(_wrong(cases).sum())
+        )
 
     return behind
 
@@ -93,10 +95,17 @@ def positive_or_means(name: str, biased: bool = False) -> Callable[[Weighted], B
     def behind(weighted: Weighted) -> Behind | None:
         if weighted.cases.task.has_positive:
             values = ((name, weighted.cases.positive),)
-            return Behind(values, right=_right(weighted.cases, values))
+            cases = weighted.cases
+            return Behind(values, right=_right(cases, values), wrong=int(_wrong(cases).sum()))
         return means(name, biased=biased)(weighted)
 
     return behind
+
+
+def _wrong(cases: Cases) -> Array:
+    """Return (N,) whether a decision about a case is wrong, of labels any."""
+    wrong = np.asarray(cases.predicted != cases.labels)
+    return np.asarray(wrong.any(axis=1)) if cases.of_labels else wrong
 
 
 def _right(cases: Cases, values: tuple[tuple[str, int], ...]) -> Floats | None:

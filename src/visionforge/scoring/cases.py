@@ -19,7 +19,7 @@ from visionforge.scoring.decisions import predicted_labels
 from visionforge.scoring.limits import Trials
 from visionforge.scoring.rates import Array, Floats, Ranking, rates_of, sums_by
 
-LEAST_RANKED = 20  # cases of a class, of which two average precisions are compared
+LEAST_RANKED, LEAST_WRONG = 20, 10  # cases of a class, and wrong ones, of which two rankings are compared
 
 
 class Cases:
@@ -183,7 +183,10 @@ class Weighted:
         both = np.minimum(support, others)
         with np.errstate(divide="ignore"):
             pairs = np.where(both > 0, 2 / (1 / support + 1 / others), 0.0)
-        found = {"auc": Trials(both, pairs), "average_precision": Trials(both, both, least_paired=LEAST_RANKED)}
+        found = {
+            "auc": Trials(both, pairs, least_paired=LEAST_RANKED, least_wrong=LEAST_WRONG),
+            "average_precision": Trials(both, both, least_paired=LEAST_RANKED, least_wrong=LEAST_WRONG),
+        }
         counts = {"": (self.hits, self.said)}
         if self.cases.tuned is not None:
             hits, _, said = self._tuned_counts

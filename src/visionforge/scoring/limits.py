@@ -10,7 +10,8 @@
   its skewness (Hall, 1992, Journal of the Royal Statistical Society B 54:221). Without a few wrong cases nobody knows
   how large losses can be, and there are none. The difference of two models has those of Student's t.
 - The mean of such values has limits that follow from theirs and from their correlation over resamples (Zou and Donner,
-  2008, Statistics in Medicine 27:1693).
+  2008, Statistics in Medicine 27:1693), and reach at least as far as those of a share of all of their cases: the few
+  mistakes of many classes say more together than one by one.
 - The difference of two shares of the same cases has those of Bonett and Price (2012, Journal of Educational and
   Behavioral Statistics 37:479): two more cases, of which each model has one right that the other has not.
 
@@ -37,14 +38,15 @@ class Trials:
         cases: Number of cases; values without any are undefined.
         effective: Most effective cases where a value is neither 0 nor 1; None: it is a share of `cases` itself.
         jaccard: The values are F1, and `cases` those of a class or said to be.
-        least_paired: Fewest cases of which the difference of two models is told: of fewer, values are too high by more
-            for one than for the other.
+        least_paired: Fewest cases of which the difference of two models is told.
+        least_wrong: Fewest wrong decisions of one of them, for the same: otherwise very few cases decide about it.
     """
 
     cases: Floats
     effective: Floats | None = None
     jaccard: bool = False
     least_paired: int = 2
+    least_wrong: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Behind:
         lowest: Its value at a share of 0.
         losses: (N,) of which it is the mean, if it is that.
         few: There are too few wrong cases to tell how large losses can be.
+        wrong: Number of wrong decisions.
         strata: (N,) groups within which cases were drawn.
         right: (P, N) which cases of each of the shares are right whose mean it is, NaN for a case that is not of one;
             for the difference of two models. None if it is no mean of shares.
@@ -71,6 +74,7 @@ class Behind:
     lowest: float = 0.0
     losses: Floats | None = None
     few: bool = False
+    wrong: int = 0
     strata: npt.NDArray[np.int64] | None = None
     right: Floats | None = None
 
@@ -151,7 +155,9 @@ def _unskewed(z: float, skewness: float) -> float:
     return float(3 / skewness * (np.cbrt(1 + skewness * (z - skewness / 6)) - 1))
 
 
-def mean_limits(values: Floats, low: Floats, high: Floats, correlation: Floats) -> tuple[float, float]:
+def mean_limits(
+    values: Floats, low: Floats, high: Floats, correlation: Floats, cases: Floats, confidence: float
+) -> tuple[float, float]:
     """Return the limits of the mean of P values.
 
     Args:
@@ -159,12 +165,15 @@ def mean_limits(values: Floats, low: Floats, high: Floats, correlation: Floats) 
         low: (P,) lower limits of each.
         high: (P,) upper limits.
         correlation: (P, P) of the values.
+        cases: (P,) of which each is a share.
+        confidence: Share of samples of which the limits hold the truth.
     """
     count = len(values)
     below, above = (values - low) / count, (high - values) / count
     down, up = (max(0.0, float(each @ correlation @ each)) for each in (below, above))
     mean = float(values.mean())
-    return mean - float(np.sqrt(down)), mean + float(np.sqrt(up))
+    pooled = clopper_pearson(values.mean(keepdims=True), np.array([count**2 / (1 / cases).sum()]), confidence)
+    return min(mean - float(np.sqrt(down)), float(pooled[0][0])), max(mean + float(np.sqrt(up)), float(pooled[1][0]))
 
 
 def paired_error(gaps: Floats) -> tuple[float, float]:
