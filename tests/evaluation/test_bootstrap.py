@@ -146,7 +146,7 @@ def test_losses_of_a_good_and_a_worse_model_differ_although_those_of_one_are_too
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 2
     sure = np.eye(2)[labels] * 0.9 + 0.05
-    unsure = np.clip(sure + rng.normal(0, 0.3, (200, 1)) * [[1, -1]], 0.01, 0.99)
+    unsure = np.clip(sure + rng.normal(0, 0.5, (200, 1)) * [[1, -1]], 0.01, 0.99)
     one, other = Scorer(sure, labels, "binary"), Scorer(unsure, labels, "binary")
     assert estimate([one], 50)[0].intervals["brier"] is None
     gap = paired_differences([one], [other], 50)["brier"]

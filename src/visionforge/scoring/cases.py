@@ -19,7 +19,7 @@ from visionforge.scoring.decisions import predicted_labels
 from visionforge.scoring.limits import Trials
 from visionforge.scoring.rates import Array, Floats, Ranking, rates_of, sums_by
 
-LEAST_RANKED, LEAST_WRONG = 20, 10  # cases of a class, and wrong ones, of which two rankings are compared
+LEAST_RANKED, LEAST_WRONG = 20, 20  # cases of a class, and wrong ones, of which two models are compared
 
 
 class Cases:
