@@ -1,13 +1,15 @@
 """What `predict` writes beside the table of pictures, and how large ones are divided; nothing of it needs torch."""
 
+import contextlib
 import json
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionforge.errors import SettingsError
-from visionforge.evaluation.table_writers import Column
+from visionforge.errors import RunError, SettingsError
+from visionforge.evaluation.table_writers import Column, TableWriter, open_table
 from visionforge.runs.paths import shown
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 OVERLAP, MOST_OVERLAP = 0.25, 0.75  # of a tile, with the next one
 ERROR_COLUMNS = (Column("path"), Column("reason"))
+WARNINGS = 10  # pictures that could not be read which are told of; the others are in the table of errors
 COCO_INFO = json.dumps({"contributor": "visionforge predict"})  # with which a file of boxes begins
 COCO_HEAD = f'{{"info": {COCO_INFO}, "annotations": ['
 
@@ -32,6 +35,46 @@ class Tiles:
     scaled: bool
     overlap: float
     batch_size: int
+
+
+class Failures:
+    """Files that could not be read: a table of them, which most folders do not need, and a line about the first ones.
+
+    Args:
+        path: The table.
+        warn: Told of the first files.
+        stack: Closes the table.
+
+    Attributes:
+        count: How many there are.
+    """
+
+    def __init__(self, path: Path, warn: Callable[[str], None], stack: contextlib.ExitStack) -> None:
+        self.count = 0
+        self._path = path
+        self._warn = warn
+        self._stack = stack
+        self._table: TableWriter | None = None
+
+    def add(self, failures: Sequence[tuple[str, str]]) -> None:
+        """Write names and reasons."""
+        if not failures:
+            return
+        if self._table is None:
+            self._table = self._stack.enter_context(open_table(self._path, ERROR_COLUMNS))
+        self._table.write(failures)
+        for name, reason in failures[: max(0, WARNINGS - self.count)]:
+            self._warn(f"{name}: {reason}")
+        self.count += len(failures)
+
+    def require_any_read(self, total: int) -> None:
+        """Check that not all of so many files have failed.
+
+        Raises:
+            RunError: If they have.
+        """
+        if self.count == total:
+            raise RunError(f"pictures: none of the {total:,} files could be read, so nothing was written")
 
 
 def mask_folder(out: Path) -> Path:

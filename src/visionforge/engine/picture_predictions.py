@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from visionforge.data.info import Split
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
 from visionforge.data.stream import picture_batches
-from visionforge.engine.picture_outputs import ERROR_COLUMNS, MOST_OVERLAP, OVERLAP, Tiles, check_beside
+from visionforge.engine.picture_outputs import ERROR_COLUMNS, MOST_OVERLAP, OVERLAP, Failures, Tiles, check_beside
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.prediction_table import TEXTS, headings_of, prediction_columns, rows_of
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table, read_table, require_format
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from visionforge.inference.predictor import Predictor
 
 MOST_THREADS = 8  # that decode; more wait for each other
-WARNINGS = 10  # pictures that could not be read which are told of; the others are in the table of errors
 
 
 class PicturePredictions:
@@ -301,31 +300,25 @@ class _Stream:
         writing = mask_writer if spec.kind.dense else box_writer
         with writing(self.predictor, tiles, out) as writer:
             stream = WholeStream(spec, writer, self.listed, tiles, self.threads, self.progress, self.warn)
-            return stream.write(out, errors, total, WARNINGS, interruption)
+            return stream.write(out, errors, total, interruption)
 
     def _write(self, out: Path, errors: Path, total: int, interruption: Interruption) -> int:
         """Write the tables and return how many files could not be read."""
         if self.tiles is not None:
             with folder_for(out.absolute().parent):
                 return self._write_whole(self.tiles, out, errors, total, interruption)
-        spec, done, failed = self.predictor.spec, 0, 0
+        spec, done = self.predictor.spec, 0
         batches = picture_batches(
             self.listed, spec.resolution, spec.channels, self.batch_size, self.threads, spec.spatial_dims, spec.fit
         )
         with contextlib.ExitStack() as stack:
             stack.enter_context(folder_for(out.absolute().parent))
             table: TableWriter | None = None
-            error_table: TableWriter | None = None
+            failures = Failures(errors, self.warn, stack)
             self.progress(0, total)
             for batch in stack.enter_context(contextlib.closing(batches)):
                 interruption.check()
-                if batch.failures:
-                    if error_table is None:  # most folders need none
-                        error_table = stack.enter_context(open_table(errors, ERROR_COLUMNS))
-                    error_table.write(batch.failures)
-                    for name, reason in batch.failures[: max(0, WARNINGS - failed)]:
-                        self.warn(f"{name}: {reason}")
-                    failed += len(batch.failures)
+                failures.add(batch.failures)
                 if batch.names:
                     keys = [(Column("path"), batch.names)]
                     columns = prediction_columns(spec, self.predictor(batch.images), keys)
@@ -334,6 +327,5 @@ class _Stream:
                     table.write(rows_of(columns))
                 done += len(batch.names) + len(batch.failures)
                 self.progress(done, total)
-            if failed == total:
-                raise RunError(f"pictures: none of the {total:,} files could be read, so nothing was written")
-        return failed
+            failures.require_any_read(total)
+        return failures.count

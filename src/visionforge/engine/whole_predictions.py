@@ -13,8 +13,8 @@ from torch import Tensor
 from visionforge.data.info import TaskSpec
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles
 from visionforge.data.whole_pictures import WholePicture, whole_pictures
-from visionforge.engine.picture_outputs import ERROR_COLUMNS, Tiles
-from visionforge.errors import DataError, RunError
+from visionforge.engine.picture_outputs import Failures, Tiles
+from visionforge.errors import DataError
 from visionforge.evaluation.prediction_table import Filled, headings_of, rows_of
 from visionforge.evaluation.table_writers import TableWriter, open_table
 from visionforge.runs.signals import Interruption
@@ -63,50 +63,41 @@ class WholeStream:
     progress: Callable[[int, int], None]
     warn: Callable[[str], None]
 
-    def write(self, out: Path, errors: Path, total: int, warnings: int, interruption: Interruption) -> int:
+    def write(self, out: Path, errors: Path, total: int, interruption: Interruption) -> int:
         """Write tables, and what the writer has, when the last picture is predicted; return how many failed.
 
         Args:
             out: The table.
             errors: The table of the files that could not be read.
             total: Number of files.
-            warnings: How many of them are told of.
             interruption: Handles the signals; a picture is finished first.
 
         Raises:
             RunError: If none could be read, or something would be replaced that is not ours.
             Interrupted: If a signal ended it; then nothing was written.
         """
-        spec, done, failed = self.spec, 0, 0
+        spec = self.spec
         side = spec.resolution if self.tiles.scaled else None
         pictures = whole_pictures(self.listed, side, spec.channels, self.threads, spec.fit)
         with contextlib.ExitStack() as stack:
             table: TableWriter | None = None
-            error_table: TableWriter | None = None
+            failures = Failures(errors, self.warn, stack)
             self.progress(0, total)
             for index, picture in enumerate(stack.enter_context(contextlib.closing(pictures))):
                 interruption.check()
                 try:
                     said = self._said(picture)
                 except DataError as error:
-                    reason = "; ".join(error.problems)
-                    if error_table is None:  # most folders need none
-                        error_table = stack.enter_context(open_table(errors, ERROR_COLUMNS))
-                    error_table.write([(picture.name, reason)])
-                    failed += 1
-                    if failed <= warnings:
-                        self.warn(f"{picture.name}: {reason}")
+                    failures.add([(picture.name, "; ".join(error.problems))])
                 else:
                     columns = self.writer.columns(index, picture, said)
                     if table is None:
                         table = stack.enter_context(open_table(out, headings_of(columns)))
                     table.write(rows_of(columns))
-                done += 1
-                self.progress(done, total)
-            if failed == total:
-                raise RunError(f"pictures: none of the {total:,} files could be read, so nothing was written")
+                self.progress(index + 1, total)
+            failures.require_any_read(total)
             self.writer.take()
-        return failed
+        return failures.count
 
     def _said(self, picture: WholePicture) -> Any:
         """Return what is said of a picture.

@@ -8,7 +8,7 @@ from scipy.special import ndtri, stdtr, stdtrit
 from visionforge.evaluation.intervals import ERROR, PAIRED, RESAMPLED, STUDENT, Interval, percentiles
 from visionforge.evaluation.scores import Counted, Scores
 from visionforge.scoring.behind import LEAST_CASES
-from visionforge.scoring.cases import LEAST_WRONG
+from visionforge.scoring.cases import LEAST_COMPARED
 from visionforge.scoring.limits import floor_error, mean_error, paired_error
 from visionforge.scoring.rates import Floats
 
@@ -35,8 +35,7 @@ class Compared:
 
     def value(self, name: str) -> float:
         """Return by how much the first is above the other."""
-        one, other = (np.mean([each.overall[name][0] for each in self._point[side]]) for side in self._sides)
-        return float(one - other)
+        return float(self._gap([each.overall[name][0] for each in self._point]))
 
     def method(self, name: str) -> str:
         """Return how an interval is made, of `METHODS`."""
@@ -91,23 +90,23 @@ class Compared:
 
     def _gaps(self, name: str) -> Floats:
         """Return (B,) the differences in resamples."""
-        one, other = (np.mean([each.overall[name] for each in self._drawn[side]], axis=0) for side in self._sides)
+        return self._gap([each.overall[name] for each in self._drawn])
+
+    def _gap(self, each: Sequence[Floats | None]) -> Floats:
+        """Return by how much the mean over the repetitions of the first is above that of the other; all are there."""
+        one, other = (np.mean([part for part in each[side] if part is not None], axis=0) for side in self._sides)
         return np.asarray(one - other)
 
     def _of_cases(self, name: str) -> Floats:
         """Return (P, N) by how much each case of a share is more often right by the first."""
-        sides = [[each.overall[name].right for each in self._counted[side]] for side in self._sides]
-        one, other = (np.mean([each for each in side if each is not None], axis=0) for side in sides)
-        return np.asarray(one - other)
+        return self._gap([each.overall[name].right for each in self._counted])
 
     def _of_losses(self, name: str) -> tuple[float, float, int]:
         """Return the mean of what the losses of each case differ by, its standard error, and degrees of freedom."""
-        behind = [each.overall[name] for each in self._counted]
-        strata = behind[0].strata
+        strata = self._counted[0].overall[name].strata
         assert strata is not None
-        sides = [[each.losses for each in behind[side]] for side in self._sides]
-        one, other = (np.mean([each for each in side if each is not None], axis=0) for side in sides)
-        return float((one - other).mean()), mean_error(one - other, strata), len(strata) - 1
+        gaps = self._gap([each.overall[name].losses for each in self._counted])
+        return float(gaps.mean()), mean_error(gaps, strata), len(strata) - 1
 
     def _cases(self, name: str) -> Floats:
         """Return the numbers of cases behind a metric."""
@@ -121,7 +120,7 @@ class Compared:
         every, per_class = [each.overall[name] for each in self._counted], self._counted[0].per_class
         wrong = max(each.wrong for each in every)
         if every[0].losses is not None:
-            return len(every[0].losses) < LEAST_CASES or wrong < LEAST_WRONG
+            return len(every[0].losses) < LEAST_CASES or wrong < LEAST_COMPARED
         if every[0].trials is None and not every[0].values:
             return True
         return any(

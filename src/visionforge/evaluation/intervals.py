@@ -73,11 +73,10 @@ class Limits:
             return _plain(low[0], high[0])
         values = np.array([self._point.per_class[each][k, 0] for each, k in behind.values])
         drawn = np.stack([self._drawn.per_class[each][k] for each, k in behind.values])
-        known = (
-            correlations(drawn, behind.otherwise)
-            if behind.correlation is None
-            else _all_alike(behind.correlation, len(values))
-        )
+        if behind.correlation is None:
+            known = correlations(drawn, behind.otherwise)
+        else:
+            known = behind.correlation + (1 - behind.correlation) * np.eye(len(values))
         cases = np.array([self._counted.per_class[each].cases[k] for each, k in behind.values])
         return _plain(*mean_limits(values, np.array(low), np.array(high), known, cases, self._confidence))
 
@@ -111,12 +110,6 @@ class Limits:
             values, drawn = self._point.per_class[name][:, 0], self._drawn.per_class[name]
             self._classes[name] = share_limits(values, drawn, self._counted.per_class[name], self._confidence)
         return self._classes[name]
-
-
-def _all_alike(correlation: float, count: int) -> Floats:
-    found = np.full((count, count), correlation)
-    np.fill_diagonal(found, 1.0)
-    return found
 
 
 def percentiles(value: float, resampled: Floats, confidence: float) -> Interval | None:

@@ -175,7 +175,7 @@ class RegionHead(nn.Module):
         regions, there = self._regions(maps, images)
         heads: Any = self.model.roi_heads
         looked = heads.box_head(self._pooled(maps, regions))
-        logits, codes = (values.float() for values in heads.box_predictor(looked))
+        logits, codes = heads.box_predictor(looked)
         count, classes = regions.shape[1], logits.shape[1] - 1
         scores = logits.softmax(dim=1)[:, 1:].reshape(-1, count, classes).transpose(1, 2)  # (N, K, P)
         boxes = heads.box_coder.decode_single(codes, regions.flatten(0, 1)).view(-1, count, classes + 1, 4)
@@ -193,8 +193,8 @@ class RegionHead(nn.Module):
         anchors = _anchors(rpn.anchor_generator, maps, images)
         sizes = [each.shape[1] * each.shape[2] * each.shape[3] for each in objectness]
         objectness, codes = concat_box_prediction_layers(objectness, codes)
-        logits = torch.split(objectness.float().view(images.shape[0], -1), sizes, dim=1)
-        each = torch.split(codes.float().view(images.shape[0], -1, 4), sizes, dim=1)
+        logits = torch.split(objectness.view(images.shape[0], -1), sizes, dim=1)
+        each = torch.split(codes.view(images.shape[0], -1, 4), sizes, dim=1)
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         for level, (said, moves, given) in enumerate(zip(logits, each, torch.split(anchors, sizes), strict=True)):
             scores, places = said.topk(min(2 * self._regions_kept, said.shape[1]), dim=1)

@@ -19,7 +19,7 @@ from visionforge.scoring.decisions import predicted_labels
 from visionforge.scoring.limits import Trials
 from visionforge.scoring.rates import Array, Floats, Ranking, rates_of, sums_by
 
-LEAST_RANKED, LEAST_WRONG = 20, 20  # cases of a class, and wrong ones, of which two models are compared
+LEAST_RANKED, LEAST_COMPARED = 20, 20  # cases of a class, and wrong ones, of which two models are compared
 
 
 class Cases:
@@ -184,8 +184,8 @@ class Weighted:
         with np.errstate(divide="ignore"):
             pairs = np.where(both > 0, 2 / (1 / support + 1 / others), 0.0)
         found = {
-            "auc": Trials(both, pairs, least_paired=LEAST_RANKED, least_wrong=LEAST_WRONG),
-            "average_precision": Trials(both, both, least_paired=LEAST_RANKED, least_wrong=LEAST_WRONG),
+            "auc": Trials(both, pairs, least_paired=LEAST_RANKED, least_wrong=LEAST_COMPARED),
+            "average_precision": Trials(both, both, least_paired=LEAST_RANKED, least_wrong=LEAST_COMPARED),
         }
         counts = {"": (self.hits, self.said)}
         if self.cases.tuned is not None:
