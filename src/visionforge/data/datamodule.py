@@ -14,8 +14,10 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from visionforge.config.folds import fold_problems
 from visionforge.config.problems import validation_problems
 from visionforge.config.schema import Augmentation, DataSettings, Preset, Sampler, Synthetic
+from visionforge.config.schema.data import FOLD_POOLS, FoldPool
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.config.volumes import volume_problems
 from visionforge.data.archive import SplitArrays
@@ -23,7 +25,8 @@ from visionforge.data.augment import AugmentationDraw, Operation, apply_operatio
 from visionforge.data.augment_volumes import VolumeDraw, apply_draw, draw_for
 from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, FixedOrder, as_is
 from visionforge.data.download import ensure_archive
-from visionforge.data.info import Split, TaskSpec
+from visionforge.data.folds import FoldPlan, joined, plan_folds
+from visionforge.data.info import SPLITS, Split, TaskSpec
 from visionforge.data.loader import ResumableLoader, seed_worker
 from visionforge.data.memory import CacheChoice, CacheMode, choose_cache, free_memory
 from visionforge.data.registry import dataset_info
@@ -77,6 +80,12 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         synthetic: What the data set `synthetic` renders.
         sampler: Which training images an epoch shows, and in which order; a word is the sampler of that name.
         seed: Seed of order and augmentation; None is the one of `lightning.seed_everything`, or 42.
+        folds: Divide the images of `fold_pool` into so many folds; None keeps the splits.
+        fold: The fold that is held out, from 0.
+        fold_pool: `train+val`: the fold validates; or `all`: it tests, and the next one validates.
+        fold_repeats: How often the images are divided; fold numbers go on.
+        fold_seed: What the folds are a function of.
+        groups: Keep the groups of the archive together in folds, and draw them whole for intervals.
 
     Raises:
         SettingsError: If a value is out of its bounds, the data set is unknown or does not offer the resolution.
@@ -98,6 +107,12 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         synthetic: SyntheticLike = _DEFAULT.synthetic,
         sampler: SamplerLike = _DEFAULT.sampler,
         seed: int | None = None,
+        folds: int | None = _DEFAULT.folds,
+        fold: int | None = _DEFAULT.fold,
+        fold_pool: FoldPool = _DEFAULT.fold_pool,
+        fold_repeats: int = _DEFAULT.fold_repeats,
+        fold_seed: int = _DEFAULT.fold_seed,
+        groups: bool = _DEFAULT.groups,
     ) -> None:
         super().__init__()
         self.seed = seed
@@ -117,6 +132,12 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
                     "force_rgb": force_rgb,
                     "augmentation": {"preset": augmentation} if isinstance(augmentation, str) else augmentation,
                     "synthetic": synthetic,
+                    "folds": folds,
+                    "fold": fold,
+                    "fold_pool": fold_pool,
+                    "fold_repeats": fold_repeats,
+                    "fold_seed": fold_seed,
+                    "groups": groups,
                 }
             )
         except ValidationError as error:
@@ -127,12 +148,15 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
             raise SettingsError(
                 f"data.resolution: {resolution} is not offered by {dataset}; allowed: {', '.join(map(str, offered))}"
             )
+        if problems := fold_problems(self.settings):
+            raise SettingsError(problems)
         if problems := volume_problems(self.info.name, self.info.spatial_dims, self.settings):
             raise SettingsError(problems)
         self.spec = TaskSpec.of(self.info, resolution, force_rgb)
         self.augmentation = respect_flags(self.settings.augmentation.resolved(), self.info.flags)
         self._datasets: dict[Split, ArrayDataset] = {}
         self._operations: list[Operation] | None = None  # built when they are first needed
+        self._plan: FoldPlan | None = None  # how folds are made, once it is known
         self._sampled_by: npt.NDArray[Any] | None = None  # what training images are drawn by
         self._mirrored: tuple[int, Tensor] | None = None  # (epoch, per position) under alternating flips
 
@@ -194,13 +218,69 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         if self.info.source in EMBEDDED:
             return SideTable()
         positions = self.dataset_for(split).positions
+        tables = [self._archive_table(name).at(chosen) for name, chosen in self.members(split)]
+        return SideTable.joined(tables).at(positions)
+
+    def groups(self, split: Split) -> tuple[str, ...] | None:
+        """Return the group of each image of a split, in the order of `dataset_for`; None if that is unknown."""
+        groups = self.side_table(split).groups if self.settings.groups else None
+        if groups is None or any(not group.strip() for group in groups):
+            return None
+        return groups
+
+    def _archive_table(self, split: Split) -> SideTable:
+        """Return what the archive says of the images of one of its own splits."""
+        if self.info.source in EMBEDDED:
+            return SideTable()
         path = ensure_archive(self.info, self.settings.resolution, self.settings.root, download=False)
-        return read_side_table(path, split, getattr(self.info.splits, split)).at(positions)
+        return read_side_table(path, split, getattr(self.info.splits, split))
+
+    def members(self, split: Split) -> list[tuple[Split, npt.NDArray[np.int64] | None]]:
+        """Return of which images of the archive a split is made: (split of the archive, positions), in that order.
+
+        Positions are None where that is all of them; `max_samples` is not looked at.
+
+        Raises:
+            DataError: If there are folds that cannot be made.
+        """
+        settings = self.settings
+        if settings.fold is None:
+            return [(split, None)]
+        if self._plan is None:
+            pool = FOLD_POOLS[settings.fold_pool]
+            labels = [self._image_labels(self._arrays(name).labels) for name in pool]
+            groups = [self._archive_table(name).groups for name in pool]
+            self._plan = plan_folds(settings, labels, groups, self.spec.classes, self.info.name)
+        return list(self._plan.members(split)) if split in self._plan.pool else [(split, None)]
+
+    def sizes(self) -> dict[Split, int]:
+        """Return the number of images of each split, whatever is kept of them."""
+        whole = self.info.splits.model_dump()
+        return {
+            split: sum(whole[name] if chosen is None else len(chosen) for name, chosen in self.members(split))
+            for split in SPLITS
+        }
+
+    def split_labels(self, split: Split) -> npt.NDArray[Any]:
+        """Return the labels of all images of a split, whatever is kept of them."""
+        return self._joined(split, in_memory=True).labels
+
+    def _arrays(self, split: Split) -> SplitArrays:
+        return load_split(self.info, self.settings.resolution, self.settings.root, split)
+
+    def _joined(self, split: Split, in_memory: bool) -> SplitArrays:
+        """Return a split that may be made of images of several."""
+        members = self.members(split)
+        if len(members) == 1 and members[0][1] is None:
+            return self._arrays(split)
+        parts = [(self._arrays(name), chosen) for name, chosen in members if chosen is not None and len(chosen)]
+        return joined(parts, in_memory)
 
     def _load(self, split: Split) -> ArrayDataset:
         settings = self.settings
-        arrays = load_split(self.info, settings.resolution, settings.root, split)
-        choice = self._choose_cache(arrays)
+        members = self.members(split)
+        choice = self._choose_cache(self._arrays(members[0][0]))
+        arrays = self._joined(split, in_memory=choice.kind != "mmap")
         log.info("%s %s split: %s (%s)", self.info.name, split, _CACHE_NAMES[choice.kind], choice.reason)
         indices = None
         if split == "train" and settings.max_samples is not None and settings.max_samples < len(arrays.labels):

@@ -5,6 +5,7 @@ same lines give the reported value (all weights are 1) and its resamples. Everyt
 """
 
 import traceback
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from visionforge.config.schema import TaskName
 from visionforge.config.schema.metrics import Metric
 from visionforge.config.schema.tasks import task_named
 from visionforge.errors import VisionForgeError
+from visionforge.scoring.clusters import Clusters
 from visionforge.scoring.decisions import predicted_labels
 from visionforge.scoring.limits import Trials
 from visionforge.scoring.rates import Array, Floats, Ranking, rates_of, sums_by
@@ -33,6 +35,7 @@ class Cases:
         positive: Of two classes, the one that is to be found.
         decided_on: (N, K) probabilities that the predictions follow, as decisions are made before a calibration; None
             is `probabilities`.
+        clusters: Groups of cases that were drawn whole; None: they were drawn one by one.
 
     Attributes:
         probabilities: (N, K).
@@ -50,7 +53,9 @@ class Cases:
         thresholds: Array | None = None,
         positive: int = 1,
         decided_on: Array | None = None,
+        clusters: Clusters | None = None,
     ) -> None:
+        self.clusters = clusters
         self.probabilities = np.asarray(probabilities, dtype=np.float64)
         self.labels = np.asarray(labels, dtype=np.int64)
         self.task = task_named(task)
@@ -198,7 +203,26 @@ class Weighted:
                 f"precision{ending}": Trials(said[:, 0]),
                 f"f1{ending}": Trials(support + said[:, 0] - hits[:, 0], jaccard=True),
             }
-        return found
+        clusters = self.cases.clusters
+        return found if clusters is None else {name: self._of_groups(name, each) for name, each in found.items()}
+
+    def _of_groups(self, name: str, trials: Trials) -> Trials:
+        """Return the same of cases that were drawn in whole groups."""
+        clusters, truth = self.cases.clusters, self.cases.truth > 0
+        assert clusters is not None
+        decided = self.cases.tuned if name.endswith("_tuned") else self.cases.predicted
+        assert decided is not None
+        said = self.cases.task.indicators(decided, self.cases.classes) > 0
+        sides = {
+            "sensitivity": (truth,),
+            "specificity": (~truth,),
+            "precision": (said,),
+            "f1": (truth | said,),
+        }.get(name.removesuffix("_tuned"), (truth, ~truth))
+        least = np.minimum.reduce([clusters.least_effective(side) for side in sides])
+        groups = np.minimum.reduce([clusters.present(side) for side in sides])
+        most = trials.cases if trials.effective is None else trials.effective
+        return replace(trials, cases=least, effective=most, groups=groups)
 
 
 class AnyCases(Protocol):

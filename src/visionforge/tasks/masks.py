@@ -267,11 +267,13 @@ class MaskTask(Task):
 
     # --- results
 
-    def evaluate(self, predictions: Any, spec: Any, split: str, settings: Any, partial: Any = None) -> MaskEvaluation:
+    def evaluate(
+        self, predictions: Any, spec: Any, split: str, settings: Any, partial: Any = None, clusters: Any = None
+    ) -> MaskEvaluation:
         """Return Dice, IoU and boundaries, with intervals by picture."""
         from visionforge.evaluation.mask_evaluation import evaluate_masks
 
-        return evaluate_masks(predictions, spec, split, settings, partial)
+        return evaluate_masks(predictions, spec, split, settings, partial, clusters)
 
     def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> PictureScorer | None:
         """Return what scores the pixels that a table counts."""
