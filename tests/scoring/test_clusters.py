@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from visionforge.evaluation.bootstrap import estimate, paired_differences, resample_weights
 from visionforge.evaluation.scores import Scorer
@@ -125,7 +126,26 @@ def test_functions_refuse_groups_of_another_length_and_models_of_other_groups():
     with pytest.raises(ValueError, match=r"groups: \(3,\); allowed: \(60,\)"):
         classification_intervals(shown, labels, groups=[1, 2, 3])
     wide = classification_intervals(shown, labels, groups=np.repeat(np.arange(12), 5), resamples=50)
-    assert wide.intervals["accuracy"][0] < classification_intervals(shown, labels, resamples=50).intervals["accuracy"][0]
+    assert (
+        wide.intervals["accuracy"][0] < classification_intervals(shown, labels, resamples=50).intervals["accuracy"][0]
+    )
     one = Scorer(shown, labels, "binary", clusters=Clusters(np.repeat(np.arange(12), 5)))
     with pytest.raises(ValueError, match="same groups"):
         paired_differences([one], [Scorer(shown, labels, "binary")], 20)
+
+
+def test_cases_are_ranked_among_those_of_their_own_network():
+    rng = np.random.default_rng(6)
+    labels, folds = rng.integers(0, 2, 90), np.repeat([0, 1, 2], 30)
+    logit = (2 * labels - 1) + rng.normal(size=90)
+    shifted = 1 / (1 + np.exp(-(logit + 4.0 * (folds - 1))))  # networks that are sure of different things
+    shown = np.stack([1 - shifted, shifted], axis=1)
+    whole, within = (Scorer(shown, labels, "binary", folds=each)(np.ones((90, 1))) for each in (None, folds))
+    pairs = np.array([(labels[folds == f] == 1).sum() * (labels[folds == f] == 0).sum() for f in range(3)])
+    areas = [roc_auc_score(labels[folds == f], shifted[folds == f]) for f in range(3)]
+    assert within.overall["auc"][0] == pytest.approx(np.average(areas, weights=pairs))
+    assert within.overall["auc"][0] > whole.overall["auc"][0] + 0.05
+    positives = [(labels[folds == f] == 1).sum() for f in range(3)]
+    precisions = [average_precision_score(labels[folds == f], shifted[folds == f]) for f in range(3)]
+    assert within.overall["average_precision"][0] == pytest.approx(np.average(precisions, weights=positives))
+    assert within.overall["accuracy"][0] == whole.overall["accuracy"][0]

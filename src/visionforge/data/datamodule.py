@@ -253,6 +253,28 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
             self._plan = plan_folds(settings, labels, groups, self.spec.classes, self.info.name)
         return list(self._plan.members(split)) if split in self._plan.pool else [(split, None)]
 
+    def origins(self, split: Split) -> list[tuple[Split, int]]:
+        """Return split of the archive, and position there, of each image of a split."""
+        sizes = self.info.splits.model_dump()
+        return [
+            (name, int(position))
+            for name, chosen in self.members(split)
+            for position in (range(sizes[name]) if chosen is None else chosen)
+        ]
+
+    def pool(self) -> tuple[ArrayDataset, list[tuple[Split, int]]]:
+        """Return all images that are divided into folds, and of each its split in the archive and position there."""
+        names, sizes = FOLD_POOLS[self.settings.fold_pool], self.info.splits.model_dump()
+        choice = self._choose_cache(self._arrays(names[0]))
+        parts = [(self._arrays(name), np.arange(sizes[name])) for name in names]
+        in_memory = choice.kind != "mmap"
+        dataset = ArrayDataset(joined(parts, in_memory), in_memory=in_memory)
+        return dataset, [(name, position) for name in names for position in range(sizes[name])]
+
+    def pool_table(self) -> SideTable:
+        """Return names and groups of all images that are divided into folds."""
+        return SideTable.joined([self._archive_table(name) for name in FOLD_POOLS[self.settings.fold_pool]])
+
     def sizes(self) -> dict[Split, int]:
         """Return the number of images of each split, whatever is kept of them."""
         whole = self.info.splits.model_dump()

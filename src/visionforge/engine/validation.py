@@ -163,7 +163,7 @@ def training_images(data: DataSettings, splits: Mapping[str, int]) -> int:
         return splits["train"]
     pool = FOLD_POOLS[data.fold_pool]
     held = 2 if "test" in pool else 1
-    return sum(splits[split] for split in pool) * (data.folds - held) // data.folds
+    return sum(splits[split] for split in pool) * max(1, data.folds - held) // data.folds
 
 
 def _backbone_facts(settings: RunSettings, spatial_dims: int) -> BackboneFacts:

@@ -348,8 +348,9 @@ def evaluate(
         temperatures["with_tta"] = None if calibration is None else calibration.temperature_tta
         own = None if calibration is None else calibration.thresholds_tta
         thresholds["with_tta"] = thresholds["without_tta"] if not own else np.array(own, dtype=np.float32)
+    folds = None if predictions.folds is None else predictions.folds.numpy()
     scorers = [
-        Scorer(p.numpy(), labels, spec.task, thresholds[name], spec.positive_index, clusters=clusters)
+        Scorer(p.numpy(), labels, spec.task, thresholds[name], spec.positive_index, clusters=clusters, folds=folds)
         for name, p in given.items()
     ]
     estimates = estimate(scorers, settings.resamples, settings.confidence)

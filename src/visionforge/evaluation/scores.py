@@ -94,6 +94,7 @@ class Scorer:
         positive: Of two classes, the one that is to be found.
         decided_on: (N, K) probabilities that the predictions follow; None is `probabilities`.
         clusters: Groups of cases that were drawn whole, such as the images of a patient; None: one by one.
+        folds: (N,) which network predicted a case, where several did.
     """
 
     def __init__(
@@ -105,8 +106,9 @@ class Scorer:
         positive: int = 1,
         decided_on: Array | None = None,
         clusters: Clusters | None = None,
+        folds: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        self._cases = Cases(probabilities, labels, task, thresholds, positive, decided_on, clusters)
+        self._cases = Cases(probabilities, labels, task, thresholds, positive, decided_on, clusters, folds)
         self._metrics = metrics_of(task)
 
     @property

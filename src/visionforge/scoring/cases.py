@@ -36,6 +36,8 @@ class Cases:
         decided_on: (N, K) probabilities that the predictions follow, as decisions are made before a calibration; None
             is `probabilities`.
         clusters: Groups of cases that were drawn whole; None: they were drawn one by one.
+        folds: (N,) which of several networks a case was predicted by; None: all by the same. Cases are ranked only
+            among those of their own network, since the probabilities of networks do not compare (Airola et al., 2011).
 
     Attributes:
         probabilities: (N, K).
@@ -54,8 +56,10 @@ class Cases:
         positive: int = 1,
         decided_on: Array | None = None,
         clusters: Clusters | None = None,
+        folds: npt.NDArray[np.int64] | None = None,
     ) -> None:
         self.clusters = clusters
+        self.folds = folds
         self.probabilities = np.asarray(probabilities, dtype=np.float64)
         self.labels = np.asarray(labels, dtype=np.int64)
         self.task = task_named(task)
@@ -83,6 +87,16 @@ class Cases:
         return [Ranking(self.probabilities[:, k], self.truth[:, k]) for k in range(self.classes)]
 
     @cached_property
+    def rankings_of_folds(self) -> list[list[tuple[npt.NDArray[np.int64], Ranking]]]:
+        """Return the same of each class: positions of the cases of each network, and their ranking."""
+        assert self.folds is not None
+        members = [np.flatnonzero(self.folds == fold) for fold in np.unique(self.folds)]
+        return [
+            [(cases, Ranking(self.probabilities[cases, k], self.truth[cases, k])) for cases in members]
+            for k in range(self.classes)
+        ]
+
+    @cached_property
     def per_case(self) -> dict[str, Array]:
         """Return what built-in metrics keep of the cases themselves; each fills in its own."""
         return {}
@@ -108,8 +122,24 @@ class Weighted:
 
     @cached_property
     def _ranked(self) -> tuple[Floats, Floats]:
-        area, precision = zip(*(ranking(self.weights) for ranking in self.cases.rankings), strict=True)
+        if self.cases.folds is not None:
+            found = [self._ranked_by_fold(k, parts) for k, parts in enumerate(self.cases.rankings_of_folds)]
+        else:
+            found = [ranking(self.weights) for ranking in self.cases.rankings]
+        area, precision = zip(*found, strict=True)
         return np.stack(area), np.stack(precision)
+
+    def _ranked_by_fold(self, k: int, parts: list[tuple[npt.NDArray[np.int64], Ranking]]) -> tuple[Floats, Floats]:
+        """Return area and average precision (B,) of a class: of all pairs, and all cases of it, within their folds."""
+        sums = np.zeros((4, self.weights.shape[1]))
+        for members, ranking in parts:
+            weights = self.weights[members]
+            area, precision = ranking(weights)
+            own = self.cases.truth[members, k] @ weights
+            pairs = own * (weights.sum(axis=0) - own)
+            sums += np.stack([np.where(pairs > 0, area * pairs, 0), pairs, np.where(own > 0, precision * own, 0), own])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return sums[0] / sums[1], sums[2] / sums[3]
 
     @property
     def area(self) -> Floats:

@@ -207,6 +207,10 @@ class MaskTask(Task):
         """Return the softmax over the classes of each pixel."""
         return logits.softmax(dim=1)
 
+    def logits(self, probabilities: Tensor) -> Tensor:
+        """Return the logarithms, from which the softmax makes the same probabilities."""
+        return probabilities.clamp(min=1e-38).log()
+
     def decide(self, probabilities: Any, thresholds: Any = None) -> Any:
         """Return (N, R, R) the most probable class of each pixel."""
         return probabilities.argmax(axis=1)
