@@ -19,7 +19,7 @@ def module(**settings):
 
 
 def origin(data, split):
-    return [(name, int(k)) for name, chosen in data.members(split) for k in chosen]
+    return [(name, int(k)) for name, chosen in data.source.members(split) for k in chosen]
 
 
 def test_each_image_of_train_and_val_validates_once_and_the_test_split_stays():
@@ -29,8 +29,8 @@ def test_each_image_of_train_and_val_validates_once_and_the_test_split_stays():
         val, train = origin(data, "val"), origin(data, "train")
         assert not set(val) & set(train)
         assert len(val) + len(train) == 81
-        assert data.members("test") == [("test", None)]
-        assert data.sizes() == {"train": len(train), "val": len(val), "test": 30}
+        assert data.source.members("test") == [("test", None)]
+        assert data.source.sizes() == {"train": len(train), "val": len(val), "test": 30}
         held += val
     assert sorted(held) == sorted([("train", k) for k in range(60)] + [("val", k) for k in range(21)])
 
@@ -57,7 +57,7 @@ def test_images_and_labels_are_those_of_their_places():
             name, position = places[k]
             assert torch.equal(found.images[k], images[name][position])
             assert found.labels[k] == labels[name][position]
-        assert np.array_equal(folded.split_labels(split), found.labels.numpy())
+        assert np.array_equal(folded.source.labels(split), found.labels.numpy())
 
 
 def test_classes_keep_their_shares_and_repeats_divide_anew():

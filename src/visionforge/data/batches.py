@@ -90,6 +90,11 @@ class ArrayDataset(Dataset[Batch]):
         return self._labels is not None and self._labels.is_cuda
 
     @property
+    def in_memory(self) -> bool:
+        """Whether images are read already; else each batch is read from a map."""
+        return self._tensor is not None
+
+    @property
     def positions(self) -> npt.NDArray[np.int64] | None:
         """Positions in the split that were kept, (N,) in the order of the images; None if all were."""
         return self._positions

@@ -17,21 +17,20 @@ from torch.utils.data import DataLoader
 from visionforge.config.folds import fold_problems
 from visionforge.config.problems import validation_problems
 from visionforge.config.schema import Augmentation, DataSettings, Preset, Sampler, Synthetic
-from visionforge.config.schema.data import FOLD_POOLS, FoldPool
+from visionforge.config.schema.data import FoldPool
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.config.volumes import volume_problems
 from visionforge.data.archive import SplitArrays
 from visionforge.data.augment import AugmentationDraw, Operation, apply_operations, normalise, respect_flags
 from visionforge.data.augment_volumes import VolumeDraw, apply_draw, draw_for
 from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, FixedOrder, as_is
-from visionforge.data.download import ensure_archive
-from visionforge.data.folds import FoldPlan, joined, plan_folds
-from visionforge.data.info import SPLITS, Split, TaskSpec
+from visionforge.data.info import Split, TaskSpec
 from visionforge.data.loader import ResumableLoader, seed_worker
 from visionforge.data.memory import CacheChoice, CacheMode, choose_cache, free_memory
 from visionforge.data.registry import dataset_info
-from visionforge.data.side_table import SideTable, read_side_table
-from visionforge.data.source import EMBEDDED, load_split, prepare
+from visionforge.data.side_table import SideTable
+from visionforge.data.source import prepare
+from visionforge.data.split_source import SplitSource
 from visionforge.data.stratify import stratified_order
 from visionforge.errors import DataError, SettingsError
 
@@ -156,7 +155,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         self.augmentation = respect_flags(self.settings.augmentation.resolved(), self.info.flags)
         self._datasets: dict[Split, ArrayDataset] = {}
         self._operations: list[Operation] | None = None  # built when they are first needed
-        self._plan: FoldPlan | None = None  # how folds are made, once it is known
+        self.source = SplitSource(self.info, self.spec, self.settings)
         self._sampled_by: npt.NDArray[Any] | None = None  # what training images are drawn by
         self._mirrored: tuple[int, Tensor] | None = None  # (epoch, per position) under alternating flips
 
@@ -215,11 +214,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         Raises:
             DataError: If the archive is missing, or what it has beside its images is no table of them.
         """
-        if self.info.source in EMBEDDED:
-            return SideTable()
-        positions = self.dataset_for(split).positions
-        tables = [self._archive_table(name).at(chosen) for name, chosen in self.members(split)]
-        return SideTable.joined(tables).at(positions)
+        return self.source.side_table(split).at(self.dataset_for(split).positions)
 
     def groups(self, split: Split) -> tuple[str, ...] | None:
         """Return the group of each image of a split, in the order of `dataset_for`; None if that is unknown."""
@@ -228,81 +223,10 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
             return None
         return groups
 
-    def _archive_table(self, split: Split) -> SideTable:
-        """Return what the archive says of the images of one of its own splits."""
-        if self.info.source in EMBEDDED:
-            return SideTable()
-        path = ensure_archive(self.info, self.settings.resolution, self.settings.root, download=False)
-        return read_side_table(path, split, getattr(self.info.splits, split))
-
-    def members(self, split: Split) -> list[tuple[Split, npt.NDArray[np.int64] | None]]:
-        """Return of which images of the archive a split is made: (split of the archive, positions), in that order.
-
-        Positions are None where that is all of them; `max_samples` is not looked at.
-
-        Raises:
-            DataError: If there are folds that cannot be made.
-        """
-        settings = self.settings
-        if settings.fold is None:
-            return [(split, None)]
-        if self._plan is None:
-            pool = FOLD_POOLS[settings.fold_pool]
-            labels = [self._image_labels(self._arrays(name).labels) for name in pool]
-            groups = [self._archive_table(name).groups for name in pool]
-            self._plan = plan_folds(settings, labels, groups, self.spec.classes, self.info.name)
-        return list(self._plan.members(split)) if split in self._plan.pool else [(split, None)]
-
-    def origins(self, split: Split) -> list[tuple[Split, int]]:
-        """Return split of the archive, and position there, of each image of a split."""
-        sizes = self.info.splits.model_dump()
-        return [
-            (name, int(position))
-            for name, chosen in self.members(split)
-            for position in (range(sizes[name]) if chosen is None else chosen)
-        ]
-
-    def pool(self) -> tuple[ArrayDataset, list[tuple[Split, int]]]:
-        """Return all images that are divided into folds, and of each its split in the archive and position there."""
-        names, sizes = FOLD_POOLS[self.settings.fold_pool], self.info.splits.model_dump()
-        choice = self._choose_cache(self._arrays(names[0]))
-        parts = [(self._arrays(name), np.arange(sizes[name])) for name in names]
-        in_memory = choice.kind != "mmap"
-        dataset = ArrayDataset(joined(parts, in_memory), in_memory=in_memory)
-        return dataset, [(name, position) for name in names for position in range(sizes[name])]
-
-    def pool_table(self) -> SideTable:
-        """Return names and groups of all images that are divided into folds."""
-        return SideTable.joined([self._archive_table(name) for name in FOLD_POOLS[self.settings.fold_pool]])
-
-    def sizes(self) -> dict[Split, int]:
-        """Return the number of images of each split, whatever is kept of them."""
-        whole = self.info.splits.model_dump()
-        return {
-            split: sum(whole[name] if chosen is None else len(chosen) for name, chosen in self.members(split))
-            for split in SPLITS
-        }
-
-    def split_labels(self, split: Split) -> npt.NDArray[Any]:
-        """Return the labels of all images of a split, whatever is kept of them."""
-        return self._joined(split, in_memory=True).labels
-
-    def _arrays(self, split: Split) -> SplitArrays:
-        return load_split(self.info, self.settings.resolution, self.settings.root, split)
-
-    def _joined(self, split: Split, in_memory: bool) -> SplitArrays:
-        """Return a split that may be made of images of several."""
-        members = self.members(split)
-        if len(members) == 1 and members[0][1] is None:
-            return self._arrays(split)
-        parts = [(self._arrays(name), chosen) for name, chosen in members if chosen is not None and len(chosen)]
-        return joined(parts, in_memory)
-
     def _load(self, split: Split) -> ArrayDataset:
         settings = self.settings
-        members = self.members(split)
-        choice = self._choose_cache(self._arrays(members[0][0]))
-        arrays = self._joined(split, in_memory=choice.kind != "mmap")
+        choice = self._choose_cache(self.source.sample(split))
+        arrays = self.source.arrays(split, in_memory=choice.kind != "mmap")
         log.info("%s %s split: %s (%s)", self.info.name, split, _CACHE_NAMES[choice.kind], choice.reason)
         indices = None
         if split == "train" and settings.max_samples is not None and settings.max_samples < len(arrays.labels):

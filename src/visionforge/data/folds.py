@@ -180,10 +180,11 @@ def joined(parts: Sequence[tuple[SplitArrays, Positions]], in_memory: bool) -> S
     """
     images = [(arrays.images, chosen) for arrays, chosen in parts]
     labels = [(arrays.labels, chosen) for arrays, chosen in parts]
-    return SplitArrays(_joined(images, in_memory), _joined(labels, in_memory))
+    return SplitArrays(joined_records(images, in_memory), joined_records(labels, in_memory))
 
 
-def _joined(parts: Sequence[tuple[npt.NDArray[Any], Positions]], in_memory: bool) -> Any:
+def joined_records(parts: Sequence[tuple[npt.NDArray[Any], Positions]], in_memory: bool = True) -> Any:
+    """Return chosen records of several arrays as one array, or as what reads them from their maps; see `joined`."""
     if not in_memory and all(isinstance(array, np.memmap) for array, _ in parts):
         return JoinedRecords([(MappedRecords(array), chosen) for array, chosen in parts])
     chosen = [array[positions] for array, positions in parts]

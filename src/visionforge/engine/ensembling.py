@@ -128,11 +128,11 @@ class Ensembling(Stage):
         if not module.spec.kind.calibrates:
             log.info("%s: predictions of folds are kept in their own runs", module.spec.task)
             return None
-        pool, origins = module.pool()
+        pool, origins = module.source.pool(module.dataset_for("train").in_memory)
         place = {origin: position for position, origin in enumerate(origins)}
         parts = [self._ask(member, place) for member in self._members]
         found = OutOfFold(parts, module.spec)
-        side = module.pool_table()
+        side = module.source.pool_table()
         found.write(self.workspace.path / FILE, origins, side)
         folds = {
             "folds": self._folds,
@@ -176,7 +176,7 @@ class Ensembling(Stage):
         model = load_classifier(member.target.checkpoint)
         asked = self.trainer.test if split == "test" else self.trainer.validate
         asked(model, datamodule=module, verbose=False)
-        origins = module.origins(split)
+        origins = module.source.origins(split)
         said = model.predictions
         if said is None or len(said.labels) != len(origins):
             raise RunError(f"trainer.limit_{split}_batches: leaves images of fold {member.fold} out; leave it out")

@@ -147,7 +147,7 @@ class Training(Stage):
             SettingsError: If a setting, a callback or the search goes by a metric that is undefined.
         """
         data, spec = self.datamodule.settings, self.datamodule.spec
-        labels = self.datamodule.split_labels("val")
+        labels = self.datamodule.source.labels("val")
         limit = validation_limit(self.construction.flags)
         most = limited(len(labels), limit, data.batch_size * expected_processes(self.settings))
         seen, watched = np.asarray(labels[:most]), self._watched(callbacks)
@@ -205,7 +205,7 @@ class Training(Stage):
             data.spec.dataset,
             data.spec.task,
             len(data.spec.classes),
-            *(f"{n:,}" for n in data.sizes().values()),
+            *(f"{n:,}" for n in data.source.sizes().values()),
             "volumes" if data.spec.spatial_dims == 3 else "images",
             data.spec.size_text,
         )
