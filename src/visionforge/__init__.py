@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from visionforge import augmentations, losses, metrics
-    from visionforge.api import compare, evaluate, explain, export, fit, open_study, predict, tune
+    from visionforge.api import compare, ensemble, evaluate, explain, export, fit, open_study, predict, tune
     from visionforge.config.parts import (
         register_augmentation,
         register_averaging,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
     from visionforge.engine.explanations import Explanations
+    from visionforge.engine.folds import FoldRuns
     from visionforge.engine.picture_predictions import PicturePredictions
     from visionforge.engine.run import EvaluationResult, Run, list_runs, open_run
     from visionforge.engine.run_folder import RunFolder
@@ -60,6 +61,7 @@ _HOMES = {
     "EvaluationResult": "visionforge.engine.run",
     "Explanations": "visionforge.engine.explanations",
     "ExportResult": "visionforge.exporting.export",
+    "FoldRuns": "visionforge.engine.folds",
     "ImageClassifier": "visionforge.training.classifier",
     "ImageDataModule": "visionforge.data.datamodule",
     "Loss": "visionforge.config.schema",
@@ -84,6 +86,7 @@ _HOMES = {
     "compare": "visionforge.api",
     "dataset_info": "visionforge.data.registry",
     "dataset_names": "visionforge.data.registry",
+    "ensemble": "visionforge.api",
     "evaluate": "visionforge.api",
     "explain": "visionforge.api",
     "export": "visionforge.api",
@@ -120,6 +123,7 @@ __all__ = [
     "EvaluationResult",
     "Explanations",
     "ExportResult",
+    "FoldRuns",
     "ImageClassifier",
     "ImageDataModule",
     "Loss",
@@ -146,6 +150,7 @@ __all__ = [
     "compare",
     "dataset_info",
     "dataset_names",
+    "ensemble",
     "evaluate",
     "explain",
     "export",

@@ -77,6 +77,33 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
         say(f"{label:>12}  {shown(path)}")
 
 
+def print_folds(content: Mapping[str, Any], folder: Path) -> None:
+    """Print what networks say of images that they have not learnt: by fold, and of all images together.
+
+    Args:
+        content: The content of `metrics.json` of an ensemble.
+        folder: The folder of the ensemble.
+    """
+    folds = content.get("folds")
+    if not folds:
+        return
+    whole = folds.get("out_of_fold") or content
+    reading = next(name for name in reversed(READINGS) if whole.get(name))
+    table = plain_table("out of fold", "all images", "interval", "mean of folds", "sd")
+    positive = content.get("positive")
+    for metric in printed_metrics():
+        value, found = whole[reading].get(metric), folds["metrics"].get(metric)
+        if found is None or (of_positive(metric) and positive is None):
+            continue
+        ends = (whole.get("intervals") or {}).get(reading, {})
+        each = ["–" if found[name] is None else f"{found[name]:.4f}" for name in ("mean", "sd")]
+        interval = interval_text(ends[metric], value, "–") if metric in ends else ""
+        table.add_row(metric_name(metric, positive), "–" if value is None else f"{value:.4f}", interval, *each)
+    say()
+    print_table(table)
+    say(f"{'out of fold':>12}  {shown(folder / 'out_of_fold.csv')}")
+
+
 def print_comparison(content: Mapping[str, Any]) -> None:
     """Print a comparison: every run, then means over seeds, then differences of models on the same cases."""
     table = plain_table("", *content["runs"])
