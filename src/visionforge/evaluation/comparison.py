@@ -80,11 +80,15 @@ class Comparison:
     def __repr__(self) -> str:
         """Return the metrics, and the differences, tests and verdicts if there are any."""
         texts = [self.metrics.to_string(), *(table.to_string(index=False) for table in self._further)]
-        return "\n\n".join([*texts, *filter(None, [self.content["adjusted"]])])
+        return "\n\n".join([*texts, *self._notes])
 
     def _repr_html_(self) -> str:
         more = "".join(str(table.to_html(index=False)) for table in self._further)
-        return f"{self.metrics.to_html()}{more}{self.content['adjusted'] or ''}"
+        return f"{self.metrics.to_html()}{more}{''.join(f'<p>{note}</p>' for note in self._notes)}"
+
+    @property
+    def _notes(self) -> list[str]:
+        return [*self.content["left_out"], *filter(None, [self.content["adjusted"]])]
 
 
 def groups_of(runs: Sequence[StoredRun]) -> list[Group]:
@@ -209,19 +213,20 @@ def _differences(
     margins: Mapping[str, float],
 ) -> tuple[dict[str, Any], str | None]:
     """Return paired differences of every further model from the first, tests and verdicts, or why there are none."""
-    nothing: dict[str, Any] = {"differences": [], "tests": [], "verdicts": [], "adjusted": None}
+    nothing: dict[str, Any] = {"differences": [], "tests": [], "left_out": [], "verdicts": [], "adjusted": None}
     if len(groups) == 1 and len(groups[0].runs) == 2:  # the seed alone differs: each run is a model of its own
         groups = [Group(NAMES[place], [run]) for place, run in enumerate(groups[0].runs)]
     if len(groups) < 2 or not resamples:
         return nothing, None
     from visionforge.evaluation.bootstrap import paired_differences
-    from visionforge.evaluation.paired_tests import adjust, paired_tests
+    from visionforge.evaluation.paired_tests import adjust, left_out, paired_tests
 
     @cache
     def scorer(predictions: Path, task: TaskName, tta: bool, positive: int, classes: tuple[str, ...]) -> Any:
         return task_named(task).table_scorer(predictions, tta, positive, classes)
 
     found, tests, verdicts = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
+    without = dict[str, None]()
     none = "the runs have no predictions yet"
     for other in groups[1:]:
         for reading in READINGS:
@@ -253,6 +258,7 @@ def _differences(
                     continue
                 gaps = paired_differences(one, two, resamples, confidence, margins=margins)
                 tested = paired_tests(one, two, classes, confidence)
+                without |= dict.fromkeys(left_out(one, two))
             except (ValueError, VisionForgeError) as error:
                 return nothing, f"no differences: {error}"
             pair = {"of": other.name, "from": groups[0].name}
@@ -266,4 +272,4 @@ def _differences(
     if not found:
         return nothing, f"no differences: {none}"
     note = adjust(found, tests, verdicts)
-    return {"differences": found, "tests": tests, "verdicts": verdicts, "adjusted": note}, None
+    return {"differences": found, "tests": tests, "left_out": [*without], "verdicts": verdicts, "adjusted": note}, None

@@ -1,7 +1,7 @@
 """Paired differences, tests and verdicts as the cells of tables, with the notes that go below them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from visionforge.evaluation.metric_names import NO_INTERVAL, TOO_FEW, methods_text
@@ -11,9 +11,6 @@ _TESTS = {"delong": "DeLong", "mcnemar": "McNemar"}
 _AREAS = "DeLong: areas under ROC curves, of several seeds their mean; interval and p by the normal distribution."
 _DECISIONS = (
     "McNemar: whether an image is right, mid-p. n10: images that the first of a pair alone has right; n01: the second."
-)
-_SEVERAL = (
-    "McNemar is not given where a model has several seeds, which decide apart; the p of accuracy is that of their mean."
 )
 Rows = Sequence[Mapping[str, Any]]
 
@@ -45,13 +42,12 @@ def comparison_tables(content: Mapping[str, Any]) -> list[TextTable]:
     several = any(len(group["runs"]) > 1 for group in content["groups"]) and len(content["groups"]) > 1
     tables = [_differences(content["differences"], interval, several)]
     if content["tests"]:
-        tables.append(_tests(content["tests"], interval, several))
+        tables.append(_tests(content["tests"], interval))
     if content["verdicts"]:
         tables.append(_verdicts(content["verdicts"], interval))
-    if content["adjusted"]:
-        last = tables[-1]
-        tables[-1] = TextTable(last.heading, last.columns, last.rows, [*last.notes, content["adjusted"]])
-    return tables
+    last = tables.pop()
+    notes = [*last.notes, *content["left_out"], *filter(None, [content["adjusted"]])]
+    return [*tables, replace(last, notes=notes)]
 
 
 def p_text(p: float | None) -> str:
@@ -78,7 +74,7 @@ def _differences(rows: Rows, interval: str, several: bool) -> TextTable:
     return TextTable("differences on the same cases", columns, cells, notes)
 
 
-def _tests(rows: Rows, interval: str, several: bool) -> TextTable:
+def _tests(rows: Rows, interval: str) -> TextTable:
     cells = []
     for row in rows:
         pair, metric, value = _what(row)
@@ -89,7 +85,7 @@ def _tests(rows: Rows, interval: str, several: bool) -> TextTable:
     named = {row["test"] for row in rows}
     notes = [text for name, text in (("delong", _AREAS), ("mcnemar", _DECISIONS)) if name in named]
     columns = ["", "test", "metric", "difference", interval, *_p_columns(rows), "n01 / n10"]
-    return TextTable("tests on the same cases", columns, cells, [*notes, *([_SEVERAL] if several else [])])
+    return TextTable("tests on the same cases", columns, cells, notes)
 
 
 def _verdicts(rows: Rows, interval: str) -> TextTable:

@@ -12,6 +12,9 @@ from visionforge.scoring.paired_tests import area_difference, holm, mcnemar
 from visionforge.scoring.rates import Array
 
 DELONG, MCNEMAR = "delong", "mcnemar"
+GROUPED = "DeLong and McNemar are not given where images belong together: both take them for drawn one by one."
+FOLDED = "DeLong is not given where several networks have predicted a part each: their probabilities do not compare."
+SEVERAL = "McNemar is not given of a model with several seeds, which decide apart; the p of accuracy is of their mean."
 Row = dict[str, Any]
 
 
@@ -35,12 +38,33 @@ def paired_tests(
         None where cases are too few to tell; of McNemar's `n10` and `n01`, the cases of which `one` alone and `other`
         alone is right.
     """
-    mine, theirs = ([each.cases for each in side if isinstance(each, Scorer)] for side in (one, other))
-    if len(mine) < len(one) or len(theirs) < len(other):
+    mine, theirs, without = *_cases(one, other), left_out(one, other)
+    if not mine or GROUPED in without:
         return []
     names = [classes[k] if k < len(classes) else str(k) for k in range(mine[0].classes)]
-    rows = _of_areas(mine, theirs, names, confidence)
-    return rows + (_of_decisions(mine[0], theirs[0], names) if len(mine) == len(theirs) == 1 else [])
+    rows = [] if FOLDED in without else _of_areas(mine, theirs, names, confidence)
+    return rows if SEVERAL in without else rows + _of_decisions(mine[0], theirs[0], names)
+
+
+def left_out(one: Sequence[object], other: Sequence[object]) -> list[str]:
+    """Return why a test of classes or labels is not given, a sentence each.
+
+    Args:
+        one: What scores a model, and its repetitions.
+        other: The same of the other.
+    """
+    mine, theirs = _cases(one, other)
+    every = [*mine, *theirs]
+    if any(each.clusters is not None for each in every):
+        return [GROUPED]
+    found = [FOLDED] if any(each.folds is not None for each in every) else []
+    return found + ([SEVERAL] if len(every) > 2 else [])
+
+
+def _cases(*sides: Sequence[object]) -> list[list[Cases]]:
+    """Return the cases of each side; none if some are not of classes or labels."""
+    found = [[each.cases for each in side if isinstance(each, Scorer)] for side in sides]
+    return found if all(len(each) == len(side) for each, side in zip(found, sides, strict=True)) else [[], []]
 
 
 def _of_areas(mine: list[Cases], theirs: list[Cases], names: list[str], confidence: float) -> list[Row]:
@@ -104,12 +128,12 @@ def adjust(differences: list[Row], tests: list[Row], verdicts: list[Row]) -> str
     """
     told = []
     if adjusted(differences, lambda row: row["metric"]):
-        told.append("differences over the pairs of models, each metric by itself")
+        told.append("differences, over the pairs of models, each metric by itself")
     if adjusted(tests, _family_of_test):
-        told.append("DeLong and McNemar p over pairs and classes or labels, each metric by itself")
+        told.append("tests, over the pairs and classes or labels, each metric by itself")
     if adjusted(verdicts, lambda row: row["metric"].partition(".")[0]):
-        told.append("margins over all pairs and metrics that were asked")
-    return f"Holm p: adjusted for {'; '.join(told)}." if told else None
+        told.append("margins, over all pairs and metrics that were asked")
+    return f"Holm p: adjusted for {'; '.join(told)}. Intervals and verdicts are not." if told else None
 
 
 def _family_of_test(row: Mapping[str, Any]) -> object:
