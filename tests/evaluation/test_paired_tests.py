@@ -99,6 +99,15 @@ def test_what_takes_cases_for_independent_is_left_out_where_they_are_not():
     assert "several networks" in left_out(one, other)[0]
 
 
+def test_tables_of_other_classes_are_not_tested():
+    one, _ = scorers("multi-class")
+    more = np.pad(one[0].cases.probabilities, [(0, 0), (0, 1)])
+    other = [Scorer(more, one[0].labels, "multi-class")]
+    for pair in ((one, other), (other, one)):
+        assert paired_tests(*pair, ["a", "b", "c"], 0.95) == []
+        assert "different numbers of classes" in left_out(*pair)[0]
+
+
 def test_other_than_classes_and_labels_have_none():
     one, _ = scorers("binary")
     assert paired_tests(one, [object()], ["no", "yes"], 0.95) == []
@@ -168,7 +177,7 @@ def test_the_p_of_a_margin_follows_resamples_where_the_interval_does():
     from visionforge.evaluation.intervals import percentiles
 
     drawn = np.random.default_rng(0).gamma(4, size=2_000) - 2.0
-    for shift in np.linspace(-2, 2, 21):
+    for shift in np.linspace(0, 2, 401):
         low, _ = percentiles(float(np.mean(drawn)) + shift, drawn + shift, 0.95)
         found = percentile_of_zero(float(np.mean(drawn)) + shift, drawn + shift)
         assert (low > 1e-3) <= (found < 0.025)

@@ -13,6 +13,7 @@ from visionforge.scoring.rates import Array
 
 DELONG, MCNEMAR = "delong", "mcnemar"
 GROUPED = "DeLong and McNemar are not given where images belong together: both take them for drawn one by one."
+UNLIKE = "DeLong and McNemar are not given of tables with different numbers of classes."
 FOLDED = "DeLong is not given where several networks have predicted a part each: their probabilities do not compare."
 SEVERAL = "McNemar is not given of a model with several seeds, which decide apart; the p of accuracy is of their mean."
 Row = dict[str, Any]
@@ -39,7 +40,7 @@ def paired_tests(
         alone is right.
     """
     mine, theirs, without = *_cases(one, other), left_out(one, other)
-    if not mine or GROUPED in without:
+    if not mine or GROUPED in without or UNLIKE in without:
         return []
     names = [classes[k] if k < len(classes) else str(k) for k in range(mine[0].classes)]
     rows = [] if FOLDED in without else _of_areas(mine, theirs, names, confidence)
@@ -57,6 +58,8 @@ def left_out(one: Sequence[object], other: Sequence[object]) -> list[str]:
     every = [*mine, *theirs]
     if any(each.clusters is not None for each in every):
         return [GROUPED]
+    if len({each.classes for each in every}) > 1:
+        return [UNLIKE]
     found = [FOLDED] if any(each.folds is not None for each in every) else []
     return found + ([SEVERAL] if len(every) > 2 else [])
 
