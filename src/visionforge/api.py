@@ -1,7 +1,7 @@
 """What the commands do, as functions: the same settings, defaults and files, and objects as results."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -499,16 +499,23 @@ def _named_runs(**given: str | Path | Run | None) -> dict[str, str]:
     }
 
 
-def compare(runs: Sequence[str | Path | Run], *, resamples: int = 2000, confidence: float = 0.95) -> "Comparison":
+def compare(
+    runs: Sequence[str | Path | Run],
+    *,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    margins: Mapping[str, float] | None = None,
+) -> "Comparison":
     """Compare runs, as `visionforge runs compare` does.
 
     Args:
         runs: Two runs or more.
         resamples: Bootstrap resamples of the paired differences; 0 leaves them out.
         confidence: Share of the resamples that an interval holds.
+        margins: Name of a metric → by how much a model may be worse than the first and still be non-inferior.
 
     Raises:
-        SettingsError: If there are fewer than two runs, or a number is out of its bounds.
+        SettingsError: If there are fewer than two runs, a number is out of its bounds, or a margin cannot be judged.
         RunError: If there is no such run.
     """
     from visionforge.evaluation.comparison import MOST_RESAMPLES, Comparison, comparison
@@ -516,4 +523,4 @@ def compare(runs: Sequence[str | Path | Run], *, resamples: int = 2000, confiden
     if len(runs) < 2 or not 0 <= resamples <= MOST_RESAMPLES or not 0.5 < confidence < 1:
         bounds = f"0 to {MOST_RESAMPLES:,} resamples and a confidence in 0.5 to 1"
         raise SettingsError(f"compare: takes two runs or more, {bounds}")
-    return Comparison(comparison([open_run(run).stored for run in runs], resamples, confidence))
+    return Comparison(comparison([open_run(run).stored for run in runs], resamples, confidence, margins))

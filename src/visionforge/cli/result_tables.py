@@ -9,12 +9,12 @@ from rich.box import SIMPLE_HEAD
 
 from visionforge.cli.printing import heading, plain_table, print_table, value_text
 from visionforge.evaluation.comparison import NAMES
+from visionforge.evaluation.comparison_texts import comparison_tables
 from visionforge.evaluation.metric_names import (
     NO_INTERVAL,
     READINGS,
     TOO_FEW,
     interval_text,
-    methods_text,
     metric_name,
     of_positive,
     partial_text,
@@ -24,8 +24,6 @@ from visionforge.runs.paths import shown
 from visionforge.runs.workspace import Workspace
 from visionforge.streams import say
 from visionforge.terminal import PlainTable
-
-LEAST_P = 0.0005  # of which more is printed than that it is small
 
 
 def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Path) -> None:
@@ -105,7 +103,7 @@ def print_folds(content: Mapping[str, Any], folder: Path) -> None:
 
 
 def print_comparison(content: Mapping[str, Any]) -> None:
-    """Print a comparison: every run, then means over seeds, then differences of models on the same cases."""
+    """Print a comparison: every run, then means over seeds, then differences, tests and margins."""
     table = plain_table("", *content["runs"])
     table.add_row("state", *content["states"])
     if content["positive"] is not None:
@@ -138,28 +136,16 @@ def print_comparison(content: Mapping[str, Any]) -> None:
             say(f"{group['name']}: {', '.join(group['runs'])}")
         if about := content["differences"][0]["positive"]:
             say(f"positive class: {about}")
-        table = plain_table("", "metric", "difference", f"{content['confidence']:.0%} interval", "p", "detectable")
-        for row in content["differences"]:
-            interval = row["interval"]
-            missing = NO_INTERVAL if row["method"] else ""
-            ends = missing if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
-            p = "–" if row["p"] is None else "< 0.001" if row["p"] < LEAST_P else f"{row['p']:.3f}"
-            table.add_row(
-                f"{row['of']} − {row['from']}",
-                row["metric"],
-                f"{row['value']:+.4f}",
-                ends,
-                p,
-                "–" if row["detectable"] is None else f"{row['detectable']:.4f}",
-            )
-        print_table(table)
-        methods = {row["metric"].partition(".")[2]: row["method"] for row in content["differences"] if row["method"]}
-        if methods:
-            say(methods_text(methods))
-        if any(row["interval"] is None and row["method"] for row in content["differences"]):
-            say(TOO_FEW)
-        if any(len(group["runs"]) > 1 for group in groups) and len(groups) > 1:
-            say("The intervals are over the test images; the seeds' own spread is in the table above.")
+        for place, each in enumerate(comparison_tables(content)):
+            if place:
+                say()
+                heading(each.heading)
+            table = plain_table(*each.columns)
+            for row in each.rows:
+                table.add_row(*row)
+            print_table(table)
+            for note in each.notes:
+                say(note)
     elif content["note"]:
         say()
         say(content["note"])

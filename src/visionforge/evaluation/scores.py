@@ -112,6 +112,11 @@ class Scorer:
         self._metrics = metrics_of(task)
 
     @property
+    def cases(self) -> Cases:
+        """Return the predictions and their truth."""
+        return self._cases
+
+    @property
     def labels(self) -> Array:
         """Return (N,) classes, or (N, K) 0/1."""
         return self._cases.labels
