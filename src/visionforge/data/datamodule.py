@@ -22,13 +22,12 @@ from visionforge.data.archive import SplitArrays
 from visionforge.data.augment import AugmentationDraw, Operation, apply_operations, normalise, respect_flags
 from visionforge.data.augment_volumes import VolumeDraw, apply_draw, draw_for
 from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, FixedOrder, as_is
-from visionforge.data.download import ensure_archive
 from visionforge.data.info import Split, TaskSpec
 from visionforge.data.loader import ResumableLoader, seed_worker
 from visionforge.data.memory import CacheChoice, CacheMode, choose_cache, free_memory
 from visionforge.data.registry import dataset_info
-from visionforge.data.side_table import SideTable, read_side_table
-from visionforge.data.source import EMBEDDED, load_split, prepare
+from visionforge.data.side_table import SideTable
+from visionforge.data.source import load_split, prepare, stored_side_table
 from visionforge.data.stratify import stratified_order
 from visionforge.errors import DataError, SettingsError
 
@@ -191,11 +190,8 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         Raises:
             DataError: If the archive is missing, or what it has beside its images is no table of them.
         """
-        if self.info.source in EMBEDDED:
-            return SideTable()
         positions = self.dataset_for(split).positions
-        path = ensure_archive(self.info, self.settings.resolution, self.settings.root, download=False)
-        return read_side_table(path, split, getattr(self.info.splits, split)).at(positions)
+        return stored_side_table(self.info, self.settings.resolution, self.settings.root, split).at(positions)
 
     def _load(self, split: Split) -> ArrayDataset:
         settings = self.settings

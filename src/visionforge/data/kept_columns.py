@@ -1,4 +1,4 @@
-"""Which columns of a table an archive may keep beside its images: age, sex, site, scanner, …"""
+"""Which columns of a table an archive may keep beside its images, such as age, sex, site and scanner."""
 
 from collections.abc import Sequence
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from visionforge.data.info import Split
-from visionforge.data.kept_columns import MAX_CELL, MAX_COLUMNS, MAX_HEADING, headings_problem
+from visionforge.data.info import MAX_COLUMNS, Split
+from visionforge.data.kept_columns import MAX_CELL, MAX_HEADING, headings_problem
 from visionforge.data.npy import read_array, read_header
 from visionforge.data.zipped import READ_ERRORS, open_zip
 from visionforge.errors import DataError

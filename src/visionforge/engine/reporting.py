@@ -19,6 +19,7 @@ from visionforge.errors import RunError
 from visionforge.evaluation.evaluation import Partial
 from visionforge.evaluation.explain import explain, explanation_method, overlay
 from visionforge.evaluation.predictions import write_medmnist_scores
+from visionforge.evaluation.subgroups import with_subgroups
 from visionforge.redaction import redact_settings
 from visionforge.reporting.context import ReportContext
 from visionforge.reporting.results import write_results
@@ -63,6 +64,7 @@ def write_outcome(
     assert model.spec is not None
     side = data.side_table(split)
     evaluation = model.spec.kind.evaluate(model.predictions, model.spec, split, settings, partial)
+    evaluation = with_subgroups(evaluation, side)
     epoch = provenance.get("epoch")
     facts = {
         "": data.info.title,

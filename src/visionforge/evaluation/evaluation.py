@@ -14,9 +14,11 @@ from visionforge.config.schema import EvaluationSettings, Task, TaskName
 from visionforge.config.schema.metrics import metrics_of
 from visionforge.data.info import TaskSpec
 from visionforge.evaluation.bootstrap import Estimate, estimate
+from visionforge.evaluation.hidden_classes import hidden_classes
 from visionforge.evaluation.metric_names import labels_of_metrics, partial_text
 from visionforge.evaluation.metrics import medmnist_metrics
 from visionforge.evaluation.scores import Scorer
+from visionforge.evaluation.subgroups import Subgroups
 from visionforge.inference.predictor import BatchPrediction
 from visionforge.scoring.decisions import predicted_labels
 from visionforge.training.calibration import Calibration, scale
@@ -167,6 +169,11 @@ class SplitEvaluation(ABC):
         return ()
 
     @property
+    def warnings(self) -> Sequence[str]:
+        """Return what the numbers on top do not show, a line each."""
+        return ()
+
+    @property
     def further(self) -> Sequence[tuple[str, Mapping[str, float | None]]]:
         """Return further numbers of each reading by what they are called."""
         return ()
@@ -190,6 +197,7 @@ class SplitEvaluation(ABC):
             "with_tta": self.metrics("with_tta") if "with_tta" in self.readings else None,
             **self._published(),
             "absent_classes": self.absent,
+            "warnings": list(self.warnings),
         }
         if self.settings.resamples:
             content["intervals"] = {
@@ -229,10 +237,12 @@ class Evaluation(SplitEvaluation):
     Attributes:
         readings: `without_tta`, and with test-time augmentation `with_tta`.
         calibration: What the validation split says; None if it was not asked.
+        subgroups: The same by age, sex, site, …; None where nothing is known of the images.
     """
 
     readings: Mapping[str, ViewMetrics]
     calibration: Calibration | None
+    subgroups: Subgroups | None = None
 
     method: ClassVar[str] = "by metric, see methods; resamples are stratified by class"
     drawn: ClassVar[str] = ", class by class"
@@ -262,6 +272,12 @@ class Evaluation(SplitEvaluation):
         return ("Labels are predicted at the thresholds of the validation split; metrics without “tuned” at 0.5.",)
 
     @property
+    def warnings(self) -> Sequence[str]:
+        """Return which classes a good average hides, and where subgroups are farther apart than chance explains."""
+        hidden = hidden_classes(self.spec.classes, self.support, self.best.estimate, self.positive)
+        return [*hidden, *(() if self.subgroups is None else self.subgroups.warnings(self.positive))]
+
+    @property
     def further(self) -> Sequence[tuple[str, Mapping[str, float | None]]]:
         """Return accuracy and AUC as MedMNIST has them."""
         labels = labels_of_metrics()
@@ -285,6 +301,8 @@ class Evaluation(SplitEvaluation):
     def as_dict(self) -> dict[str, Any]:
         """Return what `metrics.json` holds of it."""
         content = super().as_dict()
+        if self.subgroups is not None:
+            content["subgroups"] = self.subgroups.as_dict(self.spec.classes)
         content["calibration"] = self._calibration()
         for name, reading in self.readings.items():
             if reading.thresholds is not None:

@@ -90,6 +90,7 @@ class Scorer:
         thresholds: (K,) of labels.
         positive: Of two classes, the one that is to be found.
         decided_on: (N, K) probabilities that the predictions follow; None is `probabilities`.
+        only: Names of the metrics; None is all that fit the task.
     """
 
     def __init__(
@@ -100,9 +101,10 @@ class Scorer:
         thresholds: Array | None = None,
         positive: int = 1,
         decided_on: Array | None = None,
+        only: Sequence[str] | None = None,
     ) -> None:
         self._cases = Cases(probabilities, labels, task, thresholds, positive, decided_on)
-        self._metrics = metrics_of(task)
+        self._metrics = [metric for metric in metrics_of(task) if only is None or metric.name in only]
 
     @property
     def labels(self) -> Array:
