@@ -99,6 +99,7 @@ class SplitEvaluation(ABC):
         loss: Mean loss of the images alone, without smoothing.
         settings: How intervals are computed.
         partial: How much of the split was evaluated; None is all of it.
+        subgroups: The same by age, sex, site or other columns; None where nothing is known of the images.
         method: How the intervals were made.
         drawn: How images are drawn anew for them, for the reader of a report.
     """
@@ -110,6 +111,7 @@ class SplitEvaluation(ABC):
     loss: float
     settings: EvaluationSettings
     partial: Partial | None = None
+    subgroups: Subgroups | None = None
 
     method: ClassVar[str] = "bootstrap of images, bias-corrected percentiles"
     drawn: ClassVar[str] = ""
@@ -207,6 +209,8 @@ class SplitEvaluation(ABC):
                 "confidence": self.settings.confidence,
                 **{name: dict(reading.estimate.intervals) for name, reading in self.readings.items()},
             }
+        if self.subgroups is not None:
+            content["subgroups"] = self.subgroups.as_dict(self.spec.classes)
         content["per_class"] = {name: self._per_class(reading) for name, reading in self.readings.items()}
         return content
 
@@ -237,12 +241,10 @@ class Evaluation(SplitEvaluation):
     Attributes:
         readings: `without_tta`, and with test-time augmentation `with_tta`.
         calibration: What the validation split says; None if it was not asked.
-        subgroups: The same by age, sex, site, …; None where nothing is known of the images.
     """
 
     readings: Mapping[str, ViewMetrics]
     calibration: Calibration | None
-    subgroups: Subgroups | None = None
 
     method: ClassVar[str] = "by metric, see methods; resamples are stratified by class"
     drawn: ClassVar[str] = ", class by class"
@@ -301,8 +303,6 @@ class Evaluation(SplitEvaluation):
     def as_dict(self) -> dict[str, Any]:
         """Return what `metrics.json` holds of it."""
         content = super().as_dict()
-        if self.subgroups is not None:
-            content["subgroups"] = self.subgroups.as_dict(self.spec.classes)
         content["calibration"] = self._calibration()
         for name, reading in self.readings.items():
             if reading.thresholds is not None:

@@ -181,7 +181,7 @@ class Subgroups:
             known = [gap for gap in column.gaps.values() if gap.adjusted is not None and gap.adjusted < LEVEL]
             if not known:
                 continue
-            gap = min(known, key=lambda each: each.adjusted or 0.0)
+            gap = min(known, key=lambda each: (each.adjusted, -each.interval[0] if each.interval else 0.0))
             values = {each.name: each.estimate.overall[gap.metric] for each in column.subgroups}
             ends = f" ({interval_text(gap.interval, gap.value)})" if gap.interval else ""
             lines.append(
