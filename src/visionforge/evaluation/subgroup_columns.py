@@ -66,7 +66,7 @@ def divide(column: str, texts: Sequence[str]) -> Division | str:
     if len(present) > MOST_SUBGROUPS and numeric:
         return _quartiles(column, texts)
     if len(present) > MOST_SUBGROUPS:
-        return f"has {len(present):,} different values; at most {MOST_SUBGROUPS} are told apart, of numbers any"
+        return f"has {len(present):,} different values; {MOST_SUBGROUPS} texts are told apart, or any numbers"
     order = sorted(present, key=dict(zip(present, numbers, strict=True)).__getitem__) if numeric else sorted(present)
     place = {name: code for code, name in enumerate(order)}
     return Division(column, tuple(order), np.array([place.get(text, -1) for text in texts], np.int64), False)

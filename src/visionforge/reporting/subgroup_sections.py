@@ -39,8 +39,8 @@ def _notes(evaluation: Evaluation, found: Subgroups) -> list[str]:
     if found.gaps:
         notes.append(
             "A gap is the largest value less the smallest. It is above 0 by chance, too, and the more so the more and "
-            f"the smaller the subgroups are; compared are those of at least {LEAST_IMAGES} images and {LEAST_CASES} "
-            "cases that the metric is about."
+            f"the smaller the subgroups are; compared are subgroups of at least {LEAST_IMAGES} images and "
+            f"{LEAST_CASES} cases that the metric is about."
         )
     if found.gaps and found.permutations:
         units = "images of the same class"
@@ -48,13 +48,13 @@ def _notes(evaluation: Evaluation, found: Subgroups) -> list[str]:
             units += ", or whole groups such as patients where each lies in one subgroup,"
         notes.append(
             f"p is the share of {found.permutations:,} permutations, which exchange {units} between the subgroups, "
-            "with a gap as large; “by chance” is their mean gap. The interval is that of the largest of all "
-            "differences, which hold together."
+            "with a gap as large; “by chance” is their mean gap. The interval is that of the largest "
+            "true difference between any two subgroups."
         )
         notes.append(multiplicity_note(found))
-    if found.columns and not found.gaps:
-        notes.append("No column has two subgroups with enough cases to be compared.")
     for column in found.columns:
+        if not column.gaps:
+            notes.append(f"{column.column}: fewer than two subgroups have enough cases to be compared.")
         if column.missing:
             notes.append(f"{column.column}: {column.missing:,} images without a value are not compared.")
     notes += [f"{column} {reason}, so there are no results by it." for column, reason in found.left_out.items()]
@@ -64,8 +64,8 @@ def _notes(evaluation: Evaluation, found: Subgroups) -> list[str]:
 def _gap_table(evaluation: Evaluation, found: Subgroups) -> Table | None:
     if not found.gaps:
         return None
-    names = [Cell("column"), Cell("metric"), Cell("lowest"), Cell("highest"), Cell("gap", "number")]
-    names += [Cell("by chance", "number"), Cell("p (Holm)", "number")]
+    numbers = [Cell(name, "number") for name in ("gap", "p (Holm)", "by chance")]
+    names = [Cell("column"), Cell("metric"), *numbers, Cell("lowest"), Cell("highest")]
     return Table(names, [_gap_row(evaluation, found, column, gap) for column, gap in found.gaps])
 
 
@@ -74,11 +74,11 @@ def _gap_row(evaluation: Evaluation, found: Subgroups, column: ByColumn, gap: Ga
     return [
         Cell(column.column),
         Cell(metric_name(gap.metric, evaluation.positive)),
+        Cell(number(gap.value, 3), "number", interval_text(gap.interval, gap.value) if found.permutations else ""),
+        Cell(p_text(gap.adjusted), "number"),
+        Cell(number(gap.by_chance, 3), "number"),
         Cell(gap.lowest, small=number(values[gap.lowest], 3)),
         Cell(gap.highest, small=number(values[gap.highest], 3)),
-        Cell(number(gap.value, 3), "number", interval_text(gap.interval, gap.value) if found.permutations else ""),
-        Cell(number(gap.by_chance, 3), "number"),
-        Cell(p_text(gap.adjusted), "number"),
     ]
 
 
