@@ -16,7 +16,8 @@ from visionforge.errors import SettingsError
 from visionforge.evaluation.evaluation import Evaluation, Partial, evaluate
 from visionforge.evaluation.gaps import gap_interval, holm, pair_confidence
 from visionforge.evaluation.subgroup_columns import check_asked, divide, divisions
-from visionforge.evaluation.subgroups import subgroups_of, with_subgroups
+from visionforge.evaluation.subgrouping import subgroups_of, with_subgroups
+from visionforge.scoring.clusters import Clusters
 from visionforge.scoring.limits import clopper_pearson
 from visionforge.training.predictions import Predictions
 
@@ -201,7 +202,7 @@ def test_p_is_uniform_where_no_gap_is_real_and_small_where_labels_are_noisy(monk
     def drawn(seeds, **more):
         columns = []
         for seed in seeds:  # the same few permutations would be wrong in the same way every time
-            monkeypatch.setattr("visionforge.evaluation.subgroups.SEED", seed)
+            monkeypatch.setattr("visionforge.evaluation.subgrouping.SEED", seed)
             columns.append(subgroups_of(*made(seed, **more)).columns[0])
         return np.array([[column.gaps[name].p for name in names] for column in columns])
 
@@ -218,8 +219,8 @@ def test_whole_patients_are_exchanged_where_each_lies_in_one_subgroup():
         found = []
         for seed in range(80):
             evaluation, side = made(seed, patients=30)
-            column = subgroups_of(evaluation, SideTable(None, None, side.columns) if alone else side).columns[0]
-            assert column.in_blocks is not alone
+            column = subgroups_of(evaluation, side, None if alone else Clusters(side.groups)).columns[0]
+            assert column.in_blocks is (None if alone else True)
             found.append(column.gaps["accuracy"].p)
         return np.array(found)
 

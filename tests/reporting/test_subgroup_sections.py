@@ -13,7 +13,7 @@ from tests.evaluation.test_subgroups import made
 from tests.reporting.test_page import text_of
 from visionforge.cli.result_tables import print_results
 from visionforge.data.side_table import SideTable
-from visionforge.evaluation.subgroups import with_subgroups
+from visionforge.evaluation.subgrouping import with_subgroups
 from visionforge.reporting.figures.forest import drawn_metrics, forest_plot, points_of
 from visionforge.reporting.results import write_results
 from visionforge.reporting.sections import class_table, rarest_first

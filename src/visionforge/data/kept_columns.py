@@ -10,6 +10,7 @@ RESERVED = frozenset(  # headings that tables of predictions have themselves
     (
         *("index", "path", "name", "group", "truth", "prediction", "right", "label", "uncertainty", "mask", "class"),
         *("score", "x1", "y1", "x2", "y2", "matched", "views", "confidence", "dice", "explained"),
+        *("split", "fold", "disagreement", "set", "prediction_set", "abstained"),
     )
 )
 _RESERVED_BEGINNINGS = (

@@ -5,8 +5,9 @@ They are optional members ``{split}_names`` and ``{split}_groups``, each a one-d
 and for every split ``{split}_columns`` (N, C).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from math import prod
 from pathlib import Path
 
@@ -43,6 +44,16 @@ class SideTable:
         """Return the columns that are known, by the headings that they have in tables."""
         columns = {"name": self.names, "group": self.groups, **self.columns}
         return {heading: texts for heading, texts in columns.items() if texts is not None}
+
+    @classmethod
+    def joined(cls, tables: "Sequence[SideTable]") -> "SideTable":
+        """Return the rows of several tables, one after the other; a column that one of them lacks is unknown."""
+        columns, same = [], [heading for heading in tables[0].columns if all(heading in t.columns for t in tables)]
+        for every in ([table.names for table in tables], [table.groups for table in tables]):
+            known = [column for column in every if column is not None]
+            columns.append(tuple(chain(*known)) if len(known) == len(every) else None)
+        further = {heading: tuple(chain(*(table.columns[heading] for table in tables))) for heading in same}
+        return cls(columns[0], columns[1], further)
 
     def at(self, positions: npt.NDArray[np.int64] | None) -> "SideTable":
         """Return the rows at these positions; None gives all."""

@@ -1,27 +1,16 @@
 """Results by age, sex, site or scanner: metrics of each subgroup, and how far apart the subgroups are."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
+from dataclasses import dataclass
+from typing import Any
 
 from visionforge.data.kept_columns import MISSING
-from visionforge.data.side_table import SideTable
-from visionforge.evaluation.bootstrap import SEED, Estimate, estimate, strata_of
-from visionforge.evaluation.gaps import gap_interval, holm, pair_confidence, permutation_p, permuted_gaps
+from visionforge.evaluation.bootstrap import Estimate
 from visionforge.evaluation.intervals import Interval
 from visionforge.evaluation.metric_names import interval_text, metric_name
-from visionforge.evaluation.scores import Scorer
-from visionforge.evaluation.subgroup_columns import Division, divisions
-
-if TYPE_CHECKING:
-    from visionforge.evaluation.evaluation import Evaluation
 
 LEAST_IMAGES, LEAST_CASES = 20, 10  # of a subgroup that is compared, and cases that its metric is about
 LEVEL = 0.05  # of adjusted p-values that are warned of
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -83,7 +72,8 @@ class ByColumn:
         column: Its heading.
         cut: Its values are numbers, cut into quartiles.
         missing: Number of images without a value, which are not compared.
-        in_blocks: Whole groups were exchanged for p, since each lies in one subgroup.
+        in_blocks: Whole groups of images, such as those of a patient, were exchanged for p, since each lies in one
+            subgroup; False: some do not; None: there are no groups.
         subgroups: Those of its values.
         gaps: Metric → how far apart they are; none where fewer than two subgroups have enough cases.
     """
@@ -91,7 +81,7 @@ class ByColumn:
     column: str
     cut: bool
     missing: int
-    in_blocks: bool
+    in_blocks: bool | None
     subgroups: tuple[Subgroup, ...]
     gaps: Mapping[str, Gap]
 
@@ -190,140 +180,3 @@ class Subgroups:
                 f"{gap.value:.3f}{ends}, p = {gap.adjusted:.2g} (Holm, {len(self.gaps)} gaps)"
             )
         return lines
-
-
-def with_subgroups(evaluation: Any, side: SideTable) -> Any:
-    """Return an evaluation with its results by subgroups; one of other things than classes or labels is returned as is.
-
-    Args:
-        evaluation: A `visionforge.evaluation.evaluation.SplitEvaluation`.
-        side: What is known of the images of the split, in their order; the first of them were evaluated.
-    """
-    from visionforge.evaluation.evaluation import Evaluation
-
-    if not isinstance(evaluation, Evaluation):
-        return evaluation
-    found = subgroups_of(evaluation, side)
-    return evaluation if found is None else replace(evaluation, subgroups=found)
-
-
-def subgroups_of(evaluation: "Evaluation", side: SideTable) -> Subgroups | None:
-    """Return the results of a split by the columns that `evaluation.subgroups` names; None if there are none to name.
-
-    Args:
-        evaluation: The numbers of the whole split.
-        side: What is known of its images.
-    """
-    settings = evaluation.settings
-    found, left_out = divisions(side, settings.subgroups, len(evaluation.labels))
-    if not found and not left_out:
-        return None
-    overall = evaluation.best.estimate.overall
-    names = tuple(name for name in evaluation.task.headlines if name in overall)
-    groups = None if side.groups is None else np.unique(side.groups[: len(evaluation.labels)], return_inverse=True)[1]
-    columns = [_by_column(evaluation, division, names, groups) for division in found]
-    gaps = [gap for column in columns for gap in column.gaps.values() if gap.p is not None]
-    adjusted = dict(zip(map(id, gaps), holm([gap.p for gap in gaps if gap.p is not None]), strict=True))
-    columns = [
-        replace(
-            column,
-            gaps={name: replace(gap, adjusted=adjusted.get(id(gap))) for name, gap in column.gaps.items()},
-        )
-        for column in columns
-    ]
-    per_class = evaluation.best.estimate.per_class
-    recall = "sensitivity_tuned" if "sensitivity_tuned" in per_class else "sensitivity"
-    return Subgroups(tuple(columns), left_out, names, recall, settings.confidence, settings.resamples)
-
-
-def _by_column(evaluation: "Evaluation", division: Division, names: tuple[str, ...], groups: Rows | None) -> ByColumn:
-    codes, settings = division.codes, evaluation.settings
-    labelled = [(code, name) for code, name in enumerate(division.names) if (codes == code).any()]
-    rows = {code: np.flatnonzero(codes == code) for code, _ in labelled}
-    subgroups = {code: _subgroup(evaluation, name, rows[code], names) for code, name in labelled}
-    compared = {name: [code for code, each in subgroups.items() if each.is_compared(name)] for name in names}
-    compared = {name: some for name, some in compared.items() if len(some) > 1}
-    in_blocks = groups is not None and _each_in_one(groups[codes >= 0], codes[codes >= 0])
-    permuted = {}
-    if compared and settings.resamples:
-        known = np.flatnonzero(codes >= 0)
-        blocks = groups[known] if in_blocks and groups is not None else None
-        strata = strata_of(evaluation.labels[known])
-        scorer = _scorer(evaluation, known, tuple(compared))
-        permuted = permuted_gaps(scorer, codes[known], compared, strata, blocks, settings.resamples, SEED)
-    wider = _wider(evaluation, rows, compared, names)
-    gaps = {}
-    for name, some in compared.items():
-        values = [subgroups[code].estimate.overall[name] or 0.0 for code in some]
-        ends = [wider[len(some), code].get(name) for code in some] if wider else [None]
-        known_ends = [each for each in ends if each is not None]
-        value = max(values) - min(values)
-        drawn = permuted.get(name)
-        gaps[name] = Gap(
-            name,
-            value,
-            subgroups[some[int(np.argmax(values))]].name,
-            subgroups[some[int(np.argmin(values))]].name,
-            tuple(subgroups[code].name for code in some),
-            gap_interval(values, known_ends) if len(known_ends) == len(some) else None,
-            None if drawn is None or np.isnan(drawn).all() else float(np.nanmean(drawn)),
-            None if drawn is None else permutation_p(value, drawn),
-        )
-    shown = [subgroups[code] for code, _ in labelled]
-    if division.missing:
-        shown.append(_subgroup(evaluation, MISSING, np.flatnonzero(codes < 0), names))
-    return ByColumn(division.column, division.cut, division.missing, in_blocks, tuple(shown), gaps)
-
-
-def _wider(
-    evaluation: "Evaluation", rows: Mapping[int, Rows], compared: Mapping[str, Sequence[int]], names: tuple[str, ...]
-) -> dict[tuple[int, int], Mapping[str, Interval | None]]:
-    """Return (number of compared subgroups, subgroup) → intervals of which all differences hold together."""
-    settings = evaluation.settings
-    if not settings.resamples:
-        return {}
-    asked = {(len(some), code) for some in compared.values() for code in some}
-    return {
-        (count, code): estimate(
-            [_scorer(evaluation, rows[code], names)], settings.resamples, pair_confidence(settings.confidence, count)
-        )[0].intervals
-        for count, code in sorted(asked)
-    }
-
-
-def _subgroup(evaluation: "Evaluation", name: str, rows: Rows, names: tuple[str, ...]) -> Subgroup:
-    scorer, settings = _scorer(evaluation, rows, names), evaluation.settings
-    (found,) = estimate([scorer], settings.resamples, settings.confidence)
-    counts = evaluation.task.counts(evaluation.labels[rows], len(evaluation.spec.classes))
-    return Subgroup(name, len(rows), tuple(map(int, counts)), found, _behind(scorer, names, len(rows)))
-
-
-def _behind(scorer: Scorer, names: Sequence[str], images: int) -> dict[str, float]:
-    """Return the number of cases that each metric is about."""
-    counted, found = scorer.counted, {}
-    for name in names:
-        behind = counted.overall.get(name)
-        if behind is not None and behind.trials is not None:
-            found[name] = float(np.sum(behind.trials.cases))
-        elif behind is not None and behind.values:
-            found[name] = float(sum(counted.per_class[each].cases[k] for each, k in behind.values))
-        else:
-            found[name] = float(images)
-    return found
-
-
-def _scorer(evaluation: "Evaluation", rows: Rows, names: tuple[str, ...]) -> Scorer:
-    best, spec = evaluation.best, evaluation.spec
-    return Scorer(
-        best.probabilities[rows],
-        evaluation.labels[rows],
-        spec.task,
-        best.thresholds,
-        spec.positive_index,
-        only=names,
-    )
-
-
-def _each_in_one(groups: Rows, codes: Rows) -> bool:
-    """Return whether all images of each group lie in one subgroup."""
-    return len(np.unique(np.stack([groups, codes]), axis=1).T) == len(np.unique(groups))

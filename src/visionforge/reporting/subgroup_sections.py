@@ -53,6 +53,8 @@ def _notes(evaluation: Evaluation, found: Subgroups) -> list[str]:
         )
         notes.append(multiplicity_note(found))
     for column in found.columns:
+        if column.in_blocks is False:
+            notes.append(f"{column.column}: some groups lie in several subgroups, so p takes images for independent.")
         if not column.gaps:
             notes.append(f"{column.column}: fewer than two subgroups have enough cases to be compared.")
         if column.missing:
