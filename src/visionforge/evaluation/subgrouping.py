@@ -116,7 +116,7 @@ class _Cases:
     def subgroup(self, name: str, rows: Rows) -> Subgroup:
         """Return the results of a subgroup."""
         counts = self.evaluation.task.counts(self.evaluation.labels[rows], len(self.evaluation.spec.classes))
-        behind = _behind(self.scorer(rows), self.names, len(rows))
+        behind = _behind(replace(self, clusters=None).scorer(rows), self.names, len(rows))
         return Subgroup(name, len(rows), tuple(map(int, counts)), self.estimate(rows), behind)
 
 
