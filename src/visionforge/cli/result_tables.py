@@ -22,7 +22,7 @@ from visionforge.evaluation.metric_names import (
 )
 from visionforge.runs.paths import shown
 from visionforge.runs.workspace import Workspace
-from visionforge.streams import say
+from visionforge.streams import say, say_lines
 from visionforge.terminal import PlainTable
 
 
@@ -58,6 +58,7 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
     heading(f"{content['dataset']} {content['split']} split, {content['images']:,} images, {checkpoint.name}")
     if content.get("partial"):
         say(f"partial: {partial_text(content['partial'])}")
+    say_lines([f"! {line}" for line in content.get("warnings") or ()])
     print_table(table)  # no name is broken
     if agree:
         say(f"  {TOO_FEW}")

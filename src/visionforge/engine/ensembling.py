@@ -21,6 +21,7 @@ from visionforge.engine.run import Run
 from visionforge.engine.stage import Stage
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.out_of_fold import FILE, NAME, HeldOut, OutOfFold
+from visionforge.evaluation.subgrouping import with_subgroups
 from visionforge.inference.loading import Target, load_classifier, read_checkpoint
 from visionforge.redaction import redact_settings
 from visionforge.reporting.context import ReportContext
@@ -148,6 +149,8 @@ class Ensembling(Stage):
         evaluation = module.spec.kind.evaluate(
             found.predictions, module.spec, NAME, self.settings.evaluation, None, clusters
         )
+        answered = found.predictions.folds
+        evaluation = with_subgroups(evaluation, side, clusters, None if answered is None else answered.numpy())
         whole = self._data.fold_pool == "all"
         workspace = self.workspace if whole else Workspace(self.workspace.within("evaluations", "out_of_fold"))
         workspace.path.mkdir(parents=True, exist_ok=True)

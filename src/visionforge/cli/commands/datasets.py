@@ -132,9 +132,10 @@ def _show(options: argparse.Namespace) -> int:
     target = Path(options.output or f"{entry.name}.png")
     dataset_sheet(entry, target, options.preset, options.resolution, options.root)
     if options.json:
-        print_json({"file": str(target), "preset": options.preset})
+        print_json({"file": str(target), "preset": options.preset, "columns": entry.columns})
     else:
         say(f"✓ {target}")
+        say_lines([f"columns: {', '.join(entry.columns)}"] if entry.columns else [])
     return 0
 
 
