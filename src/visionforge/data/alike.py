@@ -1,4 +1,4 @@
-"""Which images of many may be copies of each other: neighbours by a perceptual descriptor, whichever way they are turned.
+"""Which images of many may be copies of each other: neighbours by a perceptual descriptor, also turned.
 
 The descriptor is that of a perceptual hash with its signs kept as numbers: the low frequencies of the discrete cosine
 transform of a small grey copy (pHash; Zauner, 2010, "Implementation and benchmarking of perceptual image hash

@@ -1,4 +1,4 @@
-"""Which images of a data set are the same picture: equal, nearly equal, or turned, cropped and changed in brightness."""
+"""Which images of a data set are the same picture: equal, nearly equal, or turned, cropped and otherwise changed."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -174,7 +174,7 @@ class DuplicateSearch:
             notes.append("volumes are compared as they are, by equal pixels also mirrored")
             pairs += self._near_volumes()
         elif not self._copies:
-            notes.append(f"images under {LEAST_SIDE} pixels are compared by equal pixels only, also turned and mirrored")
+            notes.append(f"images under {LEAST_SIDE} pixels are compared by equal pixels, also turned")
         else:
             from visionforge.data.same_picture import same_pictures  # torch takes a second
 

@@ -59,9 +59,7 @@ class Registration:
         turned = [np.ascontiguousarray(view(shared, which)) for which in range(len(VIEWS))]
         self._shared = torch.from_numpy(np.stack(turned).astype(np.float32))  # (8, C, S, S)
 
-    def fits(
-        self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], which: npt.NDArray[np.int64]
-    ) -> Fits:
+    def fits(self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], which: npt.NDArray[np.int64]) -> Fits:
         """Return how well images fit others; only pairs that fit coarsely are looked at closely, others have -1.
 
         Args:
