@@ -19,7 +19,7 @@ KINDS: dict[Kind, str] = {
     "equal": "equal pixels",
     "near": "nearly equal pixels",
     "changed": "the same picture, changed",
-    "alike": "alike to the embedding",
+    "alike": "look alike, which pixels do not confirm",
 }
 LEAST_ALIKE = 0.98  # cosine of centred features from which two images are alike
 _SCALED, _MOVED, _CONTRAST = 0.02, 0.01, 0.1  # from which a change is named: of the size, the side, the contrast
@@ -51,7 +51,7 @@ class Pair:
     """Two images that are the same picture.
 
     Attributes:
-        kind: ``equal``, ``near``, ``changed`` or, by an embedding only, ``alike``.
+        kind: ``equal``, ``near``, ``changed``, or ``alike`` to an embedding or, of volumes, to a perceptual hash only.
         first: One image.
         second: The other, in the same or a later split.
         similarity: 1 for equal pixels; else the correlation of what the two do not share with all others, or the
@@ -176,11 +176,16 @@ class DuplicateSearch:
         elif not self._copies:
             notes.append(f"images under {LEAST_SIDE} pixels are compared by equal pixels, also turned")
         else:
-            from visionforge.data.same_picture import same_pictures  # torch takes a second
+            from visionforge.data.alike import MOST_NEIGHBOURS  # torch takes a second
+            from visionforge.data.same_picture import same_pictures
 
             near, cut = same_pictures(np.concatenate(self._copies), self._digests, features)
             pairs += [self._named(*each) for each in near]
-            notes += ["some images have more neighbours than were looked at"] if cut else []
+            notes += (
+                [f"of images that look like more than {MOST_NEIGHBOURS} others, the most alike were compared"]
+                if cut
+                else []
+            )
         if features is not None:
             pairs += self._alike(features, {(id(pair.first), id(pair.second)) for pair in pairs})
         return Duplicates(_sorted(pairs), notes)
@@ -216,7 +221,7 @@ class DuplicateSearch:
             for a, b in leak.near:
                 one, two = self._volumes[leak.first][a], self._volumes[leak.second][b]
                 similarity = 1 - float(np.abs(one.astype(np.int16) - two).mean()) / 255
-                pairs.append(self._named(first_of[leak.first] + a, first_of[leak.second] + b, "near", similarity, ""))
+                pairs.append(self._named(first_of[leak.first] + a, first_of[leak.second] + b, "alike", similarity, ""))
         return pairs
 
     def _alike(self, features: npt.NDArray[np.float32], known: set[tuple[int, int]]) -> list[Pair]:

@@ -107,7 +107,7 @@ def leak_findings(found: Duplicates) -> list[Finding]:
         parts[0] += _examples(equal)
         parts += [f"{len(near):,} nearly equal{_examples(near)}"] if near else []
         parts += [f"{len(changed):,} changed copies{_examples(changed)}"] if changed else []
-        parts += [f"{len(alike):,} alike to the embedding"] if alike else []
+        parts += [f"{len(alike):,} look alike"] if alike else []
         pair = f"{one} and {two}"
         lines.append((f"{pair} share no image", not (equal or near or changed), "; ".join(parts), pair))
     within = {split: len(_verified(found.between(split, split))) for split in SPLITS}
@@ -142,7 +142,7 @@ def _examples(pairs: Sequence[Pair], labels: bool = False) -> str:
 
 
 def training_leaks(info: DatasetInfo, resolution: int, root: str | None, path: Path | None) -> list[SplitLeak]:
-    """Return what validation and test split share with the training split, at little cost; nothing of those that do not.
+    """Return what validation and test split share with the training split, at little cost, where they do.
 
     What was found is kept beside the unpacked arrays under the archive's MD5, so that it is read the next time. Without
     an earlier check, pictures are compared by equality, and not at all where they have more than 256 MB.

@@ -51,11 +51,12 @@ class Registration:
 
     Args:
         copies: (N, S, S) uint8, from `thumbnails`.
+        distinct: (N,) those of which it is computed what all images share; many copies of one would be that themselves.
     """
 
-    def __init__(self, copies: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, copies: npt.NDArray[np.uint8], distinct: npt.NDArray[np.bool_]) -> None:
         self._copies = copies
-        shared = _shared(copies)
+        shared = _shared(copies[distinct])
         turned = [np.ascontiguousarray(view(shared, which)) for which in range(len(VIEWS))]
         self._shared = torch.from_numpy(np.stack(turned).astype(np.float32))  # (8, C, S, S)
 

@@ -12,6 +12,9 @@ from visionforge.data.duplicates import change_text
 from visionforge.data.inspect import NEAR_DIFFERENCE
 from visionforge.data.registration import LEAST_CORRELATION, Registration
 
+CERTAIN_CORRELATION = 0.98
+_RANK, _SHARE = 8, 0.4  # which neighbour is the usual one; how much of its distance from 1 a copy may have
+_SAME = 0.95  # cosine of descriptors from which an image is taken for a copy, where what all share is computed
 _ROWS = 1024  # features that are compared at a time
 Found = tuple[int, int, Literal["near", "changed"], float, str]
 
@@ -37,9 +40,13 @@ def same_pictures(
         first, second, which = first[unique], second[unique], which[unique]
     differ = np.array([digests[a] != digests[b] for a, b in zip(first, second, strict=True)], bool)
     first, second, which = first[differ], second[differ], which[differ]
-    fits = Registration(copies).fits(first, second, which)
+    distinct = np.ones(len(copies), np.bool_)
+    distinct[likely.second[likely.cosine >= _SAME]] = False
+    if distinct.sum() < len(copies) / 2:  # they are not copies, but all of one kind
+        distinct[:] = True
+    fits = Registration(copies, distinct).fits(first, second, which)
     found: list[Found] = []
-    for k in np.flatnonzero(fits.correlation >= LEAST_CORRELATION):
+    for k in np.flatnonzero(_stands_out(first, second, fits.correlation, len(copies))):
         one, two = (copies[each[k]].astype(np.float32) for each in (first, second))
         change = change_text(
             int(which[k]), fits.moved[k].tolist(), float(fits.scale[k]), float(two.mean() - one.mean()), fits.gain[k]
@@ -48,6 +55,26 @@ def same_pictures(
         kind: Literal["near", "changed"] = "near" if near else "changed"
         found.append((int(first[k]), int(second[k]), kind, float(fits.correlation[k]), change))
     return found, likely.left_out
+
+
+def _stands_out(
+    first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], correlation: npt.NDArray[np.float32], count: int
+) -> npt.NDArray[np.bool_]:
+    """Return which pairs correlate so much more than either image does with its eighth best, that they are copies.
+
+    Trousers correlate with many other trousers; a copy has to be much closer than those. What hardly differs at all is a
+    copy in any case, as in a film of equal pictures.
+    """
+    images, values = np.concatenate([first, second]), np.concatenate([correlation, correlation])
+    order = np.lexsort((-values, images))
+    images, values = images[order], values[order]
+    starts = np.searchsorted(images, np.arange(count))
+    enough = np.bincount(images, minlength=count) >= _RANK
+    usual = np.zeros(count, np.float32)
+    usual[enough] = values[starts[enough] + _RANK - 1].clip(0)
+    allowed = _SHARE * (1 - np.maximum(usual[first], usual[second]))
+    copies = (correlation >= LEAST_CORRELATION) & (1 - correlation <= allowed)
+    return np.asarray(copies | (correlation >= CERTAIN_CORRELATION), np.bool_)
 
 
 def nearest_by_features(features: npt.NDArray[np.float32], least: float) -> list[tuple[int, int, float]]:
