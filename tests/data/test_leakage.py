@@ -1,4 +1,4 @@
-"""Groups and pictures that splits share: counted in a check, kept for fits, and no archive of a stranger ends in a trace."""
+"""Groups and pictures that splits share: counted in a check, kept for fits, and told in lines."""
 
 import json
 
@@ -141,7 +141,10 @@ def leaks(data) -> list[str]:
 def test_a_fit_is_told_of_equal_images_and_groups(data, monkeypatch):
     pool = scenes(40)
     archive(data, val_images=pool[[0, *range(25, 32)]], test_images=pool[:8], **groups(train="p", test="p"))
-    expected = ["1 image of val is in train, too", "8 images of test are in train, too and test shares 1 group with train"]
+    expected = [
+        "1 image of val is in train, too",
+        "8 images of test are in train, too and test shares 1 group with train",
+    ]
     assert leaks(data) == expected
     monkeypatch.setattr(leakage, "equal_images", None)  # it is not done again
     assert leaks(data) == expected

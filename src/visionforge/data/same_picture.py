@@ -62,8 +62,8 @@ def _stands_out(
 ) -> npt.NDArray[np.bool_]:
     """Return which pairs correlate so much more than either image does with its eighth best, that they are copies.
 
-    Trousers correlate with many other trousers; a copy has to be much closer than those. What hardly differs at all is a
-    copy in any case, as in a film of equal pictures.
+    Trousers correlate with many other trousers; a copy has to be much closer than those. What hardly differs is a copy
+    in any case, as in a film of equal pictures.
     """
     images, values = np.concatenate([first, second]), np.concatenate([correlation, correlation])
     order = np.lexsort((-values, images))
