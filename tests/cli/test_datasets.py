@@ -234,5 +234,3 @@ def test_a_fit_warns_of_what_splits_share(capsys, archives, tmp_path):
     assert warning in (run / "run.log").read_text(encoding="utf-8")
     assert json.loads((run / "run.json").read_text())["data"]["shared with train"] == "1 image of test is in train, too"
     assert "1 image of test is in train, too" in (run / "report.html").read_text(encoding="utf-8")
-    longer = ["--resume", str(run), "--trainer.max_epochs", "2"]
-    assert main(["fit", *longer]) == 0  # the fact is none by which the data is known again

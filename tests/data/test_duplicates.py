@@ -171,7 +171,7 @@ def test_an_embedding_finds_what_pixels_do_not_confirm():
 def test_many_equal_neighbours_are_said_to_be_cut():
     base = scenes(1)[0].astype(np.int16)
     rng = np.random.default_rng(0)
-    images = np.concatenate([scenes(90, seed=2), (base + rng.integers(-3, 4, (40, 28, 28))).clip(0, 255)]).astype(
+    images = np.concatenate([scenes(90, seed=2), (base + rng.integers(-1, 2, (40, 28, 28))).clip(0, 255)]).astype(
         np.uint8
     )
     found = find_duplicates({"train": images[:100], "test": images[100:]})
@@ -224,3 +224,19 @@ def test_splits_are_given_one_after_another():
     search.add("train", images[:4], names=["a", "b", "c", "d"])
     search.add("test", images[[0, 5]], names=["e", "f"])
     assert [(str(p.first), str(p.second)) for p in search.found().pairs] == [("train a", "test e")]
+
+
+def test_what_is_alike_anyway_is_no_copy():
+    """Like trousers: many pictures of one shape, whose small differences are not those of a copy."""
+    from visionforge.data.same_picture import _stands_out
+
+    first, second = np.array([0, 0, 0, *range(3, 11)]), np.array([1, 2, 3, *range(4, 12)])
+    alone = _stands_out(first, second, np.full(11, 0.9, np.float32), 12)
+    assert alone.all()
+    hub = np.array([(0, k) for k in range(1, 10)])
+    correlation = np.array([0.97, *[0.9] * 8], np.float32)
+    assert _stands_out(hub[:, 0], hub[:, 1], correlation, 10).tolist() == [True, *[False] * 8]
+    correlation[0] = 0.95
+    assert not _stands_out(hub[:, 0], hub[:, 1], correlation, 10).any()
+    correlation[:] = 0.99
+    assert _stands_out(hub[:, 0], hub[:, 1], correlation, 10).all()

@@ -9,10 +9,13 @@ import yaml
 import visionforge as vf
 from tests.data.test_duplicates import scenes
 from visionforge.cli.main import main
+from visionforge.config.schema import DataSettings
 from visionforge.data import leakage
 from visionforge.data.registry import catalog_folder, dataset_info
 from visionforge.data.shared_groups import shared_groups
 from visionforge.data.side_table import SideTable
+from visionforge.engine.provenance import describe_data, warn_of_leaks
+from visionforge.runs.manifest import Manifest, utc_now
 from visionforge.runs.paths import cache_folder
 
 SIZES = {"train": 24, "val": 8, "test": 8}
@@ -177,3 +180,30 @@ def test_a_cache_that_cannot_be_written_costs_time_only(data, monkeypatch):
     (cache_folder()).mkdir(parents=True, exist_ok=True)
     (cache_folder() / "leaks").write_text("in the way")
     assert leaks(data) == leaks(data) == ["8 images of test are in train, too"]
+
+
+class Active:
+    """As much of a run as says what its data is."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+
+    def update(self, **changes) -> None:
+        self.manifest = self.manifest.model_copy(update=changes)
+
+
+def test_what_is_shared_is_none_of_the_facts_by_which_data_is_known_again(data, caplog):
+    archive(data, val_images=scenes(40)[:8], test_images=scenes(40)[8:16])
+    active = Active(
+        Manifest(run="r", mark="m", state="running", started=utc_now(), hash="h", dataset="own", model="mini_cnn")
+    )
+    settings = DataSettings(dataset="own", resolution=28)
+    for _ in range(2):  # the second is a run that goes on
+        describe_data(active, dataset_info("own"), settings)
+        warn_of_leaks(active, dataset_info("own"), settings)
+        both = "8 images of val are in train, too; 8 images of test are in train, too"
+        assert active.manifest.data["shared with train"] == both
+    assert caplog.text.count(f"own: {both}; see `visionforge datasets check own`") == 2
+    active.update(data={})
+    warn_of_leaks(active, dataset_info("own"), settings.model_copy(update={"folds": 5}))
+    assert active.manifest.data["shared with train"] == "8 images of test are in train, too"

@@ -46,11 +46,12 @@ def warn_of_leaks(active: ActiveRun, info: DatasetInfo, settings: DataSettings) 
         return
     path = local_archive(info, settings.resolution, settings.root)
     try:
-        found = "; ".join(map(str, training_leaks(info, settings.resolution, settings.root, path)))
+        leaks = training_leaks(info, settings.resolution, settings.root, path)
     except DataError as error:  # of names and groups, which a training does not need
         log.warning("%s: not looked for what splits share (%s)", info.name, error)
         return
-    if found:
+    found = "; ".join(str(leak) for leak in leaks if settings.folds is None or leak.split == "test")
+    if found:  # folds divide the other images anew
         log.warning("%s: %s; see `visionforge datasets check %s`", info.name, found, info.name)
         active.update(data={**active.manifest.data, SHARED: found})
 
