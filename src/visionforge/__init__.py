@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     )
     from visionforge.config.schema.metrics import Metric, register_metric
     from visionforge.config.schema.tasks import register_task
+    from visionforge.data.checks import ArchiveReport
     from visionforge.data.datamodule import ImageDataModule, MedMNISTDataModule
+    from visionforge.data.duplicates import find_duplicates
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
+    from visionforge.engine.dataset_check import check_dataset
     from visionforge.engine.explanations import Explanations
     from visionforge.engine.folds import FoldRuns
     from visionforge.engine.picture_predictions import PicturePredictions
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "ArchiveReport": "visionforge.data.checks",
     "AugmentationOperation": "visionforge.config.schema",
     "Averaging": "visionforge.config.schema",
     "Comparison": "visionforge.evaluation.comparison",
@@ -83,6 +87,7 @@ _HOMES = {
     "TemperatureScaling": "visionforge.training.temperature_scaling",
     "VisionForgeError": "visionforge.errors",
     "backbone_names": "visionforge.models.registry",
+    "check_dataset": "visionforge.engine.dataset_check",
     "compare": "visionforge.api",
     "dataset_info": "visionforge.data.registry",
     "dataset_names": "visionforge.data.registry",
@@ -90,6 +95,7 @@ _HOMES = {
     "evaluate": "visionforge.api",
     "explain": "visionforge.api",
     "export": "visionforge.api",
+    "find_duplicates": "visionforge.data.duplicates",
     "fit": "visionforge.api",
     "list_runs": "visionforge.engine.run",
     "open_run": "visionforge.engine.run",
@@ -114,6 +120,7 @@ _HOMES = {
 _MODULES = ("augmentations", "losses", "metrics")
 
 __all__ = [
+    "ArchiveReport",
     "AugmentationOperation",
     "Averaging",
     "Comparison",
@@ -147,6 +154,7 @@ __all__ = [
     "__version__",
     "augmentations",
     "backbone_names",
+    "check_dataset",
     "compare",
     "dataset_info",
     "dataset_names",
@@ -154,6 +162,7 @@ __all__ = [
     "evaluate",
     "explain",
     "export",
+    "find_duplicates",
     "fit",
     "list_runs",
     "losses",
