@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from visionforge import augmentations, losses, metrics
-    from visionforge.api import compare, evaluate, explain, export, fit, open_study, predict, tune
+    from visionforge.api import compare, evaluate, explain, export, fit, open_study, predict, robustness, tune
     from visionforge.config.parts import (
         register_augmentation,
         register_averaging,
@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     )
     from visionforge.config.schema.metrics import Metric, register_metric
     from visionforge.config.schema.tasks import register_task
+    from visionforge.data.corruption import Corruption, register_corruption
     from visionforge.data.datamodule import ImageDataModule, MedMNISTDataModule
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
     from visionforge.engine.explanations import Explanations
     from visionforge.engine.picture_predictions import PicturePredictions
+    from visionforge.engine.robustness import Robustness
     from visionforge.engine.run import EvaluationResult, Run, list_runs, open_run
     from visionforge.engine.run_folder import RunFolder
     from visionforge.engine.split_report import SplitReport
@@ -54,6 +56,7 @@ _HOMES = {
     "AugmentationOperation": "visionforge.config.schema",
     "Averaging": "visionforge.config.schema",
     "Comparison": "visionforge.evaluation.comparison",
+    "Corruption": "visionforge.data.corruption",
     "DatasetInfo": "visionforge.data.info",
     "Decoder": "visionforge.config.schema",
     "Detector": "visionforge.config.schema",
@@ -68,6 +71,7 @@ _HOMES = {
     "Mixing": "visionforge.config.schema",
     "Optimizer": "visionforge.config.schema",
     "PicturePredictions": "visionforge.engine.picture_predictions",
+    "Robustness": "visionforge.engine.robustness",
     "Run": "visionforge.engine.run",
     "RunFolder": "visionforge.engine.run_folder",
     "RunSettings": "visionforge.config.schema",
@@ -95,6 +99,7 @@ _HOMES = {
     "register_augmentation": "visionforge.config.parts",
     "register_averaging": "visionforge.config.parts",
     "register_backbone": "visionforge.models.registry",
+    "register_corruption": "visionforge.data.corruption",
     "register_dataset": "visionforge.data.registry",
     "register_decoder": "visionforge.config.parts",
     "register_detector": "visionforge.config.parts",
@@ -105,6 +110,7 @@ _HOMES = {
     "register_sampler": "visionforge.config.parts",
     "register_schedule": "visionforge.config.parts",
     "register_task": "visionforge.config.schema.tasks",
+    "robustness": "visionforge.api",
     "tune": "visionforge.api",
 }
 
@@ -114,6 +120,7 @@ __all__ = [
     "AugmentationOperation",
     "Averaging",
     "Comparison",
+    "Corruption",
     "DatasetInfo",
     "Decoder",
     "Detector",
@@ -128,6 +135,7 @@ __all__ = [
     "Mixing",
     "Optimizer",
     "PicturePredictions",
+    "Robustness",
     "Run",
     "RunFolder",
     "RunSettings",
@@ -159,6 +167,7 @@ __all__ = [
     "register_augmentation",
     "register_averaging",
     "register_backbone",
+    "register_corruption",
     "register_dataset",
     "register_decoder",
     "register_detector",
@@ -169,6 +178,7 @@ __all__ = [
     "register_sampler",
     "register_schedule",
     "register_task",
+    "robustness",
     "tune",
 ]
 

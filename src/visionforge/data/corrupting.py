@@ -11,9 +11,7 @@ from visionforge.data.draws import Draws
 from visionforge.errors import DataError
 
 
-def corrupted(
-    images: Tensor, corruption: Corruption, severity: int, positions: Sequence[int], seed: int = 0
-) -> Tensor:
+def corrupted(images: Tensor, corruption: Corruption, severity: int, positions: Sequence[int], seed: int = 0) -> Tensor:
     """Return corrupted images (B, C, R, R) uint8 on the same device.
 
     What becomes of an image is a function of (seed, corruption, severity, position), whatever batch it is in.
@@ -28,7 +26,12 @@ def corrupted(
     Raises:
         DataError: If the images are of another form, or a corruption of somebody's own gives another shape.
     """
-    if images.ndim != 4 or images.dtype != torch.uint8 or images.shape[1] not in (1, 3) or len(positions) != len(images):
+    if (
+        images.ndim != 4
+        or images.dtype != torch.uint8
+        or images.shape[1] not in (1, 3)
+        or len(positions) != len(images)
+    ):
         raise DataError(
             f"images: {tuple(images.shape)} of {images.dtype} at {len(positions)} positions; allowed: uint8 "
             "(B, 1 or 3, R, R), and a position of each"

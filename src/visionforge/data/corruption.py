@@ -40,7 +40,9 @@ class Corruption(Component):
     grows: ClassVar[float] = 0.0
     unit: ClassVar[str] = ""  # of the strengths
 
-    severities: tuple[float, ...] = Field(description="Strength of each severity at 28 pixels, from 1 on.")
+    severities: tuple[float, ...] = Field(
+        default=(1.0,), description="Strength of each severity at 28 pixels, from 1 on."
+    )
 
     @model_validator(mode="after")
     def _strengths_are_some_numbers(self) -> Self:  # not a bound of the field, which kinds declare anew
@@ -118,5 +120,7 @@ def chosen_corruptions(
     made = [Corruption(name=each) if isinstance(each, str) else each for each in given]
     for corruption in made:
         if corruption.colour and channels != 3:
-            raise SettingsError(f"corruptions: {corruption.name} changes colours, and the images are grey; leave it out")
+            raise SettingsError(
+                f"corruptions: {corruption.name} changes colours, and the images are grey; leave it out"
+            )
     return list({corruption.name: corruption for corruption in made}.values())

@@ -1,7 +1,7 @@
 """Blur of lenses and of motion; lengths are in pixels, and grow with the resolution to the power of 3/4.
 
-That power leads from about the severities of CIFAR-10-C to those of ImageNet-C at 224 pixels. In proportion to the side,
-the latter would be invisible at 28 pixels.
+That power leads from about the severities of CIFAR-10-C to those of ImageNet-C at 224 pixels. In proportion to the
+side, the latter would be invisible at 28 pixels.
 """
 
 from typing import TYPE_CHECKING, ClassVar, Literal

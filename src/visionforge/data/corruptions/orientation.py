@@ -59,7 +59,7 @@ class VerticalFlip(_Orientation):
 
 @register
 class Rotation(_Orientation):
-    """A turn to either side, which is drawn for each image; corners show what borders on them, mirrored."""
+    """A turn to either side, which is drawn for each image; corners repeat the pixels at the border."""
 
     position: ClassVar[int] = 52
     unit: ClassVar[str] = "degrees"
@@ -82,4 +82,4 @@ class Rotation(_Orientation):
         cos, sin, zero = torch.cos(angles), torch.sin(angles), torch.zeros_like(angles)
         theta = torch.stack([cos, -sin, zero, sin, cos, zero], dim=1).view(-1, 2, 3)
         grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
