@@ -196,6 +196,8 @@ class _Told:
             "clean_error": float(theirs.point[0, 0]),
             "error": float(_mean_of(theirs.point, rows)[0]),
             "increase": float((_mean_of(theirs.point, rows) - theirs.point[0])[0]),
+            "difference": self._difference(other, lambda errors: _mean_of(errors, rows)),
+            "difference_of_increase": self._difference(other, lambda errors: _mean_of(errors, rows) - errors[0]),
         }
         for key, relative in (("mce", False), ("relative_mce", True)):
             point, drawn = (
@@ -209,6 +211,13 @@ class _Told:
             content[key] = {"value": whole, "interval": interval}
             content[f"{key}_of"] = dict(zip(names, each, strict=True))
         return content
+
+    def _difference(self, other: Errors, statistic: Callable[[Floats], Floats]) -> Value:
+        """Return by how much a mean is above that of another network, on the same resamples."""
+        mine = self._errors
+        value = float((statistic(mine.point) - statistic(other.point))[0])
+        drawn = statistic(mine.drawn) - statistic(other.drawn)
+        return {"value": value, "interval": percentiles(value, drawn, self._confidence)}
 
     def _value(self, statistic: Callable[[Floats], Floats]) -> Value:
         value = float(statistic(self._errors.point)[0])

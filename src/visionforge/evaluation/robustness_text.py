@@ -54,8 +54,16 @@ def notes(content: Mapping[str, Any]) -> list[str]:
     if content["baseline"] is not None:
         for key, name in (("mce", "mCE"), ("relative_mce", "relative mCE")):
             told = content["baseline"][key]
-            value = "undefined, as the baseline loses nothing" if told["value"] is None else number(told["value"])
+            value = (
+                "undefined, as the baseline loses nothing under some corruption"
+                if told["value"] is None
+                else number(told["value"])
+            )
             lines.append(f"{name}, {content['against']['run']} is 1: {value}  {ends(told['interval'], '.4f')}".rstrip())
+        told = content["baseline"]["difference"]
+        lines.append(
+            f"error minus that of the baseline: {told['value']:+.4f}  {ends(told['interval'], '+.4f')}".rstrip()
+        )
     return lines
 
 

@@ -113,6 +113,7 @@ def _cards(content: Mapping[str, Any]) -> list[Card]:
         shown.append(_card("mean corruption error", content["mean"]["error"]))
         shown.append(_card("of it due to corruptions", content["mean"]["increase"], "+.3f"))
     if content["baseline"] is not None:
+        shown.append(_card("error minus baseline's", content["baseline"]["difference"], "+.3f"))
         shown.append(_card("mCE, baseline 1", content["baseline"]["mce"]))
         shown.append(_card("relative mCE, baseline 1", content["baseline"]["relative_mce"]))
     return shown
@@ -195,7 +196,7 @@ def _baseline(content: Mapping[str, Any]) -> Table | None:
     found = content["baseline"]
     if found is None:
         return None
-    headings = [Cell(""), Cell("error / baseline", "number"), Cell("increase / baseline", "number")]
+    headings = [Cell(""), Cell("error ratio", "number"), Cell("increase ratio", "number")]
     rows = [
         [
             Cell(printable(name.replace("_", " "))),
