@@ -111,7 +111,7 @@ def chosen_corruptions(
     if given is None:
         every = [Corruption(name=name) for name in names]
         return [corruption for corruption in every if corruption.applies(channels, flags)]
-    unknown = [each for each in given if isinstance(each, str) and each not in names]
+    unknown = [str(each) for each in given if not isinstance(each, Corruption) and each not in names]
     if unknown or not given:
         close = nearest(unknown[0], names) if unknown else []
         hint = f"nearest: {', '.join(close)}; " if close else ""

@@ -16,6 +16,7 @@ import numpy as np
 from visionforge.config.schema import Task
 from visionforge.data.info import TaskSpec
 from visionforge.evaluation.bootstrap import SEED, estimate, resample_weights, strata_of
+from visionforge.evaluation.evaluation import of_probabilities
 from visionforge.evaluation.intervals import percentiles
 from visionforge.evaluation.scores import Scorer
 from visionforge.inference.predictor import BatchPrediction
@@ -70,13 +71,12 @@ def observe(said: BatchPrediction, labels: Array, spec: TaskSpec, thresholds: Ar
     """
     given = said.raw if said.raw_tta is None else said.raw_tta
     assert given is not None, "a network says what it is sure of before calibration"
-    scorers = (
-        Scorer(given, labels, spec.task, thresholds, spec.positive_index),
-        Scorer(said.calibrated, labels, spec.task, None, spec.positive_index, given),
-    )
-    plain, tempered = (found.overall for found in estimate(scorers, resamples=0))
-    changed = {name: value for name, value in tempered.items() if value != plain[name]}
-    return Observation(_wrong(given, labels, spec.kind), plain, changed)
+    scorers = [Scorer(given, labels, spec.task, thresholds, spec.positive_index)]
+    if not np.array_equal(said.calibrated, given):
+        scorers.append(Scorer(said.calibrated, labels, spec.task, None, spec.positive_index, given))
+    plain, *calibrated = (found.overall for found in estimate(scorers, resamples=0))
+    tempered = {name: found[name] for found in calibrated for name in of_probabilities(spec.task)}
+    return Observation(_wrong(given, labels, spec.kind), plain, tempered)
 
 
 def _wrong(probabilities: Array, labels: Array, task: Task) -> Floats:
@@ -205,10 +205,8 @@ class _Told:
             )
             each = [float(value) if np.isfinite(value) else None for value in point[:, 0]]
             whole = None if None in each else float(point.mean())
-            interval = None
-            if whole is not None and np.isfinite(drawn).all():
-                interval = percentiles(whole, drawn.mean(axis=0), self._confidence)
-            content[key] = {"value": whole, "interval": interval}
+            known = bool(np.isfinite(drawn).all())
+            content[key] = {"value": whole, "interval": self._interval(whole, drawn.mean(axis=0)) if known else None}
             content[f"{key}_of"] = dict(zip(names, each, strict=True))
         return content
 
@@ -217,11 +215,15 @@ class _Told:
         mine = self._errors
         value = float((statistic(mine.point) - statistic(other.point))[0])
         drawn = statistic(mine.drawn) - statistic(other.drawn)
-        return {"value": value, "interval": percentiles(value, drawn, self._confidence)}
+        return {"value": value, "interval": self._interval(value, drawn)}
 
     def _value(self, statistic: Callable[[Floats], Floats]) -> Value:
         value = float(statistic(self._errors.point)[0])
-        return {"value": value, "interval": percentiles(value, statistic(self._errors.drawn), self._confidence)}
+        return {"value": value, "interval": self._interval(value, statistic(self._errors.drawn))}
+
+    def _interval(self, value: float | None, drawn: Floats) -> list[float] | None:
+        found = None if value is None else percentiles(value, drawn, self._confidence)
+        return None if found is None else list(found)
 
 
 def _mean_of(errors: Floats, rows: Sequence[Sequence[int]]) -> Floats:
