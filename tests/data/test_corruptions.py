@@ -106,6 +106,11 @@ def test_every_severity_changes_more_than_the_one_before(name, size):
     assert all(later > 1.02 * earlier for earlier, later in pairwise(distances)), distances
 
 
+def test_no_images_stay_none():
+    none = torch.zeros(0, 3, 28, 28, dtype=torch.uint8)
+    assert changed("shot_noise", none).shape == none.shape
+
+
 def test_names_of_the_built_in_ones_are_all_listed():
     assert len(NAMES) == 21
     assert [Corruption(name=name).position for name in NAMES] == sorted(

@@ -10,6 +10,8 @@ from visionforge.data.corruption import Corruption
 from visionforge.data.draws import Draws
 from visionforge.errors import DataError
 
+CHUNK_VALUES = 100_000  # that are changed together on a CPU, so that what is made of them stays in its cache
+
 
 def corrupted(images: Tensor, corruption: Corruption, severity: int, positions: Sequence[int], seed: int = 0) -> Tensor:
     """Return corrupted images (B, C, R, R) uint8 on the same device.
@@ -40,9 +42,17 @@ def corrupted(images: Tensor, corruption: Corruption, severity: int, positions: 
         raise DataError(f"severity: {severity} is not allowed; allowed: 1 to {len(corruption.severities)}")
     device = images.device if images.device.type == "cuda" else torch.device("cpu")  # others lack float64
     keys = [derive_seed(seed, "corruption", corruption.name, severity, int(position)) for position in positions]
-    pixels = images.to(device).float() / 255
     strength = corruption.strength(severity, images.shape[-1])
-    changed = corruption.apply(pixels, strength, Draws(keys, device))
+    step = max(1, CHUNK_VALUES // max(1, images[0:1].numel())) if device.type == "cpu" else max(1, len(images))
+    parts = [
+        _changed(images[start : start + step].to(device), corruption, strength, keys[start : start + step])
+        for start in range(0, len(images), step)
+    ]
+    return torch.cat(parts).to(images.device) if parts else images.clone()
+
+
+def _changed(images: Tensor, corruption: Corruption, strength: float, keys: Sequence[int]) -> Tensor:
+    changed = corruption.apply(images.float() / 255, strength, Draws(keys, images.device))
     if changed.shape != images.shape:
         raise DataError(f"{corruption.name}: gives {tuple(changed.shape)} of images {tuple(images.shape)}")
-    return changed.nan_to_num_(0.0).clamp_(0, 1).mul_(255).round_().to(images.device, torch.uint8)
+    return changed.nan_to_num_(0.0).clamp_(0, 1).mul_(255).round_().byte()

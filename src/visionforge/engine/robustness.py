@@ -1,8 +1,6 @@
 """How a trained network fares on corrupted images, as a table, a page and JSON in a folder."""
 
-import csv
 import datetime
-import io
 import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 DESCRIPTION, TABLE, PAGE = "robustness.json", "robustness.csv", "robustness.html"
 MOST_SEED = (1 << 63) - 1
 _OURS = r"robustness\.(csv|html)"
-_TEXTS = ("corruption", "group")
 
 
 class Robustness:
@@ -71,9 +68,9 @@ class Robustness:
 
     def lines(self) -> list[str]:
         """Return errors by corruption and severity, means and intervals as the lines of a terminal."""
-        from visionforge.evaluation.robustness_text import aligned, error_table, headline, notes
+        from visionforge.evaluation.robustness_text import TEXTS, aligned, error_table, headline, notes
 
-        table = aligned(error_table(self.content), texts=len(_TEXTS))
+        table = aligned(error_table(self.content), texts=len(TEXTS))
         told = [*headline(self.content), "", *table, "", *notes(self.content), f"page: {shown(self.report)}"]
         return [printable(line, LONGEST_LINE) for line in told]
 
@@ -251,37 +248,10 @@ def _numbers(images: "CorruptedSplit", cases: Sequence[tuple[Corruption, int]], 
 
 
 def _write(folder: Path, content: dict[str, Any], found: "Observed") -> None:
+    from visionforge.evaluation.robustness_text import csv_table
     from visionforge.reporting.robustness_page import write_robustness_page
 
-    write_atomic(folder / TABLE, _table(content))
+    write_atomic(folder / TABLE, csv_table(content))
     write_robustness_page(folder / PAGE, content, found.sample, found.picture, found.pictures)
     content["files"] = [described(path) for path in sorted(folder.iterdir())]
     write_atomic(folder / DESCRIPTION, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def _table(content: dict[str, Any]) -> str:
-    """Return a row per condition as CSV; what is undefined is empty."""
-    clean = content["clean"]
-    names = list(clean["metrics"])
-    groups = {name: each["group"] for name, each in content["corruptions"].items()}
-    rows: list[list[Any]] = [
-        [*_TEXTS, "severity", "strength", "error", "increase", "increase_low", "increase_high", *names],
-        ["clean", "clean", 0, "", clean["error"]["value"], 0.0, "", "", *(clean["metrics"][name] for name in names)],
-    ]
-    for each in content["conditions"]:
-        increase = each["increase"]
-        rows.append(
-            [
-                each["corruption"],
-                groups[each["corruption"]],
-                each["severity"],
-                each["strength"],
-                each["error"]["value"],
-                increase["value"],
-                *(increase["interval"] or ("", "")),
-                *(each["metrics"][name] for name in names),
-            ]
-        )
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)  # None becomes an empty cell
-    return text.getvalue()

@@ -1,9 +1,13 @@
-"""What a network loses on corrupted images, as the lines of a terminal."""
+"""What a network loses on corrupted images, as the lines of a terminal and as a table."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visionforge.evaluation.metric_names import partial_text
+
+TEXTS = ("corruption", "group")  # columns of both
 
 
 def headline(content: Mapping[str, Any]) -> list[str]:
@@ -81,3 +85,31 @@ def ends(interval: Sequence[float] | None, form: str) -> str:
 def number(value: float | None, form: str = ".4f", missing: str = "") -> str:
     """Return a number as text."""
     return missing if value is None else format(value, form)
+
+
+def csv_table(content: dict[str, Any]) -> str:
+    """Return a row per condition as CSV; what is undefined is empty."""
+    clean = content["clean"]
+    names = list(clean["metrics"])
+    groups = {name: each["group"] for name, each in content["corruptions"].items()}
+    rows: list[list[Any]] = [
+        [*TEXTS, "severity", "strength", "error", "increase", "increase_low", "increase_high", *names],
+        ["clean", "clean", 0, "", clean["error"]["value"], 0.0, "", "", *(clean["metrics"][name] for name in names)],
+    ]
+    for each in content["conditions"]:
+        increase = each["increase"]
+        rows.append(
+            [
+                each["corruption"],
+                groups[each["corruption"]],
+                each["severity"],
+                each["strength"],
+                each["error"]["value"],
+                increase["value"],
+                *(increase["interval"] or ("", "")),
+                *(each["metrics"][name] for name in names),
+            ]
+        )
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)  # None becomes an empty cell
+    return text.getvalue()

@@ -4,10 +4,11 @@ At 28 pixels the strengths are about those of CIFAR-10-C, at 224 those of ImageN
 between: a network averages over more pixels of a larger image.
 """
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from visionforge.config.schema.components import register
-from visionforge.data.corruption import Corruption
+from visionforge.data.corruption import MOST_SEVERITIES, Corruption
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,13 +58,20 @@ class ShotNoise(_Noise):
         import torch
 
         levels = (images * 255).round().double()
-        rates = torch.arange(256, device=images.device, dtype=torch.float64) * (strength / 255)
-        most = int(strength + _TAIL * strength**0.5 + _TAIL)
-        counts = torch.arange(most, device=images.device, dtype=torch.float64)
-        below = torch.special.gammaincc(counts + 1, rates[:, None]).clamp(max=1)  # P(count <= each)
-        table = (below + torch.arange(256, device=images.device)[:, None]).flatten()
-        found = torch.searchsorted(table, levels + draws.uniform(*images.shape[1:]).double())
-        return (found - levels.long() * most).float().clamp_(max=most) / strength
+        table, most = _counts(strength)
+        found = torch.searchsorted(table.to(images.device), levels + draws.uniform(*images.shape[1:]).double())
+        return (found - levels.long() * most).float() / strength
+
+
+@lru_cache(maxsize=MOST_SEVERITIES)
+def _counts(white: float) -> "tuple[Tensor, int]":
+    """Return the distribution functions of the counts of 256 levels, each moved up by its level, and their length."""
+    import torch
+
+    most = int(white + _TAIL * white**0.5 + _TAIL)
+    rates = torch.arange(256, dtype=torch.float64) * (white / 255)
+    below = torch.special.gammaincc(torch.arange(1, most + 1, dtype=torch.float64), rates[:, None])  # P(count < each)
+    return (below.clamp(max=1) + torch.arange(256)[:, None]).flatten(), most
 
 
 @register
