@@ -178,8 +178,8 @@ def corruptions_page() -> str:
     lines = [
         MARK + "# Corruptions\n",
         "What `visionforge robustness` runs, by name, with the strength of each severity; [Corrupted images]"
-        "(../howto/robustness.md) tells how they are used, and how to add one. A strength at R pixels is that at 28 times "
-        "(R / 28) to the power that is named; 0 is the same at every resolution.\n",
+        "(../howto/robustness.md) tells how they are used, and how to add one. A strength at R pixels is that at 28 "
+        "times (R / 28) to the power that is named; 0 is the same at every resolution.\n",
         f"| name | what it is | strength | power | {' | '.join(f'at {size} pixels' for size in sizes)} |",
         "|---|---|---|---|---|---|---|",
     ]

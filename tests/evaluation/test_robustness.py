@@ -8,6 +8,7 @@ from visionforge.data.info import TaskSpec
 from visionforge.evaluation.robustness import Condition, Observation, observe, summary
 from visionforge.evaluation.robustness_text import aligned, error_table, notes
 from visionforge.inference.predictor import BatchPrediction
+from visionforge.scoring.clusters import Clusters
 
 CONDITIONS = [
     Condition("fog", "weather", 1, 0.1),
@@ -62,6 +63,21 @@ def test_intervals_are_of_the_same_images_under_all_conditions():
     unpaired = 2 * 1.96 * np.sqrt(corrupted[1].wrong.var() + clean.wrong.var()) / 20
     low, high = content["conditions"][1]["increase"]["interval"]
     assert high - low < 0.9 * unpaired
+
+
+def test_whole_groups_are_drawn():
+    rng = np.random.default_rng(3)
+    patients = np.repeat(np.arange(100), 4)
+    hard = np.repeat(rng.random(100), 4)  # all images of a patient are alike
+    seen = [Observation((hard < rate).astype(float), {}) for rate in RATES]
+    labels = np.zeros(400, dtype=int)
+    found = [
+        summary(CONDITIONS, seen[0], seen[1:], labels, 2000, 0.95, clusters=clusters)
+        for clusters in (None, Clusters(patients))
+    ]
+    alone, whole = (np.ptp(each["mean"]["increase"]["interval"]) for each in found)
+    assert whole == pytest.approx(2 * alone, rel=0.15), "four images of a patient say as much as one"
+    assert [each["groups"] for each in found] == [None, 100]
 
 
 def test_no_resamples_give_no_intervals():

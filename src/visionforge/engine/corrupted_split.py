@@ -18,6 +18,7 @@ from visionforge.evaluation.robustness import Condition, Observation, observe
 from visionforge.inference.loading import Target, device_of, load_classifier
 from visionforge.inference.predictor import BatchPrediction, NetworkPredictor, thresholds_of
 from visionforge.runs.signals import Interruption
+from visionforge.scoring.clusters import Clusters
 
 BATCH = 128
 SAMPLED = 32  # first images of a split, of which the one with the most contrast is shown
@@ -58,6 +59,7 @@ class CorruptedSplit:
         of: Number of images of the split.
         images: How many of them are looked at.
         labels: (N,) classes, or (N, K) 0/1, of those.
+        clusters: Groups of images that belong together; None: each stands for itself.
         averages: Whether the network averages over test-time views.
 
     Raises:
@@ -83,6 +85,12 @@ class CorruptedSplit:
             resolution=settings.resolution,
             force_rgb=settings.force_rgb,
             synthetic=settings.synthetic,
+            folds=settings.folds,
+            fold=settings.fold,
+            fold_pool=settings.fold_pool,
+            fold_repeats=settings.fold_repeats,
+            fold_seed=settings.fold_seed,
+            groups=settings.groups,
         )
         self._model.bind(module.spec)
         self.spec, self.channels = spec, module.info.channels
@@ -90,6 +98,8 @@ class CorruptedSplit:
         self.of = len(self._dataset)
         self.images = self.of if limit is None else min(limit, self.of)
         self.labels: Array = self._dataset.labels[: self.images].cpu().numpy()
+        groups = module.groups(split)
+        self.clusters = None if groups is None else Clusters(groups[: self.images])
         self._predictor = NetworkPredictor(self._model)
         self.averages = False  # test-time views; known when the network has said something
 

@@ -242,8 +242,16 @@ def _numbers(images: "CorruptedSplit", cases: Sequence[tuple[Corruption, int]], 
     from visionforge.evaluation.robustness import summary
 
     usual = EvaluationSettings()
-    pairs = [(each.clean, each.corrupted) for each in found]
-    numbers = summary(images.conditions(cases), *pairs[0], images.labels, usual.resamples, usual.confidence, *pairs[1:])
+    one, *others = [(each.clean, each.corrupted) for each in found]
+    numbers = summary(
+        images.conditions(cases),
+        *one,
+        images.labels,
+        usual.resamples,
+        usual.confidence,
+        baseline=others[0] if others else None,
+        clusters=images.clusters,
+    )
     return {"resamples": usual.resamples, "confidence": usual.confidence, **numbers}
 
 

@@ -15,11 +15,13 @@ import numpy as np
 
 from visionforge.config.schema import Task
 from visionforge.data.info import TaskSpec
-from visionforge.evaluation.bootstrap import SEED, estimate, resample_weights, strata_of
+from visionforge.data.stratify import strata_of
+from visionforge.evaluation.bootstrap import SEED, estimate, resample_weights
 from visionforge.evaluation.evaluation import of_probabilities
 from visionforge.evaluation.intervals import percentiles
 from visionforge.evaluation.scores import Scorer
 from visionforge.inference.predictor import BatchPrediction
+from visionforge.scoring.clusters import Clusters
 from visionforge.scoring.decisions import predicted_labels
 from visionforge.scoring.rates import Array, Floats
 
@@ -92,16 +94,25 @@ class Errors:
         corrupted: Under each condition.
         labels: Of the images.
         resamples: Number of resamples; 0 gives no intervals.
+        clusters: Groups of images that are drawn whole; None draws the images.
 
     Attributes:
         point: (1 + C, 1) errors, the clean one first.
         drawn: (1 + C, B) those of resamples.
     """
 
-    def __init__(self, clean: Observation, corrupted: Sequence[Observation], labels: Array, resamples: int) -> None:
+    def __init__(
+        self,
+        clean: Observation,
+        corrupted: Sequence[Observation],
+        labels: Array,
+        resamples: int,
+        clusters: Clusters | None = None,
+    ) -> None:
         wrong = np.stack([each.wrong for each in (clean, *corrupted)])
         self.point: Floats = wrong.mean(axis=1, keepdims=True)
-        parts = [wrong @ weights / len(labels) for weights in resample_weights(strata_of(labels), resamples, SEED)]
+        drawn = resample_weights(strata_of(labels), resamples, SEED, clusters)
+        parts = [wrong @ weights / weights.sum(axis=0) for weights in drawn]
         self.drawn: Floats = np.concatenate(parts, axis=1) if parts else np.empty((len(wrong), 0))
 
 
@@ -113,6 +124,7 @@ def summary(
     resamples: int,
     confidence: float,
     baseline: tuple[Observation, Sequence[Observation]] | None = None,
+    clusters: Clusters | None = None,
 ) -> dict[str, Any]:
     """Return what `robustness.json` holds of the numbers.
 
@@ -124,12 +136,14 @@ def summary(
         resamples: Number of resamples; 0 gives no intervals.
         confidence: Share of them that an interval holds.
         baseline: The same of another network, which the mean corruption error is divided by.
+        clusters: Groups of images that belong together, such as those of a patient; None: each stands for itself.
     """
-    errors = Errors(clean, corrupted, labels, resamples)
+    errors = Errors(clean, corrupted, labels, resamples, clusters)
     told = _Told(conditions, errors, confidence)
     names = list(dict.fromkeys(condition.corruption for condition in conditions))
     averaged = {condition.corruption for condition in conditions if condition.averaged}
     content: dict[str, Any] = {
+        "groups": None if clusters is None else clusters.count,
         "clean": {"error": told.error([]), "metrics": dict(clean.metrics), "with_temperature": dict(clean.tempered)},
         "mean": told.both(told.rows(lambda c: c.averaged)) if averaged else None,
         "severities": {
@@ -159,7 +173,7 @@ def summary(
         "baseline": None,
     }
     if baseline is not None and averaged:
-        content["baseline"] = told.normalised(Errors(*baseline, labels, resamples))
+        content["baseline"] = told.normalised(Errors(*baseline, labels, resamples, clusters))
     return content
 
 

@@ -92,6 +92,7 @@ def write_robustness_page(
         against=None if content["against"] is None else printable(str(content["against"]["run"])),
         confidence=f"{content['confidence']:.0%}",
         resamples=f"{content['resamples']:,}",
+        groups=None if content["groups"] is None else f"{content['groups']:,}",
         seed=content["seed"],
         sample=sample,
         clean=_uri(picture),
