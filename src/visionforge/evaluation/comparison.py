@@ -196,6 +196,12 @@ def _positive_index(contents: Sequence[Mapping[str, Any]]) -> int:
     return 1
 
 
+def _is_grouped(content: Mapping[str, Any]) -> bool:
+    """Return whether a run was evaluated by whole groups of images."""
+    intervals = content.get("intervals")
+    return isinstance(intervals, Mapping) and intervals.get("groups") is not None
+
+
 def spread(values: Sequence[float | None]) -> dict[str, float | int | None] | None:
     """Return mean, sample standard deviation (None for one value) and number; None where a value is missing."""
     known = [value for value in values if value is not None]
@@ -220,10 +226,20 @@ def _differences(
         return nothing, None
     from visionforge.evaluation.bootstrap import paired_differences
     from visionforge.evaluation.paired_tests import adjust, left_out, paired_tests
+    from visionforge.evaluation.predictions import read_groups
+    from visionforge.scoring.clusters import Clusters
 
     @cache
-    def scorer(predictions: Path, task: TaskName, tta: bool, positive: int, classes: tuple[str, ...]) -> Any:
-        return task_named(task).table_scorer(predictions, tta, positive, classes)
+    def scorer(
+        predictions: Path, task: TaskName, tta: bool, positive: int, classes: tuple[str, ...], grouped: bool
+    ) -> Any:
+        found = task_named(task).table_scorer(predictions, tta, positive, classes)
+        if grouped and found is not None and (names := read_groups(predictions)) is not None:
+            if len(names) == len(found.labels):
+                found.clusters = Clusters(names)
+            else:  # a row of the table is a box
+                without["of boxes, each image stands for itself, although the data has groups"] = None
+        return found
 
     found, tests, verdicts = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
     without = dict[str, None]()
@@ -249,7 +265,7 @@ def _differences(
             classes = tuple(_classes_of(contents[0]))
             about = classes[positive] if kind.has_positive and positive < len(classes) else None
             try:
-                asked = (task, reading == "with_tta", positive, classes)
+                asked = (task, reading == "with_tta", positive, classes, all(map(_is_grouped, contents)))
                 one, two = (
                     [scorer(run.workspace.predictions, *asked) for run in group.runs] for group in (other, groups[0])
                 )

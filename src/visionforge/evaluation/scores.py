@@ -147,6 +147,10 @@ class Scorer:
         """Return groups of cases that were drawn whole."""
         return self._cases.clusters
 
+    @clusters.setter
+    def clusters(self, clusters: Clusters | None) -> None:
+        self._cases.clusters = clusters
+
 
 class WeightedPictures(AnyWeighted, Protocol):
     """Weightings of cases, and what they say of each class."""
