@@ -201,8 +201,16 @@ def test_masks_and_boxes_are_refused(refuse, tmp_path_factory, task):
 
 
 def test_volumes_are_refused(refuse, archives, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("volumes")
-    run = fitted(folder, data__dataset="adrenalmnist3d", data__root=archives, data__max_samples=32)
+    run = fitted(
+        tmp_path_factory.mktemp("volumes"),
+        data__dataset="adrenalmnist3d",
+        data__root=archives,
+        data__max_samples=8,
+        data__batch_size=4,
+        model__tta="off",
+        trainer__limit_val_batches=1,
+        trainer__limit_test_batches=1,
+    )
     (line,) = refuse("robustness", "--run", str(run))
     assert line.startswith("robustness: there are no corruptions for volumes")
 

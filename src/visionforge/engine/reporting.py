@@ -69,8 +69,8 @@ def write_outcome(
     if groups is not None:
         grouped = {"clusters": Clusters(groups[: len(model.predictions.labels)])}
     evaluation = model.spec.kind.evaluate(model.predictions, model.spec, split, settings, partial, **grouped)
-    folds = None if model.predictions.folds is None else model.predictions.folds.numpy()
-    evaluation = with_subgroups(evaluation, side, grouped.get("clusters"), folds)
+    folds = getattr(model.predictions, "folds", None)  # masks and boxes have none
+    evaluation = with_subgroups(evaluation, side, grouped.get("clusters"), None if folds is None else folds.numpy())
     epoch = provenance.get("epoch")
     facts = {
         "": data.info.title,

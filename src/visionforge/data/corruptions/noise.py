@@ -4,6 +4,7 @@ At 28 pixels the strengths are about those of CIFAR-10-C, at 224 those of ImageN
 between: a network averages over more pixels of a larger image.
 """
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -50,28 +51,30 @@ class ShotNoise(_Noise):
     severities: tuple[float, ...] = (300.0, 150.0, 80.0, 50.0, 30.0)
 
     def apply(self, images: "Tensor", strength: float, draws: "Draws") -> "Tensor":
-        """Draw the counts: how many of the values of the distribution function lie below a uniform number.
-
-        There are 256 rates. Their distribution functions stand one after the other in a single ascending table, the
-        one of level v moved up by v, so that one search finds all counts.
-        """
+        """Draw the counts: how many values of the distribution function of a level lie below a uniform number."""
         import torch
 
-        levels = (images * 255).round().double()
-        table, most = _counts(strength)
-        found = torch.searchsorted(table.to(images.device), levels + draws.uniform(*images.shape[1:]).double())
-        return (found - levels.long() * most).float() / strength
+        levels = (images * 255).round().long()
+        table, steps = _counts(strength)
+        table = table.to(images.device).flatten()
+        uniform = draws.uniform(*images.shape[1:]).double()
+        row = levels << steps
+        found = torch.zeros_like(levels)
+        for step in reversed(range(steps)):  # a binary search in the row of each pixel, bit by bit
+            ahead = found + (1 << step)
+            found = torch.where(table[row + ahead - 1] < uniform, ahead, found)
+        return found.float() / strength
 
 
 @lru_cache(maxsize=MOST_SEVERITIES)
 def _counts(white: float) -> "tuple[Tensor, int]":
-    """Return the distribution functions of the counts of 256 levels, each moved up by its level, and their length."""
+    """Return (256, 2^n) distribution functions of the counts of all levels, and n."""
     import torch
 
-    most = int(white + _TAIL * white**0.5 + _TAIL)
+    steps = math.ceil(math.log2(white + _TAIL * white**0.5 + _TAIL))
     rates = torch.arange(256, dtype=torch.float64) * (white / 255)
-    below = torch.special.gammaincc(torch.arange(1, most + 1, dtype=torch.float64), rates[:, None])  # P(count < each)
-    return (below.clamp(max=1) + torch.arange(256)[:, None]).flatten(), most
+    counts = torch.arange(1, (1 << steps) + 1, dtype=torch.float64)
+    return torch.special.gammaincc(counts, rates[:, None]), steps  # P(count < each)
 
 
 @register
