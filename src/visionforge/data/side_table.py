@@ -4,7 +4,9 @@ They are optional members ``{split}_names`` and ``{split}_groups``, each a one-d
 (``<U…``) with an entry per image of the split.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from pathlib import Path
 
@@ -37,6 +39,15 @@ class SideTable:
         """Return the columns that are known, by the headings that they have in tables."""
         columns = {"name": self.names, "group": self.groups}
         return {heading: texts for heading, texts in columns.items() if texts is not None}
+
+    @classmethod
+    def joined(cls, tables: "Sequence[SideTable]") -> "SideTable":
+        """Return the rows of several tables, one after the other; a column that one of them lacks is unknown."""
+        columns = []
+        for every in ([table.names for table in tables], [table.groups for table in tables]):
+            known = [column for column in every if column is not None]
+            columns.append(tuple(chain(*known)) if len(known) == len(every) else None)
+        return cls(columns[0], columns[1])
 
     def at(self, positions: npt.NDArray[np.int64] | None) -> "SideTable":
         """Return the rows at these positions; None gives all."""

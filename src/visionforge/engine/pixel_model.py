@@ -13,7 +13,7 @@ import numpy.typing as npt
 from visionforge.data.info import SPLITS, Split, TaskSpec
 from visionforge.errors import SettingsError
 from visionforge.evaluation.class_names import unique_names
-from visionforge.evaluation.out_of_fold import OutOfFold
+from visionforge.evaluation.fold_table import FoldTable
 
 if TYPE_CHECKING:
     from visionforge.data.archive import SplitArrays
@@ -34,7 +34,7 @@ def out_of_fold(
     parts: "dict[Split, tuple[SplitArrays, SideTable]]",
     folds: int = FOLDS,
     seed: int = 0,
-) -> OutOfFold:
+) -> FoldTable:
     """Return what models say of images that they were not fitted on, all splits taken together.
 
     The folds keep the shares of the classes; where all images have groups, no group is in two folds.
@@ -60,7 +60,7 @@ def out_of_fold(
     probabilities = np.full((len(labels), len(spec.classes)), np.nan)
     for others, members in _folds(labels, groups, folds, seed):
         probabilities[members] = _predicted(pixels[others], labels[others], pixels[members], len(spec.classes), seed)
-    return OutOfFold(
+    return FoldTable(
         classes=tuple(unique_names(spec)),
         splits=np.concatenate([np.full(len(part.labels), SPLITS.index(split)) for split, (part, _) in parts.items()]),
         indices=np.concatenate([np.arange(len(part.labels)) for part in arrays]),

@@ -24,6 +24,7 @@ from visionforge.reporting.context import ReportContext
 from visionforge.reporting.results import write_results
 from visionforge.runs.manifest import read_manifest
 from visionforge.runs.workspace import Workspace
+from visionforge.scoring.clusters import Clusters
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.epoch_log import read_epochs
 
@@ -62,7 +63,11 @@ def write_outcome(
     assert model.predictions is not None
     assert model.spec is not None
     side = data.side_table(split)
-    evaluation = model.spec.kind.evaluate(model.predictions, model.spec, split, settings, partial)
+    groups = data.groups(split)
+    grouped = {}  # tasks of other packages may not know of groups
+    if groups is not None:
+        grouped = {"clusters": Clusters(groups[: len(model.predictions.labels)])}
+    evaluation = model.spec.kind.evaluate(model.predictions, model.spec, split, settings, partial, **grouped)
     epoch = provenance.get("epoch")
     facts = {
         "": data.info.title,

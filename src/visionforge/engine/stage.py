@@ -71,6 +71,7 @@ class Stage(ABC):
         self.interruption = interruption
         self.active = active
         self.parent: dict[str, Any] = {}
+        self.provenance: dict[str, Any] = {}  # further facts for `metrics.json`
         self._device_lock: Lock | None = None
         self._trainer: pl.Trainer | None = None
 
@@ -246,6 +247,7 @@ class Stage(ABC):
             "epoch": epoch,
             "chosen_by": model.monitor.name if checkpoint.name == BEST else None,
             "archive_md5": fingerprint(data.info, settings.resolution, settings.root),
+            **self.provenance,
         }
         config, partial = self.construction.resolved, self._partial(split)
         reported = self.settings.evaluation

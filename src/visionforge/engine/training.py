@@ -13,7 +13,6 @@ from lightning.pytorch.loggers import Logger
 
 from visionforge.config.rules import cut_short
 from visionforge.config.schema.metrics import watched_names
-from visionforge.data.source import load_split
 from visionforge.engine.callbacks import check_callbacks, checkpoint_plugins, fit_callbacks
 from visionforge.engine.construction import Construction, as_list
 from visionforge.engine.distributed import current_rank, expected_processes, inherited_folder
@@ -148,7 +147,7 @@ class Training(Stage):
             SettingsError: If a setting, a callback or the search goes by a metric that is undefined.
         """
         data, spec = self.datamodule.settings, self.datamodule.spec
-        labels = load_split(self.datamodule.info, data.resolution, data.root, "val").labels
+        labels = self.datamodule.source.labels("val")
         limit = validation_limit(self.construction.flags)
         most = limited(len(labels), limit, data.batch_size * expected_processes(self.settings))
         seen, watched = np.asarray(labels[:most]), self._watched(callbacks)
@@ -206,7 +205,7 @@ class Training(Stage):
             data.spec.dataset,
             data.spec.task,
             len(data.spec.classes),
-            *(f"{n:,}" for n in data.info.splits.model_dump().values()),
+            *(f"{n:,}" for n in data.source.sizes().values()),
             "volumes" if data.spec.spatial_dims == 3 else "images",
             data.spec.size_text,
         )

@@ -7,7 +7,7 @@ from scipy.special import ndtri, stdtr, stdtrit
 
 from visionforge.evaluation.intervals import ERROR, PAIRED, RESAMPLED, STUDENT, Interval, percentiles
 from visionforge.evaluation.scores import Counted, Scores
-from visionforge.scoring.behind import LEAST_CASES
+from visionforge.scoring.behind import LEAST_CASES, LEAST_GROUPS
 from visionforge.scoring.cases import LEAST_COMPARED
 from visionforge.scoring.limits import floor_error, mean_error, paired_error
 from visionforge.scoring.rates import Floats
@@ -31,6 +31,7 @@ class Compared:
         self._point = point
         self._drawn = drawn
         self._counted = counted
+        self._clusters = counted[0].clusters
         self._sides = slice(0, first), slice(first, len(point))
 
     def value(self, name: str) -> float:
@@ -77,14 +78,15 @@ class Compared:
 
     def _student(self, name: str) -> tuple[float, float, float]:
         """Return a difference, its standard error, NaN where it cannot be told, and degrees of freedom."""
-        method = self.method(name)
+        method, groups = self.method(name), None if self._clusters is None else self._clusters.count
         if self._few(name):
             return self.value(name), np.nan, np.inf
         if method == PAIRED:
-            return *paired_error(self._of_cases(name)), np.inf
+            return *paired_error(self._of_cases(name), self._clusters), np.inf if groups is None else groups - 1.0
         if method == STUDENT:
             return self._of_losses(name)
-        least = max(2.0, float(self._cases(name).min()))  # resamples of few cases vary less than samples of them
+        fewest = float(self._cases(name).min()) if groups is None else float(groups)
+        least = max(2.0, fewest)  # resamples of few cases vary less than samples of them
         drawn = float(np.nanstd(self._gaps(name))) * np.sqrt(least / (least - 1))
         return self.value(name), float(np.hypot(drawn, self._floor(name))), least - 1
 
@@ -106,6 +108,8 @@ class Compared:
         strata = self._counted[0].overall[name].strata
         assert strata is not None
         gaps = self._gap([each.overall[name].losses for each in self._counted])
+        if self._clusters is not None:
+            gaps, strata = self._clusters.means(gaps), np.zeros(self._clusters.count, dtype=np.int64)
         return float(gaps.mean()), mean_error(gaps, strata), len(strata) - 1
 
     def _cases(self, name: str) -> Floats:
@@ -118,6 +122,8 @@ class Compared:
     def _few(self, name: str) -> bool:
         """Return whether there are fewer cases of a class, or wrong ones of both models, than differences need."""
         every, per_class = [each.overall[name] for each in self._counted], self._counted[0].per_class
+        if self._clusters is not None and self._clusters.count < LEAST_GROUPS:
+            return True
         wrong = max(each.wrong for each in every)
         if every[0].losses is not None:
             return len(every[0].losses) < LEAST_CASES or wrong < LEAST_COMPARED

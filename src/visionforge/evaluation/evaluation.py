@@ -18,6 +18,7 @@ from visionforge.evaluation.metric_names import labels_of_metrics, partial_text
 from visionforge.evaluation.metrics import medmnist_metrics
 from visionforge.evaluation.scores import Scorer
 from visionforge.inference.predictor import BatchPrediction
+from visionforge.scoring.clusters import Clusters
 from visionforge.scoring.decisions import predicted_labels
 from visionforge.training.calibration import Calibration, scale
 from visionforge.training.predictions import Predictions
@@ -97,7 +98,8 @@ class SplitEvaluation(ABC):
         loss: Mean loss of the images alone, without smoothing.
         settings: How intervals are computed.
         partial: How much of the split was evaluated; None is all of it.
-        method: How the intervals were made.
+        groups: Number of groups of images that belong together, where the data has some; they are drawn whole.
+        method: How the intervals were made, where each image stands for itself.
         drawn: How images are drawn anew for them, for the reader of a report.
     """
 
@@ -108,6 +110,7 @@ class SplitEvaluation(ABC):
     loss: float
     settings: EvaluationSettings
     partial: Partial | None = None
+    groups: int | None = None
 
     method: ClassVar[str] = "bootstrap of images, bias-corrected percentiles"
     drawn: ClassVar[str] = ""
@@ -146,6 +149,11 @@ class SplitEvaluation(ABC):
     def absent(self) -> list[str]:
         """Return the classes or labels without a case; they are in no average."""
         return [name for name, count in zip(self.spec.classes, self.support, strict=True) if count == 0]
+
+    @property
+    def drawn_text(self) -> str:
+        """Return how images are drawn anew for intervals, for the reader of a report."""
+        return self.drawn if self.groups is None else f" by whole groups, of which there are {self.groups:,}"
 
     @property
     def some_unknown(self) -> bool:
@@ -193,7 +201,8 @@ class SplitEvaluation(ABC):
         }
         if self.settings.resamples:
             content["intervals"] = {
-                "method": self.method,
+                "method": self.method if self.groups is None else f"{self.method}; whole groups are drawn",
+                "groups": self.groups,
                 "methods": dict(self.best.estimate.methods),
                 "resamples": self.settings.resamples,
                 "confidence": self.settings.confidence,
@@ -318,6 +327,7 @@ def evaluate(
     split: str,
     settings: EvaluationSettings,
     partial: Partial | None = None,
+    clusters: Clusters | None = None,
 ) -> Evaluation:
     """Compute all numbers of a split whose images have classes or labels.
 
@@ -327,6 +337,7 @@ def evaluate(
         split: Name of the split.
         settings: How intervals are computed.
         partial: How much of the split was evaluated; None is all of it.
+        clusters: Groups of images that belong together, such as those of a patient; None: each stands for itself.
     """
     labels, calibration = predictions.labels.cpu().numpy(), predictions.calibration
     given = {"without_tta": _plain(predictions.probabilities)}
@@ -337,7 +348,11 @@ def evaluate(
         temperatures["with_tta"] = None if calibration is None else calibration.temperature_tta
         own = None if calibration is None else calibration.thresholds_tta
         thresholds["with_tta"] = thresholds["without_tta"] if not own else np.array(own, dtype=np.float32)
-    scorers = [Scorer(p.numpy(), labels, spec.task, thresholds[name], spec.positive_index) for name, p in given.items()]
+    folds = None if predictions.folds is None else predictions.folds.numpy()
+    scorers = [
+        Scorer(p.numpy(), labels, spec.task, thresholds[name], spec.positive_index, clusters=clusters, folds=folds)
+        for name, p in given.items()
+    ]
     estimates = estimate(scorers, settings.resamples, settings.confidence)
     readings = {}
     for (name, probabilities), found in zip(given.items(), estimates, strict=True):
@@ -358,6 +373,7 @@ def evaluate(
         loss=predictions.loss,
         settings=settings,
         partial=partial,
+        groups=None if clusters is None else clusters.count,
     )
 
 

@@ -1,202 +1,129 @@
-"""What networks say of images that they were not trained on, fold by fold: as arrays, and read from `out_of_fold.csv`."""
+"""What networks say of the images that they have not learnt: the predictions of all folds as one table."""
 
-from array import array
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from visionforge.config.schema.task import Task
-from visionforge.data.info import MAX_SPLIT, SPLITS, Split
-from visionforge.data.listing import some
-from visionforge.errors import RunError
-from visionforge.evaluation.class_names import RAW, RAW_TTA, SHOWN
-from visionforge.evaluation.table_writers import cell_text
-from visionforge.reading import read_rows
-from visionforge.runs.workspace import MAX_PREDICTIONS_BYTES
+from visionforge.data.info import Split, TaskSpec
+from visionforge.data.side_table import SideTable
+from visionforge.evaluation.prediction_table import Filled, headings_of, prediction_columns, rows_of
+from visionforge.evaluation.scores import Scorer
+from visionforge.evaluation.table_writers import Column, open_table
+from visionforge.inference.predictor import BatchPrediction, chosen_labels
+from visionforge.training.calibration import negative_log_likelihood
+from visionforge.training.predictions import Predictions
 
-TABLE = "out_of_fold.csv"
-MOST_VALUES = 100_000_000  # probabilities that are read of it: ten million images of ten classes
-MOST_TEXT = 500_000_000  # bytes of its names and different labels
-SUM_TOLERANCE = 1e-3  # of the probabilities of an image, which are written with nine digits
-_KINDS = (SHOWN, RAW_TTA, RAW)  # the first that is there is taken: what the networks state comes first
-_PREFIXES = tuple(f"{kind}_" for kind in _KINDS)
-Array = npt.NDArray[Any]
+NAME = "out-of-fold"  # of such predictions, in place of a split
+FILE = "out_of_fold.csv"
 
 
 @dataclass(frozen=True)
-class OutOfFold:
-    """Images and what networks say of them that were not trained on them.
+class HeldOut:
+    """What one network says of the fold that it was not trained on.
 
     Attributes:
-        classes: Names of the K classes, as tables have them.
-        splits: (N,) number of the split in `SPLITS`.
-        indices: (N,) position in the split.
-        labels: (N,) given classes, or (N, K) given labels 0/1.
-        probabilities: (N, K).
-        names: What each image was called when it was imported; None if that is unknown.
+        run: Name of its run.
+        fold: Number of the fold.
+        places: (N,) positions of the images in the pool of all folds.
+        probabilities: (N, K) of the images alone, before calibration.
+        views: (N, K) averaged over the test-time views; None without views.
+        labels: (N,), or (N, K) 0/1.
     """
 
-    classes: tuple[str, ...]
-    splits: npt.NDArray[np.int64]
-    indices: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int64]
-    probabilities: npt.NDArray[np.float64]
-    names: tuple[str, ...] | None = None
-
-    @property
-    def present(self) -> tuple[Split, ...]:
-        """The splits of which there are images."""
-        return tuple(split for number, split in enumerate(SPLITS) if (self.splits == number).any())
-
-    def of(self, wanted: Sequence[Split]) -> "OutOfFold":
-        """Return the images of some splits."""
-        kept = np.flatnonzero(np.isin(self.splits, [SPLITS.index(split) for split in wanted]))
-        return OutOfFold(
-            self.classes,
-            self.splits[kept],
-            self.indices[kept],
-            self.labels[kept],
-            self.probabilities[kept],
-            None if self.names is None else tuple(self.names[k] for k in kept.tolist()),
-        )
+    run: str
+    fold: int
+    places: npt.NDArray[np.int64]
+    probabilities: Tensor
+    views: Tensor | None
+    labels: Tensor
 
 
-def read_out_of_fold(path: Path, task: Task, classes: Sequence[str]) -> OutOfFold:
-    """Read `out_of_fold.csv`, which may come from a stranger.
+class OutOfFold:
+    """The held-out predictions of all folds; where the images are divided several times, their means.
 
     Args:
-        path: The table: `split`, `index`, `label`, `probability_CLASS` … and perhaps `name`; others are not read.
-        task: The kind of labels.
-        classes: Names of the classes, as tables have them.
-
-    Raises:
-        RunError: If it is no such table: too large, a column missing, an image there twice, a label or a split that is
-            unknown, or a probability that is none.
+        parts: Those of each fold; together they have every image of the pool, equally often.
+        spec: The task.
     """
-    try:
-        return _Reader(path, task, tuple(classes)).read()
-    except (OSError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RunError(f"{path}: cannot be read as a table of out-of-fold predictions ({reason})") from error
 
+    def __init__(self, parts: Sequence[HeldOut], spec: TaskSpec) -> None:
+        self.parts = parts
+        self._spec = spec
+        count = 1 + max(int(part.places.max()) for part in parts)
+        self.times = np.zeros(count, dtype=np.int64)
+        self.folds = np.full(count, -1, dtype=np.int64)
+        for part in parts:
+            self.times[part.places] += 1
+            first = part.places[self.folds[part.places] < 0]
+            self.folds[first] = part.fold
+        assert self.times.min() == self.times.max() > 0, "every image is held out equally often"
 
-class _Reader:
-    """Reads one table."""
+    @property
+    def predictions(self) -> Predictions:
+        """Return them in the order of the pool, without temperature: each network would have its own."""
+        alone = self._mean([part.probabilities for part in self.parts])
+        views = None
+        if all(part.views is not None for part in self.parts):
+            views = self._mean([part.views for part in self.parts if part.views is not None])
+        labels = torch.empty((len(self.times), *self.parts[0].labels.shape[1:]), dtype=self.parts[0].labels.dtype)
+        for part in self.parts:
+            labels[part.places] = part.labels
+        loss = negative_log_likelihood(alone, labels)
+        return Predictions(NAME, alone, views, labels, loss, folds=torch.from_numpy(self.folds))
 
-    def __init__(self, path: Path, task: Task, classes: tuple[str, ...]) -> None:
-        self._path, self._task, self._classes = path, task, classes
-        self._text = 0
+    def _mean(self, given: Sequence[Tensor]) -> Tensor:
+        found = torch.zeros((len(self.times), given[0].shape[1]), dtype=torch.float64)
+        for part, values in zip(self.parts, given, strict=True):
+            found[part.places] += values.double()
+        return (found / int(self.times[0])).float()
 
-    def read(self) -> OutOfFold:
-        """Return what it holds.
+    def by_fold(self) -> dict[str, Any]:
+        """Return the metrics of each fold, their mean and sample standard deviation."""
+        values: dict[str, list[float | None]] = {}
+        for part in self.parts:
+            given = part.probabilities if part.views is None else part.views
+            scorer = Scorer(given.numpy(), part.labels.numpy(), self._spec.task, None, self._spec.positive_index)
+            for name, found in scorer(np.ones((len(part.places), 1))).overall.items():
+                values.setdefault(name, []).append(None if np.isnan(found[0]) else float(found[0]))
+        return {name: {"values": each, **_spread(each)} for name, each in values.items()}
 
-        Raises:
-            ValueError: If it is no such table.
+    def write(self, path: Path, origins: Sequence[tuple[Split, int]], side: SideTable) -> None:
+        """Write a row per image: split and index in it, name and group if they are known, fold, and the predictions.
+
+        Args:
+            path: The CSV file.
+            origins: Split of the archive, and position there, of each image of the pool.
+            side: Names and groups of the images of the pool.
         """
-        rows = read_rows(self._path, MAX_PREDICTIONS_BYTES)
-        columns = next(rows, [])
-        places = self._places(columns)
-        at = {name: columns.index(name) for name in ("split", "index", "label", "name") if name in columns}
-        numbers, splits, indices = array("d"), array("b"), array("q")
-        labels, names, same = list[str](), list[str](), dict[str, str]()
-        for row in self._like(rows, columns):
-            if row[at["split"]] not in SPLITS:
-                raise ValueError(f"the split {row[at['split']][:40]!r} is unknown; allowed: {', '.join(SPLITS)}")
-            splits.append(SPLITS.index(row[at["split"]]))
-            indices.append(_whole(row[at["index"]]))
-            numbers.extend([float(row[place]) for place in places])
-            if len(numbers) > MOST_VALUES:
-                raise ValueError(f"it has more than {MOST_VALUES:,} probabilities")
-            label = row[at["label"]]
-            if label not in same:
-                self._count(label)
-            labels.append(same.setdefault(label, label))
-            if "name" in at:
-                self._count(row[at["name"]])
-                names.append(cell_text(row[at["name"]]))
-        if not splits:
-            raise ValueError("it has no rows")
-        found = OutOfFold(
-            self._classes,
-            np.frombuffer(splits, np.int8).astype(np.int64),
-            np.frombuffer(indices, np.int64),
-            self._labels([cell_text(label) for label in labels]),
-            np.frombuffer(numbers, np.float64).reshape(-1, len(places)),
-            tuple(names) if "name" in at else None,
+        predictions = self.predictions
+        given = predictions.probabilities if predictions.probabilities_tta is None else predictions.probabilities_tta
+        views = predictions.probabilities_tta
+        said = BatchPrediction(
+            given.numpy(),
+            chosen_labels(given, self._spec, None),
+            raw=predictions.probabilities.numpy(),
+            raw_tta=None if views is None else views.numpy(),
         )
-        self._check(found)
-        return found
-
-    def _count(self, text: str) -> None:
-        self._text += 50 + len(text)  # what Python keeps of a text beside its letters
-        if self._text > MOST_TEXT:
-            raise ValueError(f"it has more than {MOST_TEXT:,} bytes of names and labels")
-
-    def _places(self, columns: list[str]) -> list[int]:
-        """Return where the probabilities of the classes are, in their order."""
-        twice = sorted({name for name in columns if columns.count(name) > 1})
-        if twice:
-            raise ValueError(f"the column {some(twice)} is there more than once")
-        missing = [name for name in ("split", "index", "label") if name not in columns]
-        if missing:
-            raise ValueError(f"it has no column {', '.join(missing)}")
-        kind = next((prefix for prefix in _PREFIXES if any(name.startswith(prefix) for name in columns)), None)
-        if kind is None:
-            raise ValueError(f"it has no column {SHOWN}_CLASS")
-        there = [cell_text(name).removeprefix(kind) for name in columns if name.startswith(kind)]
-        if set(there) != set(self._classes):
-            raise ValueError(
-                f"its probabilities are of {some(there)}, the classes of the data set are {some(self._classes)}"
-            )
-        return [columns.index(f"{kind}{name}") for name in self._classes]
-
-    def _like(self, rows: Iterator[list[str]], columns: list[str]) -> Iterator[list[str]]:
-        for row in rows:
-            if len(row) != len(columns):
-                raise ValueError(f"a row has {len(row):,} cells, the heading {len(columns):,}")
-            yield row
-
-    def _labels(self, texts: list[str]) -> npt.NDArray[np.int64]:
-        """Return labels that are given by name; or, where none of them is one, by number."""
-        known = set(self._classes)
-        parts = {text: text.split("|") if self._task.several and text else [text] for text in set(texts)}
-        if self._task.several:
-            parts[""] = []
-        unknown = sorted({part for of in parts.values() for part in of if part not in known})
-        if not unknown:
-            return np.asarray(self._task.labels_of(texts, self._classes), np.int64)
-        if not self._task.several and all(text.isdecimal() and int(text) < len(known) for text in parts):
-            return np.array([int(text) for text in texts], np.int64)
-        raise ValueError(f"the label {some(text[:40] for text in unknown)} is unknown; allowed: {some(self._classes)}")
-
-    def _check(self, found: OutOfFold) -> None:
-        values = found.probabilities
-        for wrong, what in (
-            (~np.isfinite(values).all(axis=1), "probabilities that are no numbers"),
-            (((values < 0) | (values > 1)).any(axis=1), "probabilities outside of 0 to 1"),
-            (
-                np.zeros(len(values), bool)
-                if self._task.several
-                else np.abs(values.sum(axis=1) - 1) > SUM_TOLERANCE,
-                "probabilities that do not add up to 1",
-            ),
-        ):
-            if wrong.any():
-                first = int(np.argmax(wrong))
-                where = f"{SPLITS[int(found.splits[first])]} {int(found.indices[first]):,}"
-                raise ValueError(f"{int(wrong.sum()):,} rows have {what}, the first: {where}")
-        keys, counts = np.unique(found.splits * MAX_SPLIT + found.indices, return_counts=True)
-        if (counts > 1).any():
-            split, index = divmod(int(keys[np.argmax(counts > 1)]), MAX_SPLIT)
-            raise ValueError(f"{int((counts > 1).sum()):,} images are there more than once, the first: "
-                             f"{SPLITS[split]} {index:,}")
+        keys: list[Filled] = [
+            (Column("split"), [split for split, _ in origins]),
+            (Column("index", "integer"), [index for _, index in origins]),
+        ]
+        keys += [(Column(heading), texts) for heading, texts in side.known.items()]
+        keys.append((Column("fold", "integer"), self.folds.tolist()))
+        columns = prediction_columns(self._spec, said, keys, predictions.labels.numpy())
+        with open_table(path, headings_of(columns)) as table:
+            table.write(rows_of(columns))
 
 
-def _whole(cell: str) -> int:
-    if not (cell.isascii() and cell.isdecimal() and len(cell) < 12 and int(cell) < MAX_SPLIT):
-        raise ValueError(f"the index {cell[:40]!r} is no position in a split")
-    return int(cell)
+def _spread(values: Sequence[float | None]) -> Mapping[str, float | None]:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values) or len(known) < 2:
+        return {"mean": None, "sd": None}
+    return {"mean": statistics.fmean(known), "sd": statistics.stdev(known)}

@@ -1,7 +1,8 @@
 """What says something of images: a network, or an artifact that was exported from one; and what it says."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,8 +15,10 @@ from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
 from visionforge.scoring.decisions import predicted_labels
 from visionforge.training.classifier import ImageClassifier
+from visionforge.training.ensemble import disagreement
 from visionforge.training.tta import named_views
 
+DISAGREEMENT = "disagreement"  # column of an ensemble
 Floats = npt.NDArray[np.float32]
 
 
@@ -29,20 +32,26 @@ class BatchPrediction:
             are; a temperature never changes the most probable class.
         raw: (B, K) of the images alone, before calibration; None where they are not known, as of an artifact.
         raw_tta: (B, K) means over the views, before calibration; None without views, or where they are not known.
+        columns: What else is said, by the name of its column in tables: (B,) numbers or truth values, or (B, K) truth
+            values, which are sets of classes.
     """
 
     calibrated: Floats
     labels: npt.NDArray[np.int64]
     raw: Floats | None = None
     raw_tta: Floats | None = None
+    columns: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @classmethod
     def joined(cls, parts: Sequence["BatchPrediction"]) -> "BatchPrediction":
         """Return what one predictor said of several batches, as if it were one."""
         joined: dict[str, Any] = {}
-        for field in fields(cls):
-            arrays = [getattr(part, field.name) for part in parts]
-            joined[field.name] = None if arrays[0] is None else np.concatenate(arrays)
+        for each in fields(cls):
+            given = [getattr(part, each.name) for part in parts]
+            if isinstance(given[0], Mapping):
+                joined[each.name] = {name: np.concatenate([columns[name] for columns in given]) for name in given[0]}
+            else:
+                joined[each.name] = None if given[0] is None else np.concatenate(given)
         return cls(**joined)
 
 
@@ -79,7 +88,8 @@ class NetworkPredictor:
             RunError: If its outputs are not finite.
         """
         model = self._model
-        raw, averaged = model.predict_probabilities(images.to(next(model.parameters()).device), self._tta)
+        with each_member(model) as members:
+            raw, averaged = model.predict_probabilities(images.to(next(model.parameters()).device), self._tta)
         raw, raw_tta = _plain(raw), None if averaged is None else _plain(averaged)
         given, tta = (raw, False) if raw_tta is None else (raw_tta, True)
         require_finite(given)
@@ -89,7 +99,31 @@ class NetworkPredictor:
             chosen_labels(given, self.spec, thresholds),
             raw.numpy(),
             None if raw_tta is None else raw_tta.numpy(),
+            further_columns(members, len(raw), self.spec),
         )
+
+
+@contextmanager
+def each_member(model: ImageClassifier) -> Iterator[list[Tensor]]:
+    """Give what each network of an ensemble says within, (M, V·N, K) for each call; of a single network nothing."""
+    if model.ensemble is None:
+        yield []
+        return
+    with model.ensemble.keeping() as kept:
+        yield kept
+
+
+def further_columns(members: Sequence[Tensor], images: int, spec: TaskSpec) -> dict[str, npt.NDArray[Any]]:
+    """Return what is said beside probabilities: how far the networks of an ensemble disagree on each image.
+
+    Args:
+        members: What `each_member` gave.
+        images: Number of images N, which come before their further views.
+        spec: The task.
+    """
+    if not members:
+        return {}
+    return {DISAGREEMENT: disagreement(_plain(members[0][:, :images]), spec.kind.several).numpy()}
 
 
 class ViewsPredictor:

@@ -85,7 +85,7 @@ def _notes(evaluation: SplitEvaluation) -> list[str]:
             f"Ranges are {settings.confidence:.0%} intervals. They say how much the result depends on which images "
             "were in the split; another seed of the training varies it further. How they were made: "
             f"{methods_text(evaluation.best.estimate.methods)} Resamples: {settings.resamples:,} of the "
-            f"{len(evaluation.labels):,} images{evaluation.drawn}."
+            f"{len(evaluation.labels):,} images{evaluation.drawn_text}."
         )
         if evaluation.some_unknown:
             notes.append(f"{TOO_FEW}.")

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from visionforge.data.info import Split
 from visionforge.training.calibration import Calibration
 
 
@@ -20,12 +19,14 @@ class Predictions:
         loss: Mean loss without smoothing.
         thresholds: (L,) per label, chosen on the validation split; None for other tasks.
         calibration: What the validation split says about the probabilities; None if it was not asked.
+        folds: (N,) int64 which of several networks predicted an image; None: all by the same.
     """
 
-    split: Split
+    split: str
     probabilities: Tensor
     probabilities_tta: Tensor | None
     labels: Tensor
     loss: float
     thresholds: Tensor | None = None
     calibration: Calibration | None = None
+    folds: Tensor | None = None
