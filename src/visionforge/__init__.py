@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from visionforge import augmentations, losses, metrics
-    from visionforge.api import compare, evaluate, explain, export, fit, open_study, predict, tune
+    from visionforge.api import audit, compare, evaluate, explain, export, fit, open_study, predict, tune
     from visionforge.config.parts import (
         register_augmentation,
         register_averaging,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from visionforge.data.datamodule import ImageDataModule, MedMNISTDataModule
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
+    from visionforge.engine.audit import Audit
     from visionforge.engine.explanations import Explanations
     from visionforge.engine.picture_predictions import PicturePredictions
     from visionforge.engine.run import EvaluationResult, Run, list_runs, open_run
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "Audit": "visionforge.engine.audit",
+    "audit": "visionforge.api",
     "AugmentationOperation": "visionforge.config.schema",
     "Averaging": "visionforge.config.schema",
     "Comparison": "visionforge.evaluation.comparison",
@@ -111,6 +114,7 @@ _HOMES = {
 _MODULES = ("augmentations", "losses", "metrics")
 
 __all__ = [
+    "Audit",
     "AugmentationOperation",
     "Averaging",
     "Comparison",
@@ -141,6 +145,7 @@ __all__ = [
     "TemperatureScaling",
     "VisionForgeError",
     "__version__",
+    "audit",
     "augmentations",
     "backbone_names",
     "compare",

@@ -110,7 +110,7 @@ def _folds(
 
 
 def _predicted(fitted: Array, labels: npt.NDArray[np.int64], asked: Array, classes: int, seed: int) -> Array:
-    """Return (M, K) probabilities; a class without images to fit on has 0, and a label that all or none has its share."""
+    """Return (M, K) probabilities; 0 for a class that is not fitted on, and 0 or 1 for a label of none or all."""
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

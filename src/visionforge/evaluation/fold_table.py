@@ -1,4 +1,4 @@
-"""What networks say of images that they were not trained on, fold by fold: as arrays, and read from `out_of_fold.csv`."""
+"""What networks say of images that they have not learnt: as arrays, and read from `out_of_fold.csv`."""
 
 from array import array
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,6 @@ from visionforge.evaluation.table_writers import cell_text
 from visionforge.reading import read_rows
 from visionforge.runs.workspace import MAX_PREDICTIONS_BYTES
 
-TABLE = "out_of_fold.csv"
 MOST_VALUES = 100_000_000  # probabilities that are read of it: ten million images of ten classes
 MOST_TEXT = 500_000_000  # bytes of its names and different labels
 SUM_TOLERANCE = 1e-3  # of the probabilities of an image, which are written with nine digits
@@ -69,7 +68,7 @@ def read_fold_table(path: Path, task: Task, classes: Sequence[str]) -> FoldTable
     """Read `out_of_fold.csv`, which may come from a stranger.
 
     Args:
-        path: The table: `split`, `index`, `label`, `probability_CLASS` … and perhaps `name`; others are not read.
+        path: The table: `split`, `index`, `truth`, `probability_CLASS` … and perhaps `name`; others are not read.
         task: The kind of labels.
         classes: Names of the classes, as tables have them.
 
@@ -100,7 +99,8 @@ class _Reader:
         rows = read_rows(self._path, MAX_PREDICTIONS_BYTES)
         columns = next(rows, [])
         places = self._places(columns)
-        at = {name: columns.index(name) for name in ("split", "index", "label", "name") if name in columns}
+        at = {name: columns.index(name) for name in ("split", "index", "truth", "label", "name") if name in columns}
+        truth = at.get("truth", at.get("label", -1))
         numbers, splits, indices = array("d"), array("b"), array("q")
         labels, names, same = list[str](), list[str](), dict[str, str]()
         for row in self._like(rows, columns):
@@ -111,7 +111,7 @@ class _Reader:
             numbers.extend([float(row[place]) for place in places])
             if len(numbers) > MOST_VALUES:
                 raise ValueError(f"it has more than {MOST_VALUES:,} probabilities")
-            label = row[at["label"]]
+            label = row[truth]
             if label not in same:
                 self._count(label)
             labels.append(same.setdefault(label, label))
@@ -141,7 +141,8 @@ class _Reader:
         twice = sorted({name for name in columns if columns.count(name) > 1})
         if twice:
             raise ValueError(f"the column {some(twice)} is there more than once")
-        missing = [name for name in ("split", "index", "label") if name not in columns]
+        missing = [name for name in ("split", "index") if name not in columns]
+        missing += [] if {"truth", "label"} & set(columns) else ["truth"]
         if missing:
             raise ValueError(f"it has no column {', '.join(missing)}")
         kind = next((prefix for prefix in _PREFIXES if any(name.startswith(prefix) for name in columns)), None)
@@ -179,9 +180,7 @@ class _Reader:
             (~np.isfinite(values).all(axis=1), "probabilities that are no numbers"),
             (((values < 0) | (values > 1)).any(axis=1), "probabilities outside of 0 to 1"),
             (
-                np.zeros(len(values), bool)
-                if self._task.several
-                else np.abs(values.sum(axis=1) - 1) > SUM_TOLERANCE,
+                np.zeros(len(values), bool) if self._task.several else np.abs(values.sum(axis=1) - 1) > SUM_TOLERANCE,
                 "probabilities that do not add up to 1",
             ),
         ):
@@ -192,8 +191,9 @@ class _Reader:
         keys, counts = np.unique(found.splits * MAX_SPLIT + found.indices, return_counts=True)
         if (counts > 1).any():
             split, index = divmod(int(keys[np.argmax(counts > 1)]), MAX_SPLIT)
-            raise ValueError(f"{int((counts > 1).sum()):,} images are there more than once, the first: "
-                             f"{SPLITS[split]} {index:,}")
+            raise ValueError(
+                f"{int((counts > 1).sum()):,} images are there more than once, the first: {SPLITS[split]} {index:,}"
+            )
 
 
 def _whole(cell: str) -> int:

@@ -1,4 +1,4 @@
-"""Confident learning: which labels are likely to be wrong, and how many, by probabilities of networks that never saw them.
+"""Confident learning: which labels are likely to be wrong, and how many.
 
 Northcutt, Jiang and Chuang (2021), "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70,
 arXiv:1911.00068. An image counts as confidently of a class if its probability reaches the mean that this class has
