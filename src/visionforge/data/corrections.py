@@ -178,8 +178,8 @@ def apply_corrections(
     different = (changed != labels).reshape(len(labels), -1).any(axis=1) & ~removed
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     summary = (
-        f"{int(different.sum()):,} labels corrected and {int(removed.sum()):,} pictures left out by {class_name(path.name)} "
-        f"(SHA-256 {digest})"
+        f"{int(different.sum()):,} labels corrected and {int(removed.sum()):,} pictures left out by "
+        f"{class_name(path.name)} (SHA-256 {digest})"
     )
     return Corrected(changed, removed, summary + (f"; {same:,} rows say what was so already" if same else ""))
 

@@ -53,7 +53,7 @@ def corrected_parts(
             raise DataError(f"corrections: {settings.corrections} leaves no picture of {split}")
         new[split] = (SplitArrays(parts[split].images[kept], done.labels[of][kept]), sides[split].at(kept))
         start = of.stop
-    counts = {split: len(part.labels) for split, (part, _) in new.items()}
+    counts: dict[str, int] = {split: len(part.labels) for split, (part, _) in new.items()}
     entry = info.model_copy(
         update={
             "name": settings.name,

@@ -96,9 +96,7 @@ def import_images(settings: ImportSettings) -> ImportReport:
     split_of, told = assign_splits(listing, labels.strata, settings)
     if settings.corrections is not None:
         if not isinstance(labels, ClassLabels):
-            raise SettingsError(
-                f"corrections: are for classes and labels of images, not for {labels.task}; leave it out"
-            )
+            raise SettingsError(f"corrections: are for classes and labels, not for {labels.task}; leave it out")
         done = apply_corrections(settings.corrections, labels.strata, labels.classes, labels.task, listing.names, None)
         labels = replace(labels, strata=done.labels)
         split_of = np.where(done.removed, "", split_of)

@@ -82,12 +82,12 @@ def _pixels(images: Sequence[Array], spec: TaskSpec) -> npt.NDArray[np.float32]:
 
 def _averaged(images: Array, block: int, dims: int) -> npt.NDArray[np.float32]:
     """Return images (N, R, R[, C]) or volumes as float32, means over blocks; what is left at the ends is cut off."""
-    values = images.astype(np.float32) / 255
+    values: npt.NDArray[np.float32] = images.astype(np.float32) / np.float32(255)
     for axis in range(1, dims + 1):
         whole = values.shape[axis] // block * block
         cut = np.take(values, np.arange(whole), axis=axis)
         shape = (*cut.shape[:axis], whole // block, block, *cut.shape[axis + 1 :])
-        values = cut.reshape(shape).mean(axis=axis + 1)
+        values = cut.reshape(shape).mean(axis=axis + 1, dtype=np.float32)
     return values
 
 

@@ -178,7 +178,7 @@ def prune_by_noise_rate(labels: Integers, probabilities: Floats, joint: Integers
             if true != given and count:
                 margin = probabilities[members, true] - probabilities[members, given]
                 taken[members[np.argsort(-margin, kind="stable")[:count]]] = True
-    return taken & (self_confidence(labels, probabilities) < probabilities.max(axis=1))
+    return np.asarray(taken & (self_confidence(labels, probabilities) < probabilities.max(axis=1)), bool)
 
 
 def prune_by_class(labels: Integers, probabilities: Floats, joint: Integers) -> Mask:
@@ -194,7 +194,7 @@ def prune_by_class(labels: Integers, probabilities: Floats, joint: Integers) -> 
     for given, count in enumerate((joint.sum(axis=1) - joint.diagonal()).tolist()):
         members = np.flatnonzero(labels == given)
         taken[members[np.argsort(own[members], kind="stable")[:count]]] = True
-    return taken & (own < probabilities.max(axis=1))
+    return np.asarray(taken & (own < probabilities.max(axis=1)), bool)
 
 
 # --- intervals

@@ -6,13 +6,13 @@ from typing import Any
 
 from visionforge.config.schema.task import Matrix
 from visionforge.evaluation.label_audit import LabelAudit, Suspect
-from visionforge.evaluation.slices import as_picture
+from visionforge.evaluation.slices import Array, as_picture
 from visionforge.printable import printable
 from visionforge.reporting.figures.static import elided
 from visionforge.reporting.presentation import Card
 from visionforge.reporting.rendering import Cell, Table, render
 from visionforge.reporting.sections import headings
-from visionforge.reporting.thumbnails import Array, data_uri
+from visionforge.reporting.thumbnails import data_uri
 
 MOST_CLASSES = 50  # of the matrix; more make a table that nobody reads
 _LABEL, _NAME = 60, 40  # most characters of a label, and of a name
