@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from visionforge import augmentations, losses, metrics
-    from visionforge.api import audit, compare, evaluate, explain, export, fit, open_study, predict, tune
+    from visionforge.api import (
+        audit,
+        compare,
+        ensemble,
+        evaluate,
+        explain,
+        export,
+        fit,
+        open_study,
+        predict,
+        tune,
+    )
     from visionforge.config.parts import (
         register_augmentation,
         register_averaging,
@@ -32,11 +43,15 @@ if TYPE_CHECKING:
     )
     from visionforge.config.schema.metrics import Metric, register_metric
     from visionforge.config.schema.tasks import register_task
+    from visionforge.data.checks import ArchiveReport
     from visionforge.data.datamodule import ImageDataModule, MedMNISTDataModule
+    from visionforge.data.duplicates import find_duplicates
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
     from visionforge.engine.audit import Audit
+    from visionforge.engine.dataset_check import check_dataset
     from visionforge.engine.explanations import Explanations
+    from visionforge.engine.folds import FoldRuns
     from visionforge.engine.picture_predictions import PicturePredictions
     from visionforge.engine.run import EvaluationResult, Run, list_runs, open_run
     from visionforge.engine.run_folder import RunFolder
@@ -52,8 +67,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "ArchiveReport": "visionforge.data.checks",
     "Audit": "visionforge.engine.audit",
-    "audit": "visionforge.api",
     "AugmentationOperation": "visionforge.config.schema",
     "Averaging": "visionforge.config.schema",
     "Comparison": "visionforge.evaluation.comparison",
@@ -63,6 +78,7 @@ _HOMES = {
     "EvaluationResult": "visionforge.engine.run",
     "Explanations": "visionforge.engine.explanations",
     "ExportResult": "visionforge.exporting.export",
+    "FoldRuns": "visionforge.engine.folds",
     "ImageClassifier": "visionforge.training.classifier",
     "ImageDataModule": "visionforge.data.datamodule",
     "Loss": "visionforge.config.schema",
@@ -83,13 +99,17 @@ _HOMES = {
     "TaskSpec": "visionforge.data.info",
     "TemperatureScaling": "visionforge.training.temperature_scaling",
     "VisionForgeError": "visionforge.errors",
+    "audit": "visionforge.api",
     "backbone_names": "visionforge.models.registry",
+    "check_dataset": "visionforge.engine.dataset_check",
     "compare": "visionforge.api",
     "dataset_info": "visionforge.data.registry",
     "dataset_names": "visionforge.data.registry",
+    "ensemble": "visionforge.api",
     "evaluate": "visionforge.api",
     "explain": "visionforge.api",
     "export": "visionforge.api",
+    "find_duplicates": "visionforge.data.duplicates",
     "fit": "visionforge.api",
     "list_runs": "visionforge.engine.run",
     "open_run": "visionforge.engine.run",
@@ -114,6 +134,7 @@ _HOMES = {
 _MODULES = ("augmentations", "losses", "metrics")
 
 __all__ = [
+    "ArchiveReport",
     "Audit",
     "AugmentationOperation",
     "Averaging",
@@ -124,6 +145,7 @@ __all__ = [
     "EvaluationResult",
     "Explanations",
     "ExportResult",
+    "FoldRuns",
     "ImageClassifier",
     "ImageDataModule",
     "Loss",
@@ -148,12 +170,15 @@ __all__ = [
     "audit",
     "augmentations",
     "backbone_names",
+    "check_dataset",
     "compare",
     "dataset_info",
     "dataset_names",
+    "ensemble",
     "evaluate",
     "explain",
     "export",
+    "find_duplicates",
     "fit",
     "list_runs",
     "losses",

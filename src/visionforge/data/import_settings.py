@@ -32,6 +32,8 @@ class ImportSettings:
         label_column: Column of the labels; several labels in one cell are separated by ``|`` or ``;``.
         split_column: Column that names the split of each picture; used if it is there.
         group_column: Column whose values (a patient, a slide) must not be spread over splits.
+        columns: Further columns of a CSV file that the archive keeps as texts, separated by commas, such as
+            ``age,sex,site``; evaluations then tell results of subgroups, too.
         no_groups: Take a table with a column that looks like groups without using it.
         positive: Of two classes, the one that is to be found; None asks the names of the classes.
         masks: Folder of masks with the names of the pictures; None looks for folders `images` and `masks` in the
@@ -70,6 +72,10 @@ class ImportSettings:
     split_column: str = field(default="split", metadata=_flag("CSV: used if the column is there"))
     group_column: str | None = field(
         default=None, metadata=_flag("CSV: values that must not be spread over splits, such as patients")
+    )
+    columns: str | None = field(
+        default=None,
+        metadata=_flag("CSV: further columns to keep, for results by age, sex, site, …", metavar="NAME,NAME"),
     )
     no_groups: bool = field(default=False, metadata=_flag("CSV: a column that looks like groups is none"))
     positive: str | None = field(
@@ -122,6 +128,11 @@ class ImportSettings:
     def class_names(self) -> tuple[str, ...]:
         """The names of `classes`, without surrounding blanks; none if it is not set."""
         return () if self.classes is None else tuple(name.strip() for name in self.classes.split(","))
+
+    @property
+    def kept_columns(self) -> tuple[str, ...]:
+        """The names of `columns`, without surrounding blanks; none if it is not set."""
+        return () if self.columns is None else tuple(name.strip() for name in self.columns.split(","))
 
 
 def import_flags() -> dict[str, dict[str, Any]]:

@@ -184,6 +184,8 @@ def _check_settings(settings: ImportSettings) -> None:
         raise SettingsError("no_groups: is not allowed beside `group_column`; leave one of them out")
     if settings.group_column is not None and settings.source.is_dir():
         raise SettingsError("group_column: a folder has no columns; list the pictures in a CSV file")
+    if settings.columns is not None and settings.source.is_dir():
+        raise SettingsError("columns: a folder has no columns; list the pictures in a CSV file")
 
 
 def _check_kind(settings: ImportSettings, listing: Listing, volumes: bool) -> None:
@@ -239,7 +241,8 @@ def _read_all(
 
 
 def _part(listing: Listing, images: npt.NDArray[np.uint8], labels: Labels, chosen: npt.NDArray[np.int64]) -> _Part:
-    side = SideTable(tuple(listing.names), None if listing.groups is None else tuple(listing.groups))
+    columns = {heading: tuple(texts) for heading, texts in listing.columns.items()}
+    side = SideTable(tuple(listing.names), None if listing.groups is None else tuple(listing.groups), columns)
     return _Part(images[chosen], labels.at(chosen), labels.present(chosen), side.at(chosen))
 
 
@@ -269,6 +272,7 @@ def _describe(
         spatial_dims=3 if train.ndim - (channels == 3) == 4 else 2,
         fit=fit,
         splits=Splits(**{split: len(part.images) for split, part in parts.items()}),
+        columns=tuple(parts["train"].side.columns),
         normalisation=Normalisation(mean=mean, std=std, source="computed"),
         flags=DomainFlags(
             hflip=settings.hflip,
@@ -316,4 +320,12 @@ def _content(parts: dict[Split, _Part], notes: list[str]) -> dict[str, npt.NDArr
                 notes.append(f"the {kind} of {split} are not kept: texts of {longest:,} characters take too much room")
             else:
                 content[f"{split}_{kind}"] = np.array(texts, dtype=f"<U{max(1, longest)}")
+        if part.side.columns:
+            cells = np.array(list(part.side.columns.values())).T
+            if cells.nbytes > MAX_BYTES:
+                raise DataError(
+                    f"columns: those of {split} take {cells.nbytes:,} bytes, more than {MAX_BYTES:,}; keep fewer"
+                )
+            content["column_names"] = np.array(list(part.side.columns))
+            content[f"{split}_columns"] = cells
     return content

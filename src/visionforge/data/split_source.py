@@ -9,11 +9,10 @@ from visionforge.config.schema import DataSettings
 from visionforge.config.schema.data import FOLD_POOLS
 from visionforge.data.archive import SplitArrays
 from visionforge.data.batches import ArrayDataset
-from visionforge.data.download import ensure_archive
 from visionforge.data.folds import FoldPlan, joined, joined_records, plan_folds
 from visionforge.data.info import SPLITS, DatasetInfo, Split, TaskSpec
-from visionforge.data.side_table import SideTable, read_side_table
-from visionforge.data.source import EMBEDDED, load_split
+from visionforge.data.side_table import SideTable
+from visionforge.data.source import load_split, stored_side_table
 
 Chosen = npt.NDArray[np.int64] | None  # positions in a split of the archive; None is all of them
 Origin = tuple[Split, int]  # a split of the archive, and a position there
@@ -72,7 +71,9 @@ class SplitSource:
         members = self.members(split)
         if members[0][1] is None:
             return self._whole(split).labels
-        return joined_records([(self._whole(name).labels, chosen) for name, chosen in members if chosen is not None])
+        parts = [(self._whole(name).labels, chosen) for name, chosen in members if chosen is not None]
+        found: npt.NDArray[Any] = joined_records(parts)
+        return found
 
     def side_table(self, split: Split) -> SideTable:
         """Return names and groups of all images of a split, where the archive has them."""
@@ -109,7 +110,4 @@ class SplitSource:
         return load_split(self._info, self._settings.resolution, self._settings.root, split)
 
     def _table(self, split: Split) -> SideTable:
-        if self._info.source in EMBEDDED:
-            return SideTable()
-        path = ensure_archive(self._info, self._settings.resolution, self._settings.root, download=False)
-        return read_side_table(path, split, getattr(self._info.splits, split))
+        return stored_side_table(self._info, self._settings.resolution, self._settings.root, split)

@@ -19,6 +19,7 @@ from visionforge.errors import RunError
 from visionforge.evaluation.evaluation import Partial
 from visionforge.evaluation.explain import explain, explanation_method, overlay
 from visionforge.evaluation.predictions import write_medmnist_scores
+from visionforge.evaluation.subgrouping import with_subgroups
 from visionforge.redaction import redact_settings
 from visionforge.reporting.context import ReportContext
 from visionforge.reporting.results import write_results
@@ -68,6 +69,8 @@ def write_outcome(
     if groups is not None:
         grouped = {"clusters": Clusters(groups[: len(model.predictions.labels)])}
     evaluation = model.spec.kind.evaluate(model.predictions, model.spec, split, settings, partial, **grouped)
+    folds = None if model.predictions.folds is None else model.predictions.folds.numpy()
+    evaluation = with_subgroups(evaluation, side, grouped.get("clusters"), folds)
     epoch = provenance.get("epoch")
     facts = {
         "": data.info.title,

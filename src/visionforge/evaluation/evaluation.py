@@ -14,9 +14,11 @@ from visionforge.config.schema import EvaluationSettings, Task, TaskName
 from visionforge.config.schema.metrics import metrics_of
 from visionforge.data.info import TaskSpec
 from visionforge.evaluation.bootstrap import Estimate, estimate
+from visionforge.evaluation.hidden_classes import hidden_classes
 from visionforge.evaluation.metric_names import labels_of_metrics, partial_text
 from visionforge.evaluation.metrics import medmnist_metrics
 from visionforge.evaluation.scores import Scorer
+from visionforge.evaluation.subgroups import Subgroups
 from visionforge.inference.predictor import BatchPrediction
 from visionforge.scoring.clusters import Clusters
 from visionforge.scoring.decisions import predicted_labels
@@ -98,6 +100,7 @@ class SplitEvaluation(ABC):
         loss: Mean loss of the images alone, without smoothing.
         settings: How intervals are computed.
         partial: How much of the split was evaluated; None is all of it.
+        subgroups: The same by age, sex, site or other columns; None where nothing is known of the images.
         groups: Number of groups of images that belong together, where the data has some; they are drawn whole.
         method: How the intervals were made, where each image stands for itself.
         drawn: How images are drawn anew for them, for the reader of a report.
@@ -110,6 +113,7 @@ class SplitEvaluation(ABC):
     loss: float
     settings: EvaluationSettings
     partial: Partial | None = None
+    subgroups: Subgroups | None = None
     groups: int | None = None
 
     method: ClassVar[str] = "bootstrap of images, bias-corrected percentiles"
@@ -175,6 +179,11 @@ class SplitEvaluation(ABC):
         return ()
 
     @property
+    def warnings(self) -> Sequence[str]:
+        """Return what the numbers on top do not show, a line each."""
+        return ()
+
+    @property
     def further(self) -> Sequence[tuple[str, Mapping[str, float | None]]]:
         """Return further numbers of each reading by what they are called."""
         return ()
@@ -198,6 +207,7 @@ class SplitEvaluation(ABC):
             "with_tta": self.metrics("with_tta") if "with_tta" in self.readings else None,
             **self._published(),
             "absent_classes": self.absent,
+            "warnings": list(self.warnings),
         }
         if self.settings.resamples:
             content["intervals"] = {
@@ -208,6 +218,8 @@ class SplitEvaluation(ABC):
                 "confidence": self.settings.confidence,
                 **{name: dict(reading.estimate.intervals) for name, reading in self.readings.items()},
             }
+        if self.subgroups is not None:
+            content["subgroups"] = self.subgroups.as_dict(self.spec.classes)
         content["per_class"] = {name: self._per_class(reading) for name, reading in self.readings.items()}
         return content
 
@@ -269,6 +281,12 @@ class Evaluation(SplitEvaluation):
         if self.best.thresholds is None:
             return ()
         return ("Labels are predicted at the thresholds of the validation split; metrics without “tuned” at 0.5.",)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Return which classes a good average hides, and where subgroups are farther apart than chance explains."""
+        hidden = hidden_classes(self.spec.classes, self.support, self.best.estimate, self.positive)
+        return [*hidden, *(() if self.subgroups is None else self.subgroups.warnings(self.positive))]
 
     @property
     def further(self) -> Sequence[tuple[str, Mapping[str, float | None]]]:

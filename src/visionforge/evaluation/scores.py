@@ -95,6 +95,7 @@ class Scorer:
         decided_on: (N, K) probabilities that the predictions follow; None is `probabilities`.
         clusters: Groups of cases that were drawn whole, such as the images of a patient; None: one by one.
         folds: (N,) which network predicted a case, where several did.
+        only: Names of the metrics; None is all that fit the task.
     """
 
     def __init__(
@@ -107,9 +108,15 @@ class Scorer:
         decided_on: Array | None = None,
         clusters: Clusters | None = None,
         folds: npt.NDArray[np.int64] | None = None,
+        only: Sequence[str] | None = None,
     ) -> None:
         self._cases = Cases(probabilities, labels, task, thresholds, positive, decided_on, clusters, folds)
-        self._metrics = metrics_of(task)
+        self._metrics = [metric for metric in metrics_of(task) if only is None or metric.name in only]
+
+    @property
+    def cases(self) -> Cases:
+        """Return the predictions and their truth."""
+        return self._cases
 
     @property
     def labels(self) -> Array:

@@ -14,11 +14,13 @@ from visionforge.evaluation.metric_names import READINGS, labels_of_metrics
 from visionforge.evaluation.selection import Chosen, confidence_of, confident_mistakes, least_certain
 from visionforge.reporting.context import ReportContext
 from visionforge.reporting.figures.curves import precision_recall_figure, reliability_figure, roc_figure
+from visionforge.reporting.figures.forest import forest_figures
 from visionforge.reporting.figures.interactive import curve_plots, reliability_plots
 from visionforge.reporting.figures.static import Picture, map_grid, sample_grid
 from visionforge.reporting.presentation import Explainer, Section, Sheet
 from visionforge.reporting.rendering import Cell, Table
 from visionforge.reporting.sections import class_table, headings, number
+from visionforge.reporting.subgroup_sections import subgroup_sections
 from visionforge.reporting.thumbnails import thumbnails
 
 SAMPLE_SEED = 0  # which images the grid of samples shows
@@ -50,6 +52,7 @@ class ClassPresentation:
             Section("curves", "ROC and precision-recall curves", plots=curve_plots(evaluation)),
             _calibration(evaluation),
             class_table(evaluation),
+            *subgroup_sections(evaluation),
             *_picture_sections(evaluation, self.background),
         ]
 
@@ -94,6 +97,7 @@ class ClassPresentation:
             "precision_recall": precision_recall_figure(evaluation, heading),
             "reliability": reliability_figure(evaluation, heading),
             **evaluation.task.figures(evaluation),
+            **forest_figures(evaluation, heading),
         }
         drawn = f"{spec.dataset}: {len(chosen)} images of the {split} split, drawn at random"
         for name, pictures, title in (

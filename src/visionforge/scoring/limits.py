@@ -189,7 +189,9 @@ def mean_limits(
     below, above = (values - low) / count, (high - values) / count
     down, up = (max(0.0, float(each @ correlation @ each)) for each in (below, above))
     mean = float(values.mean())
-    pooled = clopper_pearson(values.mean(keepdims=True), np.array([count**2 / (1 / cases).sum()]), confidence)
+    with np.errstate(divide="ignore"):  # of no effective case there are no limits
+        together = np.array([count**2 / (1 / cases).sum()])
+    pooled = clopper_pearson(values.mean(keepdims=True), together, confidence)
     return min(mean - float(np.sqrt(down)), float(pooled[0][0])), max(mean + float(np.sqrt(up)), float(pooled[1][0]))
 
 

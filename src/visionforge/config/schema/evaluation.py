@@ -1,8 +1,12 @@
 """Settings of an evaluation."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from visionforge.config.schema.base import Section
+
+Name = Annotated[str, Field(min_length=1, max_length=60)]
 
 
 class EvaluationSettings(Section):
@@ -25,6 +29,12 @@ class EvaluationSettings(Section):
         le=1200,
         description="Resolution of the pictures in figures/; papers want 300.",
         json_schema_extra={"unit": "dots per inch"},
+    )
+    subgroups: tuple[Name, ...] | None = Field(
+        default=None,
+        max_length=32,
+        description="Columns kept with the data, such as age and sex, or group, by which results are told apart; "
+        "null takes all kept ones, [] none. Numbers of more than 12 different values are cut into quartiles.",
     )
     explanations: int = Field(
         default=8,
