@@ -208,7 +208,7 @@ def _of_workspace(run: Workspace, root: str | None) -> _Subject:
     refuse_links(run.path)
     if not (run.path / FILE).is_file():
         raise RunError(
-            f"audit: {shown(run.path)} has no {FILE}, what networks say of images that they have not learnt; "
+            f"audit: {shown(run.path)} has no {FILE}, which has what networks say of images they have not learnt; "
             "`visionforge fit --folds 5` makes such a run, or name the data set"
         )
     try:
