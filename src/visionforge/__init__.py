@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         fit,
         open_study,
         predict,
+        robustness,
         tune,
     )
     from visionforge.config.parts import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from visionforge.config.schema.metrics import Metric, register_metric
     from visionforge.config.schema.tasks import register_task
     from visionforge.data.checks import ArchiveReport
+    from visionforge.data.corruption import Corruption, register_corruption
     from visionforge.data.datamodule import ImageDataModule, MedMNISTDataModule
     from visionforge.data.duplicates import find_duplicates
     from visionforge.data.info import DatasetInfo, TaskSpec
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from visionforge.engine.explanations import Explanations
     from visionforge.engine.folds import FoldRuns
     from visionforge.engine.picture_predictions import PicturePredictions
+    from visionforge.engine.robustness import Robustness
     from visionforge.engine.run import EvaluationResult, Run, list_runs, open_run
     from visionforge.engine.run_folder import RunFolder
     from visionforge.engine.split_report import SplitReport
@@ -72,6 +75,7 @@ _HOMES = {
     "AugmentationOperation": "visionforge.config.schema",
     "Averaging": "visionforge.config.schema",
     "Comparison": "visionforge.evaluation.comparison",
+    "Corruption": "visionforge.data.corruption",
     "DatasetInfo": "visionforge.data.info",
     "Decoder": "visionforge.config.schema",
     "Detector": "visionforge.config.schema",
@@ -87,6 +91,7 @@ _HOMES = {
     "Mixing": "visionforge.config.schema",
     "Optimizer": "visionforge.config.schema",
     "PicturePredictions": "visionforge.engine.picture_predictions",
+    "Robustness": "visionforge.engine.robustness",
     "Run": "visionforge.engine.run",
     "RunFolder": "visionforge.engine.run_folder",
     "RunSettings": "visionforge.config.schema",
@@ -118,6 +123,7 @@ _HOMES = {
     "register_augmentation": "visionforge.config.parts",
     "register_averaging": "visionforge.config.parts",
     "register_backbone": "visionforge.models.registry",
+    "register_corruption": "visionforge.data.corruption",
     "register_dataset": "visionforge.data.registry",
     "register_decoder": "visionforge.config.parts",
     "register_detector": "visionforge.config.parts",
@@ -128,6 +134,7 @@ _HOMES = {
     "register_sampler": "visionforge.config.parts",
     "register_schedule": "visionforge.config.parts",
     "register_task": "visionforge.config.schema.tasks",
+    "robustness": "visionforge.api",
     "tune": "visionforge.api",
 }
 
@@ -139,6 +146,7 @@ __all__ = [
     "AugmentationOperation",
     "Averaging",
     "Comparison",
+    "Corruption",
     "DatasetInfo",
     "Decoder",
     "Detector",
@@ -154,6 +162,7 @@ __all__ = [
     "Mixing",
     "Optimizer",
     "PicturePredictions",
+    "Robustness",
     "Run",
     "RunFolder",
     "RunSettings",
@@ -189,6 +198,7 @@ __all__ = [
     "register_augmentation",
     "register_averaging",
     "register_backbone",
+    "register_corruption",
     "register_dataset",
     "register_decoder",
     "register_detector",
@@ -199,6 +209,7 @@ __all__ = [
     "register_sampler",
     "register_schedule",
     "register_task",
+    "robustness",
     "tune",
 ]
 

@@ -16,7 +16,9 @@ from visionforge.printable import printable
 from visionforge.runs.signals import Interrupted, Interruption
 
 if TYPE_CHECKING:
+    from visionforge.data.corruption import Corruption
     from visionforge.engine.folds import FoldRuns
+    from visionforge.engine.robustness import Robustness
     from visionforge.evaluation.comparison import Comparison
     from visionforge.exporting.export import ExportResult
     from visionforge.tuning.found import Study
@@ -376,6 +378,58 @@ def audit(
             limit=limit,
             out=_path(out),
             overwrite=overwrite,
+        )
+
+
+def robustness(
+    run: str | Path | Run,
+    split: Literal["train", "val", "test"] = "test",
+    *,
+    checkpoint: Literal["best", "last"] | str | Path | None = None,
+    corruptions: "Sequence[str | Corruption] | None" = None,
+    severities: Sequence[int] | None = None,
+    seed: int = 0,
+    baseline: str | Path | Run | None = None,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    accelerator: str = "auto",
+) -> "Robustness":
+    """Test a network of classes or labels on corrupted images, as `visionforge robustness` does.
+
+    Args:
+        run: The run: its folder, its name, or the object; or a checkpoint file.
+        split: ``train``, ``val`` or ``test``.
+        checkpoint: ``best``, ``last`` or a file; None is the best.
+        corruptions: Names, or `Corruption` objects with strengths of their own; None is every one that applies.
+        severities: Of 1 to 5; None is all.
+        seed: Seed of what the corruptions draw.
+        baseline: Another run of the same data, or its checkpoint file, that the errors are divided by.
+        limit: Look at so many of the first images only; None takes all.
+        out: The folder; None is one in the evaluations of the run, or in the working folder for a lone checkpoint.
+        overwrite: Replace what an earlier call wrote there.
+        accelerator: ``auto``, ``cpu``, ``gpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        SettingsError: If an argument is not allowed, or a file would be lost.
+        VisionForgeError: If the run, its checkpoint or the data cannot be used.
+    """
+    from visionforge.engine.robustness import measure_robustness
+
+    named = _named_network(run, checkpoint)
+    with _interruptible() as interruption:
+        return measure_robustness(
+            **named,
+            split=split,
+            corruptions=[corruptions] if isinstance(corruptions, str) else corruptions,
+            severities=severities,
+            seed=seed,
+            baseline=_named_runs(baseline=baseline).get("baseline"),
+            limit=limit,
+            out=_path(out),
+            overwrite=overwrite,
+            accelerator=accelerator,
+            interruption=interruption,
         )
 
 
