@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from visionforge import augmentations, losses, metrics
-    from visionforge.api import compare, ensemble, evaluate, explain, export, fit, open_study, predict, robustness, tune
+    from visionforge.api import (
+        audit,
+        compare,
+        ensemble,
+        evaluate,
+        explain,
+        export,
+        fit,
+        open_study,
+        predict,
+        robustness,
+        tune,
+    )
     from visionforge.config.parts import (
         register_augmentation,
         register_averaging,
@@ -38,6 +50,7 @@ if TYPE_CHECKING:
     from visionforge.data.duplicates import find_duplicates
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
+    from visionforge.engine.audit import Audit
     from visionforge.engine.dataset_check import check_dataset
     from visionforge.engine.explanations import Explanations
     from visionforge.engine.folds import FoldRuns
@@ -58,6 +71,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ArchiveReport": "visionforge.data.checks",
+    "Audit": "visionforge.engine.audit",
     "AugmentationOperation": "visionforge.config.schema",
     "Averaging": "visionforge.config.schema",
     "Comparison": "visionforge.evaluation.comparison",
@@ -90,6 +104,7 @@ _HOMES = {
     "TaskSpec": "visionforge.data.info",
     "TemperatureScaling": "visionforge.training.temperature_scaling",
     "VisionForgeError": "visionforge.errors",
+    "audit": "visionforge.api",
     "backbone_names": "visionforge.models.registry",
     "check_dataset": "visionforge.engine.dataset_check",
     "compare": "visionforge.api",
@@ -127,6 +142,7 @@ _MODULES = ("augmentations", "losses", "metrics")
 
 __all__ = [
     "ArchiveReport",
+    "Audit",
     "AugmentationOperation",
     "Averaging",
     "Comparison",
@@ -160,6 +176,7 @@ __all__ = [
     "TemperatureScaling",
     "VisionForgeError",
     "__version__",
+    "audit",
     "augmentations",
     "backbone_names",
     "check_dataset",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from visionforge.config.loading import Config, read_values
+from visionforge.engine.audit import Audit
 from visionforge.engine.explanations import Explanations, explain_pictures
 from visionforge.engine.picture_predictions import PicturePredictions, predict_pictures
 from visionforge.engine.run import EvaluationResult, Run, open_run
@@ -332,6 +333,51 @@ def explain(
             split=split,
             accelerator=accelerator,
             warn=_warn,
+        )
+
+
+def audit(
+    what: str | Path | Run,
+    *,
+    split: Sequence[Literal["train", "val", "test", "all"]] = ("train", "val"),
+    folds: int | None = None,
+    seed: int = 0,
+    resolution: int | None = None,
+    root: str | Path | None = None,
+    limit: int = 100,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> Audit:
+    """Find labels that are likely to be wrong, as `visionforge audit` does.
+
+    Args:
+        what: A run of ``fit(folds=…)``: its folder, its name, or the object; or the name of a data set.
+        split: Splits that are audited; ``all`` is every one.
+        folds: Of a data set: number of folds, 2 to 20; None is 5.
+        seed: Of the folds of a data set, and of the intervals.
+        resolution: Of a data set: height and width of the images; None is the smallest.
+        root: Folder of the archives; None is as the run has it, or the usual one.
+        limit: Most images of the page, 1 to 1000.
+        out: The folder; None is one in the run, or in the working folder for a data set.
+        overwrite: Replace what an earlier call wrote there.
+
+    Raises:
+        SettingsError: If an argument is not allowed, or a file would be lost.
+        VisionForgeError: If the run has no out-of-fold predictions, or the data cannot be used.
+    """
+    from visionforge.engine.audit import audit as audit_labels
+
+    with _interruptible():
+        return audit_labels(
+            str(what.path if isinstance(what, Run) else what),
+            split=(split,) if isinstance(split, str) else tuple(split),
+            folds=folds,
+            seed=seed,
+            resolution=resolution,
+            root=None if root is None else str(root),
+            limit=limit,
+            out=_path(out),
+            overwrite=overwrite,
         )
 
 

@@ -50,6 +50,9 @@ class ImportSettings:
         hflip: Left and right may be swapped.
         vflip: Top and bottom may be swapped.
         dflip: Front and back of volumes may be swapped.
+        corrections: A CSV file such as `suspicious.csv` of an audit, whose column `corrected` names the right class, or
+            says `remove`. Splits are those that the pictures would have without it. The source may then also be the
+            name of a data set, of which a new one is made.
         rotation: It may be turned: not, by a few degrees, freely.
         replace: Take the place of an entry of the same name.
         root: Folder for the archive; None is where archives lie by default.
@@ -109,6 +112,10 @@ class ImportSettings:
     hflip: bool = field(default=True, metadata=_flag("left and right may not be swapped"))
     vflip: bool = field(default=False, metadata=_flag("top and bottom may be swapped"))
     dflip: bool = field(default=False, metadata=_flag("front and back of volumes may be swapped"))
+    corrections: Path | None = field(
+        default=None,
+        metadata=_flag("table of an audit, its column corrected filled in; SOURCE may be a data set", type=Path),
+    )
     rotation: Literal["none", "small", "any"] = field(
         default="small", metadata=_flag("how it may be turned", choices=("none", "small", "any"))
     )
