@@ -71,7 +71,9 @@ class SplitSource:
         members = self.members(split)
         if members[0][1] is None:
             return self._whole(split).labels
-        return joined_records([(self._whole(name).labels, chosen) for name, chosen in members if chosen is not None])
+        parts = [(self._whole(name).labels, chosen) for name, chosen in members if chosen is not None]
+        labels: npt.NDArray[Any] = joined_records(parts)
+        return labels
 
     def side_table(self, split: Split) -> SideTable:
         """Return names and groups of all images of a split, where the archive has them."""
