@@ -72,8 +72,8 @@ class SplitSource:
         if members[0][1] is None:
             return self._whole(split).labels
         parts = [(self._whole(name).labels, chosen) for name, chosen in members if chosen is not None]
-        labels: npt.NDArray[Any] = joined_records(parts)
-        return labels
+        found: npt.NDArray[Any] = joined_records(parts)
+        return found
 
     def side_table(self, split: Split) -> SideTable:
         """Return names and groups of all images of a split, where the archive has them."""

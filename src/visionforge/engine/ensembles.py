@@ -16,7 +16,7 @@ from visionforge.runs.session import ENSEMBLE
 from visionforge.runs.signals import Interruption
 
 MOST = 100
-_SAME = ("dataset", "resolution", "force_rgb", "folds", "fold_pool", "fold_repeats", "fold_seed", "groups")
+_SAME = ("dataset", "synthetic", "resolution", "force_rgb", "folds", "fold_pool", "fold_repeats", "fold_seed", "groups")
 
 
 def make_ensemble(

@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from visionforge.config.schema import ModelSettings
 from visionforge.data.datamodule import ImageDataModule
-from visionforge.data.info import Split
+from visionforge.data.info import Split, TaskSpec
 from visionforge.engine.construction import Construction
 from visionforge.engine.reporting import default_settings
 from visionforge.engine.resume import outputs_of
 from visionforge.engine.run import Run
 from visionforge.engine.stage import Stage
-from visionforge.errors import RunError
+from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.out_of_fold import FILE, NAME, HeldOut, OutOfFold
 from visionforge.evaluation.subgrouping import with_subgroups
 from visionforge.inference.loading import Target, load_classifier, read_checkpoint
@@ -35,6 +36,7 @@ from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import Workspace
 from visionforge.scoring.clusters import Clusters
 from visionforge.training.checkpoints import BEST, WholeFiles, keep_calibration
+from visionforge.training.compatibility import differences
 
 log = logging.getLogger(__name__)
 
@@ -194,6 +196,10 @@ def joined_checkpoint(members: Sequence[Member]) -> dict[str, Any]:
     The thresholds of labels are the means of theirs.
     """
     contents = [read_checkpoint(member.target.checkpoint) for member in members]
+    specs = [_spec_of(content, member) for content, member in zip(contents, members, strict=True)]
+    for member, spec in zip(members, specs, strict=True):
+        if problems := differences(spec, specs[0]):
+            raise SettingsError([f"ensemble: {member.run.name}: {problem}" for problem in problems])
     first, state = contents[0], {}
     for place, content in enumerate(contents):
         for name, tensor in content["state_dict"].items():
@@ -208,6 +214,14 @@ def joined_checkpoint(members: Sequence[Member]) -> dict[str, Any]:
         "calibration": None,
         "monitor": first.get("monitor"),
     }
+
+
+def _spec_of(content: Mapping[str, Any], member: Member) -> TaskSpec:
+    try:
+        return TaskSpec.model_validate(content["hyper_parameters"]["spec"])
+    except (ValidationError, KeyError, TypeError) as error:
+        where = shown(member.target.checkpoint)
+        raise RunError(f"{where}: was not written by visionforge: it does not say what it was trained on") from error
 
 
 def _renamed(name: str, place: int) -> str:

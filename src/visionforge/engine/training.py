@@ -18,7 +18,7 @@ from visionforge.engine.construction import Construction, as_list
 from visionforge.engine.distributed import current_rank, expected_processes, inherited_folder
 from visionforge.engine.fit import Origin
 from visionforge.engine.limits import limited, validation_limit
-from visionforge.engine.provenance import describe_data, describe_session
+from visionforge.engine.provenance import describe_data, describe_session, warn_of_leaks
 from visionforge.engine.resume import outputs_of, parent_of
 from visionforge.engine.stage import Stage
 from visionforge.engine.validation import gather_facts
@@ -107,6 +107,8 @@ class Training(Stage):
         if self.active is not None:
             self.run_log.attach(self.workspace.log)
             describe_data(self.active, self.info, self.settings.data)
+            if self.trial is None:
+                warn_of_leaks(self.active, self.info, self.settings.data)
         elif inherited_folder() is not None:
             self.run_log.attach(self.workspace.rank_log(current_rank()))
         super().build()

@@ -142,6 +142,7 @@ class Difference:
             the other side of 0, but not below what the standard error says.
         method: How the interval was made, of `visionforge.evaluation.intervals.METHODS`.
         detectable: The size of a true difference that such a split tells from 0, at p < 0.05, in 4 of 5 samples.
+        p_worse: One-sided p-value of the hypothesis that the first is worse by a margin or more, if one was given.
     """
 
     value: float
@@ -149,6 +150,7 @@ class Difference:
     p: float | None
     method: str | None = None
     detectable: float | None = None
+    p_worse: float | None = None
 
 
 def paired_differences(
@@ -157,6 +159,7 @@ def paired_differences(
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
     seed: int = SEED,
+    margins: Mapping[str, float] | None = None,
 ) -> dict[str, Difference]:
     """Return by how much `one` is above `other`; both see the same resamples, so that they are paired.
 
@@ -166,6 +169,7 @@ def paired_differences(
         resamples: Number of resamples.
         confidence: Share of the resamples that an interval holds.
         seed: Seed of the draws.
+        margins: Name of a metric → by how much `one` may be worse.
 
     Raises:
         ValueError: If the labels differ.
@@ -192,11 +196,13 @@ def paired_differences(
         value = compared.value(name)
         if np.isnan(value):
             continue
-        interval = p = method = detectable = None
+        interval = p = method = detectable = worse = None
         if _has_interval(name):
             interval, p = compared.interval(name, confidence), compared.p(name)
             method, detectable = compared.method(name), compared.detectable(name)
-        found[name] = Difference(value, interval, p, method, detectable)
+            if margins and name in margins:
+                worse = compared.p_worse(name, margins[name], metrics()[name].higher_is_better)
+        found[name] = Difference(value, interval, p, method, detectable, worse)
     return found
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import ndtri, stdtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from visionforge.evaluation.intervals import ERROR, PAIRED, RESAMPLED, STUDENT, Interval, percentiles
 from visionforge.evaluation.scores import Counted, Scores
@@ -13,6 +13,7 @@ from visionforge.scoring.limits import floor_error, mean_error, paired_error
 from visionforge.scoring.rates import Floats
 
 POWER = 0.8  # share of samples in which a difference shall be told from 0
+_SAME = 1e-12  # resamples that differ by less are the same
 
 
 class Compared:
@@ -66,6 +67,22 @@ class Compared:
             return None
         side = min((gaps <= 0).mean(), (gaps >= 0).mean())
         return float(min(1.0, max(2 * side, 2 / (len(gaps) + 1))))  # no resample on the other side is not p = 0
+
+    def p_worse(self, name: str, margin: float, higher: bool) -> float | None:
+        """Return the one-sided p-value of the hypothesis that the first is worse by a margin or more.
+
+        It is below (1 - confidence) / 2 where the interval's limit on the worse side is better than that.
+
+        Args:
+            name: Name of the metric.
+            margin: By how much, not negative.
+            higher: Higher values are better.
+        """
+        sign = 1 if higher else -1
+        if self.method(name) != RESAMPLED:
+            value, error, degrees = self._student(name)
+            return float(stdtr(degrees, -(sign * value + margin) / error)) if error > 0 else None
+        return percentile_of_zero(sign * self.value(name) + margin, sign * self._gaps(name) + margin)
 
     def detectable(self, name: str) -> float | None:
         """Return the true difference that such cases tell from 0 in 4 of 5 samples, at p < 0.05; None where unknown."""
@@ -140,3 +157,22 @@ class Compared:
         if behind.trials is None and not all(per_class[each].jaccard for each, _ in behind.values):
             return 0.0
         return floor_error(self._cases(name)) * (1 - behind.lowest)
+
+
+def percentile_of_zero(value: float, resampled: Floats) -> float | None:
+    """Return at which share a bias-corrected percentile is 0: the one-sided p of a value that is not above 0.
+
+    None where `visionforge.evaluation.intervals.percentiles` is None.
+
+    Args:
+        value: The value.
+        resampled: (B,) that of the resamples.
+    """
+    defined = resampled[~np.isnan(resampled)]
+    if np.isnan(value) or not len(defined) or np.ptp(defined) <= _SAME:
+        return None
+    edge = 1 / (len(defined) + 1)
+    bias, zero = (
+        ndtri(np.clip((defined < each).mean() + (defined == each).mean() / 2, edge, 1 - edge)) for each in (value, 0.0)
+    )
+    return float(ndtr(zero - 2 * bias))

@@ -114,6 +114,11 @@ class Scorer:
         self._metrics = [metric for metric in metrics_of(task) if only is None or metric.name in only]
 
     @property
+    def cases(self) -> Cases:
+        """Return the predictions and their truth."""
+        return self._cases
+
+    @property
     def labels(self) -> Array:
         """Return (N,) classes, or (N, K) 0/1."""
         return self._cases.labels

@@ -318,7 +318,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self._outputs = spec.kind.outputs()
         if cumulative:
             self.cumulative = CumulativeLogits(classes)
-        log.info("%s: %s parameters", settings.backbone.name, f"{sum(p.numel() for p in self.parameters()):,}")
+        if not self.restoring:
+            log.info("%s: %s parameters", settings.backbone.name, f"{sum(p.numel() for p in self.parameters()):,}")
 
     def _build_members(self, brought: Mapping[str, Tensor] | None) -> None:
         """Build an ensemble, whose networks may differ; its own outputs are logits of the task."""
