@@ -178,6 +178,24 @@ def test_subgroups_of_one_class_or_one_image_are_told_and_break_nothing(task):
     assert content["columns"]["x"]["subgroups"]["single"]["images"] == 1
 
 
+def test_a_subgroup_draws_whole_groups_as_the_split_does():
+    evaluation, side = made(4, count=300, patients=80)
+    clusters = Clusters(side.groups)
+    found = subgroups_of(evaluation, side, clusters).columns[0].subgroups[0]
+    rows = np.flatnonzero(np.array(side.columns["site"]) == found.name)
+    said = Predictions(
+        "test", torch.tensor(evaluation.best.probabilities[rows]), None, torch.tensor(evaluation.labels[rows]), 0.0
+    )
+    alone, apart = (
+        evaluate(said, evaluation.spec, "test", evaluation.settings, None, each).best.estimate.intervals
+        for each in (Clusters(clusters.codes[rows]), None)
+    )
+    assert {name: found.estimate.intervals[name] for name in alone if name in found.estimate.intervals} == {
+        name: alone[name] for name in evaluation.task.headlines
+    }
+    assert found.estimate.intervals["accuracy"] != apart["accuracy"]
+
+
 def test_parts_of_a_split_and_no_resamples_are_fine():
     evaluation = evaluation_of(count=60, settings=EvaluationSettings(resamples=0), partial=Partial(60, 100, "x"))
     found = subgroups_of(evaluation, SideTable(None, None, {"sex": tuple("fm" * 50)}))
