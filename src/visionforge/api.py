@@ -490,12 +490,20 @@ def export(
         )
 
 
-def tune(config: Config | Sequence[Config] | None = None, *, n_trials: int | None = None, **settings: Any) -> "Study":
+def tune(
+    config: Config | Sequence[Config] | None = None,
+    *,
+    n_trials: int | None = None,
+    folds: int | None = None,
+    **settings: Any,
+) -> "Study":
     """Search hyperparameters, as `visionforge tune` does; the same call again goes on with the study.
 
     Args:
         config: As in `fit`; the section ``tune`` says what is searched.
         n_trials: Trials of the whole study; the same as ``tune={"n_trials": …}``.
+        folds: Every trial trains so many folds, 2 to 100, and its value is their mean; the same as
+            ``data={"folds": …}, tune={"cross_validate": True}``.
         settings: As in `fit`.
 
     Returns:
@@ -507,9 +515,11 @@ def tune(config: Config | Sequence[Config] | None = None, *, n_trials: int | Non
         KeyboardInterrupt: After Ctrl-C; the study can be gone on with.
     """
     from visionforge.engine.validation import check_arguments
+    from visionforge.tuning.tuning import take_folds
     from visionforge.tuning.tuning import tune as search
 
-    raw = read_values(config, settings)
+    raw = read_values(config, {**settings, **({} if folds is None else {"folds": folds})})
+    take_folds(raw)
     if n_trials is not None:
         raw.set("tune.n_trials", n_trials, "in Python")
     checked = check_arguments(raw, "fit")

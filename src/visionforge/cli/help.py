@@ -13,7 +13,8 @@ OWN: dict[str, str] = {  # flags that are no settings
     "import": "Python module or file whose registered backbones, data sets and metrics are then known by name; may be "
     "given several times (`imports` in YAML).",
     "seeds": "Train for several seeds: 3 is the configured one and the next two, 1,7,42 are these.",
-    "folds": "Cross-validation: a network for each of so many folds of train and val, all joined into an ensemble.",
+    "folds": "Cross-validation: a network for each of so many folds of train and val; a fit joins them, a search takes "
+    "their mean.",
     "workers": "With --folds: processes that share the folds; default 1.",
     "run": "Run to evaluate: its folder, or its name in the outputs folder; its best checkpoint is taken.",
     "report": "Search nothing; write the reports of a study, given by its folder or its name, anew. It takes "
@@ -27,7 +28,7 @@ OF_STAGE: dict[str, tuple[str, ...]] = {
     "validate": ("config", "import", "run", "ckpt_path", "print_config", "help"),
     "test": ("config", "import", "run", "ckpt_path", "print_config", "help"),
     "predict": ("config", "import", "run", "ckpt_path", "print_config", "help"),
-    "tune": ("config", "import", "report", "print_config", "help"),
+    "tune": ("config", "import", "folds", "report", "print_config", "help"),
 }
 PURPOSE = {
     "fit": "Train a network, test its best checkpoint, and write everything into a run folder.",

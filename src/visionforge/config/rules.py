@@ -431,7 +431,7 @@ def _freezing(settings: RunSettings, facts: Facts) -> Iterator[str]:
 
 
 def _folds(settings: RunSettings, facts: Facts) -> Iterator[str]:
-    yield from fold_problems(settings.data, whole=False)
+    yield from fold_problems(settings.data, whole=settings.tune.cross_validate)
 
 
 def _held_out(split: str) -> Callable[[RunSettings, Facts], Iterator[str]]:

@@ -115,7 +115,7 @@ def fit_folds(
         raise SettingsError(f"--seeds: is not for {FLAG}; data.fold_repeats divides the images several times")
     if folds is None:
         raise SettingsError(f"--workers: is for {FLAG}; say how many folds there are")
-    requests = fold_requests(raw, _number(FLAG, folds, 2))
+    requests = fold_requests(raw, number_of_folds(folds))
     workers = min(1 if workers is None else _number("--workers", workers, 1), len(requests))
     _require_sendable(requests[0].settings, workers)
     started: list[Process] = []
@@ -137,6 +137,15 @@ def fit_folds(
     runs |= more
     every = [runs[fold] for fold in range(len(requests))]
     return FoldRuns(every, _joined(requests[0], every, interruption))
+
+
+def number_of_folds(given: int | str) -> int:
+    """Return the number of folds that a flag says.
+
+    Raises:
+        SettingsError: If it is none.
+    """
+    return _number(FLAG, given, 2)
 
 
 def _number(flag: str, given: int | str, least: int) -> int:
