@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 import visionforge as vf
-from tests.conftest import QUICK, flags
+from tests.conftest import QUICK, flags, run_folders
 from visionforge.errors import SettingsError
 from visionforge.reading import read_yaml
 
@@ -18,7 +18,7 @@ def settings(outputs, **changes):
         "tune.epochs": "1",
         "log_level": "error",
     }
-    return {**{name: yaml.safe_load(text) for name, text in given.items()}, **changes}
+    return {**{name: yaml.safe_load(str(text)) for name, text in given.items()}, **changes}
 
 
 def test_value_of_a_trial_is_the_mean_over_its_folds(tmp_path):
@@ -28,8 +28,7 @@ def test_value_of_a_trial_is_the_mean_over_its_folds(tmp_path):
         assert len(values) == 3
         assert trial.value == pytest.approx(sum(values) / 3)
         assert trial.user_attrs["run"]
-    runs = sorted((study.path / "trials").glob("[!.]*/run.json"))
-    folds = [read_yaml(path.parent / "config.yaml")["data"]["fold"] for path in runs]
+    folds = [read_yaml(path / "config.yaml")["data"]["fold"] for path in run_folders(study.path / "trials")]
     assert sorted(folds) == [0, 0, 1, 1, 2, 2]
     best = yaml.safe_load(study.best_config.read_text())
     assert (best["data"]["folds"], best["data"]["fold"]) == (3, None)
