@@ -1,6 +1,7 @@
 """Reported metrics are medmnist's own, on the same predictions; tables of predictions are read as they were written."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from visionforge.data.info import TaskSpec
 from visionforge.data.registry import dataset_info
 from visionforge.data.side_table import SideTable
+from visionforge.engine.picture_predictions import PicturePredictions
 from visionforge.errors import RunError
 from visionforge.evaluation.metrics import classification_metrics
 from visionforge.evaluation.predictions import read_predictions, write_medmnist_scores, write_predictions
@@ -109,6 +111,28 @@ def test_multi_label_table(tmp_path):
         got, truth = read_predictions(tmp_path / "p.csv", task=task)
         np.testing.assert_array_equal(got.astype(np.float32), shown)
         np.testing.assert_array_equal(truth, labels)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_further_columns_are_those_of_their_names(tmp_path, suffix):
+    spec = TaskSpec.of(dataset_info("breastmnist"), 28, force_rgb=True)
+    spec = spec.model_construct(**{**dict(spec), "classes": ("a|b", "2")})
+    shown = np.array([[0.25, 0.75], [0.5, 0.5], [1, 0]], np.float32)
+    sets = np.array([[False, True], [True, True], [False, False]])
+    columns = {"set": sets, "abstain": ~sets[:, 1], "distance": np.array([0.5, 2, -1], np.float32)}
+    parts = [
+        dataclasses.replace(saying(shown[rows]), columns={name: values[rows] for name, values in columns.items()})
+        for rows in ([0], [1, 2])
+    ]
+    path = tmp_path / f"p.{suffix}"
+    write_predictions(path, spec, BatchPrediction.joined(parts))
+    table = PicturePredictions(path, None, 3, 0).table
+    after = list(table)[list(table).index("uncertainty") + 1 :]
+    assert after == ["set", "abstain", "distance", "raw_probability_a|b", "raw_probability_2"]
+    assert table["set"].fillna("").tolist() == ["2", "a/b|2", ""]
+    assert table["abstain"].tolist() == [False, False, True]
+    assert table["distance"].tolist() == [0.5, 2, -1]
+    assert BatchPrediction.joined(parts[:1]).columns.keys() == columns.keys()
 
 
 def test_table_without_labels(tmp_path):

@@ -13,7 +13,7 @@ from visionforge.evaluation.table_writers import Cell, Column
 if TYPE_CHECKING:
     from visionforge.inference.predictor import BatchPrediction
 
-TEXTS = ("path", "name", "group", "truth", "prediction", "label")  # of text; `label` in tables of earlier versions
+TEXTS = ("path", "name", "group", "truth", "prediction", "set", "label")  # `label` in earlier tables
 Filled = tuple[Column, Sequence[Cell]]  # a column and its cells
 
 
@@ -23,8 +23,9 @@ def prediction_columns(
     """Return the columns of a table of predictions with their cells.
 
     After the keys these are `truth`, if it is known; `prediction`; `probability_CLASS` …, what is stated of each class;
-    `uncertainty`, their entropy from 0, sure, to 1, a guess among all classes (of labels the mean of each); and, as far
-    as they are known, `raw_probability_CLASS` …, of the image alone before calibration, and `raw_tta_probability_CLASS`
+    `uncertainty`, their entropy from 0, sure, to 1, a guess among all classes (of labels the mean of each); what else
+    is said, each in the column of its name, where a set of classes is their names joined by ``|``; and, as far as they
+    are known, `raw_probability_CLASS` …, of the image alone before calibration, and `raw_tta_probability_CLASS`
     …, the mean over the test-time views before calibration. Truth and prediction are class
     names; those of labels are joined by ``|``.
 
@@ -46,7 +47,16 @@ def prediction_columns(
         if kind == SHOWN:
             entropies = spec.kind.entropy(said.calibrated.astype(np.float64))
             columns.append((Column("uncertainty", "number"), entropies.tolist()))
+            columns += [_further(name, given, names) for name, given in said.columns.items()]
     return columns
+
+
+def _further(name: str, values: npt.NDArray[Any], classes: Sequence[str]) -> Filled:
+    """Return a column of numbers or truth values (B,), or of sets of classes (B, K)."""
+    if values.ndim == 2:
+        parts = [text.replace("|", "/") for text in classes]
+        return Column(name), ["|".join(parts[k] for k in np.flatnonzero(row)) for row in values]
+    return Column(name, "boolean" if values.dtype == np.bool_ else "number"), values.tolist()
 
 
 def headings_of(columns: Sequence[Filled]) -> list[Column]:

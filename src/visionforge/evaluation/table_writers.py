@@ -70,11 +70,11 @@ class Column:
 
     Attributes:
         name: Its heading.
-        kind: Its cells: text, a whole number, or a float32 number.
+        kind: Its cells: text, a whole number, a float32 number, or a truth value.
     """
 
     name: str
-    kind: Literal["text", "integer", "number"] = "text"
+    kind: Literal["text", "integer", "number", "boolean"] = "text"
 
 
 class TableWriter(Protocol):
@@ -155,6 +155,8 @@ class CsvWriter:
 
 
 def _csv_cell(cell: Cell) -> Cell:
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
     if isinstance(cell, float):
         return f"{cell:.9g}"
     return cell_safe(cell) if isinstance(cell, str) else cell
@@ -199,7 +201,7 @@ class ParquetWriter:
         import pyarrow as pa
         from pyarrow import parquet
 
-        kinds = {"text": pa.string(), "integer": pa.int64(), "number": pa.float32()}
+        kinds = {"text": pa.string(), "integer": pa.int64(), "number": pa.float32(), "boolean": pa.bool_()}
         self._schema = pa.schema(
             [pa.field(well_formed(column.name), kinds[column.kind], nullable=False) for column in columns]
         )

@@ -1,7 +1,7 @@
 """What says something of images: a network, or an artifact that was exported from one; and what it says."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,20 +29,26 @@ class BatchPrediction:
             are; a temperature never changes the most probable class.
         raw: (B, K) of the images alone, before calibration; None where they are not known, as of an artifact.
         raw_tta: (B, K) means over the views, before calibration; None without views, or where they are not known.
+        columns: What else is said, by the name of its column in tables: (B,) numbers or truth values, or (B, K) truth
+            values, which are sets of classes.
     """
 
     calibrated: Floats
     labels: npt.NDArray[np.int64]
     raw: Floats | None = None
     raw_tta: Floats | None = None
+    columns: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @classmethod
     def joined(cls, parts: Sequence["BatchPrediction"]) -> "BatchPrediction":
         """Return what one predictor said of several batches, as if it were one."""
         joined: dict[str, Any] = {}
-        for field in fields(cls):
-            arrays = [getattr(part, field.name) for part in parts]
-            joined[field.name] = None if arrays[0] is None else np.concatenate(arrays)
+        for each in fields(cls):
+            given = [getattr(part, each.name) for part in parts]
+            if isinstance(given[0], Mapping):
+                joined[each.name] = {name: np.concatenate([columns[name] for columns in given]) for name in given[0]}
+            else:
+                joined[each.name] = None if given[0] is None else np.concatenate(given)
         return cls(**joined)
 
 
