@@ -1,6 +1,8 @@
 """The record of one pass over a split."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -20,6 +22,8 @@ class Predictions:
         loss: Mean loss without smoothing.
         thresholds: (L,) per label, chosen on the validation split; None for other tasks.
         calibration: What the validation split says about the probabilities; None if it was not asked.
+        columns: What else is said of each image (N,), by the name of its column in tables.
+        ood: How `ood_score` was made, and its threshold; None without a score.
     """
 
     split: Split
@@ -29,3 +33,5 @@ class Predictions:
     loss: float
     thresholds: Tensor | None = None
     calibration: Calibration | None = None
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+    ood: Mapping[str, Any] | None = None
