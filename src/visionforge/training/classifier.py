@@ -274,12 +274,17 @@ class ImageClassifier(Seeded, pl.LightningModule):
         calibrates = self.spec is None or self.spec.kind.calibrates
         self.calibration = None if calibration is None or not calibrates else Calibration.from_dict(calibration)
         outliers = checkpoint.get("outliers") if self.spec is not None and self.spec.kind.abstains else None
-        self.outliers = None if outliers is None else self._read_outliers(outliers)
+        self.outliers = None if outliers is None else self.read_outliers(outliers)
         transfer = checkpoint.get("weight_transfer")
         self.transfer = None if transfer is None else TransferReport(**transfer)
         self._sums.restore(checkpoint.get("epoch_sums"))
 
-    def _read_outliers(self, stored: Mapping[str, Any]) -> Outliers:
+    def read_outliers(self, stored: Mapping[str, Any]) -> Outliers:
+        """Return what a file says of images that are far out.
+
+        Raises:
+            ValueError: If it is of another network.
+        """
         layer = self._last_layer()
         features = None if layer is None else layer.in_features
         return Outliers.from_stored(stored, len(self._bound_spec().classes), features)
@@ -402,6 +407,14 @@ class ImageClassifier(Seeded, pl.LightningModule):
         assert self._parts is not None
         found = last_layer(self.network, self._parts.head)
         return None if found is None else found[1]
+
+    @property
+    def last_layer_name(self) -> str | None:
+        """Return the name of the linear layer in the network that gives the logits; None if there is none."""
+        assert self.network is not None
+        assert self._parts is not None
+        found = last_layer(self.network, self._parts.head)
+        return None if found is None else found[0]
 
     def calibrated(self, given: Tensor, tta: bool) -> Tensor:
         """Return probabilities (N, K) with the temperature of the validation split; unchanged if it has none.
