@@ -252,6 +252,7 @@ class Stage(ABC):
                 "ood_score stay as the checkpoint has them, or there are none"
             )
             return
+        self.model.keeps_temperature = True  # one that the checkpoint has
         self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
         if self.name == "fit" and self.trainer.is_global_zero and self.model.calibration is not None:
             keep_calibration(checkpoint, self.model.calibration, outliers=self.model.outliers)

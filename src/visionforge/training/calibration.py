@@ -132,6 +132,7 @@ def fit_calibration(
     task: TaskName,
     settings: Abstaining,
     thresholds_tta: tuple[float, ...] | None = None,
+    kept: Calibration | None = None,
 ) -> Calibration:
     """Return what a validation split says: temperatures, and the sets of classes for the probabilities with them.
 
@@ -142,12 +143,17 @@ def fit_calibration(
         task: Kind of labels.
         settings: When the network is to abstain.
         thresholds_tta: (L,) per label, for the average over the views.
+        kept: What has been found before, whose temperatures stay; None fits them.
     """
+    if kept is not None:
+        thresholds_tta = kept.thresholds_tta
     method, asked = sets_asked(settings, task)
     temperatures: list[float | None] = []
     sets: list[ConformalSets | None] = []
-    for given in (shown, averaged):
-        temperatures.append(None if given is None else fit_temperature(given, labels, task))
+    before = (None, None) if kept is None else (kept.temperature, kept.temperature_tta)
+    for given, found in zip((shown, averaged), before, strict=True):
+        fits = kept is None and given is not None
+        temperatures.append(fit_temperature(given, labels, task) if fits and given is not None else found)
         stated = None if given is None or method == "none" else scale(given, temperatures[-1], task)
         sets.append(None if stated is None else fit_sets(stated, labels, method, settings.coverage))
     if method != "none":

@@ -161,6 +161,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self.calibration: Calibration | None = None
         self.outliers: Outliers | None = None
         self.evaluation = EvaluationSettings()  # what is fitted on the validation split beside the temperature
+        self.keeps_temperature = False  # where sets of classes are fitted once more
         self._scores: list[Tensor] = []  # of the images of a split so far, how far out they are
         usual = AUC.name if self.spec is None else self.spec.kind.monitor
         self.monitor = monitor_named(self.settings.monitor or usual)  # whoever knows the labels may choose another
@@ -679,6 +680,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
                 self.thresholds,
                 self.calibration,
                 self.evaluation,
+                self.keeps_temperature,
             )
         )
         self.thresholds, self.calibration = concluded.thresholds, concluded.calibration

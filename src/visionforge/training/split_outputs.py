@@ -29,6 +29,7 @@ class Pass:
         thresholds: (K,) of labels, that a validation has left; None without one.
         calibration: What a validation has left; None without one.
         evaluation: When the network is to abstain.
+        keeps: The temperatures of `calibration` stay where sets of classes are fitted.
     """
 
     split: Literal["val", "test"]
@@ -39,6 +40,7 @@ class Pass:
     thresholds: Tensor | None = None
     calibration: Calibration | None = None
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    keeps: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,8 @@ class GatheredClasses:
         if given.split == "val":
             thresholds = spec.kind.thresholds(shown.cpu(), labels.cpu())
             if not given.training:
-                calibration, _ = self.calibrate(spec, criterion, given.evaluation)
+                kept = given.calibration if given.keeps else None
+                calibration, _ = self.calibrate(spec, criterion, given.evaluation, kept)
         loss = criterion.plain()(self.logits.float(), labels)
         tta = None if self.averaged is None else self.averaged.cpu()
         predictions = Predictions(given.split, shown.cpu(), tta, labels.cpu(), float(loss), thresholds, calibration)
@@ -166,7 +169,7 @@ class GatheredClasses:
         return Concluded(values, predictions, thresholds, calibration)
 
     def calibrate(
-        self, spec: TaskSpec, criterion: AnyCriterion, settings: EvaluationSettings
+        self, spec: TaskSpec, criterion: AnyCriterion, settings: EvaluationSettings, kept: Calibration | None = None
     ) -> tuple[Calibration, Tensor | None]:
         """Return temperatures and sets of classes, and thresholds of labels."""
         kind, labels = spec.kind, self.labels.cpu()
@@ -175,4 +178,4 @@ class GatheredClasses:
         averaged = None if self.averaged is None else self.averaged.cpu()
         found = None if averaged is None else kind.thresholds(averaged, labels)
         of_views = None if found is None else tuple(found.tolist())
-        return fit_calibration(shown, averaged, labels, spec.task, settings, of_views), thresholds
+        return fit_calibration(shown, averaged, labels, spec.task, settings, of_views, kept), thresholds
