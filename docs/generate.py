@@ -167,6 +167,34 @@ def metrics_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+# --- reference/corruptions.md
+
+
+def corruptions_page() -> str:
+    """Return the page of the built-in corruptions and their strengths."""
+    from visionforge.data.corruption import Corruption
+
+    sizes = (28, 64, 224)
+    lines = [
+        MARK + "# Corruptions\n",
+        "What `visionforge robustness` runs, by name, with the strength of each severity; [Corrupted images]"
+        "(../howto/robustness.md) tells how they are used, and how to add one. A strength at R pixels is that at 28 "
+        "times (R / 28) to the power that is named; 0 is the same at every resolution.\n",
+        f"| name | what it is | strength | power | {' | '.join(f'at {size} pixels' for size in sizes)} |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, kind in Corruption.family.kinds.items():
+        made = kind()
+        meaning = (kind.__doc__ or "").strip().splitlines()[0]
+        strengths = [
+            ", ".join(f"{made.strength(s + 1, size):.3g}" for s in range(len(made.severities))) for size in sizes
+        ]
+        unit = made.unit or "–"
+        strengths = strengths if made.unit else ["–"] * len(sizes)
+        lines.append(f"| `{name}` | {meaning} | {unit} | {made.grows:g} | {' | '.join(strengths)} |")
+    return "\n".join(lines) + "\n"
+
+
 # --- reference/api.md
 
 API_MODULES = {  # heading → modules whose public names are shown
@@ -192,6 +220,8 @@ API_MODULES = {  # heading → modules whose public names are shown
     ),
     "Pure functions": (
         "visionforge.data.augment",
+        "visionforge.data.corrupting",
+        "visionforge.data.draws",
         "visionforge.data.move_labels",
         "visionforge.models.transfer",
         "visionforge.training.criterion",
@@ -328,6 +358,7 @@ OUTPUTS: dict[str, Callable[[], str]] = {
     "reference/cli.md": cli_page,
     "reference/catalog.md": catalog_page,
     "reference/metrics.md": metrics_page,
+    "reference/corruptions.md": corruptions_page,
     "reference/api.md": api_page,
     "architecture.md": architecture_page,
     "images/architecture.svg": architecture_figure,

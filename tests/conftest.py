@@ -82,7 +82,17 @@ def own_parts_forgotten(monkeypatch):
     """What a test registers of optimisers, losses and the like is forgotten afterwards."""
     import visionforge as vf
 
-    for base in (vf.Optimizer, vf.Schedule, vf.Loss, vf.Averaging, vf.Mixing, vf.Sampler, vf.AugmentationOperation):
+    own = (
+        vf.Optimizer,
+        vf.Schedule,
+        vf.Loss,
+        vf.Averaging,
+        vf.Mixing,
+        vf.Sampler,
+        vf.AugmentationOperation,
+        vf.Corruption,
+    )
+    for base in own:
         monkeypatch.setattr(base.family, "_kinds", base.family.kinds)
 
 

@@ -55,6 +55,8 @@ table = pictures.table
 assert_type(table, pd.DataFrame)
 explained = vf.explain(run, Path("photos"), limit=5)
 assert_type(explained, vf.Explanations)
+corrupted = vf.robustness(run, severities=(1, 3, 5), baseline=several[0])
+assert_type(corrupted, vf.Robustness)
 exported = vf.export(run, "onnx", overwrite=True)
 assert_type(exported, vf.ExportResult)
 study = vf.tune("quickstart", n_trials=3)

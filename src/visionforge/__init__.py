@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from visionforge import augmentations, losses, metrics
-    from visionforge.api import compare, evaluate, explain, export, fit, open_study, predict, tune
+    from visionforge.api import (
+        audit,
+        compare,
+        ensemble,
+        evaluate,
+        explain,
+        export,
+        fit,
+        open_study,
+        predict,
+        robustness,
+        tune,
+    )
     from visionforge.config.parts import (
         register_augmentation,
         register_averaging,
@@ -32,11 +44,18 @@ if TYPE_CHECKING:
     )
     from visionforge.config.schema.metrics import Metric, register_metric
     from visionforge.config.schema.tasks import register_task
+    from visionforge.data.checks import ArchiveReport
+    from visionforge.data.corruption import Corruption, register_corruption
     from visionforge.data.datamodule import ImageDataModule, MedMNISTDataModule
+    from visionforge.data.duplicates import find_duplicates
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
+    from visionforge.engine.audit import Audit
+    from visionforge.engine.dataset_check import check_dataset
     from visionforge.engine.explanations import Explanations
+    from visionforge.engine.folds import FoldRuns
     from visionforge.engine.picture_predictions import PicturePredictions
+    from visionforge.engine.robustness import Robustness
     from visionforge.engine.run import EvaluationResult, Run, list_runs, open_run
     from visionforge.engine.run_folder import RunFolder
     from visionforge.engine.split_report import SplitReport
@@ -51,15 +70,19 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "ArchiveReport": "visionforge.data.checks",
+    "Audit": "visionforge.engine.audit",
     "AugmentationOperation": "visionforge.config.schema",
     "Averaging": "visionforge.config.schema",
     "Comparison": "visionforge.evaluation.comparison",
+    "Corruption": "visionforge.data.corruption",
     "DatasetInfo": "visionforge.data.info",
     "Decoder": "visionforge.config.schema",
     "Detector": "visionforge.config.schema",
     "EvaluationResult": "visionforge.engine.run",
     "Explanations": "visionforge.engine.explanations",
     "ExportResult": "visionforge.exporting.export",
+    "FoldRuns": "visionforge.engine.folds",
     "ImageClassifier": "visionforge.training.classifier",
     "ImageDataModule": "visionforge.data.datamodule",
     "Loss": "visionforge.config.schema",
@@ -68,6 +91,7 @@ _HOMES = {
     "Mixing": "visionforge.config.schema",
     "Optimizer": "visionforge.config.schema",
     "PicturePredictions": "visionforge.engine.picture_predictions",
+    "Robustness": "visionforge.engine.robustness",
     "Run": "visionforge.engine.run",
     "RunFolder": "visionforge.engine.run_folder",
     "RunSettings": "visionforge.config.schema",
@@ -80,13 +104,17 @@ _HOMES = {
     "TaskSpec": "visionforge.data.info",
     "TemperatureScaling": "visionforge.training.temperature_scaling",
     "VisionForgeError": "visionforge.errors",
+    "audit": "visionforge.api",
     "backbone_names": "visionforge.models.registry",
+    "check_dataset": "visionforge.engine.dataset_check",
     "compare": "visionforge.api",
     "dataset_info": "visionforge.data.registry",
     "dataset_names": "visionforge.data.registry",
+    "ensemble": "visionforge.api",
     "evaluate": "visionforge.api",
     "explain": "visionforge.api",
     "export": "visionforge.api",
+    "find_duplicates": "visionforge.data.duplicates",
     "fit": "visionforge.api",
     "list_runs": "visionforge.engine.run",
     "open_run": "visionforge.engine.run",
@@ -95,6 +123,7 @@ _HOMES = {
     "register_augmentation": "visionforge.config.parts",
     "register_averaging": "visionforge.config.parts",
     "register_backbone": "visionforge.models.registry",
+    "register_corruption": "visionforge.data.corruption",
     "register_dataset": "visionforge.data.registry",
     "register_decoder": "visionforge.config.parts",
     "register_detector": "visionforge.config.parts",
@@ -105,21 +134,26 @@ _HOMES = {
     "register_sampler": "visionforge.config.parts",
     "register_schedule": "visionforge.config.parts",
     "register_task": "visionforge.config.schema.tasks",
+    "robustness": "visionforge.api",
     "tune": "visionforge.api",
 }
 
 _MODULES = ("augmentations", "losses", "metrics")
 
 __all__ = [
+    "ArchiveReport",
+    "Audit",
     "AugmentationOperation",
     "Averaging",
     "Comparison",
+    "Corruption",
     "DatasetInfo",
     "Decoder",
     "Detector",
     "EvaluationResult",
     "Explanations",
     "ExportResult",
+    "FoldRuns",
     "ImageClassifier",
     "ImageDataModule",
     "Loss",
@@ -128,6 +162,7 @@ __all__ = [
     "Mixing",
     "Optimizer",
     "PicturePredictions",
+    "Robustness",
     "Run",
     "RunFolder",
     "RunSettings",
@@ -141,14 +176,18 @@ __all__ = [
     "TemperatureScaling",
     "VisionForgeError",
     "__version__",
+    "audit",
     "augmentations",
     "backbone_names",
+    "check_dataset",
     "compare",
     "dataset_info",
     "dataset_names",
+    "ensemble",
     "evaluate",
     "explain",
     "export",
+    "find_duplicates",
     "fit",
     "list_runs",
     "losses",
@@ -159,6 +198,7 @@ __all__ = [
     "register_augmentation",
     "register_averaging",
     "register_backbone",
+    "register_corruption",
     "register_dataset",
     "register_decoder",
     "register_detector",
@@ -169,6 +209,7 @@ __all__ = [
     "register_sampler",
     "register_schedule",
     "register_task",
+    "robustness",
     "tune",
 ]
 

@@ -1,12 +1,13 @@
 """What the commands do, as functions: the same settings, defaults and files, and objects as results."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from visionforge.config.loading import Config, read_values
+from visionforge.engine.audit import Audit
 from visionforge.engine.explanations import Explanations, explain_pictures
 from visionforge.engine.picture_predictions import PicturePredictions, predict_pictures
 from visionforge.engine.run import EvaluationResult, Run, open_run
@@ -15,6 +16,9 @@ from visionforge.printable import printable
 from visionforge.runs.signals import Interrupted, Interruption
 
 if TYPE_CHECKING:
+    from visionforge.data.corruption import Corruption
+    from visionforge.engine.folds import FoldRuns
+    from visionforge.engine.robustness import Robustness
     from visionforge.evaluation.comparison import Comparison
     from visionforge.exporting.export import ExportResult
     from visionforge.tuning.found import Study
@@ -57,14 +61,27 @@ def fit(
 ) -> list[Run]: ...
 
 
+@overload
+def fit(
+    config: Config | Sequence[Config] | None = ...,
+    *,
+    resume: Literal["auto", "never"] | None = ...,
+    folds: int,
+    workers: int | None = ...,
+    **settings: Any,
+) -> "FoldRuns": ...
+
+
 def fit(
     config: Config | Sequence[Config] | None = None,
     *,
     resume: str | Path | Run | None = None,
     trust: str | Path | Run | None = None,
     seeds: int | Sequence[int] | None = None,
+    folds: int | None = None,
+    workers: int | None = None,
     **settings: Any,
-) -> Run | list[Run]:
+) -> "Run | list[Run] | FoldRuns":
     """Train a network, test its best checkpoint, and write everything into a run folder, as `visionforge fit` does.
 
     Args:
@@ -75,11 +92,14 @@ def fit(
         trust: The run that is continued may be a stranger's: build the classes that its configuration names.
         seeds: Train for several seeds: this many from the configured one on, or these. Complete runs are taken as they
             are.
+        folds: Train a network for each of so many folds of train and val, 2 to 100, and join them into an ensemble.
+            Complete folds are taken as they are.
+        workers: Processes that share the folds; None is 1.
         settings: Sections (``data={"dataset": "breastmnist"}``), single settings (``seed_everything=7``), or dotted
             names; they win over `config`. Callbacks and loggers among the Trainer's flags may be objects.
 
     Returns:
-        The run; with `seeds`, a list of runs.
+        The run; with `seeds`, a list of runs; with `folds`, `FoldRuns`: the runs, and their ensemble.
 
     Raises:
         SettingsError: With a line for every mistake in the settings, before anything is made.
@@ -94,14 +114,45 @@ def fit(
     """
     from visionforge.engine.fit import fit as fit_one
     from visionforge.engine.fit import request_of
+    from visionforge.engine.folds import fit_folds
     from visionforge.engine.seeds import fit_seeds
 
     raw = read_values(config, {**settings, **_named_runs(resume=resume, trust=trust)})
     with _interruptible() as interruption:
+        if folds is not None or workers is not None:
+            return fit_folds(raw, folds, interruption, workers=workers, seeds=seeds)
         if seeds is None:
             return fit_one(request_of(raw), interruption)
         given = str(seeds) if isinstance(seeds, int) else ",".join(map(str, seeds)) + ","
         return fit_seeds(raw, given, interruption)
+
+
+def ensemble(runs: Sequence[str | Path | Run], *, outputs: str | Path | None = None, overwrite: bool = False) -> Run:
+    """Join the best networks of several runs, as `visionforge ensemble` does; their probabilities are averaged.
+
+    The result is used like any run: `evaluate`, `predict`, `explain` and `export` take it. Predictions have a column
+    ``disagreement``. Of runs that are all the folds of a division, no validation split is left on which a temperature
+    could be fitted; their `out_of_fold.csv` has what is said of every image by a network that has not learnt it.
+
+    Args:
+        runs: Complete fits on the same data, at least two: folders, names, or the objects. Backbones may differ.
+        outputs: Folder of the ensemble's run folder; None is that of the first run.
+        overwrite: Make it anew where it is there; otherwise it is taken as it is.
+
+    Raises:
+        SettingsError: If the runs cannot be joined.
+        VisionForgeError: If a run, its checkpoint or the data cannot be used.
+
+    >>> import visionforge as vf
+    >>> vf.ensemble(["nothing", "nobody"])
+    Traceback (most recent call last):
+    ...
+    visionforge.errors.RunError: open_run: nothing is no folder; ...
+    """
+    from visionforge.engine.ensembles import make_ensemble
+
+    with _interruptible() as interruption:
+        return make_ensemble(runs, interruption, None if outputs is None else Path(outputs), anew=overwrite)
 
 
 def evaluate(
@@ -285,6 +336,103 @@ def explain(
         )
 
 
+def audit(
+    what: str | Path | Run,
+    *,
+    split: Sequence[Literal["train", "val", "test", "all"]] = ("train", "val"),
+    folds: int | None = None,
+    seed: int = 0,
+    resolution: int | None = None,
+    root: str | Path | None = None,
+    limit: int = 100,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> Audit:
+    """Find labels that are likely to be wrong, as `visionforge audit` does.
+
+    Args:
+        what: A run of ``fit(folds=…)``: its folder, its name, or the object; or the name of a data set.
+        split: Splits that are audited; ``all`` is every one.
+        folds: Of a data set: number of folds, 2 to 20; None is 5.
+        seed: Of the folds of a data set, and of the intervals.
+        resolution: Of a data set: height and width of the images; None is the smallest.
+        root: Folder of the archives; None is as the run has it, or the usual one.
+        limit: Most images of the page, 1 to 1000.
+        out: The folder; None is one in the run, or in the working folder for a data set.
+        overwrite: Replace what an earlier call wrote there.
+
+    Raises:
+        SettingsError: If an argument is not allowed, or a file would be lost.
+        VisionForgeError: If the run has no out-of-fold predictions, or the data cannot be used.
+    """
+    from visionforge.engine.audit import audit as audit_labels
+
+    with _interruptible():
+        return audit_labels(
+            str(what.path if isinstance(what, Run) else what),
+            split=(split,) if isinstance(split, str) else tuple(split),
+            folds=folds,
+            seed=seed,
+            resolution=resolution,
+            root=None if root is None else str(root),
+            limit=limit,
+            out=_path(out),
+            overwrite=overwrite,
+        )
+
+
+def robustness(
+    run: str | Path | Run,
+    split: Literal["train", "val", "test"] = "test",
+    *,
+    checkpoint: Literal["best", "last"] | str | Path | None = None,
+    corruptions: "Sequence[str | Corruption] | None" = None,
+    severities: Sequence[int] | None = None,
+    seed: int = 0,
+    baseline: str | Path | Run | None = None,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    accelerator: str = "auto",
+) -> "Robustness":
+    """Test a network of classes or labels on corrupted images, as `visionforge robustness` does.
+
+    Args:
+        run: The run: its folder, its name, or the object; or a checkpoint file.
+        split: ``train``, ``val`` or ``test``.
+        checkpoint: ``best``, ``last`` or a file; None is the best.
+        corruptions: Names, or `Corruption` objects with strengths of their own; None is every one that applies.
+        severities: Of 1 to 5; None is all.
+        seed: Seed of what the corruptions draw.
+        baseline: Another run of the same data, or its checkpoint file, that the errors are divided by.
+        limit: Look at so many of the first images only; None takes all.
+        out: The folder; None is one in the evaluations of the run, or in the working folder for a lone checkpoint.
+        overwrite: Replace what an earlier call wrote there.
+        accelerator: ``auto``, ``cpu``, ``gpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        SettingsError: If an argument is not allowed, or a file would be lost.
+        VisionForgeError: If the run, its checkpoint or the data cannot be used.
+    """
+    from visionforge.engine.robustness import measure_robustness
+
+    named = _named_network(run, checkpoint)
+    with _interruptible() as interruption:
+        return measure_robustness(
+            **named,
+            split=split,
+            corruptions=[corruptions] if isinstance(corruptions, str) else corruptions,
+            severities=severities,
+            seed=seed,
+            baseline=_named_runs(baseline=baseline).get("baseline"),
+            limit=limit,
+            out=_path(out),
+            overwrite=overwrite,
+            accelerator=accelerator,
+            interruption=interruption,
+        )
+
+
 def export(
     run: str | Path | Run,
     format: Literal["onnx", "torch", "safetensors"] = "onnx",
@@ -342,12 +490,20 @@ def export(
         )
 
 
-def tune(config: Config | Sequence[Config] | None = None, *, n_trials: int | None = None, **settings: Any) -> "Study":
+def tune(
+    config: Config | Sequence[Config] | None = None,
+    *,
+    n_trials: int | None = None,
+    folds: int | None = None,
+    **settings: Any,
+) -> "Study":
     """Search hyperparameters, as `visionforge tune` does; the same call again goes on with the study.
 
     Args:
         config: As in `fit`; the section ``tune`` says what is searched.
         n_trials: Trials of the whole study; the same as ``tune={"n_trials": …}``.
+        folds: Every trial trains so many folds, 2 to 100, and its value is their mean; the same as
+            ``data={"folds": …}, tune={"cross_validate": True}``.
         settings: As in `fit`.
 
     Returns:
@@ -359,9 +515,11 @@ def tune(config: Config | Sequence[Config] | None = None, *, n_trials: int | Non
         KeyboardInterrupt: After Ctrl-C; the study can be gone on with.
     """
     from visionforge.engine.validation import check_arguments
+    from visionforge.tuning.tuning import take_folds
     from visionforge.tuning.tuning import tune as search
 
-    raw = read_values(config, settings)
+    raw = read_values(config, {**settings, **({} if folds is None else {"folds": folds})})
+    take_folds(raw)
     if n_trials is not None:
         raw.set("tune.n_trials", n_trials, "in Python")
     checked = check_arguments(raw, "fit")
@@ -451,16 +609,23 @@ def _named_runs(**given: str | Path | Run | None) -> dict[str, str]:
     }
 
 
-def compare(runs: Sequence[str | Path | Run], *, resamples: int = 2000, confidence: float = 0.95) -> "Comparison":
+def compare(
+    runs: Sequence[str | Path | Run],
+    *,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    margins: Mapping[str, float] | None = None,
+) -> "Comparison":
     """Compare runs, as `visionforge runs compare` does.
 
     Args:
         runs: Two runs or more.
         resamples: Bootstrap resamples of the paired differences; 0 leaves them out.
         confidence: Share of the resamples that an interval holds.
+        margins: Name of a metric → by how much a model may be worse than the first and still be non-inferior.
 
     Raises:
-        SettingsError: If there are fewer than two runs, or a number is out of its bounds.
+        SettingsError: If there are fewer than two runs, a number is out of its bounds, or a margin cannot be judged.
         RunError: If there is no such run.
     """
     from visionforge.evaluation.comparison import MOST_RESAMPLES, Comparison, comparison
@@ -468,4 +633,4 @@ def compare(runs: Sequence[str | Path | Run], *, resamples: int = 2000, confiden
     if len(runs) < 2 or not 0 <= resamples <= MOST_RESAMPLES or not 0.5 < confidence < 1:
         bounds = f"0 to {MOST_RESAMPLES:,} resamples and a confidence in 0.5 to 1"
         raise SettingsError(f"compare: takes two runs or more, {bounds}")
-    return Comparison(comparison([open_run(run).stored for run in runs], resamples, confidence))
+    return Comparison(comparison([open_run(run).stored for run in runs], resamples, confidence, margins))

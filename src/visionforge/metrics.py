@@ -29,6 +29,7 @@ from visionforge.evaluation.segmentation import (
     segmentation_intervals,
     segmentation_metrics,
 )
+from visionforge.scoring.clusters import Clusters
 from visionforge.training import calibration
 
 __all__ = [
@@ -93,6 +94,7 @@ def classification_intervals(
     task: TaskName | None = None,
     *,
     positive: int = 1,
+    groups: ArrayLike | None = None,
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
     seed: int = SEED,
@@ -108,6 +110,8 @@ def classification_intervals(
         labels: As there.
         task: As there.
         positive: As there.
+        groups: (N,) of what each case is, such as a patient: cases of a group are not independent, so groups are drawn
+            whole, and intervals are wider; None: each case stands for itself.
         resamples: Number of resamples; 0 gives no intervals.
         confidence: Least share of samples of which an interval holds the truth, between 0 and 1.
         seed: Seed of the draws.
@@ -126,7 +130,8 @@ def classification_intervals(
     given, truth, kind = _checked(probabilities, labels, task)
     _check_positive(positive, given)
     check_bootstrap(resamples, confidence)
-    (found,) = bootstrap.estimate([Scorer(given, truth, kind, None, positive)], resamples, confidence, seed)
+    scorer = Scorer(given, truth, kind, None, positive, clusters=_clusters(groups, len(given)))
+    (found,) = bootstrap.estimate([scorer], resamples, confidence, seed)
     return found
 
 
@@ -137,6 +142,7 @@ def paired_differences(
     task: TaskName | None = None,
     *,
     positive: int = 1,
+    groups: ArrayLike | None = None,
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
     seed: int = SEED,
@@ -151,6 +157,7 @@ def paired_differences(
         labels: As in `classification_metrics`.
         task: As there.
         positive: As there.
+        groups: As in `classification_intervals`.
         resamples: Number of resamples, at least 1.
         confidence: Share of the resamples that an interval holds, between 0 and 1.
         seed: Seed of the draws.
@@ -170,7 +177,8 @@ def paired_differences(
         raise ValueError(f"other: {theirs.shape}; allowed: {mine.shape}, as of the other model")
     _check_positive(positive, mine)
     check_bootstrap(resamples, confidence, least=1)
-    pair = [Scorer(given, truth, kind, None, positive) for given in (mine, theirs)]
+    clusters = _clusters(groups, len(mine))
+    pair = [Scorer(given, truth, kind, None, positive, clusters=clusters) for given in (mine, theirs)]
     return bootstrap.paired_differences(pair[:1], pair[1:], resamples, confidence, seed)
 
 
@@ -285,6 +293,15 @@ def _checked(
     if not np.isin(truth, np.arange(last + 1)).all():
         raise ValueError(f"labels: allowed for {name} data: whole numbers, 0 to {last}")
     return given, truth.astype(np.int64), name
+
+
+def _clusters(groups: ArrayLike | None, count: int) -> Clusters | None:
+    if groups is None:
+        return None
+    names = as_array(groups)
+    if names.shape != (count,):
+        raise ValueError(f"groups: {names.shape}; allowed: ({count},), one for each case")
+    return Clusters(names)
 
 
 def _check_positive(positive: int, given: npt.NDArray[np.float64]) -> None:

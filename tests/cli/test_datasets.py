@@ -1,5 +1,6 @@
 """`visionforge datasets` shows the catalog and checks archives."""
 
+import csv
 import json
 import shutil
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import run_folders
+import visionforge as vf
+from tests.conftest import QUICK, flags, run_folders
 from visionforge.cli.main import main
 from visionforge.data.registry import dataset_names
 
@@ -39,7 +41,7 @@ def test_info_says_where_from_and_how_to_cite(capsys):
 def test_good_archive_passes(capsys, archives):
     assert main(["datasets", "check", "retinamnist", "--root", str(archives)]) == 0
     shown = capsys.readouterr().out
-    assert shown.count("✓") == 8
+    assert shown.count("✓") == 9
     assert "✗" not in shown
     assert main(["datasets", "check", "breastmnist", "--root", str(archives), "--resolution", "64", "--json"]) == 0
     assert all(check["ok"] for check in json.loads(capsys.readouterr().out)["checks"][:5])
@@ -51,8 +53,9 @@ def test_image_in_two_splits_is_found_in_published_data(capsys, archives):
     assert np.array_equal(content["train_images"][115], content["test_images"][76])
     assert main(["datasets", "check", "breastmnist", "--root", str(archives)]) == 0
     shown = capsys.readouterr().out
-    assert "✗ train and test: 1 image in both (train 115 = test 76); 6 look the same" in shown
-    assert "✓ val and test: no image in both; 1 look the same" in shown
+    assert "✗ train and test: 1 image in both (train 115 = test 76); 3" in shown
+    assert "✗ val and test: no image in both; 4 nearly equal (val 1 ≈ test 81; " in shown
+    assert "✗ labels of duplicates: " in shown
     assert main(["datasets", "check", "breastmnist", "--root", str(archives), "--strict"]) == 1
 
 
@@ -166,3 +169,68 @@ def test_a_sheet_replaces_only_a_sheet(tmp_path, refuse):
     assert mine.read_bytes() == b"three years"
     for _ in range(2):
         assert main(["datasets", "show", "digits", "--output", str(tmp_path / "sheet.png")]) == 0
+
+
+def test_pairs_are_shown_on_a_page_and_in_a_table(capsys, archives, tmp_path, refuse):
+    command = ["datasets", "check", "breastmnist", "--root", str(archives), "--pictures", "pairs"]
+    for _ in range(2):  # its own files are replaced
+        assert main(command) == 0
+    assert "✓ pairs/index.html" in capsys.readouterr().out
+    page = (tmp_path / "pairs" / "index.html").read_text(encoding="utf-8")
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count("<figure") * 2 == page.count("data:image/png")
+    assert "Train and test: equal pixels (1)" in page
+    with (tmp_path / "pairs" / "pairs.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["kind"] == "equal"
+    assert (rows[0]["first_position"], rows[0]["second_position"], rows[0]["labels_differ"]) == ("115", "76", "true")
+    assert page.count('<figure class="conflict">') == 2 * sum(row["labels_differ"] == "true" for row in rows)
+    (tmp_path / "pairs" / "pairs.csv").write_text("mine")
+    (line,) = refuse(*command)
+    assert line.startswith("--pictures: pairs/pairs.csv is not as this command wrote it, so it is not replaced")
+
+
+def test_more_pairs_than_a_page_shows_are_counted(monkeypatch, archives, tmp_path):
+    from visionforge.reporting import pairs_page
+
+    monkeypatch.setattr(pairs_page, "MOST_SHOWN", 2)
+    report = vf.check_dataset("breastmnist", root=archives, pictures=tmp_path / "pairs")
+    assert report.page == tmp_path / "pairs" / "index.html"
+    page = report.page.read_text(encoding="utf-8")
+    more = len(report.duplicates.between("train", "test", "near")) - 2
+    assert f"{more} more in pairs.csv." in page
+
+
+def test_a_trained_network_says_what_is_alike(capsys, archives, tmp_path, refuse):
+    quick = {**QUICK, "trainer.max_epochs": 1, "evaluation.resamples": 0}
+    run = vf.fit(**quick, **{"trainer.default_root_dir": str(tmp_path / "outputs")})
+    command = ["datasets", "check", "breastmnist", "--root", str(archives)]
+    assert main([*command, "--embedding", str(run.path), "--json"]) == 0
+    by_network = json.loads(capsys.readouterr().out)["pairs"]
+    assert "alike" in {pair["kind"] for pair in by_network}
+    assert main([*command, "--embedding", "pixels", "--json"]) == 0
+    by_pixels = json.loads(capsys.readouterr().out)["pairs"]
+    alike = [
+        [(p["first_position"], p["second_position"]) for p in each if p["kind"] == "alike"]
+        for each in (by_network, by_pixels)
+    ]
+    assert alike[0] != alike[1]
+    assert refuse(*command, "--embedding", "nothing")[0].startswith("--embedding: nothing is no folder")
+    (line,) = refuse(*command, "--resolution", "64", "--embedding", str(run.path))
+    assert "takes images of 28×28 pixels, these have 64" in line
+    (line,) = refuse(*command, "--exactly", "--embedding", "pixels")
+    assert line.startswith("--embedding: is not used")
+    (line,) = refuse("datasets", "check", "adrenalmnist3d", "--root", str(archives), "--embedding", "pixels")
+    assert "has volumes" in line
+
+
+def test_a_fit_warns_of_what_splits_share(capsys, archives, tmp_path):
+    given = flags(data__dataset="breastmnist", data__root=archives, trainer__max_epochs=1, evaluation__report="true")
+    assert main(["fit", *given]) == 0
+    said = capsys.readouterr()
+    warning = "breastmnist: 1 image of test is in train, too; see `visionforge datasets check breastmnist`"
+    assert (said.out + said.err).count(warning) == 1
+    (run,) = run_folders(tmp_path / "outputs")
+    assert warning in (run / "run.log").read_text(encoding="utf-8")
+    assert json.loads((run / "run.json").read_text())["data"]["shared with train"] == "1 image of test is in train, too"
+    assert "1 image of test is in train, too" in (run / "report.html").read_text(encoding="utf-8")

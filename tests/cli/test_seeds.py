@@ -162,3 +162,77 @@ def test_spread_of_one_value_is_unknown():
 
 def test_groups_ignore_the_seed_alone(outputs):
     assert [len(group.runs) for group in groups_of([load_run(run.workspace) for run in runs_of(outputs)])] == [3, 1]
+
+
+def paths_of(outputs, *places):
+    runs = runs_of(outputs)
+    return [str(runs[place].workspace.path) for place in places]
+
+
+def test_tests_of_models_stand_beside_their_differences(outputs, capsys):
+    content = compare(capsys, *paths_of(outputs, 0, 3), "--resamples", 100)
+    assert (content["left_out"], content["adjusted"]) == ([], None)
+    areas = [row for row in content["tests"] if row["test"] == "delong"]
+    assert len(areas) == 2 * 4
+    assert {row["p"] for row in areas} == {None}, "eight images of a class are too few"
+    (pairs,) = [row for row in content["tests"] if row["test"] == "mcnemar" and row["metric"] == "with_tta.accuracy"]
+    (gap,) = [row for row in content["differences"] if row["metric"] == "with_tta.accuracy"]
+    assert pairs["value"] == pytest.approx(gap["value"])
+    assert (pairs["of"], pairs["from"]) == ("B", "A")
+    assert pairs["n10"] - pairs["n01"] == round(gap["value"] * 32)
+    assert main(["runs", "compare", *paths_of(outputs, 0, 3), "--resamples", "100"]) == 0
+    said = capsys.readouterr().out
+    assert "tests on the same cases" in said
+    assert f"{pairs['n01']} / {pairs['n10']}" in said
+    content = compare(capsys, *paths_of(outputs, 0, 1, 3), "--resamples", 100)
+    assert {row["test"] for row in content["tests"]} == {"delong"}
+    assert "several seeds" in content["left_out"][0]
+
+
+def test_margins_have_verdicts(outputs, capsys):
+    asked = ["--resamples", "100", "--margin", "accuracy=1", "--margin", "log_loss=0"]
+    content = compare(capsys, *paths_of(outputs, 0, 3), *asked)
+    rows = {row["metric"]: row for row in content["verdicts"]}
+    assert set(rows) == {
+        f"{reading}.{name}" for reading in ("without_tta", "with_tta") for name in ("accuracy", "log_loss")
+    }
+    row = rows["with_tta.accuracy"]
+    assert (row["verdict"], row["margin"], row["alpha"]) == ("non-inferior", 1, pytest.approx(0.025))
+    assert (rows["with_tta.log_loss"]["higher_is_better"], row["higher_is_better"]) == (False, True)
+    assert row["p_adjusted"] >= row["p"]
+    assert main(["runs", "compare", *paths_of(outputs, 0, 3), *asked, "--confidence", "0.9"]) == 0
+    said = capsys.readouterr().out
+    assert "one-sided level of 5.00%" in said
+    assert "non-inferior" in said
+
+
+def test_several_models_have_adjusted_p_values(outputs, tmp_path, capsys):
+    third = flags(trainer__default_root_dir=tmp_path / "o", model__optimizer__learning_rate=0.02, **SMALL)
+    assert main(["fit", *third]) == 0
+    runs = [*paths_of(outputs, 0, 3), str(run_folders(tmp_path / "o")[0])]
+    content = compare(capsys, *runs, "--resamples", 100)
+    p, adjusted = zip(
+        *[(row["p"], row["p_adjusted"]) for row in content["differences"] if row["metric"] == "with_tta.accuracy"],
+        strict=True,
+    )
+    assert len(p) == 2
+    assert min(adjusted) == pytest.approx(min(1, 2 * min(p)))
+    assert "differences, over the pairs of models" in content["adjusted"]
+    assert main(["runs", "compare", *runs, "--resamples", "100"]) == 0
+    assert "Holm p" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--margin", "acuracy=0.1"], "--margin: 'acuracy' is no metric; nearest: accuracy"),
+        (["--margin", "ece=0.1"], "--margin: ece has no interval"),
+        (["--margin", "auc=-1"], "--margin: auc=-1.0 is not allowed"),
+        (["--margin", "auc"], "--margin: 'auc' is not allowed; allowed: METRIC=NUMBER"),
+        (["--margin", "map=0.1"], "--margin: model B has no difference of map; there are accuracy"),
+        (["--margin", "auc=0.1", "--resamples", "0"], "--margin: there are no differences to judge"),
+    ],
+)
+def test_mistakes_of_margins(refuse, outputs, arguments, line):
+    (said,) = refuse("runs", "compare", *paths_of(outputs, 0, 3), *arguments)
+    assert said.startswith(line)

@@ -103,10 +103,10 @@ def test_a_strangers_imports_are_not_imported(quick_run, tmp_path):
 def test_light_commands_import_what_is_named(module, tmp_path, capsys):
     assert main(["models", "list", "of_*", "--import", str(module)]) == 0
     assert "of_mine" in capsys.readouterr().out
-    for command in ("predict", "explain", "export"):
+    for command in ("predict", "explain", "robustness", "export"):
         sys.modules.pop("mine_for_tests", None)
         registry._ENTRIES.pop("of_mine", None)
-        given = ["--run", "none", *([] if command == "export" else ["--images", str(tmp_path)])]
+        given = ["--run", "none", *([] if command in ("robustness", "export") else ["--images", str(tmp_path)])]
         assert main([command, *given, "--import", "mine_for_tests"]) == 2
         assert "of_mine" in registry._ENTRIES
 

@@ -53,6 +53,14 @@ def test_runs_are_found_and_compared(run):
     comparison = vf.compare([run, run.path], resamples=50)
     assert "with_tta.auc" in comparison.metrics.index
     assert "<table" in comparison._repr_html_()
+    assert set(comparison.tests["test"]) == {"delong", "mcnemar"}
+    assert comparison.verdicts.empty
+    judged = vf.compare([run, run.path], resamples=50, margins={"accuracy": 0.5})
+    assert set(judged.verdicts["verdict"]) == {"non-inferior"}
+    assert "non-inferior" in repr(judged)
+    assert "non-inferior" in judged._repr_html_()
+    with pytest.raises(vf.SettingsError, match="margins: 'accuracyy' is no metric; nearest: accuracy"):
+        vf.compare([run, run.path], margins={"accuracyy": 0.5})
     with pytest.raises(vf.SettingsError, match="two runs or more"):
         vf.compare([run])
 

@@ -21,7 +21,7 @@ LINKS = (
     *("config.yaml", "run.json", "metrics.csv", "metrics.json", "predictions.csv", "report.html", "run.log", ".lock"),
     *("checkpoints", "checkpoints/last.ckpt", "checkpoints/best.ckpt", "figures", "reports", "evaluations", "export"),
     *("evaluations/predict_best_images", "evaluations/explain_best", "evaluations/predict_best", "export/safetensors"),
-    *("predictions", "exports", ".processes.json", "notes"),
+    *("evaluations/robustness_best", "predictions", "exports", ".processes.json", "notes"),
 )
 PICTURES = ["--images", "pictures.npz", "--accelerator", "cpu"]
 COMMANDS = {
@@ -34,6 +34,7 @@ COMMANDS = {
     "predict": ["predict", "--run", "RUN"],
     "pictures": ["predict", "--run", "RUN", *PICTURES],
     "explain": ["explain", "--run", "RUN", *PICTURES],
+    "robustness": ["robustness", "--run", "RUN", "--severities", "1", "--limit", "4", "--accelerator", "cpu"],
     "export": ["export", "--run", "RUN", "--format", "safetensors"],
 }
 

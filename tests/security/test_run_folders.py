@@ -37,6 +37,7 @@ COMMANDS = {
     "test of a file": ["test", "--ckpt_path", "theirs/checkpoints/best.ckpt"],
     "pictures": ["predict", "--run", "theirs", "--images", "pictures.npz", "--accelerator", "cpu"],
     "explain": ["explain", "--run", "theirs", "--images", "pictures.npz", "--limit", "2", "--accelerator", "cpu"],
+    "robustness": ["robustness", "--run", "theirs", "--severities", "1", "--limit", "4", "--accelerator", "cpu"],
     "export": ["export", "--run", "theirs", "--format", "safetensors"],
     "show": ["runs", "show", "theirs"],
     "compare": ["runs", "compare", "theirs", "theirs"],

@@ -13,6 +13,9 @@ OWN: dict[str, str] = {  # flags that are no settings
     "import": "Python module or file whose registered backbones, data sets and metrics are then known by name; may be "
     "given several times (`imports` in YAML).",
     "seeds": "Train for several seeds: 3 is the configured one and the next two, 1,7,42 are these.",
+    "folds": "Cross-validation: a network for each of so many folds of train and val; a fit joins them, a search takes "
+    "their mean.",
+    "workers": "With --folds: processes that share the folds; default 1.",
     "run": "Run to evaluate: its folder, or its name in the outputs folder; its best checkpoint is taken.",
     "report": "Search nothing; write the reports of a study, given by its folder or its name, anew. It takes "
     "--tune.storage where the study is not kept in its folder.",
@@ -21,11 +24,11 @@ OWN: dict[str, str] = {  # flags that are no settings
     "help": "This text; `--help all` shows every setting, `--help model.schedule` those of a section.",
 }
 OF_STAGE: dict[str, tuple[str, ...]] = {
-    "fit": ("config", "import", "resume", "seeds", "ckpt_path", "trust", "print_config", "help"),
+    "fit": ("config", "import", "resume", "seeds", "folds", "workers", "ckpt_path", "trust", "print_config", "help"),
     "validate": ("config", "import", "run", "ckpt_path", "print_config", "help"),
     "test": ("config", "import", "run", "ckpt_path", "print_config", "help"),
     "predict": ("config", "import", "run", "ckpt_path", "print_config", "help"),
-    "tune": ("config", "import", "report", "print_config", "help"),
+    "tune": ("config", "import", "folds", "report", "print_config", "help"),
 }
 PURPOSE = {
     "fit": "Train a network, test its best checkpoint, and write everything into a run folder.",

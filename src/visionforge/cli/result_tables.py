@@ -9,12 +9,12 @@ from rich.box import SIMPLE_HEAD
 
 from visionforge.cli.printing import heading, plain_table, print_table, value_text
 from visionforge.evaluation.comparison import NAMES
+from visionforge.evaluation.comparison_texts import comparison_tables
 from visionforge.evaluation.metric_names import (
     NO_INTERVAL,
     READINGS,
     TOO_FEW,
     interval_text,
-    methods_text,
     metric_name,
     of_positive,
     partial_text,
@@ -22,10 +22,8 @@ from visionforge.evaluation.metric_names import (
 )
 from visionforge.runs.paths import shown
 from visionforge.runs.workspace import Workspace
-from visionforge.streams import say
+from visionforge.streams import say, say_lines
 from visionforge.terminal import PlainTable
-
-LEAST_P = 0.0005  # of which more is printed than that it is small
 
 
 def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Path) -> None:
@@ -60,6 +58,7 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
     heading(f"{content['dataset']} {content['split']} split, {content['images']:,} images, {checkpoint.name}")
     if content.get("partial"):
         say(f"partial: {partial_text(content['partial'])}")
+    say_lines([f"! {line}" for line in content.get("warnings") or ()])
     print_table(table)  # no name is broken
     if agree:
         say(f"  {TOO_FEW}")
@@ -77,8 +76,35 @@ def print_results(content: dict[str, Any], workspace: Workspace, checkpoint: Pat
         say(f"{label:>12}  {shown(path)}")
 
 
+def print_folds(content: Mapping[str, Any], folder: Path) -> None:
+    """Print what networks say of images that they have not learnt: by fold, and of all images together.
+
+    Args:
+        content: The content of `metrics.json` of an ensemble.
+        folder: The folder of the ensemble.
+    """
+    folds = content.get("folds")
+    if not folds:
+        return
+    whole = folds.get("out_of_fold") or content
+    reading = next(name for name in reversed(READINGS) if whole.get(name))
+    table = plain_table("out of fold", "all images", "interval", "mean of folds", "sd")
+    positive = content.get("positive")
+    for metric in printed_metrics():
+        value, found = whole[reading].get(metric), folds["metrics"].get(metric)
+        if found is None or (of_positive(metric) and positive is None):
+            continue
+        ends = (whole.get("intervals") or {}).get(reading, {})
+        each = ["–" if found[name] is None else f"{found[name]:.4f}" for name in ("mean", "sd")]
+        interval = interval_text(ends[metric], value, "–") if metric in ends else ""
+        table.add_row(metric_name(metric, positive), "–" if value is None else f"{value:.4f}", interval, *each)
+    say()
+    print_table(table)
+    say(f"{'out of fold':>12}  {shown(folder / 'out_of_fold.csv')}")
+
+
 def print_comparison(content: Mapping[str, Any]) -> None:
-    """Print a comparison: every run, then means over seeds, then differences of models on the same cases."""
+    """Print a comparison: every run, then means over seeds, then differences, tests and margins."""
     table = plain_table("", *content["runs"])
     table.add_row("state", *content["states"])
     if content["positive"] is not None:
@@ -111,28 +137,16 @@ def print_comparison(content: Mapping[str, Any]) -> None:
             say(f"{group['name']}: {', '.join(group['runs'])}")
         if about := content["differences"][0]["positive"]:
             say(f"positive class: {about}")
-        table = plain_table("", "metric", "difference", f"{content['confidence']:.0%} interval", "p", "detectable")
-        for row in content["differences"]:
-            interval = row["interval"]
-            missing = NO_INTERVAL if row["method"] else ""
-            ends = missing if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
-            p = "–" if row["p"] is None else "< 0.001" if row["p"] < LEAST_P else f"{row['p']:.3f}"
-            table.add_row(
-                f"{row['of']} − {row['from']}",
-                row["metric"],
-                f"{row['value']:+.4f}",
-                ends,
-                p,
-                "–" if row["detectable"] is None else f"{row['detectable']:.4f}",
-            )
-        print_table(table)
-        methods = {row["metric"].partition(".")[2]: row["method"] for row in content["differences"] if row["method"]}
-        if methods:
-            say(methods_text(methods))
-        if any(row["interval"] is None and row["method"] for row in content["differences"]):
-            say(TOO_FEW)
-        if any(len(group["runs"]) > 1 for group in groups) and len(groups) > 1:
-            say("The intervals are over the test images; the seeds' own spread is in the table above.")
+        for place, each in enumerate(comparison_tables(content)):
+            if place:
+                say()
+                heading(each.heading)
+            table = plain_table(*each.columns)
+            for row in each.rows:
+                table.add_row(*row)
+            print_table(table)
+            for note in each.notes:
+                say(note)
     elif content["note"]:
         say()
         say(content["note"])

@@ -29,7 +29,7 @@ SETTINGS = "VISIONFORGE_RUN_SETTINGS"  # environment variable: what the first pr
 _RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # by which launchers number their processes
 SWITCHES = ("exclusive_device",)  # flags that need no value
 _HELP, _PRINT = ("--help", "-h"), "--print_config"
-_OWN = frozenset(("run", "seeds", "trust", "report"))  # flags of commands that are no settings
+_OWN = frozenset(("run", "seeds", "folds", "workers", "trust", "report"))  # flags of commands that are no settings
 _NULLS = ("null", "~", "Null", "NULL", "")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from visionforge.config.folds import fold_problems
 from visionforge.config.problems import nearest
 from visionforge.config.schema import (
     Decoder,
@@ -14,6 +15,7 @@ from visionforge.config.schema import (
     Task,
     TaskName,
 )
+from visionforge.config.schema.data import FOLD_POOLS
 from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.schema.tasks import default_task, fits, task_named
 from visionforge.config.volumes import dimension_problems, volume_problems
@@ -452,6 +454,25 @@ def _freezing(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
 
 
+def _folds(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    yield from fold_problems(settings.data, whole=settings.tune.cross_validate)
+
+
+def _held_out(split: str) -> Callable[[RunSettings, Facts], Iterator[str]]:
+    """Return the rule that the networks of all folds together are not asked about images that some have learnt."""
+
+    def rule(settings: RunSettings, facts: Facts) -> Iterator[str]:
+        data = settings.data
+        yield from fold_problems(data)
+        if data.folds is not None and data.fold is None and split in FOLD_POOLS[data.fold_pool]:
+            yield (
+                f"data.folds: networks of this ensemble have learnt the images of the {split} split; out_of_fold.csv "
+                "in its folder has what is said of each image by networks that have not"
+            )
+
+    return rule
+
+
 EVALUATION_RULES: tuple[Callable[[RunSettings, Facts], Iterator[str]], ...] = (
     _dimensions,
     _resolution,
@@ -459,11 +480,12 @@ EVALUATION_RULES: tuple[Callable[[RunSettings, Facts], Iterator[str]], ...] = (
     _precision,
 )
 _OF_STAGE = {
-    "validate": (_evaluated_batches("val"),),
-    "test": (_evaluated_batches("test"),),
-    "predict": (_evaluated_batches("predict"),),
+    "validate": (_held_out("val"), _evaluated_batches("val")),
+    "test": (_held_out("test"), _evaluated_batches("test")),
+    "predict": (_held_out("test"), _evaluated_batches("predict")),
 }
 RULES = (
+    _folds,
     _learning_rates,
     _epochs,
     _trainer_flags,

@@ -108,7 +108,9 @@ def _side_problems(path: Path, info: DatasetInfo) -> list[str]:
     problems = []
     for split in SPLITS:
         try:
-            read_side_table(path, split, getattr(info.splits, split))
+            kept = tuple(read_side_table(path, split, getattr(info.splits, split)).columns)
+            if info.columns not in ((), kept):  # an entry need not name them
+                problems.append(f"{split} has the columns {', '.join(kept) or 'none'}, not {', '.join(info.columns)}")
         except DataError as error:
             problems += [problem.removeprefix(f"{path}: ") for problem in error.problems]
     return problems

@@ -34,20 +34,19 @@ class ArrayDataset(Dataset[Batch]):
         self._positions = None if indices is None else np.asarray(indices, dtype=np.int64)
         self._count = len(arrays.images) if self._positions is None else len(self._positions)
         self._labels: Tensor | None = None
-        self._label_slices: MappedRecords | None = None
-        if in_memory or not isinstance(arrays.labels, np.memmap):
+        self._label_slices: Records | None = None
+        if in_memory or not is_mapped(arrays.labels):
             labels = arrays.labels if self._positions is None else arrays.labels[self._positions]
             self._labels = torch.from_numpy(np.array(labels))
         else:
-            self._label_slices = MappedRecords(arrays.labels)
+            self._label_slices = records_of(arrays.labels)
         self._tensor: Tensor | None = None
-        self._slices: MappedRecords | npt.NDArray[np.uint8] | None = None
+        self._slices: Records | npt.NDArray[np.uint8] | None = None
         if in_memory:
             images = arrays.images if self._positions is None else arrays.images[self._positions]
             self._tensor = _channels_first(images)
         else:
-            mapped = isinstance(arrays.images, np.memmap)
-            self._slices = MappedRecords(arrays.images) if mapped else arrays.images
+            self._slices = records_of(arrays.images) if is_mapped(arrays.images) else arrays.images
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -89,6 +88,11 @@ class ArrayDataset(Dataset[Batch]):
     def on_gpu(self) -> bool:
         """Whether images and labels lie on a GPU."""
         return self._labels is not None and self._labels.is_cuda
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether images are read already; else each batch is read from a map."""
+        return self._tensor is not None
 
     @property
     def positions(self) -> npt.NDArray[np.int64] | None:
@@ -160,6 +164,49 @@ class MappedRecords:
                     raise OSError(f"{self._path}: is shorter than its manifest says")
                 start, offset = start + count, offset + count
         return out
+
+
+class JoinedRecords:
+    """Records of several arrays as if they were one.
+
+    Args:
+        parts: Arrays, and the positions of the records that are taken of each.
+    """
+
+    def __init__(self, parts: Sequence[tuple[MappedRecords, npt.NDArray[np.int64]]]) -> None:
+        self._parts = parts
+        self._starts = np.cumsum([0, *(len(chosen) for _, chosen in parts)])
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return int(self._starts[-1])
+
+    def __getitem__(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Return the records at the given positions."""
+        owner = np.searchsorted(self._starts, positions, side="right") - 1
+        found: npt.NDArray[np.uint8] | None = None
+        for place in np.unique(owner):
+            records, chosen = self._parts[place]
+            mine = owner == place
+            read = records[chosen[positions[mine] - self._starts[place]]]
+            if found is None:
+                found = np.empty((len(positions), *read.shape[1:]), dtype=np.uint8)
+            found[mine] = read
+        assert found is not None, "a batch has at least one record"
+        return found
+
+
+Records = MappedRecords | JoinedRecords
+
+
+def is_mapped(array: Any) -> bool:
+    """Return whether an array lies in a file and is not read yet."""
+    return isinstance(array, np.memmap | MappedRecords | JoinedRecords)
+
+
+def records_of(array: Any) -> Records:
+    """Return what reads the records of such an array by position."""
+    return array if isinstance(array, MappedRecords | JoinedRecords) else MappedRecords(array)
 
 
 def _channels_first(images: npt.NDArray[np.uint8]) -> Tensor:

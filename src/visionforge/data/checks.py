@@ -1,16 +1,25 @@
-"""What an archive is compared with the catalog in, and which images its splits share."""
+"""What an archive is compared with the catalog in, and which groups and pictures its splits share."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from visionforge.data.archive import md5_of, read_split, structure_problems
-from visionforge.data.info import SPLITS, DatasetInfo, Split
-from visionforge.data.inspect import find_leaks
+from visionforge.data.duplicates import Duplicates
+from visionforge.data.info import SPLITS, DatasetInfo
 from visionforge.data.label_statistics import labels_text
+from visionforge.data.leakage import duplicates_of, leak_findings, remember
+from visionforge.data.shared_groups import SharedGroups, shared_groups
 from visionforge.data.side_table import read_side_table
 from visionforge.data.source import local_archive, offered_resolution
 from visionforge.errors import DataError
+
+Features = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]  # of the images of a split
+MOST_PAIRS = 10_000  # that JSON holds
 
 
 @dataclass(frozen=True)
@@ -36,45 +45,71 @@ class ArchiveReport:
 
     Attributes:
         path: The file.
-        checks: Its MD5, structure and labels.
-        leaks: Images that two splits share; empty if a check failed.
+        checks: Its MD5, structure, labels and groups.
+        leaks: Pictures that two splits share, and those that have two labels; empty if the archive is not whole.
+        groups: The groups that splits share, where it says which there are.
+        duplicates: The pairs of images that are the same picture; None if the archive is not whole.
+        page: The page that shows them, where one was written.
     """
 
     path: Path
     checks: list[Check]
-    leaks: list[Check]
+    leaks: list[Check] = field(default_factory=list)
+    groups: list[SharedGroups] = field(default_factory=list)
+    duplicates: Duplicates | None = None
+    page: Path | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether it is the archive that the catalog describes."""
+        """Whether it is the archive that the catalog describes, and no splits share a group."""
         return all(check.ok for check in self.checks)
 
     @property
     def separate(self) -> bool:
-        """Whether no splits share an image, as far as that was looked for."""
+        """Whether no splits share a picture, as far as that was looked for."""
         return all(leak.ok for leak in self.leaks)
 
     def lines(self) -> list[str]:
         """Return it as a terminal shows it."""
         found = [*self.checks, *self.leaks]
         lines = [f"  {'✓' if each.ok else '✗'} {each.subject or each.check}: {each.found}" for each in found]
-        shared = "  images that splits share make test results look better than they are"
-        return [str(self.path), *lines, *([] if self.separate else [shared])]
+        lines += [] if self.duplicates is None else [f"  {note}" for note in self.duplicates.notes]
+        shared = "  pictures and groups that splits share make test results look better than they are"
+        together = self.separate and not any(each.groups for each in self.groups)
+        return [str(self.path), *lines, *([] if together else [shared])]
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values, leaks after the other checks."""
         found = [*self.checks, *self.leaks]
         checks = [{"check": each.check, "ok": each.ok, "found": each.found} for each in found]
-        return {"file": str(self.path), "checks": checks}
+        pairs = [] if self.duplicates is None else self.duplicates.pairs
+        return {
+            "file": str(self.path),
+            "page": None if self.page is None else str(self.page),
+            "checks": checks,
+            "groups": [shared.as_dict() for shared in self.groups],
+            "pairs": [pair.as_dict() for pair in pairs[:MOST_PAIRS]],
+            "pairs_left_out": max(0, len(pairs) - MOST_PAIRS),
+            "notes": [] if self.duplicates is None else self.duplicates.notes,
+        }
 
 
-def check_dataset(info: DatasetInfo, resolution: int | None = None, root: str | None = None) -> ArchiveReport:
-    """Compare the archive of a data set with the catalog, and look for images that its splits share.
+def check_dataset(
+    info: DatasetInfo,
+    resolution: int | None = None,
+    root: str | None = None,
+    *,
+    exactly: bool = False,
+    features: Features | None = None,
+) -> ArchiveReport:
+    """Compare the archive of a data set with the catalog, and look for groups and pictures that its splits share.
 
     Args:
         info: The data set.
         resolution: Height and width in pixels; None is the smallest.
         root: Folder of the archives; None is where they lie by default.
+        exactly: Compare pictures by equality only.
+        features: Returns (N, D) features of images, by which pictures are compared, too.
 
     Raises:
         SettingsError: If the data set does not offer the resolution.
@@ -85,8 +120,18 @@ def check_dataset(info: DatasetInfo, resolution: int | None = None, root: str | 
         raise DataError(f"{info.name}: is made on this machine, there is no archive to check")
     path = local_archive(info, resolution, root)
     checks = check_archive(path, info, resolution)
-    leaks = find_shared_images(path, info) if all(check.ok for check in checks) else []
-    return ArchiveReport(path, checks, leaks)
+    if not all(check.ok for check in checks):
+        return ArchiveReport(path, checks)
+    tables = {split: read_side_table(path, split, getattr(info.splits, split)) for split in SPLITS}
+    groups = shared_groups(tables)
+    for shared in groups:
+        pair = f"{shared.first} and {shared.second}"
+        checks.append(Check(f"{pair} share no group", not shared.groups, str(shared), f"groups of {pair}"))
+    found = duplicates_of(path, info, tables, exactly=exactly, features=features)
+    if not exactly:
+        remember(path, groups, found)
+    leaks = [Check(*finding) for finding in leak_findings(found)]
+    return ArchiveReport(path, checks, leaks, groups, found)
 
 
 def check_archive(path: Path, info: DatasetInfo, resolution: int) -> list[Check]:
@@ -107,27 +152,4 @@ def check_archive(path: Path, info: DatasetInfo, resolution: int) -> list[Check]
             continue
         found = f"{len(part.images):,} images, {labels_text(info, part.labels)}"
         results.append(Check(f"{split} data", True, found))
-    return results
-
-
-def find_shared_images(path: Path, info: DatasetInfo) -> list[Check]:
-    """Return the same for images that two splits share: equal ones fail, those that only look the same are counted.
-
-    They are named as they were when they were imported, where the archive tells, and else by their position.
-    """
-    names = {split: read_side_table(path, split, getattr(info.splits, split)).names for split in SPLITS}
-
-    def name(split: Split, position: int) -> str:
-        known = names[split]
-        return f"{split} {position}" if known is None else f"{split} {known[position]}"
-
-    results = []
-    for leak in find_leaks({split: read_split(path, info, split).images for split in SPLITS}):
-        count = len(leak.exact)
-        found = f"{count:,} image{'s' if count > 1 else ''} in both" if count else "no image in both"
-        examples = "; ".join(f"{name(leak.first, a)} = {name(leak.second, b)}" for a, b in leak.exact[:3])
-        found += f" ({examples})" if examples else ""
-        found += f"; {len(leak.near):,} look the same" if leak.near else ""
-        pair = f"{leak.first} and {leak.second}"
-        results.append(Check(f"{pair} share no image", not leak.exact, found, pair))
     return results

@@ -11,10 +11,13 @@ from typing import TextIO
 from visionforge.config.schema.tasks import task_named, tasks
 from visionforge.data.import_settings import ImportSettings
 from visionforge.data.info import MAX_TEXT, Split
+from visionforge.data.kept_columns import MAX_CELL, headings_problem
+from visionforge.data.kept_columns import MISSING as NOTHING
 from visionforge.data.listing import MAX_PROBLEMS, Listing, class_name, some
 from visionforge.data.side_table import well_formed
 from visionforge.data.split_names import ALLOWED, split_of
-from visionforge.errors import DataError
+from visionforge.errors import DataError, SettingsError
+from visionforge.printable import printable
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
 SEPARATORS = "|;"  # between the labels of one cell
@@ -67,16 +70,20 @@ def list_csv(settings: ImportSettings) -> Listing:
     group_column = settings.group_column
     places = settings.masks is not None or settings.boxes is not None  # which then are the labels
     wanted = [path_column, *([] if places else [label_column]), *([group_column] if group_column else [])]
+    kept = {name: _matching(columns)(name) or name for name in settings.kept_columns}
+    wanted += kept.values()
     if settings.split_column != ImportSettings.split_column:  # asked for, where the default is only looked for
         wanted.append(split_column or settings.split_column)
     missing = [name for name in wanted if name not in columns]
     if missing:
         hint = "; commas have to be between them" if len(columns) == 1 and re.search("[;\t]", columns[0]) else ""
         raise DataError(f"{source}: has no column {', '.join(missing)}; it has: {some(columns)}{hint}")
+    _check_kept(settings, kept, {path_column: "paths", **({} if places else {label_column: "labels"})})
     used = {path_column, label_column, split_column, group_column}
     if group_column is None and not settings.no_groups:
         _refuse_unused_groups(source, rows, [name for name in columns if name not in used])
     listing = Listing(splits=[] if split_column else None, groups=[] if group_column else None)
+    listing.columns = {name: [] for name in kept.values()}
     problems, seen = _Problems(), _Seen()
     base = source.parent.resolve()
     for row in rows:
@@ -86,7 +93,8 @@ def list_csv(settings: ImportSettings) -> Listing:
         group = row.cells[group_column].strip() if group_column else None
         if group_column and _is_missing(row.cells[group_column]):
             problems.add(f"no value in the column {group_column}; fill it in, or remove the line", row.line)
-        if path is None or not seen.is_new(path[0], (labels, split, group), row, source, problems):
+        values = tuple(_value(row, name, problems) for name in kept.values())
+        if path is None or not seen.is_new(path[0], (labels, split, group, values), row, source, problems):
             continue
         listing.paths.append(path[0])
         listing.names.append(path[1])
@@ -95,10 +103,15 @@ def list_csv(settings: ImportSettings) -> Listing:
             listing.splits.append(split)
         if listing.groups is not None and group is not None:
             listing.groups.append(well_formed(group))
+        for texts, value in zip(listing.columns.values(), values, strict=True):
+            texts.append(value)
     if told := problems.told(source):
         raise DataError(told)
     if seen.again:
         listing.notes.append(f"lines {some(seen.again)} name a picture again; each picture is taken once")
+    for name, texts in listing.columns.items():
+        if missing_values := texts.count(NOTHING):
+            listing.notes.append(f"{missing_values:,} of {len(texts):,} pictures have no value in the column {name}")
     return listing
 
 
@@ -157,6 +170,36 @@ class _Matching:
             return name
         alike = [column for column in self.columns if column.casefold() == name.casefold()]
         return alike[0] if len(alike) == 1 else None
+
+
+# --- further columns
+
+
+def _check_kept(settings: ImportSettings, kept: dict[str, str], taken: dict[str, str]) -> None:
+    """Refuse columns that cannot be kept.
+
+    Raises:
+        SettingsError: If one is asked for twice, is that of paths or labels, or has a heading that is not allowed.
+    """
+    headings = list(kept.values())
+    if len(set(headings)) < len(settings.kept_columns):
+        raise SettingsError("columns: names a column more than once; name each once")
+    if of := [name for name in headings if name in taken]:
+        raise SettingsError(
+            f"columns: {of[0]} is the column of the {taken[of[0]]}, which are kept anyway; leave it out"
+        )
+    if problem := headings_problem(headings):
+        raise SettingsError(f"columns: the table {problem}")
+
+
+def _value(row: _Row, column: str, problems: _Problems) -> str:
+    """Return what is kept of a cell."""
+    text = printable(row.cells[column].strip(), None)
+    if len(text) > MAX_CELL:
+        problems.add(
+            f"a value of more than {MAX_CELL} characters in the column {column}, which is to be kept", row.line
+        )
+    return NOTHING if _is_missing(text) else text
 
 
 # --- groups
@@ -254,7 +297,7 @@ class _Seen:
         if facts == before:
             self.again.append(row.line)
         else:
-            kinds = ("label", "split", "group")
+            kinds = ("label", "split", "group", "value of the columns that are kept")
             different = ", ".join(kind for kind, a, b in zip(kinds, before, facts, strict=True) if a != b)
             problems.lines.append(
                 f"{source}, lines {line} and {row.line}: the same picture {path.name} with another {different}; "

@@ -14,21 +14,23 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from visionforge.config.folds import fold_problems
 from visionforge.config.problems import validation_problems
 from visionforge.config.schema import Augmentation, DataSettings, Preset, Sampler, Synthetic
+from visionforge.config.schema.data import FoldPool
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.config.volumes import volume_problems
 from visionforge.data.archive import SplitArrays
 from visionforge.data.augment import AugmentationDraw, Operation, apply_operations, normalise, respect_flags
 from visionforge.data.augment_volumes import VolumeDraw, apply_draw, draw_for
 from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, FixedOrder, as_is
-from visionforge.data.download import ensure_archive
 from visionforge.data.info import Split, TaskSpec
 from visionforge.data.loader import ResumableLoader, seed_worker
 from visionforge.data.memory import CacheChoice, CacheMode, choose_cache, free_memory
 from visionforge.data.registry import dataset_info
-from visionforge.data.side_table import SideTable, read_side_table
-from visionforge.data.source import EMBEDDED, load_split, prepare
+from visionforge.data.side_table import SideTable
+from visionforge.data.source import prepare
+from visionforge.data.split_source import SplitSource
 from visionforge.data.stratify import stratified_order
 from visionforge.errors import DataError, SettingsError
 
@@ -77,6 +79,12 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         synthetic: What the data set `synthetic` renders.
         sampler: Which training images an epoch shows, and in which order; a word is the sampler of that name.
         seed: Seed of order and augmentation; None is the one of `lightning.seed_everything`, or 42.
+        folds: Divide the images of `fold_pool` into so many folds; None keeps the splits.
+        fold: The fold that is held out, from 0.
+        fold_pool: `train+val`: the fold validates; or `all`: it tests, and the next one validates.
+        fold_repeats: How often the images are divided; fold numbers go on.
+        fold_seed: What the folds are a function of.
+        groups: Keep the groups of the archive together in folds, and draw them whole for intervals.
 
     Raises:
         SettingsError: If a value is out of its bounds, the data set is unknown or does not offer the resolution.
@@ -98,6 +106,12 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         synthetic: SyntheticLike = _DEFAULT.synthetic,
         sampler: SamplerLike = _DEFAULT.sampler,
         seed: int | None = None,
+        folds: int | None = _DEFAULT.folds,
+        fold: int | None = _DEFAULT.fold,
+        fold_pool: FoldPool = _DEFAULT.fold_pool,
+        fold_repeats: int = _DEFAULT.fold_repeats,
+        fold_seed: int = _DEFAULT.fold_seed,
+        groups: bool = _DEFAULT.groups,
     ) -> None:
         super().__init__()
         self.seed = seed
@@ -117,6 +131,12 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
                     "force_rgb": force_rgb,
                     "augmentation": {"preset": augmentation} if isinstance(augmentation, str) else augmentation,
                     "synthetic": synthetic,
+                    "folds": folds,
+                    "fold": fold,
+                    "fold_pool": fold_pool,
+                    "fold_repeats": fold_repeats,
+                    "fold_seed": fold_seed,
+                    "groups": groups,
                 }
             )
         except ValidationError as error:
@@ -127,12 +147,15 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
             raise SettingsError(
                 f"data.resolution: {resolution} is not offered by {dataset}; allowed: {', '.join(map(str, offered))}"
             )
+        if problems := fold_problems(self.settings):
+            raise SettingsError(problems)
         if problems := volume_problems(self.info.name, self.info.spatial_dims, self.settings):
             raise SettingsError(problems)
         self.spec = TaskSpec.of(self.info, resolution, force_rgb)
         self.augmentation = respect_flags(self.settings.augmentation.resolved(), self.info.flags)
         self._datasets: dict[Split, ArrayDataset] = {}
         self._operations: list[Operation] | None = None  # built when they are first needed
+        self.source = SplitSource(self.info, self.spec, self.settings)
         self._sampled_by: npt.NDArray[Any] | None = None  # what training images are drawn by
         self._mirrored: tuple[int, Tensor] | None = None  # (epoch, per position) under alternating flips
 
@@ -191,16 +214,19 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         Raises:
             DataError: If the archive is missing, or what it has beside its images is no table of them.
         """
-        if self.info.source in EMBEDDED:
-            return SideTable()
-        positions = self.dataset_for(split).positions
-        path = ensure_archive(self.info, self.settings.resolution, self.settings.root, download=False)
-        return read_side_table(path, split, getattr(self.info.splits, split)).at(positions)
+        return self.source.side_table(split).at(self.dataset_for(split).positions)
+
+    def groups(self, split: Split) -> tuple[str, ...] | None:
+        """Return the group of each image of a split, in the order of `dataset_for`; None if that is unknown."""
+        groups = self.side_table(split).groups if self.settings.groups else None
+        if groups is None or any(not group.strip() for group in groups):
+            return None
+        return groups
 
     def _load(self, split: Split) -> ArrayDataset:
         settings = self.settings
-        arrays = load_split(self.info, settings.resolution, settings.root, split)
-        choice = self._choose_cache(arrays)
+        choice = self._choose_cache(self.source.sample(split))
+        arrays = self.source.arrays(split, in_memory=choice.kind != "mmap")
         log.info("%s %s split: %s (%s)", self.info.name, split, _CACHE_NAMES[choice.kind], choice.reason)
         indices = None
         if split == "train" and settings.max_samples is not None and settings.max_samples < len(arrays.labels):

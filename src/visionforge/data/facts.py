@@ -18,6 +18,7 @@ def dataset_facts(entry: DatasetInfo) -> dict[str, str]:
         "channels": "3 (colour)" if entry.channels == 3 else "1 (grey)",
         **({"pictures": "scaled as a whole, filled with black"} if entry.fit == "pad" else {}),
         "splits": ", ".join(f"{name} {count:,}" for name, count in entry.splits.model_dump().items()),
+        **({"columns": ", ".join(entry.columns)} if entry.columns else {}),
         "resolutions": resolutions_text(entry),
         "mean": ", ".join(f"{value:.4f}" for value in entry.normalisation.mean),
         "std": ", ".join(f"{value:.4f}" for value in entry.normalisation.std),

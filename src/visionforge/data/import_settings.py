@@ -32,6 +32,8 @@ class ImportSettings:
         label_column: Column of the labels; several labels in one cell are separated by ``|`` or ``;``.
         split_column: Column that names the split of each picture; used if it is there.
         group_column: Column whose values (a patient, a slide) must not be spread over splits.
+        columns: Further columns of a CSV file that the archive keeps as texts, separated by commas, such as
+            ``age,sex,site``; evaluations then tell results of subgroups, too.
         no_groups: Take a table with a column that looks like groups without using it.
         positive: Of two classes, the one that is to be found; None asks the names of the classes.
         masks: Folder of masks with the names of the pictures; None looks for folders `images` and `masks` in the
@@ -48,6 +50,9 @@ class ImportSettings:
         hflip: Left and right may be swapped.
         vflip: Top and bottom may be swapped.
         dflip: Front and back of volumes may be swapped.
+        corrections: A CSV file such as `suspicious.csv` of an audit, whose column `corrected` names the right class, or
+            says `remove`. Splits are those that the pictures would have without it. The source may then also be the
+            name of a data set, of which a new one is made.
         rotation: It may be turned: not, by a few degrees, freely.
         replace: Take the place of an entry of the same name.
         root: Folder for the archive; None is where archives lie by default.
@@ -67,6 +72,10 @@ class ImportSettings:
     split_column: str = field(default="split", metadata=_flag("CSV: used if the column is there"))
     group_column: str | None = field(
         default=None, metadata=_flag("CSV: values that must not be spread over splits, such as patients")
+    )
+    columns: str | None = field(
+        default=None,
+        metadata=_flag("CSV: further columns to keep, for results by age, sex, site, …", metavar="NAME,NAME"),
     )
     no_groups: bool = field(default=False, metadata=_flag("CSV: a column that looks like groups is none"))
     positive: str | None = field(
@@ -103,6 +112,10 @@ class ImportSettings:
     hflip: bool = field(default=True, metadata=_flag("left and right may not be swapped"))
     vflip: bool = field(default=False, metadata=_flag("top and bottom may be swapped"))
     dflip: bool = field(default=False, metadata=_flag("front and back of volumes may be swapped"))
+    corrections: Path | None = field(
+        default=None,
+        metadata=_flag("table of an audit, its column corrected filled in; SOURCE may be a data set", type=Path),
+    )
     rotation: Literal["none", "small", "any"] = field(
         default="small", metadata=_flag("how it may be turned", choices=("none", "small", "any"))
     )
@@ -115,6 +128,11 @@ class ImportSettings:
     def class_names(self) -> tuple[str, ...]:
         """The names of `classes`, without surrounding blanks; none if it is not set."""
         return () if self.classes is None else tuple(name.strip() for name in self.classes.split(","))
+
+    @property
+    def kept_columns(self) -> tuple[str, ...]:
+        """The names of `columns`, without surrounding blanks; none if it is not set."""
+        return () if self.columns is None else tuple(name.strip() for name in self.columns.split(","))
 
 
 def import_flags() -> dict[str, dict[str, Any]]:

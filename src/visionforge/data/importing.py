@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +15,12 @@ from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION
 from visionforge.config.schema.tasks import task_named
 from visionforge.data.archive import channels_of
 from visionforge.data.box_listing import list_boxes
+from visionforge.data.corrections import apply_corrections
 from visionforge.data.csv_listing import list_csv
 from visionforge.data.download import data_root
 from visionforge.data.import_boxes import BoxLabels, BoxReader
 from visionforge.data.import_classes import ClassLabels, class_labels, positive_class
+from visionforge.data.import_corrected import corrected_parts, is_data_set
 from visionforge.data.import_files import check_free, entry_path, write_pair
 from visionforge.data.import_masks import MaskLabels, MaskReader
 from visionforge.data.import_notes import absent_classes, alike_classes, lost_classes, shared_pictures
@@ -80,6 +82,8 @@ def import_images(settings: ImportSettings) -> ImportReport:
     """
     _check_settings(settings)
     check_free(settings.name, settings.replace)
+    if is_data_set(settings):
+        return _import_corrected(settings)
     source = _source(settings)
     listing = source.listing
     volumes = bool(listing.paths) and all(map(is_volume, listing.paths))
@@ -90,6 +94,15 @@ def import_images(settings: ImportSettings) -> ImportReport:
     labels = class_labels(listing, settings) if source.reader is None else source.reader.labels()
     positive = positive_class(settings, labels.task, labels.classes)
     split_of, told = assign_splits(listing, labels.strata, settings)
+    if settings.corrections is not None:
+        if not isinstance(labels, ClassLabels):
+            raise SettingsError(f"corrections: are for classes and labels, not for {labels.task}; leave it out")
+        done = apply_corrections(settings.corrections, labels.strata, labels.classes, labels.task, listing.names, None)
+        labels = replace(labels, strata=done.labels)
+        split_of = np.where(done.removed, "", split_of)
+        told = [*told, done.summary]
+        if empty := [split for split in SPLITS if not (split_of == split).any()]:
+            raise DataError(f"corrections: {settings.corrections} leaves no picture of {', '.join(empty)}")
     parts = {split: _part(listing, images, labels, np.flatnonzero(split_of == split)) for split in SPLITS}
     notes = [*listing.notes, *lost, *labels.notes, *alike_classes(labels.classes), *told]
     notes += absent_classes(labels.classes, {split: part.present for split, part in parts.items()})
@@ -97,9 +110,26 @@ def import_images(settings: ImportSettings) -> ImportReport:
     notes += shared_pictures(pictures, {split: part.side.names or () for split, part in parts.items()})
     fit = settings.fit or ("pad" if BOXES in task_named(labels.task).forms else "crop")
     info = _describe(settings, labels.task, labels.classes, positive, parts, fit)
+    if settings.corrections is not None:
+        info = info.model_copy(update={"description": f"{info.description} {done.summary}."})
     content = _content(parts, notes)
     info, archive = write_pair(info, settings.resolution, content, data_root(settings.root), settings.replace)
     return ImportReport(info, archive, entry_path(settings.name), broken, notes, positive)
+
+
+def _import_corrected(settings: ImportSettings) -> ImportReport:
+    """Make a data set from another one with corrected labels."""
+    info, found, summary = corrected_parts(settings)
+    task = task_named(info.task)
+    parts: dict[Split, _Part] = {}
+    for split, (arrays, side) in found.items():
+        labels = arrays.labels.astype(np.uint8 if arrays.labels.max(initial=0) < 256 else np.int64)
+        present = [int(count) for count in task.counts(arrays.labels, len(info.classes))]
+        parts[split] = _Part(np.asarray(arrays.images), labels if labels.ndim == 2 else labels[:, None], present, side)
+    notes = [summary, *absent_classes(info.classes, {split: part.present for split, part in parts.items()})]
+    content = _content(parts, notes)
+    info, archive = write_pair(info, settings.resolution, content, data_root(settings.root), settings.replace)
+    return ImportReport(info, archive, entry_path(settings.name), [], notes)
 
 
 @dataclass(frozen=True)
@@ -154,6 +184,8 @@ def _check_settings(settings: ImportSettings) -> None:
         raise SettingsError("no_groups: is not allowed beside `group_column`; leave one of them out")
     if settings.group_column is not None and settings.source.is_dir():
         raise SettingsError("group_column: a folder has no columns; list the pictures in a CSV file")
+    if settings.columns is not None and settings.source.is_dir():
+        raise SettingsError("columns: a folder has no columns; list the pictures in a CSV file")
 
 
 def _check_kind(settings: ImportSettings, listing: Listing, volumes: bool) -> None:
@@ -209,7 +241,8 @@ def _read_all(
 
 
 def _part(listing: Listing, images: npt.NDArray[np.uint8], labels: Labels, chosen: npt.NDArray[np.int64]) -> _Part:
-    side = SideTable(tuple(listing.names), None if listing.groups is None else tuple(listing.groups))
+    columns = {heading: tuple(texts) for heading, texts in listing.columns.items()}
+    side = SideTable(tuple(listing.names), None if listing.groups is None else tuple(listing.groups), columns)
     return _Part(images[chosen], labels.at(chosen), labels.present(chosen), side.at(chosen))
 
 
@@ -239,6 +272,7 @@ def _describe(
         spatial_dims=3 if train.ndim - (channels == 3) == 4 else 2,
         fit=fit,
         splits=Splits(**{split: len(part.images) for split, part in parts.items()}),
+        columns=tuple(parts["train"].side.columns),
         normalisation=Normalisation(mean=mean, std=std, source="computed"),
         flags=DomainFlags(
             hflip=settings.hflip,
@@ -286,4 +320,12 @@ def _content(parts: dict[Split, _Part], notes: list[str]) -> dict[str, npt.NDArr
                 notes.append(f"the {kind} of {split} are not kept: texts of {longest:,} characters take too much room")
             else:
                 content[f"{split}_{kind}"] = np.array(texts, dtype=f"<U{max(1, longest)}")
+        if part.side.columns:
+            cells = np.array(list(part.side.columns.values())).T
+            if cells.nbytes > MAX_BYTES:
+                raise DataError(
+                    f"columns: those of {split} take {cells.nbytes:,} bytes, more than {MAX_BYTES:,}; keep fewer"
+                )
+            content["column_names"] = np.array(list(part.side.columns))
+            content[f"{split}_columns"] = cells
     return content

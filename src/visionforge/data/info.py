@@ -25,6 +25,7 @@ MAX_SPLIT = 1 << 31  # images
 MAX_TEXT = 500  # characters of a class name
 LARGEST_MEAN, SMALLEST_STD, LARGEST_STD = 10.0, 1e-7, 10.0  # far beyond what values in [0, 1] can have
 SIDE_TEXTS, SIDE_CHARACTERS = 2, 256  # names and groups beside the images, and the mean length that has room
+MAX_COLUMNS = 32  # further columns beside them
 _CHARACTER_BYTES = 4  # of NumPy's text arrays
 
 Resolution = Annotated[int, Field(ge=MIN_RESOLUTION, le=MAX_RESOLUTION)]
@@ -141,6 +142,11 @@ class DatasetInfo(Section):
     spatial_dims: Literal[2, 3] = Field(2, description="2 for images, 3 for volumes, which are cubes.")
     fit: Literal["crop", "pad"] = Field("crop", description=FIT_TEXT)
     splits: Splits = Field(description="Number of images per split.")
+    columns: tuple[Text, ...] = Field(
+        (),
+        max_length=MAX_COLUMNS,
+        description="Columns that the archive keeps beside the images, such as age, sex and site.",
+    )
     source: Text = Field("archive", description="Where the arrays come from: archive, or an embedded source's name.")
     archives: dict[Resolution, Archive] = Field(default_factory=dict, description="Archive per resolution.")
     resolutions: tuple[Resolution, ...] | None = Field(None, description="Offered resolutions; null is any.")
@@ -190,11 +196,11 @@ class DatasetInfo(Section):
     def max_archive_bytes(self, resolution: int) -> int:
         """Return more bytes than an archive of this entry can have: its arrays uncompressed, and 1 MiB for the rest.
 
-        The arrays are images and labels, and the names and groups that may be beside them.
+        The arrays are images and labels, and the names, groups and columns that may be beside them.
         """
         sides = self.image_shape(resolution)[: self.spatial_dims]
         labels = task_named(self.task).label_bytes(len(self.classes), sides)
-        side = SIDE_TEXTS * SIDE_CHARACTERS * _CHARACTER_BYTES
+        side = (SIDE_TEXTS + len(self.columns)) * SIDE_CHARACTERS * _CHARACTER_BYTES
         return self.images * (self.image_bytes(resolution) + labels + side) + (1 << 20)
 
     def image_shape(self, resolution: int) -> tuple[int, ...]:

@@ -82,7 +82,7 @@ def _shrink(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def find_leaks(images: dict[Split, npt.NDArray[np.uint8]]) -> list[Leak]:
     """Compare every two splits, and return what they share; one entry per pair of splits, also if it is empty."""
-    hashes = {split: difference_hashes(images[split]) for split in SPLITS}
+    hashes = {split: difference_hashes(images[split]) for split in images}
     leaks = equal_images(images)
     for leak in leaks:
         one, two = leak.first, leak.second
@@ -92,9 +92,9 @@ def find_leaks(images: dict[Split, npt.NDArray[np.uint8]]) -> list[Leak]:
 
 def equal_images(images: dict[Split, npt.NDArray[np.uint8]]) -> list[Leak]:
     """Return which images with equal pixels every two splits share; one entry per pair, also if it is empty."""
-    digests = {split: [_digest(image) for image in images[split]] for split in SPLITS}
+    digests = {split: [_digest(image) for image in images[split]] for split in SPLITS if split in images}
     leaks = []
-    for first, second in combinations(SPLITS, 2):
+    for first, second in combinations(digests, 2):
         where = {digest: position for position, digest in reversed(list(enumerate(digests[first])))}
         exact = [(where[digest], position) for position, digest in enumerate(digests[second]) if digest in where]
         leaks.append(Leak(first, second, exact))

@@ -30,6 +30,7 @@ class Listing:
         labels: Label names of each picture; a picture may have several.
         splits: Split of each picture, or None if the source does not say.
         groups: Group of each picture, or None.
+        columns: Heading → text of each picture, of further columns that are kept.
         notes: What was left out or looks odd, a line each.
         masks: Mask file of each picture, if they have such.
         boxes: Boxes of each picture, if they have such.
@@ -40,6 +41,7 @@ class Listing:
     labels: list[tuple[str, ...]] = field(default_factory=list)
     splits: list[Split] | None = None
     groups: list[str] | None = None
+    columns: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     masks: list[Path] | None = None
     boxes: list[PictureBoxes] | None = None
@@ -52,6 +54,7 @@ class Listing:
             [self.labels[k] for k in kept],
             None if self.splits is None else [self.splits[k] for k in kept],
             None if self.groups is None else [self.groups[k] for k in kept],
+            {heading: [texts[k] for k in kept] for heading, texts in self.columns.items()},
             self.notes,
             None if self.masks is None else [self.masks[k] for k in kept],
             None if self.boxes is None else [self.boxes[k] for k in kept],

@@ -10,6 +10,7 @@ from visionforge.data.archive import SplitArrays, read_split
 from visionforge.data.download import data_root, ensure_archive
 from visionforge.data.embedded import digits_split, synthetic_split
 from visionforge.data.info import DatasetInfo, Split
+from visionforge.data.side_table import SideTable, read_side_table
 from visionforge.data.store import StoreError, open_archive, open_split, stored_md5
 from visionforge.errors import DataError, SettingsError
 
@@ -116,6 +117,18 @@ def load_split(info: DatasetInfo, resolution: int, root: str | None, split: Spli
         return open_split(path, info, resolution, split)
     except StoreError:
         return read_split(path, info, split)
+
+
+def stored_side_table(info: DatasetInfo, resolution: int, root: str | None, split: Split) -> SideTable:
+    """Return what the archive of a data set holds beside all images of a split; an embedded data set has nothing.
+
+    Raises:
+        DataError: If the archive is missing, or what it has beside its images is no table of them.
+    """
+    if info.source in EMBEDDED:
+        return SideTable()
+    path = ensure_archive(info, resolution, root, download=False)
+    return read_side_table(path, split, getattr(info.splits, split))
 
 
 def fingerprint(info: DatasetInfo, resolution: int, root: str | None) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionforge.config.environment import warn_of_environment
+from visionforge.config.folds import fold_problems
 from visionforge.config.loading import RawConfig, is_first_process
 from visionforge.config.schema import RunSettings
 from visionforge.config.seeding import STRICT_VARIABLE
@@ -96,6 +97,8 @@ def request_of(raw: RawConfig) -> Request:
         if trust is not None:
             raise SettingsError(f"{FLAG}: is for a run that is continued; name it with --resume, too")
         settings = check_arguments(raw, "fit")
+        if problems := fold_problems(settings.data, whole=False):  # a search may leave it open
+            raise SettingsError(problems)
         _require_checkpoint(settings.ckpt_path)
         return Request(settings, raw.sources, given)
     stored = training_config(run, None if trust is None else str(trust), "--resume")

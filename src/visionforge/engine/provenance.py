@@ -1,14 +1,21 @@
 """What a run's manifest says of its data, its device and the switches in force."""
 
+import logging
+
 import lightning.pytorch as pl
 
 from visionforge.config.schema import DataSettings
 from visionforge.data.info import DatasetInfo
-from visionforge.data.source import EMBEDDED, fingerprint
+from visionforge.data.leakage import training_leaks
+from visionforge.data.source import EMBEDDED, fingerprint, local_archive
 from visionforge.errors import DataError
 from visionforge.runs.provenance import environment_variables
 from visionforge.runs.session import ActiveRun
 from visionforge.training.determinism import devices_in_use, switches_in_force
+
+log = logging.getLogger(__name__)
+
+SHARED = "shared with train"  # in the manifest's facts of the data
 
 
 def describe_data(active: ActiveRun, info: DatasetInfo, settings: DataSettings) -> None:
@@ -24,13 +31,29 @@ def describe_data(active: ActiveRun, info: DatasetInfo, settings: DataSettings) 
         "md5": fingerprint(info, settings.resolution, settings.root),
         "images": info.splits.model_dump(),
     }
-    before = active.manifest.data
+    before = {name: value for name, value in active.manifest.data.items() if name != SHARED}
     if before and before != found:
         raise DataError(
             f"data.root: {found['archive']} has MD5 {found['md5']}, the run was begun with {before.get('md5')}; "
             "name the folder of that archive, or begin a new run"
         )
     active.update(data=found)
+
+
+def warn_of_leaks(active: ActiveRun, info: DatasetInfo, settings: DataSettings) -> None:
+    """Warn in a line of what validation and test split share with the training split; the manifest says it, too."""
+    if info.source in EMBEDDED:
+        return
+    path = local_archive(info, settings.resolution, settings.root)
+    try:
+        leaks = training_leaks(info, settings.resolution, settings.root, path)
+    except DataError as error:  # of names and groups, which a training does not need
+        log.warning("%s: not looked for what splits share (%s)", info.name, error)
+        return
+    found = "; ".join(str(leak) for leak in leaks if settings.folds is None or leak.split == "test")
+    if found:  # folds divide the other images anew
+        log.warning("%s: %s; see `visionforge datasets check %s`", info.name, found, info.name)
+        active.update(data={**active.manifest.data, SHARED: found})
 
 
 def describe_session(active: ActiveRun, trainer: pl.Trainer, checkpoint: str | None) -> None:

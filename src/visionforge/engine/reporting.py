@@ -19,11 +19,13 @@ from visionforge.errors import RunError
 from visionforge.evaluation.evaluation import Partial
 from visionforge.evaluation.explain import explain, explanation_method, overlay
 from visionforge.evaluation.predictions import write_medmnist_scores
+from visionforge.evaluation.subgrouping import with_subgroups
 from visionforge.redaction import redact_settings
 from visionforge.reporting.context import ReportContext
 from visionforge.reporting.results import write_results
 from visionforge.runs.manifest import read_manifest
 from visionforge.runs.workspace import Workspace
+from visionforge.scoring.clusters import Clusters
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.epoch_log import read_epochs
 
@@ -62,7 +64,13 @@ def write_outcome(
     assert model.predictions is not None
     assert model.spec is not None
     side = data.side_table(split)
-    evaluation = model.spec.kind.evaluate(model.predictions, model.spec, split, settings, partial)
+    groups = data.groups(split)
+    grouped = {}  # tasks of other packages may not know of groups
+    if groups is not None:
+        grouped = {"clusters": Clusters(groups[: len(model.predictions.labels)])}
+    evaluation = model.spec.kind.evaluate(model.predictions, model.spec, split, settings, partial, **grouped)
+    folds = getattr(model.predictions, "folds", None)  # masks and boxes have none
+    evaluation = with_subgroups(evaluation, side, grouped.get("clusters"), None if folds is None else folds.numpy())
     epoch = provenance.get("epoch")
     facts = {
         "": data.info.title,

@@ -73,6 +73,17 @@ class EvaluationResult:
         found = self.content.get("per_class")
         return dict((found.get(self.reading) if isinstance(found, Mapping) else None) or {})
 
+    @property
+    def subgroups(self) -> dict[str, dict[str, Any]]:
+        """Column → results by its values, such as those of age, sex and site: `subgroups` and `gaps`."""
+        found = self.content.get("subgroups")
+        return dict((found.get("columns") if isinstance(found, Mapping) else None) or {})
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the numbers on top do not show: classes that a good average hides, subgroups that are far apart."""
+        return [str(line) for line in self.content.get("warnings") or ()]
+
     @cached_property
     def predictions(self) -> "pd.DataFrame":
         """The table `predictions.csv`: a row per image, with its truth, its prediction and the probabilities.

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger
 
 from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.info import Split
-from visionforge.data.source import fingerprint, prepare
+from visionforge.data.source import fingerprint, prepare, stored_side_table
 from visionforge.engine.construction import Construction, as_list
 from visionforge.engine.device_lock import hold_device
 from visionforge.engine.distributed import (
@@ -30,6 +30,7 @@ from visionforge.engine.reporting import write_outcome
 from visionforge.engine.resume import outputs_of
 from visionforge.errors import RunError
 from visionforge.evaluation.evaluation import Partial
+from visionforge.evaluation.subgroup_columns import check_asked
 from visionforge.inference.loading import read_checkpoint, restore
 from visionforge.runs.locks import Lock
 from visionforge.runs.logfile import RunLog
@@ -73,6 +74,7 @@ class Stage(ABC):
         self.interruption = interruption
         self.active = active
         self.parent: dict[str, Any] = {}
+        self.provenance: dict[str, Any] = {}  # further facts for `metrics.json`
         self._device_lock: Lock | None = None
         self._trainer: pl.Trainer | None = None
 
@@ -138,6 +140,8 @@ class Stage(ABC):
         module = ImageDataModule(dataset=data.dataset, resolution=data.resolution, synthetic=data.synthetic)
         prepare(module.info, data.resolution, data.root, data.download)
         self.info = module.info
+        if asked := self.settings.evaluation.subgroups:
+            check_asked(asked, module.info, stored_side_table(module.info, data.resolution, data.root, "test"))
 
     def build(self) -> None:
         """Build data module, model and Trainer."""
@@ -267,6 +271,7 @@ class Stage(ABC):
             "epoch": epoch,
             "chosen_by": model.monitor.name if checkpoint.name == BEST else None,
             "archive_md5": fingerprint(data.info, settings.resolution, settings.root),
+            **self.provenance,
         }
         config, partial = self.construction.resolved, self._partial(split)
         reported = self.settings.evaluation

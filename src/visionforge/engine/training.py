@@ -13,13 +13,12 @@ from lightning.pytorch.loggers import Logger
 
 from visionforge.config.rules import cut_short
 from visionforge.config.schema.metrics import watched_names
-from visionforge.data.source import load_split
 from visionforge.engine.callbacks import check_callbacks, checkpoint_plugins, fit_callbacks
 from visionforge.engine.construction import Construction, as_list
 from visionforge.engine.distributed import current_rank, expected_processes, inherited_folder
 from visionforge.engine.fit import Origin
 from visionforge.engine.limits import limited, validation_limit
-from visionforge.engine.provenance import describe_data, describe_session
+from visionforge.engine.provenance import describe_data, describe_session, warn_of_leaks
 from visionforge.engine.resume import outputs_of, parent_of
 from visionforge.engine.stage import Stage
 from visionforge.engine.validation import gather_facts
@@ -108,6 +107,8 @@ class Training(Stage):
         if self.active is not None:
             self.run_log.attach(self.workspace.log)
             describe_data(self.active, self.info, self.settings.data)
+            if self.trial is None:
+                warn_of_leaks(self.active, self.info, self.settings.data)
         elif inherited_folder() is not None:
             self.run_log.attach(self.workspace.rank_log(current_rank()))
         super().build()
@@ -148,7 +149,7 @@ class Training(Stage):
             SettingsError: If a setting, a callback or the search goes by a metric that is undefined.
         """
         data, spec = self.datamodule.settings, self.datamodule.spec
-        labels = load_split(self.datamodule.info, data.resolution, data.root, "val").labels
+        labels = self.datamodule.source.labels("val")
         limit = validation_limit(self.construction.flags)
         most = limited(len(labels), limit, data.batch_size * expected_processes(self.settings))
         seen, watched = np.asarray(labels[:most]), self._watched(callbacks)
@@ -206,7 +207,7 @@ class Training(Stage):
             data.spec.dataset,
             data.spec.task,
             len(data.spec.classes),
-            *(f"{n:,}" for n in data.info.splits.model_dump().values()),
+            *(f"{n:,}" for n in data.source.sizes().values()),
             "volumes" if data.spec.spatial_dims == 3 else "images",
             data.spec.size_text,
         )

@@ -13,7 +13,8 @@ from visionforge.config.imports import import_modules
 from visionforge.config.loading import RawConfig
 from visionforge.config.problems import unknown_setting, validation_problems
 from visionforge.config.rules import BackboneFacts, DatasetFacts, DeviceFacts, Facts, check_rules
-from visionforge.config.schema import RunSettings
+from visionforge.config.schema import DataSettings, RunSettings
+from visionforge.config.schema.data import FOLD_POOLS
 from visionforge.data.registry import dataset_info
 from visionforge.engine.loggers import logger_problems
 from visionforge.errors import SettingsError, VisionForgeError
@@ -151,8 +152,18 @@ def gather_facts(settings: RunSettings) -> Facts:
     """
     info = dataset_info(settings.data.dataset, settings.data.synthetic)
     dims = info.spatial_dims
-    dataset = DatasetFacts(info.name, info.channels, info.splits.train, info.resolutions, info.task, info.classes, dims)
+    train = training_images(settings.data, info.splits.model_dump())
+    dataset = DatasetFacts(info.name, info.channels, train, info.resolutions, info.task, info.classes, dims)
     return Facts(dataset, _backbone_facts(settings, dims), _device_facts(settings))
+
+
+def training_images(data: DataSettings, splits: Mapping[str, int]) -> int:
+    """Return about how many training images there are: those of the split, or of all folds that are not held out."""
+    if data.folds is None:
+        return splits["train"]
+    pool = FOLD_POOLS[data.fold_pool]
+    held = 2 if "test" in pool else 1
+    return sum(splits[split] for split in pool) * max(1, data.folds - held) // data.folds
 
 
 def _backbone_facts(settings: RunSettings, spatial_dims: int) -> BackboneFacts:

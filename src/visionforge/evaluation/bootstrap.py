@@ -1,7 +1,8 @@
 """Metrics with intervals, and differences of models: resamples are stratified, seeded, and drawn a part at once.
 
 Efron and Tibshirani (1993). The cases of each class are drawn anew with replacement, as many as there are, so that
-every resample has the class frequencies of the split and no class is lost. What intervals follow from, beside
+every resample has the class frequencies of the split and no class is lost. Cases that belong together, such as the
+images of a patient, are drawn as whole groups (Davison and Hinkley, 1997). What intervals follow from, beside
 resamples, is in `visionforge.evaluation.intervals`.
 """
 
@@ -13,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from visionforge.config.schema.metrics import metrics
+from visionforge.data.stratify import strata_of
 from visionforge.evaluation.differences import Compared
 from visionforge.evaluation.intervals import Interval, Limits
 from visionforge.evaluation.scores import Counted, Scores
+from visionforge.scoring.clusters import Clusters
 from visionforge.scoring.rates import Floats
 
 RESAMPLES = 2000
@@ -33,6 +36,10 @@ class Scorer(Protocol):
         """Return what the strata of the cases follow from: (N,) integers, or (N, K) 0/1."""
 
     @property
+    def clusters(self) -> Clusters | None:
+        """Return groups of cases that were drawn whole; None: they were drawn one by one."""
+
+    @property
     def counted(self) -> Counted:
         """Return what the limits of metrics follow from that are not those of resampling."""
 
@@ -40,32 +47,32 @@ class Scorer(Protocol):
         """Return the metrics of B weightings (N, B)."""
 
 
-def strata_of(labels: Array) -> npt.NDArray[np.int64]:
-    """Return (N,) the stratum of each case: its class, or for labels (N, K) its rarest label.
-
-    So the cases of a rare label stay together, and no resample is without them.
-    """
-    if labels.ndim == 1:
-        return labels.astype(np.int64)
-    rarity = np.argsort(np.argsort(labels.sum(axis=0), kind="stable"), kind="stable")
-    ranks = np.where(labels > 0, rarity, labels.shape[1])
-    return np.asarray(ranks.min(axis=1), dtype=np.int64)
-
-
-def resample_weights(strata: npt.NDArray[np.int64], count: int, seed: int) -> Iterator[Floats]:
+def resample_weights(
+    strata: npt.NDArray[np.int64], count: int, seed: int, clusters: Clusters | None = None
+) -> Iterator[Floats]:
     """Yield parts (N, B) of the weights of `count` resamples: how often each case was drawn.
 
     Args:
         strata: (N,) groups within which cases are exchanged.
         count: Number of resamples.
         seed: What the draws are a function of; how they are cut into parts does not matter.
+        clusters: Groups that are drawn whole, within the rarest stratum of their cases; None draws the cases.
     """
+    if clusters is not None:
+        for part in _weights(clusters.strata(strata), count, seed, len(strata)):
+            yield part[clusters.codes]
+        return
+    yield from _weights(strata, count, seed, len(strata))
+
+
+def _weights(strata: npt.NDArray[np.int64], count: int, seed: int, cases: int) -> Iterator[Floats]:
+    """Yield parts of the weights of what is drawn, cases or groups, cut by the number of cases."""
     total = len(strata)
     order = np.argsort(strata, kind="stable")
     _, first, sizes = np.unique(strata[order], return_index=True, return_counts=True)
     start, size = np.repeat(first, sizes), np.repeat(sizes, sizes)
     generator = np.random.default_rng(seed)
-    step = max(1, _CHUNK_VALUES // total)
+    step = max(1, _CHUNK_VALUES // cases)
     for begin in range(0, count, step):
         rows = min(step, count - begin)
         draws = start + (generator.random((rows, total)) * size).astype(np.int64)
@@ -135,6 +142,7 @@ class Difference:
             the other side of 0, but not below what the standard error says.
         method: How the interval was made, of `visionforge.evaluation.intervals.METHODS`.
         detectable: The size of a true difference that such a split tells from 0, at p < 0.05, in 4 of 5 samples.
+        p_worse: One-sided p-value of the hypothesis that the first is worse by a margin or more, if one was given.
     """
 
     value: float
@@ -142,6 +150,7 @@ class Difference:
     p: float | None
     method: str | None = None
     detectable: float | None = None
+    p_worse: float | None = None
 
 
 def paired_differences(
@@ -150,6 +159,7 @@ def paired_differences(
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
     seed: int = SEED,
+    margins: Mapping[str, float] | None = None,
 ) -> dict[str, Difference]:
     """Return by how much `one` is above `other`; both see the same resamples, so that they are paired.
 
@@ -159,6 +169,7 @@ def paired_differences(
         resamples: Number of resamples.
         confidence: Share of the resamples that an interval holds.
         seed: Seed of the draws.
+        margins: Name of a metric → by how much `one` may be worse.
 
     Raises:
         ValueError: If the labels differ.
@@ -166,6 +177,9 @@ def paired_differences(
     scorers = [*one, *other]
     labels = scorers[0].labels
     truths = [getattr(scorer, "truth", scorer.labels) for scorer in scorers]  # that of pictures makes no strata
+    groups: list[Any] = [[] if scorer.clusters is None else scorer.clusters.codes for scorer in scorers]
+    if not all(np.array_equal(each, groups[0]) for each in groups):
+        raise ValueError("the predictions are not of the same groups")
     if not all(
         np.array_equal(scorer.labels, labels) and np.array_equal(truth, truths[0])
         for scorer, truth in zip(scorers, truths, strict=True)
@@ -182,11 +196,13 @@ def paired_differences(
         value = compared.value(name)
         if np.isnan(value):
             continue
-        interval = p = method = detectable = None
+        interval = p = method = detectable = worse = None
         if _has_interval(name):
             interval, p = compared.interval(name, confidence), compared.p(name)
             method, detectable = compared.method(name), compared.detectable(name)
-        found[name] = Difference(value, interval, p, method, detectable)
+            if margins and name in margins:
+                worse = compared.p_worse(name, margins[name], metrics()[name].higher_is_better)
+        found[name] = Difference(value, interval, p, method, detectable, worse)
     return found
 
 
@@ -194,7 +210,7 @@ def _resampled(scorers: Sequence[Scorer], resamples: int, seed: int) -> list[Sco
     """Return the metrics of all resamples, joined from their parts."""
     parts: list[list[Scores]] = []
     if len(scorers[0].labels):
-        for weights in resample_weights(strata_of(scorers[0].labels), resamples, seed):
+        for weights in resample_weights(strata_of(scorers[0].labels), resamples, seed, scorers[0].clusters):
             parts.append([scorer(weights) for scorer in scorers])
     return [_joined([part[position] for part in parts]) for position in range(len(scorers))]
 

@@ -14,6 +14,7 @@ from visionforge.evaluation.evaluation import Partial, Reading, SplitEvaluation
 from visionforge.evaluation.scores import PictureScorer
 from visionforge.inference.box_predictor import BoxPrediction
 from visionforge.scoring.box_cases import SCORE_THRESHOLD, BoxCases
+from visionforge.scoring.clusters import Clusters
 from visionforge.training.box_outputs import BoxPredictions, cases_of
 
 
@@ -70,6 +71,7 @@ def evaluate_boxes(
     split: str,
     settings: EvaluationSettings,
     partial: Partial | None = None,
+    clusters: Clusters | None = None,
 ) -> BoxEvaluation:
     """Compute all numbers of a split of boxes.
 
@@ -79,13 +81,15 @@ def evaluate_boxes(
         split: Name of the split.
         settings: How intervals are computed.
         partial: How much of the split was evaluated; None is all of it.
+        clusters: Groups of images that belong together, such as those of a patient; None: each stands for itself.
     """
     given = {"without_tta": predictions.alone}
     if predictions.with_views is not None:
         given["with_tta"] = predictions.with_views
     cases = [cases_of(predictions.labels, said, spec) for said in given.values()]
     asked = metrics_of(spec.task)
-    estimates = estimate([PictureScorer(each, asked) for each in cases], settings.resamples, settings.confidence)
+    scorers = [PictureScorer(each, asked, clusters) for each in cases]
+    estimates = estimate(scorers, settings.resamples, settings.confidence)
     readings = {name: BoxReading(found, each) for name, each, found in zip(given, cases, estimates, strict=True)}
     return BoxEvaluation(
         spec=spec,
@@ -95,4 +99,5 @@ def evaluate_boxes(
         loss=predictions.loss,
         settings=settings,
         partial=partial,
+        groups=None if clusters is None else clusters.count,
     )

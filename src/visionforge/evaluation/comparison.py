@@ -11,6 +11,7 @@ from typing import Any
 from visionforge.config.schema import TaskName
 from visionforge.config.schema.tasks import UnknownTaskError, task_named
 from visionforge.errors import VisionForgeError
+from visionforge.evaluation.margins import check_judged, check_margins, verdict_row
 from visionforge.evaluation.metric_names import READINGS
 from visionforge.runs.config_hash import canonical, digest
 from visionforge.runs.query import StoredRun, differences, flat
@@ -57,14 +58,37 @@ class Comparison:
 
         return pd.DataFrame(self.content["differences"])
 
+    @property
+    def tests(self) -> Any:
+        """A table of DeLong's and McNemar's tests; empty if there are none, as of masks and boxes."""
+        import pandas as pd
+
+        return pd.DataFrame(self.content["tests"])
+
+    @property
+    def verdicts(self) -> Any:
+        """A table of what the margins say; empty if none were given."""
+        import pandas as pd
+
+        return pd.DataFrame(self.content["verdicts"])
+
+    @property
+    def _further(self) -> list[Any]:
+        tables = {"differences": self.differences, "tests": self.tests, "verdicts": self.verdicts}
+        return [table for name, table in tables.items() if self.content[name]]
+
     def __repr__(self) -> str:
-        """Return the metrics, and the differences if there are any."""
-        more = "" if not self.content["differences"] else f"\n\n{self.differences.to_string(index=False)}"
-        return f"{self.metrics.to_string()}{more}"
+        """Return the metrics, and the differences, tests and verdicts if there are any."""
+        texts = [self.metrics.to_string(), *(table.to_string(index=False) for table in self._further)]
+        return "\n\n".join([*texts, *self._notes])
 
     def _repr_html_(self) -> str:
-        more = "" if not self.content["differences"] else self.differences.to_html(index=False)
-        return str(self.metrics.to_html()) + more
+        more = "".join(str(table.to_html(index=False)) for table in self._further)
+        return f"{self.metrics.to_html()}{more}{''.join(f'<p>{note}</p>' for note in self._notes)}"
+
+    @property
+    def _notes(self) -> list[str]:
+        return [*self.content["left_out"], *filter(None, [self.content["adjusted"]])]
 
 
 def groups_of(runs: Sequence[StoredRun]) -> list[Group]:
@@ -85,14 +109,22 @@ def metrics_of(content: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in flat(parts) if isinstance(value, int | float)}
 
 
-def comparison(runs: Sequence[StoredRun], resamples: int, confidence: float) -> dict[str, Any]:
+def comparison(
+    runs: Sequence[StoredRun], resamples: int, confidence: float, margins: Mapping[str, float] | None = None
+) -> dict[str, Any]:
     """Return what differs between runs and what their metrics are, in a form for JSON.
 
     Args:
         runs: The runs, two or more for anything to compare.
         resamples: Bootstrap resamples of the differences; 0 leaves the differences out.
         confidence: Share of the resamples that their intervals hold.
+        margins: Name of a metric → by how much a model may be worse than the first.
+
+    Raises:
+        SettingsError: If a margin is not allowed, or there is no difference to judge by it.
     """
+    margins = margins or {}
+    check_margins(margins)
     configs = [json.loads(canonical(run.config)) for run in runs]
     changed = sorted({path for config in configs[1:] for path in differences(configs[0], config)})
     flats = [dict(flat(config)) for config in configs]
@@ -103,7 +135,8 @@ def comparison(runs: Sequence[StoredRun], resamples: int, confidence: float) -> 
     groups = groups_of(runs)
     partial = [partial_of(contents[run.workspace.path]) for run in runs]
     positive = [positive_of(contents[run.workspace.path]) for run in runs]
-    found, note = _differences(groups, contents, resamples, confidence)
+    found, note = _differences(groups, contents, resamples, confidence, margins)
+    check_judged(margins, [group.name for group in groups[1:]], found["differences"], note)
     return {
         "runs": [run.name for run in runs],
         "states": [run.state for run in runs],
@@ -122,7 +155,7 @@ def comparison(runs: Sequence[StoredRun], resamples: int, confidence: float) -> 
             for group in groups
         ],
         "confidence": confidence,
-        "differences": found,
+        **found,
         "note": note,
     }
 
@@ -163,6 +196,12 @@ def _positive_index(contents: Sequence[Mapping[str, Any]]) -> int:
     return 1
 
 
+def _is_grouped(content: Mapping[str, Any]) -> bool:
+    """Return whether a run was evaluated by whole groups of images."""
+    intervals = content.get("intervals")
+    return isinstance(intervals, Mapping) and intervals.get("groups") is not None
+
+
 def spread(values: Sequence[float | None]) -> dict[str, float | int | None] | None:
     """Return mean, sample standard deviation (None for one value) and number; None where a value is missing."""
     known = [value for value in values if value is not None]
@@ -173,20 +212,38 @@ def spread(values: Sequence[float | None]) -> dict[str, float | int | None] | No
 
 
 def _differences(
-    groups: list[Group], metrics: Mapping[Path, Mapping[str, Any]], resamples: int, confidence: float
-) -> tuple[list[dict[str, Any]], str | None]:
-    """Return the paired differences of every further model from the first, or why there are none."""
+    groups: list[Group],
+    metrics: Mapping[Path, Mapping[str, Any]],
+    resamples: int,
+    confidence: float,
+    margins: Mapping[str, float],
+) -> tuple[dict[str, Any], str | None]:
+    """Return paired differences of every further model from the first, tests and verdicts, or why there are none."""
+    nothing: dict[str, Any] = {"differences": [], "tests": [], "left_out": [], "verdicts": [], "adjusted": None}
     if len(groups) == 1 and len(groups[0].runs) == 2:  # the seed alone differs: each run is a model of its own
         groups = [Group(NAMES[place], [run]) for place, run in enumerate(groups[0].runs)]
     if len(groups) < 2 or not resamples:
-        return [], None
+        return nothing, None
     from visionforge.evaluation.bootstrap import paired_differences
+    from visionforge.evaluation.paired_tests import adjust, left_out, paired_tests
+    from visionforge.evaluation.predictions import read_groups
+    from visionforge.scoring.clusters import Clusters
 
     @cache
-    def scorer(predictions: Path, task: TaskName, tta: bool, positive: int, classes: tuple[str, ...]) -> Any:
-        return task_named(task).table_scorer(predictions, tta, positive, classes)
+    def scorer(
+        predictions: Path, task: TaskName, tta: bool, positive: int, classes: tuple[str, ...], grouped: bool
+    ) -> Any:
+        found = task_named(task).table_scorer(predictions, tta, positive, classes)
+        if grouped and found is not None and (names := read_groups(predictions)) is not None:
+            if len(names) == len(found.labels):
+                found.clusters = Clusters(names)
+            else:  # a row of the table is a box
+                without["of boxes, each image stands for itself, although the data has groups"] = None
+        return found
 
-    found, none = [], "the runs have no predictions yet"
+    found, tests, verdicts = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
+    without = dict[str, None]()
+    none = "the runs have no predictions yet"
     for other in groups[1:]:
         for reading in READINGS:
             members = [*groups[0].runs, *other.runs]
@@ -198,28 +255,37 @@ def _differences(
                 continue
             tasks = {tuple(str(content.get(key)) for key in ("task", "dataset", "split")) for content in contents}
             if len(tasks) > 1:
-                return [], "no differences: the runs were tested on different data"
+                return nothing, "no differences: the runs were tested on different data"
             ((task, _, _),) = tasks
             try:
                 kind = task_named(task)
             except UnknownTaskError as error:
-                return [], f"no differences: {error}"
+                return nothing, f"no differences: {error}"
             positive = _positive_index(contents)
             classes = tuple(_classes_of(contents[0]))
             about = classes[positive] if kind.has_positive and positive < len(classes) else None
             try:
-                asked = (task, reading == "with_tta", positive, classes)
+                asked = (task, reading == "with_tta", positive, classes, all(map(_is_grouped, contents)))
                 one, two = (
                     [scorer(run.workspace.predictions, *asked) for run in group.runs] for group in (other, groups[0])
                 )
                 if None in (*one, *two):  # the tables have one reading only
                     none = "the predictions of some runs are with test-time views, those of others without"
                     continue
-                gaps = paired_differences(one, two, resamples, confidence)
+                gaps = paired_differences(one, two, resamples, confidence, margins=margins)
+                tested = paired_tests(one, two, classes, confidence)
+                without |= dict.fromkeys(left_out(one, two))
             except (ValueError, VisionForgeError) as error:
-                return [], f"no differences: {error}"
+                return nothing, f"no differences: {error}"
+            pair = {"of": other.name, "from": groups[0].name}
             for name, gap in gaps.items():
-                row = {"of": other.name, "from": groups[0].name, "metric": f"{reading}.{name}", "value": gap.value}
+                row = {**pair, "metric": f"{reading}.{name}", "value": gap.value}
                 told = {"interval": gap.interval, "p": gap.p, "positive": about}
                 found.append({**row, **told, "method": gap.method, "detectable": gap.detectable})
-    return found, None if found else f"no differences: {none}"
+                if name in margins:
+                    verdicts.append(verdict_row(row | told, gap.p_worse, margins[name], confidence))
+            tests += [{**pair, **row, "metric": f"{reading}.{row['metric']}"} for row in tested]
+    if not found:
+        return nothing, f"no differences: {none}"
+    note = adjust(found, tests, verdicts)
+    return {"differences": found, "tests": tests, "left_out": [*without], "verdicts": verdicts, "adjusted": note}, None

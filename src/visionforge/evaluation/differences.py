@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import ndtri, stdtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from visionforge.evaluation.intervals import ERROR, PAIRED, RESAMPLED, STUDENT, Interval, percentiles
 from visionforge.evaluation.scores import Counted, Scores
-from visionforge.scoring.behind import LEAST_CASES
+from visionforge.scoring.behind import LEAST_CASES, LEAST_GROUPS
 from visionforge.scoring.cases import LEAST_COMPARED
 from visionforge.scoring.limits import floor_error, mean_error, paired_error
 from visionforge.scoring.rates import Floats
 
 POWER = 0.8  # share of samples in which a difference shall be told from 0
+_SAME = 1e-12  # resamples that differ by less are the same
 
 
 class Compared:
@@ -31,6 +32,7 @@ class Compared:
         self._point = point
         self._drawn = drawn
         self._counted = counted
+        self._clusters = counted[0].clusters
         self._sides = slice(0, first), slice(first, len(point))
 
     def value(self, name: str) -> float:
@@ -66,6 +68,22 @@ class Compared:
         side = min((gaps <= 0).mean(), (gaps >= 0).mean())
         return float(min(1.0, max(2 * side, 2 / (len(gaps) + 1))))  # no resample on the other side is not p = 0
 
+    def p_worse(self, name: str, margin: float, higher: bool) -> float | None:
+        """Return the one-sided p-value of the hypothesis that the first is worse by a margin or more.
+
+        It is below (1 - confidence) / 2 where the interval's limit on the worse side is better than that.
+
+        Args:
+            name: Name of the metric.
+            margin: By how much, not negative.
+            higher: Higher values are better.
+        """
+        sign = 1 if higher else -1
+        if self.method(name) != RESAMPLED:
+            value, error, degrees = self._student(name)
+            return float(stdtr(degrees, -(sign * value + margin) / error)) if error > 0 else None
+        return percentile_of_zero(sign * self.value(name) + margin, sign * self._gaps(name) + margin)
+
     def detectable(self, name: str) -> float | None:
         """Return the true difference that such cases tell from 0 in 4 of 5 samples, at p < 0.05; None where unknown."""
         error = self._error(name)
@@ -77,14 +95,15 @@ class Compared:
 
     def _student(self, name: str) -> tuple[float, float, float]:
         """Return a difference, its standard error, NaN where it cannot be told, and degrees of freedom."""
-        method = self.method(name)
+        method, groups = self.method(name), None if self._clusters is None else self._clusters.count
         if self._few(name):
             return self.value(name), np.nan, np.inf
         if method == PAIRED:
-            return *paired_error(self._of_cases(name)), np.inf
+            return *paired_error(self._of_cases(name), self._clusters), np.inf if groups is None else groups - 1.0
         if method == STUDENT:
             return self._of_losses(name)
-        least = max(2.0, float(self._cases(name).min()))  # resamples of few cases vary less than samples of them
+        fewest = float(self._cases(name).min()) if groups is None else float(groups)
+        least = max(2.0, fewest)  # resamples of few cases vary less than samples of them
         drawn = float(np.nanstd(self._gaps(name))) * np.sqrt(least / (least - 1))
         return self.value(name), float(np.hypot(drawn, self._floor(name))), least - 1
 
@@ -106,6 +125,8 @@ class Compared:
         strata = self._counted[0].overall[name].strata
         assert strata is not None
         gaps = self._gap([each.overall[name].losses for each in self._counted])
+        if self._clusters is not None:
+            gaps, strata = self._clusters.means(gaps), np.zeros(self._clusters.count, dtype=np.int64)
         return float(gaps.mean()), mean_error(gaps, strata), len(strata) - 1
 
     def _cases(self, name: str) -> Floats:
@@ -118,6 +139,8 @@ class Compared:
     def _few(self, name: str) -> bool:
         """Return whether there are fewer cases of a class, or wrong ones of both models, than differences need."""
         every, per_class = [each.overall[name] for each in self._counted], self._counted[0].per_class
+        if self._clusters is not None and self._clusters.count < LEAST_GROUPS:
+            return True
         wrong = max(each.wrong for each in every)
         if every[0].losses is not None:
             return len(every[0].losses) < LEAST_CASES or wrong < LEAST_COMPARED
@@ -134,3 +157,22 @@ class Compared:
         if behind.trials is None and not all(per_class[each].jaccard for each, _ in behind.values):
             return 0.0
         return floor_error(self._cases(name)) * (1 - behind.lowest)
+
+
+def percentile_of_zero(value: float, resampled: Floats) -> float | None:
+    """Return at which share a bias-corrected percentile is 0: the one-sided p of a value that is not above 0.
+
+    None where `visionforge.evaluation.intervals.percentiles` is None.
+
+    Args:
+        value: The value.
+        resampled: (B,) that of the resamples.
+    """
+    defined = resampled[~np.isnan(resampled)]
+    if np.isnan(value) or not len(defined) or np.ptp(defined) <= _SAME:
+        return None
+    edge = 1 / (len(defined) + 1)
+    bias, zero = (
+        ndtri(np.clip((defined < each).mean() + (defined == each).mean() / 2, edge, 1 - edge)) for each in (value, 0.0)
+    )
+    return float(ndtr(zero - 2 * bias))

@@ -21,10 +21,13 @@ from visionforge.evaluation.abstention import (
     sets_numbers,
 )
 from visionforge.evaluation.bootstrap import Estimate, estimate
+from visionforge.evaluation.hidden_classes import hidden_classes
 from visionforge.evaluation.metric_names import labels_of_metrics, partial_text
 from visionforge.evaluation.metrics import medmnist_metrics
 from visionforge.evaluation.scores import Scorer
+from visionforge.evaluation.subgroups import Subgroups
 from visionforge.inference.predictor import BatchPrediction
+from visionforge.scoring.clusters import Clusters
 from visionforge.scoring.decisions import predicted_labels
 from visionforge.training.calibration import Calibration, scale
 from visionforge.training.predictions import Predictions
@@ -104,7 +107,9 @@ class SplitEvaluation(ABC):
         loss: Mean loss of the images alone, without smoothing.
         settings: How intervals are computed.
         partial: How much of the split was evaluated; None is all of it.
-        method: How the intervals were made.
+        subgroups: The same by age, sex, site or other columns; None where nothing is known of the images.
+        groups: Number of groups of images that belong together, where the data has some; they are drawn whole.
+        method: How the intervals were made, where each image stands for itself.
         drawn: How images are drawn anew for them, for the reader of a report.
     """
 
@@ -115,6 +120,8 @@ class SplitEvaluation(ABC):
     loss: float
     settings: EvaluationSettings
     partial: Partial | None = None
+    subgroups: Subgroups | None = None
+    groups: int | None = None
 
     method: ClassVar[str] = "bootstrap of images, bias-corrected percentiles"
     drawn: ClassVar[str] = ""
@@ -155,6 +162,11 @@ class SplitEvaluation(ABC):
         return [name for name, count in zip(self.spec.classes, self.support, strict=True) if count == 0]
 
     @property
+    def drawn_text(self) -> str:
+        """Return how images are drawn anew for intervals, for the reader of a report."""
+        return self.drawn if self.groups is None else f" by whole groups, of which there are {self.groups:,}"
+
+    @property
     def some_unknown(self) -> bool:
         """Return whether a metric has no interval because its cases are too few to tell."""
         return any(
@@ -171,6 +183,11 @@ class SplitEvaluation(ABC):
     @property
     def reading_notes(self) -> Sequence[str]:
         """Return what must be known of this task to read the numbers."""
+        return ()
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Return what the numbers on top do not show, a line each."""
         return ()
 
     @property
@@ -197,15 +214,19 @@ class SplitEvaluation(ABC):
             "with_tta": self.metrics("with_tta") if "with_tta" in self.readings else None,
             **self._published(),
             "absent_classes": self.absent,
+            "warnings": list(self.warnings),
         }
         if self.settings.resamples:
             content["intervals"] = {
-                "method": self.method,
+                "method": self.method if self.groups is None else f"{self.method}; whole groups are drawn",
+                "groups": self.groups,
                 "methods": dict(self.best.estimate.methods),
                 "resamples": self.settings.resamples,
                 "confidence": self.settings.confidence,
                 **{name: dict(reading.estimate.intervals) for name, reading in self.readings.items()},
             }
+        if self.subgroups is not None:
+            content["subgroups"] = self.subgroups.as_dict(self.spec.classes)
         content["per_class"] = {name: self._per_class(reading) for name, reading in self.readings.items()}
         return content
 
@@ -278,6 +299,12 @@ class Evaluation(SplitEvaluation):
         if self.best.thresholds is None:
             return ()
         return ("Labels are predicted at the thresholds of the validation split; metrics without “tuned” at 0.5.",)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Return which classes a good average hides, and where subgroups are farther apart than chance explains."""
+        hidden = hidden_classes(self.spec.classes, self.support, self.best.estimate, self.positive)
+        return [*hidden, *(() if self.subgroups is None else self.subgroups.warnings(self.positive))]
 
     @property
     def further(self) -> Sequence[tuple[str, Mapping[str, float | None]]]:
@@ -354,6 +381,7 @@ def evaluate(
     split: str,
     settings: EvaluationSettings,
     partial: Partial | None = None,
+    clusters: Clusters | None = None,
 ) -> Evaluation:
     """Compute all numbers of a split whose images have classes or labels.
 
@@ -363,6 +391,7 @@ def evaluate(
         split: Name of the split.
         settings: How intervals are computed.
         partial: How much of the split was evaluated; None is all of it.
+        clusters: Groups of images that belong together, such as those of a patient; None: each stands for itself.
     """
     labels, calibration = predictions.labels.cpu().numpy(), predictions.calibration
     given = {"without_tta": _plain(predictions.probabilities)}
@@ -373,7 +402,11 @@ def evaluate(
         temperatures["with_tta"] = None if calibration is None else calibration.temperature_tta
         own = None if calibration is None else calibration.thresholds_tta
         thresholds["with_tta"] = thresholds["without_tta"] if not own else np.array(own, dtype=np.float32)
-    scorers = [Scorer(p.numpy(), labels, spec.task, thresholds[name], spec.positive_index) for name, p in given.items()]
+    folds = None if predictions.folds is None else predictions.folds.numpy()
+    scorers = [
+        Scorer(p.numpy(), labels, spec.task, thresholds[name], spec.positive_index, clusters=clusters, folds=folds)
+        for name, p in given.items()
+    ]
     estimates = estimate(scorers, settings.resamples, settings.confidence)
     readings = {}
     for (name, probabilities), found in zip(given.items(), estimates, strict=True):
@@ -402,6 +435,7 @@ def evaluate(
         partial=partial,
         columns={name: each.numpy() for name, each in columns.items()},
         ood=predictions.ood,
+        groups=None if clusters is None else clusters.count,
     )
 
 

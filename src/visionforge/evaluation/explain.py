@@ -27,6 +27,7 @@ from visionforge.evaluation.slices import middle_slices
 from visionforge.models.volumes import channels_last
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.criterion import cumulative_probabilities
+from visionforge.training.ensemble import Ensemble
 
 Method = Literal["grad-cam", "attention-rollout"]
 OVERLAY_PIXELS = 224
@@ -43,6 +44,8 @@ def explanation_method(model: ImageClassifier) -> Method:
     Raises:
         RunError: If the network is not built yet.
     """
+    if model.ensemble is not None:
+        return explanation_method(model.alone(0))
     return "attention-rollout" if _attention_modules(_network(model)) else "grad-cam"
 
 
@@ -68,9 +71,11 @@ def explain(model: ImageClassifier, images: Tensor, targets: Tensor | None = Non
     """
     spec = model.spec
     assert spec is not None
-    method = explanation_method(model)
+    method = explanation_method(model)  # of an ensemble that of its first network
     if targets is not None and not bool(((targets >= 0) & (targets < len(spec.classes))).all()):
         raise RunError(f"there is no such class to explain; classes are numbered 0 to {len(spec.classes) - 1}")
+    if model.ensemble is not None:
+        return _of_members(model, model.ensemble, images, targets)
     whole = _Whole.of(model)
     with _evaluating(whole):
         inputs = normalise(images, spec.mean, spec.std)
@@ -79,6 +84,17 @@ def explain(model: ImageClassifier, images: Tensor, targets: Tensor | None = Non
     maps = F.interpolate(maps[:, None].float(), size=images.shape[2:], mode=mode, align_corners=False)[:, 0]
     highest = maps.flatten(1).amax(dim=1).view(-1, *[1] * spec.spatial_dims)
     return (maps / highest.clamp(min=_SMALLEST)).clamp(0, 1).detach().cpu()
+
+
+def _of_members(model: ImageClassifier, ensemble: Ensemble, images: Tensor, targets: Tensor | None) -> Tensor:
+    """Return the mean of the members' maps, of the class that they predict together, scaled by its own maximum."""
+    if targets is None:
+        with torch.no_grad(), _evaluating(model):
+            given, _ = model.predict_probabilities(images, tta=False)
+        targets = given.argmax(dim=1)
+    maps = torch.stack([explain(model.alone(k), images, targets) for k in range(len(ensemble))]).mean(dim=0)
+    highest = maps.flatten(1).amax(dim=1).view(-1, *[1] * (maps.ndim - 1))
+    return maps / highest.clamp(min=_SMALLEST)
 
 
 class _Whole(nn.Module):

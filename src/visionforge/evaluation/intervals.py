@@ -5,10 +5,11 @@ too high, because repeated cases rank together.
 """
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from visionforge.evaluation.scores import Counted, Scores
-from visionforge.scoring.limits import Behind, Trials, correlations, loss_limits, mean_limits, share_limits
+from visionforge.scoring.limits import Behind, Trials, cases_of, correlations, loss_limits, mean_limits, share_limits
 from visionforge.scoring.rates import Floats
 
 SHARE, EFFECTIVE, MEAN, PAIRED = "share", "effective", "mean", "paired"
@@ -65,7 +66,7 @@ class Limits:
             assert behind.strata is not None
             if behind.few:
                 return None
-            return _plain(*loss_limits(behind.losses, behind.strata, self._confidence))
+            return _plain(*loss_limits(*self._losses(behind.losses, behind.strata), self._confidence))
         if not behind.values:
             return None
         low, high = zip(*(self._of_class(*each) for each in behind.values), strict=True)
@@ -77,7 +78,7 @@ class Limits:
             known = correlations(drawn, behind.otherwise)
         else:
             known = behind.correlation + (1 - behind.correlation) * np.eye(len(values))
-        cases = np.array([self._counted.per_class[each].cases[k] for each, k in behind.values])
+        cases = np.array([self._cases_of(each)[k] for each, k in behind.values])
         return _plain(*mean_limits(values, np.array(low), np.array(high), known, cases, self._confidence))
 
     def method(self, name: str) -> str:
@@ -104,6 +105,21 @@ class Limits:
     def _of_class(self, name: str, k: int) -> tuple[float, float]:
         low, high = self._of_shares(name)
         return float(low[k]), float(high[k])
+
+    def _losses(self, losses: Floats, strata: npt.NDArray[np.int64]) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Return what was drawn: cases within strata, or whole groups."""
+        clusters = self._counted.clusters
+        if clusters is None:
+            return losses, strata
+        return clusters.means(losses), np.zeros(clusters.count, dtype=np.int64)
+
+    def _cases_of(self, name: str) -> Floats:
+        """Return of how many cases the values of the classes are shares."""
+        trials = self._counted.per_class[name]
+        if trials.groups is None:
+            return trials.cases
+        values, drawn = self._point.per_class[name][:, 0], self._drawn.per_class[name]
+        return cases_of(values, drawn, trials, self._confidence)
 
     def _of_shares(self, name: str) -> tuple[Floats, Floats]:
         if name not in self._classes:

@@ -15,6 +15,7 @@ from visionforge.evaluation.bootstrap import estimate
 from visionforge.evaluation.evaluation import Partial, Reading, SplitEvaluation
 from visionforge.evaluation.scores import PictureScorer
 from visionforge.inference.mask_predictor import MaskPrediction
+from visionforge.scoring.clusters import Clusters
 from visionforge.scoring.masks import Counts, confusion
 from visionforge.scoring.rates import Floats
 from visionforge.training.mask_outputs import MaskPredictions, MaskView, background_of, cases_of
@@ -101,6 +102,7 @@ def evaluate_masks(
     split: str,
     settings: EvaluationSettings,
     partial: Partial | None = None,
+    clusters: Clusters | None = None,
 ) -> MaskEvaluation:
     """Compute all numbers of a split of masks.
 
@@ -110,6 +112,7 @@ def evaluate_masks(
         split: Name of the split.
         settings: How intervals are computed.
         partial: How much of the split was evaluated; None is all of it.
+        clusters: Groups of images that belong together, such as those of a patient; None: each stands for itself.
     """
     labels = predictions.labels.numpy()
     given: dict[str, MaskView] = {"without_tta": predictions.alone}
@@ -117,7 +120,8 @@ def evaluate_masks(
         given["with_tta"] = predictions.with_views
     cases = [cases_of(labels, view.masks.numpy(), spec) for view in given.values()]
     asked = metrics_of(spec.task)
-    estimates = estimate([PictureScorer(each, asked) for each in cases], settings.resamples, settings.confidence)
+    scorers = [PictureScorer(each, asked, clusters) for each in cases]
+    estimates = estimate(scorers, settings.resamples, settings.confidence)
     readings = {
         name: MaskReading(found, each.predicted, view.sure.numpy(), *each.sizes[1:], each.dice)
         for (name, view), each, found in zip(given.items(), cases, estimates, strict=True)
@@ -130,4 +134,5 @@ def evaluate_masks(
         loss=predictions.loss,
         settings=settings,
         partial=partial,
+        groups=None if clusters is None else clusters.count,
     )

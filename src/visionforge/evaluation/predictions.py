@@ -122,9 +122,10 @@ def _read_cells(
         if row[at] not in same:
             text += 50 + len(row[at])
             if text > MOST_TEXT:
-                raise ValueError(f"it has more than {MOST_TEXT:,} bytes of different labels")
+                raise ValueError(f"it has more than {MOST_TEXT:,} bytes of different texts in the column {label}")
         cells.append(same.setdefault(row[at], row[at]))
-    return np.frombuffer(numbers, np.float64).reshape(-1, len(places)), None if at is None else cells
+    found = np.frombuffer(numbers, np.float64).reshape(-1, max(1, len(places)))
+    return found, None if at is None else cells
 
 
 def _old_labels(cells: list[str], classes: int) -> Array:
@@ -150,6 +151,24 @@ def scorer_of(path: Path, task: TaskName, tta: bool, positive: int = 1) -> Score
     if labels is None:
         raise RunError(f"{path}: has no labels, so it cannot be scored")
     return Scorer(probabilities.astype(np.float32), labels, task, positive=positive)
+
+
+def read_groups(path: Path) -> list[str] | None:
+    """Return the group of each image of a predictions table; None if it does not say.
+
+    Raises:
+        RunError: If it cannot be read, or its groups are too many to be kept.
+    """
+    try:
+        rows = read_rows(path, MAX_PREDICTIONS_BYTES)
+        columns = next(rows, [])
+        if "group" not in columns:
+            return None
+        _, cells = _read_cells(rows, columns, [], "group")
+        return cells
+    except (OSError, ValueError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise RunError(f"{path}: cannot be read as a table of predictions ({reason})") from error
 
 
 def write_medmnist_scores(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from visionforge.config.schema import TaskName
 from visionforge.config.schema.metrics import Metric, metrics, metrics_of
 from visionforge.scoring.cases import AnyCases, AnyWeighted, Cases, Weighted, values_of
+from visionforge.scoring.clusters import Clusters
 from visionforge.scoring.limits import Behind, Trials
 from visionforge.scoring.rates import Array, Floats
 
@@ -56,10 +57,12 @@ class Counted:
     Attributes:
         per_class: Name → of how many cases the values of the classes are shares.
         overall: Name → what the limits of a metric follow from.
+        clusters: Groups of cases that were drawn whole; None: they were drawn one by one.
     """
 
     per_class: Mapping[str, Trials] = field(default_factory=dict)
     overall: Mapping[str, Behind] = field(default_factory=dict)
+    clusters: Clusters | None = None
 
 
 class Scorer:
@@ -90,6 +93,9 @@ class Scorer:
         thresholds: (K,) of labels.
         positive: Of two classes, the one that is to be found.
         decided_on: (N, K) probabilities that the predictions follow; None is `probabilities`.
+        clusters: Groups of cases that were drawn whole, such as the images of a patient; None: one by one.
+        folds: (N,) which network predicted a case, where several did.
+        only: Names of the metrics; None is all that fit the task.
     """
 
     def __init__(
@@ -100,9 +106,17 @@ class Scorer:
         thresholds: Array | None = None,
         positive: int = 1,
         decided_on: Array | None = None,
+        clusters: Clusters | None = None,
+        folds: npt.NDArray[np.int64] | None = None,
+        only: Sequence[str] | None = None,
     ) -> None:
-        self._cases = Cases(probabilities, labels, task, thresholds, positive, decided_on)
-        self._metrics = metrics_of(task)
+        self._cases = Cases(probabilities, labels, task, thresholds, positive, decided_on, clusters, folds)
+        self._metrics = [metric for metric in metrics_of(task) if only is None or metric.name in only]
+
+    @property
+    def cases(self) -> Cases:
+        """Return the predictions and their truth."""
+        return self._cases
 
     @property
     def labels(self) -> Array:
@@ -125,7 +139,17 @@ class Scorer:
         """Return what the limits of the metrics follow from."""
         weighted = Weighted(self._cases, np.ones((len(self.labels), 1)))
         found = {metric.name: metric.behind(weighted) for metric in self._metrics if metric.behind is not None}
-        return Counted(weighted.trials, {name: behind for name, behind in found.items() if behind is not None})
+        known = {name: behind for name, behind in found.items() if behind is not None}
+        return Counted(weighted.trials, known, self.clusters)
+
+    @property
+    def clusters(self) -> Clusters | None:
+        """Return groups of cases that were drawn whole."""
+        return self._cases.clusters
+
+    @clusters.setter
+    def clusters(self, clusters: Clusters | None) -> None:
+        self._cases.clusters = clusters
 
 
 class WeightedPictures(AnyWeighted, Protocol):
@@ -153,9 +177,11 @@ class PictureScorer:
     Args:
         cases: The pictures and their truth.
         asked: The metrics.
+        clusters: Groups of pictures that were drawn whole; None: one by one.
     """
 
-    def __init__(self, cases: PictureCases, asked: Sequence[Metric]) -> None:
+    def __init__(self, cases: PictureCases, asked: Sequence[Metric], clusters: Clusters | None = None) -> None:
+        self.clusters = clusters
         self._cases = cases
         self._metrics = asked
 
@@ -172,7 +198,7 @@ class PictureScorer:
     @property
     def counted(self) -> Counted:
         """Return nothing: what is in a picture is of one scene, so all limits are those of resampled pictures."""
-        return Counted()
+        return Counted(clusters=self.clusters)
 
     def __call__(self, weights: Floats) -> Scores:
         """Return the metrics of B weightings (N, B) of the pictures.

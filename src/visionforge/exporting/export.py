@@ -319,6 +319,12 @@ def _split_images(wanted: _Wanted, target: Target, split: Split, limit: int | No
             resolution=settings.resolution,
             force_rgb=settings.force_rgb,
             synthetic=settings.synthetic,
+            folds=settings.folds,
+            fold=settings.fold,
+            fold_pool=settings.fold_pool,
+            fold_repeats=settings.fold_repeats,
+            fold_seed=settings.fold_seed,
+            groups=settings.groups,
         )
         dataset = module.dataset_for(split)
     except VisionForgeError as error:

@@ -11,6 +11,7 @@ from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
 from visionforge.inference.predictor import thresholds_of
 from visionforge.training.classifier import ImageClassifier
+from visionforge.training.ensemble import MOST_MEMBERS
 from visionforge.training.tta import named_views
 
 KEY = "visionforge"  # of the metadata entry that holds the contract as JSON
@@ -65,6 +66,7 @@ class Contract(Section):
     settings: ModelSettings
     input: InputKind = "uint8"
     views: tuple[str, ...] = ("identity",)
+    members: tuple[ModelSettings, ...] = Field((), max_length=MOST_MEMBERS)
     temperature: float | None = Field(None, gt=0)
     thresholds: tuple[Share, ...] | None = None
     sets: SetsContract | None = None
@@ -182,6 +184,7 @@ def contract_of(
     return Contract(
         spec=spec,
         settings=model.settings,
+        members=model.members,
         input=kind,
         views=views,
         temperature=temperature,

@@ -93,6 +93,7 @@ def _config_of(checkpoint: Path) -> dict[str, Any]:
     hyperparameters = dict(read_checkpoint(checkpoint).get("hyper_parameters") or {})
     spec = hyperparameters.pop("spec", None)
     hyperparameters.pop("restoring", None)
+    hyperparameters.pop("members", None)
     if not isinstance(spec, dict):
         raise RunError(
             f"--ckpt_path: {checkpoint} was not written by visionforge: it does not say what it was trained on"
@@ -198,7 +199,8 @@ def load_classifier(checkpoint: Path) -> "ImageClassifier":
     from visionforge.training.classifier import ImageClassifier
 
     try:
-        model = ImageClassifier(**{**settings, "restoring": True})
+        named = {name: value for name, value in settings.items() if name != "members"}
+        model = ImageClassifier(**{**named, "restoring": True})
     except VisionForgeError as error:
         raise RunError([f"{checkpoint}: {problem}" for problem in error.problems]) from error
     except TypeError as error:  # of another version, which has other settings

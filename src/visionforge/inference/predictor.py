@@ -1,6 +1,7 @@
 """What says something of images: a network, or an artifact that was exported from one; and what it says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
@@ -14,8 +15,10 @@ from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
 from visionforge.scoring.decisions import predicted_labels
 from visionforge.training.classifier import ImageClassifier
+from visionforge.training.ensemble import disagreement
 from visionforge.training.tta import named_views
 
+DISAGREEMENT = "disagreement"  # column of an ensemble
 Floats = npt.NDArray[np.float32]
 
 
@@ -85,7 +88,8 @@ class NetworkPredictor:
             RunError: If its outputs are not finite.
         """
         model = self._model
-        logits, averaged, scores = model.evaluated(images.to(next(model.parameters()).device), self._tta)
+        with each_member(model) as members:
+            logits, averaged, scores = model.evaluated(images.to(next(model.parameters()).device), self._tta)
         assert model.criterion is not None
         raw, raw_tta = _plain(model.criterion.probabilities(logits)), None if averaged is None else _plain(averaged)
         given, tta = (raw, False) if raw_tta is None else (raw_tta, True)
@@ -99,8 +103,31 @@ class NetworkPredictor:
             labels,
             raw.numpy(),
             None if raw_tta is None else raw_tta.numpy(),
-            {name: each.numpy() for name, each in columns.items()},
+            {name: each.numpy() for name, each in columns.items()} | further_columns(members, len(raw), self.spec),
         )
+
+
+@contextmanager
+def each_member(model: ImageClassifier) -> Iterator[list[Tensor]]:
+    """Give what each network of an ensemble says within, (M, V·N, K) for each call; of a single network nothing."""
+    if model.ensemble is None:
+        yield []
+        return
+    with model.ensemble.keeping() as kept:
+        yield kept
+
+
+def further_columns(members: Sequence[Tensor], images: int, spec: TaskSpec) -> dict[str, npt.NDArray[Any]]:
+    """Return what is said beside probabilities: how far the networks of an ensemble disagree on each image.
+
+    Args:
+        members: What `each_member` gave.
+        images: Number of images N, which come before their further views.
+        spec: The task.
+    """
+    if not members:
+        return {}
+    return {DISAGREEMENT: disagreement(_plain(members[0][:, :images]), spec.kind.several).numpy()}
 
 
 class ViewsPredictor:

@@ -18,7 +18,7 @@ from visionforge.runs.files import refuse_links
 from visionforge.runs.manifest import read_manifest
 from visionforge.runs.paths import shown
 from visionforge.runs.query import find_run
-from visionforge.runs.session import FOREIGN
+from visionforge.runs.session import ENSEMBLE, FOREIGN
 from visionforge.runs.signature import CONFIGURATION, canonical_content, is_signed
 from visionforge.runs.workspace import Workspace
 
@@ -48,6 +48,10 @@ def training_config(run: Workspace, trust: str | None, flag: str) -> dict[str, A
         raise RunError(f"{flag}: {run.path} holds no config.yaml, so it is no run of a fit")
     refuse_links(run.path)
     require_fit(run, flag)
+    if _stage(run) == ENSEMBLE:
+        raise RunError(
+            f"{flag}: {shown(run.path)} is an ensemble of networks that were trained already; name one of their runs"
+        )
     config = read_yaml(run.config)
     if is_signed(canonical_content(config), _signature(run), CONFIGURATION):
         return of_known_parts(config, unknown=True)
@@ -75,15 +79,18 @@ def require_fit(run: Workspace, flag: str) -> None:
     Raises:
         RunError: If it is one.
     """
-    try:
-        stage = read_manifest(run.manifest).stage
-    except RunError:  # whoever needs the manifest tells of it
-        return
-    if stage == FOREIGN:
+    if _stage(run) == FOREIGN:
         raise RunError(
             f"{flag}: {shown(run.path)} was trained by a Trainer with RunFolder; start that program again, which goes "
             "on with it and evaluates it"
         )
+
+
+def _stage(run: Workspace) -> str | None:
+    try:
+        return read_manifest(run.manifest).stage
+    except RunError:  # whoever needs the manifest tells of it
+        return None
 
 
 def _signature(run: Workspace) -> str | None:

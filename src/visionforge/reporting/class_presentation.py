@@ -15,11 +15,13 @@ from visionforge.evaluation.selection import Chosen, confidence_of, confident_mi
 from visionforge.reporting.abstention_section import abstention_section
 from visionforge.reporting.context import ReportContext
 from visionforge.reporting.figures.curves import precision_recall_figure, reliability_figure, risk_figure, roc_figure
+from visionforge.reporting.figures.forest import forest_figures
 from visionforge.reporting.figures.interactive import curve_plots, reliability_plots
 from visionforge.reporting.figures.static import Picture, map_grid, sample_grid
 from visionforge.reporting.presentation import Explainer, Section, Sheet
 from visionforge.reporting.rendering import Cell, Table
 from visionforge.reporting.sections import class_table, headings, number
+from visionforge.reporting.subgroup_sections import subgroup_sections
 from visionforge.reporting.thumbnails import thumbnails
 
 SAMPLE_SEED = 0  # which images the grid of samples shows
@@ -52,6 +54,7 @@ class ClassPresentation:
             _calibration(evaluation),
             *abstention_section(evaluation),
             class_table(evaluation),
+            *subgroup_sections(evaluation),
             *_picture_sections(evaluation, self.background),
         ]
 
@@ -96,6 +99,7 @@ class ClassPresentation:
             "precision_recall": precision_recall_figure(evaluation, heading),
             "reliability": reliability_figure(evaluation, heading),
             **evaluation.task.figures(evaluation),
+            **forest_figures(evaluation, heading),
         }
         if evaluation.risk is not None:
             figures["risk_coverage"] = risk_figure(evaluation.risk, heading)

@@ -41,6 +41,7 @@ class Section:
         beside: Whether the figures stand beside each other where there is room.
         matrix: A confusion matrix.
         table: A table.
+        further: More tables, each with a line above it.
         pictures: Images of the split.
         legend: What is drawn in the panels, and its colour.
         panels: Images of the split beside what was said of them.
@@ -55,6 +56,7 @@ class Section:
     beside: bool = True
     matrix: Matrix | None = None
     table: Table | None = None
+    further: Sequence[tuple[str, Table]] = ()
     pictures: Sequence[Thumbnail] = ()
     legend: Sequence[tuple[str, str]] = ()
     panels: Sequence[Panel] = ()

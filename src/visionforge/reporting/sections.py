@@ -72,8 +72,9 @@ def _result(evaluation: SplitEvaluation) -> Section:
     for label, values in evaluation.further:
         rows.append([Cell(label), *(Cell(number(values[name]), "number") for name in evaluation.readings)])
     table = Table(headings(["metric", *(READINGS[name] for name in evaluation.readings)]), rows)
-    warning = "" if evaluation.partial is None else f"Partial: {evaluation.partial}."
-    return Section("result", "Result", warning, cards, _notes(evaluation), table=table)
+    warnings = [] if evaluation.partial is None else [f"Partial: {evaluation.partial}."]
+    warnings += [f"{line[:1].upper()}{line[1:]}." for line in evaluation.warnings]
+    return Section("result", "Result", " ".join(warnings), cards, _notes(evaluation), table=table)
 
 
 def _notes(evaluation: SplitEvaluation) -> list[str]:
@@ -85,7 +86,7 @@ def _notes(evaluation: SplitEvaluation) -> list[str]:
             f"Ranges are {settings.confidence:.0%} intervals. They say how much the result depends on which images "
             "were in the split; another seed of the training varies it further. How they were made: "
             f"{methods_text(evaluation.best.estimate.methods)} Resamples: {settings.resamples:,} of the "
-            f"{len(evaluation.labels):,} images{evaluation.drawn}."
+            f"{len(evaluation.labels):,} images{evaluation.drawn_text}."
         )
         if evaluation.some_unknown:
             notes.append(f"{TOO_FEW}.")
@@ -100,12 +101,14 @@ def _notes(evaluation: SplitEvaluation) -> list[str]:
 
 
 def class_table(evaluation: SplitEvaluation) -> Section:
-    """Return the section with the metrics of each class."""
+    """Return the section with the metrics of each class, the rarest first unless they are grades; absent ones last."""
     found = evaluation.best.estimate
     shown = [name for name in PER_CLASS if name in found.per_class]
     rows = []
     absent = evaluation.absent
-    for k, label in enumerate(evaluation.spec.classes):
+    graded = "grades" in evaluation.task.forms
+    for k in range(len(evaluation.support)) if graded else rarest_first(evaluation.support):
+        label = evaluation.spec.classes[k]
         if label in absent:
             rows.append([Cell(label), Cell("0", "number"), *(Cell("absent", "number") for _ in shown)])
             continue
@@ -117,7 +120,13 @@ def class_table(evaluation: SplitEvaluation) -> Section:
         rows.append(cells)
     heading = "{0} by {0}".format(evaluation.task.nouns[0]).capitalize()
     table = Table(headings(["", "cases", *(PER_CLASS[name] for name in shown)]), rows)
-    return Section("classes", heading, table=table)
+    notes = [] if graded else ["The rarest come first: an average says least of them."]
+    return Section("classes", heading, notes=notes, table=table)
+
+
+def rarest_first(cases: Sequence[int]) -> list[int]:
+    """Return the numbers of classes by rising number of cases; those without any come last."""
+    return sorted(range(len(cases)), key=lambda k: (cases[k] == 0, cases[k]))
 
 
 def _as_yaml(value: Any) -> str:

@@ -21,9 +21,11 @@ from visionforge.evaluation.metric_names import (
     methods_text,
     metric_name,
 )
+from visionforge.evaluation.subgroups import Subgroups
 from visionforge.evaluation.table_writers import cell_safe
 from visionforge.reporting.context import ReportContext, changed_settings, origin_rows
 from visionforge.reporting.presentation import Presentation
+from visionforge.reporting.sections import rarest_first
 from visionforge.runs.files import write_atomic
 from visionforge.runs.query import flat
 
@@ -101,6 +103,8 @@ def _text(value: Any) -> str:
 def write_summary(path: Path, evaluation: SplitEvaluation, shown: Presentation) -> None:
     """Write the workbook with the sheets Summary, Per class, Epochs, Predictions, Configuration and Environment.
 
+    Where something is known of the images, there are Subgroups and Subgroup gaps, too.
+
     Args:
         path: The file.
         evaluation: The numbers.
@@ -110,6 +114,9 @@ def write_summary(path: Path, evaluation: SplitEvaluation, shown: Presentation) 
     book = Workbook(write_only=True)
     _Sheet(book, "Summary", *_summary(evaluation, background))
     _Sheet(book, "Per class", *_per_class(evaluation))
+    if evaluation.subgroups is not None:
+        _Sheet(book, "Subgroups", *_subgroups(evaluation, evaluation.subgroups))
+        _Sheet(book, "Subgroup gaps", *_gaps(evaluation, evaluation.subgroups))
     _Sheet(book, "Epochs", *_epochs(background.epochs))
     _Sheet(book, "Predictions", *shown.predictions())
     _Sheet(book, "Configuration", *_configuration(background))
@@ -175,6 +182,36 @@ def _per_class(evaluation: SplitEvaluation) -> tuple[list[str], list[Row]]:
                 else:
                     row += ["absent", None, None]
         rows.append(row)
+    return headings, rows
+
+
+def _subgroups(evaluation: SplitEvaluation, found: Subgroups) -> tuple[list[str], list[Row]]:
+    """Return a row for each metric of a subgroup, and for the recall of each class in it, the rarest class first."""
+    headings = ["column", "subgroup", "images", "metric", "class", "cases", "value", "from", "to"]
+    recall = PER_CLASS[found.recall]
+    rows: list[Row] = []
+    for column in found.columns:
+        for each in column.subgroups:
+            key, known = [column.column, each.name, each.images], each.estimate
+            for name in found.metrics:
+                value, intervals = known.overall[name], known.intervals
+                ends = _ends(intervals[name], value) if name in intervals else (None, None)
+                rows.append([*key, metric_name(name, evaluation.positive), None, each.images, value, *ends])
+            for k in rarest_first(evaluation.support):
+                value, by_class = known.per_class[found.recall][k], known.class_intervals.get(found.recall)
+                ends = (None, None) if by_class is None else _ends(by_class[k], value)
+                rows.append([*key, recall, evaluation.spec.classes[k], each.cases[k], value, *ends])
+    rows += [[column, reason] for column, reason in found.left_out.items()]
+    return headings, rows
+
+
+def _gaps(evaluation: SplitEvaluation, found: Subgroups) -> tuple[list[str], list[Row]]:
+    headings = ["column", "metric", "lowest", "highest", "gap", "from", "to", "gap by chance", "p", "p (Holm)"]
+    rows: list[Row] = []
+    for column, gap in found.gaps:
+        ends = _ends(gap.interval, gap.value) if found.permutations else (None, None)
+        names = [column.column, metric_name(gap.metric, evaluation.positive), gap.lowest, gap.highest]
+        rows.append([*names, gap.value, *ends, gap.by_chance, gap.p, gap.adjusted])
     return headings, rows
 
 

@@ -8,7 +8,11 @@ from visionforge.scoring.cases import Cases, Weighted
 from visionforge.scoring.limits import Behind, Trials
 from visionforge.scoring.rates import Array, Floats
 
-LEAST_WRONG, LEAST_CASES = 3, 30  # without which losses of cases tell too little of how large they can be
+LEAST_WRONG, LEAST_CASES, LEAST_GROUPS = (
+    3,
+    30,
+    10,
+)  # without which losses of cases tell too little of how large they can be
 
 
 def share(right: Callable[[Cases], Array]) -> Callable[[Weighted], Behind]:
@@ -22,9 +26,23 @@ def share(right: Callable[[Cases], Array]) -> Callable[[Weighted], Behind]:
         found = np.asarray(right(weighted.cases), dtype=np.float64)
         total = weighted.total[:1]
         each = None if found.ndim == 1 else total * found.shape[1]  # between the cases and all of their labels
-        return Behind(trials=Trials(total, each), right=np.atleast_2d(found if found.ndim == 1 else found.mean(axis=1)))
+        return Behind(
+            trials=_drawn(weighted, Trials(total, each)),
+            right=np.atleast_2d(found if found.ndim == 1 else found.mean(axis=1)),
+        )
 
     return behind
+
+
+def _drawn(weighted: Weighted, trials: Trials) -> Trials:
+    """Return the same of cases that may have been drawn in whole groups."""
+    clusters = weighted.cases.clusters
+    if clusters is None:
+        return trials
+    every = np.ones((len(weighted.cases.labels), 1))
+    least = trials.cases * clusters.least_effective(every) / weighted.total[0]
+    most = trials.cases if trials.effective is None else trials.effective
+    return Trials(least, most, groups=clusters.present(every))
 
 
 def hits(cases: Cases) -> Array:
@@ -46,7 +64,7 @@ def agreement(weighted: Weighted) -> Behind:
     if not both.size:
         return Behind()
     cases = np.array([float((both.shape[1] ** 2 / (1 / both).sum(axis=1)).mean())])
-    return Behind(trials=Trials(cases, cases), lowest=-1.0)
+    return Behind(trials=_drawn(weighted, Trials(cases, cases)), lowest=-1.0)
 
 
 def losses(compute: Callable[[Cases], Floats]) -> Callable[[Weighted], Behind]:
@@ -56,6 +74,8 @@ def losses(compute: Callable[[Cases], Floats]) -> Callable[[Weighted], Behind]:
         cases = weighted.cases
         wrong = int(_wrong(cases).sum())
         few = wrong < LEAST_WRONG or len(cases.labels) < LEAST_CASES
+        if cases.clusters is not None:
+            few = few or cases.clusters.count < LEAST_GROUPS
         strata = np.zeros(len(cases.labels), np.int64) if cases.of_labels else cases.labels
         return Behind(losses=compute(cases), few=few, wrong=wrong, strata=strata)
 
@@ -80,8 +100,8 @@ def means(*names: str, biased: bool = False) -> Callable[[Weighted], Behind | No
         values = tuple((name, int(k)) for name in names for k in np.flatnonzero(defined))
         of_labels = weighted.cases.of_labels
         apart = names == ("sensitivity",) and not of_labels  # recalls of classes are of other cases
-        known = 0.0 if apart else 1.0 if biased else None
         cases = weighted.cases
+        known = None if cases.clusters is not None else 0.0 if apart else 1.0 if biased else None
         return Behind(
             values, known, 1.0 if of_labels else 0.0, right=_right(cases, values), wrong=int(_wrong(cases).sum())
         )

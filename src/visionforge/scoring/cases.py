@@ -5,6 +5,7 @@ same lines give the reported value (all weights are 1) and its resamples. Everyt
 """
 
 import traceback
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from visionforge.config.schema import TaskName
 from visionforge.config.schema.metrics import Metric
 from visionforge.config.schema.tasks import task_named
 from visionforge.errors import VisionForgeError
+from visionforge.scoring.clusters import Clusters
 from visionforge.scoring.decisions import predicted_labels
 from visionforge.scoring.limits import Trials
 from visionforge.scoring.rates import Array, Floats, Ranking, rates_of, sums_by
@@ -33,6 +35,9 @@ class Cases:
         positive: Of two classes, the one that is to be found.
         decided_on: (N, K) probabilities that the predictions follow, as decisions are made before a calibration; None
             is `probabilities`.
+        clusters: Groups of cases that were drawn whole; None: they were drawn one by one.
+        folds: (N,) which of several networks a case was predicted by; None: all by the same. Cases are ranked only
+            among those of their own network, since the probabilities of networks do not compare (Airola et al., 2011).
 
     Attributes:
         probabilities: (N, K).
@@ -50,7 +55,11 @@ class Cases:
         thresholds: Array | None = None,
         positive: int = 1,
         decided_on: Array | None = None,
+        clusters: Clusters | None = None,
+        folds: npt.NDArray[np.int64] | None = None,
     ) -> None:
+        self.clusters = clusters
+        self.folds = folds
         self.probabilities = np.asarray(probabilities, dtype=np.float64)
         self.labels = np.asarray(labels, dtype=np.int64)
         self.task = task_named(task)
@@ -78,6 +87,16 @@ class Cases:
         return [Ranking(self.probabilities[:, k], self.truth[:, k]) for k in range(self.classes)]
 
     @cached_property
+    def rankings_of_folds(self) -> list[list[tuple[npt.NDArray[np.int64], Ranking]]]:
+        """Return the same of each class: positions of the cases of each network, and their ranking."""
+        assert self.folds is not None
+        members = [np.flatnonzero(self.folds == fold) for fold in np.unique(self.folds)]
+        return [
+            [(cases, Ranking(self.probabilities[cases, k], self.truth[cases, k])) for cases in members]
+            for k in range(self.classes)
+        ]
+
+    @cached_property
     def per_case(self) -> dict[str, Array]:
         """Return what built-in metrics keep of the cases themselves; each fills in its own."""
         return {}
@@ -103,8 +122,24 @@ class Weighted:
 
     @cached_property
     def _ranked(self) -> tuple[Floats, Floats]:
-        area, precision = zip(*(ranking(self.weights) for ranking in self.cases.rankings), strict=True)
+        if self.cases.folds is not None:
+            found = [self._ranked_by_fold(k, parts) for k, parts in enumerate(self.cases.rankings_of_folds)]
+        else:
+            found = [ranking(self.weights) for ranking in self.cases.rankings]
+        area, precision = zip(*found, strict=True)
         return np.stack(area), np.stack(precision)
+
+    def _ranked_by_fold(self, k: int, parts: list[tuple[npt.NDArray[np.int64], Ranking]]) -> tuple[Floats, Floats]:
+        """Return area and average precision (B,) of a class: of all pairs, and all cases of it, within their folds."""
+        sums = np.zeros((4, self.weights.shape[1]))
+        for members, ranking in parts:
+            weights = self.weights[members]
+            area, precision = ranking(weights)
+            own = self.cases.truth[members, k] @ weights
+            pairs = own * (weights.sum(axis=0) - own)
+            sums += np.stack([np.where(pairs > 0, area * pairs, 0), pairs, np.where(own > 0, precision * own, 0), own])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return sums[0] / sums[1], sums[2] / sums[3]
 
     @property
     def area(self) -> Floats:
@@ -198,7 +233,26 @@ class Weighted:
                 f"precision{ending}": Trials(said[:, 0]),
                 f"f1{ending}": Trials(support + said[:, 0] - hits[:, 0], jaccard=True),
             }
-        return found
+        clusters = self.cases.clusters
+        return found if clusters is None else {name: self._of_groups(name, each) for name, each in found.items()}
+
+    def _of_groups(self, name: str, trials: Trials) -> Trials:
+        """Return the same of cases that were drawn in whole groups."""
+        clusters, truth = self.cases.clusters, self.cases.truth > 0
+        assert clusters is not None
+        decided = self.cases.tuned if name.endswith("_tuned") else self.cases.predicted
+        assert decided is not None
+        said = self.cases.task.indicators(decided, self.cases.classes) > 0
+        sides = {
+            "sensitivity": (truth,),
+            "specificity": (~truth,),
+            "precision": (said,),
+            "f1": (truth | said,),
+        }.get(name.removesuffix("_tuned"), (truth, ~truth))
+        least = np.minimum.reduce([clusters.least_effective(side) for side in sides])
+        groups = np.minimum.reduce([clusters.present(side) for side in sides])
+        most = trials.cases if trials.effective is None else trials.effective
+        return replace(trials, cases=least, effective=most, groups=groups)
 
 
 class AnyCases(Protocol):

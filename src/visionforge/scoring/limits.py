@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betaincinv, stdtrit
 
+from visionforge.scoring.clusters import Clusters, narrowed
 from visionforge.scoring.rates import Floats
 
 _SAME = 1e-12  # values that differ by less are the same
@@ -38,6 +39,8 @@ class Trials:
         cases: Number of cases; values without any are undefined.
         effective: Most effective cases where a value is neither 0 nor 1; None: it is a share of `cases` itself.
         jaccard: The values are F1, and `cases` those of a class or said to be.
+        groups: In how many groups, which were drawn whole, these cases are; None: they were drawn one by one. `cases`
+            are then those that there are at least, if all of a group are right or wrong.
         least_paired: Fewest cases of which the difference of two models is told.
         least_wrong: Fewest wrong decisions of one of them, for the same: otherwise very few cases decide about it.
     """
@@ -45,6 +48,7 @@ class Trials:
     cases: Floats
     effective: Floats | None = None
     jaccard: bool = False
+    groups: Floats | None = None
     least_paired: int = 2
     least_wrong: int = 0
 
@@ -111,16 +115,29 @@ def share_limits(values: Floats, drawn: Floats, trials: Trials, confidence: floa
         trials: Of how many cases they are shares.
         confidence: Share of samples of which the limits hold the truth.
     """
-    if trials.jaccard:
-        low, high = clopper_pearson(values / (2 - values), trials.cases, confidence)
-        return 2 * low / (1 + low), 2 * high / (1 + high)
+    cases = cases_of(values, drawn, trials, confidence)
+    if not trials.jaccard:
+        return clopper_pearson(values, cases, confidence)
+    low, high = clopper_pearson(values / (2 - values), cases, confidence)
+    return 2 * low / (1 + low), 2 * high / (1 + high)
+
+
+def cases_of(values: Floats, drawn: Floats, trials: Trials, confidence: float) -> Floats:
+    """Return (K,) of how many effective cases values are shares; see `share_limits`."""
     cases = trials.cases
-    if trials.effective is not None:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found = values * (1 - values) / _variance(drawn)
-        inside = (values > _SAME) & (values < 1 - _SAME) & np.isfinite(found)
-        cases = np.where(inside, np.minimum(found, trials.effective), cases)
-    return clopper_pearson(values, cases, confidence)
+    if trials.effective is None:
+        return cases
+    if trials.jaccard:
+        values, drawn = values / (2 - values), drawn / (2 - drawn)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = values * (1 - values) / _variance(drawn)
+    inside = (values > _SAME) & (values < 1 - _SAME) & np.isfinite(found)
+    if trials.groups is None:
+        return np.where(inside, np.minimum(found, trials.effective), cases)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = found * (trials.groups - 1) / trials.groups  # resamples of few groups vary less than samples of them
+    known = np.where(inside, np.clip(found, cases, np.maximum(cases, trials.effective)), cases)
+    return np.asarray(known * narrowed(trials.groups, confidence))
 
 
 def mean_error(losses: Floats, strata: npt.NDArray[np.int64]) -> float:
@@ -172,16 +189,19 @@ def mean_limits(
     below, above = (values - low) / count, (high - values) / count
     down, up = (max(0.0, float(each @ correlation @ each)) for each in (below, above))
     mean = float(values.mean())
-    pooled = clopper_pearson(values.mean(keepdims=True), np.array([count**2 / (1 / cases).sum()]), confidence)
+    with np.errstate(divide="ignore"):  # of no effective case there are no limits
+        together = np.array([count**2 / (1 / cases).sum()])
+    pooled = clopper_pearson(values.mean(keepdims=True), together, confidence)
     return min(mean - float(np.sqrt(down)), float(pooled[0][0])), max(mean + float(np.sqrt(up)), float(pooled[1][0]))
 
 
-def paired_error(gaps: Floats) -> tuple[float, float]:
+def paired_error(gaps: Floats, clusters: Clusters | None = None) -> tuple[float, float]:
     """Return the difference of two means of shares, drawn a little towards 0, and its standard error.
 
     Args:
         gaps: (P, N) by how much a case of a share is more often right by one model than by the other, -1 to 1; NaN is a
             case that is not of the share.
+        clusters: Groups of cases that were drawn whole; None: they were drawn one by one.
 
     >>> import numpy as np
     >>> gap, error = paired_error(np.array([[0.0] * 38]))
@@ -192,6 +212,13 @@ def paired_error(gaps: Floats) -> tuple[float, float]:
     cases = there.sum(axis=1) + 2  # one more that each has right and the other has not
     shares = np.where(there, gaps, 0.0) / (cases[:, None] * len(gaps))
     each = shares.sum(axis=1)
+    if clusters is not None:
+        groups = clusters.present(there.T)
+        least = floor_error(groups) ** 2
+        few = clusters.count / max(1, clusters.count - 1)
+        means = each[:, None] / np.maximum(there.sum(axis=1), 1)[:, None] * there
+        variance = float((clusters.totals((shares - means).sum(axis=0)) ** 2).sum()) * few
+        return float(each.sum()), float(np.sqrt(max(least, variance)))
     least = floor_error(there.sum(axis=1).astype(np.float64)) ** 2
     variance = float((shares.sum(axis=0) ** 2).sum()) + least - float((each**2 / cases).sum())
     return float(each.sum()), float(np.sqrt(max(least, variance)))  # shares of the same cases may cancel out

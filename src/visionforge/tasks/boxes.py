@@ -329,11 +329,13 @@ class BoxTask(Task):
 
     # --- results
 
-    def evaluate(self, predictions: Any, spec: Any, split: str, settings: Any, partial: Any = None) -> BoxEvaluation:
+    def evaluate(
+        self, predictions: Any, spec: Any, split: str, settings: Any, partial: Any = None, clusters: Any = None
+    ) -> BoxEvaluation:
         """Return average precision and recall, with intervals by picture."""
         from visionforge.evaluation.box_evaluation import evaluate_boxes
 
-        return evaluate_boxes(predictions, spec, split, settings, partial)
+        return evaluate_boxes(predictions, spec, split, settings, partial, clusters)
 
     def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> PictureScorer | None:
         """Return what scores the boxes that lie beside a table in COCO's format: it has the predicted ones only."""

@@ -100,11 +100,13 @@ class ImageTask(Task):
 
         return classification_metrics(probabilities, labels, self.name)
 
-    def evaluate(self, predictions: Any, spec: Any, split: str, settings: Any, partial: Any = None) -> Evaluation:
+    def evaluate(
+        self, predictions: Any, spec: Any, split: str, settings: Any, partial: Any = None, clusters: Any = None
+    ) -> Evaluation:
         """Return metrics of probabilities and decisions."""
         from visionforge.evaluation.evaluation import evaluate
 
-        return evaluate(predictions, spec, split, settings, partial)
+        return evaluate(predictions, spec, split, settings, partial, clusters)
 
     def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> Scorer | None:
         """Return what scores raw probabilities."""

@@ -207,6 +207,10 @@ class MaskTask(Task):
         """Return the softmax over the classes of each pixel."""
         return logits.softmax(dim=1)
 
+    def logits(self, probabilities: Tensor) -> Tensor:
+        """Return the logarithms, from which the softmax makes the same probabilities."""
+        return probabilities.clamp(min=1e-38).log()
+
     def decide(self, probabilities: Any, thresholds: Any = None) -> Any:
         """Return (N, R, R) the most probable class of each pixel."""
         return probabilities.argmax(axis=1)
@@ -267,11 +271,13 @@ class MaskTask(Task):
 
     # --- results
 
-    def evaluate(self, predictions: Any, spec: Any, split: str, settings: Any, partial: Any = None) -> MaskEvaluation:
+    def evaluate(
+        self, predictions: Any, spec: Any, split: str, settings: Any, partial: Any = None, clusters: Any = None
+    ) -> MaskEvaluation:
         """Return Dice, IoU and boundaries, with intervals by picture."""
         from visionforge.evaluation.mask_evaluation import evaluate_masks
 
-        return evaluate_masks(predictions, spec, split, settings, partial)
+        return evaluate_masks(predictions, spec, split, settings, partial, clusters)
 
     def table_scorer(self, path: Any, tta: bool, positive: int, classes: Sequence[str]) -> PictureScorer | None:
         """Return what scores the pixels that a table counts."""

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from visionforge.config.rules import part_problems
-from visionforge.config.schema import EvaluationSettings, ModelSettings, TtaMode
+from visionforge.config.schema import EvaluationSettings, Loss, ModelSettings, TtaMode
 from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.augment import normalise
@@ -30,6 +30,7 @@ from visionforge.training.calibration import Calibration, scale
 from visionforge.training.compatibility import check_compatible, differences
 from visionforge.training.criterion import AnyCriterion, CumulativeLogits, class_weights
 from visionforge.training.determinism import seed_generators
+from visionforge.training.ensemble import Ensemble
 from visionforge.training.epoch_sums import EpochSums
 from visionforge.training.finetuning import StagedUnfreezing
 from visionforge.training.gather import gather_rows
@@ -57,6 +58,7 @@ from visionforge.training.shorthand import (
     MixUpLike,
     OptimizerLike,
     ScheduleLike,
+    read_members,
     read_settings,
     read_spec,
 )
@@ -66,6 +68,12 @@ from visionforge.training.tta import named_views
 log = logging.getLogger(__name__)
 
 _DEFAULT = ModelSettings()
+
+
+def _sections(settings: ModelSettings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in ModelSettings.model_fields}
+
+
 Pixels = Tensor | npt.NDArray[np.uint8]
 
 
@@ -166,6 +174,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         usual = AUC.name if self.spec is None else self.spec.kind.monitor
         self.monitor = monitor_named(self.settings.monitor or usual)  # whoever knows the labels may choose another
         self.watched: tuple[str, ...] = ()  # further metrics that somebody goes by
+        self.members: tuple[ModelSettings, ...] = ()  # of an ensemble, which comes from a checkpoint
         self._parts: Parts | None = None
         self._outputs: SplitOutputs | None = None
         self._rate: float | None = None  # of the last optimiser step
@@ -181,6 +190,25 @@ class ImageClassifier(Seeded, pl.LightningModule):
         spec = None if self.spec is None else self.spec.model_dump(mode="json")
         stored = redact_settings(self.settings.model_dump(mode="json"))  # the address of weights may hold a token
         self.save_hyperparameters({**stored, "spec": spec}, logger=False)
+
+    @property
+    def ensemble(self) -> Ensemble | None:
+        """The networks, if there are several; None for a single one, or before it is built."""
+        return self.network if isinstance(self.network, Ensemble) else None
+
+    def alone(self, member: int) -> "ImageClassifier":
+        """Return one of the networks of an ensemble as a module of its own, which shares the weights.
+
+        Raises:
+            IndexError: If there is no such network.
+        """
+        assert self.ensemble is not None, "there are no members"
+        model = ImageClassifier(**_sections(self.members[member]), spec=self.spec, restoring=True, seed=self.seed)
+        model._build(pretrained=False)
+        model.network = self.ensemble.members[member]
+        if str(member) in self.ensemble.cumulatives:
+            model.cumulative = self.ensemble.cumulatives[str(member)]  # type: ignore[assignment]
+        return model.to(self.device).train(self.training)
 
     # --- late binding
 
@@ -249,7 +277,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the checkpoint say that it brings the weights itself; keep thresholds and an unfinished epoch's sums."""
-        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**self.hparams, "restoring": True}
+        stored = {"members": [each.model_dump(mode="json") for each in self.members]} if self.members else {}
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**self.hparams, "restoring": True, **stored}
         checkpoint["thresholds"] = None if self.thresholds is None else self.thresholds.tolist()
         checkpoint["calibration"] = None if self.calibration is None else asdict(self.calibration)
         checkpoint["outliers"] = None if self.outliers is None else self.outliers.stored()
@@ -268,6 +297,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         stored = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         if stored.get("spec") and self.spec is not None:
             check_compatible(stored, self.spec, self.settings)
+        self.members = read_members(stored.get("members"))
         self.build_for(checkpoint["state_dict"])
         thresholds = checkpoint.get("thresholds") if self.spec is None or self.spec.kind.several else None
         self.thresholds = None if thresholds is None else torch.tensor(thresholds)
@@ -301,6 +331,9 @@ class ImageClassifier(Seeded, pl.LightningModule):
     def _build(self, pretrained: bool | None, brought: Mapping[str, Tensor] | None = None) -> None:
         if self.network is not None or self.spec is None:
             return
+        if self.members:
+            self._build_members(brought)
+            return
         spec, settings, classes = self.spec, self.settings, len(self.spec.classes)
         if problems := list(part_problems(settings, spec.kind, spec.dataset)):
             raise SettingsError(problems)
@@ -312,7 +345,26 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self._outputs = spec.kind.outputs()
         if cumulative:
             self.cumulative = CumulativeLogits(classes)
-        log.info("%s: %s parameters", settings.backbone.name, f"{sum(p.numel() for p in self.parameters()):,}")
+        if not self.restoring:
+            log.info("%s: %s parameters", settings.backbone.name, f"{sum(p.numel() for p in self.parameters()):,}")
+
+    def _build_members(self, brought: Mapping[str, Tensor] | None) -> None:
+        """Build an ensemble, whose networks may differ; its own outputs are logits of the task."""
+        spec = self._bound_spec()
+        if spec.kind.detects:
+            raise SettingsError(f"networks of {spec.task} are not averaged: their boxes are not the same")
+        built: list[tuple[nn.Module, CumulativeLogits | None]] = []
+        for place, settings in enumerate(self.members):
+            model = ImageClassifier(**_sections(settings), spec=spec, restoring=True, seed=self.seed)
+            prefix = f"members.{place}."
+            part = brought and {name: value for name, value in brought.items() if prefix in name}
+            model._build(pretrained=False, brought=part)
+            assert model.network is not None
+            built.append((model.network, model.cumulative))
+        loss = self.settings.loss if built[0][1] is None else Loss(name="cross_entropy")
+        self.criterion = spec.kind.criterion(loss, len(spec.classes))
+        self._outputs = spec.kind.outputs()
+        self.network = Ensemble(built, spec.kind)
 
     # --- prediction
 
@@ -405,7 +457,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
 
     def _last_layer(self) -> nn.Linear | None:
         assert self.network is not None
-        assert self._parts is not None
+        if self._parts is None or self.members:  # several networks have features each
+            return None
         found = last_layer(self.network, self._parts.head)
         return None if found is None else found[1]
 
@@ -413,7 +466,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
     def last_layer_name(self) -> str | None:
         """Return the name of the linear layer in the network that gives the logits; None if there is none."""
         assert self.network is not None
-        assert self._parts is not None
+        if self._parts is None or self.members:  # several networks have features each
+            return None
         found = last_layer(self.network, self._parts.head)
         return None if found is None else found[0]
 
@@ -617,7 +671,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
     def ood_method(self) -> str:
         """Return what `evaluation.ood` stands for with this task."""
         chosen = self.evaluation.ood
-        if chosen == "none" or not self._bound_spec().kind.abstains:
+        if chosen == "none" or self.members or not self._bound_spec().kind.abstains:
             return "none"
         if chosen in OF_LOGITS:  # those of grades are one number, which only says where in their order an image is
             return "none" if self.cumulative is not None else chosen
@@ -715,8 +769,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         modes = {module: module.training for module in self.modules()}
         self.eval()
         try:
-            if self._parts is not None:
-                self._prepare_outliers()
+            self._prepare_outliers()
             with torch.no_grad():
                 for batch in batches:
                     images, labels = self._labelled(batch)

@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-from visionforge.data.info import Split
 from visionforge.training.calibration import Calibration
 
 
@@ -24,9 +23,10 @@ class Predictions:
         calibration: What the validation split says about the probabilities; None if it was not asked.
         columns: What else is said of each image (N,), by the name of its column in tables.
         ood: How `ood_score` was made, and its threshold; None without a score.
+        folds: (N,) int64 which of several networks predicted an image; None: all by the same.
     """
 
-    split: Split
+    split: str
     probabilities: Tensor
     probabilities_tta: Tensor | None
     labels: Tensor
@@ -35,3 +35,4 @@ class Predictions:
     calibration: Calibration | None = None
     columns: Mapping[str, Tensor] = field(default_factory=dict)
     ood: Mapping[str, Any] | None = None
+    folds: Tensor | None = None

@@ -23,6 +23,7 @@ from visionforge.data.info import TaskSpec
 from visionforge.errors import SettingsError
 from visionforge.models.registry import backbone_entry
 from visionforge.training.compatibility import plain
+from visionforge.training.ensemble import MOST_MEMBERS
 
 if TYPE_CHECKING:
     BackboneLike = Backbone | Mapping[str, Any] | str
@@ -74,6 +75,21 @@ def read_settings(given: Mapping[str, Any], restoring: bool = False) -> ModelSet
         return ModelSettings.model_validate(written)
     except ValidationError as error:
         raise SettingsError(validation_problems(error, ModelSettings, "model.", values=written)) from error
+
+
+def read_members(given: Any) -> tuple[ModelSettings, ...]:
+    """Return the settings of the networks of an ensemble, as a checkpoint of a stranger has them; none of one network.
+
+    Raises:
+        SettingsError: If they are no settings, or too many.
+    """
+    if not given:
+        return ()
+    if not isinstance(given, list | tuple) or len(given) > MOST_MEMBERS:
+        raise SettingsError(f"the checkpoint's members are no list of at most {MOST_MEMBERS} settings")
+    if not all(isinstance(each, Mapping) and "backbone" in each for each in given):
+        raise SettingsError("what the checkpoint says of its members cannot be used")
+    return tuple(read_settings(each, restoring=True) for each in given)
 
 
 def read_spec(given: TaskSpec | Mapping[str, Any] | None) -> TaskSpec | None:

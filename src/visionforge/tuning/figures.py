@@ -32,9 +32,10 @@ from visionforge.tuning.report import (
     short_names,
     text_of,
     to_rank,
+    train_command,
 )
 from visionforge.tuning.storage import StudyFolder
-from visionforge.tuning.study import minimised
+from visionforge.tuning.study import best_trials, minimised
 from visionforge.tuning.trials import counted
 
 PANEL_PIXELS = 170  # height of one panel of the contour plot
@@ -143,7 +144,7 @@ def write_figures(study: Study, folder: StudyFolder, content: dict[str, Any]) ->
     drawn = [_drawn(figure, copy) for figure in figures_of(copy)]
     for figure in drawn:
         write_figure_page(folder.figures, study.study_name, figure)
-    facts, trials = _facts(folder, content, names), _trials(content["trials"], names)
+    facts, trials = _facts(study, folder, content, names), _trials(content["trials"], names)
     write_study_page(folder.path / "index.html", study.study_name, facts, drawn, trials)
     write_pictures(copy, folder.figures, importances(copy), names[0], minimised(names[0]))
 
@@ -158,7 +159,7 @@ def _drawn(figure: Figure, study: Study) -> StudyFigure:
     return StudyFigure(figure.name, figure.title, spec)
 
 
-def _facts(folder: StudyFolder, content: dict[str, Any], names: list[str]) -> dict[str, str]:
+def _facts(study: Study, folder: StudyFolder, content: dict[str, Any], names: list[str]) -> dict[str, str]:
     """Return what stands above the figures: name → text."""
     saved, best = content["epochs_saved"], content["best"]
     facts = {
@@ -172,7 +173,8 @@ def _facts(folder: StudyFolder, content: dict[str, Any], names: list[str]) -> di
         facts["Best"] = f"trial {best['trial']}, " + ", ".join(f"{name} {best[name]:.6g}" for name in names)
         facts |= {path: text_of(value) for path, value in best["params"].items()}
         facts["Run folder"] = best["run"] or "–"
-        facts["Train it"] = f"visionforge fit --config {shown(folder.reports / 'best_config.yaml')}"
+        config = shown(folder.reports / "best_config.yaml")
+        facts["Train it"] = train_command(best_trials(study)[0], folder, config)
     return facts
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from visionforge.printable import printable
 from visionforge.runs.paths import shown
 from visionforge.terminal import PlainTable, plain_console, print_line
-from visionforge.tuning.report import STATES, duration_s, epochs_of, short_names
+from visionforge.tuning.report import STATES, duration_s, epochs_of, short_names, train_command
 from visionforge.tuning.storage import StudyFolder
 from visionforge.tuning.study import best_trials
 from visionforge.tuning.trials import EPOCHS, REASON, counted, finished
@@ -168,4 +168,4 @@ def print_summary(study: Study, folder: StudyFolder, names: list[str]) -> None:
             print_line(f"  {short[path]:>20}  {shown_value}")
     print_line(f"{'report':>12}  {shown(folder.path / 'index.html')}")
     if best:
-        print_line(f"{'train it':>12}  visionforge fit --config {shown(folder.reports / 'best_config.yaml')}")
+        print_line(f"{'train it':>12}  {train_command(best[0], folder, shown(folder.reports / 'best_config.yaml'))}")

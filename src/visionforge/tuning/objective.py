@@ -29,7 +29,7 @@ from visionforge.tuning.trials import EPOCHS, OWN, OWNER, REASON, RUN, SURPLUS, 
 
 log = logging.getLogger(__name__)
 
-BEST_EPOCH, SEED = "best_epoch", "seed"  # user attributes of a trial
+BEST_EPOCH, SEED, FOLDS = "best_epoch", "seed", "folds"  # user attributes of a trial; the last are values of folds
 ORDERLY_RETRIES = 1_000  # an interrupted trial is tried again whenever the search goes on
 
 
@@ -135,16 +135,15 @@ class Objective:
         trial.set_user_attr(EPOCHS, epochs)
         trial.set_user_attr(SEED, self._settings.seed_everything)
         best = BestEpoch(self._tune.metric, lambda done, value: self._told(trial.number, done, epochs, value))
-        callbacks: list[Callback] = [best]
-        if self._tune.second_metric is None:  # a study with two objectives cannot store values of epochs
-            callbacks.append(PyTorchLightningPruningCallback(trial, self._tune.metric))
         try:
             config = self._space.apply({**values, "trainer.max_epochs": epochs})
-            parent = {"study": self._name, "trial": trial.number, "reason": "trial"}
-            run = self._fit(TrialFit(config, self._folder, callbacks, parent))
-            if best.value is None or math.isnan(best.value):
-                what = "was validated" if best.value is None else f"has a defined {self._tune.metric}"
-                raise TrainingError(f"tune.metric: no epoch of the trial {what}")
+            if self._tune.cross_validate:
+                run, value = self._cross_validated(trial, config, best, epochs)
+            else:
+                callbacks: list[Callback] = [best]
+                if self._tune.second_metric is None:  # a study with two objectives cannot store values of epochs
+                    callbacks.append(PyTorchLightningPruningCallback(trial, self._tune.metric))
+                run, value = self._trained(trial, config, best, callbacks)
         except Interrupted as interrupted:
             frozen = study._storage.get_trial(trial._trial_id)
             cut_off(study, frozen, f"interrupted by {interrupted.name}", ORDERLY_RETRIES)
@@ -160,8 +159,47 @@ class Objective:
         trial.set_user_attr(RUN, str(run))
         trial.set_user_attr(BEST_EPOCH, best.epoch + 1)
         if self._tune.second_metric is None:
-            return best.value
-        return best.value, float(self._cost(values))
+            return value
+        return value, float(self._cost(values))
+
+    def _trained(
+        self, trial: Trial, config: dict[str, Any], best: BestEpoch, callbacks: list[Callback]
+    ) -> tuple[Path, float]:
+        """Fit, and return the run folder and the best value.
+
+        Raises:
+            TrainingError: If there is none.
+        """
+        parent = {"study": self._name, "trial": trial.number, "reason": "trial"}
+        run = self._fit(TrialFit(config, self._folder, callbacks, parent))
+        if best.value is None or math.isnan(best.value):
+            what = "was validated" if best.value is None else f"has a defined {self._tune.metric}"
+            raise TrainingError(f"tune.metric: no epoch of the trial {what}")
+        return run, best.value
+
+    def _cross_validated(
+        self, trial: Trial, config: dict[str, Any], best: BestEpoch, epochs: int
+    ) -> tuple[Path, float]:
+        """Fit every fold, and return the run folder of the first and the mean of the best values.
+
+        After each fold the mean so far is told, as if it were that of so many epochs, and a trial may be pruned.
+
+        Raises:
+            optuna.TrialPruned: If the mean so far is not worth another fold.
+        """
+        runs, values = list[Path](), list[float]()
+        count = int(config["data"]["folds"]) * int(config["data"].get("fold_repeats", 1))
+        for fold in range(count):
+            best.value, best.epoch = None, -1
+            run, value = self._trained(trial, {**config, "data": {**config["data"], "fold": fold}}, best, [best])
+            runs.append(run)
+            values.append(value)
+            trial.set_user_attr(FOLDS, values)
+            if self._tune.second_metric is None and fold < count - 1:
+                trial.report(math.fsum(values) / len(values), (fold + 1) * epochs - 1)
+                if trial.should_prune():
+                    raise optuna.TrialPruned(f"after {fold + 1} of {count} folds")
+        return runs[0], math.fsum(values) / len(values)
 
     def _cost(self, values: Values) -> int:
         """Return multiply-adds per image or parameters of the trial's network."""

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -167,6 +168,8 @@ def write_best_config(trial: FrozenTrial, folder: StudyFolder, names: list[str])
         full = read_yaml(folder.settings)["trainer"]["max_epochs"]
         epochs, seed = config["trainer"]["max_epochs"], config["seed_everything"]
         config["trainer"] |= {"max_epochs": full, "default_root_dir": None}
+        if folds_of(trial):
+            config["data"]["fold"] = None
     except (OSError, UnreadableError, LookupError, TypeError) as error:
         log.warning("trial %d: its configuration cannot be read (%s), so it is not written", trial.number, error)
         return
@@ -176,6 +179,27 @@ def write_best_config(trial: FrozenTrial, folder: StudyFolder, names: list[str])
         f"# found with --seed_everything {seed} --trainer.max_epochs {epochs}\n"
     )
     write_atomic(folder.reports / "best_config.yaml", heading + yaml.safe_dump(config, sort_keys=False))
+
+
+def folds_of(trial: FrozenTrial) -> int:
+    """Return how many folds a trial has trained; 0 if it has trained one network."""
+    found = trial.user_attrs.get("folds")
+    return len(found) if isinstance(found, list) else 0
+
+
+def train_command(trial: FrozenTrial, folder: StudyFolder, path: Path) -> str:
+    """Return the command that trains the best trial at full length.
+
+    Args:
+        trial: The trial.
+        folder: The study's folder.
+        path: The configuration, as it is shown.
+    """
+    folds = folds_of(trial)
+    if not folds:
+        return f"visionforge fit --config {path}"
+    data = read_yaml(folder.settings).get("data", {})
+    return f"visionforge fit --config {path} --folds {data.get('folds', folds) if isinstance(data, Mapping) else folds}"
 
 
 def run_of(trial: FrozenTrial, folder: StudyFolder) -> Workspace | None:

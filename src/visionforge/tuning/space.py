@@ -49,6 +49,11 @@ FULL = {
 FIXED = {
     "data.dataset": "values on other images do not compare",
     "data.synthetic": "values on other images do not compare",
+    "data.folds": "values on other images do not compare",
+    "data.fold": "values on other images do not compare",
+    "data.fold_pool": "values on other images do not compare",
+    "data.fold_repeats": "values on other images do not compare",
+    "data.fold_seed": "values on other images do not compare",
     "model.tta": "the validation does not use it",
     "model.tta_weight": "the validation does not use it",
     "trainer.max_epochs": "tune.epochs sets it for all trials",

@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from visionforge.config.environment import warn_of_environment
-from visionforge.config.loading import read_yaml
+from visionforge.config.loading import RawConfig, read_yaml
 from visionforge.config.problems import validation_problems
 from visionforge.config.schema import RunSettings, TuneSettings
 from visionforge.config.schema.metrics import watched_problem
@@ -19,6 +19,7 @@ from visionforge.config.schema.tasks import task_named
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
 from visionforge.engine.fit import Origin, Request, TrialPart, fit
+from visionforge.engine.folds import number_of_folds
 from visionforge.engine.resume import complete_run, outputs_of
 from visionforge.engine.run import Run
 from visionforge.engine.validation import check_settings
@@ -67,6 +68,22 @@ def tune(
     return Tuning(settings, worker).run(interruption, told)
 
 
+def take_folds(raw: RawConfig) -> None:
+    """Turn ``--folds 5`` into the settings that it is short for.
+
+    Raises:
+        SettingsError: If it is no number of folds, or differs from `data.folds`.
+    """
+    given = raw.values.pop("folds", None)
+    if given is None:
+        return
+    folds = number_of_folds(given)
+    told = raw.values.get("data", {}).get("folds")
+    if told not in (None, folds):
+        raise SettingsError(f"data.folds: {told} and --folds {folds} differ; leave one of them out")
+    raw.merge({"data": {"folds": folds}, "tune": {"cross_validate": True}}, "with --folds")
+
+
 def with_metric(settings: RunSettings) -> RunSettings:
     """Return settings that name what is searched for."""
     if settings.tune.metric != "auto":
@@ -94,6 +111,13 @@ def require_tunable(settings: RunSettings) -> None:
         problems.append(f"tune.sampler: {tune.sampler} takes one objective; allowed with two: nsgaii, tpe, random")
     if tune.pool is not None and tune.preset != "architectures":
         problems.append(f"tune.pool: would be ignored, because tune.preset is {tune.preset}; set it to architectures")
+    if tune.cross_validate:
+        if settings.data.folds is None:
+            problems.append("tune.cross_validate: needs data.folds; say how many folds there are")
+        if settings.data.fold is not None:
+            problems.append(f"data.fold: {settings.data.fold} is one fold, tune.cross_validate trains all; leave it")
+        if tune.refit:
+            problems.append("tune.refit: trains one network; train the best with `visionforge fit --folds`")
     task = dataset_info(settings.data.dataset, settings.data.synthetic).task
     if problem := watched_problem(tune.metric, task):
         problems.append(f"tune.metric: {problem}")
@@ -135,7 +159,7 @@ class Tuning:
         self.settings = settings
         self.worker = worker
         self.info = dataset_info(settings.data.dataset, settings.data.synthetic)
-        self.space = build_space(settings, self.info.flags, self._pool(), self._check)
+        self.space = build_space(_with_fold(settings), self.info.flags, self._pool(), self._check)
         if settings.tune.sampler == "grid":
             grid_of(self.space)
         self.config = with_portable_paths(self.space.base)
@@ -175,6 +199,7 @@ class Tuning:
             "configuration": digest(self.config),
             "resolution": self.settings.data.resolution,
             **{f"tune.{name}": getattr(tune, name) for name in kept},
+            **({"tune.cross_validate": True} if tune.cross_validate else {}),
         }
 
     def _default_name(self) -> str:
@@ -308,6 +333,13 @@ class Tuning:
             study.refit, study.refitted = Run.of(known), False
             return
         study.refit, study.refitted = fit(Request(refit, {}), interruption, Origin(parent)), True
+
+
+def _with_fold(settings: RunSettings) -> RunSettings:
+    """Return settings that hold for every trial; under cross-validation each trial takes one fold after the other."""
+    if not settings.tune.cross_validate:
+        return settings
+    return settings.model_copy(update={"data": settings.data.model_copy(update={"fold": 0})})
 
 
 class _Runner:

@@ -1,18 +1,14 @@
 """Several processes on one study: started, watched, replaced when they die, and ended together."""
 
-import contextlib
 import logging
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from optuna.study import Study
 
 from visionforge.config.schema import RunSettings
+from visionforge.engine.worker_processes import Process, end_workers, start_worker
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.tuning.search import reason_to_stop
 from visionforge.tuning.trials import finished, recover, without_owner
@@ -20,7 +16,6 @@ from visionforge.tuning.trials import finished, recover, without_owner
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
-END_WAIT_S = 90.0  # a worker finishes its step and its checkpoint
 EXIT_MISTAKE = 2
 
 
@@ -46,7 +41,7 @@ def run_workers(
         TrainingError: If too many trials have failed in a row.
         Interrupted: If a signal asked to end; the workers are asked as well.
     """
-    processes: dict[int, subprocess.Popen[bytes]] = {}
+    processes: dict[int, Process] = {}
     known = len(finished(study.get_trials(deepcopy=False)))
     died = 0
     try:
@@ -80,45 +75,15 @@ def run_workers(
         raise
     finally:
         with interruption.deferred():
-            _end(list(processes.values()))
+            end_workers(list(processes.values()))
             recover(study)
 
 
-def _start(number: int, settings: RunSettings, deadline: float | None) -> "subprocess.Popen[bytes]":
-    """Start one worker: it has its share of the processor, and its own device where there are several."""
-    environment = dict(os.environ)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // settings.tune.workers)))
-    devices = torch.cuda.device_count()
-    if devices > 1 and settings.trainer.accelerator in ("auto", "gpu", "cuda"):
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(devices)))).split(",")
-        environment["CUDA_VISIBLE_DEVICES"] = seen[number % len(seen)]
+def _start(number: int, settings: RunSettings, deadline: float | None) -> Process:
     changed: dict[str, Any] = {"workers": 1}
     if deadline is not None:
         changed["timeout_minutes"] = max(1e-3, (deadline - time.monotonic()) / 60)
     own = settings.model_copy(update={"tune": settings.tune.model_copy(update=changed)})
-    process = subprocess.Popen(
-        [sys.executable, "-m", "visionforge.tuning.worker"],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # it has died, which is seen in a moment
-        pipe.write(own.model_dump_json(exclude_unset=True).encode())
-    return process
-
-
-def _end(processes: "list[subprocess.Popen[bytes]]") -> None:
-    """Ask the workers to end, wait, and kill those that are left."""
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-    limit = time.monotonic() + END_WAIT_S
-    for process in processes:
-        try:
-            process.wait(max(0.0, limit - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    sent = own.model_dump_json(exclude_unset=True).encode()
+    asked = settings.tune.workers, settings.trainer.accelerator
+    return start_worker("visionforge.tuning.worker", sent, number, *asked)

@@ -9,6 +9,7 @@ from visionforge.cli.command import Command
 from visionforge.cli.printing import print_json
 from visionforge.config.schema import PRESETS
 from visionforge.data.import_settings import import_flags
+from visionforge.runs.paths import shown
 from visionforge.streams import caution, say, say_lines
 
 if TYPE_CHECKING:
@@ -36,8 +37,11 @@ def subcommands() -> Subcommands:
     group.add("list", _list, "all data sets, a line each")
     group.add("info", _info, "everything the catalog says of one data set").add_argument("name", help="catalog name")
     archive("download", _download, "get an archive, and unpack it for later use")
-    check = archive("check", _check, "compare an archive with the catalog, and look for images that splits share")
-    check.add_argument("--strict", action="store_true", help="exit status 1 also for images that splits share")
+    check = archive("check", _check, "compare an archive with the catalog, and look for what splits share")
+    check.add_argument("--strict", action="store_true", help="exit status 1 also for pictures that splits share")
+    check.add_argument("--exactly", action="store_true", help="compare pictures by equal pixels only")
+    check.add_argument("--embedding", metavar="RUN", help="compare by features of a trained run, too, or of `pixels`")
+    check.add_argument("--pictures", type=Path, metavar="FOLDER", help="write a page of the pairs, and a table")
     archive("stats", _stats, "count the classes, and compute mean and standard deviation")
     show = archive("show", _show, "write a picture of images and of what augmentation does to them")
     show.add_argument("--output", default=None, help="PNG file; default NAME.png")
@@ -103,13 +107,14 @@ def _download(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from visionforge.data.checks import check_dataset
+    from visionforge.engine.dataset_check import check_dataset
 
-    report = check_dataset(_entry(options), options.resolution, options.root)
+    given = {name: value for name, value in vars(options).items() if name not in ("name", "json", "strict")}
+    report = check_dataset(options.name, **given)
     if options.json:
         print_json(report.as_dict())
     else:
-        say_lines(report.lines())
+        say_lines([*report.lines(), *([] if report.page is None else [f"✓ {shown(report.page)}"])])
     return 0 if report.ok and (report.separate or not options.strict) else EXIT_CHECK_FAILED
 
 
@@ -132,9 +137,10 @@ def _show(options: argparse.Namespace) -> int:
     target = Path(options.output or f"{entry.name}.png")
     dataset_sheet(entry, target, options.preset, options.resolution, options.root)
     if options.json:
-        print_json({"file": str(target), "preset": options.preset})
+        print_json({"file": str(target), "preset": options.preset, "columns": entry.columns})
     else:
         say(f"✓ {target}")
+        say_lines([f"columns: {', '.join(entry.columns)}"] if entry.columns else [])
     return 0
 
 

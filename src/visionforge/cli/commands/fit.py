@@ -10,6 +10,7 @@ from visionforge.runs.signals import Interruption
 from visionforge.streams import say
 
 if TYPE_CHECKING:
+    from visionforge.engine.folds import FoldRuns
     from visionforge.engine.run import Run
 
 
@@ -19,11 +20,14 @@ def run(arguments: list[str]) -> int:
     if raw is None:
         return 0
     from visionforge.engine.fit import fit, request_of
+    from visionforge.engine.folds import fit_folds
     from visionforge.engine.seeds import fit_seeds
 
-    seeds = raw.values.pop("seeds", None)
+    seeds, folds, workers = (raw.values.pop(name, None) for name in ("seeds", "folds", "workers"))
     with Interruption() as interruption:
-        if seeds is None:
+        if folds is not None or workers is not None:
+            _print_folds(fit_folds(raw, folds, interruption, _print_fold, _print_run, workers, seeds))
+        elif seeds is None:
             print_result(fit(request_of(raw), interruption).result, "fit")
         else:
             _print_seeds(fit_seeds(raw, str(seeds), interruption, _print_seed, _print_run))
@@ -33,6 +37,23 @@ def run(arguments: list[str]) -> int:
 def _print_seed(place: int, count: int, seed: int, done: "Run | None") -> None:
     known = "" if done is None else f": complete already, {shown(done.path)}"
     say(f"seed {seed} ({place} of {count}){known}")
+
+
+def _print_fold(fold: int, count: int, done: "Run | None") -> None:
+    known = "" if done is None else f": complete already, {shown(done.path)}"
+    say(f"fold {fold} (0 to {count - 1}){known}")
+
+
+def _print_folds(found: "FoldRuns") -> None:
+    """Print what the networks say of their own folds, and the test of all of them together."""
+    from visionforge.cli.result_tables import print_folds
+
+    runs = " ".join(str(shown(run.path)) for run in found.runs)
+    if found.ensemble is None:
+        say(f"networks that find boxes are not joined; compare them: visionforge runs compare {runs}")
+        return
+    print_result(found.ensemble.result, "fit")
+    print_folds(found.ensemble.result.content, found.ensemble.path)
 
 
 def _print_run(run: "Run") -> None:
@@ -52,7 +73,7 @@ def _print_seeds(runs: "Sequence[Run]") -> None:
 
 COMMAND = Command(
     "fit",
-    "train a network, test its best checkpoint, write the run folder; with --seeds 3, for three seeds",
+    "train a network, test its best checkpoint, write the run folder; with --seeds 3 or --folds 5, several",
     run,
     place=10,
     examples=(

@@ -1,14 +1,12 @@
 """`visionforge predict`: the test split, or with `--images` any pictures."""
 
 import argparse
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 from visionforge.cli.arguments import CommandParser, add_target_flags
 from visionforge.cli.command import Command
+from visionforge.cli.progress import progress_bar
 from visionforge.errors import SettingsError
 from visionforge.runs.signals import Interruption
 from visionforge.streams import caution, say
@@ -95,7 +93,7 @@ def _count(text: str) -> int:
 def _pictures(options: argparse.Namespace) -> int:
     from visionforge.engine.picture_predictions import predict_pictures
 
-    with Interruption() as interruption, _progress_bar() as progress:
+    with Interruption() as interruption, progress_bar("predict") as progress:
         predictions = predict_pictures(
             interruption=interruption,
             progress=progress,
@@ -104,28 +102,6 @@ def _pictures(options: argparse.Namespace) -> int:
         )
     say(repr(predictions))
     return 0
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """Yield what moves a bar on a terminal, which appears with the first picture; elsewhere there is none."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from visionforge.terminal import plain_console
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = plain_console(stderr=True)
-    bar = Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty())
-    task = bar.add_task("predict")
-
-    def move(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total)
-        bar.start()
-
-    try:
-        yield move
-    finally:
-        bar.stop()
 
 
 COMMAND = Command(

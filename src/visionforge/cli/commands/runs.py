@@ -54,6 +54,14 @@ def subcommands() -> Subcommands:
         default=defaults.confidence,
         help=f"share of the resamples that an interval holds; default {defaults.confidence:g}",
     )
+    compare.add_argument(
+        "--margin",
+        dest="margins",
+        metavar="METRIC=NUMBER",
+        action="append",
+        default=[],
+        help="by how much a model may be worse than the first and still be non-inferior; may be given several times",
+    )
     return group
 
 
@@ -119,10 +127,11 @@ def _diff(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from visionforge.cli.result_tables import print_comparison
     from visionforge.evaluation.comparison import comparison
+    from visionforge.evaluation.margins import parse_margins
     from visionforge.runs.query import find_run, load_run
 
     runs = [load_run(find_run(name, "runs compare")) for name in options.names]
-    content = comparison(runs, options.resamples, options.confidence)
+    content = comparison(runs, options.resamples, options.confidence, parse_margins(options.margins))
     if options.json:
         print_json(content)
     else:

@@ -19,13 +19,14 @@ def run(arguments: list[str]) -> int:
     if raw is None:
         return 0
     from visionforge.engine.validation import check_arguments
-    from visionforge.tuning.tuning import rebuild, tune
+    from visionforge.tuning.tuning import rebuild, take_folds, tune
 
     report = raw.values.pop("report", None)
     if report is not None:
         with flags_named({"study": "--report"}):
             _print_summary(rebuild(str(report), check_arguments(raw, "predict")))
         return 0
+    take_folds(raw)
     settings = check_arguments(raw, "fit")
     with Interruption() as interruption:
         study = tune(settings, interruption, _print_summary)

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Preset = Literal["none", "light", "standard", "strong"]
+FoldPool = Literal["train+val", "all"]
+FOLD_POOLS: dict[str, tuple[Literal["train", "val", "test"], ...]] = {
+    "train+val": ("train", "val"),
+    "all": ("train", "val", "test"),
+}
 MAX_VOLUME_RESOLUTION = 256  # voxels along each axis; one volume of them has 16 MiB
 
 
@@ -204,6 +209,30 @@ class DataSettings(Section):
     )
     max_samples: int | None = Field(
         default=None, ge=1, description="Keep at most this many training images, a stratified subset; null keeps all."
+    )
+    folds: int | None = Field(
+        default=None,
+        ge=2,
+        le=100,
+        description="Divide the images of `fold_pool` into so many folds; null keeps the splits.",
+    )
+    fold: int | None = Field(
+        default=None,
+        ge=0,
+        description="The fold that is held out, from 0, under `fold_repeats` up to folds × repeats - 1; "
+        "`fit --folds` trains them all.",
+    )
+    fold_pool: FoldPool = Field(
+        default="train+val",
+        description="Which splits are divided: train+val, of which a fold validates, and the test split is kept; or "
+        "all, for data without a test split of its own: a fold tests, and the next one validates.",
+    )
+    fold_repeats: int = Field(default=1, ge=1, le=100, description="How often the images are divided, each time anew.")
+    fold_seed: int = Field(default=42, ge=0, lt=1 << 32, description="What the folds are a function of.")
+    groups: bool = Field(
+        default=True,
+        description="Keep the groups that an archive has (patients, slides) together in folds, and draw them whole for "
+        "intervals.",
     )
     force_rgb: bool = Field(default=True, description="Give grey images three equal channels.")
     augmentation: Augmentation = Field(default=Augmentation(), description="Random changes of training images.")

@@ -1,6 +1,6 @@
 """Settings of an evaluation."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -8,6 +8,7 @@ from visionforge.config.schema.base import Section
 
 Conformal = Literal["auto", "none", "split", "class", "aps", "raps"]
 Outlying = Literal["auto", "none", "energy", "max_logit", "mahalanobis", "knn"]
+Name = Annotated[str, Field(min_length=1, max_length=60)]
 
 
 class EvaluationSettings(Section):
@@ -30,6 +31,12 @@ class EvaluationSettings(Section):
         le=1200,
         description="Resolution of the pictures in figures/; papers want 300.",
         json_schema_extra={"unit": "dots per inch"},
+    )
+    subgroups: tuple[Name, ...] | None = Field(
+        default=None,
+        max_length=32,
+        description="Columns kept with the data, such as age and sex, or group, by which results are told apart; "
+        "null takes all kept ones, [] none. Numbers of more than 12 different values are cut into quartiles.",
     )
     explanations: int = Field(
         default=8,

@@ -530,7 +530,9 @@ class Task:
 
     # --- results
 
-    def evaluate(self, predictions: Any, spec: Any, split: str, settings: Any, partial: Any = None) -> Any:
+    def evaluate(
+        self, predictions: Any, spec: Any, split: str, settings: Any, partial: Any = None, clusters: Any = None
+    ) -> Any:
         """Return the numbers of a split, a `visionforge.evaluation.evaluation.SplitEvaluation`.
 
         Args:
@@ -539,6 +541,8 @@ class Task:
             split: Name of the split.
             settings: The `EvaluationSettings`.
             partial: How much of the split was evaluated; None is all of it.
+            clusters: Groups of images that belong together, `visionforge.scoring.clusters.Clusters`; only given where
+                the data has some.
         """
         raise NotImplementedError
 

@@ -133,6 +133,11 @@ class TuneSettings(Section):
         description="Interval of the sign of life of a trial; one that is silent for twice as long is retried.",
         json_schema_extra={"unit": "seconds"},
     )
+    cross_validate: bool = Field(
+        default=False,
+        description="Every trial trains all folds of data.folds, and its value is their mean; it is pruned between "
+        "folds. `tune --folds 5` sets this and data.folds.",
+    )
     refit: bool = Field(
         default=False, description="At the end, train the best trial for trainer.max_epochs and test it."
     )

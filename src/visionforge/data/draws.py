@@ -1,0 +1,78 @@
+"""Random numbers as a function of a key and a position, drawn for a whole batch at once on any device.
+
+The n-th number of an image is the n-th output of SplitMix64 (Steele, Lea and Flood, 2014) that begins at the image's
+key. No state passes from one image to the next, so a batch may be cut anywhere, and every device gets the same numbers
+(what is computed of them in float32 may differ in its last digit).
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_STEP = 0x9E3779B97F4A7C15 - (1 << 64)  # as a signed number, which is how torch keeps 64 bits
+_FIRST, _SECOND = 0xBF58476D1CE4E5B9 - (1 << 64), 0x94D049BB133111EB - (1 << 64)
+_BITS = 24  # of a float32's mantissa, so that every number in between is exact
+
+
+def _shifted(bits: Tensor, count: int) -> Tensor:
+    """Return 64 bits moved to the right, with zeros from the left; torch repeats the sign."""
+    return (bits >> count) & ((1 << (64 - count)) - 1)
+
+
+def splitmix64(keys: Tensor, first: int, count: int) -> Tensor:
+    """Return outputs number `first` to `first + count - 1` of SplitMix64, (B, count) int64.
+
+    Args:
+        keys: (B,) int64, where each row begins.
+        first: Number of the first output, counted from 0.
+        count: How many.
+    """
+    places = torch.arange(first + 1, first + count + 1, device=keys.device)
+    bits = keys[:, None] + places * _STEP  # wraps around, as it is meant to
+    bits = (bits ^ _shifted(bits, 30)) * _FIRST
+    bits = (bits ^ _shifted(bits, 27)) * _SECOND
+    return bits ^ _shifted(bits, 31)
+
+
+class Draws:
+    """The random numbers of a batch of images, each row from a key of its own; every call gives new ones.
+
+    Args:
+        keys: A number below 2^63 for each image.
+        device: Where the numbers are made.
+    """
+
+    def __init__(self, keys: Sequence[int], device: torch.device) -> None:
+        self._keys = torch.tensor(keys, dtype=torch.int64, device=device)
+        self._drawn = 0
+
+    def _bits(self, shape: Sequence[int]) -> Tensor:
+        count = math.prod(shape)
+        bits = splitmix64(self._keys, self._drawn, count)
+        self._drawn += count
+        return bits.view(-1, *shape)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Return (B, *shape) float32, uniform from 0 to 1, both left out."""
+        return _unit(self._bits(shape), 64 - _BITS)
+
+    def signs(self, *shape: int) -> Tensor:
+        """Return (B, *shape) float32, -1 or 1, equally often."""
+        return torch.where(self._bits(shape) < 0, -1.0, 1.0)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Return (B, *shape) float32 of the standard normal distribution (Box and Muller, 1958), within ±6."""
+        bits = self._bits(shape)
+        radius = torch.sqrt(-2 * torch.log(_unit(bits, 64 - _BITS)))
+        return radius * torch.cos(2 * math.pi * _unit(bits, 8))
+
+
+def _unit(bits: Tensor, lowest: int) -> Tensor:
+    """Return the middles of 2^24 equal parts of 0 to 1, by 24 of 64 bits.
+
+    The last half would be rounded to 1 in float32; it is kept below.
+    """
+    cut = (_shifted(bits, lowest) & ((1 << _BITS) - 1)).float()
+    return ((cut + 0.5) / (1 << _BITS)).clamp_(max=1 - 2.0**-_BITS)

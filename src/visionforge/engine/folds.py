@@ -1,0 +1,228 @@
+"""Cross-validation: a network for every fold, and all of them as one."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from pydantic_core import PydanticSerializationError
+
+from visionforge.config.folds import fold_problems
+from visionforge.config.loading import RawConfig
+from visionforge.config.schema import RunSettings
+from visionforge.engine.ensembles import make_ensemble
+from visionforge.engine.fit import Request, fit, request_of
+from visionforge.engine.resume import WORDS, complete_run, outputs_of
+from visionforge.engine.run import Run
+from visionforge.engine.worker_processes import Process, end_workers, start_worker
+from visionforge.errors import SettingsError
+from visionforge.runs.config_hash import processes_of
+from visionforge.runs.locks import LockedError
+from visionforge.runs.signals import Interruption
+
+FLAG = "--folds"
+POLL_S = 0.2
+MOST = 100
+# number of the fold, folds in all, and a run that is complete already
+Begun = Callable[[int, int, Run | None], None]
+
+
+@dataclass(frozen=True)
+class FoldRuns:
+    """The networks of a cross-validation.
+
+    Attributes:
+        runs: One run for every fold, in their order.
+        ensemble: All of them as one; None where they cannot be joined, as networks that find boxes.
+    """
+
+    runs: list[Run]
+    ensemble: Run | None
+
+
+def fold_requests(raw: RawConfig, folds: int) -> list[Request]:
+    """Check the settings of a cross-validation, and return a fit for every fold.
+
+    Args:
+        raw: The settings as they were given.
+        folds: Number of folds, at least 2.
+
+    Raises:
+        VisionForgeError: For every mistake that the user can mend.
+    """
+    choice = raw.values.get("resume")
+    if choice not in (None, *WORDS):
+        raise SettingsError(f"--resume: {choice} is one run, {FLAG} are several; allowed: {', '.join(WORDS)}")
+    data = raw.values.get("data")
+    data = data if isinstance(data, dict) else {}
+    if data.get("fold") is not None:
+        raise SettingsError(f"data.fold: {data['fold']} is one fold, {FLAG} trains them all; leave one of them out")
+    if data.get("folds") not in (None, folds):
+        raise SettingsError(f"data.folds: {data['folds']} and {FLAG} {folds} differ; leave one of them out")
+    raw = raw.copy()
+    raw.merge({"data": {"folds": folds, "fold": 0}}, f"with {FLAG}")
+    request = request_of(raw)
+    settings = request.settings
+    if problems := fold_problems(settings.data, whole=False):
+        raise SettingsError(problems)
+    if processes_of(settings.trainer.model_dump()) is not None:
+        raise SettingsError(f"trainer.devices: with {FLAG}, each run is on one device; set it to 1")
+    anew, trainer = settings.resume == "never", settings.trainer
+    if trainer.devices in ("auto", -1, "-1"):
+        trainer = trainer.model_copy(update={"devices": 1})
+    settings = settings.model_copy(update={"trainer": trainer, "resume": "never" if anew else "auto"})
+    return [replace(request, settings=each) for each in of_each_fold(settings)]
+
+
+def of_each_fold(settings: RunSettings) -> list[RunSettings]:
+    """Return the settings of the fit of every fold."""
+    data = settings.data
+    assert data.folds is not None
+    return [
+        settings.model_copy(update={"data": data.model_copy(update={"fold": fold})})
+        for fold in range(data.folds * data.fold_repeats)
+    ]
+
+
+def fit_folds(
+    raw: RawConfig,
+    folds: int | str | None,
+    interruption: Interruption,
+    begun: Begun = lambda *_: None,
+    ended: Callable[[Run], None] = lambda _: None,
+    workers: int | str | None = None,
+    seeds: object = None,
+) -> FoldRuns:
+    """Fit a network for every fold, and join them.
+
+    A complete run of a fold is taken as it is, and an interrupted one is continued, so that the same call finishes what
+    was interrupted. Several processes may make the same call at once: each takes folds that no other is at.
+
+    Args:
+        raw: The settings as they were given.
+        folds: Number of folds, 2 to 100.
+        interruption: Handles the signals.
+        begun: Called before each fold that this process trains or finds complete.
+        ended: Called with each run that this process has trained.
+        workers: Processes of this machine that share the folds, this one among them; None is 1.
+        seeds: Several seeds were asked for, too, which is refused.
+
+    Raises:
+        VisionForgeError: For every mistake that the user can mend, before the first run begins.
+        LockedError: If somebody else's process is still at one of the folds.
+        Interrupted: If a signal ended a run; the other processes are ended, too.
+    """
+    if seeds is not None:
+        raise SettingsError(f"--seeds: is not for {FLAG}; data.fold_repeats divides the images several times")
+    if folds is None:
+        raise SettingsError(f"--workers: is for {FLAG}; say how many folds there are")
+    requests = fold_requests(raw, number_of_folds(folds))
+    workers = min(1 if workers is None else _number("--workers", workers, 1), len(requests))
+    _require_sendable(requests[0].settings, workers)
+    started: list[Process] = []
+    try:
+        if workers > 1:
+            started = [_start(requests[0].settings, number, workers) for number in range(1, workers)]
+        runs, _ = work_on(requests, interruption, begun, ended)
+        for process in started:
+            while process.poll() is None:
+                interruption.check()
+                time.sleep(POLL_S)
+    finally:
+        with interruption.deferred():
+            end_workers(started)
+    left = [request for request in requests if request.settings.data.fold not in runs]
+    more, locked = work_on(left, interruption, begun, ended)
+    if locked is not None:
+        raise locked
+    runs |= more
+    every = [runs[fold] for fold in range(len(requests))]
+    return FoldRuns(every, _joined(requests[0], every, interruption))
+
+
+def number_of_folds(given: int | str) -> int:
+    """Return the number of folds that a flag says.
+
+    Raises:
+        SettingsError: If it is none.
+    """
+    return _number(FLAG, given, 2)
+
+
+def _number(flag: str, given: int | str, least: int) -> int:
+    text = str(given).strip()
+    if not text.isdecimal() or not least <= int(text) <= MOST:
+        raise SettingsError(f"{flag}: {text} is not allowed; allowed: a whole number, {least} to {MOST}")
+    return int(text)
+
+
+def work_on(
+    requests: Sequence[Request],
+    interruption: Interruption,
+    begun: Begun = lambda *_: None,
+    ended: Callable[[Run], None] = lambda _: None,
+) -> tuple[dict[int, Run], LockedError | None]:
+    """Fit folds that nobody else is at.
+
+    Returns:
+        Fold → run, of those that are complete; and why one was left to another process.
+    """
+    runs: dict[int, Run] = {}
+    locked = None
+    for request in requests:
+        fold = request.settings.data.fold
+        assert fold is not None
+        done = None if request.settings.resume == "never" else _complete(request)
+        if done is None:
+            begun(fold, _count(request), None)
+            try:
+                done = fit(request, interruption)
+            except LockedError as error:
+                locked = error
+                continue
+            ended(done)
+        else:
+            begun(fold, _count(request), done)
+        runs[fold] = done
+    return runs, locked
+
+
+def _count(request: Request) -> int:
+    data = request.settings.data
+    return (data.folds or 0) * data.fold_repeats
+
+
+def _require_sendable(settings: RunSettings, workers: int) -> None:
+    if workers == 1:
+        return
+    if settings.resume == "never":
+        raise SettingsError("workers: several share folds by what is complete, so --resume never is for one")
+    try:
+        settings.model_dump_json(exclude_unset=True)
+    except PydanticSerializationError as error:
+        raise SettingsError(
+            "workers: callbacks and loggers that are objects stay in this process; name their classes, or use one"
+        ) from error
+
+
+def _start(settings: RunSettings, number: int, workers: int) -> Process:
+    quiet = settings.model_copy(update={"log_level": "warning"})
+    sent = quiet.model_dump_json(exclude_unset=True).encode()
+    return start_worker("visionforge.engine.fold_worker", sent, number, workers, settings.trainer.accelerator)
+
+
+def _complete(request: Request) -> Run | None:
+    from visionforge.engine.construction import Construction  # seconds
+
+    resolved = Construction(request.settings, sources=request.sources).resolved
+    known = complete_run(resolved, outputs_of(request.settings))
+    return None if known is None else Run.of(known)
+
+
+def _joined(request: Request, runs: Sequence[Run], interruption: Interruption) -> Run | None:
+    from visionforge.config.schema.tasks import task_named
+    from visionforge.data.registry import dataset_info
+
+    settings = request.settings
+    if task_named(dataset_info(settings.data.dataset, settings.data.synthetic).task).detects:
+        return None
+    return make_ensemble(runs, interruption, outputs_of(settings), anew=settings.resume == "never")

@@ -1,0 +1,63 @@
+"""Processes of this machine that work beside the first: each has its share of it."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+END_WAIT_S = 90.0  # a worker finishes its step and its checkpoint
+
+Process = subprocess.Popen[bytes]
+
+
+def threads_for(workers: int) -> int:
+    """Return how many threads each of several processes should use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // workers)
+
+
+def start_worker(module: str, sent: bytes, number: int, workers: int, accelerator: str) -> Process:
+    """Start a module of Python with its share of the processor, and a device of its own where there are several.
+
+    Args:
+        module: Its name.
+        sent: What it finds on its standard input.
+        number: Which of the workers it is, from 0.
+        workers: How many there are.
+        accelerator: What the settings ask for.
+    """
+    import torch
+
+    environment = dict(os.environ)
+    environment.setdefault("OMP_NUM_THREADS", str(threads_for(workers)))
+    devices = torch.cuda.device_count()
+    if devices > 1 and accelerator in ("auto", "gpu", "cuda"):
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(devices)))).split(",")
+        environment["CUDA_VISIBLE_DEVICES"] = seen[number % len(seen)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", module],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # it has died, which is seen in a moment
+        pipe.write(sent)
+    return process
+
+
+def end_workers(processes: Sequence[Process]) -> None:
+    """Ask processes to end, wait, and kill those that are left."""
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+    limit = time.monotonic() + END_WAIT_S
+    for process in processes:
+        try:
+            process.wait(max(0.0, limit - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
