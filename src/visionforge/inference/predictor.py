@@ -89,17 +89,21 @@ class NetworkPredictor:
         """
         model = self._model
         with each_member(model) as members:
-            raw, averaged = model.predict_probabilities(images.to(next(model.parameters()).device), self._tta)
-        raw, raw_tta = _plain(raw), None if averaged is None else _plain(averaged)
+            logits, averaged, scores = model.evaluated(images.to(next(model.parameters()).device), self._tta)
+        assert model.criterion is not None
+        raw, raw_tta = _plain(model.criterion.probabilities(logits)), None if averaged is None else _plain(averaged)
         given, tta = (raw, False) if raw_tta is None else (raw_tta, True)
         require_finite(given)
         thresholds = thresholds_of(model, tta)
+        stated, labels = model.calibrated(given, tta=tta), chosen_labels(given, self.spec, thresholds)
+        found = {} if model.calibration is None else model.calibration.columns(stated, torch.from_numpy(labels), tta)
+        columns = found | ({} if scores is None else {"ood_score": _plain(scores)})
         return BatchPrediction(
-            model.calibrated(given, tta=tta).numpy(),
-            chosen_labels(given, self.spec, thresholds),
+            stated.numpy(),
+            labels,
             raw.numpy(),
             None if raw_tta is None else raw_tta.numpy(),
-            further_columns(members, len(raw), self.spec),
+            {name: each.numpy() for name, each in columns.items()} | further_columns(members, len(raw), self.spec),
         )
 
 
