@@ -11,7 +11,7 @@ import torch
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
 from visionforge.inference.artifacts import ArtifactPredictor, Pixels, Runtime
-from visionforge.inference.predictor import Predictor
+from visionforge.inference.predictor import DISAGREEMENT, Predictor
 from visionforge.training.classifier import ImageClassifier
 
 BOUND = 1e-4  # of the probabilities, for float32
@@ -58,6 +58,7 @@ class Parity:
         change: What the second has more than the first.
         same_sets: Share of the images whose set of classes is the same; None without sets.
         largest_ood_deviation: Of `ood_score`, as a share of the largest; None without.
+        largest_disagreement_deviation: Of the disagreement of an ensemble's networks, in nats; None for one network.
     """
 
     images: int
@@ -71,6 +72,7 @@ class Parity:
     change: dict[str, float]
     same_sets: float | None = None
     largest_ood_deviation: float | None = None
+    largest_disagreement_deviation: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values for JSON."""
@@ -148,7 +150,13 @@ def compare(spec: TaskSpec, wanted: Any, runtime: Runtime, images: Images, bound
 def _further(wanted: Any, said: Any) -> dict[str, float | None]:
     """Return how far sets of classes and `ood_score` agree; None of what there is not."""
     here, there = getattr(wanted, "columns", {}), getattr(said, "columns", {})
-    found: dict[str, float | None] = {"same_sets": None, "largest_ood_deviation": None}
+    found: dict[str, float | None] = {
+        "same_sets": None,
+        "largest_ood_deviation": None,
+        "largest_disagreement_deviation": None,
+    }
+    if DISAGREEMENT in here and DISAGREEMENT in there:
+        found["largest_disagreement_deviation"] = float(np.abs(here[DISAGREEMENT] - there[DISAGREEMENT]).max())
     if "set" in here and "set" in there:
         found["same_sets"] = float((here["set"] == there["set"]).all(axis=1).mean())
     if "ood_score" in here and "ood_score" in there:

@@ -16,7 +16,7 @@ from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError, SettingsError, WeightsError
 from visionforge.inference.contract import KEY, Contract, read_contract
 from visionforge.inference.exported import ExportedClassifier
-from visionforge.inference.predictor import Floats
+from visionforge.inference.predictor import DISAGREEMENT, Floats
 from visionforge.training.calibration import abstention
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.conformal import ConformalSets
@@ -225,11 +225,11 @@ def _checked(results: Sequence[Array], images: int, contract: Contract, path: Pa
     """Return outputs by name, looked at: shapes, and whether they are finite."""
     found = dict(zip(contract.output_names, results, strict=True))
     classes = len(contract.spec.classes)
-    shapes = {"set": (images, classes), "ood_score": (images,)}
+    shapes = {"set": (images, classes), "ood_score": (images,), DISAGREEMENT: (images,)}
     for name, each in list(found.items())[1:]:
         if each.shape != shapes[name] or (each.dtype == np.bool_) != (name == "set"):
             raise RunError(f"{path}: gives {name} of the shape {each.shape}, not {shapes[name]}; it was changed")
-        if name == "ood_score" and not np.isfinite(each).all():
+        if name != "set" and not np.isfinite(each).all():
             raise RunError(f"{path}: its outputs are not finite; export another checkpoint")
     result, spec = results[0], contract.spec
     expected = (images, *spec.kind.output_shape(spec, contract.settings))

@@ -9,7 +9,7 @@ import visionforge
 from visionforge.config.schema import ModelSettings, Section
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
-from visionforge.inference.predictor import thresholds_of
+from visionforge.inference.predictor import DISAGREEMENT, thresholds_of
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.ensemble import MOST_MEMBERS
 from visionforge.training.tta import named_views
@@ -99,7 +99,12 @@ class Contract(Section):
     def output_names(self) -> tuple[str, ...]:
         """Return what the artifact gives, the probabilities first."""
         further = [name for name, given in (("set", self.sets), ("ood_score", self.ood)) if given is not None]
-        return (self.spec.kind.output_name, *further)
+        return (self.spec.kind.output_name, *further, *([DISAGREEMENT] if self.disagrees else []))
+
+    @property
+    def disagrees(self) -> bool:
+        """Return whether it says how far the networks of an ensemble disagree."""
+        return bool(self.members) and self.spec.kind.calibrates
 
     def _further(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -119,6 +124,12 @@ class Contract(Section):
             )
             threshold = {"threshold": self.ood.threshold}
             found.append({"name": "ood_score", "type": "float32", "shape": ["batch"], "meaning": meaning, **threshold})
+        if self.disagrees:
+            meaning = (
+                f"by how much the {len(self.members)} networks differ on the image: mutual information in nats, 0 "
+                "where all say the same"
+            )
+            found.append({"name": DISAGREEMENT, "type": "float32", "shape": ["batch"], "meaning": meaning})
         return found
 
     def _resize(self) -> str:

@@ -11,6 +11,7 @@ from visionforge.inference.contract import Contract
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.conformal import ConformalSets
 from visionforge.training.criterion import cumulative_probabilities
+from visionforge.training.ensemble import Ensemble, disagreement
 from visionforge.training.outliers import OF_FEATURES, scores
 from visionforge.training.tta import View, named_views
 
@@ -82,7 +83,13 @@ class ExportedClassifier(nn.Module):
         """Return (N, K) probabilities; with what else the contract names behind them, as a tuple."""
         inputs = (images.to(torch.float32) - self.mean) / self.std
         several = len(self._views) > 1
-        outputs: Tensor = self.network(torch.cat([view(inputs) for view in self._views]) if several else inputs)
+        seen = torch.cat([view(inputs) for view in self._views]) if several else inputs
+        members: Tensor | None = None
+        if isinstance(self.network, Ensemble):
+            members = self.network.probabilities(seen)
+            outputs: Tensor = self._task.logits(members.mean(dim=0))
+        else:
+            outputs = self.network(seen)
         features: Tensor | None = None
         if self._tensors:
             features = self._first(outputs[:, self._logits :])
@@ -98,6 +105,9 @@ class ExportedClassifier(nn.Module):
         if self._ood is not None:
             tensors = {name: getattr(self, f"ood_{name}") for name in self._tensors}
             found.append(scores(self._ood, tensors, self._first(outputs), features))
+        if members is not None and self._task.calibrates:
+            each = members.reshape(len(members), len(self._views), -1, members.shape[-1])[:, 0]
+            found.append(disagreement(each, self._task.several))
         return stated if len(found) == 1 else tuple(found)
 
     def _first(self, outputs: Tensor) -> Tensor:

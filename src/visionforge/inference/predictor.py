@@ -1,7 +1,6 @@
 """What says something of images: a network, or an artifact that was exported from one; and what it says."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
@@ -88,7 +87,7 @@ class NetworkPredictor:
             RunError: If its outputs are not finite.
         """
         model = self._model
-        with each_member(model) as members:
+        with model.members_kept() as members:
             logits, averaged, scores = model.evaluated(images.to(next(model.parameters()).device), self._tta)
         assert model.criterion is not None
         raw, raw_tta = _plain(model.criterion.probabilities(logits)), None if averaged is None else _plain(averaged)
@@ -107,21 +106,11 @@ class NetworkPredictor:
         )
 
 
-@contextmanager
-def each_member(model: ImageClassifier) -> Iterator[list[Tensor]]:
-    """Give what each network of an ensemble says within, (M, V·N, K) for each call; of a single network nothing."""
-    if model.ensemble is None:
-        yield []
-        return
-    with model.ensemble.keeping() as kept:
-        yield kept
-
-
 def further_columns(members: Sequence[Tensor], images: int, spec: TaskSpec) -> dict[str, npt.NDArray[Any]]:
     """Return what is said beside probabilities: how far the networks of an ensemble disagree on each image.
 
     Args:
-        members: What `each_member` gave.
+        members: What `ImageClassifier.members_kept` gave.
         images: Number of images N, which come before their further views.
         spec: The task.
     """

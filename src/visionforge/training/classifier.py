@@ -1,7 +1,8 @@
 """The LightningModule: a backbone that learns a task, and whose checkpoint holds all that predicting needs."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ from visionforge.training.calibration import Calibration, scale
 from visionforge.training.compatibility import check_compatible, differences
 from visionforge.training.criterion import AnyCriterion, CumulativeLogits, class_weights
 from visionforge.training.determinism import seed_generators
-from visionforge.training.ensemble import Ensemble
+from visionforge.training.ensemble import Ensemble, disagreement
 from visionforge.training.epoch_sums import EpochSums
 from visionforge.training.finetuning import StagedUnfreezing
 from visionforge.training.gather import gather_rows
@@ -179,6 +180,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self._outputs: SplitOutputs | None = None
         self._rate: float | None = None  # of the last optimiser step
         self._configured: list[dict[str, Any]] = []  # the optimiser's groups, without their parameters
+        self._apart: list[Tensor] = []  # how far an ensemble's networks disagree, by batch
         self._sums = EpochSums()
         self._label_problem: str | None = None  # of the batch that comes next
         self._curve: RateCurve | None = None
@@ -679,8 +681,11 @@ class ImageClassifier(Seeded, pl.LightningModule):
 
     def _keep(self, images: Tensor, labels: Tensor, tta: bool) -> None:
         if tta:  # outside a training
-            logits, averaged, scores = self._scored_forward(images, tta)
+            with self.members_kept() as members:
+                logits, averaged, scores = self._scored_forward(images, tta)
             self._scores += [] if scores is None else [scores]
+            several = self._bound_spec().kind.several
+            self._apart += [disagreement(each[:, : len(images)], several) for each in members[:1]]
         else:
             logits, averaged = self._views_forward(images, tta)
         losses = self._bound_spec().kind.losses(self, images, labels)
@@ -744,7 +749,20 @@ class ImageClassifier(Seeded, pl.LightningModule):
                 self.outliers = self.outliers.fitted(scores)
             told = self.outliers.reported()
             self.predictions = replace(self.predictions, columns={"ood_score": scores}, ood=told)
+        if apart := self._apart:
+            self._apart = []
+            found = gather_rows(torch.cat(apart), self._ranks()).float().cpu()
+            self.predictions = replace(self.predictions, columns={**self.predictions.columns, "disagreement": found})
         return concluded.values
+
+    @contextmanager
+    def members_kept(self) -> Iterator[list[Tensor]]:
+        """Give the probabilities of each network of an ensemble within; of a single one, and of pixels, nothing."""
+        if self.ensemble is None or not self._bound_spec().kind.calibrates:
+            yield []
+            return
+        with self.ensemble.keeping() as kept:
+            yield kept
 
     def _gather_scores(self) -> Tensor | None:
         """Return how far out the images of the split are, of all processes, and forget it; None if nobody asked."""
