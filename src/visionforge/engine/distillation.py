@@ -45,9 +45,9 @@ def require_untaught(settings: RunSettings) -> None:
     if theirs.get("dataset") != mine["dataset"] or theirs.get("synthetic", mine["synthetic"]) != mine["synthetic"]:
         return
     one, other = _division(mine), _division(theirs)
-    if one != other and any(each and "test" in FOLD_POOLS.get(each["fold_pool"], ()) for each in (one, other)):
+    if one != other and any(each and "test" in FOLD_POOLS.get(str(each["fold_pool"]), ()) for each in (one, other)):
         raise SettingsError(
-            f"{SETTING}: {shown(checkpoint)} has learnt images of the test split of this fit, because data.fold_pool is "
+            f"{SETTING}: {shown(checkpoint)} has learnt images on which this fit is tested, because data.fold_pool is "
             "all for one of them; name a teacher whose folds are divided in the same way and hold out the same one"
         )
 
@@ -111,7 +111,8 @@ def without_distillation(raw: RawConfig) -> RawConfig:
     given = model.pop("distillation", None) if isinstance(model, dict) else None
     if isinstance(given, dict) and given.get("teacher") is not None:
         raise SettingsError(
-            f"{SETTING}: {given['teacher']} is given, with {FLAG} it is the ensemble of the folds; leave one of them out"
+            f"{SETTING}: {given['teacher']} is given, with {FLAG} it is the ensemble of the folds; leave one of them "
+            "out"
         )
     return raw
 

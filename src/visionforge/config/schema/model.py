@@ -349,8 +349,8 @@ class Distillation(Section):
 
     teacher: str | None = Field(
         default=None,
-        description="Trained network whose probabilities are learnt: the folder of a run, as an ensemble's, its name in "
-        "the outputs folder, or a checkpoint; null is off.",
+        description="Trained network whose probabilities are learnt: the folder of a run, such as an ensemble, or its "
+        "name in the outputs folder, or a checkpoint; null is off.",
     )
     weight: float = Field(
         default=1.0,
