@@ -250,8 +250,9 @@ def test_a_split_and_its_pictures_have_one_table(quick_run, test_split, tta):
     shutil.copytree(quick_run, run)
     content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     calibration = {"images": 32, "temperature": 0.3, "temperature_tta": 0.5, "thresholds_tta": None}
-    torch.save({**content, "calibration": calibration}, run / "checkpoints" / "best.ckpt")
+    torch.save({**content, "calibration": calibration, "outliers": None}, run / "checkpoints" / "best.ckpt")
     own = ["--model.tta", "full" if tta else "off", "--trainer.accelerator", "cpu"]
+    own += ["--evaluation.conformal", "none", "--evaluation.ood", "none"]
     assert main(["predict", "--run", str(run), *own]) == main(["test", "--run", str(run), *own]) == 0
     predict("--run", run, "--images", "split", "--tta" if tta else "--no-tta", "--out", "pictures.csv")
     (predicted,) = run.glob("evaluations/predict_*/predictions.csv")

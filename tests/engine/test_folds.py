@@ -95,6 +95,11 @@ def test_the_ensemble_is_used_like_any_run(made, tmp_path, monkeypatch):
     run = made.ensemble
     again = vf.evaluate(run, **{"evaluation.resamples": 0})
     assert again.metrics["accuracy"] == run.metrics["accuracy"]
+    tested = [float(row["disagreement"]) for row in table(run.path / "predictions.csv")]
+    data = ImageDataModule(**{**run.config["data"], "download": False})
+    members = [run.model.alone(k).predict_probabilities(data.dataset_for("test").images, tta=False) for k in range(3)]
+    apart = disagreement(torch.stack([alone for alone, _ in members]).detach())
+    np.testing.assert_allclose(tested, apart.numpy(), atol=1e-5)
     np.savez(tmp_path / "some.npz", test_images=np.random.default_rng(0).integers(0, 256, (4, 28, 28, 3), np.uint8))
     said = vf.predict(run, tmp_path / "some.npz", out=tmp_path / "said.csv")
     found = table(said.path)
@@ -124,6 +129,9 @@ def test_ensemble_in_one_onnx_graph(made, tmp_path):
     )
     for row, other in zip(same, said, strict=True):
         assert float(row["probability_class 1"]) == pytest.approx(float(other["probability_class 1"]), abs=1e-5)
+        assert float(row["disagreement"]) == pytest.approx(float(other["disagreement"]), abs=1e-5)
+    (artifact,) = exported.content["artifacts"]
+    assert artifact["parity"]["largest_disagreement_deviation"] < 1e-5
 
 
 def test_explanation_of_an_ensemble_is_the_mean_of_those_of_its_networks(made):

@@ -18,6 +18,8 @@ from visionforge.inference.exported import ExportedClassifier
 from visionforge.inference.predictor import NetworkPredictor
 from visionforge.models.registry import backbone_names
 from visionforge.training.calibration import Calibration
+from visionforge.training.conformal import ConformalSets
+from visionforge.training.outliers import fit_outliers, watching
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -95,6 +97,46 @@ def test_views_are_inside_with_the_temperature_and_thresholds_that_belong_to_the
         assert runtime.contract.temperature == 0.6
         theirs = ArtifactPredictor(runtime)(images)
         assert (theirs.labels == said.labels).all()
+
+
+def knowing(model, method, sets=("aps", (0.6,)), count=60):
+    """Give a model sets of classes and a score of images that are far out, fitted on made-up images."""
+    images = pictures(count, model.spec.resolution)[:, : model.spec.channels]
+    model.calibration = Calibration(10, 1.3, 0.8, None, *(ConformalSets(sets[0], 0.9, 50, sets[1]),) * 2, "any", None)
+    labels = torch.arange(count) % len(model.spec.classes)
+    with torch.no_grad(), watching(model.network.get_submodule(model.last_layer_name)) as features:
+        model(images)
+    model.outliers = fit_outliers(method, torch.cat(features), labels).fitted(torch.arange(20.0))
+    return model
+
+
+@pytest.mark.parametrize("method", ["energy", "max_logit", "mahalanobis", "knn"])
+@pytest.mark.parametrize(("sets", "tta"), [(("raps", (0.6,)), "full"), (("class", (0.7, 0.8, None, 0.72)), "off")])
+def test_sets_and_distance_are_inside(tmp_path, method, sets, tta):
+    model = knowing(model_of("mini_cnn", classes=4, tta=tta), method, sets)
+    images = pictures(9)
+    said = NetworkPredictor(model)(images)
+    assert set(said.columns) == {"set", "abstain", "ood_score"}
+    assert 0 < said.columns["set"].mean() < 1
+    for runtime in export(model, tmp_path).values():
+        theirs = ArtifactPredictor(runtime)(images)
+        for name in ("set", "abstain"):
+            np.testing.assert_array_equal(theirs.columns[name], said.columns[name])
+        np.testing.assert_allclose(theirs.columns["ood_score"], said.columns["ood_score"], rtol=1e-4, atol=1e-4)
+        assert_same(model, runtime)
+        assert runtime.contract.output_names == ("probabilities", "set", "ood_score")
+        assert runtime.contract.as_text()["further_outputs"][1]["threshold"] == 18
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "vit_tiny"])
+def test_features_of_common_backbones_are_inside(tmp_path, backbone):
+    resolution = 32 if backbone == "vit_tiny" else 28
+    model = knowing(model_of(backbone, classes=3, resolution=resolution), "knn", count=12)
+    images = pictures(3, resolution)
+    (runtime,) = export(model, tmp_path, formats=("safetensors",)).values()
+    theirs, said = ArtifactPredictor(runtime)(images), NetworkPredictor(model)(images)
+    np.testing.assert_allclose(theirs.columns["ood_score"], said.columns["ood_score"], atol=1e-3)
+    np.testing.assert_allclose(theirs.calibrated, said.calibrated, atol=1e-5)
 
 
 def test_contracts_of_earlier_versions_have_no_views(tmp_path):

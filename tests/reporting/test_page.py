@@ -62,7 +62,7 @@ def test_report_has_all_sections_and_figures(tmp_path, task):
     figures = re.findall(r'data-figure="([^"]+)"', page)
     specs = {name: json.loads(text) for name, text in re.findall(r'json" id="([^"]+)">(.*?)</script>', page)}
     assert set(figures) == set(specs)
-    assert len(figures) == (7 if task == "multi-label" else 6)
+    assert len(figures) == 7
     assert all(spec["data"] for spec in specs.values())
 
 
@@ -112,6 +112,7 @@ def test_figures_are_pictures_of_the_wanted_resolution(tmp_path):
         "mistakes.png",
         "precision_recall.png",
         "reliability.png",
+        "risk_coverage.png",
         "roc.png",
         "sample_predictions.png",
     }

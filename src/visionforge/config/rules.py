@@ -300,6 +300,30 @@ def _parts(settings: RunSettings, facts: Facts) -> Iterator[str]:
             f"evaluation.explanations: {explanations} would be ignored: there are no maps of where a network for "
             f"{facts.dataset.task} looks; leave it out"
         )
+    yield from _abstention(settings, kind)
+
+
+def _abstention(settings: RunSettings, kind: Task) -> Iterator[str]:
+    """Ways to say that a network does not know, which ask for images of one class, and for a validation split."""
+    chosen = settings.evaluation
+    named = {"conformal": chosen.conformal, "ood": chosen.ood}
+    named = {name: value for name, value in named.items() if value not in ("auto", "none")}
+    if not kind.abstains:
+        below = {} if chosen.abstain_below is None else {"abstain_below": chosen.abstain_below}
+        for name, value in (named | below).items():
+            yield f"evaluation.{name}: {value} is for images of one class, not for {kind.name}; leave it out"
+        return
+    if (settings.trainer.model_extra or {}).get("limit_val_batches") in (0, 0.0):
+        for name, value in named.items():
+            yield (
+                f"evaluation.{name}: {value} is fitted on the validation split, of which trainer.limit_val_batches 0 "
+                "leaves nothing; raise it, or leave one of them out"
+            )
+    if chosen.ood in ("energy", "max_logit") and settings.model.loss.name == "ordinal":
+        yield (
+            f"evaluation.ood: {chosen.ood} needs a logit for every class, the ordinal loss has one for all grades; "
+            "choose mahalanobis or knn"
+        )
 
 
 def part_problems(model: ModelSettings, kind: Task, name: str) -> Iterator[str]:

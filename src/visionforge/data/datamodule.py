@@ -382,6 +382,17 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
             images = dataset.__getitems__(order[step * size : (step + 1) * size])[0]
             yield self.augment(images.to(device), CALIBRATION_EPOCH, step)
 
+    def plain_batches(self, limit: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield normalised training images (N, C, R, R[, R]) as they are, and their labels.
+
+        At most `limit`, evenly drawn from the split, are yielded.
+        """
+        dataset = self.dataset_for("train")
+        order = np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).round().astype(np.int64)).tolist()
+        for start in range(0, len(order), self.settings.batch_size):
+            images, labels = dataset.__getitems__(order[start : start + self.settings.batch_size])
+            yield self.normalise(images.to(device)), labels
+
     # --- on the device
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

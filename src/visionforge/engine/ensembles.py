@@ -20,7 +20,11 @@ _SAME = ("dataset", "synthetic", "resolution", "force_rgb", "folds", "fold_pool"
 
 
 def make_ensemble(
-    runs: Sequence[str | Path | Run], interruption: Interruption, outputs: Path | None = None, anew: bool = False
+    runs: Sequence[str | Path | Run],
+    interruption: Interruption,
+    outputs: Path | None = None,
+    anew: bool = False,
+    log_level: str | None = None,
 ) -> Run:
     """Join the best networks of several runs, test them together, and write that into a run folder.
 
@@ -32,6 +36,7 @@ def make_ensemble(
         interruption: Handles the signals.
         outputs: The folder of all runs; None is that in which the first of the runs lies.
         anew: Make it also where it is there already.
+        log_level: What is logged; None is what runs log by default.
 
     Raises:
         SettingsError: If the runs cannot be joined.
@@ -58,7 +63,7 @@ def make_ensemble(
     trainer = type(settings[0].trainer).model_validate(
         {**settings[0].trainer.model_dump(), "default_root_dir": str(folder), "devices": 1, "num_nodes": 1}
     )
-    first = settings[0].model_copy(update={"trainer": trainer})
+    first = settings[0].model_copy(update={"trainer": trainer, "log_level": log_level or settings[0].log_level})
     members = [Member(run, target, each.data.fold) for run, (target, each, _) in zip(found, asked, strict=True)]
     with RunLog(first.log_level) as run_log:
         warn_of_environment()

@@ -242,4 +242,5 @@ def _joined(request: Request, runs: Sequence[Run], interruption: Interruption) -
     settings = request.settings
     if task_named(dataset_info(settings.data.dataset, settings.data.synthetic).task).detects:
         return None
-    return make_ensemble(runs, interruption, outputs_of(settings), anew=settings.resume == "never")
+    anew, outputs = settings.resume == "never", outputs_of(settings)
+    return make_ensemble(runs, interruption, outputs, anew, settings.log_level)

@@ -5,6 +5,7 @@ import logging
 import lightning.pytorch as pl
 
 from visionforge.config.schema import DataSettings
+from visionforge.config.schema.data import FOLD_POOLS
 from visionforge.data.info import DatasetInfo
 from visionforge.data.leakage import training_leaks
 from visionforge.data.source import EMBEDDED, fingerprint, local_archive
@@ -50,8 +51,12 @@ def warn_of_leaks(active: ActiveRun, info: DatasetInfo, settings: DataSettings) 
     except DataError as error:  # of names and groups, which a training does not need
         log.warning("%s: not looked for what splits share (%s)", info.name, error)
         return
-    found = "; ".join(str(leak) for leak in leaks if settings.folds is None or leak.split == "test")
-    if found:  # folds divide the other images anew
+    anew = FOLD_POOLS[settings.fold_pool] if settings.folds is not None else ()  # what folds divide
+    told = [leak for leak in leaks if not anew or leak.split not in anew or leak.split == "test"]
+    found = "; ".join(map(str, told))
+    if found and "test" in anew:
+        found += ", as the archive divides them: folds do not keep copies together"
+    if found:
         log.warning("%s: %s; see `visionforge datasets check %s`", info.name, found, info.name)
         active.update(data={**active.manifest.data, SHARED: found})
 

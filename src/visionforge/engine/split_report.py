@@ -24,7 +24,7 @@ from visionforge.runs.manifest import read_manifest
 from visionforge.runs.paths import shown
 from visionforge.runs.query import load_run
 from visionforge.runs.workspace import Workspace
-from visionforge.training.calibration import Calibration, fit_temperature, negative_log_likelihood
+from visionforge.training.calibration import Calibration, fit_calibration, negative_log_likelihood
 from visionforge.training.checkpoints import best_checkpoint
 from visionforge.training.epoch_log import read_epochs
 from visionforge.training.predictions import Predictions
@@ -147,7 +147,7 @@ class SplitReport(Callback):
         if batches is None:
             return None
         _, probabilities, labels = self._pass(module, batches)
-        return Calibration(len(labels), fit_temperature(probabilities, labels, self._spec.task))
+        return fit_calibration(probabilities, None, labels, self._spec.task, self._settings)
 
     def _batches(self, trainer: pl.Trainer, split: Split, given: Loader | None, needed: bool = True) -> Any:
         if given is not None:

@@ -3,6 +3,7 @@
 import logging
 import sys
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from visionforge.runs.logfile import RunLog
 from visionforge.runs.session import ActiveRun
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.runs.workspace import Workspace, run_name
+from visionforge.training.calibration import sets_asked
 from visionforge.training.checkpoints import BEST, keep_calibration
 
 log = logging.getLogger(__name__)
@@ -145,6 +147,7 @@ class Stage(ABC):
         """Build data module, model and Trainer."""
         self.construction.instantiate()
         self.model, self.datamodule = self.construction.model, self.construction.datamodule
+        self.model.evaluation = self.settings.evaluation
         flags = self.construction.flags
         callbacks, loggers = as_list(flags.get("callbacks")), as_list(flags.get("logger"))
         more = self.equip(callbacks, loggers)
@@ -218,7 +221,7 @@ class Stage(ABC):
         loggers, self.trainer.loggers = self.trainer.loggers, []  # they get what is reported, in `_write`
         try:
             if split == "test":
-                if self.model.calibration is None and self.datamodule.spec.kind.calibrates:
+                if self.datamodule.spec.kind.calibrates and not self._is_calibrated():
                     self._calibrate(checkpoint)
                 self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
             else:
@@ -232,13 +235,31 @@ class Stage(ABC):
             self._write(split, checkpoint, epoch, run)
         return True
 
+    def _is_calibrated(self) -> bool:
+        """Return whether the checkpoint has a temperature, and the sets and the score that the settings ask for."""
+        model, settings = self.model, self.settings.evaluation
+        calibration, method = model.calibration, model.ood_method
+        if calibration is None or calibration.asked != sets_asked(settings, model.spec.task)[1]:
+            return False
+        if method != (model.outliers.method if model.outliers is not None else "none"):
+            return False
+        if settings.abstain_below != calibration.abstain_below:  # which nothing is fitted for
+            below = settings.abstain_below if model.spec.kind.abstains else None
+            model.calibration = replace(calibration, abstain_below=below)
+        return True
+
     def _calibrate(self, checkpoint: Path) -> None:
         """Look at the validation split once more, with test-time views."""
         if not self.trainer.limit_val_batches:
+            log.warning(
+                "trainer.limit_val_batches: 0 leaves no validation image, so temperature, sets of classes and "
+                "ood_score stay as the checkpoint has them, or there are none"
+            )
             return
+        self.model.keeps_temperature = True  # one that the checkpoint has
         self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
         if self.name == "fit" and self.trainer.is_global_zero and self.model.calibration is not None:
-            keep_calibration(checkpoint, self.model.calibration)
+            keep_calibration(checkpoint, self.model.calibration, outliers=self.model.outliers)
 
     def _write(self, split: Split, checkpoint: Path, epoch: int | None, run: Workspace | None) -> None:
         """Write the results of the split that was just evaluated."""

@@ -9,7 +9,7 @@ from visionforge.evaluation.intervals import ERROR, PAIRED, RESAMPLED, STUDENT, 
 from visionforge.evaluation.scores import Counted, Scores
 from visionforge.scoring.behind import LEAST_CASES, LEAST_GROUPS
 from visionforge.scoring.cases import LEAST_COMPARED
-from visionforge.scoring.limits import floor_error, mean_error, paired_error
+from visionforge.scoring.limits import design_effect, floor_error, mean_error, paired_error
 from visionforge.scoring.rates import Floats
 
 POWER = 0.8  # share of samples in which a difference shall be told from 0
@@ -136,6 +136,22 @@ class Compared:
             return behind.trials.cases
         return np.array([per_class[each].cases[k] for each, k in behind.values])
 
+    def _cases_apart(self, name: str) -> Floats:
+        """Return the same; of whole groups as many as vary as much as the accuracies of the models differ by group."""
+        cases = self._cases(name)
+        every = [each.overall.get("accuracy") for each in self._counted]
+        if self._clusters is None or any(each is None or each.right is None for each in every):
+            return cases
+        behind, per_class = self._counted[0].overall[name], self._counted[0].per_class
+        trials = [behind.trials] if behind.trials is not None else [per_class[each] for each, _ in behind.values]
+        places = [0] if behind.trials is not None else [k for _, k in behind.values]
+        most = [
+            found.cases[k] if found.effective is None else found.effective[k]
+            for found, k in zip(trials, places, strict=True)
+        ]
+        effect, _ = design_effect(self._of_cases("accuracy"), self._clusters)
+        return np.maximum(cases, np.array(most) / effect)
+
     def _few(self, name: str) -> bool:
         """Return whether there are fewer cases of a class, or wrong ones of both models, than differences need."""
         every, per_class = [each.overall[name] for each in self._counted], self._counted[0].per_class
@@ -156,7 +172,7 @@ class Compared:
         behind, per_class = self._counted[0].overall[name], self._counted[0].per_class
         if behind.trials is None and not all(per_class[each].jaccard for each, _ in behind.values):
             return 0.0
-        return floor_error(self._cases(name)) * (1 - behind.lowest)
+        return floor_error(self._cases_apart(name)) * (1 - behind.lowest)
 
 
 def percentile_of_zero(value: float, resampled: Floats) -> float | None:

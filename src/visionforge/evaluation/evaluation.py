@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -13,6 +13,13 @@ import torch
 from visionforge.config.schema import EvaluationSettings, Task, TaskName
 from visionforge.config.schema.metrics import metrics_of
 from visionforge.data.info import TaskSpec
+from visionforge.evaluation.abstention import (
+    RiskCoverage,
+    abstaining_numbers,
+    risk_coverage,
+    selective_numbers,
+    sets_numbers,
+)
 from visionforge.evaluation.bootstrap import Estimate, estimate
 from visionforge.evaluation.hidden_classes import hidden_classes
 from visionforge.evaluation.metric_names import labels_of_metrics, partial_text
@@ -250,10 +257,14 @@ class Evaluation(SplitEvaluation):
     Attributes:
         readings: `without_tta`, and with test-time augmentation `with_tta`.
         calibration: What the validation split says; None if it was not asked.
+        columns: What else is said of each image, by name: `set`, `abstain` and `ood_score`, as far as they are known.
+        ood: How `ood_score` was made, and its threshold; None without a score.
     """
 
     readings: Mapping[str, ViewMetrics]
     calibration: Calibration | None
+    columns: Mapping[str, Array] = field(default_factory=dict)
+    ood: Mapping[str, Any] | None = None
 
     method: ClassVar[str] = "by metric, see methods; resamples are stratified by class"
     drawn: ClassVar[str] = ", class by class"
@@ -273,7 +284,14 @@ class Evaluation(SplitEvaluation):
         """Return what the network says of the images, as tables show it."""
         plain, averaged = self.readings["without_tta"], self.readings.get("with_tta")
         raw_tta = None if averaged is None else averaged.probabilities
-        return BatchPrediction(self.best.shown, self.predicted, plain.probabilities, raw_tta)
+        return BatchPrediction(self.best.shown, self.predicted, plain.probabilities, raw_tta, self.columns)
+
+    @cached_property
+    def risk(self) -> RiskCoverage | None:
+        """Return the risk at every coverage, the surest images first; None where an image may have several labels."""
+        if not self.task.abstains:
+            return None
+        return risk_coverage(self.task.confidence(self.best.shown, self.predicted), self.predicted == self.labels)
 
     @property
     def reading_notes(self) -> Sequence[str]:
@@ -313,11 +331,29 @@ class Evaluation(SplitEvaluation):
         """Return what `metrics.json` holds of it."""
         content = super().as_dict()
         content["calibration"] = self._calibration()
+        content["abstention"] = self.abstention()
         for name, reading in self.readings.items():
             if reading.thresholds is not None:
                 key = "thresholds" if name == "without_tta" else "thresholds_tta"
                 content[key] = dict(zip(self.spec.classes, reading.thresholds.tolist(), strict=True))
         return content
+
+    def abstention(self) -> dict[str, Any] | None:
+        """Return what is known of images of which the network should say nothing; None of several labels."""
+        if self.risk is None:
+            return None
+        calibration = self.calibration
+        with_views = self.best_name == "with_tta"
+        sets = None if calibration is None else calibration.sets_tta if with_views else calibration.sets
+        found: dict[str, Any] = {"selective": selective_numbers(self.risk), "sets": None, "ood": None}
+        if sets is not None and "set" in self.columns:
+            asked = {"method": sets.method, "asked": sets.coverage, "validation_images": sets.images}
+            found["sets"] = asked | sets_numbers(self.columns["set"], self.labels, self.spec.classes)
+        found["abstained"] = abstaining_numbers(self.columns, self.predicted == self.labels)
+        if self.ood is not None and self.ood["threshold"] is not None:
+            beyond = float((self.columns["ood_score"] > self.ood["threshold"]).mean())
+            found["ood"] = {**self.ood, "beyond": beyond}
+        return found
 
     def _published(self) -> dict[str, Any]:
         return {"medmnist": {name: reading.medmnist for name, reading in self.readings.items()}}
@@ -382,6 +418,12 @@ def evaluate(
             after = {key: scaled.overall[key] for key in of_probabilities(spec.task)}
         medmnist = medmnist_metrics(probabilities.numpy(), labels, spec.task)
         readings[name] = ViewMetrics(found, probabilities.numpy(), calibrated, thresholds[name], after, medmnist)
+    columns: dict[str, torch.Tensor] = {}
+    if calibration is not None and spec.kind.abstains:
+        best = "with_tta" if "with_tta" in readings else "without_tta"
+        predicted = torch.from_numpy(predicted_labels(readings[best].probabilities, spec.task))
+        columns = calibration.columns(torch.from_numpy(readings[best].shown), predicted, best == "with_tta")
+    columns |= predictions.columns
     return Evaluation(
         spec=spec,
         split=split,
@@ -391,6 +433,8 @@ def evaluate(
         loss=predictions.loss,
         settings=settings,
         partial=partial,
+        columns={name: each.numpy() for name, each in columns.items()},
+        ood=predictions.ood,
         groups=None if clusters is None else clusters.count,
     )
 

@@ -44,6 +44,7 @@ def model_card(
         f"values {described['input']['values']}; {described['input']['channels']}.",
         f"- Before: {described['input']['resize']}.",
         f"- Output `{output['name']}`: {output['meaning']}, in the order: {', '.join(spec.classes)}.",
+        *(f"- Output `{each['name']}`: {each['meaning']}." for each in described["further_outputs"]),
         f"- {_inside(contract)}",
         "",
         "Intended for images of the kind it was trained on, from the same source and prepared in the same way, and for "
@@ -68,7 +69,8 @@ def model_card(
     lines += [
         "- The ranges say how much a result depends on which test images there were. They do not cover other scanners, "
         "sites, populations or years, on which it was not tested.",
-        "- It always chooses among its classes, also for an image that shows none of them.",
+        "- Its probabilities always choose among its classes, also for an image that shows none of them."
+        + (" `ood_score` says how far out an image is." if contract.ood is not None else ""),
     ]
     absent = metrics.get("absent_classes") or []
     if absent:

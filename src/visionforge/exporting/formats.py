@@ -54,7 +54,7 @@ def write_onnx(module: ExportedClassifier, contract: Contract, path: Path, opset
                 module,
                 (_example(contract),),
                 input_names=["images"],
-                output_names=[contract.spec.kind.output_name],
+                output_names=list(contract.output_names),
                 opset_version=opset,
                 dynamo=True,
                 dynamic_shapes={"images": {0: torch.export.Dim("batch")}},

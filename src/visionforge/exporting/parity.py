@@ -11,7 +11,7 @@ import torch
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
 from visionforge.inference.artifacts import ArtifactPredictor, Pixels, Runtime
-from visionforge.inference.predictor import Predictor
+from visionforge.inference.predictor import DISAGREEMENT, Predictor
 from visionforge.training.classifier import ImageClassifier
 
 BOUND = 1e-4  # of the probabilities, for float32
@@ -56,6 +56,9 @@ class Parity:
         before: Metrics of the network; empty without labels.
         after: Metrics of the artifact.
         change: What the second has more than the first.
+        same_sets: Share of the images whose set of classes is the same; None without sets.
+        largest_ood_deviation: Of `ood_score`, as a share of the largest; None without.
+        largest_disagreement_deviation: Of the disagreement of an ensemble's networks, in nats; None for one network.
     """
 
     images: int
@@ -67,6 +70,9 @@ class Parity:
     before: dict[str, float | None]
     after: dict[str, float | None]
     change: dict[str, float]
+    same_sets: float | None = None
+    largest_ood_deviation: float | None = None
+    largest_disagreement_deviation: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values for JSON."""
@@ -105,6 +111,17 @@ def compare(spec: TaskSpec, wanted: Any, runtime: Runtime, images: Images, bound
             f"the artifact deviates by {found.largest:.3g} from the network (allowed: {bound:g}), so it was not kept; "
             "try another `opset` or `format`"
         )
+    further = _further(wanted, said)
+    if bound is not None and further["largest_ood_deviation"] is not None and further["largest_ood_deviation"] > bound:
+        raise RunError(
+            f"the artifact's ood_score deviates by {further['largest_ood_deviation']:.3g} of the largest (allowed: "
+            f"{bound:g}), so it was not kept; try another `opset` or `format`"
+        )
+    if bound is not None and further["same_sets"] is not None and further["same_sets"] < LEAST_AGREEMENT:
+        raise RunError(
+            f"the artifact has the same set of classes as the network of {further['same_sets']:.1%} only (allowed: "
+            f"from {LEAST_AGREEMENT:.0%}), so it was not kept; try another `opset` or `format`"
+        )
     agreement = float(found.same.mean())
     if bound is not None and agreement < LEAST_AGREEMENT:
         raise RunError(
@@ -126,7 +143,26 @@ def compare(spec: TaskSpec, wanted: Any, runtime: Runtime, images: Images, bound
         before,
         after,
         change,
+        **further,
     )
+
+
+def _further(wanted: Any, said: Any) -> dict[str, float | None]:
+    """Return how far sets of classes and `ood_score` agree; None of what there is not."""
+    here, there = getattr(wanted, "columns", {}), getattr(said, "columns", {})
+    found: dict[str, float | None] = {
+        "same_sets": None,
+        "largest_ood_deviation": None,
+        "largest_disagreement_deviation": None,
+    }
+    if DISAGREEMENT in here and DISAGREEMENT in there:
+        found["largest_disagreement_deviation"] = float(np.abs(here[DISAGREEMENT] - there[DISAGREEMENT]).max())
+    if "set" in here and "set" in there:
+        found["same_sets"] = float((here["set"] == there["set"]).all(axis=1).mean())
+    if "ood_score" in here and "ood_score" in there:
+        one, other = (each["ood_score"].astype(np.float64) for each in (here, there))
+        found["largest_ood_deviation"] = float(np.abs(one - other).max() / max(np.abs(one).max(), 1e-12))
+    return found
 
 
 def calibration_batches(images: Images, count: int) -> Sequence[Pixels]:

@@ -1,7 +1,7 @@
 """Exported artifacts, loaded by their own runtime, in the place of a network."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError, SettingsError, WeightsError
 from visionforge.inference.contract import KEY, Contract, read_contract
 from visionforge.inference.exported import ExportedClassifier
-from visionforge.inference.predictor import Floats
+from visionforge.inference.predictor import DISAGREEMENT, Floats
+from visionforge.training.calibration import abstention
 from visionforge.training.classifier import ImageClassifier
+from visionforge.training.conformal import ConformalSets
 
 MAX_BYTES = 2_000_000_000  # of a model file: protobuf, which ONNX is, takes no more
 Pixels = npt.NDArray[np.uint8]
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,16 @@ class Runtime:
 
     Attributes:
         contract: What it says of itself.
-        run: Maps uint8 pixels (N, C, R, R) to calibrated probabilities (N, K).
+        answers: Maps uint8 pixels (N, C, R, R) to what the contract names: calibrated probabilities (N, K), and more.
     """
 
     contract: Contract
-    run: Callable[[Pixels], Floats]
+    answers: Callable[[Pixels], Mapping[str, Array]]
+
+    def run(self, images: Pixels) -> Floats:
+        """Return calibrated probabilities (N, K) of uint8 pixels (N, C, R, R)."""
+        found: Floats = self.answers(images)[self.contract.output_names[0]]
+        return found
 
 
 def prepared(images: Pixels, contract: Contract) -> npt.NDArray[Any]:
@@ -57,7 +65,22 @@ class ArtifactPredictor:
 
     def __call__(self, images: Tensor) -> Any:
         """Return what it says of uint8 images (B, C, R, R), as the task's predictor would."""
-        return self.spec.kind.answer(self.outputs(images), self._runtime.contract)
+        contract = self._runtime.contract
+        found = self._runtime.answers(images.numpy())
+        main, *further = contract.output_names
+        said = self.spec.kind.answer(torch.from_numpy(found[main]), contract)
+        if not self.spec.kind.abstains:
+            return said
+        sets = None if contract.sets is None else ConformalSets(**contract.sets.model_dump())
+        stated, labels = torch.from_numpy(found[main]), torch.from_numpy(said.labels)
+        columns = {
+            name: each.numpy() for name, each in abstention(sets, contract.abstain_below, stated, labels).items()
+        }
+        columns |= {name: found[name] for name in further}
+        if sets is not None and contract.abstain_below is None:  # of the sets that the artifact itself gives
+            right = columns["set"][np.arange(len(said.labels)), said.labels]
+            columns["abstain"] = (columns["set"].sum(axis=1) != 1) | ~right
+        return replace(said, columns=columns)
 
     @property
     def averages(self) -> bool:
@@ -125,14 +148,17 @@ def load_onnx(path: Path) -> Runtime:
     contract = read_contract(session.get_modelmeta().custom_metadata_map.get(KEY), str(path))
     given, found = session.get_inputs(), session.get_outputs()
     kind = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}[contract.input]
+    names = contract.output_names
+    if [each.name for each in found][: len(names)] != list(names) and len(names) > 1:
+        raise RunError(f"{path}: does not give what its metadata says, so it was changed after the export")
     if len(given) != 1 or given[0].type != kind or list(given[0].shape[1:]) != list(contract.shape[1:]) or not found:
         raise RunError(f"{path}: does not take what its metadata says, so it was changed after the export")
 
-    def run(images: Pixels) -> Floats:
-        (result,) = session.run([found[0].name], {given[0].name: prepared(images, contract)})
-        return _checked(result, len(images), contract, path)
+    def answers(images: Pixels) -> Mapping[str, Array]:
+        asked = [each.name for each in found[: len(names)]]
+        return _checked(session.run(asked, {given[0].name: prepared(images, contract)}), len(images), contract, path)
 
-    return Runtime(contract, run)
+    return Runtime(contract, answers)
 
 
 def load_weights(path: Path) -> Runtime:
@@ -156,12 +182,26 @@ def load_weights(path: Path) -> Runtime:
         model.build_for(state)
     except WeightsError as error:
         raise RunError([f"{path}: {problem}" for problem in error.problems]) from error
-    module = ExportedClassifier(model, contract)
     try:
+        _take_outliers(model, contract, state)
+        module = ExportedClassifier(model, contract)
         module.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise RunError(f"{path}: its tensors are not those of {contract.settings.backbone.name}") from error
     return torch_runtime(module, contract, path)
+
+
+def _take_outliers(model: ImageClassifier, contract: Contract, state: Mapping[str, Tensor]) -> None:
+    """Give a model the score of images that are far out, whose tensors are among those of a file.
+
+    Raises:
+        ValueError: If they are not those of the network.
+    """
+    if contract.ood is None:
+        return
+    tensors = {name.removeprefix("ood_"): each for name, each in state.items() if name.startswith("ood_")}
+    values = {**contract.ood.model_dump(), "images": contract.ood.validation_images, "tensors": tensors}
+    model.outliers = model.read_outliers(values)
 
 
 def _require_bounded(path: Path) -> None:
@@ -169,19 +209,29 @@ def _require_bounded(path: Path) -> None:
         raise RunError(f"{path}: larger than {MAX_BYTES:,} bytes, so it is no model of this kind")
 
 
-def torch_runtime(module: Callable[[torch.Tensor], torch.Tensor], contract: Contract, path: Path) -> Runtime:
+def torch_runtime(module: Callable[[Tensor], Tensor | tuple[Tensor, ...]], contract: Contract, path: Path) -> Runtime:
     """Return a module of PyTorch as a loaded artifact."""
 
-    def run(images: Pixels) -> Floats:
+    def answers(images: Pixels) -> Mapping[str, Array]:
         with torch.inference_mode():
-            result: Floats = module(torch.from_numpy(prepared(images, contract))).numpy()
-        return _checked(result, len(images), contract, path)
+            given = module(torch.from_numpy(prepared(images, contract)))
+        results = given if isinstance(given, tuple | list) else (given,)
+        return _checked([each.numpy() for each in results], len(images), contract, path)
 
-    return Runtime(contract, run)
+    return Runtime(contract, answers)
 
 
-def _checked(result: Floats, images: int, contract: Contract, path: Path) -> Floats:
-    spec = contract.spec
+def _checked(results: Sequence[Array], images: int, contract: Contract, path: Path) -> Mapping[str, Array]:
+    """Return outputs by name, looked at: shapes, and whether they are finite."""
+    found = dict(zip(contract.output_names, results, strict=True))
+    classes = len(contract.spec.classes)
+    shapes = {"set": (images, classes), "ood_score": (images,), DISAGREEMENT: (images,)}
+    for name, each in list(found.items())[1:]:
+        if each.shape != shapes[name] or (each.dtype == np.bool_) != (name == "set"):
+            raise RunError(f"{path}: gives {name} of the shape {each.shape}, not {shapes[name]}; it was changed")
+        if name != "set" and not np.isfinite(each).all():
+            raise RunError(f"{path}: its outputs are not finite; export another checkpoint")
+    result, spec = results[0], contract.spec
     expected = (images, *spec.kind.output_shape(spec, contract.settings))
     if result.shape != expected:
         raise RunError(
@@ -189,7 +239,7 @@ def _checked(result: Floats, images: int, contract: Contract, path: Path) -> Flo
         )
     if not np.isfinite(result).all():
         raise RunError(f"{path}: its outputs are not finite; export another checkpoint")
-    return result
+    return found
 
 
 def reason_of(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """What an artifact says of itself: what it takes, what it gives, where it comes from; it travels inside the file."""
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -8,7 +9,7 @@ import visionforge
 from visionforge.config.schema import ModelSettings, Section
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
-from visionforge.inference.predictor import thresholds_of
+from visionforge.inference.predictor import DISAGREEMENT, thresholds_of
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.ensemble import MOST_MEMBERS
 from visionforge.training.tta import named_views
@@ -33,11 +34,31 @@ RESIZE_VOLUMES = (
 )
 
 
+class SetsContract(Section):
+    """How the sets of classes inside an artifact are made; see `visionforge.training.conformal.ConformalSets`."""
+
+    method: Literal["split", "class", "aps", "raps"]
+    coverage: Share
+    images: int = Field(ge=1)
+    thresholds: tuple[float | None, ...] = Field(min_length=1)
+    penalty: float = Field(ge=0)
+    rank: int = Field(ge=0)
+
+
+class OutlierContract(Section):
+    """How far out images are; see `visionforge.training.outliers.Outliers`, whose tensors are in the artifact."""
+
+    method: Literal["energy", "max_logit", "mahalanobis", "knn"]
+    threshold: float
+    validation_images: int = Field(ge=1)
+
+
 class Contract(Section):
     """The contract of an artifact.
 
     Attributes are those of its JSON. `views` are the test-time views that its probabilities are averaged over, the
     image itself first; `temperature` is that of this average, and `thresholds` are those of labels before calibration.
+    `sets`, `abstain_below` and `ood` are what it says beside the probabilities, if anything.
     """
 
     format_version: Literal[1] = 1
@@ -48,6 +69,9 @@ class Contract(Section):
     members: tuple[ModelSettings, ...] = Field((), max_length=MOST_MEMBERS)
     temperature: float | None = Field(None, gt=0)
     thresholds: tuple[Share, ...] | None = None
+    sets: SetsContract | None = None
+    abstain_below: Share | None = None
+    ood: OutlierContract | None = None
     run: str | None = None
     config_hash: str | None = None
     checkpoint: str | None = None
@@ -57,6 +81,10 @@ class Contract(Section):
     def _has_a_threshold_per_label(self) -> Self:
         if not self.spec.kind.calibrates and (self.temperature is not None or self.thresholds is not None):
             raise ValueError(f"a temperature or thresholds, which {self.spec.task} has not")
+        if not self.spec.kind.abstains and (self.sets is not None or self.ood is not None):
+            raise ValueError(f"sets of classes or ood_score, which {self.spec.task} has not")
+        if self.sets is not None and len(self.sets.thresholds) not in (1, len(self.spec.classes)):
+            raise ValueError(f"{len(self.sets.thresholds)} thresholds of sets for {len(self.spec.classes)} classes")
         if self.thresholds is not None and len(self.thresholds) != len(self.spec.classes):
             raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.spec.classes)} labels")
         return self
@@ -66,6 +94,43 @@ class Contract(Section):
         """Return the shape of the input, batch first."""
         sides: tuple[int, ...] = (self.spec.channels, *(self.spec.resolution,) * self.spec.spatial_dims)
         return ("batch", *sides)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Return what the artifact gives, the probabilities first."""
+        further = [name for name, given in (("set", self.sets), ("ood_score", self.ood)) if given is not None]
+        return (self.spec.kind.output_name, *further, *([DISAGREEMENT] if self.disagrees else []))
+
+    @property
+    def disagrees(self) -> bool:
+        """Return whether it says how far the networks of an ensemble disagree."""
+        return bool(self.members) and self.spec.kind.calibrates
+
+    def _further(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        if self.sets is not None:
+            meaning = (
+                f"the classes of the set that holds the true one of {self.sets.coverage:g} of images like the "
+                f"{self.sets.images:,} validation images ({self.sets.method}); abstain where it holds anything but the "
+                "most probable class alone"
+            )
+            found.append(
+                {"name": "set", "type": "bool", "shape": ["batch", len(self.spec.classes)], "meaning": meaning}
+            )
+        if self.ood is not None:
+            meaning = (
+                f"how far the image is from those of the training ({self.ood.method}); 95 % of the validation images "
+                f"have at most {self.ood.threshold:.6g}"
+            )
+            threshold = {"threshold": self.ood.threshold}
+            found.append({"name": "ood_score", "type": "float32", "shape": ["batch"], "meaning": meaning, **threshold})
+        if self.disagrees:
+            meaning = (
+                f"by how much the {len(self.members)} networks differ on the image: mutual information in nats, 0 "
+                "where all say the same"
+            )
+            found.append({"name": DISAGREEMENT, "type": "float32", "shape": ["batch"], "meaning": meaning})
+        return found
 
     def _resize(self) -> str:
         spec = self.spec
@@ -95,6 +160,8 @@ class Contract(Section):
                 "positive": self.spec.classes[self.spec.positive_index] if self.spec.kind.has_positive else None,
                 "thresholds": None if self.thresholds is None else list(self.thresholds),
             },
+            "further_outputs": self._further(),
+            "abstain_below": self.abstain_below,
             "inside": {
                 "mean": list(self.spec.mean),
                 "std": list(self.spec.std),
@@ -123,7 +190,8 @@ def contract_of(
     temperature = None
     if calibration is not None:
         temperature = calibration.temperature if len(views) == 1 else calibration.temperature_tta
-    thresholds = thresholds_of(model, len(views) > 1)
+    thresholds, ood = thresholds_of(model, len(views) > 1), model.outliers
+    sets = None if calibration is None else calibration.sets if len(views) == 1 else calibration.sets_tta
     return Contract(
         spec=spec,
         settings=model.settings,
@@ -132,6 +200,9 @@ def contract_of(
         views=views,
         temperature=temperature,
         thresholds=None if thresholds is None else tuple(thresholds.tolist()),
+        sets=None if sets is None else SetsContract(**asdict(sets)),
+        abstain_below=None if calibration is None else calibration.abstain_below,
+        ood=None if ood is None or ood.threshold is None else OutlierContract(**ood.reported()),
         run=run,
         config_hash=config_hash,
         checkpoint=checkpoint,

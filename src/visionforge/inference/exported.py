@@ -9,10 +9,21 @@ from visionforge.data.info import DomainFlags
 from visionforge.errors import RunError
 from visionforge.inference.contract import Contract
 from visionforge.training.classifier import ImageClassifier
+from visionforge.training.conformal import ConformalSets
 from visionforge.training.criterion import cumulative_probabilities
+from visionforge.training.ensemble import Ensemble, disagreement
+from visionforge.training.outliers import OF_FEATURES, scores
 from visionforge.training.tta import View, named_views
 
 _ALL = DomainFlags(hflip=True, vflip=True, dflip=True, rotation="any", texture_is_label=True, colour_is_label=True)
+
+
+class _PassingOn(nn.Linear):
+    """A linear layer whose outputs (N, K + D) are its logits, and behind them what it was given."""
+
+    def forward(self, given: Tensor) -> Tensor:
+        """Return logits and features."""
+        return torch.cat([super().forward(given), given], dim=1)
 
 
 class ExportedClassifier(nn.Module):
@@ -47,20 +58,65 @@ class ExportedClassifier(nn.Module):
         self._weight = contract.settings.tta_weight
         self._task = spec.kind
         self._temperature = contract.temperature
+        self._sets = None if contract.sets is None else ConformalSets(**contract.sets.model_dump())
+        self._ood = None if contract.ood is None else contract.ood.method
+        self._tensors = self._keep_outliers(model, contract)
         self.eval()
         self.requires_grad_(False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return (N, K) probabilities."""
-        inputs = (images.to(torch.float32) - self.mean) / self.std
-        if len(self._views) == 1:
-            return self._calibrated(self._probabilities(inputs))
-        each = self._probabilities(torch.cat([view(inputs) for view in self._views]))
-        views = each.reshape(len(self._views), -1, *each.shape[1:])
-        return self._calibrated(self._task.merged(self._names, views, self._weight, self._resolution))
+    def _keep_outliers(self, model: ImageClassifier, contract: Contract) -> tuple[str, ...]:
+        """Take the tensors of the score in; let the last layer pass on what it is given, behind its logits."""
+        if contract.ood is None or contract.ood.method not in OF_FEATURES:
+            return ()
+        assert model.outliers is not None
+        for name, each in model.outliers.tensors.items():
+            self.register_buffer(f"ood_{name}", each.detach().cpu().clone())
+        found = model.last_layer_name
+        assert found is not None
+        layer = self.network.get_submodule(found)
+        assert isinstance(layer, nn.Linear)
+        layer.__class__ = _PassingOn
+        self._logits = layer.out_features
+        return tuple(model.outliers.tensors)
 
-    def _probabilities(self, inputs: Tensor) -> Tensor:
-        logits: Tensor = self.network(inputs)
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return (N, K) probabilities; with what else the contract names behind them, as a tuple."""
+        inputs = (images.to(torch.float32) - self.mean) / self.std
+        several = len(self._views) > 1
+        seen = torch.cat([view(inputs) for view in self._views]) if several else inputs
+        members: Tensor | None = None
+        if isinstance(self.network, Ensemble):
+            members = self.network.probabilities(seen)
+            outputs: Tensor = self._task.logits(members.mean(dim=0))
+        else:
+            outputs = self.network(seen)
+        features: Tensor | None = None
+        if self._tensors:
+            features = self._first(outputs[:, self._logits :])
+            outputs = outputs[:, : self._logits]
+        given = self._probabilities(outputs)
+        if several:
+            views = given.reshape(len(self._views), -1, *given.shape[1:])
+            given = self._task.merged(self._names, views, self._weight, self._resolution)
+        stated = self._calibrated(given)
+        found = [stated]
+        if self._sets is not None:
+            found.append(self._sets.members(stated))
+        if self._ood is not None:
+            tensors = {name: getattr(self, f"ood_{name}") for name in self._tensors}
+            found.append(scores(self._ood, tensors, self._first(outputs), features))
+        if members is not None and self._task.calibrates:
+            each = members.reshape(len(members), len(self._views), -1, members.shape[-1])[:, 0]
+            found.append(disagreement(each, self._task.several))
+        return stated if len(found) == 1 else tuple(found)
+
+    def _first(self, outputs: Tensor) -> Tensor:
+        """Return what belongs to the images themselves, which come first of their views."""
+        if len(self._views) == 1:
+            return outputs
+        return outputs.reshape(len(self._views), -1, outputs.shape[1])[0]
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
         if self.cumulative is None:
             return self._task.probabilities(logits)
         return cumulative_probabilities(self.cumulative(logits))

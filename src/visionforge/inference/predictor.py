@@ -1,7 +1,6 @@
 """What says something of images: a network, or an artifact that was exported from one; and what it says."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
@@ -88,36 +87,30 @@ class NetworkPredictor:
             RunError: If its outputs are not finite.
         """
         model = self._model
-        with each_member(model) as members:
-            raw, averaged = model.predict_probabilities(images.to(next(model.parameters()).device), self._tta)
-        raw, raw_tta = _plain(raw), None if averaged is None else _plain(averaged)
+        with model.members_kept() as members:
+            logits, averaged, scores = model.evaluated(images.to(next(model.parameters()).device), self._tta)
+        assert model.criterion is not None
+        raw, raw_tta = _plain(model.criterion.probabilities(logits)), None if averaged is None else _plain(averaged)
         given, tta = (raw, False) if raw_tta is None else (raw_tta, True)
         require_finite(given)
         thresholds = thresholds_of(model, tta)
+        stated, labels = model.calibrated(given, tta=tta), chosen_labels(given, self.spec, thresholds)
+        found = {} if model.calibration is None else model.calibration.columns(stated, torch.from_numpy(labels), tta)
+        columns = found | ({} if scores is None else {"ood_score": _plain(scores)})
         return BatchPrediction(
-            model.calibrated(given, tta=tta).numpy(),
-            chosen_labels(given, self.spec, thresholds),
+            stated.numpy(),
+            labels,
             raw.numpy(),
             None if raw_tta is None else raw_tta.numpy(),
-            further_columns(members, len(raw), self.spec),
+            {name: each.numpy() for name, each in columns.items()} | further_columns(members, len(raw), self.spec),
         )
-
-
-@contextmanager
-def each_member(model: ImageClassifier) -> Iterator[list[Tensor]]:
-    """Give what each network of an ensemble says within, (M, V·N, K) for each call; of a single network nothing."""
-    if model.ensemble is None:
-        yield []
-        return
-    with model.ensemble.keeping() as kept:
-        yield kept
 
 
 def further_columns(members: Sequence[Tensor], images: int, spec: TaskSpec) -> dict[str, npt.NDArray[Any]]:
     """Return what is said beside probabilities: how far the networks of an ensemble disagree on each image.
 
     Args:
-        members: What `each_member` gave.
+        members: What `ImageClassifier.members_kept` gave.
         images: Number of images N, which come before their further views.
         spec: The task.
     """

@@ -12,8 +12,9 @@ from visionforge.evaluation.class_names import probability_columns, unique_names
 from visionforge.evaluation.evaluation import Array, Evaluation, of_probabilities
 from visionforge.evaluation.metric_names import READINGS, labels_of_metrics
 from visionforge.evaluation.selection import Chosen, confidence_of, confident_mistakes, least_certain
+from visionforge.reporting.abstention_section import abstention_section
 from visionforge.reporting.context import ReportContext
-from visionforge.reporting.figures.curves import precision_recall_figure, reliability_figure, roc_figure
+from visionforge.reporting.figures.curves import precision_recall_figure, reliability_figure, risk_figure, roc_figure
 from visionforge.reporting.figures.forest import forest_figures
 from visionforge.reporting.figures.interactive import curve_plots, reliability_plots
 from visionforge.reporting.figures.static import Picture, map_grid, sample_grid
@@ -51,6 +52,7 @@ class ClassPresentation:
             _decisions(evaluation),
             Section("curves", "ROC and precision-recall curves", plots=curve_plots(evaluation)),
             _calibration(evaluation),
+            *abstention_section(evaluation),
             class_table(evaluation),
             *subgroup_sections(evaluation),
             *_picture_sections(evaluation, self.background),
@@ -99,6 +101,8 @@ class ClassPresentation:
             **evaluation.task.figures(evaluation),
             **forest_figures(evaluation, heading),
         }
+        if evaluation.risk is not None:
+            figures["risk_coverage"] = risk_figure(evaluation.risk, heading)
         drawn = f"{spec.dataset}: {len(chosen)} images of the {split} split, drawn at random"
         for name, pictures, title in (
             ("sample_predictions", samples, drawn),

@@ -212,16 +212,31 @@ def paired_error(gaps: Floats, clusters: Clusters | None = None) -> tuple[float,
     cases = there.sum(axis=1) + 2  # one more that each has right and the other has not
     shares = np.where(there, gaps, 0.0) / (cases[:, None] * len(gaps))
     each = shares.sum(axis=1)
-    if clusters is not None:
-        groups = clusters.present(there.T)
-        least = floor_error(groups) ** 2
-        few = clusters.count / max(1, clusters.count - 1)
-        means = each[:, None] / np.maximum(there.sum(axis=1), 1)[:, None] * there
-        variance = float((clusters.totals((shares - means).sum(axis=0)) ** 2).sum()) * few
-        return float(each.sum()), float(np.sqrt(max(least, variance)))
     least = floor_error(there.sum(axis=1).astype(np.float64)) ** 2
+    if clusters is not None:
+        effect, variance = design_effect(gaps, clusters)
+        return float(each.sum()), float(np.sqrt(least * effect + variance))
     variance = float((shares.sum(axis=0) ** 2).sum()) + least - float((each**2 / cases).sum())
     return float(each.sum()), float(np.sqrt(max(least, variance)))  # shares of the same cases may cancel out
+
+
+def design_effect(gaps: Floats, clusters: Clusters) -> tuple[float, float]:
+    """Return how many times as much a difference of shares varies as if cases had been drawn one by one, and how much.
+
+    At least 1, at most the mean number of cases of a group, which it is where nothing varies that would tell.
+
+    Args:
+        gaps: As in `paired_error`.
+        clusters: Groups of cases that were drawn whole.
+    """
+    there = ~np.isnan(gaps)
+    cases = np.maximum(there.sum(axis=1), 1)[:, None]
+    shares = np.where(there, gaps, 0.0) / (cases * len(gaps))
+    apart = (shares - np.where(there, shares.sum(axis=1, keepdims=True) / cases, 0.0)).sum(axis=0)
+    alone, few = float((apart**2).sum()), clusters.count / max(1, clusters.count - 1)
+    whole = float((clusters.totals(apart) ** 2).sum()) * few
+    most = max(1.0, there.shape[1] / clusters.count)
+    return (float(np.clip(whole / alone, 1.0, most)) if alone > 0 else most), whole
 
 
 def floor_error(cases: Floats) -> float:

@@ -26,6 +26,7 @@ class ClassTask(ImageTask):
 
     forms: ClassVar[tuple[str, ...]] = ("classes",)
     default_loss: ClassVar[str] = "cross_entropy"
+    abstains: ClassVar[bool] = True
     headlines: ClassVar[tuple[str, ...]] = ("auc", "accuracy", "balanced_accuracy", "f1_macro")
 
     # --- labels

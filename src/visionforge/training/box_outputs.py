@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from visionforge.config.schema import EvaluationSettings
 from visionforge.data.augment import normalise
 from visionforge.data.info import TaskSpec
 from visionforge.scoring.box_cases import BoxCases, WeightedBoxCases
@@ -140,7 +141,9 @@ class GatheredBoxes:
         wanted = wanted_metrics(given.spec.task, given.watched)
         return metric_values(wanted, weighted, given.split, self.losses)
 
-    def calibrate(self, spec: TaskSpec, criterion: AnyCriterion) -> tuple[Calibration, Tensor | None]:
+    def calibrate(
+        self, spec: TaskSpec, criterion: AnyCriterion, settings: EvaluationSettings
+    ) -> tuple[Calibration, Tensor | None]:
         """Refuse.
 
         Raises:

@@ -23,6 +23,7 @@ from visionforge.runs.files import replacing
 from visionforge.runs.signals import Interruption
 from visionforge.training.calibration import Calibration
 from visionforge.training.epoch_log import EpochLog
+from visionforge.training.outliers import Outliers
 
 log = logging.getLogger(__name__)
 
@@ -63,16 +64,20 @@ def best_checkpoint(trainer: pl.Trainer) -> Path | None:
     return None
 
 
-def keep_calibration(path: Path, calibration: Calibration, thresholds: Tensor | None = None) -> None:
+def keep_calibration(
+    path: Path, calibration: Calibration, thresholds: Tensor | None = None, outliers: Outliers | None = None
+) -> None:
     """Write into a checkpoint what the validation split says about its probabilities.
 
     Args:
         path: The checkpoint.
-        calibration: The temperatures.
+        calibration: The temperatures, and the sets of classes.
         thresholds: (L,) of labels, for single images; None leaves those that are there.
+        outliers: What says how far out images are; None says nothing.
     """
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     checkpoint["calibration"] = asdict(calibration)
+    checkpoint["outliers"] = None if outliers is None else outliers.stored()
     if thresholds is not None:
         checkpoint["thresholds"] = thresholds.tolist()
     WholeFiles().save_checkpoint(checkpoint, path)

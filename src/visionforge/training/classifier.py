@@ -1,8 +1,9 @@
 """The LightningModule: a backbone that learns a task, and whose checkpoint holds all that predicting needs."""
 
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -15,7 +16,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from visionforge.config.rules import part_problems
-from visionforge.config.schema import Loss, ModelSettings, TtaMode
+from visionforge.config.schema import EvaluationSettings, Loss, ModelSettings, TtaMode
 from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.augment import normalise
@@ -31,11 +32,21 @@ from visionforge.training.compatibility import check_compatible, differences
 from visionforge.training.criterion import AnyCriterion, CumulativeLogits, class_weights
 from visionforge.training.determinism import seed_generators
 from visionforge.training.distillation import Distilling, Teacher
-from visionforge.training.ensemble import Ensemble
+from visionforge.training.ensemble import Ensemble, disagreement
 from visionforge.training.epoch_sums import EpochSums
 from visionforge.training.finetuning import StagedUnfreezing
+from visionforge.training.gather import gather_rows
 from visionforge.training.labelled import label_problem, labelled_batch
 from visionforge.training.monitor import AUC, monitor_named, stored_monitor
+from visionforge.training.outliers import (
+    OF_FEATURES,
+    OF_LOGITS,
+    TRAINING_IMAGES,
+    Outliers,
+    fit_outliers,
+    last_layer,
+    watching,
+)
 from visionforge.training.parameter_groups import parameter_groups
 from visionforge.training.pixels import as_batch
 from visionforge.training.rate_curve import RateCurve, steps_per_epoch
@@ -162,6 +173,10 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self.predictions: Any = None  # of the last split that was gone through, as the task has them
         self.thresholds: Tensor | None = None
         self.calibration: Calibration | None = None
+        self.outliers: Outliers | None = None
+        self.evaluation = EvaluationSettings()  # what is fitted on the validation split beside the temperature
+        self.keeps_temperature = False  # where sets of classes are fitted once more
+        self._scores: list[Tensor] = []  # of the images of a split so far, how far out they are
         usual = AUC.name if self.spec is None else self.spec.kind.monitor
         self.monitor = monitor_named(self.settings.monitor or usual)  # whoever knows the labels may choose another
         self.watched: tuple[str, ...] = ()  # further metrics that somebody goes by
@@ -171,6 +186,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self._outputs: SplitOutputs | None = None
         self._rate: float | None = None  # of the last optimiser step
         self._configured: list[dict[str, Any]] = []  # the optimiser's groups, without their parameters
+        self._apart: list[Tensor] = []  # how far an ensemble's networks disagree, by batch
         self._sums = EpochSums()
         self._label_problem: str | None = None  # of the batch that comes next
         self._curve: RateCurve | None = None
@@ -273,6 +289,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**self.hparams, "restoring": True, **stored}
         checkpoint["thresholds"] = None if self.thresholds is None else self.thresholds.tolist()
         checkpoint["calibration"] = None if self.calibration is None else asdict(self.calibration)
+        checkpoint["outliers"] = None if self.outliers is None else self.outliers.stored()
         checkpoint["monitor"] = self.monitor.name
         checkpoint["epoch_sums"] = self._sums.stored()
         checkpoint["weight_transfer"] = None if self.transfer is None else self.transfer.as_dict()
@@ -295,9 +312,21 @@ class ImageClassifier(Seeded, pl.LightningModule):
         calibration = checkpoint.get("calibration")
         calibrates = self.spec is None or self.spec.kind.calibrates
         self.calibration = None if calibration is None or not calibrates else Calibration.from_dict(calibration)
+        outliers = checkpoint.get("outliers") if self.spec is not None and self.spec.kind.abstains else None
+        self.outliers = None if outliers is None else self.read_outliers(outliers)
         transfer = checkpoint.get("weight_transfer")
         self.transfer = None if transfer is None else TransferReport(**transfer)
         self._sums.restore(checkpoint.get("epoch_sums"))
+
+    def read_outliers(self, stored: Mapping[str, Any]) -> Outliers:
+        """Return what a file says of images that are far out.
+
+        Raises:
+            ValueError: If it is of another network.
+        """
+        layer = self._last_layer()
+        features = None if layer is None else layer.in_features
+        return Outliers.from_stored(stored, len(self._bound_spec().classes), features)
 
     def build_for(self, state: Mapping[str, Tensor]) -> None:
         """Build the network that weights from a file belong to, which may say of themselves whose they are.
@@ -397,11 +426,26 @@ class ImageClassifier(Seeded, pl.LightningModule):
             >>> tuple(averaged.shape)
             (5, 2)
         """
+        logits, averaged, _ = self.evaluated(images, tta)
+        return self._bound_criterion().probabilities(logits), averaged
+
+    def evaluated(self, images: Pixels, tta: bool | None = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return logits (N, K, …) of the images, mean probabilities over the views, and how far out (N,) they are.
+
+        The last two may be None: without views, and without a score; see `predict_probabilities` for the first.
+
+        Args:
+            images: As `predict_probabilities` takes them.
+            tta: Use test-time augmentation; None takes the setting.
+
+        Raises:
+            DataError: If the images are not of that form.
+        """
         batch = as_batch(images, self._bound_spec()).to(self.device)
         modes = {module: module.training for module in self.modules()}
         self.eval()
         try:
-            return self._probabilities(batch, tta)
+            return self._scored_forward(batch, tta is not False)
         finally:
             for module, training in modes.items():
                 module.training = training
@@ -409,6 +453,31 @@ class ImageClassifier(Seeded, pl.LightningModule):
     def _probabilities(self, images: Tensor, tta: bool | None) -> tuple[Tensor, Tensor | None]:
         logits, averaged = self._views_forward(images, tta is not False)
         return self._bound_criterion().probabilities(logits), averaged
+
+    def _scored_forward(self, images: Tensor, tta: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        outliers = self.outliers
+        with watching(self._last_layer() if outliers is not None and outliers.of_features else None) as kept:
+            logits, averaged = self._views_forward(images, tta)
+        if outliers is None:
+            return logits, averaged, None
+        features = kept[0][: len(images)] if kept else None  # of the image itself, which comes first of its views
+        return logits, averaged, outliers(logits, features)
+
+    def _last_layer(self) -> nn.Linear | None:
+        assert self.network is not None
+        if self._parts is None or self.members:  # several networks have features each
+            return None
+        found = last_layer(self.network, self._parts.head)
+        return None if found is None else found[1]
+
+    @property
+    def last_layer_name(self) -> str | None:
+        """Return the name of the linear layer in the network that gives the logits; None if there is none."""
+        assert self.network is not None
+        if self._parts is None or self.members:  # several networks have features each
+            return None
+        found = last_layer(self.network, self._parts.head)
+        return None if found is None else found[0]
 
     def calibrated(self, given: Tensor, tta: bool) -> Tensor:
         """Return probabilities (N, K) with the temperature of the validation split; unchanged if it has none.
@@ -453,7 +522,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
                 something else.
             RunError: If the teacher cannot be read.
         """
-        self.calibration = None  # of the weights that the training begins with
+        self.calibration = self.outliers = None  # of the weights that the training begins with
         spec, settings = self._bound_spec(), self.settings.loss
         if self.settings.distillation.teacher is not None:
             self._teacher = Teacher.of(self.settings.distillation, spec).to(self.device)
@@ -590,8 +659,51 @@ class ImageClassifier(Seeded, pl.LightningModule):
         images, labels = self._labelled(batch)
         self._keep(images, labels, self.trainer.state.fn != TrainerFn.FITTING)
 
+    def on_validation_start(self) -> None:
+        """Look at training images where a validation outside a training is to say how far out others are."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            self._prepare_outliers()
+
+    def _prepare_outliers(self) -> None:
+        """Fit the score of images that are far out, of which the validation split then gives the threshold."""
+        method = self.ood_method
+        self.outliers = None
+        if method == "none":
+            return
+        if method not in OF_FEATURES:
+            self.outliers = fit_outliers(method)
+            return
+        datamodule = None if self._trainer is None else getattr(self.trainer, "datamodule", None)
+        batches = getattr(datamodule, "plain_batches", None)
+        if batches is None:
+            log.info("evaluation.ood: %s needs an ImageDataModule; nothing says how far out images are", method)
+            return
+        labels: list[Tensor] = []
+        with torch.no_grad(), watching(self._last_layer()) as features:
+            for images, truth in batches(TRAINING_IMAGES, self.device):
+                self(images)
+                labels.append(truth)
+        self.outliers = fit_outliers(method, torch.cat(features), torch.cat(labels))
+
+    @property
+    def ood_method(self) -> str:
+        """Return what `evaluation.ood` stands for with this task."""
+        chosen = self.evaluation.ood
+        if chosen == "none" or self.members or not self._bound_spec().kind.abstains:
+            return "none"
+        if chosen in OF_LOGITS:  # those of grades are one number, which only says where in their order an image is
+            return "none" if self.cumulative is not None else chosen
+        return "none" if self._last_layer() is None else "mahalanobis" if chosen == "auto" else chosen
+
     def _keep(self, images: Tensor, labels: Tensor, tta: bool) -> None:
-        logits, averaged = self._views_forward(images, tta)
+        if tta:  # outside a training
+            with self.members_kept() as members:
+                logits, averaged, scores = self._scored_forward(images, tta)
+            self._scores += [] if scores is None else [scores]
+            several = self._bound_spec().kind.several
+            self._apart += [disagreement(each[:, : len(images)], several) for each in members[:1]]
+        else:
+            logits, averaged = self._views_forward(images, tta)
         losses = self._bound_spec().kind.losses(self, images, labels)
         self._kept().add(logits, labels, averaged, self._bound_criterion(), losses)
 
@@ -626,7 +738,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         Raises:
             TrainingError: If the network's outputs are not finite.
         """
-        gathered = self._kept().gather(self._ranks())
+        gathered, scores = self._kept().gather(self._ranks()), self._gather_scores()
         if not gathered.finite:
             raise TrainingError(
                 f"model.optimizer.learning_rate: the training has diverged, the network's outputs are not finite in "
@@ -642,11 +754,36 @@ class ImageClassifier(Seeded, pl.LightningModule):
                 training,
                 self.thresholds,
                 self.calibration,
+                self.evaluation,
+                self.keeps_temperature,
             )
         )
         self.thresholds, self.calibration = concluded.thresholds, concluded.calibration
         self.predictions = concluded.predictions
+        if self.outliers is not None and scores is not None:
+            if prefix == "val":
+                self.outliers = self.outliers.fitted(scores)
+            told = self.outliers.reported()
+            self.predictions = replace(self.predictions, columns={"ood_score": scores}, ood=told)
+        if apart := self._apart:
+            self._apart = []
+            found = gather_rows(torch.cat(apart), self._ranks()).float().cpu()
+            self.predictions = replace(self.predictions, columns={**self.predictions.columns, "disagreement": found})
         return concluded.values
+
+    @contextmanager
+    def members_kept(self) -> Iterator[list[Tensor]]:
+        """Give the probabilities of each network of an ensemble within; of a single one, and of pixels, nothing."""
+        if self.ensemble is None or not self._bound_spec().kind.calibrates:
+            yield []
+            return
+        with self.ensemble.keeping() as kept:
+            yield kept
+
+    def _gather_scores(self) -> Tensor | None:
+        """Return how far out the images of the split are, of all processes, and forget it; None if nobody asked."""
+        given, self._scores = self._scores, []
+        return gather_rows(torch.cat(given), self._ranks()).float().cpu() if given else None
 
     def calibrate(self, batches: Iterable[Any]) -> Calibration:
         """Fit the temperatures, and the thresholds of labels, on batches of the validation split.
@@ -666,20 +803,25 @@ class ImageClassifier(Seeded, pl.LightningModule):
         modes = {module: module.training for module in self.modules()}
         self.eval()
         try:
+            self._prepare_outliers()
             with torch.no_grad():
                 for batch in batches:
                     images, labels = self._labelled(batch)
-                    logits, averaged = self._views_forward(images.to(self.device), True)
+                    logits, averaged, scores = self._scored_forward(images.to(self.device), True)
+                    self._scores += [] if scores is None else [scores]
                     self._kept().add(logits, labels.to(self.device), averaged, self._bound_criterion())
         finally:
             for module, training in modes.items():
                 module.training = training
         if not len(self._kept()):
             raise DataError("calibration: there is no validation batch")
-        gathered = self._kept().gather(self._ranks())
+        gathered, far = self._kept().gather(self._ranks()), self._gather_scores()
         if not gathered.finite:
             raise TrainingError("calibration: the network's outputs are not finite, so nothing can be fitted to them")
-        self.calibration, self.thresholds = gathered.calibrate(self._bound_spec(), self._bound_criterion())
+        found = gathered.calibrate(self._bound_spec(), self._bound_criterion(), self.evaluation)
+        self.calibration, self.thresholds = found
+        if self.outliers is not None and far is not None:
+            self.outliers = self.outliers.fitted(far)
         return self.calibration
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:

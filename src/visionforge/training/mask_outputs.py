@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from visionforge.config.schema import EvaluationSettings
 from visionforge.config.schema.task import IGNORED
 from visionforge.data.info import TaskSpec
 from visionforge.scoring.mask_cases import MaskCases, WeightedMaskCases
@@ -140,7 +141,9 @@ class GatheredMasks:
         wanted = wanted_metrics(given.spec.task, given.watched)
         return metric_values(wanted, weighted, given.split, self.losses)
 
-    def calibrate(self, spec: TaskSpec, criterion: AnyCriterion) -> tuple[Calibration, Tensor | None]:
+    def calibrate(
+        self, spec: TaskSpec, criterion: AnyCriterion, settings: EvaluationSettings
+    ) -> tuple[Calibration, Tensor | None]:
         """Refuse.
 
         Raises:

@@ -1,6 +1,8 @@
 """The record of one pass over a split."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -19,6 +21,8 @@ class Predictions:
         loss: Mean loss without smoothing.
         thresholds: (L,) per label, chosen on the validation split; None for other tasks.
         calibration: What the validation split says about the probabilities; None if it was not asked.
+        columns: What else is said of each image (N,), by the name of its column in tables.
+        ood: How `ood_score` was made, and its threshold; None without a score.
         folds: (N,) int64 which of several networks predicted an image; None: all by the same.
     """
 
@@ -29,4 +33,6 @@ class Predictions:
     loss: float
     thresholds: Tensor | None = None
     calibration: Calibration | None = None
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+    ood: Mapping[str, Any] | None = None
     folds: Tensor | None = None

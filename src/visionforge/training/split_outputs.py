@@ -1,14 +1,15 @@
 """What a network said of a split, batch by batch, until the split is over; and what is made of it then."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from visionforge.config.schema import EvaluationSettings
 from visionforge.data.info import TaskSpec
-from visionforge.training.calibration import Calibration, fit_temperature
+from visionforge.training.calibration import Calibration, fit_calibration
 from visionforge.training.criterion import AnyCriterion
 from visionforge.training.gather import gather_rows
 from visionforge.training.metrics import split_metrics
@@ -27,6 +28,8 @@ class Pass:
         training: Whether it is a validation within a training.
         thresholds: (K,) of labels, that a validation has left; None without one.
         calibration: What a validation has left; None without one.
+        evaluation: When the network is to abstain.
+        keeps: The temperatures of `calibration` stay where sets of classes are fitted.
     """
 
     split: Literal["val", "test"]
@@ -36,6 +39,8 @@ class Pass:
     training: bool = False
     thresholds: Tensor | None = None
     calibration: Calibration | None = None
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    keeps: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,10 @@ class Gathered(Protocol):
     def conclude(self, given: Pass) -> Concluded:
         """Return metrics and predictions of the split."""
 
-    def calibrate(self, spec: TaskSpec, criterion: AnyCriterion) -> tuple[Calibration, Tensor | None]:
-        """Return temperatures and thresholds that this split, a validation, asks for."""
+    def calibrate(
+        self, spec: TaskSpec, criterion: AnyCriterion, settings: EvaluationSettings
+    ) -> tuple[Calibration, Tensor | None]:
+        """Return temperatures, sets and thresholds that this split, a validation, asks for."""
 
 
 class SplitOutputs(Protocol):
@@ -149,7 +156,8 @@ class GatheredClasses:
         if given.split == "val":
             thresholds = spec.kind.thresholds(shown.cpu(), labels.cpu())
             if not given.training:
-                calibration, _ = self.calibrate(spec, criterion)
+                kept = given.calibration if given.keeps else None
+                calibration, _ = self.calibrate(spec, criterion, given.evaluation, kept)
         loss = criterion.plain()(self.logits.float(), labels)
         tta = None if self.averaged is None else self.averaged.cpu()
         predictions = Predictions(given.split, shown.cpu(), tta, labels.cpu(), float(loss), thresholds, calibration)
@@ -160,15 +168,14 @@ class GatheredClasses:
             values |= {f"{name}_tta": value for name, value in tta_values.items()}
         return Concluded(values, predictions, thresholds, calibration)
 
-    def calibrate(self, spec: TaskSpec, criterion: AnyCriterion) -> tuple[Calibration, Tensor | None]:
-        """Return temperatures, and thresholds of labels."""
+    def calibrate(
+        self, spec: TaskSpec, criterion: AnyCriterion, settings: EvaluationSettings, kept: Calibration | None = None
+    ) -> tuple[Calibration, Tensor | None]:
+        """Return temperatures and sets of classes, and thresholds of labels."""
         kind, labels = spec.kind, self.labels.cpu()
         shown = criterion.probabilities(self.logits).cpu()
         thresholds = kind.thresholds(shown, labels)
-        if self.averaged is None:
-            return Calibration(len(labels), fit_temperature(shown, labels, spec.task)), thresholds
-        averaged = self.averaged.cpu()
-        found = kind.thresholds(averaged, labels)
+        averaged = None if self.averaged is None else self.averaged.cpu()
+        found = None if averaged is None else kind.thresholds(averaged, labels)
         of_views = None if found is None else tuple(found.tolist())
-        alone, with_views = (fit_temperature(each, labels, spec.task) for each in (shown, averaged))
-        return Calibration(len(labels), alone, with_views, of_views), thresholds
+        return fit_calibration(shown, averaged, labels, spec.task, settings, of_views, kept), thresholds

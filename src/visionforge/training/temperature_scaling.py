@@ -71,7 +71,7 @@ class TemperatureScaling(Callback):
             trainer.state.stage = stage
             pl_module.to(device)
         if checkpoint is not None and trainer.is_global_zero:
-            keep_calibration(checkpoint, found, pl_module.thresholds)
+            keep_calibration(checkpoint, found, pl_module.thresholds, pl_module.outliers)
         trainer.strategy.barrier("TemperatureScaling")
         of = "the last weights" if checkpoint is None else checkpoint.name
         log.info("calibrated %s on %s validation images", of, f"{found.images:,}")

@@ -1,11 +1,13 @@
 """Settings of an evaluation."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from visionforge.config.schema.base import Section
 
+Conformal = Literal["auto", "none", "split", "class", "aps", "raps"]
+Outlying = Literal["auto", "none", "energy", "max_logit", "mahalanobis", "knn"]
 Name = Annotated[str, Field(min_length=1, max_length=60)]
 
 
@@ -41,4 +43,27 @@ class EvaluationSettings(Section):
         ge=0,
         le=64,
         description="Images of the report beside which it shows where the network looked; 0 shows none.",
+    )
+    conformal: Conformal = Field(
+        default="auto",
+        description="How the set of classes of an image is made, which holds the true one of `coverage` of the images: "
+        "by a threshold of the probability (`split`), by one for every class (`class`), by the sum of the larger "
+        "probabilities (`aps`), or by that with a price for long sets (`raps`). `auto` is `aps` where an image has "
+        "one class, else `none`.",
+    )
+    coverage: float = Field(
+        default=0.9, ge=0.5, le=0.999, description="Least share of the images whose set holds the true class."
+    )
+    abstain_below: float | None = Field(
+        default=None,
+        gt=0.0,
+        lt=1.0,
+        description="Probability of the predicted class below which the network abstains; null lets it abstain where "
+        "the set holds anything but the predicted class alone.",
+    )
+    ood: Outlying = Field(
+        default="auto",
+        description="How far an image is from those of the training: by its logits (`energy`, `max_logit`), or by the "
+        "features in front of the last layer (`mahalanobis`, `knn`). `auto` is `mahalanobis` where an image has one "
+        "class, else `none`.",
     )

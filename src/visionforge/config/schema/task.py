@@ -130,6 +130,7 @@ class Task:
         dense: A network says something of every pixel.
         explains: There are maps of where its networks look.
         calibrates: Its probabilities are calibrated on the validation split.
+        abstains: An image has one class, so that there are sets of classes that hold it.
         decodes: Its network has a decoder, `model.decoder`.
         detects: Its network has a detector, `model.detector`.
         located: What is said lies at places of the image, so test-time views are those that can be undone.
@@ -158,6 +159,7 @@ class Task:
     dense: ClassVar[bool] = False
     explains: ClassVar[bool] = True
     calibrates: ClassVar[bool] = True
+    abstains: ClassVar[bool] = False
     decodes: ClassVar[bool] = False
     detects: ClassVar[bool] = False
     located: ClassVar[bool] = False

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from visionforge.evaluation.abstention import RiskCoverage
 from visionforge.evaluation.curves import (
     Array,
     Floats,
@@ -95,6 +96,20 @@ def reliability_figure(evaluation: Evaluation, title: str) -> Figure:
         axes.grid(color="#E5E7EB", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
     upper.legend(frameon=False, fontsize=8, loc="best")
+    return figure
+
+
+def risk_figure(curve: RiskCoverage, title: str) -> Figure:
+    """Draw the share of mistakes among the surest images, over their share of all."""
+    figure = Figure(figsize=(5.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(curve.coverage, curve.risk, color=BLUE, linewidth=1.6, label=f"this network (AURC {curve.aurc:.4f})")
+    axes.plot(curve.coverage, curve.best, color=GREY, linestyle=":", label="the best order")
+    axes.set(xlabel="share of the images, the surest first", ylabel="share of mistakes", title=title, xlim=(0, 1.01))
+    axes.set_ylim(bottom=0)
+    axes.grid(color="#E5E7EB", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="best")
     return figure
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from visionforge.evaluation.abstention import RiskCoverage
 from visionforge.evaluation.curves import class_columns, precision_recall_points, roc_points
 from visionforge.evaluation.evaluation import Evaluation
 from visionforge.reporting.figures.curves import PALETTE, axis_name, reliability_series, shares_by_bin
@@ -16,6 +17,7 @@ Spec = dict[str, Any]
 BLUE, VERMILION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#8A93A0"
 _DASHES = ("solid", "dash", "dot", "dashdot")
 _DIGITS = 5
+_POINTS = 500  # of a curve over the images
 
 
 def _numbers(values: Any) -> list[float]:
@@ -147,6 +149,23 @@ def reliability_plots(evaluation: Evaluation) -> list[Spec]:
             },
         },
     ]
+
+
+def risk_plots(curve: RiskCoverage) -> list[Spec]:
+    """Return the share of mistakes among the surest images, over their share of all."""
+    kept = np.unique(np.linspace(0, len(curve.risk) - 1, min(_POINTS, len(curve.risk))).astype(np.int64))
+    x = _numbers(curve.coverage[kept])
+    lines = [
+        _line(x, _numbers(curve.risk[kept]), f"this network (AURC {curve.aurc:.4f})", BLUE),
+        _line(x, _numbers(curve.best[kept]), "the best order", GREY, dash="dot"),
+    ]
+    layout: Spec = {
+        "title": {"text": "Risk and coverage"},
+        "height": 380,
+        "xaxis": {"range": [0, 1.01], "title": {"text": "share of the images, the surest first"}},
+        "yaxis": {"title": {"text": "share of mistakes"}, "rangemode": "tozero"},
+    }
+    return [{"data": lines, "layout": layout}]
 
 
 def _plain(name: str) -> str:
