@@ -152,7 +152,7 @@ def check_command(arguments: list[str], monkeypatch) -> None:
             del rest[position : position + 2]
             break
     values = read_arguments(rest).values
-    values = {name: value for name, value in values.items() if name not in ("seeds", "folds", "run")}
+    values = {name: value for name, value in values.items() if name not in ("seeds", "folds", "distill", "run")}
     check_settings(values, "fit" if name == "tune" else name)
 
 

@@ -68,6 +68,7 @@ def fit(
     resume: Literal["auto", "never"] | None = ...,
     folds: int,
     workers: int | None = ...,
+    distill: bool = ...,
     **settings: Any,
 ) -> "FoldRuns": ...
 
@@ -80,6 +81,7 @@ def fit(
     seeds: int | Sequence[int] | None = None,
     folds: int | None = None,
     workers: int | None = None,
+    distill: bool = False,
     **settings: Any,
 ) -> "Run | list[Run] | FoldRuns":
     """Train a network, test its best checkpoint, and write everything into a run folder, as `visionforge fit` does.
@@ -95,11 +97,13 @@ def fit(
         folds: Train a network for each of so many folds of train and val, 2 to 100, and join them into an ensemble.
             Complete folds are taken as they are.
         workers: Processes that share the folds; None is 1.
+        distill: With `folds`: train one network more, on the splits of the data set, which learns from the ensemble
+            (``model={"distillation": …}``).
         settings: Sections (``data={"dataset": "breastmnist"}``), single settings (``seed_everything=7``), or dotted
             names; they win over `config`. Callbacks and loggers among the Trainer's flags may be objects.
 
     Returns:
-        The run; with `seeds`, a list of runs; with `folds`, `FoldRuns`: the runs, and their ensemble.
+        The run; with `seeds`, a list of runs; with `folds`, `FoldRuns`: the runs, their ensemble, and its student.
 
     Raises:
         SettingsError: With a line for every mistake in the settings, before anything is made.
@@ -119,8 +123,8 @@ def fit(
 
     raw = read_values(config, {**settings, **_named_runs(resume=resume, trust=trust)})
     with _interruptible() as interruption:
-        if folds is not None or workers is not None:
-            return fit_folds(raw, folds, interruption, workers=workers, seeds=seeds)
+        if folds is not None or workers is not None or distill:
+            return fit_folds(raw, folds, interruption, workers=workers, seeds=seeds, distill=distill)
         if seeds is None:
             return fit_one(request_of(raw), interruption)
         given = str(seeds) if isinstance(seeds, int) else ",".join(map(str, seeds)) + ","

@@ -16,6 +16,7 @@ OWN: dict[str, str] = {  # flags that are no settings
     "folds": "Cross-validation: a network for each of so many folds of train and val; a fit joins them, a search takes "
     "their mean.",
     "workers": "With --folds: processes that share the folds; default 1.",
+    "distill": "With --folds: train one network more, which learns from all of them (`model.distillation`).",
     "run": "Run to evaluate: its folder, or its name in the outputs folder; its best checkpoint is taken.",
     "report": "Search nothing; write the reports of a study, given by its folder or its name, anew. It takes "
     "--tune.storage where the study is not kept in its folder.",
@@ -24,7 +25,10 @@ OWN: dict[str, str] = {  # flags that are no settings
     "help": "This text; `--help all` shows every setting, `--help model.schedule` those of a section.",
 }
 OF_STAGE: dict[str, tuple[str, ...]] = {
-    "fit": ("config", "import", "resume", "seeds", "folds", "workers", "ckpt_path", "trust", "print_config", "help"),
+    "fit": (
+        *("config", "import", "resume", "seeds", "folds", "workers", "distill", "ckpt_path", "trust"),
+        *("print_config", "help"),
+    ),
     "validate": ("config", "import", "run", "ckpt_path", "print_config", "help"),
     "test": ("config", "import", "run", "ckpt_path", "print_config", "help"),
     "predict": ("config", "import", "run", "ckpt_path", "print_config", "help"),

@@ -352,6 +352,22 @@ def part_problems(model: ModelSettings, kind: Task, name: str) -> Iterator[str]:
         )
 
 
+def _distillation(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    distillation = settings.model.distillation
+    if distillation.teacher is None:
+        for name in ("weight", "temperature"):
+            if (value := getattr(distillation, name)) != type(distillation).model_fields[name].default:
+                yield (
+                    f"model.distillation.{name}: {value:g} would be ignored, because model.distillation.teacher is "
+                    "null; name a run or a checkpoint there"
+                )
+    elif facts.dataset is not None and not task_named(facts.dataset.task).calibrates:
+        yield (
+            f"model.distillation.teacher: the labels of {facts.dataset.name} are {facts.dataset.task}, of which no "
+            "probabilities are learnt; leave it out"
+        )
+
+
 def _epochs(settings: RunSettings, facts: Facts) -> Iterator[str]:
     longest, flags = settings.trainer.max_epochs, settings.trainer.model_extra or {}
     reason = f"trainer.max_epochs is {longest}"
@@ -491,6 +507,7 @@ RULES = (
     _trainer_flags,
     _unread,
     _parts,
+    _distillation,
     _loss,
     _monitor,
     _pretrained_weights,

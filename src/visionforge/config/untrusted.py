@@ -107,7 +107,10 @@ def for_evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
     trainer = config.get("trainer")
     if isinstance(trainer, Mapping):
         kept["trainer"] = {key: trainer[key] for key in _EVALUATION if key in trainer and _is_plain(key, trainer[key])}
-    return of_known_parts(kept)
+    kept = of_known_parts(kept)
+    if isinstance(model := kept.get("model"), Mapping):  # it asks no teacher, which may be gone
+        kept["model"] = {name: value for name, value in model.items() if name != "distillation"}
+    return kept
 
 
 def for_training(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -121,7 +124,11 @@ def for_training(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     kept = {key: value for key, value in config.items() if key != "trainer"}
     refused = [f"imports: {name}" for name in _texts(kept.pop("imports", None))] + unknown_parts(kept)
     kept = of_known_parts(kept)
-    for path, tags in (("ckpt_path", False), ("model.backbone.weights", True)):
+    for path, tags in (
+        ("ckpt_path", False),
+        ("model.backbone.weights", True),
+        ("model.distillation.teacher", False),
+    ):
         value = value_at(kept, path)
         if isinstance(value, str) and not (tags and _is_tag(value)):
             refused.append(f"{path}: {value}")

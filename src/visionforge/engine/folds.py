@@ -9,6 +9,8 @@ from pydantic_core import PydanticSerializationError
 from visionforge.config.folds import fold_problems
 from visionforge.config.loading import RawConfig
 from visionforge.config.schema import RunSettings
+from visionforge.engine.distillation import SETTING as TEACHER
+from visionforge.engine.distillation import distills, student_request, taught_by, without_distillation
 from visionforge.engine.ensembles import make_ensemble
 from visionforge.engine.fit import Request, fit, request_of
 from visionforge.engine.resume import WORDS, complete_run, outputs_of
@@ -33,10 +35,12 @@ class FoldRuns:
     Attributes:
         runs: One run for every fold, in their order.
         ensemble: All of them as one; None where they cannot be joined, as networks that find boxes.
+        student: The network that has learnt from all of them, if one was asked for.
     """
 
     runs: list[Run]
     ensemble: Run | None
+    student: Run | None = None
 
 
 def fold_requests(raw: RawConfig, folds: int) -> list[Request]:
@@ -91,8 +95,9 @@ def fit_folds(
     ended: Callable[[Run], None] = lambda _: None,
     workers: int | str | None = None,
     seeds: object = None,
+    distill: object = None,
 ) -> FoldRuns:
-    """Fit a network for every fold, and join them.
+    """Fit a network for every fold, and join them; and one that learns from them all, if it is asked for.
 
     A complete run of a fold is taken as it is, and an interrupted one is continued, so that the same call finishes what
     was interrupted. Several processes may make the same call at once: each takes folds that no other is at.
@@ -105,17 +110,22 @@ def fit_folds(
         ended: Called with each run that this process has trained.
         workers: Processes of this machine that share the folds, this one among them; None is 1.
         seeds: Several seeds were asked for, too, which is refused.
+        distill: A student is asked for, a switch or its text.
 
     Raises:
         VisionForgeError: For every mistake that the user can mend, before the first run begins.
         LockedError: If somebody else's process is still at one of the folds.
         Interrupted: If a signal ended a run; the other processes are ended, too.
     """
+    asked = distills(distill)
+    if asked and folds is None:
+        raise SettingsError(f"--distill: is for {FLAG}; a network learns from any other run by {TEACHER}")
     if seeds is not None:
         raise SettingsError(f"--seeds: is not for {FLAG}; data.fold_repeats divides the images several times")
     if folds is None:
         raise SettingsError(f"--workers: is for {FLAG}; say how many folds there are")
-    requests = fold_requests(raw, number_of_folds(folds))
+    requests = fold_requests(without_distillation(raw) if asked else raw, number_of_folds(folds))
+    student = student_request(raw, requests[0]) if asked else None
     workers = min(1 if workers is None else _number("--workers", workers, 1), len(requests))
     _require_sendable(requests[0].settings, workers)
     started: list[Process] = []
@@ -136,7 +146,11 @@ def fit_folds(
         raise locked
     runs |= more
     every = [runs[fold] for fold in range(len(requests))]
-    return FoldRuns(every, _joined(requests[0], every, interruption))
+    ensemble = _joined(requests[0], every, interruption)
+    if student is None or ensemble is None:
+        return FoldRuns(every, ensemble)
+    student = taught_by(student, ensemble)
+    return FoldRuns(every, ensemble, _known(student) or fit(student, interruption))
 
 
 def number_of_folds(given: int | str) -> int:
@@ -171,7 +185,7 @@ def work_on(
     for request in requests:
         fold = request.settings.data.fold
         assert fold is not None
-        done = None if request.settings.resume == "never" else _complete(request)
+        done = _known(request)
         if done is None:
             begun(fold, _count(request), None)
             try:
@@ -210,7 +224,10 @@ def _start(settings: RunSettings, number: int, workers: int) -> Process:
     return start_worker("visionforge.engine.fold_worker", sent, number, workers, settings.trainer.accelerator)
 
 
-def _complete(request: Request) -> Run | None:
+def _known(request: Request) -> Run | None:
+    """Return the run of a fit that is complete already, unless it is to be made anew."""
+    if request.settings.resume == "never":
+        return None
     from visionforge.engine.construction import Construction  # seconds
 
     resolved = Construction(request.settings, sources=request.sources).resolved

@@ -10,7 +10,7 @@ from visionforge.errors import SettingsError
 from visionforge.runs.config_hash import canonical
 from visionforge.runs.files import refuse_links
 from visionforge.runs.paths import is_anchored, outputs_folder, resolve, shown
-from visionforge.runs.query import StoredRun, differences, stored_runs
+from visionforge.runs.query import StoredRun, differences, find_checkpoint, stored_runs
 from visionforge.runs.scheduler import detect_scheduler
 from visionforge.runs.workspace import Workspace
 
@@ -73,8 +73,10 @@ def outputs_of(settings: RunSettings) -> Path:
 
 
 def parent_of(settings: RunSettings) -> dict[str, Any] | None:
-    """Return the run that a checkpoint or weights were taken from, if they lie in one."""
+    """Return the run that a checkpoint or weights were taken from, or that is learnt from, if they lie in one."""
     origins = {"checkpoint": settings.ckpt_path, "weights": settings.model.backbone.weights}
+    if (teacher := settings.model.distillation.teacher) is not None:
+        origins["teacher"] = str(find_checkpoint(teacher, "model.distillation.teacher"))
     for reason, text in origins.items():
         if text is None or ("://" in text and not is_anchored(text)):
             continue

@@ -13,8 +13,10 @@ from lightning.pytorch.loggers import Logger
 
 from visionforge.config.rules import cut_short
 from visionforge.config.schema.metrics import watched_names
+from visionforge.data.info import TaskSpec
 from visionforge.engine.callbacks import check_callbacks, checkpoint_plugins, fit_callbacks
 from visionforge.engine.construction import Construction, as_list
+from visionforge.engine.distillation import describe_teacher, require_untaught
 from visionforge.engine.distributed import current_rank, expected_processes, inherited_folder
 from visionforge.engine.fit import Origin
 from visionforge.engine.limits import limited, validation_limit
@@ -34,6 +36,7 @@ from visionforge.runs.session import ActiveRun
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import Workspace
 from visionforge.training.checkpoints import BEST, LAST
+from visionforge.training.distillation import Teacher
 from visionforge.training.epoch_log import COLUMNS, EpochLog
 from visionforge.training.monitor import Monitor, monitor_for, monitor_named, undefined_metric
 from visionforge.training.rate_curve import steps_per_epoch
@@ -78,13 +81,17 @@ class Training(Stage):
     # --- before the training
 
     def check_sources(self) -> None:
-        """Download and verify archive and pretrained weights, before anything is made."""
+        """Download and verify archive, pretrained weights and teacher, before anything is made."""
         super().check_sources()
         backbone = self.settings.model.backbone
         if backbone.pretrained and not self._resumed:
             pretrained_state(backbone_entry(backbone.name), backbone.weights, self.settings.data.resolution)
         if self.checkpoint is not None and not self._resumed:
             require_more_training(self.checkpoint, self.settings.trainer)
+        if self.settings.model.distillation.teacher is not None:
+            data = self.settings.data
+            Teacher.of(self.settings.model.distillation, TaskSpec.of(self.info, data.resolution, data.force_rgb))
+            require_untaught(self.settings)
 
     def take_workspace(self) -> Workspace:
         """Return the run folder, made if need be; only the first process makes one and writes into it."""
@@ -107,6 +114,8 @@ class Training(Stage):
         if self.active is not None:
             self.run_log.attach(self.workspace.log)
             describe_data(self.active, self.info, self.settings.data)
+            if (teacher := self.settings.model.distillation.teacher) is not None:
+                describe_teacher(self.active, teacher)
             if self.trial is None:
                 warn_of_leaks(self.active, self.info, self.settings.data)
         elif inherited_folder() is not None:

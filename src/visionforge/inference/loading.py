@@ -10,18 +10,18 @@ from pydantic import ValidationError
 from visionforge.config.loading import read_yaml
 from visionforge.config.schema import ModelSettings, TrainerSettings
 from visionforge.data.info import TaskSpec
-from visionforge.data.registry import dataset_info
-from visionforge.errors import RunError, SettingsError, VisionForgeError, WeightsError
+from visionforge.errors import RunError, SettingsError
 from visionforge.inference.trust import evaluation_config, require_fit
 from visionforge.runs.config_hash import digest
 from visionforge.runs.files import refuse_links
 from visionforge.runs.query import find_run
 from visionforge.runs.workspace import Workspace
+from visionforge.training.loading import load_classifier as load_classifier
+from visionforge.training.loading import read_checkpoint as read_checkpoint
+from visionforge.training.loading import restore as restore
 
 if TYPE_CHECKING:
     import torch
-
-    from visionforge.training.classifier import ImageClassifier
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ def _config_of(checkpoint: Path) -> dict[str, Any]:
     spec = hyperparameters.pop("spec", None)
     hyperparameters.pop("restoring", None)
     hyperparameters.pop("members", None)
+    hyperparameters.pop("distillation", None)  # of its training: an evaluation asks no teacher
     if not isinstance(spec, dict):
         raise RunError(
             f"--ckpt_path: {checkpoint} was not written by visionforge: it does not say what it was trained on"
@@ -106,27 +107,6 @@ def _config_of(checkpoint: Path) -> dict[str, Any]:
         raise RunError(f"--ckpt_path: {checkpoint} does not fit this version of visionforge ({reason})") from error
     data = {"dataset": told.dataset, "resolution": told.resolution, "force_rgb": told.channels == 3}
     return {"data": data, "model": settings.model_dump(mode="json")}
-
-
-def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
-    """Read a checkpoint; only tensors and plain values are loaded, never code.
-
-    Raises:
-        RunError: If it cannot be read that way.
-    """
-    from torch import Tensor
-
-    from visionforge.models.tensor_files import load_tensors
-
-    try:
-        content = load_tensors(checkpoint)
-    except Exception as error:  # a damaged file makes the reader raise almost anything
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise RunError(f"{checkpoint}: cannot be read as a checkpoint ({reason})") from error
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise RunError(f"{checkpoint}: is no checkpoint: it holds no state_dict of tensors")
-    return dict(content)
 
 
 def require_more_training(checkpoint: Path, trainer: TrainerSettings) -> None:
@@ -162,67 +142,6 @@ def _epochs_done(content: Mapping[str, Any], epoch: int) -> int:
         return int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
     except (KeyError, TypeError, ValueError):
         return epoch
-
-
-def restore(model: "ImageClassifier", content: Mapping[str, Any], checkpoint: Path) -> None:
-    """Give a model the weights of a checkpoint that was read, and what it says about its probabilities.
-
-    Raises:
-        SettingsError: If the settings ask for another network than the checkpoint holds.
-        RunError: If it holds something else than this version of visionforge writes.
-    """
-    try:
-        model.restore(content)
-    except WeightsError as error:
-        raise RunError([f"{checkpoint}: {problem}" for problem in error.problems]) from error
-    except VisionForgeError:
-        raise
-    except Exception as error:  # what a stranger has put there fails wherever it is first used
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise RunError(f"{checkpoint}: does not fit this version of visionforge ({reason})") from error
-
-
-def load_classifier(checkpoint: Path) -> "ImageClassifier":
-    """Return the network of a checkpoint, ready to predict, from the checkpoint alone.
-
-    Args:
-        checkpoint: A file that a fit has written.
-
-    Raises:
-        RunError: If it cannot be read, or was not written by visionforge.
-    """
-    content = read_checkpoint(checkpoint)
-    settings = content.get("hyper_parameters")
-    if not isinstance(settings, dict) or not settings.get("spec"):
-        raise RunError(f"{checkpoint}: was not written by visionforge: it does not say what it was trained on")
-
-    from visionforge.training.classifier import ImageClassifier
-
-    try:
-        named = {name: value for name, value in settings.items() if name != "members"}
-        model = ImageClassifier(**{**named, "restoring": True})
-    except VisionForgeError as error:
-        raise RunError([f"{checkpoint}: {problem}" for problem in error.problems]) from error
-    except TypeError as error:  # of another version, which has other settings
-        reason = " ".join(str(error).split())[:160]
-        raise RunError(f"{checkpoint}: does not fit this version of visionforge ({reason})") from error
-    restore(model, content, checkpoint)
-    assert model.spec is not None
-    model.spec = _with_positive(model.spec)
-    return model.eval()
-
-
-def _with_positive(spec: TaskSpec) -> TaskSpec:
-    """Return a task with the positive class that evaluations take: the catalog's, where an old checkpoint has none."""
-    if not spec.kind.has_positive or spec.positive is not None:
-        return spec
-    try:
-        info = dataset_info(spec.dataset)
-    except VisionForgeError:  # it was trained elsewhere
-        return spec
-    if info.positive is None or info.classes != spec.classes:
-        return spec
-    return spec.model_copy(update={"positive": spec.classes.index(info.positive)})
 
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")  # that `device_of` knows

@@ -73,6 +73,7 @@ ADDED: dict[str, Any] = {
         "max_detections": 100,
         "depth": 2,
     },
+    "model.distillation": {"teacher": None, "weight": 1.0, "temperature": 1.0},
     "model.mixup.name": "mixup",
     "model.monitor": None,
 }
@@ -109,7 +110,8 @@ ALIASES: dict[str, dict[Any, str]] = {
         "bf16": "bf16-mixed",
     },
 }
-PATHS = ("ckpt_path", "data.root", "model.backbone.weights", "trainer.default_root_dir")  # settings that can be paths
+NAMED = ("model.backbone.weights", "model.distillation.teacher")  # paths or names, of a tag or a run
+PATHS = ("ckpt_path", "data.root", *NAMED, "trainer.default_root_dir")  # settings that can be paths
 
 
 def canonical(config: Mapping[str, Any], training: bool = True) -> str:
@@ -200,7 +202,7 @@ def with_portable_paths(config: Mapping[str, Any]) -> dict[str, Any]:
                 result[key] = walk(value, f"{path}.")
             elif path in PATHS and isinstance(value, str):
                 # a folder setting is a path whatever it looks like
-                result[key] = anchored(value) if path.endswith("weights") else portable(value)
+                result[key] = anchored(value) if path in NAMED else portable(value)
             else:
                 result[key] = value
         return result

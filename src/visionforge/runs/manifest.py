@@ -70,6 +70,7 @@ class Manifest(_Part):
     seeds: dict[str, int] = Field({}, description="Seeds.")
     data: dict[str, Any] = Field({}, description="What was read: archive, MD5, number of images.")
     weights: dict[str, Any] | None = Field(None, description="Source and SHA-256 of pretrained weights.")
+    teacher: dict[str, Any] | None = Field(None, description="Checkpoint that was learnt from, and its SHA-256.")
     parent: dict[str, Any] | None = Field(None, description="The run or study that this one comes from.")
     progress: dict[str, int] = Field({}, description="Finished epochs, all epochs, optimiser steps.")
     sessions: list[Session] = Field([], description="The processes that worked on it, in order.")

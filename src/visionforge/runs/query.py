@@ -176,6 +176,34 @@ def find_run(text: str, flag: str) -> Workspace:
     return Workspace(shown(path.resolve() if path.is_symlink() else path))
 
 
+def find_checkpoint(text: str, setting: str) -> Path:
+    """Return the checkpoint that a text names: a file, or the best one of a run; see `find_run`.
+
+    Args:
+        text: Path or name.
+        setting: Where it was given, for the message.
+
+    Raises:
+        RunError: If there is none.
+    """
+    try:
+        path = resolve(text)
+    except (ValueError, RuntimeError) as error:  # no such anchor, or nobody's home folder
+        raise RunError(f"{setting}: {error}") from error
+    if path.is_file():
+        return path
+    if not path.is_dir() and ("/" in text or not (outputs_folder() / text).is_dir()):
+        raise RunError(
+            f"{setting}: {text} does not exist; name a run folder, a run of {shown(outputs_folder())} "
+            "(`visionforge runs list`), or a checkpoint"
+        )
+    run = find_run(text, setting)
+    checkpoint = run.checkpoints / "best.ckpt"
+    if not checkpoint.is_file():
+        raise RunError(f"{setting}: {run.path} is no run with a trained network: it has no checkpoints/best.ckpt")
+    return checkpoint
+
+
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (dotted path, value) of all leaves."""
     for key, value in tree.items():
@@ -199,6 +227,7 @@ def provenance(run: StoredRun) -> dict[str, Any]:
     return {
         "data": run.manifest.data,
         "weights": run.manifest.weights or {},
+        "teacher": run.manifest.teacher or {},
         **({} if last is None else last.model_dump(include=_SESSION_FACTS)),
     }
 

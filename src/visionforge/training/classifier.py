@@ -31,6 +31,7 @@ from visionforge.training.calibration import Calibration, scale
 from visionforge.training.compatibility import check_compatible, differences
 from visionforge.training.criterion import AnyCriterion, CumulativeLogits, class_weights
 from visionforge.training.determinism import seed_generators
+from visionforge.training.distillation import Distilling, Teacher
 from visionforge.training.ensemble import Ensemble, disagreement
 from visionforge.training.epoch_sums import EpochSums
 from visionforge.training.finetuning import StagedUnfreezing
@@ -54,6 +55,7 @@ from visionforge.training.shorthand import (
     BackboneLike,
     DecoderLike,
     DetectorLike,
+    DistillationLike,
     FinetuningLike,
     LossLike,
     MixUpLike,
@@ -115,6 +117,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
             are drawn from torch's own generator.
         decoder: What turns feature maps into logits of pixels, where the task asks for these.
         detector: What finds boxes in feature maps, where the task asks for these.
+        distillation: The trained network whose probabilities are learnt; it is read when a training begins.
 
     Raises:
         SettingsError: If a value is out of its bounds, or a name is unknown.
@@ -142,6 +145,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         seed: int | None = None,
         decoder: DecoderLike = _DEFAULT.decoder.name,
         detector: DetectorLike = _DEFAULT.detector.name,
+        distillation: DistillationLike = _DEFAULT.distillation,
     ) -> None:
         super().__init__()
         self.seed = seed
@@ -155,6 +159,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
             "loss": loss,
             "mixup": mixup,
             "averaging": averaging,
+            "distillation": distillation,
             "tta": tta,
             "tta_weight": tta_weight,
             "monitor": monitor,
@@ -176,6 +181,7 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self.monitor = monitor_named(self.settings.monitor or usual)  # whoever knows the labels may choose another
         self.watched: tuple[str, ...] = ()  # further metrics that somebody goes by
         self.members: tuple[ModelSettings, ...] = ()  # of an ensemble, which comes from a checkpoint
+        self._teacher: Teacher | None = None  # while it is trained
         self._parts: Parts | None = None
         self._outputs: SplitOutputs | None = None
         self._rate: float | None = None  # of the last optimiser step
@@ -509,13 +515,17 @@ class ImageClassifier(Seeded, pl.LightningModule):
     # --- training
 
     def on_fit_start(self) -> None:
-        """Weigh the classes by what the training split holds.
+        """Read the teacher, and weigh the classes by what the training split holds.
 
         Raises:
-            SettingsError: If that is asked for, and the data module does not tell.
+            SettingsError: If weights are asked for, and the data module does not tell; or the teacher has learnt
+                something else.
+            RunError: If the teacher cannot be read.
         """
         self.calibration = self.outliers = None  # of the weights that the training begins with
         spec, settings = self._bound_spec(), self.settings.loss
+        if self.settings.distillation.teacher is not None:
+            self._teacher = Teacher.of(self.settings.distillation, spec).to(self.device)
         if settings.class_weights == "none":
             return
         counts, images = torch.zeros(len(spec.classes)), 0
@@ -529,6 +539,10 @@ class ImageClassifier(Seeded, pl.LightningModule):
             counts, images = count()
         weights = class_weights(settings, counts, spec.classes, spec.task, images)
         self.criterion = spec.kind.criterion(settings, len(spec.classes), weights)
+
+    def on_fit_end(self) -> None:
+        """Let go of the teacher."""
+        self._teacher = None
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of one batch, which is mixed where the settings say so.
@@ -546,6 +560,8 @@ class ImageClassifier(Seeded, pl.LightningModule):
         if self._mixes():
             rng = np.random.default_rng(derive_seed(self.seed, "mixup", *position))
             images, targets = spec.kind.mixed(settings.mixup, images, labels, len(spec.classes), rng)
+        if self._teacher is not None:  # it sees the images as they are learnt, augmented and mixed
+            criterion = Distilling(criterion, self._teacher.probabilities(images), self._teacher.weight, spec)
         loss, hits = spec.kind.learn(self, criterion, images, targets)
         self._sums.add(loss.detach(), hits, len(images), batch_idx)
         return loss * self._share_of_group(batch_idx)

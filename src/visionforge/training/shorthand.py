@@ -11,6 +11,7 @@ from visionforge.config.schema import (
     Backbone,
     Decoder,
     Detector,
+    Distillation,
     Finetuning,
     Loss,
     Mixing,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     BackboneLike = Backbone | Mapping[str, Any] | str
     DecoderLike = Decoder | Mapping[str, Any] | str
     DetectorLike = Detector | Mapping[str, Any] | str
+    DistillationLike = Distillation | Mapping[str, Any]
     FinetuningLike = Finetuning | Mapping[str, Any]
     OptimizerLike = Optimizer | Mapping[str, Any] | str
     ScheduleLike = Schedule | Mapping[str, Any] | str
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     MixUpLike = Mixing | Mapping[str, Any] | str
     AveragingLike = Averaging | Mapping[str, Any] | str
 else:  # the command line derives its flags from these
-    BackboneLike, FinetuningLike = Backbone, Finetuning
+    BackboneLike, DistillationLike, FinetuningLike = Backbone, Distillation, Finetuning
     DecoderLike = DetectorLike = OptimizerLike = ScheduleLike = LossLike = MixUpLike = AveragingLike = (
         dict[str, Any] | str
     )  # of whichever kind

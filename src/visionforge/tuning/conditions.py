@@ -47,6 +47,14 @@ _OWN: dict[str, tuple[Condition, ...]] = {
     "model.mixup.cutmix_prob": (_above("model.mixup.alpha", 0), _above("model.mixup.cutmix_alpha", 0)),
     "model.finetuning.freeze_epochs": (_one_of("model.backbone.pretrained", True),),
     "model.finetuning.stage_epochs": (_above("model.finetuning.freeze_epochs", 0),),
+    **{
+        f"model.distillation.{name}": (
+            Condition(
+                "model.distillation.teacher", lambda value: value is not None, "model.distillation.teacher is given"
+            ),
+        )
+        for name in ("weight", "temperature")
+    },
     "data.augmentation.magnitude": (_no_preset(), _above("data.augmentation.num_ops", 0)),
     **{
         f"data.augmentation.{name}": (_no_preset(),)

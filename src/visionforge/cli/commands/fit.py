@@ -23,10 +23,10 @@ def run(arguments: list[str]) -> int:
     from visionforge.engine.folds import fit_folds
     from visionforge.engine.seeds import fit_seeds
 
-    seeds, folds, workers = (raw.values.pop(name, None) for name in ("seeds", "folds", "workers"))
+    seeds, folds, workers, distill = (raw.values.pop(name, None) for name in ("seeds", "folds", "workers", "distill"))
     with Interruption() as interruption:
-        if folds is not None or workers is not None:
-            _print_folds(fit_folds(raw, folds, interruption, _print_fold, _print_run, workers, seeds))
+        if any(given is not None for given in (folds, workers, distill)):
+            _print_folds(fit_folds(raw, folds, interruption, _print_fold, _print_run, workers, seeds, distill))
         elif seeds is None:
             print_result(fit(request_of(raw), interruption).result, "fit")
         else:
@@ -47,6 +47,7 @@ def _print_fold(fold: int, count: int, done: "Run | None") -> None:
 def _print_folds(found: "FoldRuns") -> None:
     """Print what the networks say of their own folds, and the test of all of them together."""
     from visionforge.cli.result_tables import print_folds
+    from visionforge.engine.distillation import student_text
 
     runs = " ".join(str(shown(run.path)) for run in found.runs)
     if found.ensemble is None:
@@ -54,6 +55,8 @@ def _print_folds(found: "FoldRuns") -> None:
         return
     print_result(found.ensemble.result, "fit")
     print_folds(found.ensemble.result.content, found.ensemble.path)
+    if found.student is not None:
+        say(f"{'student':>12}  {student_text(found.student, found.ensemble)}")
 
 
 def _print_run(run: "Run") -> None:

@@ -344,6 +344,29 @@ class Mixing(Component):
         raise NotImplementedError(f"{type(self).__qualname__}.mix")
 
 
+class Distillation(Section):
+    """Learning from what a trained network, the teacher, says of the same images (Hinton et al., 2015)."""
+
+    teacher: str | None = Field(
+        default=None,
+        description="Trained network whose probabilities are learnt: the folder of a run, such as an ensemble, or its "
+        "name in the outputs folder, or a checkpoint; null is off.",
+    )
+    weight: float = Field(
+        default=1.0,
+        ge=0.0,
+        le=1.0,
+        description="Share of the teacher's probabilities in the target; the rest are the labels.",
+    )
+    temperature: float = Field(
+        default=1.0,
+        ge=0.1,
+        le=20.0,
+        description="Divides the teacher's logits: above 1 its probabilities are less sure. Those of the network that "
+        "learns are not divided.",
+    )
+
+
 class Averaging(Component):
     """Averages of the weights over the training, which are then what is validated, tested and saved.
 
@@ -377,6 +400,7 @@ class ModelSettings(Section):
     loss: Loss = Field(default_factory=Loss.usual, description="The loss.")
     mixup: Mixing = Field(default_factory=Mixing.usual, description="Mixing of training pairs.")
     averaging: Averaging = Field(default_factory=Averaging.usual, description="Averaging of the weights.")
+    distillation: Distillation = Field(default=Distillation(), description="Learning from a trained network.")
     tta: TtaMode = Field(
         default="full",
         description="Test-time augmentation, the mean probabilities of several views: full; light, flips only; or off. "
