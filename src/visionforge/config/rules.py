@@ -319,10 +319,11 @@ def _abstention(settings: RunSettings, kind: Task) -> Iterator[str]:
                 f"evaluation.{name}: {value} is fitted on the validation split, of which trainer.limit_val_batches 0 "
                 "leaves nothing; raise it, or leave one of them out"
             )
-    if chosen.ood in ("energy", "max_logit") and settings.model.loss.name == "ordinal":
+    cumulative = getattr(settings.model.loss.of_task(kind.name), "cumulative", False)
+    if chosen.ood in ("energy", "max_logit") and cumulative:
         yield (
-            f"evaluation.ood: {chosen.ood} needs a logit for every class, the ordinal loss has one for all grades; "
-            "choose mahalanobis or knn"
+            f"evaluation.ood: {chosen.ood} needs a logit for every class, the loss {settings.model.loss.name} has one for "
+            "all grades; choose mahalanobis or knn"
         )
 
 

@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from visionforge.config.schema import ModelSettings
+from visionforge.config.schema import EvaluationSettings, ModelSettings
 from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.info import Split, TaskSpec
 from visionforge.engine.construction import Construction
@@ -179,6 +179,7 @@ class Ensembling(Stage):
         module = ImageDataModule(**{**fields, "fold": member.fold}, seed=self.settings.seed_everything)
         split: Split = "test" if self._data.fold_pool == "all" else "val"
         model = load_classifier(member.target.checkpoint)
+        model.evaluation = EvaluationSettings(conformal="none", ood="none")  # its probabilities are all that is asked
         asked = self.trainer.test if split == "test" else self.trainer.validate
         asked(model, datamodule=module, verbose=False)
         origins = module.source.origins(split)
