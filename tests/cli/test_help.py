@@ -15,7 +15,7 @@ LIGHTNING = ("fit", "validate", "test", "predict")
 GROUPS = {"datasets": datasets, "models": models, "runs": runs}
 PARSERS = {"explain": explain, "export": export, "doctor": doctor, "reproduce": reproduce, "robustness": robustness}
 OWN = {  # what is read before a parser is asked, and what a parser of Lightning's takes beside the settings
-    "fit": {"--seeds", "--resume", "--import"},
+    "fit": {"--seeds", "--folds", "--workers", "--distill", "--resume", "--import"},
     "validate": {"--run", "--import"},
     "test": {"--run", "--import"},
     "predict": {"--run", "--images", "--import"},

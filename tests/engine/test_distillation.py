@@ -161,3 +161,13 @@ def test_wishes_that_cannot_be_met(arguments, told, refuse, tmp_path):
     out = ["--trainer.default_root_dir", str(tmp_path / "outputs")]
     problems = refuse("fit", *flags(), *arguments, *out, keeps=("matplotlib",))
     assert any(told in problem for problem in problems), problems
+
+
+def test_a_search_over_the_weight_needs_a_teacher(refuse, tmp_path):
+    space = ["--tune.space", "{model.distillation.weight: {low: 0.2, high: 1.0}}", "--tune.preset", "none"]
+    search = [*flags(data__synthetic__classes=3), "--tune.n_trials", "1", "--tune.epochs", "1", *space]
+    search += ["--trainer.default_root_dir", str(tmp_path / "outputs")]
+    (line,) = refuse("tune", *search, f"--{TEACHER}", "gone", keeps=("matplotlib",))
+    assert line.startswith(f"{TEACHER}: gone does not exist")
+    lines = refuse("tune", *search, keeps=("matplotlib",))
+    assert any("model.distillation.weight" in line and TEACHER in line for line in lines), lines

@@ -8,8 +8,9 @@ from typing import Any
 from visionforge.config.loading import RawConfig
 from visionforge.config.schema import DataSettings, RunSettings
 from visionforge.config.schema.data import FOLD_POOLS
-from visionforge.engine.fit import Request, request_of
+from visionforge.engine.fit import Request
 from visionforge.engine.run import Run
+from visionforge.engine.validation import check_arguments
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.metric_names import metric_name
 from visionforge.fetch import Checksum
@@ -137,9 +138,9 @@ def student_request(raw: RawConfig, of_fold: Request) -> Request:
         for name in _DIVISION:
             data.pop(name, None)
     raw.merge({"model": {"distillation": {"teacher": "ensemble"}}}, f"with {FLAG}")
-    request = request_of(raw)
     same = {"trainer": of_fold.settings.trainer, "resume": of_fold.settings.resume}
-    return replace(request, settings=request.settings.model_copy(update=same))
+    settings = check_arguments(raw, "fit").model_copy(update=same)
+    return Request(settings, raw.sources, raw.values)
 
 
 def taught_by(request: Request, ensemble: Run) -> Request:

@@ -25,7 +25,7 @@ from visionforge.errors import RunError, SettingsError
 from visionforge.inference.trust import FLAG, training_config
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.paths import resolve
-from visionforge.runs.query import find_run
+from visionforge.runs.query import find_checkpoint, find_run
 from visionforge.runs.session import ActiveRun
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import Workspace
@@ -100,6 +100,8 @@ def request_of(raw: RawConfig) -> Request:
         if problems := fold_problems(settings.data, whole=False):  # a search may leave it open
             raise SettingsError(problems)
         _require_checkpoint(settings.ckpt_path)
+        if (teacher := settings.model.distillation.teacher) is not None:
+            find_checkpoint(teacher, "model.distillation.teacher")
         return Request(settings, raw.sources, given)
     stored = training_config(run, None if trust is None else str(trust), "--resume")
     raw = raw.over(stored, f"in {run.config}")

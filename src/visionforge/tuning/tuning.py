@@ -31,6 +31,7 @@ from visionforge.runs.config_hash import canonical, digest, processes_of, six_di
 from visionforge.runs.files import refuse_links, write_atomic
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.paths import shown
+from visionforge.runs.query import find_checkpoint
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.tuning.found import Study
 
@@ -96,9 +97,12 @@ def require_tunable(settings: RunSettings) -> None:
     """Check the rules of a search.
 
     Raises:
+        RunError: If all trials are to learn from a teacher that is not there.
         SettingsError: With a line for every broken one.
     """
     tune, problems = settings.tune, []
+    if (teacher := settings.model.distillation.teacher) is not None:
+        find_checkpoint(teacher, "model.distillation.teacher")
     if processes_of(settings.trainer.model_dump()) is not None:
         problems.append("trainer.devices: a trial runs on one device; set it to 1, and tune.workers to their number")
     if settings.ckpt_path is not None or settings.resume is not None:
