@@ -5,7 +5,19 @@ import re
 
 import pytest
 
-from visionforge.cli.commands import datasets, doctor, explain, export, models, predict, reproduce, robustness, runs
+from visionforge.cli.commands import (
+    audit,
+    datasets,
+    doctor,
+    ensemble,
+    explain,
+    export,
+    models,
+    predict,
+    reproduce,
+    robustness,
+    runs,
+)
 from visionforge.cli.main import COMMANDS, main
 from visionforge.config.problems import flatten
 from visionforge.config.schema import RunSettings, TuneSettings
@@ -13,13 +25,21 @@ from visionforge.engine.validation import trainer_flags
 
 LIGHTNING = ("fit", "validate", "test", "predict")
 GROUPS = {"datasets": datasets, "models": models, "runs": runs}
-PARSERS = {"explain": explain, "export": export, "doctor": doctor, "reproduce": reproduce, "robustness": robustness}
+PARSERS = {
+    "audit": audit,
+    "doctor": doctor,
+    "ensemble": ensemble,
+    "explain": explain,
+    "export": export,
+    "reproduce": reproduce,
+    "robustness": robustness,
+}
 OWN = {  # what is read before a parser is asked, and what a parser of Lightning's takes beside the settings
     "fit": {"--seeds", "--folds", "--workers", "--distill", "--resume", "--import"},
     "validate": {"--run", "--import"},
     "test": {"--run", "--import"},
     "predict": {"--run", "--images", "--import"},
-    "tune": {"--report", "--config"},
+    "tune": {"--report", "--folds", "--config"},
     "smoke": set(),
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import visionforge as vf
 from tests.conftest import QUICK, flags, run_folders
@@ -302,3 +303,12 @@ def test_command_prints_the_folds_together(tmp_path, capsys):
     assert main(["ensemble", *fits]) == 0
     assert "mean of folds" in capsys.readouterr().out
     assert len(run_folders(tmp_path)) == 3  # it was there already
+
+
+@pytest.mark.parametrize("command", ["fit", "tune"])
+def test_configuration_of_all_folds_names_none(command, capsys):
+    more = ["--workers", "2"] if command == "fit" else []
+    assert main([command, *flags(), "--folds", "4", *more, "--print_config"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert (shown["data"]["folds"], shown["data"]["fold"]) == (4, None)
+    assert shown.get("tune", {"cross_validate": True})["cross_validate"]

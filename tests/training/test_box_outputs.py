@@ -11,7 +11,7 @@ import torch
 import visionforge as vf
 from tests.tasks.helpers import box_data, box_spec, drawn_boxes, noise, said_boxes
 from tests.training.helpers import MINI, fit, trainer, weights
-from visionforge.config.schema import Augmentation, Loss
+from visionforge.config.schema import Augmentation, EvaluationSettings, Loss
 from visionforge.data.augment import normalise
 from visionforge.errors import DataError, RunError, SettingsError, TrainingError
 from visionforge.training.box_criterion import BoxCriterion
@@ -78,7 +78,7 @@ def test_what_is_kept_are_the_boxes():
     np.testing.assert_array_equal(predictions.alone, SAID)
     np.testing.assert_array_equal(predictions.with_views, said_boxes(TRUTH, seed=9))
     with pytest.raises(DataError, match="a detection has no temperatures"):
-        gathered().calibrate(SPEC, CRITERION)
+        gathered().calibrate(SPEC, CRITERION, EvaluationSettings())
 
 
 @pytest.mark.parametrize("detector", ["fcos", "retinanet", "faster_rcnn"])

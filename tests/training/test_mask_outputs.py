@@ -10,7 +10,7 @@ import torch
 import visionforge as vf
 from tests.tasks.helpers import NAMES, drawn_masks, mask_data, mask_model, mask_spec, noise
 from tests.training.helpers import MINI, fit, trainer, weights
-from visionforge.config.schema import Augmentation, Loss
+from visionforge.config.schema import Augmentation, EvaluationSettings, Loss
 from visionforge.errors import DataError
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.epoch_log import EpochLog
@@ -83,7 +83,7 @@ def test_outputs_that_are_not_finite_are_found():
     logits[5, 1, 3, 3] = torch.nan
     assert not gathered(logits).finite
     with pytest.raises(DataError, match="calibration: a segmentation has no temperatures"):
-        gathered().calibrate(SPEC, CRITERION)
+        gathered().calibrate(SPEC, CRITERION, EvaluationSettings())
 
 
 # --- trainings

@@ -322,8 +322,8 @@ def _abstention(settings: RunSettings, kind: Task) -> Iterator[str]:
     cumulative = getattr(settings.model.loss.of_task(kind.name), "cumulative", False)
     if chosen.ood in ("energy", "max_logit") and cumulative:
         yield (
-            f"evaluation.ood: {chosen.ood} needs a logit for every class, the loss {settings.model.loss.name} has one for "
-            "all grades; choose mahalanobis or knn"
+            f"evaluation.ood: {chosen.ood} needs a logit for every class, the loss {settings.model.loss.name} has one "
+            "for all grades; choose mahalanobis or knn"
         )
 
 

@@ -8,6 +8,7 @@ from visionforge.config.schema import RunSettings
 from visionforge.config.stored import component_paths
 from visionforge.engine.evaluate import target_of
 from visionforge.engine.fit import request_of
+from visionforge.engine.folds import FLAG, number_of_folds
 from visionforge.errors import SettingsError
 from visionforge.runs.query import flat
 
@@ -29,6 +30,8 @@ def resolved_config(raw: RawConfig, stage: str, ways: str = "") -> dict[str, Any
     if unknown := [way for way in chosen if way not in WAYS]:
         raise SettingsError(f"--print_config: {', '.join(unknown)} is not allowed; allowed: {', '.join(WAYS)}")
     training = stage in ("fit", "tune")
+    raw = raw.copy()
+    folds = _with_a_fold(raw, stage) if training else False
     if training:
         request = request_of(raw)
         settings, sources = request.settings, request.sources
@@ -38,6 +41,8 @@ def resolved_config(raw: RawConfig, stage: str, ways: str = "") -> dict[str, Any
     from visionforge.engine.construction import Construction  # seconds
 
     config = Construction(settings, evaluation=not training, sources=sources).config_tree
+    if folds:
+        config["data"]["fold"] = None
     if stage == "fit":
         config["resume"] = settings.resume
     if stage == "tune" or "tune" in raw.values:
@@ -51,6 +56,22 @@ def resolved_config(raw: RawConfig, stage: str, ways: str = "") -> dict[str, Any
         usual |= {f"{path}.name": base.family.default for path, base in component_paths().items()}
         config = _without(config, lambda path, value: path in usual and usual[path] == value)
     return config
+
+
+def _with_a_fold(raw: RawConfig, stage: str) -> bool:
+    """Leave flags out that say how often is trained; return whether that is once for every fold, of which one is named.
+
+    Raises:
+        SettingsError: If there are not so many folds.
+    """
+    given = {name: raw.values.pop(name, None) for name in ("seeds", "folds", "workers", "distill")}
+    if given["folds"] is not None:
+        more = {"tune": {"cross_validate": True}} if stage == "tune" else {}
+        raw.merge({"data": {"folds": number_of_folds(given["folds"])}, **more}, f"with {FLAG}")
+    every = given["folds"] is not None or (stage == "tune" and bool(value_at(raw.values, "tune.cross_validate")))
+    if every and value_at(raw.values, "data.fold") is None:
+        raw.merge({"data": {"fold": 0}}, f"with {FLAG}")
+    return every
 
 
 def _usual(config: dict[str, Any]) -> RunSettings:
