@@ -210,3 +210,19 @@ def test_alternating_flips_show_both_orientations_in_two_epochs():
 def test_preset_and_values_exclude_each_other():
     with pytest.raises(SettingsError, match="preset 'strong' sets every value, so leave out hflip"):
         MedMNISTDataModule("synthetic", augmentation={"preset": "strong", "hflip": 0.1})
+
+
+def test_plain_images_are_no_more_than_an_epoch_trains_on():
+    data = MedMNISTDataModule("synthetic", synthetic={"train": 300}, batch_size=16)
+
+    def seen(limit_train_batches):
+        data.trainer = (
+            None
+            if limit_train_batches is None
+            else pl.Trainer(
+                accelerator="cpu", logger=False, enable_checkpointing=False, limit_train_batches=limit_train_batches
+            )
+        )
+        return sum(len(images) for images, _ in data.plain_batches(200, torch.device("cpu")))
+
+    assert [seen(limit) for limit in (None, 1.0, 0.5, 6, 2)] == [200, 200, 150, 96, 64]

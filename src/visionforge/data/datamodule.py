@@ -44,6 +44,7 @@ else:  # the command line derives its flags from these
 
 log = logging.getLogger(__name__)
 
+LEAST_PLAIN = 64  # training images that are looked at, however short an epoch is
 CALIBRATION_EPOCH = 1 << 20  # beyond every training
 _DEFAULT = DataSettings()
 _CACHE_NAMES = {"ram": "in memory", "mmap": "memory-mapped", "device": "on the device"}
@@ -385,9 +386,12 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
     def plain_batches(self, limit: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield normalised training images (N, C, R, R[, R]) as they are, and their labels.
 
-        At most `limit`, evenly drawn from the split, are yielded.
+        At most `limit`, evenly drawn from the split, are yielded, and no more than the Trainer trains on in an epoch.
         """
         dataset = self.dataset_for("train")
+        trained = 1.0 if self.trainer is None else self.trainer.limit_train_batches
+        most = trained * (self.settings.batch_size if isinstance(trained, int) else len(dataset))
+        limit = min(limit, max(LEAST_PLAIN, int(most)))
         order = np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).round().astype(np.int64)).tolist()
         for start in range(0, len(order), self.settings.batch_size):
             images, labels = dataset.__getitems__(order[start : start + self.settings.batch_size])

@@ -21,7 +21,7 @@ from visionforge.errors import RunError
 
 OF_LOGITS, OF_FEATURES = ("energy", "max_logit"), ("mahalanobis", "knn")
 INSIDE = 0.95  # share of the validation images that are not beyond the threshold
-TRAINING_IMAGES = 4096  # of which features are looked at, evenly drawn
+TRAINING_IMAGES = 2048  # of which features are looked at, evenly drawn
 NEIGHBOURS, BANK = 10, 2048  # of `knn`: which neighbour counts, and of how many images
 MOST_FEATURES = 4096  # a covariance of more would be larger than most networks
 
