@@ -1,12 +1,10 @@
 """The LightningModule: a backbone that learns a task, and whose checkpoint holds all that predicting needs."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -21,34 +19,27 @@ from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.augment import normalise
 from visionforge.data.info import TaskSpec
-from visionforge.errors import DataError, SettingsError, TrainingError
+from visionforge.errors import SettingsError
 from visionforge.models.stages import Parts
 from visionforge.models.transfer import TransferReport
-from visionforge.models.volumes import channels_last, to_channels_last
+from visionforge.models.volumes import to_channels_last
 from visionforge.redaction import redact_settings
 from visionforge.training.averaged_weights import state_of_average
-from visionforge.training.calibration import Calibration, scale
+from visionforge.training.calibration import Calibration
 from visionforge.training.compatibility import check_compatible, differences
 from visionforge.training.criterion import AnyCriterion, CumulativeLogits, class_weights
 from visionforge.training.determinism import seed_generators
 from visionforge.training.distillation import Distilling, Teacher
-from visionforge.training.ensemble import Ensemble, disagreement
+from visionforge.training.ensemble import Ensemble
 from visionforge.training.epoch_sums import EpochSums
+from visionforge.training.evaluating_module import EvaluatingModule
 from visionforge.training.finetuning import StagedUnfreezing
-from visionforge.training.gather import gather_rows
-from visionforge.training.labelled import label_problem, labelled_batch
+from visionforge.training.labelled import label_problem
 from visionforge.training.monitor import AUC, monitor_named, stored_monitor
 from visionforge.training.outliers import (
-    OF_FEATURES,
-    OF_LOGITS,
-    TRAINING_IMAGES,
     Outliers,
-    fit_outliers,
-    last_layer,
-    watching,
 )
 from visionforge.training.parameter_groups import parameter_groups
-from visionforge.training.pixels import as_batch
 from visionforge.training.rate_curve import RateCurve, steps_per_epoch
 from visionforge.training.shorthand import (
     AveragingLike,
@@ -65,8 +56,7 @@ from visionforge.training.shorthand import (
     read_settings,
     read_spec,
 )
-from visionforge.training.split_outputs import Pass, SplitOutputs
-from visionforge.training.tta import named_views
+from visionforge.training.split_outputs import SplitOutputs
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +70,7 @@ def _sections(settings: ModelSettings) -> dict[str, Any]:
 Pixels = Tensor | npt.NDArray[np.uint8]
 
 
-class ImageClassifier(Seeded, pl.LightningModule):
+class ImageClassifier(Seeded, EvaluatingModule):
     """Trains a backbone on small images; classes, channels and task come from the data.
 
     Without `spec` the network is built when a Trainer has bound the module to an `ImageDataModule`. A checkpoint
@@ -198,11 +188,6 @@ class ImageClassifier(Seeded, pl.LightningModule):
         spec = None if self.spec is None else self.spec.model_dump(mode="json")
         stored = redact_settings(self.settings.model_dump(mode="json"))  # the address of weights may hold a token
         self.save_hyperparameters({**stored, "spec": spec}, logger=False)
-
-    @property
-    def ensemble(self) -> Ensemble | None:
-        """The networks, if there are several; None for a single one, or before it is built."""
-        return self.network if isinstance(self.network, Ensemble) else None
 
     def alone(self, member: int) -> "ImageClassifier":
         """Return one of the networks of an ensemble as a module of its own, which shares the weights.
@@ -374,144 +359,6 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self._outputs = spec.kind.outputs()
         self.network = Ensemble(built, spec.kind)
 
-    # --- prediction
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits (N, K); under the ordinal loss (N, K-1) cumulative ones; of masks (N, K, R, R).
-
-        Args:
-            images: (N, C, H, W), or volumes (N, C, D, H, W); uint8 images are normalised first, float images are taken
-                as normalised.
-
-        Raises:
-            RuntimeError: If the network is not built yet.
-        """
-        if self.network is None or self.spec is None:
-            raise RuntimeError("the network is not built: load a checkpoint, or call configure_model() with a spec")
-        if images.dtype == torch.uint8:
-            images = normalise(images, self.spec.mean, self.spec.std)
-        weights = next(self.network.parameters()).dtype  # of half or double precision where the Trainer says so
-        logits: Tensor = self.network(channels_last(images.to(weights)))
-        if weights.itemsize < torch.float32.itemsize:  # losses and probabilities are never computed in less
-            logits = logits.float()
-        return logits if self.cumulative is None else self.cumulative(logits)
-
-    def predict_probabilities(self, images: Pixels, tta: bool | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return (N, K) probabilities of the images alone, and averaged over the test-time views (or None).
-
-        Those of masks are (N, K, R, R).
-
-        The module predicts in evaluation mode and is then as it was before.
-
-        Args:
-            images: uint8 pixels, a tensor (N, C, H, W) or (N, H, W), or a NumPy array (N, H, W) or (N, H, W, C); or
-                normalised float (N, C, H, W). Of volumes (N, C, D, H, W), (N, D, H, W) and (N, D, H, W, C). Sides are
-                those that the network was trained with; grey images are given the channels of the network.
-            tta: Use test-time augmentation; None takes the setting.
-
-        Raises:
-            DataError: If the images are not of that form.
-
-        Example:
-            >>> import numpy as np
-            >>> from visionforge import ImageClassifier
-            >>> from visionforge.data.info import DomainFlags, TaskSpec
-            >>> flags = DomainFlags(hflip=True, vflip=False, rotation="none", texture_is_label=False,
-            ...                     colour_is_label=False)
-            >>> spec = TaskSpec(dataset="mine", classes=("no", "yes"), channels=1, resolution=28,
-            ...                 mean=(0.5,), std=(0.25,), flags=flags)
-            >>> model = ImageClassifier(backbone={"name": "mini_cnn", "pretrained": False}, spec=spec)
-            >>> model.configure_model()
-            >>> alone, averaged = model.predict_probabilities(np.zeros((5, 28, 28), np.uint8))
-            >>> tuple(averaged.shape)
-            (5, 2)
-        """
-        logits, averaged, _ = self.evaluated(images, tta)
-        return self._bound_criterion().probabilities(logits), averaged
-
-    def evaluated(self, images: Pixels, tta: bool | None = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return logits (N, K, …) of the images, mean probabilities over the views, and how far out (N,) they are.
-
-        The last two may be None: without views, and without a score; see `predict_probabilities` for the first.
-
-        Args:
-            images: As `predict_probabilities` takes them.
-            tta: Use test-time augmentation; None takes the setting.
-
-        Raises:
-            DataError: If the images are not of that form.
-        """
-        batch = as_batch(images, self._bound_spec()).to(self.device)
-        modes = {module: module.training for module in self.modules()}
-        self.eval()
-        try:
-            return self._scored_forward(batch, tta is not False)
-        finally:
-            for module, training in modes.items():
-                module.training = training
-
-    def _probabilities(self, images: Tensor, tta: bool | None) -> tuple[Tensor, Tensor | None]:
-        logits, averaged = self._views_forward(images, tta is not False)
-        return self._bound_criterion().probabilities(logits), averaged
-
-    def _scored_forward(self, images: Tensor, tta: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        outliers = self.outliers
-        with watching(self._last_layer() if outliers is not None and outliers.of_features else None) as kept:
-            logits, averaged = self._views_forward(images, tta)
-        if outliers is None:
-            return logits, averaged, None
-        features = kept[0][: len(images)] if kept else None  # of the image itself, which comes first of its views
-        return logits, averaged, outliers(logits, features)
-
-    def _last_layer(self) -> nn.Linear | None:
-        assert self.network is not None
-        if self._parts is None or self.members:  # several networks have features each
-            return None
-        found = last_layer(self.network, self._parts.head)
-        return None if found is None else found[1]
-
-    @property
-    def last_layer_name(self) -> str | None:
-        """Return the name of the linear layer in the network that gives the logits; None if there is none."""
-        assert self.network is not None
-        if self._parts is None or self.members:  # several networks have features each
-            return None
-        found = last_layer(self.network, self._parts.head)
-        return None if found is None else found[0]
-
-    def calibrated(self, given: Tensor, tta: bool) -> Tensor:
-        """Return probabilities (N, K) with the temperature of the validation split; unchanged if it has none.
-
-        Args:
-            given: What `predict_probabilities` returns, of the images alone or averaged over the views.
-            tta: Whether they are averaged over the views.
-        """
-        if self.calibration is None:
-            return given
-        temperature = self.calibration.temperature_tta if tta else self.calibration.temperature
-        return scale(given, temperature, self._bound_spec().task)
-
-    def _views_forward(self, images: Tensor, tta: bool) -> tuple[Tensor, Tensor | None]:
-        """Return the logits (N, K, …) of the images, and the mean probabilities of their views, in one pass."""
-        spec, settings = self._bound_spec(), self.settings
-        views = named_views(spec, settings.tta, images.shape[-1]) if tta else {}
-        if len(views) < 2:
-            return self(images), None
-        if images.dtype == torch.uint8:
-            images = normalise(images, spec.mean, spec.std)
-        logits = self(torch.cat([view(images) for view in views.values()]))
-        each = self._bound_criterion().probabilities(logits)
-        each = each.view(len(views), -1, *each.shape[1:])
-        return logits[: len(images)], spec.kind.merged(tuple(views), each, settings.tta_weight, images.shape[-1])
-
-    def _bound_criterion(self) -> AnyCriterion:
-        assert self.criterion is not None, "configure_model() makes the loss with the network"
-        return self.criterion
-
-    def _bound_spec(self) -> TaskSpec:
-        assert self.spec is not None, "setup() binds the module to its data"
-        return self.spec
-
     # --- training
 
     def on_fit_start(self) -> None:
@@ -577,17 +424,6 @@ class ImageClassifier(Seeded, pl.LightningModule):
         self._label_problem = label_problem(batch[1], self._bound_spec()) if waits else None
         return batch
 
-    def _labelled(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Return images and labels of a batch.
-
-        Raises:
-            DataError: If they are not those of the task.
-        """
-        images, labels = labelled_batch(batch, self._bound_spec())
-        if self._label_problem is not None:
-            raise DataError(self._label_problem)
-        return images, labels
-
     def _share_of_group(self, batch_idx: int) -> float:
         """Return what makes the gradient of a step the mean over its batches.
 
@@ -651,184 +487,3 @@ class ImageClassifier(Seeded, pl.LightningModule):
             {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
         ]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    # --- evaluation
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Keep the batch's logits; after the training, its probabilities over the test-time views, too."""
-        images, labels = self._labelled(batch)
-        self._keep(images, labels, self.trainer.state.fn != TrainerFn.FITTING)
-
-    def on_validation_start(self) -> None:
-        """Look at training images where a validation outside a training is to say how far out others are."""
-        if self.trainer.state.fn != TrainerFn.FITTING:
-            self._prepare_outliers()
-
-    def _prepare_outliers(self) -> None:
-        """Fit the score of images that are far out, of which the validation split then gives the threshold."""
-        method = self.ood_method
-        self.outliers = None
-        if method == "none":
-            return
-        if method not in OF_FEATURES:
-            self.outliers = fit_outliers(method)
-            return
-        datamodule = None if self._trainer is None else getattr(self.trainer, "datamodule", None)
-        batches = getattr(datamodule, "plain_batches", None)
-        if batches is None:
-            log.info("evaluation.ood: %s needs an ImageDataModule; nothing says how far out images are", method)
-            return
-        labels: list[Tensor] = []
-        with torch.no_grad(), watching(self._last_layer()) as features:
-            for images, truth in batches(TRAINING_IMAGES, self.device):
-                self(images)
-                labels.append(truth)
-        self.outliers = fit_outliers(method, torch.cat(features), torch.cat(labels))
-
-    @property
-    def ood_method(self) -> str:
-        """Return what `evaluation.ood` stands for with this task."""
-        chosen = self.evaluation.ood
-        if chosen == "none" or self.members or not self._bound_spec().kind.abstains:
-            return "none"
-        if chosen in OF_LOGITS:  # those of grades are one number, which only says where in their order an image is
-            return "none" if self.cumulative is not None else chosen
-        return "none" if self._last_layer() is None else "mahalanobis" if chosen == "auto" else chosen
-
-    def _keep(self, images: Tensor, labels: Tensor, tta: bool) -> None:
-        if tta:  # outside a training
-            with self.members_kept() as members:
-                logits, averaged, scores = self._scored_forward(images, tta)
-            self._scores += [] if scores is None else [scores]
-            several = self._bound_spec().kind.several
-            self._apart += [disagreement(each[:, : len(images)], several) for each in members[:1]]
-        else:
-            logits, averaged = self._views_forward(images, tta)
-        losses = self._bound_spec().kind.losses(self, images, labels)
-        self._kept().add(logits, labels, averaged, self._bound_criterion(), losses)
-
-    def _kept(self) -> SplitOutputs:
-        assert self._outputs is not None, "configure_model() makes it with the network"
-        return self._outputs
-
-    def on_validation_epoch_end(self) -> None:
-        """Log loss (without smoothing, focusing and class weights) and metrics of the whole validation split.
-
-        Outside a training the temperature is fitted, too; see `Calibration`.
-        """
-        values = self._conclude("val")
-        self.log_dict(values, sync_dist=True)
-        if self._curve is not None and self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
-            self._curve.observe(float(values[self.monitor.name]), self.trainer.global_step)
-            for group in self.trainer.optimizers[0].param_groups:  # already set for the step that follows
-                group["lr"] = group["initial_lr"] * self._curve(self.trainer.global_step)
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Keep the batch's logits, and its probabilities over the test-time views."""
-        images, labels = self._labelled(batch)
-        self._keep(images, labels, True)
-
-    def on_test_epoch_end(self) -> None:
-        """Log the same for the test split, with and without test-time augmentation."""
-        self.log_dict(self._conclude("test"), sync_dist=True)
-
-    def _conclude(self, prefix: Literal["val", "test"]) -> dict[str, Tensor]:
-        """Leave the predictions of the whole split in `predictions`, and return its metrics.
-
-        Raises:
-            TrainingError: If the network's outputs are not finite.
-        """
-        gathered, scores = self._kept().gather(self._ranks()), self._gather_scores()
-        if not gathered.finite:
-            raise TrainingError(
-                f"model.optimizer.learning_rate: the training has diverged, the network's outputs are not finite in "
-                f"epoch {self.current_epoch + 1}; lower the learning rate ({self.settings.optimizer.learning_rate:g})"
-            )
-        training = self.trainer.state.fn == TrainerFn.FITTING
-        concluded = gathered.conclude(
-            Pass(
-                prefix,
-                self._bound_spec(),
-                self._bound_criterion(),
-                {self.monitor.name, *self.watched} if training else (),
-                training,
-                self.thresholds,
-                self.calibration,
-                self.evaluation,
-                self.keeps_temperature,
-            )
-        )
-        self.thresholds, self.calibration = concluded.thresholds, concluded.calibration
-        self.predictions = concluded.predictions
-        if self.outliers is not None and scores is not None:
-            if prefix == "val":
-                self.outliers = self.outliers.fitted(scores)
-            told = self.outliers.reported()
-            self.predictions = replace(self.predictions, columns={"ood_score": scores}, ood=told)
-        if apart := self._apart:
-            self._apart = []
-            found = gather_rows(torch.cat(apart), self._ranks()).float().cpu()
-            self.predictions = replace(self.predictions, columns={**self.predictions.columns, "disagreement": found})
-        return concluded.values
-
-    @contextmanager
-    def members_kept(self) -> Iterator[list[Tensor]]:
-        """Give the probabilities of each network of an ensemble within; of a single one, and of pixels, nothing."""
-        if self.ensemble is None or not self._bound_spec().kind.calibrates:
-            yield []
-            return
-        with self.ensemble.keeping() as kept:
-            yield kept
-
-    def _gather_scores(self) -> Tensor | None:
-        """Return how far out the images of the split are, of all processes, and forget it; None if nobody asked."""
-        given, self._scores = self._scores, []
-        return gather_rows(torch.cat(given), self._ranks()).float().cpu() if given else None
-
-    def calibrate(self, batches: Iterable[Any]) -> Calibration:
-        """Fit the temperatures, and the thresholds of labels, on batches of the validation split.
-
-        They are those of the weights as they are; `calibration` and `thresholds` keep them, and so does a checkpoint
-        that is written afterwards. The module looks in evaluation mode and is then as it was before.
-
-        Args:
-            batches: Pairs (images, labels) as `training_step` takes them, at least one.
-
-        Raises:
-            DataError: If there is no batch, one is not of the task, or the task has no temperatures.
-            TrainingError: If the network's outputs are not finite.
-        """
-        if not self._bound_spec().kind.calibrates:
-            raise DataError(f"calibration: a {self._bound_spec().task} has no temperatures")
-        modes = {module: module.training for module in self.modules()}
-        self.eval()
-        try:
-            self._prepare_outliers()
-            with torch.no_grad():
-                for batch in batches:
-                    images, labels = self._labelled(batch)
-                    logits, averaged, scores = self._scored_forward(images.to(self.device), True)
-                    self._scores += [] if scores is None else [scores]
-                    self._kept().add(logits, labels.to(self.device), averaged, self._bound_criterion())
-        finally:
-            for module, training in modes.items():
-                module.training = training
-        if not len(self._kept()):
-            raise DataError("calibration: there is no validation batch")
-        gathered, far = self._kept().gather(self._ranks()), self._gather_scores()
-        if not gathered.finite:
-            raise TrainingError("calibration: the network's outputs are not finite, so nothing can be fitted to them")
-        found = gathered.calibrate(self._bound_spec(), self._bound_criterion(), self.evaluation)
-        self.calibration, self.thresholds = found
-        if self.outliers is not None and far is not None:
-            self.outliers = self.outliers.fitted(far)
-        return self.calibration
-
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return (N, K) probabilities, averaged over the test-time views if they are on."""
-        images = batch[0] if isinstance(batch, (list, tuple)) else batch
-        plain, averaged = self._probabilities(images, None)
-        return plain if averaged is None else averaged
-
-    def _ranks(self) -> int:
-        return 1 if self._trainer is None else self.trainer.world_size

@@ -1,0 +1,223 @@
+"""What a network says of images: logits, probabilities over its views, and how far out they are."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from visionforge.config.schema import ModelSettings
+from visionforge.data.augment import normalise
+from visionforge.data.info import TaskSpec
+from visionforge.errors import DataError
+from visionforge.models.stages import Parts
+from visionforge.models.volumes import channels_last
+from visionforge.training.calibration import Calibration, scale
+from visionforge.training.criterion import AnyCriterion, CumulativeLogits
+from visionforge.training.ensemble import Ensemble
+from visionforge.training.labelled import labelled_batch
+from visionforge.training.outliers import Outliers, last_layer, watching
+from visionforge.training.pixels import as_batch
+from visionforge.training.tta import named_views
+
+Pixels = Tensor | npt.NDArray[np.uint8]
+
+
+class PredictingModule(pl.LightningModule):
+    """The part of `ImageClassifier` that predicts; whoever derives from it builds the network.
+
+    Attributes:
+        settings: The settings of the model.
+        spec: Classes, channels, task and normalisation; None until they are known.
+        network: From normalised images to outputs; None until it is built.
+        cumulative: Makes cumulative logits of the network's score; None where it gives logits.
+        criterion: What the network is trained by, and the probabilities that belong to its outputs.
+        calibration: What the validation split says about its probabilities.
+        outliers: How far out images are.
+        members: The settings of the networks of an ensemble; none of a single one.
+    """
+
+    settings: ModelSettings
+    spec: TaskSpec | None
+    network: nn.Module | None
+    cumulative: CumulativeLogits | None
+    criterion: AnyCriterion | None
+    calibration: Calibration | None
+    outliers: Outliers | None
+    members: tuple[ModelSettings, ...]
+    _parts: Parts | None
+    _label_problem: str | None
+
+    @property
+    def ensemble(self) -> Ensemble | None:
+        """The networks, if there are several; None for a single one, or before it is built."""
+        return self.network if isinstance(self.network, Ensemble) else None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, K); under the ordinal loss (N, K-1) cumulative ones; of masks (N, K, R, R).
+
+        Args:
+            images: (N, C, H, W), or volumes (N, C, D, H, W); uint8 images are normalised first, float images are taken
+                as normalised.
+
+        Raises:
+            RuntimeError: If the network is not built yet.
+        """
+        if self.network is None or self.spec is None:
+            raise RuntimeError("the network is not built: load a checkpoint, or call configure_model() with a spec")
+        if images.dtype == torch.uint8:
+            images = normalise(images, self.spec.mean, self.spec.std)
+        weights = next(self.network.parameters()).dtype  # of half or double precision where the Trainer says so
+        logits: Tensor = self.network(channels_last(images.to(weights)))
+        if weights.itemsize < torch.float32.itemsize:  # losses and probabilities are never computed in less
+            logits = logits.float()
+        return logits if self.cumulative is None else self.cumulative(logits)
+
+    def predict_probabilities(self, images: Pixels, tta: bool | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return (N, K) probabilities of the images alone, and averaged over the test-time views (or None).
+
+        Those of masks are (N, K, R, R).
+
+        The module predicts in evaluation mode and is then as it was before.
+
+        Args:
+            images: uint8 pixels, a tensor (N, C, H, W) or (N, H, W), or a NumPy array (N, H, W) or (N, H, W, C); or
+                normalised float (N, C, H, W). Of volumes (N, C, D, H, W), (N, D, H, W) and (N, D, H, W, C). Sides are
+                those that the network was trained with; grey images are given the channels of the network.
+            tta: Use test-time augmentation; None takes the setting.
+
+        Raises:
+            DataError: If the images are not of that form.
+
+        Example:
+            >>> import numpy as np
+            >>> from visionforge import ImageClassifier
+            >>> from visionforge.data.info import DomainFlags, TaskSpec
+            >>> flags = DomainFlags(hflip=True, vflip=False, rotation="none", texture_is_label=False,
+            ...                     colour_is_label=False)
+            >>> spec = TaskSpec(dataset="mine", classes=("no", "yes"), channels=1, resolution=28,
+            ...                 mean=(0.5,), std=(0.25,), flags=flags)
+            >>> model = ImageClassifier(backbone={"name": "mini_cnn", "pretrained": False}, spec=spec)
+            >>> model.configure_model()
+            >>> alone, averaged = model.predict_probabilities(np.zeros((5, 28, 28), np.uint8))
+            >>> tuple(averaged.shape)
+            (5, 2)
+        """
+        logits, averaged, _ = self.evaluated(images, tta)
+        return self._bound_criterion().probabilities(logits), averaged
+
+    def evaluated(self, images: Pixels, tta: bool | None = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return logits (N, K, …) of the images, mean probabilities over the views, and how far out (N,) they are.
+
+        The last two may be None: without views, and without a score; see `predict_probabilities` for the first.
+
+        Args:
+            images: As `predict_probabilities` takes them.
+            tta: Use test-time augmentation; None takes the setting.
+
+        Raises:
+            DataError: If the images are not of that form.
+        """
+        batch = as_batch(images, self._bound_spec()).to(self.device)
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        try:
+            return self._scored_forward(batch, tta is not False)
+        finally:
+            for module, training in modes.items():
+                module.training = training
+
+    def _probabilities(self, images: Tensor, tta: bool | None) -> tuple[Tensor, Tensor | None]:
+        logits, averaged = self._views_forward(images, tta is not False)
+        return self._bound_criterion().probabilities(logits), averaged
+
+    def _scored_forward(self, images: Tensor, tta: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        outliers = self.outliers
+        with watching(self._last_layer() if outliers is not None and outliers.of_features else None) as kept:
+            logits, averaged = self._views_forward(images, tta)
+        if outliers is None:
+            return logits, averaged, None
+        features = kept[0][: len(images)] if kept else None  # of the image itself, which comes first of its views
+        return logits, averaged, outliers(logits, features)
+
+    def _last_layer(self) -> nn.Linear | None:
+        assert self.network is not None
+        if self._parts is None or self.members:  # several networks have features each
+            return None
+        found = last_layer(self.network, self._parts.head)
+        return None if found is None else found[1]
+
+    @property
+    def last_layer_name(self) -> str | None:
+        """Return the name of the linear layer in the network that gives the logits; None if there is none."""
+        assert self.network is not None
+        if self._parts is None or self.members:  # several networks have features each
+            return None
+        found = last_layer(self.network, self._parts.head)
+        return None if found is None else found[0]
+
+    def calibrated(self, given: Tensor, tta: bool) -> Tensor:
+        """Return probabilities (N, K) with the temperature of the validation split; unchanged if it has none.
+
+        Args:
+            given: What `predict_probabilities` returns, of the images alone or averaged over the views.
+            tta: Whether they are averaged over the views.
+        """
+        if self.calibration is None:
+            return given
+        temperature = self.calibration.temperature_tta if tta else self.calibration.temperature
+        return scale(given, temperature, self._bound_spec().task)
+
+    def _views_forward(self, images: Tensor, tta: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the logits (N, K, …) of the images, and the mean probabilities of their views, in one pass."""
+        spec, settings = self._bound_spec(), self.settings
+        views = named_views(spec, settings.tta, images.shape[-1]) if tta else {}
+        if len(views) < 2:
+            return self(images), None
+        if images.dtype == torch.uint8:
+            images = normalise(images, spec.mean, spec.std)
+        logits = self(torch.cat([view(images) for view in views.values()]))
+        each = self._bound_criterion().probabilities(logits)
+        each = each.view(len(views), -1, *each.shape[1:])
+        return logits[: len(images)], spec.kind.merged(tuple(views), each, settings.tta_weight, images.shape[-1])
+
+    def _bound_criterion(self) -> AnyCriterion:
+        assert self.criterion is not None, "configure_model() makes the loss with the network"
+        return self.criterion
+
+    def _bound_spec(self) -> TaskSpec:
+        assert self.spec is not None, "setup() binds the module to its data"
+        return self.spec
+
+    @contextmanager
+    def members_kept(self) -> Iterator[list[Tensor]]:
+        """Give the probabilities of each network of an ensemble within; of a single one, and of pixels, nothing."""
+        if self.ensemble is None or not self._bound_spec().kind.calibrates:
+            yield []
+            return
+        with self.ensemble.keeping() as kept:
+            yield kept
+
+    def _labelled(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Return images and labels of a batch.
+
+        Raises:
+            DataError: If they are not those of the task.
+        """
+        images, labels = labelled_batch(batch, self._bound_spec())
+        if self._label_problem is not None:
+            raise DataError(self._label_problem)
+        return images, labels
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return (N, K) probabilities, averaged over the test-time views if they are on."""
+        images = batch[0] if isinstance(batch, (list, tuple)) else batch
+        plain, averaged = self._probabilities(images, None)
+        return plain if averaged is None else averaged
+
+    def _ranks(self) -> int:
+        return 1 if self._trainer is None else self.trainer.world_size
