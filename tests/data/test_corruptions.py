@@ -94,7 +94,7 @@ def test_seed_and_position_change_what_is_drawn(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ORIENTATION])
-@pytest.mark.parametrize("size", [28, 64, 224])
+@pytest.mark.parametrize("size", [28, 64, pytest.param(224, marks=pytest.mark.slow)])
 def test_every_severity_changes_more_than_the_one_before(name, size):
     images = pictures(16, size=size)
     distances = [

@@ -215,6 +215,7 @@ def test_networks_that_find_boxes_are_trained_and_not_joined(tmp_path):
         vf.ensemble(found.runs)
 
 
+@pytest.mark.slow
 def test_seeds_and_other_backbones_as_one_network(tmp_path):
     one, two = vf.fit(**settings(tmp_path), seeds=2)
     other = vf.fit(**settings(tmp_path, **{"model.backbone.name": "resnet18", "model.tta": "off"}))

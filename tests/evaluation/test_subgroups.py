@@ -214,6 +214,7 @@ def test_the_setting_switches_them_off():
 # --- gaps
 
 
+@pytest.mark.slow
 def test_p_is_uniform_where_no_gap_is_real_and_small_where_labels_are_noisy(monkeypatch):
     names = ("auc", "accuracy", "balanced_accuracy")
 
@@ -232,6 +233,7 @@ def test_p_is_uniform_where_no_gap_is_real_and_small_where_labels_are_noisy(monk
     assert np.median(drawn(range(20), count=300, noisy=0.7)[:, :2]) <= 2 / 61
 
 
+@pytest.mark.slow
 def test_whole_patients_are_exchanged_where_each_lies_in_one_subgroup():
     def drawn(alone):
         found = []

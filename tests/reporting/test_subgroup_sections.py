@@ -37,7 +37,10 @@ def written(folder, evaluation):
     return workspace, content
 
 
-@pytest.mark.parametrize("task", ["binary", "multi-class", "ordinal", "multi-label"])
+@pytest.mark.parametrize(
+    "task",
+    ["binary", *(pytest.param(name, marks=pytest.mark.slow) for name in ("multi-class", "ordinal", "multi-label"))],
+)
 def test_every_file_tells_the_subgroups(tmp_path, task):
     evaluation = with_columns(task)
     workspace, content = written(tmp_path, evaluation)
