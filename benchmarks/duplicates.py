@@ -1,6 +1,6 @@
 """How many copies of training images are found in a test split, by how they were changed, and what is found else.
 
-    python benchmarks/duplicates.py ../shared/data/breastmnist.npz ../shared/data/retinamnist.npz
+    python benchmarks/duplicates.py breastmnist.npz retinamnist.npz
 
 Of each archive, copies of so many of its training images are made the test split, all changed in one way; how many are
 found again is the recall. Then the untouched archive is searched: those pairs are for the eye (`datasets check
