@@ -47,6 +47,7 @@ def test_settings_page_has_the_declared_defaults_and_names():
             assert name in known, name
 
 
+@pytest.mark.slow
 def test_models_page_holds_the_measured_table():
     from visionforge.models.reference import models_table
 

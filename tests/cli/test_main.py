@@ -308,6 +308,7 @@ def test_outputs_that_cannot_be_written(refuse, tmp_path):
     assert "no run folder can be made here" in line
 
 
+@pytest.mark.slow
 def test_full_disk_leaves_nothing(tmp_path):
     """A real, full file system: a small tmpfs, where this machine lets us mount one."""
     with small_disk(tmp_path / "disk", "2m") as disk:

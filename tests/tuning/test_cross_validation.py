@@ -21,6 +21,7 @@ def settings(outputs, **changes):
     return {**{name: yaml.safe_load(str(text)) for name, text in given.items()}, **changes}
 
 
+@pytest.mark.slow
 def test_value_of_a_trial_is_the_mean_over_its_folds(tmp_path):
     study = vf.tune(n_trials=2, folds=3, **settings(tmp_path, **{"tune.pruner": "none"}))
     for trial in study.optuna.trials:
