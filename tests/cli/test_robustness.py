@@ -273,3 +273,14 @@ def test_from_python(quick_run, measured, tmp_path, capsys):
     assert "corrupted" not in repr(flip)
     with pytest.raises(vf.SettingsError, match="corruptions: '7' is unknown"):
         vf.robustness(quick_run, corruptions=[7], out="y")
+
+
+def test_the_run_may_stand_without_its_flag(quick_run, tmp_path, capsys, refuse):
+    asked = ["--corruptions", "gaussian_noise", "--severities", "5", "--limit", "8", "--json"]
+    given = (["--run", str(quick_run)], [str(quick_run)])
+    found = []
+    for place, named in enumerate(given):
+        assert main(["robustness", *named, *asked, "--out", str(tmp_path / str(place))]) == 0
+        found.append(json.loads(capsys.readouterr().out)["conditions"])
+    assert found[0] == found[1]
+    assert "are two runs; name one" in refuse("robustness", "one", "--run", "two")[0]

@@ -39,7 +39,7 @@ def made(tmp_path_factory):
                 pixels[8:20, 8:20] += np.uint8(40 * label)
                 Image.fromarray(pixels).save(folder / f"{patient}_{number}.png")
                 table.writerow([f"{patient}_{number}.png", ("no", "yes")[label], f"p{patient}"])
-    flags = ["--name", "patients", "--group-column", "patient", "--fractions", "0.5", "0.2", "0.3"]
+    flags = ["--name", "patients", "--groups", "patient", "--fractions", "0.5", "0.2", "0.3"]
     assert main(["datasets", "import", str(folder / "list.csv"), *flags]) == 0
     asked = {
         "data.dataset": "patients",

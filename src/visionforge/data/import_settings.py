@@ -148,4 +148,5 @@ def import_flags() -> dict[str, dict[str, Any]]:
         else:
             more = {"default": each.default, **({"choices": task_names()} if each.name == "task" else {})}
         flags[f"--{flag}"] = {**each.metadata, **more}
-    return flags
+    same = {"dest": "group_column", "metavar": "COLUMN", "help": "the same as --group-column"}
+    return {**flags, "--groups": {**flags["--group-column"], **same}}

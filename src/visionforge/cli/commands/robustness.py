@@ -1,4 +1,4 @@
-"""`visionforge robustness --run RUN`: what a network loses on corrupted images of its test split."""
+"""`visionforge robustness RUN`: what a network loses on corrupted images of its test split."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ from visionforge.cli.arguments import CommandParser, add_json_flag, add_target_f
 from visionforge.cli.command import Command
 from visionforge.cli.printing import print_json
 from visionforge.cli.progress import progress_bar
+from visionforge.errors import SettingsError
 from visionforge.runs.signals import Interruption
 from visionforge.streams import say_text
 
@@ -19,6 +20,7 @@ def parser() -> CommandParser:
     text = "Test a network of classes or labels on corrupted images: noise, blur, compression, exposure, colours."
     made = CommandParser(prog="visionforge robustness", description=text)
     add = made.add_argument
+    add("named", nargs="?", metavar="RUN", help="the same as --run")
     add_target_flags(made)
     add("--split", choices=SPLITS, default="test", help="default test")
     add("--corruptions", metavar="NAME,NAME", help="default every one that applies to the images")
@@ -40,11 +42,13 @@ def run(arguments: list[str]) -> int:
     return parser().run(normalise(arguments), lambda options: _robustness(**vars(options)))
 
 
-def _robustness(json: bool, **options: Any) -> int:
+def _robustness(json: bool, named: str | None, run: str | None, **options: Any) -> int:
     from visionforge.engine.robustness import measure_robustness
 
+    if named is not None and run is not None:
+        raise SettingsError(f"robustness: {named} and --run {run} are two runs; name one")
     with Interruption() as interruption, progress_bar("robustness") as progress:
-        found = measure_robustness(**options, interruption=interruption, progress=progress)
+        found = measure_robustness(run=named or run, **options, interruption=interruption, progress=progress)
     print_json(found.content) if json else say_text("\n".join(found.lines()))
     return 0
 
