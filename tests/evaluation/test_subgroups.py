@@ -14,11 +14,12 @@ from visionforge.data.registry import dataset_info
 from visionforge.data.side_table import SideTable
 from visionforge.errors import SettingsError
 from visionforge.evaluation.evaluation import Evaluation, Partial, evaluate
-from visionforge.evaluation.gaps import gap_interval, holm, pair_confidence
+from visionforge.evaluation.gaps import gap_interval, pair_confidence
 from visionforge.evaluation.subgroup_columns import check_asked, divide, divisions
 from visionforge.evaluation.subgrouping import subgroups_of, with_subgroups
 from visionforge.scoring.clusters import Clusters
 from visionforge.scoring.limits import clopper_pearson
+from visionforge.scoring.paired_tests import holm
 from visionforge.training.predictions import Predictions
 
 TASKS = ("binary", "multi-class", "ordinal", "multi-label")

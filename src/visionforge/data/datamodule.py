@@ -4,7 +4,7 @@ import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import lightning.pytorch as pl
 import numpy as np
@@ -49,6 +49,10 @@ CALIBRATION_EPOCH = 1 << 20  # beyond every training
 _DEFAULT = DataSettings()
 _CACHE_NAMES = {"ram": "in memory", "mmap": "memory-mapped", "device": "on the device"}
 _SIDES = {"hflip": "left and right", "vflip": "top and bottom", "dflip": "front and back"}
+_OF_IMAGES = (
+    *("dataset", "root", "download", "resolution", "force_rgb", "synthetic"),
+    *("folds", "fold", "fold_pool", "fold_repeats", "fold_seed", "groups"),
+)
 _STAGE_SPLITS: dict[str, tuple[Split, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -160,6 +164,11 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         self._sampled_by: npt.NDArray[Any] | None = None  # what training images are drawn by
         self._mirrored: tuple[int, Tensor] | None = None  # (epoch, per position) under alternating flips
 
+    @classmethod
+    def of_images(cls, settings: DataSettings) -> Self:
+        """Return a module of the same images, without what says how they are trained on: batches, sampling, changes."""
+        return cls(**{name: getattr(settings, name) for name in _OF_IMAGES})
+
     # --- preparation
 
     def prepare_data(self) -> None:
@@ -219,10 +228,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
 
     def groups(self, split: Split) -> tuple[str, ...] | None:
         """Return the group of each image of a split, in the order of `dataset_for`; None if that is unknown."""
-        groups = self.side_table(split).groups if self.settings.groups else None
-        if groups is None or any(not group.strip() for group in groups):
-            return None
-        return groups
+        return self.side_table(split).whole_groups if self.settings.groups else None
 
     def _load(self, split: Split) -> ArrayDataset:
         settings = self.settings

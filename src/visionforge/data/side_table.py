@@ -55,6 +55,12 @@ class SideTable:
         further = {heading: tuple(chain(*(table.columns[heading] for table in tables))) for heading in same}
         return cls(columns[0], columns[1], further)
 
+    @property
+    def whole_groups(self) -> tuple[str, ...] | None:
+        """Return the groups if every image has one; None if they are unknown, or some are blank."""
+        known = self.groups is not None and all(map(str.strip, self.groups))
+        return self.groups if known else None
+
     def at(self, positions: npt.NDArray[np.int64] | None) -> "SideTable":
         """Return the rows at these positions; None gives all."""
         if positions is None:

@@ -9,11 +9,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
-from pydantic import BaseModel
 
 from visionforge.config.imports import import_modules
 from visionforge.config.rules import check_rules
 from visionforge.config.schema import RunSettings
+from visionforge.config.schema.base import fields_of
 from visionforge.data.datamodule import ImageDataModule
 from visionforge.engine.class_paths import class_problems
 from visionforge.engine.limits import integers_first
@@ -62,10 +62,6 @@ def _take_objects(trainer: dict[str, Any]) -> dict[str, list[Any]]:
 def _class_of(value: Any) -> dict[str, Any]:
     """Return how a configuration names an object that was built elsewhere: its class, without its arguments."""
     return {"class_path": f"{type(value).__module__}.{type(value).__qualname__}"}
-
-
-def _fields(settings: BaseModel) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in type(settings).model_fields}
 
 
 class Construction(LightningCLI):
@@ -184,8 +180,8 @@ class Construction(LightningCLI):
                 raise
             raise told from error
         seed = self.settings.seed_everything
-        self.model = ImageClassifier(**_fields(self.settings.model), seed=seed)
-        self.datamodule = ImageDataModule(**_fields(self.settings.data), seed=seed)
+        self.model = ImageClassifier(**fields_of(self.settings.model), seed=seed)
+        self.datamodule = ImageDataModule(**fields_of(self.settings.data), seed=seed)
 
     @property
     def flags(self) -> dict[str, Any]:

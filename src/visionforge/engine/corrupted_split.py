@@ -78,20 +78,7 @@ class CorruptedSplit:
                 "of which `visionforge test` tells the rest"
             )
         settings = DataSettings.model_validate({**target.config.get("data", {}), "cache": "auto", "num_workers": 0})
-        module = ImageDataModule(
-            dataset=settings.dataset,
-            root=settings.root,
-            download=settings.download,
-            resolution=settings.resolution,
-            force_rgb=settings.force_rgb,
-            synthetic=settings.synthetic,
-            folds=settings.folds,
-            fold=settings.fold,
-            fold_pool=settings.fold_pool,
-            fold_repeats=settings.fold_repeats,
-            fold_seed=settings.fold_seed,
-            groups=settings.groups,
-        )
+        module = ImageDataModule.of_images(settings)
         self._model.bind(module.spec)
         self.spec, self.channels = spec, module.info.channels
         self._dataset = module.dataset_for(split)

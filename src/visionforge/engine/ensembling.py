@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from visionforge.config.schema import EvaluationSettings, ModelSettings
+from visionforge.config.schema.base import fields_of
 from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.info import Split, TaskSpec
 from visionforge.engine.construction import Construction
@@ -144,8 +145,8 @@ class Ensembling(Stage):
             "runs": [part.run for part in parts],
             "metrics": found.by_fold(),
         }
-        grouped = self._data.groups and side.groups is not None and all(map(str.strip, side.groups))
-        clusters = Clusters(side.groups) if grouped and side.groups is not None else None
+        groups = side.whole_groups if self._data.groups else None
+        clusters = None if groups is None else Clusters(groups)
         evaluation = module.spec.kind.evaluate(
             found.predictions, module.spec, NAME, self.settings.evaluation, None, clusters
         )
@@ -175,8 +176,7 @@ class Ensembling(Stage):
 
     def _ask(self, member: Member, place: Mapping[tuple[Any, int], int]) -> HeldOut:
         """Return what a network says of its own fold."""
-        fields = {name: getattr(self._data, name) for name in type(self._data).model_fields}
-        module = ImageDataModule(**{**fields, "fold": member.fold}, seed=self.settings.seed_everything)
+        module = ImageDataModule(**{**fields_of(self._data), "fold": member.fold}, seed=self.settings.seed_everything)
         split: Split = "test" if self._data.fold_pool == "all" else "val"
         model = load_classifier(member.target.checkpoint)
         model.evaluation = EvaluationSettings(conformal="none", ood="none")  # its probabilities are all that is asked

@@ -6,18 +6,17 @@ from dataclasses import dataclass, replace
 
 from pydantic_core import PydanticSerializationError
 
-from visionforge.config.folds import fold_problems
 from visionforge.config.loading import RawConfig
 from visionforge.config.schema import RunSettings
 from visionforge.engine.distillation import SETTING as TEACHER
 from visionforge.engine.distillation import distills, student_request, taught_by, without_distillation
 from visionforge.engine.ensembles import make_ensemble
 from visionforge.engine.fit import Request, fit, request_of
-from visionforge.engine.resume import WORDS, complete_run, outputs_of
+from visionforge.engine.resume import outputs_of
 from visionforge.engine.run import Run
+from visionforge.engine.several_fits import complete_fit, for_each, refuse_one_run
 from visionforge.engine.worker_processes import Process, end_workers, start_worker
 from visionforge.errors import SettingsError
-from visionforge.runs.config_hash import processes_of
 from visionforge.runs.locks import LockedError
 from visionforge.runs.signals import Interruption
 
@@ -53,9 +52,7 @@ def fold_requests(raw: RawConfig, folds: int) -> list[Request]:
     Raises:
         VisionForgeError: For every mistake that the user can mend.
     """
-    choice = raw.values.get("resume")
-    if choice not in (None, *WORDS):
-        raise SettingsError(f"--resume: {choice} is one run, {FLAG} are several; allowed: {', '.join(WORDS)}")
+    refuse_one_run(raw, FLAG)
     data = raw.values.get("data")
     data = data if isinstance(data, dict) else {}
     if data.get("fold") is not None:
@@ -65,16 +62,7 @@ def fold_requests(raw: RawConfig, folds: int) -> list[Request]:
     raw = raw.copy()
     raw.merge({"data": {"folds": folds, "fold": 0}}, f"with {FLAG}")
     request = request_of(raw)
-    settings = request.settings
-    if problems := fold_problems(settings.data, whole=False):
-        raise SettingsError(problems)
-    if processes_of(settings.trainer.model_dump()) is not None:
-        raise SettingsError(f"trainer.devices: with {FLAG}, each run is on one device; set it to 1")
-    anew, trainer = settings.resume == "never", settings.trainer
-    if trainer.devices in ("auto", -1, "-1"):
-        trainer = trainer.model_copy(update={"devices": 1})
-    settings = settings.model_copy(update={"trainer": trainer, "resume": "never" if anew else "auto"})
-    return [replace(request, settings=each) for each in of_each_fold(settings)]
+    return [replace(request, settings=each) for each in of_each_fold(for_each(request.settings, FLAG))]
 
 
 def of_each_fold(settings: RunSettings) -> list[RunSettings]:
@@ -150,7 +138,7 @@ def fit_folds(
     if student is None or ensemble is None:
         return FoldRuns(every, ensemble)
     student = taught_by(student, ensemble)
-    return FoldRuns(every, ensemble, _known(student) or fit(student, interruption))
+    return FoldRuns(every, ensemble, complete_fit(student) or fit(student, interruption))
 
 
 def number_of_folds(given: int | str) -> int:
@@ -185,7 +173,7 @@ def work_on(
     for request in requests:
         fold = request.settings.data.fold
         assert fold is not None
-        done = _known(request)
+        done = complete_fit(request)
         if done is None:
             begun(fold, _count(request), None)
             try:
@@ -222,17 +210,6 @@ def _start(settings: RunSettings, number: int, workers: int) -> Process:
     quiet = settings.model_copy(update={"log_level": "warning"})
     sent = quiet.model_dump_json(exclude_unset=True).encode()
     return start_worker("visionforge.engine.fold_worker", sent, number, workers, settings.trainer.accelerator)
-
-
-def _known(request: Request) -> Run | None:
-    """Return the run of a fit that is complete already, unless it is to be made anew."""
-    if request.settings.resume == "never":
-        return None
-    from visionforge.engine.construction import Construction  # seconds
-
-    resolved = Construction(request.settings, sources=request.sources).resolved
-    known = complete_run(resolved, outputs_of(request.settings))
-    return None if known is None else Run.of(known)
 
 
 def _joined(request: Request, runs: Sequence[Run], interruption: Interruption) -> Run | None:

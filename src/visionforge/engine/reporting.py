@@ -64,7 +64,7 @@ def write_outcome(
     assert model.predictions is not None
     assert model.spec is not None
     side = data.side_table(split)
-    groups = data.groups(split)
+    groups = side.whole_groups if data.settings.groups else None
     grouped = {}  # tasks of other packages may not know of groups
     if groups is not None:
         grouped = {"clusters": Clusters(groups[: len(model.predictions.labels)])}

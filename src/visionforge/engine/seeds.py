@@ -5,10 +5,9 @@ from dataclasses import replace
 
 from visionforge.config.loading import RawConfig
 from visionforge.engine.fit import fit, request_of
-from visionforge.engine.resume import WORDS, complete_run, outputs_of
 from visionforge.engine.run import Run
+from visionforge.engine.several_fits import complete_fit, for_each, refuse_one_run
 from visionforge.errors import SettingsError
-from visionforge.runs.config_hash import processes_of
 from visionforge.runs.signals import Interruption
 
 FLAG = "--seeds"
@@ -40,38 +39,15 @@ def fit_seeds(
         VisionForgeError: For every mistake that the user can mend, before the first run begins.
         Interrupted: If a signal ended a run.
     """
-    choice = raw.values.get("resume")
-    if choice not in (None, *WORDS):
-        raise SettingsError(f"--resume: {choice} is one run, {FLAG} are several; allowed: {', '.join(WORDS)}")
+    refuse_one_run(raw, FLAG)
     request = request_of(raw)
-    settings = request.settings
     if isinstance(seeds, str):
-        seeds = parse_seeds(seeds, settings.seed_everything)
-    if processes_of(settings.trainer.model_dump()) is not None:
-        raise SettingsError(f"trainer.devices: with {FLAG}, each run is on one device; set it to 1")
-    anew = settings.resume == "never"
-    trainer = settings.trainer
-    if trainer.devices in ("auto", -1, "-1"):
-        trainer = trainer.model_copy(update={"devices": 1})
-    requests = [
-        replace(
-            request,
-            settings=settings.model_copy(
-                update={"trainer": trainer, "seed_everything": seed, "resume": "never" if anew else "auto"}
-            ),
-        )
-        for seed in seeds
-    ]
-
-    from visionforge.engine.construction import Construction  # seconds
-
+        seeds = parse_seeds(seeds, request.settings.seed_everything)
+    settings = for_each(request.settings, FLAG)
+    requests = [replace(request, settings=settings.model_copy(update={"seed_everything": seed})) for seed in seeds]
     runs = []
     for place, one in enumerate(requests, start=1):
-        done = None
-        if not anew:
-            resolved = Construction(one.settings, sources=request.sources).resolved
-            known = complete_run(resolved, outputs_of(one.settings))
-            done = None if known is None else Run.of(known)
+        done = complete_fit(one)
         begun(place, len(seeds), one.settings.seed_everything, done)
         if done is None:
             done = fit(one, interruption)

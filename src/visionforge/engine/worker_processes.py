@@ -1,13 +1,23 @@
 """Processes of this machine that work beside the first: each has its share of it."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from visionforge.config.imports import import_modules
+from visionforge.config.schema import RunSettings
+from visionforge.errors import VisionForgeError
+from visionforge.printable import LONGEST_LINE, printable
+from visionforge.redaction import redact_text
+from visionforge.runs.signals import Interrupted, Interruption
 
 END_WAIT_S = 90.0  # a worker finishes its step and its checkpoint
+
+EXIT_MISTAKE = 2
 
 Process = subprocess.Popen[bytes]
 
@@ -47,6 +57,27 @@ def start_worker(module: str, sent: bytes, number: int, workers: int, accelerato
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # it has died, which is seen in a moment
         pipe.write(sent)
     return process
+
+
+def serve(work: Callable[[RunSettings, Interruption], object]) -> int:
+    """Work with the settings that the first process has sent; return the exit status.
+
+    Args:
+        work: What is done with them.
+    """
+    values = json.load(sys.stdin.buffer)
+    try:
+        import_modules(values.get("imports", ()))  # before the settings, which may name what is registered there
+        settings = RunSettings.model_validate(values)
+        with Interruption() as interruption:
+            work(settings, interruption)
+    except VisionForgeError as error:
+        for problem in error.problems:
+            print(f"error: {printable(redact_text(problem), LONGEST_LINE)}", file=sys.stderr)
+        return EXIT_MISTAKE
+    except Interrupted as interrupted:
+        return interrupted.exit_status
+    return 0
 
 
 def end_workers(processes: Sequence[Process]) -> None:

@@ -116,17 +116,3 @@ def permutation_p(gap: float, permuted: Floats) -> float:
     0.5
     """
     return (1 + int((~(permuted < gap - _SAME)).sum())) / (1 + len(permuted))
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for their number (Holm, 1979, Scandinavian Journal of Statistics 6:65).
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    order = np.argsort(p, kind="stable")
-    found, least = [0.0] * len(p), 0.0
-    for rank, place in enumerate(order.tolist()):
-        least = max(least, min(1.0, (len(p) - rank) * p[place]))
-        found[place] = least
-    return found

@@ -11,12 +11,13 @@ from visionforge.data.kept_columns import MISSING
 from visionforge.data.side_table import SideTable
 from visionforge.data.stratify import strata_of
 from visionforge.evaluation.bootstrap import SEED, Estimate, estimate
-from visionforge.evaluation.gaps import gap_interval, holm, pair_confidence, permutation_p, permuted_gaps
+from visionforge.evaluation.gaps import gap_interval, pair_confidence, permutation_p, permuted_gaps
 from visionforge.evaluation.intervals import Interval
 from visionforge.evaluation.scores import Scorer
 from visionforge.evaluation.subgroup_columns import Division, divisions
 from visionforge.evaluation.subgroups import ByColumn, Gap, Subgroup, Subgroups
 from visionforge.scoring.clusters import Clusters
+from visionforge.scoring.paired_tests import holm
 from visionforge.scoring.rates import Floats
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def subgroups_of(
     cases = _Cases(evaluation, names, clusters, folds)
     columns = [_by_column(cases, division) for division in found]
     gaps = [gap for column in columns for gap in column.gaps.values() if gap.p is not None]
-    adjusted = dict(zip(map(id, gaps), holm([gap.p for gap in gaps if gap.p is not None]), strict=True))
+    adjusted = dict(zip(map(id, gaps), holm([gap.p for gap in gaps]), strict=True))
     columns = [
         replace(
             column,

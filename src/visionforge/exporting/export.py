@@ -312,20 +312,7 @@ def _split_images(wanted: _Wanted, target: Target, split: Split, limit: int | No
     given = {**target.config.get("data", {}), **({"root": wanted.root} if wanted.root else {})}
     settings = DataSettings.model_validate({**given, "cache": "auto", "num_workers": 0})
     try:
-        module = ImageDataModule(
-            dataset=settings.dataset,
-            root=settings.root,
-            download=settings.download,
-            resolution=settings.resolution,
-            force_rgb=settings.force_rgb,
-            synthetic=settings.synthetic,
-            folds=settings.folds,
-            fold=settings.fold,
-            fold_pool=settings.fold_pool,
-            fold_repeats=settings.fold_repeats,
-            fold_seed=settings.fold_seed,
-            groups=settings.groups,
-        )
+        module = ImageDataModule.of_images(settings)
         dataset = module.dataset_for(split)
     except VisionForgeError as error:
         raise DataError(f"{error}; an export is proven on real images: name some with `pictures`") from error

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from visionforge.config.rules import part_problems
 from visionforge.config.schema import EvaluationSettings, Loss, ModelSettings, TtaMode
+from visionforge.config.schema.base import fields_of
 from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.augment import normalise
@@ -61,10 +62,6 @@ from visionforge.training.split_outputs import SplitOutputs
 log = logging.getLogger(__name__)
 
 _DEFAULT = ModelSettings()
-
-
-def _sections(settings: ModelSettings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in ModelSettings.model_fields}
 
 
 Pixels = Tensor | npt.NDArray[np.uint8]
@@ -196,7 +193,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
             IndexError: If there is no such network.
         """
         assert self.ensemble is not None, "there are no members"
-        model = ImageClassifier(**_sections(self.members[member]), spec=self.spec, restoring=True, seed=self.seed)
+        model = ImageClassifier(**fields_of(self.members[member]), spec=self.spec, restoring=True, seed=self.seed)
         model._build(pretrained=False)
         model.network = self.ensemble.members[member]
         if str(member) in self.ensemble.cumulatives:
@@ -348,7 +345,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
             raise SettingsError(f"networks of {spec.task} are not averaged: their boxes are not the same")
         built: list[tuple[nn.Module, CumulativeLogits | None]] = []
         for place, settings in enumerate(self.members):
-            model = ImageClassifier(**_sections(settings), spec=spec, restoring=True, seed=self.seed)
+            model = ImageClassifier(**fields_of(settings), spec=spec, restoring=True, seed=self.seed)
             prefix = f"members.{place}."
             part = brought and {name: value for name, value in brought.items() if prefix in name}
             model._build(pretrained=False, brought=part)

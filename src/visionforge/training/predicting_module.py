@@ -146,10 +146,10 @@ class PredictingModule(pl.LightningModule):
 
     def _last_layer(self) -> nn.Linear | None:
         assert self.network is not None
-        if self._parts is None or self.members:  # several networks have features each
-            return None
-        found = last_layer(self.network, self._parts.head)
-        return None if found is None else found[1]
+        name = self.last_layer_name
+        layer = None if name is None else self.network.get_submodule(name)
+        assert layer is None or isinstance(layer, nn.Linear)
+        return layer
 
     @property
     def last_layer_name(self) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 from optuna.study import Study
 
 from visionforge.config.schema import RunSettings
-from visionforge.engine.worker_processes import Process, end_workers, start_worker
+from visionforge.engine.worker_processes import EXIT_MISTAKE, Process, end_workers, start_worker
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.tuning.search import reason_to_stop
 from visionforge.tuning.trials import finished, recover, without_owner
@@ -16,7 +16,6 @@ from visionforge.tuning.trials import finished, recover, without_owner
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
-EXIT_MISTAKE = 2
 
 
 def run_workers(

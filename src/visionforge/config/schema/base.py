@@ -32,6 +32,11 @@ def _kinds(annotation: Any) -> set[Any]:
     return {type(value) for value in members} if origin is Literal else {annotation}
 
 
+def fields_of(settings: BaseModel) -> dict[str, Any]:
+    """Return settings as arguments: name → value, in which sections stay as they are."""
+    return {name: getattr(settings, name) for name in type(settings).model_fields}
+
+
 class Section(Exact):
     """A group of settings: immutable, and closed to unknown keys."""
 

@@ -1,0 +1,46 @@
+"""What seeds and folds have in common: several fits of one configuration, each on one device, none made twice."""
+
+from visionforge.config.loading import RawConfig
+from visionforge.config.schema import RunSettings
+from visionforge.engine.fit import Request
+from visionforge.engine.resume import WORDS, complete_run, outputs_of
+from visionforge.engine.run import Run
+from visionforge.errors import SettingsError
+from visionforge.runs.config_hash import processes_of
+
+
+def refuse_one_run(raw: RawConfig, flag: str) -> None:
+    """Refuse to continue one run where several are asked for.
+
+    Raises:
+        SettingsError: If `resume` names one.
+    """
+    choice = raw.values.get("resume")
+    if choice not in (None, *WORDS):
+        raise SettingsError(f"--resume: {choice} is one run, {flag} are several; allowed: {', '.join(WORDS)}")
+
+
+def for_each(settings: RunSettings, flag: str) -> RunSettings:
+    """Return the settings with what holds for each fit: one device, and go on with what was interrupted, or never.
+
+    Raises:
+        SettingsError: If more devices are asked for.
+    """
+    if processes_of(settings.trainer.model_dump()) is not None:
+        raise SettingsError(f"trainer.devices: with {flag}, each run is on one device; set it to 1")
+    trainer = settings.trainer
+    if trainer.devices in ("auto", -1, "-1"):
+        trainer = trainer.model_copy(update={"devices": 1})
+    resume = "never" if settings.resume == "never" else "auto"
+    return settings.model_copy(update={"trainer": trainer, "resume": resume})
+
+
+def complete_fit(request: Request) -> Run | None:
+    """Return the newest complete run of a fit; None if there is none, or it is to be made anew."""
+    if request.settings.resume == "never":
+        return None
+    from visionforge.engine.construction import Construction  # seconds
+
+    resolved = Construction(request.settings, sources=request.sources).resolved
+    known = complete_run(resolved, outputs_of(request.settings))
+    return None if known is None else Run.of(known)
