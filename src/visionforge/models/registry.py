@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "visionforge.backbones"
 LIBRARIES = ("torchvision", "timm")
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of torchvision's published weights
 # Pixels; a smaller image gets a stem with less downsampling, until it counts as this large. Volumes: see `scale`
 NOMINAL = {2: 112, 3: 56}
 MAX_SCALE = 4  # by which the downsampling can be divided: that of a ResNet's or ConvNeXt's whole stem
@@ -70,6 +71,8 @@ class BackboneEntry:
         feature_maps: Whether it gives maps of falling size, which the decoders of tasks with masks need.
         inflates: Whether the network for volumes is made of the one for images, as in `visionforge.models.volumes`;
             `spatial_dims` then has both.
+        mean: What the published weights expect to be subtracted from red, green and blue, of values in [0, 1].
+        std: What they expect them to be divided by.
 
     Raises:
         ValueError: If `spatial_dims` has another number, or none.
@@ -94,6 +97,8 @@ class BackboneEntry:
     spatial_dims: tuple[int, ...] = (2,)
     inflates: bool = False
     feature_maps: bool = True
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
         """Check the dimensions."""
