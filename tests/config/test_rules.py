@@ -1,5 +1,7 @@
 """Each rule that spans settings refuses what it must, and nothing else."""
 
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
@@ -241,3 +243,30 @@ def test_backbones_take_the_dimensions_of_the_data():
     native = BackboneFacts("theirs", 8, True, final_map=4, spatial_dims=(3,))
     (line,) = problems(Facts(volumes, native, CPU), model=acs)
     assert "acs would be ignored" in line
+
+
+@pytest.mark.parametrize(
+    ("resize", "line"),
+    [
+        ({"size": 24}, "data.resize.size: 24 is too small for big; at least 32"),
+        (
+            {"size": 49},
+            "data.resize.size: 49 is not allowed for big, whose patches have 4 pixels here; a multiple of 4",
+        ),
+        ({"mode": "pad"}, "data.resize.mode: pad would be ignored, because data.resize.size is null"),
+        ({"size": 24, "mode": "pad"}, "data.resize.mode: pad has no room for images of 28 pixels"),
+    ],
+)
+def test_sizes_are_those_that_the_network_reads(resize, line):
+    big = BackboneFacts("big", min_resolution=32 if "size" in resize else 8, has_published_weights=True, final_map=4)
+    facts = Facts(GREY, replace(big, multiple_of=4), CPU)
+    assert any(problem.startswith(line) for problem in problems(facts, data={"resize": resize}))
+    assert problems(facts, data={"resize": {"size": 48}}) == []
+
+
+def test_constants_of_weights_need_published_ones():
+    backbone = {"normalisation": "weights", "pretrained": False}
+    assert problems(model={"backbone": backbone}) == []
+    facts = Facts(GREY, replace(RESNET, has_published_weights=False), CPU)
+    (line,) = problems(facts, model={"backbone": backbone})
+    assert line.startswith("model.backbone.normalisation: weights is not allowed for resnet18")

@@ -214,4 +214,6 @@ def _augment(volumes: Tensor, draw: VolumeDraw, mean: Sequence[float], std: Sequ
         normalise_float(pixels, mean, std, out)
     else:
         flat = (*pixels.shape[:3], -1)  # what is done to values asks not where they are
+        if volumes.shape[1] > 1 and pixels is out:  # a product of matrices must not be written over what it reads
+            pixels = out.clone()
         colour_and_normalise(pixels.reshape(flat), draw.colour, mean, std, out.view(flat))
