@@ -245,23 +245,25 @@ def test_backbones_take_the_dimensions_of_the_data():
     assert "acs would be ignored" in line
 
 
+BIG = BackboneFacts("big", min_resolution=32, has_published_weights=True, final_map=4, multiple_of=4)
+
+
 @pytest.mark.parametrize(
     ("resize", "line"),
     [
+        ({}, "data.resolution: 28 is too small for big; at least 32"),
         ({"size": 24}, "data.resize.size: 24 is too small for big; at least 32"),
-        (
-            {"size": 49},
-            "data.resize.size: 49 is not allowed for big, whose patches have 4 pixels here; a multiple of 4",
-        ),
-        ({"mode": "pad"}, "data.resize.mode: pad would be ignored, because data.resize.size is null"),
+        ({"size": 49}, "data.resize.size: 49 is not allowed for big, whose patches have 4 pixels here; a multiple of"),
         ({"size": 24, "mode": "pad"}, "data.resize.mode: pad has no room for images of 28 pixels"),
     ],
 )
-def test_sizes_are_those_that_the_network_reads(resize, line):
-    big = BackboneFacts("big", min_resolution=32 if "size" in resize else 8, has_published_weights=True, final_map=4)
-    facts = Facts(GREY, replace(big, multiple_of=4), CPU)
-    assert any(problem.startswith(line) for problem in problems(facts, data={"resize": resize}))
-    assert problems(facts, data={"resize": {"size": 48}}) == []
+def test_the_size_that_counts_is_the_one_that_the_network_reads(resize, line):
+    assert any(problem.startswith(line) for problem in problems(Facts(GREY, BIG, CPU), data={"resize": resize}))
+
+
+def test_a_size_that_the_network_takes_and_the_way_to_none_may_stay():
+    assert problems(Facts(GREY, BIG, CPU), data={"resize": {"size": 48}}) == []
+    assert problems(data={"resize": {"mode": "pad"}}) == [], "one flag, size null, turns it off"
 
 
 def test_constants_of_weights_need_published_ones():

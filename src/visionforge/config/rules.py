@@ -226,11 +226,6 @@ def _resolution(settings: RunSettings, facts: Facts) -> Iterator[str]:
 
 def _resize(settings: RunSettings, facts: Facts) -> Iterator[str]:
     data = settings.data
-    if data.resize.size is None and data.resize.mode != type(data.resize)().mode:
-        yield (
-            f"data.resize.mode: {data.resize.mode} would be ignored, because data.resize.size is null; give the "
-            "size, or leave it out"
-        )
     if facts.dataset is not None:
         yield from resize_problems(data.resize, data.resolution, facts.dataset.task, facts.dataset.spatial_dims)
 
