@@ -196,3 +196,18 @@ def test_batches_have_the_constants_of_the_network_that_they_are_given_to():
     session.test(model, module, verbose=False)
     pixels = module.dataset_for("test").__getitems__([0, 1, 2, 3])[0]
     torch.testing.assert_close(given[0][:4], normalise(pixels, (0.5,) * 3, (0.5,) * 3))
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "pad"])
+def test_volumes_are_resized_along_each_axis_also_inside_an_artifact(mode):
+    spec = TaskSpec(classes=2, channels=1, spatial_dims=3, resolution=12, resize={"size": 16, "mode": mode})
+    model = ImageClassifier(MINI, spec=spec)
+    model.configure_model()
+    model.eval()
+    read, voxels = sizes_read(model), torch.randint(0, 256, (2, 1, 12, 12, 12), dtype=torch.uint8)
+    wanted = model.predict_probabilities(voxels, tta=False)[0]
+    assert read == [(16, 16, 16)]
+    contract = contract_of(model, "uint8", None, None, None).model_copy(update={"views": ("identity",)})
+    with torch.no_grad():
+        torch.testing.assert_close(ExportedClassifier(model, contract)(voxels), wanted, atol=1e-5, rtol=0)
+    assert explain(model, voxels, torch.tensor([0, 1])).shape == (2, 12, 12, 12)
