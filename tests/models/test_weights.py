@@ -18,7 +18,8 @@ from visionforge.config.schema import Backbone
 from visionforge.errors import WeightsError
 from visionforge.models.build import build_network
 from visionforge.models.registry import backbone_entry
-from visionforge.models.weights import pretrained_state, read_weight_file
+from visionforge.models.weight_files import read_weight_file
+from visionforge.models.weights import pretrained_state
 
 MINI = backbone_entry("mini_cnn")
 
