@@ -79,10 +79,17 @@ def test_adapting_the_stem_divides_the_downsampling():
     assert [entry.scale(r, True) for r in (8, 28, 55, 56, 64, 111, 112, 224)] == [4, 4, 4, 2, 2, 2, 1, 1]
     assert entry.scale(28, False) == 1
     assert backbone_entry("mini_cnn").scale(28, True) == 1
-    for name in ("efficientnet_b0", "convnext_tiny", "swin_v2_t", "vit_tiny"):
+    for name in (
+        "efficientnet_b0",
+        "efficientnet_lite0",
+        "mobilenet_v3_small",
+        "convnext_tiny",
+        "swin_v2_t",
+        "vit_tiny",
+    ):
         small = profile(backbone_entry(name), 32, classes=5)
         standard = profile(backbone_entry(name), 128, classes=5)
-        skip = 1 if name == "efficientnet_b0" else 0  # its first stage lies before the second halving
+        skip = 1 if name.startswith("efficientnet") else 0  # its first stage lies before the second halving
         assert [side for _, side in small.maps][skip:] == [side for _, side in standard.maps][skip:]
 
 

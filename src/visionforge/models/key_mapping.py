@@ -75,7 +75,8 @@ def map_keys(
     counters = [[name for name in names if _leaf(name) == _COUNTER] for names in (source, target)]
     if len(counters[0]) == len(counters[1]):
         renamed |= {our: source[their] for their, our in zip(*counters, strict=True)}
-    kinds = Counter((tuple(tensor.shape), _leaf(name)) for name, tensor in renamed.items() if tensor.ndim)
+    told = all(_leaf(name) in _LEAVES for name in theirs)  # what a tensor is; otherwise its shape alone counts
+    kinds = Counter((tuple(source[name].shape), _leaf(name) if told else "") for name in theirs)
     return KeyMapping(renamed, "order", sum(count for count in kinds.values() if count > 1))
 
 
