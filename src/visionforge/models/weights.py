@@ -74,7 +74,7 @@ def _default(entry: BackboneEntry, resolution: int) -> PretrainedState:
 def _allowed(entry: BackboneEntry) -> list[str]:
     """Return what can be named as weights of a backbone."""
     published = list(getattr(torchvision.models, entry.weights).__members__) if entry.weights else []
-    names = [*published, *(_tags_of_timm(entry.timm) if entry.timm else ())]
+    names = [*(name for name in published if name != "DEFAULT"), *(_tags_of_timm(entry.timm) if entry.timm else ())]
     kinds = [
         "a .pth or .safetensors file",
         "a run folder",

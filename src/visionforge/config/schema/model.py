@@ -66,7 +66,8 @@ class Backbone(Section):
     weights: str | None = Field(
         default=None,
         description="Pretrained weights: a tag such as IMAGENET1K_V1, a .pth or .safetensors file, the folder or "
-        "checkpoint of another run, or https://HOST/FILE#sha256=DIGEST; null is the backbone's default.",
+        "checkpoint of another run, package:NAME (an installed package), hf-hub:OWNER/NAME[@REVISION] (the Hugging "
+        "Face Hub), or https://HOST/FILE#sha256=DIGEST; null is the backbone's default.",
     )
     dropout: float = Field(default=0.0, ge=0.0, le=0.9, description="Dropout probability in front of the classifier.")
     adapt_stem: bool = Field(
