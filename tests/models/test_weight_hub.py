@@ -237,6 +237,11 @@ def test_names_of_no_repository(name):
     assert "allowed is hf-hub:OWNER/NAME or hf-hub:OWNER/NAME@REVISION" in refused(f"hf-hub:{name}")
 
 
+@pytest.mark.parametrize("name", ["a--b/c", "a/b.git"])
+def test_names_that_the_hub_does_not_allow(name, cache):
+    assert refused(f"hf-hub:{name}").startswith(f"model.backbone.weights: hf-hub:{name}: ")
+
+
 def test_without_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert "`pip install 'visionforge[hub]'`" in refused(NAME)

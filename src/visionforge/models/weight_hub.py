@@ -116,7 +116,10 @@ def _config(repository: str, commit: str) -> Mapping[str, Any]:
 def _cached(repository: str, name: str, revision: str | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(repository, name, revision=revision)
+    try:
+        found = try_to_load_from_cache(repository, name, revision=revision)
+    except (ValueError, OSError) as error:  # a name that the hub does not allow; a folder that may not be read
+        raise WeightsError(f"{SETTING}: {PREFIX}{repository}: {str(error).splitlines()[0][:160]}") from error
     return Path(found) if isinstance(found, str) else None
 
 
