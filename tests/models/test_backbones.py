@@ -93,6 +93,12 @@ def test_adapting_the_stem_divides_the_downsampling():
         assert [side for _, side in small.maps][skip:] == [side for _, side in standard.maps][skip:]
 
 
+def test_running_statistics_follow_the_images_in_a_short_training():
+    """torchvision's momentum of MobileNetV3, 0.01, would leave a third of the first values after a hundred steps."""
+    norms = [m for m in build("mobilenet_v3_small").modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {(m.momentum, m.eps) for m in norms} == {(0.1, 1e-3)}
+
+
 @pytest.mark.parametrize("name", BUILTIN)
 def test_dropout_is_in_front_of_the_classifier(name):
     network = build(name, dropout=0.9)
