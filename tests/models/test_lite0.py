@@ -62,9 +62,8 @@ def test_real_weights_give_timms_logits(theirs, side):
 
 def test_the_cat_is_a_cat(theirs):
     """scikit-image's Chelsea: the middle square at 224 pixels, as the weights expect it."""
-    from skimage.data import chelsea
-
-    picture = torch.from_numpy(chelsea()).permute(2, 0, 1)[None] / 255
+    pictures = pytest.importorskip("skimage.data", reason="needs scikit-image for its photograph")
+    picture = torch.from_numpy(pictures.chelsea()).permute(2, 0, 1)[None] / 255
     left = (picture.shape[3] - picture.shape[2]) // 2
     square = picture[..., left : left + picture.shape[2]]
     pixels = F.interpolate(square, (224, 224), mode="bicubic", antialias=True)
