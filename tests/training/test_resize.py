@@ -16,7 +16,9 @@ from visionforge.evaluation.explain import explain
 from visionforge.inference.contract import contract_of, read_contract
 from visionforge.inference.exported import ExportedClassifier
 from visionforge.models.registry import backbone_entry
+from visionforge.models.transfer import TransferReport
 from visionforge.training.compatibility import check_compatible
+from visionforge.training.normalisation import with_constants_of
 
 MINI = Backbone(name="mini_cnn", pretrained=False)
 RESNET = Backbone(name="resnet18", pretrained=False)
@@ -211,3 +213,14 @@ def test_volumes_are_resized_along_each_axis_also_inside_an_artifact(mode):
     with torch.no_grad():
         torch.testing.assert_close(ExportedClassifier(model, contract)(voxels), wanted, atol=1e-5, rtol=0)
     assert explain(model, voxels, torch.tensor([0, 1])).shape == (2, 12, 12, 12)
+
+
+def test_a_repositorys_own_constants_come_before_those_of_the_backbone():
+    spec, settings = TaskSpec(classes=2), Backbone(name="resnet18", normalisation="weights")
+    found = TransferReport(mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])
+    taken = with_constants_of(spec, settings, found)
+    assert (taken.mean, taken.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    grey = with_constants_of(TaskSpec(classes=2, channels=1), settings, found)
+    assert grey.mean == (pytest.approx(0.2),)
+    assert with_constants_of(spec, Backbone(name="resnet18"), found) is spec
+    assert with_constants_of(spec, settings, TransferReport()) is spec

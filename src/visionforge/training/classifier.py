@@ -38,7 +38,7 @@ from visionforge.training.evaluating_module import EvaluatingModule
 from visionforge.training.finetuning import StagedUnfreezing
 from visionforge.training.labelled import label_problem
 from visionforge.training.monitor import AUC, monitor_named, stored_monitor
-from visionforge.training.normalisation import with_constants
+from visionforge.training.normalisation import with_constants, with_constants_of
 from visionforge.training.outliers import (
     Outliers,
 )
@@ -326,8 +326,8 @@ class ImageClassifier(Seeded, EvaluatingModule):
     def _build(self, pretrained: bool | None, brought: Mapping[str, Tensor] | None = None) -> None:
         if self.network is not None or self.spec is None:
             return
-        self.resizing = Resizing.of(self.spec)
         if self.members:
+            self.resizing = Resizing.of(self.spec)
             self._build_members(brought)
             return
         spec, settings, classes = self.spec, self.settings, len(self.spec.classes)
@@ -337,6 +337,10 @@ class ImageClassifier(Seeded, EvaluatingModule):
         cumulative = self.criterion.cumulative
         built = spec.kind.network(settings, spec, 1 if cumulative else classes, pretrained, brought)
         self._parts, self.transfer = built.parts, built.transfer
+        self.spec = with_constants_of(spec, settings.backbone, built.transfer)
+        if self.spec != spec:
+            self._remember()
+        self.resizing = Resizing.of(self.spec)
         self.network = to_channels_last(built.network)
         self._outputs = spec.kind.outputs()
         if cumulative:

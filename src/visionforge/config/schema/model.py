@@ -67,7 +67,8 @@ class Backbone(Section):
     weights: str | None = Field(
         default=None,
         description="Pretrained weights: a tag such as IMAGENET1K_V1, a .pth or .safetensors file, the folder or "
-        "checkpoint of another run, or https://HOST/FILE#sha256=DIGEST; null is the backbone's default.",
+        "checkpoint of another run, package:NAME (an installed package), hf-hub:OWNER/NAME[@REVISION] (the Hugging "
+        "Face Hub), or https://HOST/FILE#sha256=DIGEST; null is the backbone's default.",
     )
     normalisation: PixelConstants = Field(
         default="dataset",
