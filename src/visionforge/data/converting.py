@@ -20,7 +20,7 @@ from visionforge.data.formats.hdf5 import NEEDS_H5PY, has_h5py, hdf5_pools
 from visionforge.data.formats.idx import idx_pools
 from visionforge.data.formats.pool import Pool, Wanted
 from visionforge.data.info import SPLITS, DatasetInfo, Split
-from visionforge.data.originals import Original
+from visionforge.data.originals import AnyOriginal
 from visionforge.data.published import published_files
 from visionforge.data.stratify import stratified_order
 from visionforge.errors import DataError
@@ -96,7 +96,7 @@ def make_archive(info: DatasetInfo, resolution: int, folder: Path, download: boo
 
 
 def _parts(
-    info: DatasetInfo, original: Original, paths: Mapping[str, Path], folder: Path, files: ExitStack
+    info: DatasetInfo, original: AnyOriginal, paths: Mapping[str, Path], folder: Path, files: ExitStack
 ) -> dict[Split, Part]:
     """Open the published files, and draw the splits that their authors did not publish."""
     counts = info.splits
@@ -110,13 +110,18 @@ def _parts(
         if low < 0 or high >= len(info.classes):
             wrong = low if low < 0 else high
             raise DataError(f"{info.name}: a published label is {wrong}, but there are {len(info.classes)} classes")
-    train, val, drawn = draw_splits(pools[0].labels, original.split_seed, counts.val, 0 if test else counts.test)
+    drawn_test = 0 if test else counts.test
+    train, val, drawn = draw_splits(pools[0].labels, original.split_seed, counts.val, drawn_test, pools[0].alone)
     rest = Part(pools[1], np.arange(test)) if test else Part(pools[0], drawn)
     return {"train": Part(pools[0], train), "val": Part(pools[0], val), "test": rest}
 
 
 def draw_splits(
-    labels: npt.NDArray[np.integer], seed: int, val: int, test: int
+    labels: npt.NDArray[np.integer],
+    seed: int,
+    val: int,
+    test: int,
+    alone: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], npt.NDArray[np.integer]]:
     """Return the positions of training, validation and test images, each ascending, drawn by class.
 
@@ -128,8 +133,17 @@ def draw_splits(
         seed: Draws them.
         val: Number of validation images.
         test: Number of test images.
+        alone: (N,) whether no other image shows the same object; the others are training images, so that none is in
+            two splits.
+
+    Raises:
+        DataError: If there are fewer of those that stand alone.
     """
     order = stratified_order(labels, np.random.RandomState(seed).permutation(len(labels)))
+    if alone is not None:
+        if np.count_nonzero(alone) < val + test:
+            raise DataError(f"original: {np.count_nonzero(alone):,} images stand alone, {val + test:,} are to be drawn")
+        order = np.concatenate([order[alone[order]], order[~alone[order]]])
     return np.sort(order[val + test :]), np.sort(order[:val]), np.sort(order[val : val + test])
 
 

@@ -29,7 +29,7 @@ def fetch_once(
         DataError: If it cannot be downloaded or is not what it should be.
     """
     folder = path.parent
-    made_folder = not folder.exists()
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     lock, partial = Path(f"{path}.lock"), path.with_name(f"{path.name}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,6 +45,7 @@ def fetch_once(
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error}); {by_hand}") from error
     finally:
-        if made_folder and not path.is_file() and not partial.exists():  # leave nothing behind
+        if made and not path.is_file() and not partial.exists():  # leave nothing behind
             with contextlib.suppress(OSError):
-                folder.rmdir()
+                for each in made:
+                    each.rmdir()

@@ -3,8 +3,9 @@
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from visionforge.config.problems import validation_problems
 from visionforge.config.schema.base import Section
 from visionforge.fetch import Checksum
 
@@ -117,6 +118,12 @@ class Hdf5Original(Original):
     archive: OriginalFile = Field(description="The HDF5 file.")
     images: Name = Field(description="Name of the images in it.")
     labels: Name = Field(description="Name of the labels in it.")
+    groups: tuple[Name, ...] = Field(
+        (),
+        max_length=10,
+        description="Names of values in it, such as coordinates; images that agree in all of them show the same "
+        "object, and all of these are training images.",
+    )
 
     @property
     def published(self) -> tuple[OriginalFile, ...]:
@@ -129,13 +136,20 @@ class Hdf5Original(Original):
         return False
 
 
-def _format_of(value: Any) -> str | None:
-    """Return by which format an entry's text or an object is read; the union's own way needs a field unchecked."""
-    found = value.get("format") if isinstance(value, dict) else getattr(value, "format", None)
-    return found if isinstance(found, str) else None
+_FORMATS: dict[str, type[Original]] = {"idx": IdxOriginal, "cifar": CifarOriginal, "hdf5": Hdf5Original}
 
 
-AnyOriginal = Annotated[
-    Annotated[IdxOriginal, Tag("idx")] | Annotated[CifarOriginal, Tag("cifar")] | Annotated[Hdf5Original, Tag("hdf5")],
-    Discriminator(_format_of),
-]
+def _of_its_format(value: Any) -> Any:
+    """Read what an entry says by the class of its format, so that messages are of that alone."""
+    if not isinstance(value, dict):
+        return value
+    kind = _FORMATS.get(str(value.get("format")))
+    if kind is None:
+        raise ValueError(f"format: {value.get('format')!r} is not allowed; allowed: {', '.join(_FORMATS)}")
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise ValueError("; ".join(validation_problems(error, kind))) from error
+
+
+AnyOriginal = Annotated[IdxOriginal | CifarOriginal | Hdf5Original, BeforeValidator(_of_its_format)]

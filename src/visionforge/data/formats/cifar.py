@@ -79,7 +79,7 @@ def _members(path: Path, sizes: Mapping[str, int], wanted: Wanted) -> dict[str, 
     found: dict[str, npt.NDArray[np.uint8]] = {}
     most = sum(sizes.values()) + _SPARE_BYTES
     with gzip.open(path, "rb") as unpacked:
-        stream = cast("IO[bytes]", _Bounded(unpacked, most))
+        stream = cast("IO[bytes]", _Bounded(cast("IO[bytes]", unpacked), most))
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
                 size = sizes.get(member.name)

@@ -47,6 +47,7 @@ def hdf5_pools(original: Hdf5Original, paths: Mapping[str, Path], wanted: Wanted
         if labels.dtype.kind not in "iu":
             raise ValueError(f"{original.labels} is of {labels.dtype}, expected integers")
         classes = np.asarray(labels[()])
+        keys = [np.asarray(_array(file, name, (wanted.train,))[()]) for name in original.groups]
     except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
         raise damaged(path, f"not the HDF5 file that was expected ({error})") from error
 
@@ -56,7 +57,14 @@ def hdf5_pools(original: Hdf5Original, paths: Mapping[str, Path], wanted: Wanted
         except (OSError, RuntimeError) as error:
             raise damaged(path, f"{original.images} cannot be unpacked ({error})") from error
 
-    return [Pool(classes, block)]
+    return [Pool(classes, block, _alone(keys) if keys else None)]
+
+
+def _alone(keys: list[npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
+    """Return (N,) whether no other image agrees in all keys, each (N,)."""
+    numbers = np.stack([np.unique(key, return_inverse=True)[1].reshape(-1) for key in keys], axis=1)
+    _, inverse, counts = np.unique(numbers, axis=0, return_inverse=True, return_counts=True)
+    return np.asarray(counts[inverse.reshape(-1)] == 1)
 
 
 def _array(file: Any, name: str, shape: tuple[int, ...]) -> Any:

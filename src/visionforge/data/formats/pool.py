@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +26,12 @@ class Pool:
     Attributes:
         labels: (N,) class of each.
         images: Returns those from one position up to another: (n, H, W) or (n, H, W, 3) uint8.
+        alone: (N,) whether no other image shows the same object; None if all are.
     """
 
     labels: npt.NDArray[np.integer]
     images: Callable[[int, int], npt.NDArray[np.uint8]]
+    alone: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,9 @@ def open_unpacked(path: Path, files: ExitStack) -> IO[bytes]:
     """Open a file, and unpack it on the way if it begins as gzip does."""
     with path.open("rb") as file:
         packed = file.read(len(_GZIP)) == _GZIP
-    return files.enter_context(gzip.open(path, "rb") if packed else path.open("rb"))
+    if packed:
+        return cast("IO[bytes]", files.enter_context(gzip.open(path, "rb")))
+    return files.enter_context(path.open("rb"))
 
 
 def mapped(source: IO[bytes], size: int, wanted: Wanted) -> npt.NDArray[np.uint8]:
