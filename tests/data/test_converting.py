@@ -14,6 +14,7 @@ from visionforge.data.archive import read_split
 from visionforge.data.checks import check_dataset
 from visionforge.data.converting import draw_splits, make_archive, scaled
 from visionforge.data.download import ensure_archive
+from visionforge.data.import_files import write_pair
 from visionforge.data.info import Archive, DatasetInfo
 from visionforge.data.originals import SPLIT_SEED
 from visionforge.data.store import open_archive, open_split
@@ -121,6 +122,16 @@ def test_several_resolutions_show_the_same_images(tmp_path):
     for split in ("train", "val", "test"):
         np.testing.assert_array_equal(small[f"{split}_labels"], large[f"{split}_labels"])
         np.testing.assert_array_equal(small[f"{split}_images"], scaled(large[f"{split}_images"], 16))
+
+
+def test_data_set_that_is_made_of_this_one_is_not_made_of_its_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("VISIONFORGE_CATALOG", str(tmp_path / "catalog"))
+    info, files, _ = idx_set()
+    write(tmp_path, files)
+    own, _ = write_pair(
+        info, 8, made(info, tmp_path), tmp_path / "data", replace=False
+    )  # such as with corrected labels
+    assert own.original is None
 
 
 def test_label_beyond_the_classes(tmp_path):
