@@ -107,7 +107,7 @@ def _own_flags(name: str) -> str:
 
 def catalog_page() -> str:
     """Return the page of the built-in data sets."""
-    from visionforge.data.facts import allowed_flips, kind_text
+    from visionforge.data.facts import allowed_flips, kind_text, published_facts
     from visionforge.data.registry import dataset_info, dataset_names, is_builtin
 
     entries = [dataset_info(name) for name in dataset_names() if is_builtin(name)]
@@ -138,9 +138,9 @@ def catalog_page() -> str:
         }
         lines += [f"\n## {entry.name}\n", f"{entry.title}. {entry.description}\n"]
         lines += [f"- **{key}**: {value}" for key, value in rows.items()]
-        if entry.archives:
-            sums = ", ".join(f"{resolution}: `{archive.md5}`" for resolution, archive in entry.archives.items())
-            lines.append(f"- **MD5**: {sums}")
+        sums = [f"{resolution}: `{archive.md5}`" for resolution, archive in entry.archives.items() if archive.md5]
+        lines += [f"- **MD5**: {', '.join(sums)}"] if sums else []
+        lines += [f"- **{key}**: {value}" for key, value in published_facts(entry).items()]
     return "\n".join(lines) + "\n"
 
 

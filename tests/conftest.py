@@ -105,7 +105,13 @@ def clean_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path.with_name(f"{tmp_path.name}-share")))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    for name in ("VISIONFORGE_DATA", "VISIONFORGE_OUTPUTS", "VISIONFORGE_CACHE", "VISIONFORGE_CATALOG"):
+    for name in (
+        "VISIONFORGE_DATA",
+        "VISIONFORGE_OUTPUTS",
+        "VISIONFORGE_CACHE",
+        "VISIONFORGE_CATALOG",
+        "VISIONFORGE_ORIGINALS",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PL_GLOBAL_SEED", "42")
 

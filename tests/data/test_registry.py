@@ -21,8 +21,9 @@ TASKS = {
 }
 
 
-def test_all_of_medmnist_and_the_embedded_ones():
-    assert set(dataset_names()) == {*FLAT, *VOLUMES, "digits", "synthetic"}
+def test_all_of_medmnist_the_embedded_ones_and_the_benchmarks():
+    benchmarks = {"fashionmnist", "cifar10", "cifar100", "galaxy10_decals"}
+    assert set(dataset_names()) == {*FLAT, *VOLUMES, "digits", "synthetic", *benchmarks}
     assert (len(FLAT), len(VOLUMES)) == (12, 6)
 
 

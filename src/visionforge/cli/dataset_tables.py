@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 def print_catalog(entries: Sequence[DatasetInfo]) -> None:
     """Print a line for each data set."""
-    table = plain_table("name", "task (classes)", "images", "train/val/test", "resolutions")
+    table = plain_table("name", "task, classes", "images", "train/val/test", "resolutions")
     for entry in entries:
         sizes = "/".join(f"{count:,}" for count in entry.splits.model_dump().values())
         kind = kind_text(entry).replace("volumes", "3D")  # a line has 80 columns
         resolutions = resolutions_text(entry).replace(",", "")
-        table.add_row(entry.name, f"{entry.task} ({len(entry.classes)})", kind, sizes, resolutions)
+        table.add_row(entry.name, f"{entry.task} {len(entry.classes)}", kind, sizes, resolutions)
     print_table(table)
 
 

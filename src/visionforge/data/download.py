@@ -1,17 +1,12 @@
-"""Where archives lie, and how a missing one is got: downloaded once, by one process."""
+"""Where archives lie, and how a missing one is got: downloaded or made once, by one process."""
 
-import contextlib
-import ssl
-import urllib.error
 from pathlib import Path
 
+from visionforge.data.fetch_once import fetch_once
 from visionforge.data.info import DatasetInfo
 from visionforge.errors import DataError
-from visionforge.fetch import DEFAULT_RETRIES, Checksum, Retries, fetch
-from visionforge.runs.locks import LockedError, held
+from visionforge.fetch import DEFAULT_RETRIES, Checksum, Retries
 from visionforge.runs.paths import data_folder, resolve
-
-LOCK_TIMEOUT_S = 3600.0  # another process is downloading the same file
 
 
 def data_root(root: str | None) -> Path:
@@ -24,10 +19,11 @@ def ensure_archive(
 ) -> Path:
     """Return the path of an archive, downloading it if it is missing and that is allowed.
 
-    One process downloads; others that want the same file wait for it, and use it.
+    One process downloads; others that want the same file wait for it, and use it. Where the catalog has files of
+    another format instead, it is made of them, which needs no download if they are on this machine.
 
     Raises:
-        DataError: If it is missing and cannot be downloaded; the message says how to place it by hand.
+        DataError: If it is missing and cannot be downloaded or made; the message says how to place it by hand.
     """
     if resolution not in info.archives:
         raise DataError(f"{info.name}: its catalog entry has no archive of {resolution} pixels")
@@ -36,6 +32,11 @@ def ensure_archive(
     if path.is_file():
         return path
     archive, most = info.archives[resolution], info.max_archive_bytes(resolution)
+    if archive.url is None and info.original is not None:
+        from visionforge.data.converting import make_archive  # readers that other data sets do without
+
+        make_archive(info, resolution, folder, download, retries)
+        return path
     if archive.url is None:
         raise DataError(f"{path}: missing, and there is no address to get it from; name its folder with --data.root")
     by_hand = (
@@ -44,23 +45,5 @@ def ensure_archive(
     )
     if not download:
         raise DataError(f"{path}: missing, and data.download is false; {by_hand}")
-    made_folder = not folder.exists()
-    lock, partial = Path(f"{path}.lock"), path.with_name(f"{path.name}.part")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with held(lock, str(path), LOCK_TIMEOUT_S):
-            if not path.is_file():
-                fetch(archive.url, path, Checksum("md5", archive.md5) if archive.md5 else None, most, retries)
-        return path
-    except LockedError as error:
-        owner = error.owner or "another process"
-        raise DataError(f"{path}: {owner} has held its lock for {LOCK_TIMEOUT_S:.0f} s; {by_hand}") from error
-    except (urllib.error.URLError, ssl.SSLError, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", error)
-        raise DataError(f"{path}: missing, and the download failed ({reason}); {by_hand}") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}); {by_hand}") from error
-    finally:
-        if made_folder and not path.is_file() and not partial.exists():  # leave nothing behind
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+    fetch_once(archive.url, path, Checksum("md5", archive.md5) if archive.md5 else None, most, by_hand, retries)
+    return path

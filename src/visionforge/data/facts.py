@@ -29,9 +29,24 @@ def dataset_facts(entry: DatasetInfo) -> dict[str, str]:
         "licence": entry.licence,
         "cite": entry.citation,
     }
+    made = "on this machine only" if entry.original is None else "made once of the published files"
     for resolution, archive in entry.archives.items():
-        facts[f"archive {resolution}"] = archive.url or "on this machine only"
-        facts[f"MD5 {resolution}"] = archive.md5 or "not recorded"
+        facts[f"archive {resolution}"] = archive.url or made
+        if archive.md5 is not None or entry.original is None:
+            facts[f"MD5 {resolution}"] = archive.md5 or "not recorded"
+    return {**facts, **published_facts(entry)}
+
+
+def published_facts(entry: DatasetInfo) -> dict[str, str]:
+    """Return label → text of the files that the archives are made of; empty where archives are published."""
+    original = entry.original
+    if original is None:
+        return {}
+    facts = {}
+    for file in original.published:
+        facts[file.file] = f"{file.url} (at most {file.max_bytes:,} bytes, {file.checksum.name} {file.checksum.value})"
+    drawn = "validation images" if original.has_test else "validation and test images"
+    facts["splits drawn"] = f"{drawn}, by class, from seed {original.split_seed}"
     return facts
 
 

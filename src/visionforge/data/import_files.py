@@ -67,7 +67,8 @@ def write_pair(
             check_free(info.name, replace)
             with _archive(info, resolution, content, folder) as path:
                 archive = Archive(url=None, md5=md5_of(path), file=path.name)
-                info = info.model_copy(update={"archives": {resolution: archive}, "resolutions": (resolution,)})
+                places = {"archives": {resolution: archive}, "resolutions": (resolution,), "original": None}
+                info = info.model_copy(update=places)  # it is made of nothing else now
                 with held(Path(f"{entry}.lock"), f"name: {info.name!r}", LOCK_TIMEOUT_S):
                     check_free(info.name, replace)
                     old = _archives_of_entry(info.name)

@@ -11,6 +11,7 @@ from visionforge.config.schema.base import Section
 from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION, Resize
 from visionforge.config.schema.task import IGNORED, Task
 from visionforge.config.schema.tasks import TaskName, task_named, task_of_form, usual_task
+from visionforge.data.originals import AnyOriginal
 from visionforge.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ Prose = Annotated[str, Field(max_length=20_000)]
 class Archive(Section):
     """One downloadable NPZ file."""
 
-    url: str | None = Field(description="Where it is downloaded from; null if it exists on this machine only.")
+    url: str | None = Field(
+        description="Where it is downloaded from; null if it exists on this machine only, or is made of `original`."
+    )
     md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="MD5 of the file; null is not checked.")
     file: str | None = Field(
         None,
@@ -150,6 +153,9 @@ class DatasetInfo(Section):
     )
     source: Text = Field("archive", description="Where the arrays come from: archive, or an embedded source's name.")
     archives: dict[Resolution, Archive] = Field(default_factory=dict, description="Archive per resolution.")
+    original: AnyOriginal | None = Field(
+        None, description="Published files of another format, of which the archives without an address are made."
+    )
     resolutions: tuple[Resolution, ...] | None = Field(None, description="Offered resolutions; null is any.")
     normalisation: Normalisation = Field(description="Constants for normalising pixels.")
     flags: DomainFlags = Field(description="Which changes keep the label.")
@@ -177,6 +183,19 @@ class DatasetInfo(Section):
     @model_validator(mode="after")
     def _task_takes_them(self) -> Self:
         check_task(self.task, len(self.classes), self.spatial_dims)
+        return self
+
+    @model_validator(mode="after")
+    def _archives_can_be_made(self) -> Self:
+        original = self.original
+        if original is None:
+            return self
+        if self.spatial_dims != 2 or task_named(self.task).forms != ("classes",):
+            raise ValueError("original: archives are made of images with one class each")
+        if any(resolution > original.resolution for resolution in self.archives):
+            raise ValueError(
+                f"archives: {max(self.archives)} is larger than the {original.resolution} pixels of original"
+            )
         return self
 
     @model_validator(mode="after")
