@@ -94,7 +94,6 @@ def picture_network(raw: RawConfig, stage: str = "embed") -> FrozenNetwork:
     """
     raw = raw.copy()
     target = find_target(stage, raw.values.pop("run", None), raw.values.pop("ckpt_path", None))
-    settings = check_arguments(raw, "features")
     for path in raw.sources:
         branch = any(other.startswith(f"{path}.") for other in raw.sources)
         if not branch and path not in (*_OF_PICTURES, "run", "ckpt_path"):
@@ -102,6 +101,7 @@ def picture_network(raw: RawConfig, stage: str = "embed") -> FrozenNetwork:
                 f"{path}: is not used for pictures, which are scaled and normalised as the network was trained; leave "
                 "it out"
             )
+    settings = check_arguments(raw, "features")
     return _ready(load_classifier(target.checkpoint), target, settings.trainer.accelerator, stage)
 
 
