@@ -60,7 +60,7 @@ class EmbeddingView:
         notes = [f"{self._images} {self.points.projection.told}"]
         if panels:
             notes.append(
-                f"Below: the most confident mistakes, and beside each the {NEIGHBOURS} {self._among} whose features "
+                f"Below: the most confident mistakes, and beside each those {NEIGHBOURS} {self._among} whose features "
                 "have the smallest angle to its own, with their true labels. Where these have the label that was "
                 "predicted, the image looks like that to the network; its own label may be worth a look."
             )

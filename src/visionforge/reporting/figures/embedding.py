@@ -69,8 +69,8 @@ def map_figure(points: MapPoints, title: str) -> Figure:
         axes.scatter(x, y, s=size, c=colour, marker=marker, alpha=0.75, linewidths=0, label=label)
     if points.wrong.any():
         x, y = points.projection.points[points.wrong].T
-        wide = size * 3 + 12
-        axes.scatter(x, y, s=wide, label="mistake", facecolors="none", edgecolors=RING, linewidths=0.8)
+        wide, alpha = size * 3 + 12, _ring_opacity(points)
+        axes.scatter(x, y, s=wide, label="mistake", facecolors="none", edgecolors=RING, linewidths=0.8, alpha=alpha)
     axes.set(xlabel=points.projection.axes[0], ylabel=points.projection.axes[1], xticks=[], yticks=[])
     axes.margins(0.04)
     axes.spines[:].set_color(GREY)
@@ -91,6 +91,7 @@ def map_plot(points: MapPoints) -> Spec:
     wrong = np.flatnonzero(points.wrong)
     if len(wrong):
         ring = {"color": "#4D4D4D", "symbol": "circle-open", "size": 12, "line": {"width": 1.2}}
+        ring["opacity"] = round(_ring_opacity(points), 2)
         data.append(_trace(points, wrong, "mistake", ring) | {"hoverinfo": "skip", "hovertemplate": None, "text": None})
     plain = {"showticklabels": False, "showgrid": False, "zeroline": False}
     x, y = points.projection.axes
@@ -101,6 +102,11 @@ def map_plot(points: MapPoints) -> Spec:
         "yaxis": {**plain, "title": {"text": y}},
     }
     return {"data": data, "layout": layout}
+
+
+def _ring_opacity(points: MapPoints) -> float:
+    """Return how opaque the ring of a mistake is: many of them would hide what they are around."""
+    return float(np.clip(150 / max(1, int(points.wrong.sum())), 0.25, 1.0))
 
 
 def _trace(points: MapPoints, places: Integers, name: str, marker: dict[str, Any]) -> Spec:
