@@ -80,7 +80,7 @@ def require_features(model: ImageClassifier, told: str, name: str) -> None:
 
 def batch_size(spec: TaskSpec) -> int:
     """Return how many images or volumes go through a network at once."""
-    return max(1, min(MOST, PIXELS // prod([spec.resolution] * spec.spatial_dims)))
+    return max(1, min(MOST, PIXELS // prod([spec.network_resolution] * spec.spatial_dims)))
 
 
 def finite_features(model: ImageClassifier, images: Tensor, told: str, name: str) -> npt.NDArray[np.float32]:

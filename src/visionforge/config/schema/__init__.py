@@ -11,6 +11,8 @@ from visionforge.config.schema.data import (
     AugmentationOperation,
     DataSettings,
     Preset,
+    Resize,
+    ResizeMode,
     Sampler,
     Synthetic,
 )
@@ -57,6 +59,8 @@ __all__ = [
     "Optimizer",
     "Preset",
     "Probability",
+    "Resize",
+    "ResizeMode",
     "RunSettings",
     "Sampler",
     "Scalar",
