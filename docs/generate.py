@@ -24,10 +24,18 @@ HELP_COLUMNS = 100  # characters of a line of help
 # which every package may import, so the picture leaves them out
 EVERYWHERE = ("errors", "terminal", "streams", "printable", "redaction", "reading")
 API_INHERITED = {  # public methods of a class that lie in others
-    "ImageClassifier": ("calibrate", "calibrated", "evaluated", "ensemble", "forward", "predict_probabilities"),
+    "ImageClassifier": (
+        "calibrate",
+        "calibrated",
+        "evaluated",
+        "ensemble",
+        "features",
+        "forward",
+        "predict_probabilities",
+    ),
 }
 FUNCTIONS = ("losses", "metrics", "augmentations")  # modules for other projects, which none of ours imports
-LIGHTNING = ("fit", "validate", "test", "predict")  # commands whose settings are those of docs/settings.md
+LIGHTNING = ("fit", "validate", "test", "predict", "embed")  # commands whose settings are those of docs/settings.md
 
 
 # --- reference/cli.md

@@ -19,6 +19,7 @@ import yaml
 
 from tests.conftest import REPOSITORY
 from visionforge.cli.arguments import CommandParser
+from visionforge.cli.commands import embed
 from visionforge.cli.main import COMMANDS, main
 from visionforge.config.loading import normalise, read_arguments
 from visionforge.config.schema import RunSettings
@@ -34,7 +35,7 @@ BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>[a-z ]+) -->\n)?^```(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```",
     re.M | re.S,
 )
-LIGHTNING = ("fit", "validate", "test", "predict", "tune")
+LIGHTNING = ("fit", "validate", "test", "predict", "embed", "tune")
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,12 @@ def check_command(arguments: list[str], monkeypatch) -> None:
             assert name in ("smoke", "--help", "--version") or main(arguments) == 0
         return
     rest = normalise(arguments[1:])
+    if name == "embed":
+        own, rest = embed.parser().parse_known_args(rest)
+        values = read_arguments(rest).values
+        if "run" in values or own.pictures:
+            assert not {*values} - {"run", "ckpt_path", "trainer"}
+            return
     if name == "tune" and rest[:1] == ["--report"]:
         assert len(rest) == 2
         return

@@ -9,6 +9,7 @@ from visionforge.cli.commands import (
     audit,
     datasets,
     doctor,
+    embed,
     ensemble,
     explain,
     export,
@@ -39,6 +40,7 @@ OWN = {  # what is read before a parser is asked, and what a parser of Lightning
     "validate": {"--run", "--import"},
     "test": {"--run", "--import"},
     "predict": {"--run", "--images", "--import"},
+    "embed": {"--run", "--import"},
     "tune": {"--report", "--folds", "--config"},
     "smoke": set(),
 }
@@ -106,6 +108,14 @@ def test_commands_with_parsers_of_their_own(capsys, command):
     for action in parser._actions:
         for name, part in action.choices.items() if isinstance(action, argparse._SubParsersAction) else ():
             assert options(part) <= shown(capsys, command, name)
+
+
+def test_what_is_no_setting_of_embed(capsys):
+    flags = shown(capsys, "embed")
+    assert options(embed.parser()) | OWN["embed"] | {"--ckpt_path", "--print_config"} <= flags
+    assert {"--model.backbone.name", "--model.backbone.weights", "--data.dataset"} <= flags
+    assert "--trainer.max_epochs" not in flags
+    assert "--data.synthetic.train" in shown(capsys, "embed", topic=("all",))
 
 
 def test_other_commands(capsys):

@@ -69,7 +69,7 @@ def test_every_command_of_a_run_takes_volumes(volumes, tmp_path, capsys):
     given = [*SETTINGS, "--data.root", str(volumes), "--trainer.max_epochs", "1"]
     assert main(["fit", *given, "--seeds", "1,2", "--trainer.default_root_dir", str(tmp_path / "seeds")]) == 0
     assert main(["runs", "compare", *map(str, run_folders(tmp_path / "seeds"))]) == 0
-    search = ("--tune.n_trials", "2", "--tune.space", "{\"data.batch_size\": null}")
+    search = ("--tune.n_trials", "2", "--tune.space", '{"data.batch_size": null}')
     assert main(["tune", *given, *search, "--trainer.default_root_dir", str(tmp_path / "study")]) == 0
 
 

@@ -1,4 +1,4 @@
-"""The help of `fit`, `validate`, `test`, `predict` and `tune`: their flags, and the settings."""
+"""The help of `fit`, `validate`, `test`, `predict`, `embed` and `tune`: their flags, and the settings."""
 
 from collections.abc import Callable
 
@@ -18,6 +18,13 @@ OWN: dict[str, str] = {  # flags that are no settings
     "workers": "With --folds: processes that share the folds; default 1.",
     "distill": "With --folds: train one network more, which learns from all of them (`model.distillation`).",
     "run": "Run to evaluate: its folder, or its name in the outputs folder; its best checkpoint is taken.",
+    "split": "Images of the data set: train, val, test or all, the default; with --images, the part of .npz archives.",
+    "images": "Pictures instead of a data set: folders, picture files, .npz archives; of volumes .npy, .nii and "
+    ".nii.gz files.",
+    "output": "File to write: .npz, .parquet, .csv or .jsonl; default embeddings.npz in the run's evaluations, or in "
+    "the working folder without a run.",
+    "overwrite": "Replace a file that exists.",
+    "no_cache": "Compute the features even if they are kept from an earlier call, and keep none.",
     "report": "Search nothing; write the reports of a study, given by its folder or its name, anew. It takes "
     "--tune.storage where the study is not kept in its folder.",
     "trust": "Run that is continued and may be a stranger's: build the classes that its configuration names.",
@@ -32,6 +39,10 @@ OF_STAGE: dict[str, tuple[str, ...]] = {
     "validate": ("config", "import", "run", "ckpt_path", "print_config", "help"),
     "test": ("config", "import", "run", "ckpt_path", "print_config", "help"),
     "predict": ("config", "import", "run", "ckpt_path", "print_config", "help"),
+    "embed": (
+        *("config", "import", "run", "ckpt_path", "split", "images", "output", "overwrite", "no_cache"),
+        *("print_config", "help"),
+    ),
     "tune": ("config", "import", "folds", "report", "print_config", "help"),
 }
 PURPOSE = {
@@ -39,6 +50,7 @@ PURPOSE = {
     "validate": "Evaluate a run on the validation split.",
     "test": "Evaluate a run on the test split.",
     "predict": "Write the class probabilities of a run for the test split.",
+    "embed": "Write the features of images: what the last layer of a run, or of a pretrained backbone, is given.",
     "tune": "Search hyperparameters. Every trial is an ordinary fit; the same command again resumes the study.",
 }
 END = (
@@ -48,7 +60,7 @@ END = (
 
 
 def stage_help(stage: str, topic: str, further: Callable[[], str] | None = None) -> str:
-    """Return the help of `fit`, `validate`, `test`, `predict` or `tune`.
+    """Return the help of `fit`, `validate`, `test`, `predict`, `embed` or `tune`.
 
     Args:
         stage: The command.
@@ -61,7 +73,7 @@ def stage_help(stage: str, topic: str, further: Callable[[], str] | None = None)
     head = f"usage: visionforge {stage} [--config FILE ...] [--SECTION.KEY VALUE ...]\n\n{PURPOSE[stage]}"
     with flags_named({"topic": "--help"}):
         shown = topic or ("tune" if stage == "tune" else "")
-        settings = settings_help(shown, training=stage == "fit", tuning=stage == "tune")
+        settings = settings_help(shown, training=stage == "fit", tuning=stage == "tune", frozen=stage == "embed")
     if topic not in ("", "all"):
         return f"{head}\n{settings}"
     more = ["", further()] if further else []

@@ -102,7 +102,8 @@ def check_rules(settings: RunSettings, facts: Facts, stage: str = "fit") -> list
     Args:
         settings: Complete settings.
         facts: What the rules need to know beyond them.
-        stage: `fit` checks all rules; `validate`, `test` and `predict` only those that matter without training.
+        stage: `fit` checks all rules; `validate`, `test`, `predict` and `embed` (a frozen backbone without a run) only
+            those that matter without training.
     """
     rules = RULES if stage == "fit" else (*EVALUATION_RULES, *_OF_STAGE.get(stage, ()))
     return [problem for rule in rules for problem in rule(settings, facts)]
@@ -327,6 +328,12 @@ def _parts(settings: RunSettings, facts: Facts) -> Iterator[str]:
             f"evaluation.explanations: {explanations} would be ignored: there are no maps of where a network for "
             f"{facts.dataset.task} looks; leave it out"
         )
+    embedding = settings.evaluation.embedding
+    if not kind.calibrates and embedding in ("pca", "umap"):
+        yield (
+            f"evaluation.embedding: {embedding} would be ignored: networks for {facts.dataset.task} have no features "
+            "of whole images; leave it out"
+        )
     yield from _abstention(settings, kind)
 
 
@@ -524,7 +531,21 @@ EVALUATION_RULES: tuple[Callable[[RunSettings, Facts], Iterator[str]], ...] = (
     _volumes,
     _precision,
 )
+
+
+def _frozen(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    """What gives features is not trained: its weights have to come from somewhere."""
+    if settings.model.backbone.pretrained:
+        yield from _pretrained_weights(settings, facts)
+    else:
+        yield (
+            "model.backbone.pretrained: false leaves random weights, whose features say nothing; set it to true, or "
+            "name a trained network with --run RUN"
+        )
+
+
 _OF_STAGE = {
+    "embed": (_folds, _frozen),
     "validate": (_held_out("val"), _evaluated_batches("val")),
     "test": (_held_out("test"), _evaluated_batches("test")),
     "predict": (_held_out("test"), _evaluated_batches("predict")),

@@ -41,6 +41,7 @@ class EvaluatingModule(PredictingModule):
     watched: tuple[str, ...]
     thresholds: Tensor | None
     predictions: Any
+    training_features: Tensor | None = None  # of `ImageDataModule.plain_positions`, where they have been looked at
     _outputs: SplitOutputs | None
     _curve: RateCurve | None
     _scores: list[Tensor]
@@ -71,11 +72,13 @@ class EvaluatingModule(PredictingModule):
             log.info("evaluation.ood: %s needs an ImageDataModule; nothing says how far out images are", method)
             return
         labels: list[Tensor] = []
-        with torch.no_grad(), watching(self._last_layer()) as features:
+        with torch.no_grad(), watching(self.last_layer) as features:
             for images, truth in batches(TRAINING_IMAGES, self.device):
                 self(images)
                 labels.append(truth)
-        self.outliers = fit_outliers(method, torch.cat(features), torch.cat(labels))
+        found = torch.cat(features)
+        self.outliers = fit_outliers(method, found, torch.cat(labels))
+        self.training_features = found.float().cpu()
 
     @property
     def ood_method(self) -> str:
@@ -85,7 +88,7 @@ class EvaluatingModule(PredictingModule):
             return "none"
         if chosen in OF_LOGITS:  # those of grades are one number, which only says where in their order an image is
             return "none" if self.cumulative is not None else chosen
-        return "none" if self._last_layer() is None else "mahalanobis" if chosen == "auto" else chosen
+        return "none" if self.last_layer is None else "mahalanobis" if chosen == "auto" else chosen
 
     def _keep(self, images: Tensor, labels: Tensor, tta: bool) -> None:
         if tta:  # outside a training
