@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from visionforge import augmentations, losses, metrics
     from visionforge.api import (
         audit,
+        benchmark,
         compare,
         ensemble,
         evaluate,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         robustness,
         tune,
     )
+    from visionforge.benchmarking.found import Benchmark
     from visionforge.config.parts import (
         register_augmentation,
         register_averaging,
@@ -74,6 +76,7 @@ _HOMES = {
     "Audit": "visionforge.engine.audit",
     "AugmentationOperation": "visionforge.config.schema",
     "Averaging": "visionforge.config.schema",
+    "Benchmark": "visionforge.benchmarking.found",
     "Comparison": "visionforge.evaluation.comparison",
     "Corruption": "visionforge.data.corruption",
     "DatasetInfo": "visionforge.data.info",
@@ -105,6 +108,7 @@ _HOMES = {
     "TemperatureScaling": "visionforge.training.temperature_scaling",
     "VisionForgeError": "visionforge.errors",
     "audit": "visionforge.api",
+    "benchmark": "visionforge.api",
     "backbone_names": "visionforge.models.registry",
     "check_dataset": "visionforge.engine.dataset_check",
     "compare": "visionforge.api",
@@ -145,6 +149,7 @@ __all__ = [
     "Audit",
     "AugmentationOperation",
     "Averaging",
+    "Benchmark",
     "Comparison",
     "Corruption",
     "DatasetInfo",
@@ -179,6 +184,7 @@ __all__ = [
     "audit",
     "augmentations",
     "backbone_names",
+    "benchmark",
     "check_dataset",
     "compare",
     "dataset_info",
