@@ -20,7 +20,7 @@ from visionforge.reporting.published import published
 from visionforge.scoring.ranks import FEWEST_DATASETS, FEWEST_METHODS, average_ranks, ranked
 
 CONFIDENCE = 0.95
-MOST_METRICS = 3  # of a task, on a page
+MOST_METRICS = 2  # of a task, on a page; the other headlines are in JSON and CSV
 Content = dict[str, Any]
 Row = dict[str, Any]
 
@@ -215,8 +215,8 @@ def rank_tables(tables: Sequence[Content]) -> Content:
     content["average"] = dict(zip(methods, average_ranks(matrix).tolist(), strict=True))
     if len(whole) < FEWEST_DATASETS or len(methods) < FEWEST_METHODS:
         content["reason"] = (
-            f"{len(whole)} data sets with results of all {len(methods)} methods are too few for a test of their ranks; "
-            f"needed: {FEWEST_DATASETS} data sets and {FEWEST_METHODS} methods"
+            f"{len(whole)} data sets and {len(methods)} methods are too few for a test; "
+            f"needed: {FEWEST_DATASETS} and {FEWEST_METHODS}"
         )
         return content
     return {**content, "tests": asdict(ranked(matrix, confidence=CONFIDENCE))}

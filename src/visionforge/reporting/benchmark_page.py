@@ -28,6 +28,13 @@ COSTS = (
     ("energy_wh", "energy"),
     ("peak_bytes", "memory"),
 )
+_COLUMNS = (  # of the page: a cost, and what stands below it in small letters
+    ("seconds", "cpu_seconds"),
+    ("parameters", "multiply_adds"),
+    ("images_per_second", None),
+    ("energy_wh", None),
+    ("peak_bytes", None),
+)
 _DIAGRAM = "critical_difference"
 _DPI = 160
 _MARGIN = 0.06  # of the strip's width, left and right of what is drawn
@@ -63,7 +70,7 @@ class Line:
     values: Sequence[Cell]
     strip: Strip | None
     seeds: str
-    costs: Sequence[str]
+    costs: Sequence[Cell]
     published: bool = False
 
 
@@ -96,14 +103,14 @@ def write_benchmark_page(path: Path, figures: Path, content: Content) -> None:
     page = render(
         "benchmark.html.j2",
         title=printable(content["benchmark"]),
-        written=content["written"],
+        written=content["written"][:16].replace("T", " ") + " UTC",
         cards=_cards(content),
         ranks=_rank_table(ranks),
         rank_text=printable(rank_text(ranks)),
         diagram=diagram,
         pairs=None if ranks["tests"] is None else _pairs(ranks),
         sections=[_section(table, place) for place, table in enumerate(content["tables"])],
-        costs=[label for _, label in COSTS],
+        costs=[_cost_heading(*names) for names in _COLUMNS],
         failed=_failed(content["failed"]),
         notes=[printable(note) for note in notes_of(content)],
         sources=sources_of(content),
@@ -192,7 +199,8 @@ def notes_of(content: Content) -> list[str]:
         "Each value is the mean ± sample standard deviation over seeds of a metric on the test split, with test-time "
         "views where the network has them; the checkpoint was chosen on the validation split.",
         f"Seeds: {share} interval of the mean by Student's t, for other seeds on the same test images. Images: means "
-        "of the ends of the runs' own intervals, for other test images with a network of one seed.",
+        "of the ends of the runs' own intervals, for other test images with a network of one seed. With few seeds "
+        "Student's t is wide, and may reach beyond what the metric can be.",
         "Time and CPU time are of one training with its test, on average over seeds; ≥ where a process was killed, "
         "whose time nobody knows. CPU time and memory are not known of runs that were there before.",
         "Images/s is prediction on the processor in one process, measured after the training while other workers may "
@@ -291,7 +299,9 @@ def _section(table: Content, place: int) -> Section:
         value = each["values"].get(first)
         strip = None if value is None else Strip(_share(value, low, high), None, None)
         method = printable(f"{each['method']}, {each['resolution']} px")
-        lines.append(Line(method, printable(each["table"]), values, strip, "", [""] * len(COSTS), published=True))
+        lines.append(
+            Line(method, printable(each["table"]), values, strip, "", [Cell("")] * len(_COLUMNS), published=True)
+        )
     heading = printable(f"{table['title']}, {table['resolution']}×{table['resolution']} pixels")
     labels = [printable(table["labels"][name]) for name in table["metrics"]]
     return Section(heading, f"table-{place + 1}", labels, lines, (f"{low:.3f}", f"{high:.3f}"))
@@ -312,9 +322,18 @@ def _line(row: Content, table: Content, low: float, high: float) -> Line:
         printable(row["recipe"]),
         [_metric_cell(row["metrics"][name], bool(row["partial"])) for name in table["metrics"]],
         strip,
-        f"{len(row['seeds'])} of {row['planned']}",
-        [cost_text(row, name) for name, _ in COSTS],
+        f"{len(row['seeds'])}/{row['planned']}",
+        [_cost_cell(row, *names) for names in _COLUMNS],
     )
+
+
+def _cost_heading(name: str, below: str | None) -> Cell:
+    labels = dict(COSTS)
+    return Cell(labels[name], "number", labels[below] if below else "")
+
+
+def _cost_cell(row: Content, name: str, below: str | None) -> Cell:
+    return Cell(cost_text(row, name), "number", cost_text(row, below) if below else "")
 
 
 def _metric_cell(found: Content | None, partial: bool) -> Cell:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from visionforge.cli.command import Command
 from visionforge.cli.stages import read_settings
+from visionforge.printable import printable
 from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
 from visionforge.streams import say, say_text
@@ -42,24 +43,30 @@ def _print_cells(cells: "list[tuple[Cell, Status]]") -> None:
     from visionforge.terminal import PlainTable, plain_console
 
     table = PlainTable(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("data set", "pixels", "backbone", "recipe", "seed", "state", ""):
+    for heading in ("data set", "pixels", "backbone", "recipe", "seed", "state"):
         table.add_column(heading)
+    reasons = dict[str, None]()
     for cell, status in cells:
         state = "to do" if status.state in ("new", "waiting") else status.state
         names = cell.dataset, str(cell.resolution), cell.backbone, cell.recipe, str(cell.seed)
-        table.add_row(*names, state, status.reason or "")
+        table.add_row(*names, state)
+        if status.reason is not None:
+            reasons[f"{' '.join(names[:4])}: {state}: {status.reason}"] = None
     plain_console().print(table)
+    for line in reasons:
+        say(printable(line))
     say(f"{len(cells)} cells")
 
 
 def _print_found(found: "Benchmark") -> None:
     say_text(repr(found))
-    for each in found.failed[:10]:
-        cell = " ".join(str(each[name]) for name in ("dataset", "resolution", "backbone", "recipe", "seed"))
-        say(f"{each['state']}: {cell}: {each['reason']}")
-    if len(found.failed) > 10:
-        say(f"{len(found.failed) - 10} more without a result; the page has all reasons")
-    say(f"leaderboard: {shown(found.report)}, and .csv, .md and .json beside it")
+    reasons: dict[str, list[str]] = {}
+    for each in found.failed:
+        cell = " ".join(str(each[name]) for name in ("dataset", "resolution", "backbone", "recipe"))
+        reasons.setdefault(printable(f"{each['state']}: {cell}: {each['reason']}"), []).append(str(each["seed"]))
+    for line, seeds in reasons.items():
+        say(f"{line} (seeds {', '.join(seeds)})")
+    say(f"leaderboard: {shown(found.report)}; leaderboard.csv, .md and .json beside it")
 
 
 COMMAND = Command(
