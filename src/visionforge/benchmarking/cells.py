@@ -1,5 +1,6 @@
 """The work on one cell: an ordinary fit, or one that is there already, and what is kept of it."""
 
+import gc
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -40,10 +41,13 @@ def work_on(cell: Cell, name: str, meter: Meter, interruption: Interruption) -> 
     """
     assert cell.settings is not None
     request = Request(cell.settings, {})
-    with meter:
-        known = complete_fit(request)
-        run = known or fit(request, interruption, _origin(cell.settings, name, cell))
-    return record_of(run, cell.settings, meter.found if known is None else None)
+    try:
+        with meter:
+            known = complete_fit(request)
+            run = known or fit(request, interruption, _origin(cell.settings, name, cell))
+        return record_of(run, cell.settings, meter.found if known is None else None)
+    finally:
+        gc.collect()  # its memory, before the next begins
 
 
 def _origin(settings: RunSettings, name: str, cell: Cell) -> Origin:

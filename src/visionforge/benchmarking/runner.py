@@ -1,6 +1,5 @@
 """A worker's share of the cells: claim the next one, work on it, tell the study what became of it."""
 
-import gc
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -78,8 +77,6 @@ class CellWork:
             trial.set_user_attr(REASON, reason_of(error))
             trial.set_user_attr(AGAIN, isinstance(error, LockedError))
             raise
-        finally:
-            gc.collect()  # its memory, before the next begins
         trial.set_user_attr(RECORD, _with_earlier(record, *spent_on(study, frozen)))
         trial.set_user_attr(RUN, record["path"])
         return float(record["metrics"].get(record["first"], 0.0))
