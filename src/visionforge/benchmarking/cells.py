@@ -105,7 +105,7 @@ def _network(run: Run, settings: RunSettings) -> Record:
     parameters, multiply_adds = sum(each.numel() for each in model.parameters()), None
     if not (spec.kind.decodes or spec.kind.detects):
         backbone = settings.model.backbone
-        sides = spec.resolution, spec.channels, spec.spatial_dims, len(spec.classes)
+        sides = spec.network_resolution, spec.channels, spec.spatial_dims, len(spec.classes)
         kind = backbone.adapt_stem, backbone.volume_convolution
         if costs := network_costs(backbone.name, sides[0], sides[1], sides[2], sides[3], *kind):
             parameters, multiply_adds = costs

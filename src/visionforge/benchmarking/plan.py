@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from visionforge.config.loading import RawConfig, read_values, read_yaml
+from visionforge.config.resizing import network_resolution
 from visionforge.config.schema import BenchmarkSettings, RunSettings
 from visionforge.config.schema.benchmark import DEFAULT_RECIPE
 from visionforge.config.shipped import described, require_recipe
@@ -231,10 +232,9 @@ def cost_of(cell: Cell) -> float:
     most = settings.data.max_samples
     images = images if most is None else min(images, most)
     channels = 3 if settings.data.force_rgb else info.channels
-    one = network_costs(settings.model.backbone.name, settings.data.resolution, channels, info.spatial_dims)
-    return (
-        float(images) * settings.trainer.max_epochs * (one[1] if one else settings.data.resolution**info.spatial_dims)
-    )
+    side = network_resolution(settings.data.resize, settings.data.resolution)
+    one = network_costs(settings.model.backbone.name, side, channels, info.spatial_dims)
+    return float(images) * settings.trainer.max_epochs * (one[1] if one else side**info.spatial_dims)
 
 
 @cache

@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol
 
 from visionforge.config.problems import nearest
@@ -137,6 +138,16 @@ class BackboneEntry:
     def final_map(self, resolution: int, adapt_stem: bool, spatial_dims: int = 2) -> int:
         """Return the height and width of the last feature map, rounded up."""
         return -(-resolution * self.scale(resolution, adapt_stem, spatial_dims) // self.stride)
+
+    def pixel_constants(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and deviation per channel that the published weights expect; of one channel the means of them.
+
+        Args:
+            channels: 1 or 3.
+        """
+        if channels == 1:
+            return (fmean(self.mean),), (fmean(self.std),)
+        return self.mean, self.std
 
     @property
     def is_builtin(self) -> bool:

@@ -62,7 +62,9 @@ ADDED: dict[str, Any] = {
     "data.fold_seed": 42,
     "data.folds": None,
     "data.groups": True,
+    "data.resize": {"size": None, "mode": "bilinear"},
     "data.sampler": {"name": "auto"},
+    "model.backbone.normalisation": "dataset",
     "model.backbone.volume_convolution": "3d",
     "model.decoder": {"name": "unet", "dropout": 0.0, "width": 32},
     "model.detector": {

@@ -20,6 +20,7 @@ from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.augment import normalise
 from visionforge.data.info import TaskSpec
+from visionforge.data.resizing import Resizing
 from visionforge.errors import SettingsError
 from visionforge.models.stages import Parts
 from visionforge.models.transfer import TransferReport
@@ -27,7 +28,7 @@ from visionforge.models.volumes import to_channels_last
 from visionforge.redaction import redact_settings
 from visionforge.training.averaged_weights import state_of_average
 from visionforge.training.calibration import Calibration
-from visionforge.training.compatibility import check_compatible, differences
+from visionforge.training.compatibility import check_compatible, differences, resize_differences
 from visionforge.training.criterion import AnyCriterion, CumulativeLogits, class_weights
 from visionforge.training.determinism import seed_generators
 from visionforge.training.distillation import Distilling, Teacher
@@ -37,6 +38,7 @@ from visionforge.training.evaluating_module import EvaluatingModule
 from visionforge.training.finetuning import StagedUnfreezing
 from visionforge.training.labelled import label_problem
 from visionforge.training.monitor import AUC, monitor_named, stored_monitor
+from visionforge.training.normalisation import with_constants
 from visionforge.training.outliers import (
     Outliers,
 )
@@ -152,8 +154,11 @@ class ImageClassifier(Seeded, EvaluatingModule):
             "monitor": monitor,
         }
         self.settings, self.spec = read_settings(sections, restoring), read_spec(spec)
+        if self.spec is not None and not restoring:  # a checkpoint brings the constants that it was trained with
+            self.spec = with_constants(self.spec, self.settings.backbone)
         self.restoring = restoring
         self.network: nn.Module | None = None
+        self.resizing: Resizing | None = None
         self.cumulative: CumulativeLogits | None = None
         self.transfer: TransferReport | None = None
         self.criterion: AnyCriterion | None = None
@@ -242,12 +247,12 @@ class ImageClassifier(Seeded, EvaluatingModule):
             SettingsError: If they are known and differ.
         """
         if self.spec is None:
-            self.spec = spec
+            self.spec = with_constants(spec, self.settings.backbone)
             if self.settings.monitor is None and self.monitor == AUC:  # nobody has chosen another
                 self.monitor = monitor_named(spec.kind.monitor)
             self._remember()
             return
-        if problems := differences(self.spec, spec):
+        if problems := [*differences(self.spec, spec), *resize_differences(self.spec, spec)]:
             raise SettingsError(problems)
 
     def restore(self, checkpoint: Mapping[str, Any]) -> None:
@@ -321,6 +326,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
     def _build(self, pretrained: bool | None, brought: Mapping[str, Tensor] | None = None) -> None:
         if self.network is not None or self.spec is None:
             return
+        self.resizing = Resizing.of(self.spec)
         if self.members:
             self._build_members(brought)
             return

@@ -12,6 +12,8 @@ from visionforge.config.schema.data import (
     AugmentationOperation,
     DataSettings,
     Preset,
+    Resize,
+    ResizeMode,
     Sampler,
     Synthetic,
 )
@@ -59,6 +61,8 @@ __all__ = [
     "Optimizer",
     "Preset",
     "Probability",
+    "Resize",
+    "ResizeMode",
     "RunSettings",
     "Sampler",
     "Scalar",
