@@ -12,6 +12,7 @@ FONT = "font-family='Helvetica, Arial, sans-serif'"
 # Rows of the architecture from top to bottom; imports go downwards only
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "api"),
+    ("benchmarking",),
     ("tuning", "exporting"),
     ("engine", "tasks"),
     ("reporting",),

@@ -23,6 +23,7 @@ from visionforge.cli.commands import embed
 from visionforge.cli.main import COMMANDS, main
 from visionforge.config.loading import normalise, read_arguments
 from visionforge.config.schema import RunSettings
+from visionforge.config.suites import take_benchmark_flags, with_suite
 from visionforge.data.info import DatasetInfo
 from visionforge.data.registry import dataset_info
 from visionforge.engine.validation import check_settings
@@ -35,7 +36,7 @@ BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>[a-z ]+) -->\n)?^```(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```",
     re.M | re.S,
 )
-LIGHTNING = ("fit", "validate", "test", "predict", "embed", "tune")
+LIGHTNING = ("fit", "validate", "test", "predict", "embed", "tune", "benchmark")
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,12 @@ def check_command(arguments: list[str], monkeypatch) -> None:
         if argument == "--config" and rest[position + 1].startswith("outputs/"):
             del rest[position : position + 2]
             break
-    values = read_arguments(rest).values
+    raw = read_arguments(rest)
+    if name == "benchmark":
+        take_benchmark_flags(raw)
+        check_settings(with_suite(raw).values, "fit", rules=False)
+        return
+    values = raw.values
     values = {name: value for name, value in values.items() if name not in ("seeds", "folds", "distill", "run")}
     check_settings(values, "fit" if name == "tune" else name)
 

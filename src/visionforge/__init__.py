@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from visionforge import augmentations, losses, metrics
     from visionforge.api import (
         audit,
+        benchmark,
         compare,
         embed,
         ensemble,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         robustness,
         tune,
     )
+    from visionforge.benchmarking.found import Benchmark
     from visionforge.config.parts import (
         register_augmentation,
         register_averaging,
@@ -76,6 +78,7 @@ _HOMES = {
     "Audit": "visionforge.engine.audit",
     "AugmentationOperation": "visionforge.config.schema",
     "Averaging": "visionforge.config.schema",
+    "Benchmark": "visionforge.benchmarking.found",
     "Comparison": "visionforge.evaluation.comparison",
     "Corruption": "visionforge.data.corruption",
     "DatasetInfo": "visionforge.data.info",
@@ -108,6 +111,7 @@ _HOMES = {
     "TemperatureScaling": "visionforge.training.temperature_scaling",
     "VisionForgeError": "visionforge.errors",
     "audit": "visionforge.api",
+    "benchmark": "visionforge.api",
     "backbone_names": "visionforge.models.registry",
     "check_dataset": "visionforge.engine.dataset_check",
     "compare": "visionforge.api",
@@ -149,6 +153,7 @@ __all__ = [
     "Audit",
     "AugmentationOperation",
     "Averaging",
+    "Benchmark",
     "Comparison",
     "Corruption",
     "DatasetInfo",
@@ -184,6 +189,7 @@ __all__ = [
     "audit",
     "augmentations",
     "backbone_names",
+    "benchmark",
     "check_dataset",
     "compare",
     "dataset_info",

@@ -16,6 +16,7 @@ from visionforge.printable import printable
 from visionforge.runs.signals import Interrupted, Interruption
 
 if TYPE_CHECKING:
+    from visionforge.benchmarking.found import Benchmark
     from visionforge.data.corruption import Corruption
     from visionforge.engine.embeddings import Embeddings
     from visionforge.engine.folds import FoldRuns
@@ -586,6 +587,53 @@ def tune(
     checked = check_arguments(raw, "fit")
     with _interruptible() as interruption:
         return search(checked, interruption)
+
+
+def benchmark(
+    config: Config | Sequence[Config] | None = None,
+    *,
+    suite: Literal["medmnist2d", "medmnist3d", "quick"] | None = None,
+    workers: int | None = None,
+    retry_failed: bool = False,
+    leaderboard_only: bool = False,
+    **settings: Any,
+) -> "Benchmark":
+    """Train and test a matrix, and write its leaderboard, as `visionforge benchmark` does; the same call goes on.
+
+    Args:
+        config: As in `fit`; the section ``benchmark`` says what the matrix is.
+        suite: A matrix that is shipped; the same as ``benchmark={"suite": …}``.
+        workers: Processes that share the cells; the same as ``benchmark={"workers": …}``.
+        retry_failed: Try cells again that have failed.
+        leaderboard_only: Train nothing; write the leaderboard anew from what is there.
+        settings: As in `fit`.
+
+    Returns:
+        The benchmark: its leaderboard, its runs, and what has failed.
+
+    Raises:
+        SettingsError: With a line for every mistake in the settings, before anything is made.
+        VisionForgeError: If the database cannot be used.
+        KeyboardInterrupt: After Ctrl-C; nothing is lost, and the same call goes on.
+
+    >>> import visionforge as vf
+    >>> vf.benchmark(benchmark={"datasets": ["breastmnst"]})
+    Traceback (most recent call last):
+    ...
+    visionforge.errors.SettingsError: benchmark.datasets: breastmnst is no data set; ...
+    """
+    from visionforge.benchmarking.benchmark import benchmark as run_benchmark
+    from visionforge.benchmarking.benchmark import rewrite, settings_of
+
+    raw = read_values(config, settings)
+    for name, value in {"suite": suite, "workers": workers}.items():
+        if value is not None:
+            raw.set(f"benchmark.{name}", value, "in Python")
+    checked = settings_of(raw)
+    if leaderboard_only:
+        return rewrite(checked)
+    with _interruptible() as interruption:
+        return run_benchmark(checked, interruption, retry_failed)
 
 
 def open_study(study: str | Path, **settings: Any) -> "Study":

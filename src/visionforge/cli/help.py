@@ -1,11 +1,11 @@
-"""The help of `fit`, `validate`, `test`, `predict`, `embed` and `tune`: their flags, and the settings."""
+"""The help of `fit`, `validate`, `test`, `predict`, `embed`, `tune` and `benchmark`: their flags, and the settings."""
 
 from collections.abc import Callable
 
 from visionforge.cli.arguments import flags_named
 from visionforge.config.problems import describe_allowed
 from visionforge.config.schema import RunSettings
-from visionforge.engine.settings_help import settings_help
+from visionforge.engine.settings_help import BESIDE, settings_help
 
 OWN: dict[str, str] = {  # flags that are no settings
     "config": "YAML file with settings, or the name of a shipped one; may be given several times, a later one wins key "
@@ -15,7 +15,7 @@ OWN: dict[str, str] = {  # flags that are no settings
     "seeds": "Train for several seeds: 3 is the configured one and the next two, 1,7,42 are these.",
     "folds": "Cross-validation: a network for each of so many folds of train and val; a fit joins them, a search takes "
     "their mean.",
-    "workers": "With --folds: processes that share the folds; default 1.",
+    "workers": "Processes that share the folds of --folds, or the cells of a benchmark; default 1.",
     "distill": "With --folds: train one network more, which learns from all of them (`model.distillation`).",
     "run": "Run to evaluate: its folder, or its name in the outputs folder; its best checkpoint is taken.",
     "split": "Images of the data set: train, val, test or all, the default; with --images, the part of .npz archives.",
@@ -27,6 +27,10 @@ OWN: dict[str, str] = {  # flags that are no settings
     "no_cache": "Compute the features even if they are kept from an earlier call, and keep none.",
     "report": "Search nothing; write the reports of a study, given by its folder or its name, anew. It takes "
     "--tune.storage where the study is not kept in its folder.",
+    "suite": "Matrix that is shipped: quick, medmnist2d or medmnist3d; short for --benchmark.suite.",
+    "list": "List the cells with their states, and stop.",
+    "leaderboard_only": "Train nothing; write the leaderboard anew from what is there.",
+    "retry_failed": "Try cells again that have failed.",
     "trust": "Run that is continued and may be a stranger's: build the classes that its configuration names.",
     "print_config": "Print the configuration that would run, and stop.",
     "help": "This text; `--help all` shows every setting, `--help model.schedule` those of a section.",
@@ -44,6 +48,9 @@ OF_STAGE: dict[str, tuple[str, ...]] = {
         *("print_config", "help"),
     ),
     "tune": ("config", "import", "folds", "report", "print_config", "help"),
+    "benchmark": (
+        *("config", "import", "suite", "workers", "list", "leaderboard_only", "retry_failed", "print_config", "help"),
+    ),
 }
 PURPOSE = {
     "fit": "Train a network, test its best checkpoint, and write everything into a run folder.",
@@ -52,6 +59,8 @@ PURPOSE = {
     "predict": "Write the class probabilities of a run for the test split.",
     "embed": "Write the features of images: what the last layer of a run, or of a pretrained backbone, is given.",
     "tune": "Search hyperparameters. Every trial is an ordinary fit; the same command again resumes the study.",
+    "benchmark": "Train and test a matrix of data sets, resolutions, backbones, recipes and seeds, and write their "
+    "leaderboard. Every\ncell is an ordinary fit; the same command again goes on.",
 }
 END = (
     "All settings: `--help all`; those of a section: `--help model.schedule`, `--help trainer`. They are written\n"
@@ -72,8 +81,9 @@ def stage_help(stage: str, topic: str, further: Callable[[], str] | None = None)
     """
     head = f"usage: visionforge {stage} [--config FILE ...] [--SECTION.KEY VALUE ...]\n\n{PURPOSE[stage]}"
     with flags_named({"topic": "--help"}):
-        shown = topic or ("tune" if stage == "tune" else "")
-        settings = settings_help(shown, training=stage == "fit", tuning=stage == "tune", frozen=stage == "embed")
+        shown = topic or (stage if stage in BESIDE else "")
+        beside = stage if stage in BESIDE else None
+        settings = settings_help(shown, training=stage == "fit", beside=beside, frozen=stage == "embed")
     if topic not in ("", "all"):
         return f"{head}\n{settings}"
     more = ["", further()] if further else []

@@ -27,7 +27,13 @@ COMMAND_LINE = "on the command line"
 IN_PYTHON = "in Python"
 SETTINGS = "VISIONFORGE_RUN_SETTINGS"  # environment variable: what the first process trains
 _RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # by which launchers number their processes
-SWITCHES = ("exclusive_device", "distill")  # flags that need no value
+SWITCHES = (  # flags that need no value
+    "exclusive_device",
+    "distill",
+    "list",
+    "leaderboard_only",
+    "retry_failed",
+)
 _HELP, _PRINT = ("--help", "-h"), "--print_config"
 _OWN = frozenset(("run", "seeds", "folds", "workers", "distill", "trust", "report"))  # flags of commands, no settings
 _NULLS = ("null", "~", "Null", "NULL", "")

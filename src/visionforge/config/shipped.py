@@ -56,9 +56,27 @@ def require_config(text: str) -> Path:
     raise SettingsError(f"{text}: no such configuration file, and none of that name is shipped; {hint}")
 
 
+def recipe_names() -> list[str]:
+    """Return the names of the shipped recipes, without their suffix."""
+    return sorted(path.stem for path in (shipped_folder() / "recipes").glob(f"*{SUFFIXES[0]}"))
+
+
+def require_recipe(text: str) -> Path:
+    """Return the file that the name of a recipe means: one of `recipes` among the shipped configurations, or any other.
+
+    Raises:
+        SettingsError: If it is neither a file nor the name of a shipped recipe or configuration.
+    """
+    name = _stem(text)
+    if _is_bare(text) and not Path(text).is_file() and name in recipe_names():
+        return shipped_folder() / "recipes" / f"{name}{SUFFIXES[0]}"
+    return require_config(text)
+
+
 def described(path: Path) -> str:
     """Return how messages name a file of settings: as it was written, or as one that is shipped."""
-    return f"the shipped {path.name}" if path.parent == shipped_folder() else str(path)
+    shipped = shipped_folder()
+    return f"the shipped {path.name}" if path.parent in (shipped, shipped / "recipes") else str(path)
 
 
 def _is_bare(text: str) -> bool:

@@ -105,7 +105,7 @@ class Construction(LightningCLI):
         dumped = yaml.safe_load(dump(self.parser, self.config))
         for flag, objects in self._objects.items():
             dumped["trainer"][flag] = [*as_list(dumped["trainer"].get(flag)), *map(_class_of, objects)]
-        others = settings.model_dump(mode="json", exclude={"imports", "trainer", "tune", "resume"})
+        others = settings.model_dump(mode="json", exclude={"imports", "trainer", "tune", "benchmark", "resume"})
         last = [name for name in _LAST if not (evaluation and name == "ckpt_path")]
         config: dict[str, Any] = {"imports": import_modules(settings.imports)} if settings.imports else {}
         config |= {"seed_everything": settings.seed_everything, "trainer": dumped["trainer"]}

@@ -143,7 +143,7 @@ def default_settings() -> dict[str, Any]:
     """Return what a configuration is where nothing is set, the Trainer's own flags among it."""
     parameters = inspect.signature(pl.Trainer.__init__).parameters
     flags = {name: item.default for name, item in parameters.items() if item.kind is item.KEYWORD_ONLY}
-    settings = RunSettings().model_dump(mode="json", exclude={"tune"})
+    settings = RunSettings().model_dump(mode="json", exclude={"tune", "benchmark"})
     return {**settings, "trainer": {**flags, **TRAINER_DEFAULTS, **settings["trainer"]}}
 
 

@@ -6,10 +6,12 @@ from visionforge.config.loading import RawConfig
 from visionforge.config.problems import value_at
 from visionforge.config.schema import RunSettings
 from visionforge.config.stored import component_paths
+from visionforge.config.suites import take_benchmark_flags, with_suite
 from visionforge.engine.evaluate import target_of
 from visionforge.engine.fit import request_of
 from visionforge.engine.folds import FLAG, number_of_folds
 from visionforge.engine.frozen import frozen_settings
+from visionforge.engine.settings_help import BESIDE
 from visionforge.errors import SettingsError
 from visionforge.runs.query import flat
 
@@ -30,8 +32,11 @@ def resolved_config(raw: RawConfig, stage: str, ways: str = "") -> dict[str, Any
     chosen = [way for way in ways.split(",") if way]
     if unknown := [way for way in chosen if way not in WAYS]:
         raise SettingsError(f"--print_config: {', '.join(unknown)} is not allowed; allowed: {', '.join(WAYS)}")
-    training = stage in ("fit", "tune")
+    training = stage in ("fit", "tune", "benchmark")
     raw = raw.copy()
+    if stage == "benchmark":
+        take_benchmark_flags(raw)
+        raw = with_suite(raw)
     folds = _with_a_fold(raw, stage) if training else False
     if training:
         request = request_of(raw)
@@ -50,12 +55,15 @@ def resolved_config(raw: RawConfig, stage: str, ways: str = "") -> dict[str, Any
         config["resume"] = settings.resume
     if stage == "tune" or "tune" in raw.values:
         config["tune"] = settings.tune.model_dump(mode="json")
+    if stage == "benchmark" or "benchmark" in raw.values:
+        config["benchmark"] = settings.benchmark.model_dump(mode="json")
     if "skip_null" in chosen:
         config = _without(config, lambda _, value: value is None)
     if "skip_default" in chosen:
         defaults = _usual(config)
         tree = Construction(defaults, evaluation=not training).config_tree
-        usual = dict(flat({**tree, "tune": defaults.tune.model_dump(mode="json")}))
+        beside = {name: getattr(defaults, name).model_dump(mode="json") for name in BESIDE}
+        usual = dict(flat({**tree, **beside}))
         usual |= {f"{path}.name": base.family.default for path, base in component_paths().items()}
         config = _without(config, lambda path, value: path in usual and usual[path] == value)
     return config

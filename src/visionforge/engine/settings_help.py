@@ -60,23 +60,26 @@ TOPICS: dict[str, tuple[str, ...]] = {  # what is shown where nothing more is as
         "log_level",
     ),
 }
+BESIDE = ("tune", "benchmark")  # sections of one command each
 _WEIGHTS = ("model.backbone.pretrained", "model.backbone.weights")
 OF_TRAINING = ("Training", "model.finetuning.freeze_epochs", *_WEIGHTS)
 
 
-def settings_help(topic: str = "", training: bool = True, tuning: bool = False, frozen: bool = False) -> str:
+def settings_help(topic: str = "", training: bool = True, beside: str | None = None, frozen: bool = False) -> str:
     """Return what settings mean, as the help of a command shows them.
 
     Args:
         topic: Empty for the settings that people change, `all`, or a section such as `model` or `model.schedule`.
         training: Whether those that people change of a training are among them.
-        tuning: Whether those of a search can be asked for.
+        beside: A section of `BESIDE` that can be asked for.
         frozen: Whether a pretrained backbone may be named, which is not trained.
 
     Raises:
         SettingsError: If there is no such section.
     """
-    fields = {path: field for path, field in _settings().items() if tuning or not path.startswith("tune")}
+    fields = {
+        path: field for path, field in _settings().items() if path.partition(".")[0] not in set(BESIDE) - {beside}
+    }
     if not topic:
         return "\n".join(_topics(fields, training, _WEIGHTS if frozen else ()))
     if topic == "all":

@@ -45,13 +45,16 @@ def trainer_flags() -> tuple[str, ...]:
     return tuple(argument.arg for argument in trainer_constructor().args.kwonlyargs)
 
 
-def check_settings(values: Mapping[str, Any], stage: str, sources: Mapping[str, str] | None = None) -> RunSettings:
+def check_settings(
+    values: Mapping[str, Any], stage: str, sources: Mapping[str, str] | None = None, rules: bool = True
+) -> RunSettings:
     """Validate nested settings and the rules that span them.
 
     Args:
         values: Nested settings as written; what is missing takes its default.
         stage: `fit`, `validate`, `test` or `predict`.
         sources: Dotted path → where it was written, for the messages.
+        rules: Whether the rules that span settings are checked, too; of a matrix they hold cell by cell.
 
     Returns:
         The complete settings.
@@ -79,7 +82,9 @@ def check_settings(values: Mapping[str, Any], stage: str, sources: Mapping[str, 
     ]
     unknown = _lookup_problems(values)
     problems += unknown + _path_problems(values)
-    if settings is not None and not unknown:  # the rules need complete settings, and what they name has to exist
+    if (
+        rules and settings is not None and not unknown
+    ):  # the rules need complete settings, and what they name has to exist
         problems += check_rules(settings, gather_facts(settings), stage)
     if problems or settings is None:
         raise SettingsError(problems)

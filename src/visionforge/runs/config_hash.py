@@ -10,6 +10,7 @@ from visionforge.runs.paths import is_anchored, portable
 
 # Where a run happens, what it prints and how fast it loads; none of these changes a weight or a metric.
 VOLATILE: dict[str, str] = {
+    "benchmark": "what else is trained",
     "checkpoint_minutes": "how often it is saved",
     "data.cache": "how fast it loads",
     "data.download": "how the data got here",

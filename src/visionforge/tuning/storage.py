@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -14,7 +14,6 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from visionforge.config.schema import TuneSettings
 from visionforge.errors import RunError, SettingsError
 from visionforge.redaction import redact_url
 from visionforge.tuning.stored import require_plain_database, require_plain_journal
@@ -26,6 +25,18 @@ _NO_ADDRESS = (
     "is no address of a database; allowed: null (SQLite in the study's folder), journal, or a URL such as "
     "postgresql://USER@HOST/NAME"
 )
+
+
+class Kept(Protocol):
+    """What settings say of where a study is kept: those of a search, and of a benchmark."""
+
+    @property
+    def storage(self) -> str | None:
+        """The database: null, `journal`, or its address."""
+
+    @property
+    def heartbeat_seconds(self) -> int:
+        """Interval of the sign of life of a trial."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ class StudyFolder:
         return self.path / "tune.log"
 
 
-def storage_url(settings: TuneSettings, folder: StudyFolder) -> str:
+def storage_url(settings: Kept, folder: StudyFolder) -> str:
     """Return the URL of the storage, or `journal`; PostgreSQL's gets the driver that the extra installs."""
     if settings.storage is None:
         return f"sqlite:///{folder.database.absolute()}"
@@ -88,7 +99,7 @@ def storage_url(settings: TuneSettings, folder: StudyFolder) -> str:
     return f"{driver}{separator}{rest}"
 
 
-def shown_storage(settings: TuneSettings, folder: StudyFolder) -> str:
+def shown_storage(settings: Kept, folder: StudyFolder) -> str:
     """Return where the study is kept, without a password."""
     url = storage_url(settings, folder)
     return str(folder.journal) if url == "journal" else redact_url(url)
@@ -117,7 +128,7 @@ def _open_database(url: str, backend: str, heartbeat_s: int) -> RDBStorage:
             time.sleep(OPEN_WAIT_S * 2**attempt)
 
 
-def open_storage(settings: TuneSettings, folder: StudyFolder) -> BaseStorage:
+def open_storage(settings: Kept, folder: StudyFolder) -> BaseStorage:
     """Open the storage; a new SQLite or journal file is made with its folder.
 
     Raises:

@@ -19,7 +19,15 @@ from visionforge.config.schema.metrics import higher_is_better
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.files import refuse_links, within
 from visionforge.runs.locks import held
-from visionforge.tuning.storage import _NO_ADDRESS, LOCK_WAIT_S, StudyFolder, open_storage, shown_storage, storage_url
+from visionforge.tuning.storage import (
+    _NO_ADDRESS,
+    LOCK_WAIT_S,
+    Kept,
+    StudyFolder,
+    open_storage,
+    shown_storage,
+    storage_url,
+)
 from visionforge.tuning.stored import require_plain_database, require_plain_journal
 
 log = logging.getLogger(__name__)
@@ -71,11 +79,11 @@ def open_study(settings: TuneSettings, folder: StudyFolder, name: str, searched:
             f"tune.study: {name} was begun with other settings ({', '.join(changed)}); choose another name, "
             "or leave tune.study out"
         )
-    _ask_in_turn(study, folder)
+    ask_in_turn(study, folder)
     return study
 
 
-def _ask_in_turn(study: Study, folder: StudyFolder) -> None:
+def ask_in_turn(study: Study, folder: StudyFolder) -> None:
     """Let one process of this machine at a time take a trial: SQLite locks no rows, so two could take the same one."""
     ask = study.ask
 
@@ -87,7 +95,7 @@ def _ask_in_turn(study: Study, folder: StudyFolder) -> None:
     study.ask = in_turn  # type: ignore[method-assign]  # `optimize` calls it
 
 
-def load_study(settings: TuneSettings, folder: StudyFolder, name: str) -> Study:
+def load_study(settings: Kept, folder: StudyFolder, name: str) -> Study:
     """Open a study that exists, to read it: nothing is made in its storage, which may be a stranger's.
 
     Args:

@@ -2,10 +2,11 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from visionforge.config.schema import RunSettings
 from visionforge.engine.worker_processes import EXIT_MISTAKE, Process, end_workers, start_worker
@@ -16,6 +17,7 @@ from visionforge.tuning.trials import finished, recover, without_owner
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
+Reason = Callable[[Sequence[FrozenTrial]], str | None]  # why no further trial is begun
 
 
 def run_workers(
@@ -40,12 +42,49 @@ def run_workers(
         TrainingError: If too many trials have failed in a row.
         Interrupted: If a signal asked to end; the workers are asked as well.
     """
+    return share(
+        study,
+        settings.tune.workers,
+        lambda number: _start(number, settings, deadline),
+        lambda trials: reason_to_stop(settings, list(trials), deadline),
+        settings.tune.max_failures,
+        changed,
+        tick,
+        interruption,
+    )
+
+
+def share(
+    study: Study,
+    workers: int,
+    start: Callable[[int], Process],
+    reason_of: Reason,
+    most_deaths: int,
+    changed: Callable[[], None],
+    tick: Callable[[], None],
+    interruption: Interruption,
+) -> str:
+    """Let several processes share the trials of a study, and return why they have ended.
+
+    Args:
+        study: The study, which the workers open themselves.
+        workers: How many there are.
+        start: Starts one, by its number from 0.
+        reason_of: Returns why no further trial is begun, or None.
+        most_deaths: After so many workers that died, none is started again.
+        changed: Called when a trial has ended.
+        tick: Called every now and then.
+        interruption: Handles the signals.
+
+    Raises:
+        Interrupted: If a signal asked to end; the workers are asked as well.
+    """
     processes: dict[int, Process] = {}
     known = len(finished(study.get_trials(deepcopy=False)))
     died = 0
     try:
-        for number in range(settings.tune.workers):
-            processes[number] = _start(number, settings, deadline)
+        for number in range(workers):
+            processes[number] = start(number)
         while True:
             time.sleep(POLL_S)
             tick()
@@ -53,7 +92,7 @@ def run_workers(
             if (now := len(finished(trials))) != known:
                 known = now
                 changed()
-            reason = reason_to_stop(settings, trials, deadline)
+            reason = reason_of(trials)
             ended = {number: process for number, process in processes.items() if process.poll() is not None}
             for number, process in ended.items():
                 del processes[number]
@@ -61,14 +100,15 @@ def run_workers(
                     died += 1
                     log.warning("worker %d ended with status %d", number, process.returncode)
             recover(study)
-            waiting = reason is None and len(processes) < settings.tune.workers
-            if waiting and died < settings.tune.max_failures:
-                for number in sorted(set(range(settings.tune.workers)) - set(processes)):
-                    processes[number] = _start(number, settings, deadline)
+            waiting = reason is None and len(processes) < workers
+            if waiting and died < most_deaths:
+                for number in sorted(set(range(workers)) - set(processes)):
+                    processes[number] = start(number)
             if not processes and not without_owner(study):
                 changed()
-                final = reason_to_stop(settings, study.get_trials(deepcopy=False), deadline)
-                return final or f"{died} workers died, so the search stops"
+                final = reason_of(study.get_trials(deepcopy=False))
+                if final is not None or died >= most_deaths:  # else the last one left something behind
+                    return final or f"{died} workers died, so no more are started"
     except Interrupted as interrupted:
         log.warning("%s: the workers finish their steps", interrupted.name)
         raise

@@ -5,6 +5,7 @@ the error messages and the reference in the docs all derive from these files.
 """
 
 from visionforge.config.schema.base import Probability, Section
+from visionforge.config.schema.benchmark import BenchmarkSettings
 from visionforge.config.schema.data import (
     PRESETS,
     Augmentation,
@@ -45,6 +46,7 @@ __all__ = [
     "AugmentationOperation",
     "Averaging",
     "Backbone",
+    "BenchmarkSettings",
     "ClassWeights",
     "DataSettings",
     "Decoder",

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from visionforge.config.schema.base import Section
+from visionforge.config.schema.benchmark import BenchmarkSettings
 from visionforge.config.schema.data import DataSettings
 from visionforge.config.schema.evaluation import EvaluationSettings
 from visionforge.config.schema.model import ModelSettings
@@ -24,6 +25,9 @@ class RunSettings(Section):
     trainer: TrainerSettings = Field(default=TrainerSettings(), description="Flags of the Lightning Trainer.")
     evaluation: EvaluationSettings = Field(default=EvaluationSettings(), description="What is reported.")
     tune: TuneSettings = Field(default=TuneSettings(), description="The search of `visionforge tune`.")
+    benchmark: BenchmarkSettings = Field(
+        default=BenchmarkSettings(), description="The matrix of `visionforge benchmark`."
+    )
     ckpt_path: str | None = Field(default=None, description="Checkpoint: best, last or a file.")
     resume: str | None = Field(
         default=None,
