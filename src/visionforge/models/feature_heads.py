@@ -5,10 +5,13 @@ built of them, since checkpoints come from strangers. Every operation is one tha
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
+
+from visionforge.config.schema import Section
 
 FLOOR = 1e-7  # least probability of a class without a vote: its logit stays finite, and a mistake costs at most 16 nats
 TEMPERATURE = 0.07  # of the weights of neighbours (Wu et al., 2018, arXiv:1805.01978)
@@ -16,19 +19,28 @@ BLOCK = 16_384  # images of the bank that are compared at once
 MOST_NEIGHBOURS, MOST_DEPTH = 10_000, 64
 
 
+class StoredHead(Section):
+    """What a checkpoint says of a classifier beside its buffers."""
+
+    kind: Literal["knn", "gradient_boosting"]
+    neighbours: int = Field(1, ge=1, le=MOST_NEIGHBOURS)
+    depth: int = Field(0, ge=0, le=MOST_DEPTH)
+
+
 class FeatureHead(nn.Module):
     """A classifier of features (N, D), in the place of a network's last linear layer.
 
     Attributes:
-        kind: What a checkpoint calls it.
+        buffers_of: Names of its buffers.
         in_features: Number of features D.
     """
 
-    kind: ClassVar[str]
+    buffers_of: ClassVar[tuple[str, ...]]
     in_features: int
 
-    def stored(self) -> dict[str, Any]:
-        """Return what a checkpoint says of it beside its buffers: plain values."""
+    @property
+    def stored(self) -> StoredHead:
+        """Return what a checkpoint says of it beside its buffers."""
         raise NotImplementedError
 
 
@@ -47,7 +59,7 @@ class NeighbourHead(FeatureHead):
         neighbours: How many vote.
     """
 
-    kind: ClassVar[str] = "knn"
+    buffers_of: ClassVar[tuple[str, ...]] = ("mean", "scale", "bank", "votes", "against")
     mean: Tensor
     scale: Tensor
     bank: Tensor
@@ -62,9 +74,10 @@ class NeighbourHead(FeatureHead):
         for name, each in (("mean", mean), ("scale", scale), ("bank", bank), ("votes", votes), ("against", against)):
             self.register_buffer(name, each)
 
-    def stored(self) -> dict[str, Any]:
+    @property
+    def stored(self) -> StoredHead:
         """Return the number of neighbours."""
-        return {"kind": self.kind, "neighbours": self.neighbours}
+        return StoredHead(kind="knn", neighbours=self.neighbours)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, D) features to (N, K) logits."""
@@ -110,7 +123,10 @@ class TreeHead(FeatureHead):
         depth: Steps from the root to the lowest leaf.
     """
 
-    kind: ClassVar[str] = "gradient_boosting"
+    buffers_of: ClassVar[tuple[str, ...]] = (
+        *("feature", "threshold", "left", "right", "value"),
+        *("spread", "baseline"),
+    )
     feature: Tensor
     threshold: Tensor
     left: Tensor
@@ -137,9 +153,10 @@ class TreeHead(FeatureHead):
         for name, each in {**nodes, "spread": spread, "baseline": baseline}.items():
             self.register_buffer(name, each)
 
-    def stored(self) -> dict[str, Any]:
+    @property
+    def stored(self) -> StoredHead:
         """Return the depth."""
-        return {"kind": self.kind, "depth": self.depth}
+        return StoredHead(kind="gradient_boosting", depth=self.depth)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, D) features to (N, K) logits."""
@@ -165,55 +182,49 @@ def unit(features: Tensor) -> Tensor:
 # --- from checkpoints, which may be anybody's
 
 
-def head_from_file(stored: Any, tensors: Mapping[str, Tensor], in_features: int, outputs: int) -> FeatureHead:
+def head_from_file(stored: StoredHead, tensors: Mapping[str, Tensor], in_features: int, outputs: int) -> FeatureHead:
     """Return the classifier that a checkpoint holds.
 
     Args:
-        stored: What `stored` has given; from a file.
+        stored: What it says of it.
         tensors: Its buffers by name; from a file.
         in_features: Number of features D of the network that it belongs to.
         outputs: Number of logits K.
 
     Raises:
-        ValueError: If it is none, or is one of another network.
+        ValueError: If it is one of another network.
     """
-    kind = stored.get("kind") if isinstance(stored, Mapping) else None
-    if kind == NeighbourHead.kind:
-        return _neighbours(stored, tensors, in_features, outputs)
-    if kind == TreeHead.kind:
-        return _trees(stored, tensors, in_features, outputs)
-    raise ValueError("its classifier is of no known kind")
+    build = _neighbours if stored.kind == "knn" else _trees
+    return build(stored, tensors, in_features, outputs)
 
 
-def _neighbours(stored: Mapping[str, Any], tensors: Mapping[str, Tensor], d: int, outputs: int) -> NeighbourHead:
-    images = len(tensors["bank"]) if "bank" in tensors and tensors["bank"].ndim else 0
+def _neighbours(stored: StoredHead, tensors: Mapping[str, Tensor], d: int, outputs: int) -> FeatureHead:
+    images = _length(tensors, "bank")
     shapes = {"mean": (d,), "scale": (d,), "bank": (images, d), "votes": (images, outputs)}
     if "against" in tensors:
         shapes["against"] = (images, outputs)
     _require(tensors, shapes)
-    count = _whole(stored.get("neighbours"), 1, min(images, MOST_NEIGHBOURS))
+    if stored.neighbours > images:
+        raise ValueError(f"its classifier asks {stored.neighbours} neighbours of {images} images")
     parts = (tensors[name] for name in ("mean", "scale", "bank", "votes"))
-    return NeighbourHead(*parts, tensors.get("against"), count)
+    return NeighbourHead(*parts, tensors.get("against"), stored.neighbours)
 
 
-def _trees(stored: Mapping[str, Any], tensors: Mapping[str, Tensor], d: int, outputs: int) -> TreeHead:
-    form = tuple(tensors["feature"].shape) if "feature" in tensors else ()
-    scores = len(tensors["spread"]) if "spread" in tensors and tensors["spread"].ndim else 0
+def _trees(stored: StoredHead, tensors: Mapping[str, Tensor], d: int, outputs: int) -> FeatureHead:
+    form, scores = tuple(tensors["feature"].shape) if "feature" in tensors else (), _length(tensors, "spread")
     if len(form) != 2 or not scores or form[0] % scores:
         raise ValueError("its trees cannot be read")
-    whole = ("feature", "left", "right")
-    shapes = {
-        **dict.fromkeys((*whole, "threshold", "value"), form),
-        "spread": (scores, outputs),
-        "baseline": (outputs,),
-    }
-    _require(tensors, shapes, whole)
-    for name, end in (("feature", d), ("left", form[0] * form[1]), ("right", form[0] * form[1])):
-        if tensors[name].numel() and not (0 <= int(tensors[name].min()) and int(tensors[name].max()) < end):
+    nodes = dict.fromkeys(TreeHead.buffers_of[:5], form)
+    _require(tensors, {**nodes, "spread": (scores, outputs), "baseline": (outputs,)}, ("feature", "left", "right"))
+    rows = form[0] * form[1]
+    for name, end in (("feature", d), ("left", rows), ("right", rows)):
+        if int(tensors[name].min()) < 0 or int(tensors[name].max()) >= end:
             raise ValueError(f"its trees lead out of themselves ({name})")
-    depth = _whole(stored.get("depth"), 0, MOST_DEPTH)
-    names = ("feature", "threshold", "left", "right", "value", "spread", "baseline")
-    return TreeHead(*(tensors[name] for name in names), d, depth)
+    return TreeHead(*(tensors[name] for name in TreeHead.buffers_of), d, stored.depth)
+
+
+def _length(tensors: Mapping[str, Tensor], name: str) -> int:
+    return len(tensors[name]) if name in tensors and tensors[name].ndim else 0
 
 
 def _require(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], whole: tuple[str, ...] = ()) -> None:
@@ -226,9 +237,3 @@ def _require(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]
             raise ValueError(f"its classifier is of another network ({name} is {tuple(each.shape)} of {each.dtype})")
         if dtype == torch.float32 and not bool(torch.isfinite(each).all()):
             raise ValueError(f"its classifier is not finite ({name})")
-
-
-def _whole(value: Any, low: int, high: int) -> int:
-    if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"its classifier says {value!r}; allowed: a whole number, {low} to {high}")
-    return value

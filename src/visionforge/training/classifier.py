@@ -21,6 +21,7 @@ from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.augment import normalise
 from visionforge.data.info import TaskSpec
 from visionforge.errors import SettingsError
+from visionforge.models.feature_heads import StoredHead
 from visionforge.models.stages import Parts
 from visionforge.models.transfer import TransferReport
 from visionforge.models.volumes import to_channels_last
@@ -35,6 +36,7 @@ from visionforge.training.ensemble import Ensemble
 from visionforge.training.epoch_sums import EpochSums
 from visionforge.training.evaluating_module import EvaluatingModule
 from visionforge.training.finetuning import StagedUnfreezing
+from visionforge.training.heads import read_heads, restored_head
 from visionforge.training.labelled import label_problem
 from visionforge.training.monitor import AUC, monitor_named, stored_monitor
 from visionforge.training.outliers import (
@@ -168,6 +170,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         self.monitor = monitor_named(self.settings.monitor or usual)  # whoever knows the labels may choose another
         self.watched: tuple[str, ...] = ()  # further metrics that somebody goes by
         self.members: tuple[ModelSettings, ...] = ()  # of an ensemble, which comes from a checkpoint
+        self.heads: tuple[StoredHead | None, ...] = ()  # of networks whose classifiers were fitted to features
         self._teacher: Teacher | None = None  # while it is trained
         self._parts: Parts | None = None
         self._outputs: SplitOutputs | None = None
@@ -267,7 +270,11 @@ class ImageClassifier(Seeded, EvaluatingModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the checkpoint say that it brings the weights itself; keep thresholds and an unfinished epoch's sums."""
-        stored = {"members": [each.model_dump(mode="json") for each in self.members]} if self.members else {}
+        stored: dict[str, Any] = {}
+        if self.members:
+            stored["members"] = [each.model_dump(mode="json") for each in self.members]
+        if any(self.heads):
+            stored["heads"] = [None if each is None else each.model_dump() for each in self.heads]
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**self.hparams, "restoring": True, **stored}
         checkpoint["thresholds"] = None if self.thresholds is None else self.thresholds.tolist()
         checkpoint["calibration"] = None if self.calibration is None else asdict(self.calibration)
@@ -287,7 +294,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         stored = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         if stored.get("spec") and self.spec is not None:
             check_compatible(stored, self.spec, self.settings)
-        self.members = read_members(stored.get("members"))
+        self.members, self.heads = read_members(stored.get("members")), read_heads(stored.get("heads"))
         self.build_for(checkpoint["state_dict"])
         thresholds = checkpoint.get("thresholds") if self.spec is None or self.spec.kind.several else None
         self.thresholds = None if thresholds is None else torch.tensor(thresholds)
@@ -331,6 +338,8 @@ class ImageClassifier(Seeded, EvaluatingModule):
         cumulative = self.criterion.cumulative
         built = spec.kind.network(settings, spec, 1 if cumulative else classes, pretrained, brought)
         self._parts, self.transfer = built.parts, built.transfer
+        if brought is not None and self.heads and self.heads[0] is not None:
+            restored_head(built.network, built.parts.head, self.heads[0], brought, classes)
         self.network = to_channels_last(built.network)
         self._outputs = spec.kind.outputs()
         if cumulative:
@@ -347,6 +356,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         for place, settings in enumerate(self.members):
             model = ImageClassifier(**fields_of(settings), spec=spec, restoring=True, seed=self.seed)
             prefix = f"members.{place}."
+            model.heads = self.heads[place : place + 1]
             part = brought and {name: value for name, value in brought.items() if prefix in name}
             model._build(pretrained=False, brought=part)
             assert model.network is not None

@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from visionforge.config.schema import ModelSettings
 from visionforge.data.augment import normalise
 from visionforge.data.info import TaskSpec
-from visionforge.errors import DataError
+from visionforge.errors import DataError, SettingsError
+from visionforge.models.feature_heads import FeatureHead, StoredHead
 from visionforge.models.stages import Parts
 from visionforge.models.volumes import channels_last
 from visionforge.training.calibration import Calibration, scale
 from visionforge.training.criterion import AnyCriterion, CumulativeLogits
 from visionforge.training.ensemble import Ensemble
+from visionforge.training.heads import LastLayer, last_layer, place_head
 from visionforge.training.labelled import labelled_batch
-from visionforge.training.outliers import Outliers, last_layer, watching
+from visionforge.training.outliers import Outliers, watching
 from visionforge.training.pixels import as_batch
 from visionforge.training.tta import named_views
 
@@ -39,6 +41,7 @@ class PredictingModule(pl.LightningModule):
         calibration: What the validation split says about its probabilities.
         outliers: How far out images are.
         members: The settings of the networks of an ensemble; none of a single one.
+        heads: Of each network, what takes the place of its last layer; none where that is linear in all of them.
     """
 
     settings: ModelSettings
@@ -49,6 +52,7 @@ class PredictingModule(pl.LightningModule):
     calibration: Calibration | None
     outliers: Outliers | None
     members: tuple[ModelSettings, ...]
+    heads: tuple[StoredHead | None, ...]
     _parts: Parts | None
     _label_problem: str | None
 
@@ -144,16 +148,32 @@ class PredictingModule(pl.LightningModule):
         features = kept[0][: len(images)] if kept else None  # of the image itself, which comes first of its views
         return logits, averaged, outliers(logits, features)
 
-    def _last_layer(self) -> nn.Linear | None:
+    def _last_layer(self) -> LastLayer | None:
         assert self.network is not None
         name = self.last_layer_name
         layer = None if name is None else self.network.get_submodule(name)
-        assert layer is None or isinstance(layer, nn.Linear)
+        assert layer is None or isinstance(layer, LastLayer)
         return layer
+
+    def take_head(self, head: nn.Module) -> None:
+        """Let a classifier of features, a linear layer or a `FeatureHead`, give the logits of the network.
+
+        Raises:
+            SettingsError: If the network has no such layer that it could replace.
+        """
+        name = self.last_layer_name
+        assert self.network is not None
+        if name is None:
+            raise SettingsError(
+                f"model.backbone.name: {self.settings.backbone.name} has no linear layer of features in front of its "
+                "logits; choose another"
+            )
+        place_head(self.network, name, head)
+        self.heads = (head.stored,) if isinstance(head, FeatureHead) else ()
 
     @property
     def last_layer_name(self) -> str | None:
-        """Return the name of the linear layer in the network that gives the logits; None if there is none."""
+        """Return the name of the layer of features in the network that gives the logits; None if there is none."""
         assert self.network is not None
         if self._parts is None or self.members:  # several networks have features each
             return None
