@@ -1,11 +1,11 @@
-"""The help of `fit`, `validate`, `test`, `predict` and `tune`: their flags, and the settings."""
+"""The help of `fit`, `validate`, `test`, `predict`, `probe` and `tune`: their flags, and the settings."""
 
 from collections.abc import Callable
 
 from visionforge.cli.arguments import flags_named
 from visionforge.config.problems import describe_allowed
 from visionforge.config.schema import RunSettings
-from visionforge.engine.settings_help import settings_help
+from visionforge.engine.settings_help import OF_ONE_COMMAND, settings_help
 
 OWN: dict[str, str] = {  # flags that are no settings
     "config": "YAML file with settings, or the name of a shipped one; may be given several times, a later one wins key "
@@ -17,7 +17,7 @@ OWN: dict[str, str] = {  # flags that are no settings
     "their mean.",
     "workers": "With --folds: processes that share the folds; default 1.",
     "distill": "With --folds: train one network more, which learns from all of them (`model.distillation`).",
-    "run": "Run to evaluate: its folder, or its name in the outputs folder; its best checkpoint is taken.",
+    "run": "Run to evaluate, or whose network is probed: its folder, or its name in the outputs folder; its best checkpoint is taken.",
     "report": "Search nothing; write the reports of a study, given by its folder or its name, anew. It takes "
     "--tune.storage where the study is not kept in its folder.",
     "trust": "Run that is continued and may be a stranger's: build the classes that its configuration names.",
@@ -32,6 +32,7 @@ OF_STAGE: dict[str, tuple[str, ...]] = {
     "validate": ("config", "import", "run", "ckpt_path", "print_config", "help"),
     "test": ("config", "import", "run", "ckpt_path", "print_config", "help"),
     "predict": ("config", "import", "run", "ckpt_path", "print_config", "help"),
+    "probe": ("config", "import", "run", "seeds", "folds", "print_config", "help"),
     "tune": ("config", "import", "folds", "report", "print_config", "help"),
 }
 PURPOSE = {
@@ -39,6 +40,7 @@ PURPOSE = {
     "validate": "Evaluate a run on the validation split.",
     "test": "Evaluate a run on the test split.",
     "predict": "Write the class probabilities of a run for the test split.",
+    "probe": "Fit a classifier to the features of a network that stays as it is, and write a run of both.",
     "tune": "Search hyperparameters. Every trial is an ordinary fit; the same command again resumes the study.",
 }
 END = (
@@ -48,7 +50,7 @@ END = (
 
 
 def stage_help(stage: str, topic: str, further: Callable[[], str] | None = None) -> str:
-    """Return the help of `fit`, `validate`, `test`, `predict` or `tune`.
+    """Return the help of `fit`, `validate`, `test`, `predict`, `probe` or `tune`.
 
     Args:
         stage: The command.
@@ -60,8 +62,8 @@ def stage_help(stage: str, topic: str, further: Callable[[], str] | None = None)
     """
     head = f"usage: visionforge {stage} [--config FILE ...] [--SECTION.KEY VALUE ...]\n\n{PURPOSE[stage]}"
     with flags_named({"topic": "--help"}):
-        shown = topic or ("tune" if stage == "tune" else "")
-        settings = settings_help(shown, training=stage == "fit", tuning=stage == "tune")
+        own = stage if stage in OF_ONE_COMMAND else ""
+        settings = settings_help(topic or own, training=stage == "fit", own=own)
     if topic not in ("", "all"):
         return f"{head}\n{settings}"
     more = ["", further()] if further else []

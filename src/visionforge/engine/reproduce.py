@@ -84,7 +84,7 @@ def reproduce(
     """
     stored = load_run(run.workspace if isinstance(run, Run) else find_run(str(run), "reproduce"))
     refuse_links(stored.workspace.path)
-    if stored.state != "complete" or stored.manifest.stage != "fit":
+    if stored.state != "complete" or stored.manifest.stage not in SINGLE:
         raise RunError(f"reproduce: {stored.name} is {stored.state}; only a complete fit can be compared")
     epochs, images = _sizes(stored.workspace)  # what cannot be compared is not run again
     notes = list(checks(stored))
@@ -138,8 +138,11 @@ def run_again(run: StoredRun, outputs: str | Path | None = None, trust: str | Pa
     config = training_config(run.workspace, None if trust is None else str(trust), "reproduce")
     trainer = {**(config.get("trainer") or {}), "default_root_dir": str(folder)}
     trainer.pop("logger", None)  # which changes no result, and may need a secret that is not stored
-    settings = check_settings({**config, "trainer": trainer, "resume": "never"}, "fit")
+    stage = run.manifest.stage
+    settings = check_settings({**config, "trainer": trainer, "resume": "never"}, stage)
     with Interruption() as interruption:
+        if stage == PROBE:
+            return probe(Request(settings, {}), interruption, parent)
         return fit(Request(settings, {}), interruption, Origin(parent))
 
 

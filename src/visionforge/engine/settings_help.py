@@ -62,18 +62,22 @@ TOPICS: dict[str, tuple[str, ...]] = {  # what is shown where nothing more is as
 OF_TRAINING = ("Training", "model.finetuning.freeze_epochs", "model.backbone.pretrained", "model.backbone.weights")
 
 
-def settings_help(topic: str = "", training: bool = True, tuning: bool = False) -> str:
+OF_ONE_COMMAND = ("probe", "tune")  # sections that other commands pass over
+
+
+def settings_help(topic: str = "", training: bool = True, own: str = "") -> str:
     """Return what settings mean, as the help of a command shows them.
 
     Args:
         topic: Empty for the settings that people change, `all`, or a section such as `model` or `model.schedule`.
         training: Whether those that people change of a training are among them.
-        tuning: Whether those of a search can be asked for.
+        own: The section of `OF_ONE_COMMAND` that the command reads, if it is one of these.
 
     Raises:
         SettingsError: If there is no such section.
     """
-    fields = {path: field for path, field in _settings().items() if tuning or not path.startswith("tune")}
+    others = tuple(name for name in OF_ONE_COMMAND if name != own)
+    fields = {path: field for path, field in _settings().items() if not path.startswith(others)}
     if not topic:
         return "\n".join(_topics(fields, training))
     if topic == "all":

@@ -112,13 +112,11 @@ class TreeHead(FeatureHead):
     A node is its row in the buffers; that of a leaf leads to itself, so that all trees take the same number of steps.
 
     Args:
-        feature: (T, S) int64, by which feature a node decides.
-        threshold: (T, S) float32, up to which its left child is next.
-        left: (T, S) int64 row of the left child, counted over all trees.
-        right: (T, S) int64 row of the right child.
-        value: (T, S) float32 what a leaf adds.
-        spread: (M, K) what each of M scores is worth for a class; tree t adds to the score t modulo M.
-        baseline: (K,) logits without any tree.
+        tensors: Of T trees of at most S nodes `feature` (T, S) int64, by which a node decides; `threshold` (T, S)
+            float32, up to which its left child is next; `left` and `right` (T, S) int64, the rows of its children,
+            counted over all trees; `value` (T, S) float32, what a leaf adds. Of M scores `spread` (M, K) float32, what
+            they are worth for the classes: tree t adds to the score t modulo M; and `baseline` (K,) float32, the logits
+            without any tree.
         in_features: Number of features D.
         depth: Steps from the root to the lowest leaf.
     """
@@ -135,23 +133,11 @@ class TreeHead(FeatureHead):
     spread: Tensor
     baseline: Tensor
 
-    def __init__(
-        self,
-        feature: Tensor,
-        threshold: Tensor,
-        left: Tensor,
-        right: Tensor,
-        value: Tensor,
-        spread: Tensor,
-        baseline: Tensor,
-        in_features: int,
-        depth: int,
-    ) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], in_features: int, depth: int) -> None:
         super().__init__()
         self.in_features, self.depth = in_features, depth
-        nodes = {"feature": feature, "threshold": threshold, "left": left, "right": right, "value": value}
-        for name, each in {**nodes, "spread": spread, "baseline": baseline}.items():
-            self.register_buffer(name, each)
+        for name in self.buffers_of:
+            self.register_buffer(name, tensors[name])
 
     @property
     def stored(self) -> StoredHead:
@@ -206,8 +192,9 @@ def _neighbours(stored: StoredHead, tensors: Mapping[str, Tensor], d: int, outpu
     _require(tensors, shapes)
     if stored.neighbours > images:
         raise ValueError(f"its classifier asks {stored.neighbours} neighbours of {images} images")
-    parts = (tensors[name] for name in ("mean", "scale", "bank", "votes"))
-    return NeighbourHead(*parts, tensors.get("against"), stored.neighbours)
+    against = tensors.get("against")
+    mean, scale, bank, votes = (tensors[name] for name in ("mean", "scale", "bank", "votes"))
+    return NeighbourHead(mean, scale, bank, votes, against, stored.neighbours)
 
 
 def _trees(stored: StoredHead, tensors: Mapping[str, Tensor], d: int, outputs: int) -> FeatureHead:
@@ -220,7 +207,7 @@ def _trees(stored: StoredHead, tensors: Mapping[str, Tensor], d: int, outputs: i
     for name, end in (("feature", d), ("left", rows), ("right", rows)):
         if int(tensors[name].min()) < 0 or int(tensors[name].max()) >= end:
             raise ValueError(f"its trees lead out of themselves ({name})")
-    return TreeHead(*(tensors[name] for name in TreeHead.buffers_of), d, stored.depth)
+    return TreeHead({name: tensors[name] for name in TreeHead.buffers_of}, d, stored.depth)
 
 
 def _length(tensors: Mapping[str, Tensor], name: str) -> int:

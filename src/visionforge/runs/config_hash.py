@@ -110,7 +110,7 @@ ALIASES: dict[str, dict[Any, str]] = {
         "bf16": "bf16-mixed",
     },
 }
-NAMED = ("model.backbone.weights", "model.distillation.teacher")  # paths or names, of a tag or a run
+NAMED = ("model.backbone.weights", "model.distillation.teacher", "probe.network")  # paths or names, of a tag or a run
 PATHS = ("ckpt_path", "data.root", *NAMED, "trainer.default_root_dir")  # settings that can be paths
 
 

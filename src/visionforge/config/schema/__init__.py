@@ -31,6 +31,7 @@ from visionforge.config.schema.model import (
     TtaMode,
     VolumeConvolution,
 )
+from visionforge.config.schema.probing import ProbeSettings
 from visionforge.config.schema.run import RunSettings
 from visionforge.config.schema.task import Task
 from visionforge.config.schema.tasks import TaskName
@@ -57,6 +58,7 @@ __all__ = [
     "Optimizer",
     "Preset",
     "Probability",
+    "ProbeSettings",
     "RunSettings",
     "Sampler",
     "Scalar",

@@ -23,6 +23,11 @@ class ProbeSettings(Section):
         "knn, neighbours by cosine whose votes weigh exp(-distance / 0.07); lda, linear discriminants; or "
         "gradient_boosting, trees of histograms.",
     )
+    network: str | None = Field(
+        default=None,
+        description="Trained network whose features are taken: the folder of a run or its name in the outputs folder, "
+        "or a checkpoint; null is model.backbone with its pretrained weights. `--run RUN` sets it.",
+    )
     c: tuple[Annotated[float, Field(gt=0.0, le=1e6)], ...] = Field(
         default=(1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 10.0),
         min_length=1,

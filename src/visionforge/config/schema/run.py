@@ -8,6 +8,7 @@ from visionforge.config.schema.base import Section
 from visionforge.config.schema.data import DataSettings
 from visionforge.config.schema.evaluation import EvaluationSettings
 from visionforge.config.schema.model import ModelSettings
+from visionforge.config.schema.probing import ProbeSettings
 from visionforge.config.schema.trainer import TrainerSettings
 from visionforge.config.schema.tuning import TuneSettings
 
@@ -23,6 +24,7 @@ class RunSettings(Section):
     model: ModelSettings = Field(default=ModelSettings(), description="Network and training.")
     trainer: TrainerSettings = Field(default=TrainerSettings(), description="Flags of the Lightning Trainer.")
     evaluation: EvaluationSettings = Field(default=EvaluationSettings(), description="What is reported.")
+    probe: ProbeSettings = Field(default=ProbeSettings(), description="The classifier of `visionforge probe`.")
     tune: TuneSettings = Field(default=TuneSettings(), description="The search of `visionforge tune`.")
     ckpt_path: str | None = Field(default=None, description="Checkpoint: best, last or a file.")
     resume: str | None = Field(

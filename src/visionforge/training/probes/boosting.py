@@ -69,7 +69,8 @@ def head_of(fitted: Sequence[HistGradientBoostingClassifier], data: Labelled, it
         trees += [tree.nodes for model in fitted for tree in model._predictors[place]]
     spread, baseline = _spread(fitted, data, np.concatenate(start))
     depth = max(int(nodes["depth"].max()) for nodes in trees)
-    return TreeHead(*_nodes(trees), _single(spread), _single(baseline), data.values.shape[1], depth)
+    tensors = {**_nodes(trees), "spread": _single(spread), "baseline": _single(baseline)}
+    return TreeHead(tensors, data.values.shape[1], depth)
 
 
 def _spread(fitted: Sequence[HistGradientBoostingClassifier], data: Labelled, start: Array) -> tuple[Array, Array]:
@@ -93,7 +94,7 @@ def _spread(fitted: Sequence[HistGradientBoostingClassifier], data: Labelled, st
     return spread, baseline
 
 
-def _nodes(trees: Sequence[Array]) -> tuple[Tensor, ...]:
+def _nodes(trees: Sequence[Array]) -> dict[str, Tensor]:
     """Return (T, S) of each: feature, threshold, row of the left and of the right child, and value."""
     size = max(len(nodes) for nodes in trees)
     rows = np.arange(len(trees) * size).reshape(len(trees), size)
@@ -106,8 +107,8 @@ def _nodes(trees: Sequence[Array]) -> tuple[Tensor, ...]:
         left[tree, split] = nodes["left"][split] + tree * size
         right[tree, split] = nodes["right"][split] + tree * size
         value[tree, : len(nodes)] = nodes["value"]
-    whole = (torch.from_numpy(each) for each in (left, right))
-    return torch.from_numpy(feature), torch.from_numpy(threshold), *whole, _single(value)
+    found = {"feature": feature, "threshold": threshold, "left": left, "right": right}
+    return {**{name: torch.from_numpy(each) for name, each in found.items()}, "value": _single(value)}
 
 
 def _rounded_down(values: Array) -> Array:
