@@ -17,7 +17,8 @@ OWN: dict[str, str] = {  # flags that are no settings
     "their mean.",
     "workers": "With --folds: processes that share the folds; default 1.",
     "distill": "With --folds: train one network more, which learns from all of them (`model.distillation`).",
-    "run": "Run to evaluate, or whose network is probed: its folder, or its name in the outputs folder; its best checkpoint is taken.",
+    "run": "Run to evaluate, or whose network is probed: its folder, or its name in the outputs folder; its best "
+    "checkpoint is taken.",
     "report": "Search nothing; write the reports of a study, given by its folder or its name, anew. It takes "
     "--tune.storage where the study is not kept in its folder.",
     "trust": "Run that is continued and may be a stranger's: build the classes that its configuration names.",

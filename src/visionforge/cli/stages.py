@@ -1,4 +1,4 @@
-"""What `fit`, `validate`, `test`, `predict`, `probe` and `tune` share: how their settings are read, and how results are told."""
+"""What `fit`, `probe`, `validate`, `test`, `predict` and `tune` share: how settings are read, and results told."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

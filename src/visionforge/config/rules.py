@@ -101,7 +101,8 @@ def check_rules(settings: RunSettings, facts: Facts, stage: str = "fit") -> list
     Args:
         settings: Complete settings.
         facts: What the rules need to know beyond them.
-        stage: `fit` checks all rules; `validate`, `test` and `predict` only those that matter without training.
+        stage: `fit` checks all rules; `validate`, `test`, `predict` and `embed` (a frozen backbone without a run) only
+            those that matter without training.
     """
     rules = RULES if stage == "fit" else (*EVALUATION_RULES, *_OF_STAGE.get(stage, ()))
     return [problem for rule in rules for problem in rule(settings, facts)]
@@ -496,7 +497,34 @@ EVALUATION_RULES: tuple[Callable[[RunSettings, Facts], Iterator[str]], ...] = (
     _volumes,
     _precision,
 )
+
+
+def _frozen(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    """What gives features is not trained: its weights have to come from somewhere."""
+    if settings.model.backbone.pretrained:
+        yield from _pretrained_weights(settings, facts)
+    else:
+        yield (
+            "model.backbone.pretrained: false leaves random weights, whose features say nothing; set it to true, or "
+            "name a trained network with --run RUN"
+        )
+
+
+def _probed(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    if settings.probe.network is None:
+        yield from _frozen(settings, facts)
+    if facts.dataset is not None and not task_named(facts.dataset.task).calibrates:
+        yield (
+            f"data.dataset: the labels of {facts.dataset.name} are {facts.dataset.task}; a probe takes those of whole "
+            "images"
+        )
+    if str(settings.trainer.precision) not in ("32-true", "32"):
+        yield f"trainer.precision: {settings.trainer.precision!r}: a probe computes features in 32-true; leave it out"
+
+
 _OF_STAGE = {
+    "probe": (_folds, _monitor, _probed),
+    "embed": (_folds, _frozen),
     "validate": (_held_out("val"), _evaluated_batches("val")),
     "test": (_held_out("test"), _evaluated_batches("test")),
     "predict": (_held_out("test"), _evaluated_batches("predict")),

@@ -114,9 +114,8 @@ class Construction(LightningCLI):
         last = [name for name in _LAST if not (evaluation and name == "ckpt_path")]
         config: dict[str, Any] = {"imports": import_modules(settings.imports)} if settings.imports else {}
         config |= {"seed_everything": settings.seed_everything, "trainer": dumped["trainer"]}
-        config |= {
-            name: others[name] for name in ("model", "data", *(["probe"] if probing else []), "evaluation", *last)
-        }
+        sections = ("model", "data", "probe", "evaluation") if probing else ("model", "data", "evaluation")
+        config |= {name: others[name] for name in (*sections, *last)}
         self.config_tree = config
         self.resolved = with_portable_paths(config)
         self.settings = settings.model_copy(

@@ -47,12 +47,13 @@ def evaluate(raw: RawConfig, stage: str = "test") -> EvaluationResult:
     return EvaluationResult(evaluating.workspace.path, target.checkpoint, evaluating.images)
 
 
-def target_of(raw: RawConfig, stage: str) -> tuple[Target, RunSettings, Mapping[str, str]]:
+def target_of(raw: RawConfig, stage: str, rules: str | None = None) -> tuple[Target, RunSettings, Mapping[str, str]]:
     """Find the trained network and check the settings; those of its training lie underneath.
 
     Args:
         raw: The settings as they were given, and `run` and `ckpt_path`, which name the network.
-        stage: `test`, `validate` or `predict`.
+        stage: `test`, `validate`, `predict`, or another command, for messages.
+        rules: The stage whose rules the settings are checked by; None is the same.
 
     Returns:
         The network, the settings, and where each was written.
@@ -64,4 +65,4 @@ def target_of(raw: RawConfig, stage: str) -> tuple[Target, RunSettings, Mapping[
     target = find_target(stage, raw.values.pop("run", None), raw.values.pop("ckpt_path", None))
     source = f"in {target.checkpoint.parent.parent / 'config.yaml'}" if target.run else "in the checkpoint"
     raw = raw.over(target.config, source)
-    return target, check_arguments(raw, stage), raw.sources
+    return target, check_arguments(raw, rules or stage), raw.sources

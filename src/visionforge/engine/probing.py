@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
+import lightning
 import numpy as np
 
 from visionforge.data.info import Split
@@ -15,6 +15,7 @@ from visionforge.engine.construction import Construction
 from visionforge.engine.embedding import split_features
 from visionforge.engine.feature_cache import features_folder
 from visionforge.engine.frozen import require_weights
+from visionforge.engine.probe import SETTING, TABLE
 from visionforge.engine.provenance import describe_data, describe_session, warn_of_leaks
 from visionforge.engine.resume import outputs_of, parent_of
 from visionforge.engine.stage import Stage
@@ -37,8 +38,6 @@ from visionforge.training.probes.choice import Choice, choose, fit_values, logit
 from visionforge.training.probes.features import Array, Labelled
 
 log = logging.getLogger(__name__)
-
-TABLE = "probe.csv"
 
 
 class Probing(Stage):
@@ -75,7 +74,7 @@ class Probing(Stage):
         """Return a new run folder."""
         parent = self.parent or parent_of(self.settings)
         if self._probe.network is not None and not self.parent:
-            checkpoint = find_checkpoint(self._probe.network, "probe.network")
+            checkpoint = find_checkpoint(self._probe.network, SETTING)
             parent = {"run": checkpoint.parent.parent.resolve().name, "reason": "features"}
         self.active = ActiveRun.create(
             outputs_of(self.settings),
@@ -134,14 +133,14 @@ class Probing(Stage):
         else:
             model.restoring = True  # no published weights are read
             model.configure_model()
-            _take_weights(model, load_classifier(find_checkpoint(network, "probe.network")), network)
+            _take_weights(model, load_classifier(find_checkpoint(network, SETTING)), network)
         model.to(self.trainer.strategy.root_device).eval()
 
     def _save(self, checkpoint: Path) -> None:
         model = self.model
         model.trainer = self.trainer
         state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
-        content = {"pytorch-lightning_version": pl.__version__, "state_dict": state}
+        content = {"pytorch-lightning_version": lightning.__version__, "state_dict": state}
         model.on_save_checkpoint(content)
         WholeFiles().save_checkpoint(content, checkpoint)
 
@@ -229,7 +228,7 @@ def _take_weights(model: ImageClassifier, source: ImageClassifier, name: str) ->
     wrong = [key for key, value in state.items() if value is None or value.shape != own[key].shape]
     if wrong:
         raise SettingsError(
-            f"probe.network: {name} has other tensors than {model.settings.backbone.name} for these images "
+            f"{SETTING}: {name} has other tensors than {model.settings.backbone.name} for these images "
             f"({wrong[0]}); leave model.backbone and data.force_rgb as the run has them"
         )
     model.network.load_state_dict(state, strict=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 from visionforge.config.seeding import STRICT_VARIABLE
 from visionforge.engine.fit import Origin, Request, fit
+from visionforge.engine.probe import TABLE, probe
 from visionforge.engine.run import Run
 from visionforge.engine.validation import check_settings
 from visionforge.errors import RunError, SettingsError
@@ -17,6 +18,7 @@ from visionforge.runs.files import refuse_links
 from visionforge.runs.paths import resolve, shown
 from visionforge.runs.provenance import code_state, environment_variables, package_versions
 from visionforge.runs.query import StoredRun, differences, find_run, load_run, provenance
+from visionforge.runs.session import PROBE, SINGLE
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import MAX_EPOCHS_BYTES, MAX_PREDICTIONS_BYTES, Workspace
 
@@ -181,7 +183,9 @@ def _rows(path: Path, max_bytes: int) -> Iterator[dict[str, str]]:
 
 
 def _epochs(run: Workspace) -> Iterator[dict[str, str]]:
-    return _rows(run.epochs, MAX_EPOCHS_BYTES)
+    """Yield the rows of the table of epochs, or of a probe's candidates."""
+    candidates = run.path / TABLE
+    return _rows(run.epochs if run.epochs.is_file() or not candidates.is_file() else candidates, MAX_EPOCHS_BYTES)
 
 
 def _predictions(run: Workspace) -> Iterator[dict[str, str]]:

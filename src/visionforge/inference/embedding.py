@@ -1,19 +1,22 @@
 """Features of images by a trained network: what its classifier is given."""
 
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from visionforge.data.archive import channels_of
+from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError, SettingsError
 from visionforge.inference.loading import device_of, find_target, load_classifier
-from visionforge.models.registry import backbone_entry
+from visionforge.training.classifier import ImageClassifier
 
-BATCH = 256
+MOST = 256  # images at once
+PIXELS = 1 << 20  # or, of larger ones, so many pixels of one channel: some hundred MiB of a network's maps
 
 
 def network_features(run: str | Path, resolution: int) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]:
@@ -33,58 +36,64 @@ def network_features(run: str | Path, resolution: int) -> Callable[[npt.NDArray[
     except RunError as error:
         raise RunError([f"embedding: {problem.removeprefix('--run: ')}" for problem in error.problems]) from error
     model = load_classifier(target.checkpoint).to(device_of("auto"))
-    spec, network = model.spec, model.network
+    require_features(model, "embedding", str(run))
+    spec = model.spec
     assert spec is not None
-    assert network is not None
-    if not spec.kind.calibrates:  # masks and boxes are read from maps
-        raise SettingsError(f"embedding: {run} labels no whole images ({spec.task}); name a run that does, or pixels")
     if spec.spatial_dims != 2 or spec.resolution != resolution:
         raise SettingsError(
             f"embedding: {run} takes images of {spec.size_text}, these have {resolution}; name a run that was trained "
             "at this resolution, or pixels"
         )
-    head = _last_layer(network, backbone_entry(model.settings.backbone.name).head_of(network))
 
     def features(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        parts: list[Tensor] = []
-
-        def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-            parts.append(given[0].flatten(1).float().cpu())
-
-        hook = head.register_forward_pre_hook(keep)
-        try:
-            with torch.inference_mode():
-                for start in range(0, len(images), BATCH):
-                    batch = torch.from_numpy(np.array(images[start : start + BATCH]))
-                    batch = batch.movedim(-1, 1) if channels_of(images.shape) == 3 else batch[:, None]
-                    if batch.shape[1] != spec.channels:
-                        batch = batch.expand(-1, 3, -1, -1) if spec.channels == 3 else _grey(batch)
-                    model(batch.to(next(model.parameters()).device))
-        finally:
-            hook.remove()
-        found = torch.cat(parts)
-        if not bool(torch.isfinite(found).all()):
-            raise RunError(f"embedding: the features of {run} are not finite; name another run, or pixels")
-        return found.numpy()
+        parts, size = [], batch_size(spec)
+        for start in range(0, len(images), size):
+            batch = torch.from_numpy(np.array(images[start : start + size]))
+            batch = batch.movedim(-1, 1) if channels_of(images.shape) == 3 else batch[:, None]
+            if batch.shape[1] == 3 and spec.channels == 1:
+                batch = _grey(batch)
+            parts.append(finite_features(model, batch, "embedding", str(run)))
+        return np.concatenate(parts)
 
     return features
 
 
-def _grey(batch: Tensor) -> Tensor:
-    return batch.float().mean(dim=1, keepdim=True).round().to(torch.uint8)
+def require_features(model: ImageClassifier, told: str, name: str) -> None:
+    """Check that a network has features of whole images.
 
-
-def _last_layer(network: nn.Module, prefixes: tuple[str, ...]) -> nn.Module:
-    """Return the layer of a classifier whose output are the logits.
+    Args:
+        model: The network, built.
+        told: What an error begins with.
+        name: What the error calls the network.
 
     Raises:
-        SettingsError: If there is none.
+        SettingsError: If it has none.
     """
-    layers = [
-        module
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Linear) and any(f"{name}.".startswith(prefix) for prefix in prefixes)
-    ]
-    if not layers:
-        raise SettingsError("embedding: its network has no linear classifier to take features from; name another run")
-    return layers[-1]
+    spec = model.spec
+    assert spec is not None
+    if not spec.kind.calibrates:  # masks and boxes are read from maps
+        raise SettingsError(f"{told}: {name} labels no whole images ({spec.task}); name a network that does")
+    if model.last_layer_name is None:
+        what = "joins several networks, which have features each" if model.members else "has no linear classifier"
+        raise SettingsError(f"{told}: {name} {what}, so there are none to take; name another network")
+
+
+def batch_size(spec: TaskSpec) -> int:
+    """Return how many images or volumes go through a network at once."""
+    return max(1, min(MOST, PIXELS // prod([spec.resolution] * spec.spatial_dims)))
+
+
+def finite_features(model: ImageClassifier, images: Tensor, told: str, name: str) -> npt.NDArray[np.float32]:
+    """Return (N, D) features of images (N, C, R, R), or volumes (N, C, R, R, R), uint8.
+
+    Raises:
+        RunError: If they are not finite; see `require_features` for what it says.
+    """
+    found: npt.NDArray[np.float32] = model.features(images).cpu().numpy()
+    if not np.isfinite(found).all():
+        raise RunError(f"{told}: the features of {name} are not finite; name another network")
+    return found
+
+
+def _grey(batch: Tensor) -> Tensor:
+    return batch.float().mean(dim=1, keepdim=True).round().to(torch.uint8)

@@ -313,7 +313,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         Raises:
             ValueError: If it is of another network.
         """
-        layer = self._last_layer()
+        layer = self.last_layer
         features = None if layer is None else layer.in_features
         return Outliers.from_stored(stored, len(self._bound_spec().classes), features)
 

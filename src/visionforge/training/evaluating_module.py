@@ -71,7 +71,7 @@ class EvaluatingModule(PredictingModule):
             log.info("evaluation.ood: %s needs an ImageDataModule; nothing says how far out images are", method)
             return
         labels: list[Tensor] = []
-        with torch.no_grad(), watching(self._last_layer()) as features:
+        with torch.no_grad(), watching(self.last_layer) as features:
             for images, truth in batches(TRAINING_IMAGES, self.device):
                 self(images)
                 labels.append(truth)
@@ -85,7 +85,7 @@ class EvaluatingModule(PredictingModule):
             return "none"
         if chosen in OF_LOGITS:  # those of grades are one number, which only says where in their order an image is
             return "none" if self.cumulative is not None else chosen
-        return "none" if self._last_layer() is None else "mahalanobis" if chosen == "auto" else chosen
+        return "none" if self.last_layer is None else "mahalanobis" if chosen == "auto" else chosen
 
     def _keep(self, images: Tensor, labels: Tensor, tta: bool) -> None:
         if tta:  # outside a training

@@ -14,7 +14,7 @@ from visionforge.training.ensemble import MOST_MEMBERS
 LastLayer = nn.Linear | FeatureHead
 
 
-def last_layer(network: nn.Module, head: tuple[str, ...]) -> tuple[str, LastLayer] | None:
+def last_layer_of(network: nn.Module, head: tuple[str, ...]) -> tuple[str, LastLayer] | None:
     """Return name and module of the layer of features (N, D) that gives the logits; None if there is none.
 
     Args:
@@ -69,7 +69,7 @@ def restored_head(
     Raises:
         WeightsError: If it is of another network.
     """
-    found = last_layer(network, head)
+    found = last_layer_of(network, head)
     if found is None:
         raise WeightsError("it has a classifier of features, and its network has none that this could replace")
     name, layer = found

@@ -20,7 +20,7 @@ from visionforge.models.volumes import channels_last
 from visionforge.training.calibration import Calibration, scale
 from visionforge.training.criterion import AnyCriterion, CumulativeLogits
 from visionforge.training.ensemble import Ensemble
-from visionforge.training.heads import LastLayer, last_layer, place_head
+from visionforge.training.heads import LastLayer, last_layer_of, place_head
 from visionforge.training.labelled import labelled_batch
 from visionforge.training.outliers import Outliers, watching
 from visionforge.training.pixels import as_batch
@@ -141,14 +141,16 @@ class PredictingModule(pl.LightningModule):
 
     def _scored_forward(self, images: Tensor, tta: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
         outliers = self.outliers
-        with watching(self._last_layer() if outliers is not None and outliers.of_features else None) as kept:
+        with watching(self.last_layer if outliers is not None and outliers.of_features else None) as kept:
             logits, averaged = self._views_forward(images, tta)
         if outliers is None:
             return logits, averaged, None
         features = kept[0][: len(images)] if kept else None  # of the image itself, which comes first of its views
         return logits, averaged, outliers(logits, features)
 
-    def _last_layer(self) -> LastLayer | None:
+    @property
+    def last_layer(self) -> LastLayer | None:
+        """Return the layer of features in the network that gives the logits; None if there is none."""
         assert self.network is not None
         name = self.last_layer_name
         layer = None if name is None else self.network.get_submodule(name)
@@ -173,12 +175,39 @@ class PredictingModule(pl.LightningModule):
 
     @property
     def last_layer_name(self) -> str | None:
-        """Return the name of the layer of features in the network that gives the logits; None if there is none."""
+        """Return the name of `last_layer` in the network."""
         assert self.network is not None
         if self._parts is None or self.members:  # several networks have features each
             return None
-        found = last_layer(self.network, self._parts.head)
+        found = last_layer_of(self.network, self._parts.head)
         return None if found is None else found[0]
+
+    def features(self, images: Pixels) -> Tensor:
+        """Return (N, D) float32 features of images: what the layer that gives the logits is given.
+
+        The module looks in evaluation mode, at each image as it is, and is then as it was before.
+
+        Args:
+            images: As `predict_probabilities` takes them.
+
+        Raises:
+            DataError: If the images are not of that form.
+            SettingsError: If there is no such layer; see `last_layer_name`.
+        """
+        layer = self.last_layer
+        if layer is None:
+            what = "are several, which have features each" if self.members else "has no linear classifier"
+            raise SettingsError(f"features: the network {what}; name another network")
+        batch = as_batch(images, self._bound_spec()).to(self.device)
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        try:
+            with torch.no_grad(), watching(layer) as kept:
+                self(batch)
+        finally:
+            for module, training in modes.items():
+                module.training = training
+        return kept[0].float()
 
     def calibrated(self, given: Tensor, tta: bool) -> Tensor:
         """Return probabilities (N, K) with the temperature of the validation split; unchanged if it has none.
