@@ -22,7 +22,6 @@ from visionforge.runs.session import PROBE
 from visionforge.runs.signals import Interruption
 
 SETTING = "probe.network"
-TABLE = "probe.csv"  # of candidates
 _OF_NETWORK = ("backbone", "tta", "tta_weight", "monitor")  # what a probe reads of the section `model`
 
 

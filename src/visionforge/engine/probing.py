@@ -15,7 +15,7 @@ from visionforge.engine.construction import Construction
 from visionforge.engine.embedding import split_features
 from visionforge.engine.feature_cache import features_folder
 from visionforge.engine.frozen import require_weights
-from visionforge.engine.probe import SETTING, TABLE
+from visionforge.engine.probe import SETTING
 from visionforge.engine.provenance import describe_data, describe_session, warn_of_leaks
 from visionforge.engine.resume import outputs_of, parent_of
 from visionforge.engine.stage import Stage
@@ -196,7 +196,7 @@ class Probing(Stage):
 
     def _tell(self, choice: Choice, monitor: Monitor) -> None:
         """Write the table of candidates, and say which was chosen."""
-        write_atomic(self.workspace.path / TABLE, _as_csv(choice.rows))
+        write_atomic(self.workspace.candidates, _as_csv(choice.rows))
         told = ", ".join(f"{name} {value}" for name, value in choice.values.items())
         best = next(row for row in choice.rows if row["chosen"])
         log.info(

@@ -7,7 +7,7 @@ from typing import Any
 
 from visionforge.config.seeding import STRICT_VARIABLE
 from visionforge.engine.fit import Origin, Request, fit
-from visionforge.engine.probe import TABLE, probe
+from visionforge.engine.probe import probe
 from visionforge.engine.run import Run
 from visionforge.engine.validation import check_settings
 from visionforge.errors import RunError, SettingsError
@@ -184,8 +184,8 @@ def _rows(path: Path, max_bytes: int) -> Iterator[dict[str, str]]:
 
 def _epochs(run: Workspace) -> Iterator[dict[str, str]]:
     """Yield the rows of the table of epochs, or of a probe's candidates."""
-    candidates = run.path / TABLE
-    return _rows(run.epochs if run.epochs.is_file() or not candidates.is_file() else candidates, MAX_EPOCHS_BYTES)
+    probed = run.candidates.is_file() and not run.epochs.is_file()
+    return _rows(run.candidates if probed else run.epochs, MAX_EPOCHS_BYTES)
 
 
 def _predictions(run: Workspace) -> Iterator[dict[str, str]]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from visionforge.data.info import DomainFlags
 from visionforge.errors import RunError
 from visionforge.inference.contract import Contract
+from visionforge.models.feature_heads import FeatureHead
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.conformal import ConformalSets
 from visionforge.training.criterion import cumulative_probabilities
@@ -74,8 +75,11 @@ class ExportedClassifier(nn.Module):
         found = model.last_layer_name
         assert found is not None
         layer = self.network.get_submodule(found)
-        assert isinstance(layer, nn.Linear)
-        layer.__class__ = _PassingOn
+        assert isinstance(layer, nn.Linear | FeatureHead)
+        if isinstance(layer, FeatureHead):
+            layer.passes_on = True
+        else:
+            layer.__class__ = _PassingOn
         self._logits = layer.out_features
         return tuple(model.outliers.tensors)
 

@@ -33,10 +33,23 @@ class FeatureHead(nn.Module):
     Attributes:
         buffers_of: Names of its buffers.
         in_features: Number of features D.
+        out_features: Number of logits K.
+        passes_on: Give the features behind the logits, too: of an export that looks at both.
     """
 
     buffers_of: ClassVar[tuple[str, ...]]
     in_features: int
+    out_features: int
+    passes_on = False
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, D) features to (N, K) logits."""
+        found = self.logits(features)
+        return torch.cat([found, features], dim=1) if self.passes_on else found
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return (N, K) logits of features (N, D)."""
+        raise NotImplementedError
 
     @property
     def stored(self) -> StoredHead:
@@ -70,7 +83,7 @@ class NeighbourHead(FeatureHead):
         self, mean: Tensor, scale: Tensor, bank: Tensor, votes: Tensor, against: Tensor | None, neighbours: int
     ) -> None:
         super().__init__()
-        self.in_features, self.neighbours = bank.shape[1], neighbours
+        self.in_features, self.out_features, self.neighbours = bank.shape[1], votes.shape[1], neighbours
         for name, each in (("mean", mean), ("scale", scale), ("bank", bank), ("votes", votes), ("against", against)):
             self.register_buffer(name, each)
 
@@ -79,8 +92,8 @@ class NeighbourHead(FeatureHead):
         """Return the number of neighbours."""
         return StoredHead(kind="knn", neighbours=self.neighbours)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Map (N, D) features to (N, K) logits."""
+    def logits(self, features: Tensor) -> Tensor:
+        """Return (N, K) logits of features (N, D)."""
         nearest, places = self._nearest(unit((features - self.mean) * self.scale))
         shares = (nearest / TEMPERATURE).softmax(dim=1)[:, :, None]
         for_it = (shares * self.votes[places]).sum(dim=1)
@@ -109,22 +122,28 @@ class NeighbourHead(FeatureHead):
 class TreeHead(FeatureHead):
     """Logits of boosted trees, each of which is walked down level by level.
 
+    Features are first rounded to cells: on another machine they differ in their last digits, and where many lie close
+    together, as near 0 behind a ReLU, every one of these digits would be on this or that side of a threshold.
+
     A node is its row in the buffers; that of a leaf leads to itself, so that all trees take the same number of steps.
 
     Args:
-        tensors: Of T trees of at most S nodes `feature` (T, S) int64, by which a node decides; `threshold` (T, S)
-            float32, up to which its left child is next; `left` and `right` (T, S) int64, the rows of its children,
-            counted over all trees; `value` (T, S) float32, what a leaf adds. Of M scores `spread` (M, K) float32, what
-            they are worth for the classes: tree t adds to the score t modulo M; and `baseline` (K,) float32, the logits
-            without any tree.
+        tensors: `mean` and `scale` (D,) float32, which make cells of features; see `cells_of`. Of T trees of at most S
+            nodes `feature` (T, S) int64, by which a node decides; `threshold` (T, S) float32, up to which its left
+            child is next; `left` and `right` (T, S) int64, the rows of its children, counted over all trees; `value`
+            (T, S) float32, what a leaf adds. Of M scores `spread` (M, K) float32, what they are worth for the classes:
+            tree t adds to the score t modulo M; and `baseline` (K,) float32, the logits without any tree.
         in_features: Number of features D.
         depth: Steps from the root to the lowest leaf.
     """
 
     buffers_of: ClassVar[tuple[str, ...]] = (
+        *("mean", "scale"),
         *("feature", "threshold", "left", "right", "value"),
         *("spread", "baseline"),
     )
+    mean: Tensor
+    scale: Tensor
     feature: Tensor
     threshold: Tensor
     left: Tensor
@@ -135,7 +154,7 @@ class TreeHead(FeatureHead):
 
     def __init__(self, tensors: Mapping[str, Tensor], in_features: int, depth: int) -> None:
         super().__init__()
-        self.in_features, self.depth = in_features, depth
+        self.in_features, self.out_features, self.depth = in_features, len(tensors["baseline"]), depth
         for name in self.buffers_of:
             self.register_buffer(name, tensors[name])
 
@@ -144,11 +163,11 @@ class TreeHead(FeatureHead):
         """Return the depth."""
         return StoredHead(kind="gradient_boosting", depth=self.depth)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Map (N, D) features to (N, K) logits."""
+    def logits(self, features: Tensor) -> Tensor:
+        """Return (N, K) logits of features (N, D)."""
         trees, size = self.feature.shape
-        roots = torch.arange(trees, device=features.device) * size
-        node = roots.expand(len(features), trees)
+        features = cells_of(features, self.mean, self.scale)
+        node = (torch.arange(trees, device=features.device) * size).expand(features.shape[0], trees)
         feature, threshold = self.feature.flatten(), self.threshold.flatten()
         left, right = self.left.flatten(), self.right.flatten()
         for _ in range(self.depth):
@@ -157,6 +176,11 @@ class TreeHead(FeatureHead):
         added = self.value.flatten()[node]
         scores = len(self.spread)
         return added.reshape(-1, trees // scores, scores).sum(dim=1) @ self.spread + self.baseline
+
+
+def cells_of(features: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    """Return (N, D) whole numbers of the cells in which features (N, D) lie: (x - mean) · scale, rounded."""
+    return ((features - mean) * scale).round()
 
 
 def unit(features: Tensor) -> Tensor:
@@ -201,8 +225,9 @@ def _trees(stored: StoredHead, tensors: Mapping[str, Tensor], d: int, outputs: i
     form, scores = tuple(tensors["feature"].shape) if "feature" in tensors else (), _length(tensors, "spread")
     if len(form) != 2 or not scores or form[0] % scores:
         raise ValueError("its trees cannot be read")
-    nodes = dict.fromkeys(TreeHead.buffers_of[:5], form)
-    _require(tensors, {**nodes, "spread": (scores, outputs), "baseline": (outputs,)}, ("feature", "left", "right"))
+    nodes = dict.fromkeys(("feature", "threshold", "left", "right", "value"), form)
+    others = {"mean": (d,), "scale": (d,), "spread": (scores, outputs), "baseline": (outputs,)}
+    _require(tensors, {**nodes, **others}, ("feature", "left", "right"))
     rows = form[0] * form[1]
     for name, end in (("feature", d), ("left", rows), ("right", rows)):
         if int(tensors[name].min()) < 0 or int(tensors[name].max()) >= end:

@@ -26,6 +26,7 @@ class ReportContext:
         explained: Images with overlays.
         method: How the overlays were made.
         side: Names and groups of the images of the split.
+        candidates: The rows of a probe's `probe.csv`.
     """
 
     title: str
@@ -39,6 +40,7 @@ class ReportContext:
     explained: Sequence[Picture] = ()
     method: str = ""
     side: SideTable = field(default_factory=SideTable)
+    candidates: Sequence[Mapping[str, str]] = ()
 
 
 def changed_settings(background: ReportContext) -> dict[str, tuple[Any, Any]]:

@@ -11,7 +11,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from torch import nn
 
 from visionforge.config.schema.probing import ProbeSettings
@@ -51,7 +51,7 @@ def _reference(name: str, balanced: bool = False) -> Any:
     elif name == "knn":
         model = KNeighborsClassifier(7, metric="cosine", weights=lambda d: np.exp(-d / TEMPERATURE))
     else:
-        return HistGradientBoostingClassifier(
+        model = HistGradientBoostingClassifier(
             learning_rate=0.2,
             max_iter=12,
             max_leaf_nodes=5,
@@ -61,6 +61,8 @@ def _reference(name: str, balanced: bool = False) -> Any:
             class_weight=weight,
             random_state=0,
         )
+        cells = FunctionTransformer(lambda x: np.round(x * 64))
+        return make_pipeline(StandardScaler(), cells, model)
     return make_pipeline(StandardScaler(), model)
 
 

@@ -47,7 +47,7 @@ class ProbeSettings(Section):
         description="lda: candidates for the share of the mean variance in the covariance; auto is Ledoit and Wolf's.",
     )
     learning_rate: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = Field(
-        default=(0.05, 0.1),
+        default=(0.1,),
         min_length=1,
         max_length=MOST_CANDIDATES,
         description="gradient_boosting: candidates for the share of each tree.",
@@ -59,7 +59,7 @@ class ProbeSettings(Section):
         description="gradient_boosting: candidates for the most leaves of a tree.",
     )
     iterations: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
-        default=(25, 50, 100, 200),
+        default=(25, 50, 100),
         min_length=1,
         max_length=MOST_CANDIDATES,
         description="gradient_boosting: candidates for the number of trees, of each class or label.",

@@ -10,11 +10,12 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor, nn
 
 from visionforge.config.schema.probing import ProbeSettings
-from visionforge.models.feature_heads import TreeHead
-from visionforge.training.probes.features import Array, Labelled
+from visionforge.models.feature_heads import TreeHead, cells_of
+from visionforge.training.probes.features import Array, Labelled, Scale, single
 from visionforge.training.probes.linear import ABSENT, constant_logit
 
 DEEPEST = 8  # levels of a tree, all of which a prediction walks down
+CELLS = 64  # of a standard deviation, to which features are rounded; scikit-learn makes 255 bins of all of them
 LEAST_IN_LEAF = 5  # images; scikit-learn's 20 leave sets of a few hundred images without a split
 
 
@@ -30,11 +31,14 @@ def boosting_candidates(settings: ProbeSettings) -> list[dict[str, Any]]:
 
 def fit_boosting(data: Labelled, candidates: Sequence[Mapping[str, Any]]) -> Iterator[nn.Module]:
     """Yield a head for each candidate; those that differ in the number of trees only are parts of one fit."""
+    scale = Scale.of(data.values)
+    mean, factor = single(scale.mean), single(scale.factor * CELLS)
+    cells = cells_of(single(data.values), mean, factor).numpy()
     for (leaves, rate), group in groupby(candidates, key=lambda values: (values["leaves"], values["learning_rate"])):
         counts = [int(values["iterations"]) for values in group]
-        fitted = [_boosted(data, labels, leaves, rate, max(counts)) for labels in _targets(data)]
+        fitted = [_boosted(cells, labels, data, leaves, rate, max(counts)) for labels in _targets(data)]
         for count in counts:
-            yield head_of(fitted, data, count)
+            yield _head(fitted, data, count, mean, factor)
 
 
 def _targets(data: Labelled) -> list[Array]:
@@ -45,7 +49,7 @@ def _targets(data: Labelled) -> list[Array]:
 
 
 def _boosted(
-    data: Labelled, labels: Array, leaves: int, rate: float, iterations: int
+    cells: Array, labels: Array, data: Labelled, leaves: int, rate: float, iterations: int
 ) -> HistGradientBoostingClassifier:
     return HistGradientBoostingClassifier(
         learning_rate=rate,
@@ -56,21 +60,19 @@ def _boosted(
         early_stopping=False,
         class_weight=data.class_weight,
         random_state=data.seed,
-    ).fit(data.values, labels)
+    ).fit(cells, labels)
 
 
-def head_of(fitted: Sequence[HistGradientBoostingClassifier], data: Labelled, iterations: int) -> TreeHead:
-    """Return the first trees of what was fitted as a head."""
-    trees, scores, start = [], [], []
-    for model in fitted:
-        start.append(np.ravel(model._baseline_prediction))
-        scores.append(len(start[-1]))
-    for place in range(iterations):
-        trees += [tree.nodes for model in fitted for tree in model._predictors[place]]
-    spread, baseline = _spread(fitted, data, np.concatenate(start))
+def _head(
+    fitted: Sequence[HistGradientBoostingClassifier], data: Labelled, iterations: int, mean: Tensor, scale: Tensor
+) -> TreeHead:
+    """Return the first trees of what was fitted."""
+    start = np.concatenate([np.ravel(model._baseline_prediction) for model in fitted])
+    trees = [tree.nodes for place in range(iterations) for model in fitted for tree in model._predictors[place]]
+    spread, baseline = _spread(fitted, data, start)
     depth = max(int(nodes["depth"].max()) for nodes in trees)
-    tensors = {**_nodes(trees), "spread": _single(spread), "baseline": _single(baseline)}
-    return TreeHead(tensors, data.values.shape[1], depth)
+    tensors = {**_nodes(trees), "spread": single(spread), "baseline": single(baseline), "mean": mean, "scale": scale}
+    return TreeHead(tensors, len(mean), depth)
 
 
 def _spread(fitted: Sequence[HistGradientBoostingClassifier], data: Labelled, start: Array) -> tuple[Array, Array]:
@@ -103,19 +105,9 @@ def _nodes(trees: Sequence[Array]) -> dict[str, Tensor]:
     for tree, nodes in enumerate(trees):
         split = np.flatnonzero(nodes["is_leaf"] == 0)
         feature[tree, split] = nodes["feature_idx"][split]
-        threshold[tree, split] = _rounded_down(nodes["num_threshold"][split])
+        threshold[tree, split] = nodes["num_threshold"][split]  # between whole numbers, so exact in float32
         left[tree, split] = nodes["left"][split] + tree * size
         right[tree, split] = nodes["right"][split] + tree * size
         value[tree, : len(nodes)] = nodes["value"]
     found = {"feature": feature, "threshold": threshold, "left": left, "right": right}
-    return {**{name: torch.from_numpy(each) for name, each in found.items()}, "value": _single(value)}
-
-
-def _rounded_down(values: Array) -> Array:
-    """Return the largest float32 that are not above: of features in float32, as many are below or equal."""
-    found = np.clip(values, np.finfo(np.float32).min, np.finfo(np.float32).max).astype(np.float32)
-    return np.where(found > values, np.nextafter(found, np.float32(-np.inf)), found)
-
-
-def _single(values: Array) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+    return {**{name: torch.from_numpy(each) for name, each in found.items()}, "value": single(value)}

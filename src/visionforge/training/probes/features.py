@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from visionforge.config.schema.tasks import task_named
 from visionforge.errors import RunError
@@ -86,3 +88,8 @@ class Scale:
     def __call__(self, values: Array) -> Array:
         """Return (N, D) standardised features."""
         return np.asarray((values - self.mean) * self.factor)
+
+
+def single(values: Array) -> Tensor:
+    """Return an array as float32."""
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from visionforge.config.schema.probing import ProbeSettings
 from visionforge.models.feature_heads import NeighbourHead, unit
-from visionforge.training.probes.features import Array, Labelled, Scale
+from visionforge.training.probes.features import Array, Labelled, Scale, single
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def fit_neighbours(data: Labelled, candidates: Sequence[Mapping[str, Any]]) -> I
         log.info("probe: of %s images, %s are kept as neighbours, evenly drawn", f"{len(kept):,}", f"{MOST_IMAGES:,}")
         kept = np.linspace(0, len(kept) - 1, MOST_IMAGES).round().astype(np.int64)
     scale = Scale.of(data.values)
-    mean, factor = _single(scale.mean), _single(scale.factor)
+    mean, factor = single(scale.mean), single(scale.factor)
     bank = unit(torch.from_numpy(scale(data.values[kept]))).float()
     votes, against = _votes(data.labels[kept], data)
     for values in candidates:
@@ -43,12 +43,8 @@ def _votes(labels: Array, data: Labelled) -> tuple[Tensor, Tensor | None]:
         no = 1 - yes
         if data.balanced:  # as N / (2·n) of each side, of which the factor N/2 is the same for both
             yes, no = (side / np.maximum(side.sum(axis=0), 1) * len(labels) / 2 for side in (yes, no))
-        return _single(yes), _single(no)
+        return single(yes), single(no)
     votes = np.eye(data.classes)[labels]
     if data.balanced:
         votes = votes / np.maximum(votes.sum(axis=0), 1) * len(labels) / data.classes
-    return _single(votes), None
-
-
-def _single(values: Array) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+    return single(votes), None
