@@ -59,7 +59,8 @@ class Reproduction:
         folder = f"  {shown(self.again.path)}"
         if self.difference is not None:
             return [f"✗ first difference: {self.difference}", folder, *(f"! {note}" for note in self.notes)]
-        equal = f"{self.epochs} epochs, the tensors of both checkpoints and {self.images:,} predictions are equal"
+        steps = "candidates" if self.run.manifest.stage == PROBE else "epochs"
+        equal = f"{self.epochs} {steps}, the tensors of both checkpoints and {self.images:,} predictions are equal"
         return [f"✓ no difference: {equal}", folder]
 
 

@@ -76,6 +76,7 @@ ADDED: dict[str, Any] = {
     "model.distillation": {"teacher": None, "weight": 1.0, "temperature": 1.0},
     "model.mixup.name": "mixup",
     "model.monitor": None,
+    "model.warm_start": "none",
 }
 # 1 is one batch, 1.0 is all of them: of these flags the type counts
 LIMITS = (

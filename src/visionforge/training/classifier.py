@@ -14,11 +14,12 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from visionforge.config.rules import part_problems
-from visionforge.config.schema import EvaluationSettings, Loss, ModelSettings, TtaMode
+from visionforge.config.schema import EvaluationSettings, Loss, ModelSettings, TtaMode, WarmStart
 from visionforge.config.schema.base import fields_of
 from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.augment import normalise
+from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.info import TaskSpec
 from visionforge.errors import SettingsError
 from visionforge.models.feature_heads import StoredHead
@@ -60,6 +61,8 @@ from visionforge.training.shorthand import (
     read_spec,
 )
 from visionforge.training.split_outputs import SplitOutputs
+from visionforge.training.warm_start import SETTING as WARM_START
+from visionforge.training.warm_start import fit_last_layer
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +110,8 @@ class ImageClassifier(Seeded, EvaluatingModule):
         decoder: What turns feature maps into logits of pixels, where the task asks for these.
         detector: What finds boxes in feature maps, where the task asks for these.
         distillation: The trained network whose probabilities are learnt; it is read when a training begins.
+        warm_start: `linear_probe` begins a training with a logistic regression of the network's features in the place
+            of a random classifier; `none` does not.
 
     Raises:
         SettingsError: If a value is out of its bounds, or a name is unknown.
@@ -135,6 +140,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         decoder: DecoderLike = _DEFAULT.decoder.name,
         detector: DetectorLike = _DEFAULT.detector.name,
         distillation: DistillationLike = _DEFAULT.distillation,
+        warm_start: WarmStart = _DEFAULT.warm_start,
     ) -> None:
         super().__init__()
         self.seed = seed
@@ -152,6 +158,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
             "tta": tta,
             "tta_weight": tta_weight,
             "monitor": monitor,
+            "warm_start": warm_start,
         }
         self.settings, self.spec = read_settings(sections, restoring), read_spec(spec)
         self.restoring = restoring
@@ -369,7 +376,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
     # --- training
 
     def on_fit_start(self) -> None:
-        """Read the teacher, and weigh the classes by what the training split holds.
+        """Read the teacher, weigh the classes by what the training split holds, and fit the classifier to features.
 
         Raises:
             SettingsError: If weights are asked for, and the data module does not tell; or the teacher has learnt
@@ -377,9 +384,27 @@ class ImageClassifier(Seeded, EvaluatingModule):
             RunError: If the teacher cannot be read.
         """
         self.calibration = self.outliers = None  # of the weights that the training begins with
-        spec, settings = self._bound_spec(), self.settings.loss
+        spec = self._bound_spec()
         if self.settings.distillation.teacher is not None:
             self._teacher = Teacher.of(self.settings.distillation, spec).to(self.device)
+        self._weigh_classes()
+        begun = bool(self.trainer.ckpt_path) or self.restoring  # the classifier has its weights already
+        if self.settings.warm_start == "linear_probe" and not begun:
+            self._fit_last_layer()
+
+    def _fit_last_layer(self) -> None:
+        data, trainer = getattr(self.trainer, "datamodule", None), self.trainer
+        if not isinstance(data, ImageDataModule):
+            raise SettingsError(f"{WARM_START}: linear_probe needs an ImageDataModule; set it to none")
+        fit_last_layer(self, data)
+        if trainer.world_size > 1:  # sums on several devices differ in their last digits
+            layer = self.last_layer
+            assert layer is not None
+            layer.load_state_dict(trainer.strategy.broadcast({k: v.cpu() for k, v in layer.state_dict().items()}))
+
+    def _weigh_classes(self) -> None:
+        """Weigh the classes by what the training split holds."""
+        spec, settings = self._bound_spec(), self.settings.loss
         if settings.class_weights == "none":
             return
         counts, images = torch.zeros(len(spec.classes)), 0

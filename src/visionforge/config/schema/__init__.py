@@ -30,6 +30,7 @@ from visionforge.config.schema.model import (
     Schedule,
     TtaMode,
     VolumeConvolution,
+    WarmStart,
 )
 from visionforge.config.schema.probing import ProbeSettings
 from visionforge.config.schema.run import RunSettings
@@ -72,4 +73,5 @@ __all__ = [
     "TtaMode",
     "TuneSettings",
     "VolumeConvolution",
+    "WarmStart",
 ]
