@@ -91,15 +91,15 @@ def read_heads(given: Any) -> tuple[StoredHead | None, ...]:
     """Return what a checkpoint of a stranger says of the classifiers of its networks; none of ordinary ones.
 
     Raises:
-        SettingsError: If it cannot be used.
+        WeightsError: If it cannot be used.
     """
     if not given:
         return ()
     if not isinstance(given, list | tuple) or len(given) > MOST_MEMBERS:
-        raise SettingsError(f"the checkpoint's heads are no list of at most {MOST_MEMBERS}")
+        raise WeightsError(f"the checkpoint's heads are no list of at most {MOST_MEMBERS}")
     try:
         return tuple(None if each is None else StoredHead.model_validate(each) for each in given)
     except ValidationError as error:
-        raise SettingsError(
+        raise WeightsError(
             f"what the checkpoint says of its heads cannot be used ({error.errors()[0]['msg']})"
         ) from error
