@@ -34,7 +34,7 @@ BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>[a-z ]+) -->\n)?^```(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```",
     re.M | re.S,
 )
-LIGHTNING = ("fit", "validate", "test", "predict", "tune")
+LIGHTNING = ("fit", "probe", "validate", "test", "predict", "tune")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from visionforge.cli.commands import (
 )
 from visionforge.cli.main import COMMANDS, main
 from visionforge.config.problems import flatten
-from visionforge.config.schema import RunSettings, TuneSettings
+from visionforge.config.schema import ProbeSettings, RunSettings, TuneSettings
 from visionforge.engine.validation import trainer_flags
 
 LIGHTNING = ("fit", "validate", "test", "predict")
@@ -39,6 +39,7 @@ OWN = {  # what is read before a parser is asked, and what a parser of Lightning
     "validate": {"--run", "--import"},
     "test": {"--run", "--import"},
     "predict": {"--run", "--images", "--import"},
+    "probe": {"--run", "--seeds", "--folds", "--config"},
     "tune": {"--report", "--folds", "--config"},
     "smoke": set(),
 }
@@ -61,7 +62,7 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
 @pytest.mark.parametrize("command", LIGHTNING)
 def test_commands_of_lightning(capsys, command):
     flags = shown(capsys, command, topic=("all",))
-    settings = {path for path in flatten(RunSettings) if not path.startswith("tune")}
+    settings = {path for path in flatten(RunSettings) if not path.startswith(("tune", "probe"))}
     settings -= {path for path in settings if any(other.startswith(f"{path}.") for other in settings)}
     settings -= {"resume"} if command != "fit" else set()
     taken = {f"--{path}" for path in settings} | {f"--trainer.{name}" for name in trainer_flags()}
@@ -110,11 +111,12 @@ def test_commands_with_parsers_of_their_own(capsys, command):
 
 def test_other_commands(capsys):
     assert set(COMMANDS) == {*LIGHTNING, *PARSERS, *GROUPS, *OWN}
-    for command in ("smoke", "tune"):
+    for command in ("smoke", "probe", "tune"):
         flags = shown(capsys, command)
         assert OWN[command] <= flags
-        if command == "tune":
-            assert {f"--tune.{path}" for path in flatten(TuneSettings)} <= flags
+        for name, section in (("tune", TuneSettings), ("probe", ProbeSettings)):
+            if command == name:
+                assert {f"--{name}.{path}" for path in flatten(section)} <= flags
     assert options(predict.parser()) <= shown(capsys, "predict", "--images", "x")
 
 
