@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from visionforge.api import (
         audit,
         compare,
+        embed,
         ensemble,
         evaluate,
         explain,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
     from visionforge.engine.audit import Audit
     from visionforge.engine.dataset_check import check_dataset
+    from visionforge.engine.embeddings import Embeddings
     from visionforge.engine.explanations import Explanations
     from visionforge.engine.folds import FoldRuns
     from visionforge.engine.picture_predictions import PicturePredictions
@@ -80,6 +82,7 @@ _HOMES = {
     "DatasetInfo": "visionforge.data.info",
     "Decoder": "visionforge.config.schema",
     "Detector": "visionforge.config.schema",
+    "Embeddings": "visionforge.engine.embeddings",
     "EvaluationResult": "visionforge.engine.run",
     "Explanations": "visionforge.engine.explanations",
     "ExportResult": "visionforge.exporting.export",
@@ -111,6 +114,7 @@ _HOMES = {
     "compare": "visionforge.api",
     "dataset_info": "visionforge.data.registry",
     "dataset_names": "visionforge.data.registry",
+    "embed": "visionforge.api",
     "ensemble": "visionforge.api",
     "evaluate": "visionforge.api",
     "explain": "visionforge.api",
@@ -152,6 +156,7 @@ __all__ = [
     "DatasetInfo",
     "Decoder",
     "Detector",
+    "Embeddings",
     "EvaluationResult",
     "Explanations",
     "ExportResult",
@@ -185,6 +190,7 @@ __all__ = [
     "compare",
     "dataset_info",
     "dataset_names",
+    "embed",
     "ensemble",
     "evaluate",
     "explain",

@@ -17,6 +17,7 @@ from visionforge.runs.signals import Interrupted, Interruption
 
 if TYPE_CHECKING:
     from visionforge.data.corruption import Corruption
+    from visionforge.engine.embeddings import Embeddings
     from visionforge.engine.folds import FoldRuns
     from visionforge.engine.robustness import Robustness
     from visionforge.evaluation.comparison import Comparison
@@ -371,6 +372,62 @@ def predict(
         raise SettingsError(f"{name}: is for the test split; pictures take {', '.join(given)}")
     with _interruptible() as interruption:
         return predict_pictures(_paths(pictures), interruption, **named, **options, warn=_warn)
+
+
+def embed(
+    run: str | Path | Run | None = None,
+    pictures: Pictures | None = None,
+    *,
+    checkpoint: Literal["best", "last"] | str | Path | None = None,
+    split: Literal["train", "val", "test", "all"] | None = None,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    cache: bool = True,
+    config: Config | Sequence[Config] | None = None,
+    **settings: Any,
+) -> "Embeddings":
+    """Return the features of images by a frozen network, as `visionforge embed` writes them.
+
+    They are what the last layer of the network is given, of each image as it is.
+
+    Args:
+        run: The run: its folder, its name, or the object; or a checkpoint file. None is a pretrained backbone:
+            ``model={"backbone": {"name": "resnet18"}}, data={"dataset": "breastmnist"}``.
+        pictures: Folders, picture files and `.npz` archives, one or several; None is the images of the data set.
+        checkpoint: ``best``, ``last`` or a file; None is the best.
+        split: Images of the data set; None is ``all``. Of pictures the part of `.npz` archives; None is ``test``.
+        output: File to write: `.npz`, `.parquet`, `.csv` or `.jsonl`; None writes none.
+        overwrite: Replace a file that exists.
+        cache: Take features of a data set from the user's cache folder if they are there, and keep them there.
+        config: As in `fit`; it wins over the settings of the run.
+        settings: As in `fit`.
+
+    Raises:
+        SettingsError: If a setting is not allowed, the weights would be random, or a file would be lost.
+        VisionForgeError: If run, checkpoint, weights or data cannot be used, or no picture could be read.
+
+    >>> import visionforge as vf
+    >>> vf.embed(model={"backbone": {"name": "resnet18", "pretrained": False}})
+    Traceback (most recent call last):
+    ...
+    visionforge.errors.SettingsError: model.backbone.pretrained: false leaves random weights, ...
+    """
+    from visionforge.engine.embeddings import embed as embed_images
+
+    named = _named_runs(checkpoint=checkpoint) if run is None else _named_network(run, checkpoint)
+    raw = read_values(config, {**settings, **_as_flags(named)})
+    with _interruptible() as interruption:
+        return embed_images(
+            raw,
+            interruption=interruption,
+            split=split,
+            pictures=None if pictures is None else _paths(pictures),
+            output=_path(output),
+            overwrite=overwrite,
+            cache=cache,
+            write=output is not None,
+            warn=_warn,
+        )
 
 
 def explain(

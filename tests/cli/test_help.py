@@ -9,6 +9,7 @@ from visionforge.cli.commands import (
     audit,
     datasets,
     doctor,
+    embed,
     ensemble,
     explain,
     export,
@@ -40,6 +41,7 @@ OWN = {  # what is read before a parser is asked, and what a parser of Lightning
     "test": {"--run", "--import"},
     "predict": {"--run", "--images", "--import"},
     "probe": {"--run", "--seeds", "--folds", "--config"},
+    "embed": {"--run", "--import"},
     "tune": {"--report", "--folds", "--config"},
     "smoke": set(),
 }
@@ -107,6 +109,14 @@ def test_commands_with_parsers_of_their_own(capsys, command):
     for action in parser._actions:
         for name, part in action.choices.items() if isinstance(action, argparse._SubParsersAction) else ():
             assert options(part) <= shown(capsys, command, name)
+
+
+def test_what_is_no_setting_of_embed(capsys):
+    flags = shown(capsys, "embed")
+    assert options(embed.parser()) | OWN["embed"] | {"--ckpt_path", "--print_config"} <= flags
+    assert {"--model.backbone.name", "--model.backbone.weights", "--data.dataset"} <= flags
+    assert "--trainer.max_epochs" not in flags
+    assert "--data.synthetic.train" in shown(capsys, "embed", topic=("all",))
 
 
 def test_other_commands(capsys):

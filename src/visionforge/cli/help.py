@@ -1,4 +1,4 @@
-"""The help of `fit`, `validate`, `test`, `predict`, `probe` and `tune`: their flags, and the settings."""
+"""The help of the commands that read settings: their flags, and the settings."""
 
 from collections.abc import Callable
 
@@ -19,6 +19,13 @@ OWN: dict[str, str] = {  # flags that are no settings
     "distill": "With --folds: train one network more, which learns from all of them (`model.distillation`).",
     "run": "Run to evaluate, or whose network is probed: its folder, or its name in the outputs folder; its best "
     "checkpoint is taken.",
+    "split": "Images of the data set: train, val, test or all, the default; with --images, the part of .npz archives.",
+    "images": "Pictures instead of a data set: folders, picture files, .npz archives; of volumes .npy, .nii and "
+    ".nii.gz files.",
+    "output": "File to write: .npz, .parquet, .csv or .jsonl; default embeddings.npz in the run's evaluations, or in "
+    "the working folder without a run.",
+    "overwrite": "Replace a file that exists.",
+    "no_cache": "Compute the features even if they are kept from an earlier call, and keep none.",
     "report": "Search nothing; write the reports of a study, given by its folder or its name, anew. It takes "
     "--tune.storage where the study is not kept in its folder.",
     "trust": "Run that is continued and may be a stranger's: build the classes that its configuration names.",
@@ -34,6 +41,10 @@ OF_STAGE: dict[str, tuple[str, ...]] = {
     "test": ("config", "import", "run", "ckpt_path", "print_config", "help"),
     "predict": ("config", "import", "run", "ckpt_path", "print_config", "help"),
     "probe": ("config", "import", "run", "seeds", "folds", "print_config", "help"),
+    "embed": (
+        *("config", "import", "run", "ckpt_path", "split", "images", "output", "overwrite", "no_cache"),
+        *("print_config", "help"),
+    ),
     "tune": ("config", "import", "folds", "report", "print_config", "help"),
 }
 PURPOSE = {
@@ -42,6 +53,7 @@ PURPOSE = {
     "test": "Evaluate a run on the test split.",
     "predict": "Write the class probabilities of a run for the test split.",
     "probe": "Fit a classifier to the features of a network that stays as it is, and write a run of both.",
+    "embed": "Write the features of images: what the last layer of a run, or of a pretrained backbone, is given.",
     "tune": "Search hyperparameters. Every trial is an ordinary fit; the same command again resumes the study.",
 }
 END = (
@@ -51,7 +63,7 @@ END = (
 
 
 def stage_help(stage: str, topic: str, further: Callable[[], str] | None = None) -> str:
-    """Return the help of `fit`, `validate`, `test`, `predict`, `probe` or `tune`.
+    """Return the help of a command that reads settings, such as `fit`, `probe` or `tune`.
 
     Args:
         stage: The command.
@@ -64,7 +76,7 @@ def stage_help(stage: str, topic: str, further: Callable[[], str] | None = None)
     head = f"usage: visionforge {stage} [--config FILE ...] [--SECTION.KEY VALUE ...]\n\n{PURPOSE[stage]}"
     with flags_named({"topic": "--help"}):
         own = stage if stage in OF_ONE_COMMAND else ""
-        settings = settings_help(topic or own, training=stage == "fit", own=own)
+        settings = settings_help(topic or own, training=stage == "fit", own=own, frozen=stage == "embed")
     if topic not in ("", "all"):
         return f"{head}\n{settings}"
     more = ["", further()] if further else []

@@ -238,7 +238,7 @@ def _plain(value: Any) -> Any:
 
 
 def read_arguments(arguments: Sequence[str]) -> RawConfig:
-    """Read what follows `fit`, `validate`, `test`, `predict` or `tune`: ``--config FILE`` and ``--dotted.key VALUE``.
+    """Read what follows `fit` and other commands with settings: ``--config FILE`` and ``--dotted.key VALUE``.
 
     A process that the first one has started has the settings of that. What strict mode asks for comes first, then the
     files, then the flags, wherever they stand: a later one wins key by key.

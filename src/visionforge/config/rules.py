@@ -301,6 +301,12 @@ def _parts(settings: RunSettings, facts: Facts) -> Iterator[str]:
             f"evaluation.explanations: {explanations} would be ignored: there are no maps of where a network for "
             f"{facts.dataset.task} looks; leave it out"
         )
+    embedding = settings.evaluation.embedding
+    if not kind.calibrates and embedding in ("pca", "umap"):
+        yield (
+            f"evaluation.embedding: {embedding} would be ignored: networks for {facts.dataset.task} have no features "
+            "of whole images; leave it out"
+        )
     yield from _abstention(settings, kind)
 
 

@@ -394,14 +394,18 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
 
         At most `limit`, evenly drawn from the split, are yielded, and no more than the Trainer trains on in an epoch.
         """
+        dataset, order = self.dataset_for("train"), self.plain_positions(limit).tolist()
+        for start in range(0, len(order), self.settings.batch_size):
+            images, labels = dataset.__getitems__(order[start : start + self.settings.batch_size])
+            yield self.normalise(images.to(device)), labels
+
+    def plain_positions(self, limit: int) -> npt.NDArray[np.int64]:
+        """Return the positions, ascending, of the images that `plain_batches` yields."""
         dataset = self.dataset_for("train")
         trained = 1.0 if self.trainer is None else self.trainer.limit_train_batches
         most = trained * (self.settings.batch_size if isinstance(trained, int) else len(dataset))
         limit = min(limit, max(LEAST_PLAIN, int(most)))
-        order = np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).round().astype(np.int64)).tolist()
-        for start in range(0, len(order), self.settings.batch_size):
-            images, labels = dataset.__getitems__(order[start : start + self.settings.batch_size])
-            yield self.normalise(images.to(device)), labels
+        return np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).round().astype(np.int64))
 
     def validation_batches(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all normalised validation images (N, C, R, R[, R]) in their order, and their labels."""

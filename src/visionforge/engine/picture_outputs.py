@@ -41,7 +41,7 @@ class Failures:
     """Files that could not be read: a table of them, which most folders do not need, and a line about the first ones.
 
     Args:
-        path: The table.
+        path: The table; None writes none.
         warn: Told of the first files.
         stack: Closes the table.
 
@@ -49,7 +49,7 @@ class Failures:
         count: How many there are.
     """
 
-    def __init__(self, path: Path, warn: Callable[[str], None], stack: contextlib.ExitStack) -> None:
+    def __init__(self, path: Path | None, warn: Callable[[str], None], stack: contextlib.ExitStack) -> None:
         self.count = 0
         self._path = path
         self._warn = warn
@@ -60,9 +60,10 @@ class Failures:
         """Write names and reasons."""
         if not failures:
             return
-        if self._table is None:
+        if self._table is None and self._path is not None:
             self._table = self._stack.enter_context(open_table(self._path, ERROR_COLUMNS))
-        self._table.write(failures)
+        if self._table is not None:
+            self._table.write(failures)
         for name, reason in failures[: max(0, WARNINGS - self.count)]:
             self._warn(f"{name}: {reason}")
         self.count += len(failures)
@@ -75,6 +76,39 @@ class Failures:
         """
         if self.count == total:
             raise RunError(f"pictures: none of the {total:,} files could be read, so nothing was written")
+
+
+def errors_of(out: Path) -> Path:
+    """Return the table of files that could not be read, beside a table."""
+    return out.with_name(f"{out.stem}.errors.csv")
+
+
+def is_error_table(path: Path) -> bool:
+    """Return whether a file has the heading of the tables that list what could not be read."""
+    heading = ",".join(column.name for column in ERROR_COLUMNS).encode()
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.readline(len(heading) + 2).strip() == heading
+
+
+def require_errors(out: Path, where: str, command: str) -> None:
+    """Refuse to replace somebody's file by the table of files that could not be read, which nobody has named.
+
+    Args:
+        out: The table beside which it lies.
+        where: What that was given as, for messages.
+        command: Who writes it.
+
+    Raises:
+        SettingsError: If something else lies there.
+    """
+    errors = errors_of(out)
+    if os.path.lexists(errors) and not is_error_table(errors):
+        raise SettingsError(
+            f"{where}: {shown(errors)} would be replaced, and was not written by {command}; move it away, or name "
+            "another file"
+        )
 
 
 def mask_folder(out: Path) -> Path:

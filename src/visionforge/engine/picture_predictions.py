@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Literal
 from visionforge.data.info import Split
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
 from visionforge.data.stream import picture_batches
-from visionforge.engine.picture_outputs import ERROR_COLUMNS, MOST_OVERLAP, OVERLAP, Failures, Tiles, check_beside
+from visionforge.engine.picture_outputs import (
+    MOST_OVERLAP,
+    OVERLAP,
+    Failures,
+    Tiles,
+    check_beside,
+    errors_of,
+    is_error_table,
+    require_errors,
+)
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.prediction_table import TEXTS, headings_of, prediction_columns, rows_of
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table, read_table, require_format
@@ -160,19 +169,6 @@ def _default_output(target: Target | None) -> Path:
     return target.run.path / "evaluations" / f"predict_{target.checkpoint.stem}_images" / "predictions.csv"
 
 
-def _errors_of(out: Path) -> Path:
-    return out.with_name(f"{out.stem}.errors.csv")
-
-
-def _is_error_table(path: Path) -> bool:
-    """Return whether a file has the heading of the tables that list what could not be read."""
-    heading = ",".join(column.name for column in ERROR_COLUMNS).encode()
-    if path.is_symlink() or not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.readline(len(heading) + 2).strip() == heading
-
-
 def _check_output(out: Path, overwrite: bool, made: bool) -> None:
     """Refuse what cannot be written, before anything is read.
 
@@ -186,17 +182,12 @@ def _check_output(out: Path, overwrite: bool, made: bool) -> None:
         RunError: If the folder cannot be written.
     """
     require_format(out)
-    for path in (out, _errors_of(out)):
+    for path in (out, errors_of(out)):
         if path.is_dir():
             raise SettingsError(f"out: {shown(path)} is a folder; name a file in it")
         if os.path.lexists(path) and not overwrite:
             raise SettingsError(f"out: {shown(path)} exists already; name another file, or add `overwrite`")
-    errors = _errors_of(out)
-    if os.path.lexists(errors) and not _is_error_table(errors):  # nobody has named it
-        raise SettingsError(
-            f"out: {shown(errors)} would be replaced, and was not written by predict; move it away, or name another "
-            "file"
-        )
+    require_errors(out, "out", "predict")
     parent = out.absolute().parent
     if not made and not parent.is_dir():
         raise RunError(f"out: {shown(parent)} does not exist; make the folder, or name another")
@@ -277,10 +268,10 @@ class _Stream:
         """Write the table, and that of the files that could not be read if there are any."""
         from visionforge.engine.failure import is_out_of_memory
 
-        errors, total = _errors_of(out), sum(map(len, self.listed))
+        errors, total = errors_of(out), sum(map(len, self.listed))
         try:
             failed = self._write(out, errors, total, interruption)
-            if not failed and _is_error_table(errors):  # of the table that was replaced
+            if not failed and is_error_table(errors):  # of the table that was replaced
                 errors.unlink()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):

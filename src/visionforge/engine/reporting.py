@@ -17,6 +17,7 @@ from visionforge.data.info import DatasetInfo, Split
 from visionforge.data.registry import is_builtin
 from visionforge.engine.construction import TRAINER_DEFAULTS
 from visionforge.errors import RunError
+from visionforge.evaluation.embedding_map import Embedded, Features, Method
 from visionforge.evaluation.evaluation import Partial
 from visionforge.evaluation.explain import explain, explanation_method, overlay
 from visionforge.evaluation.predictions import write_medmnist_scores
@@ -30,6 +31,8 @@ from visionforge.runs.workspace import MAX_EPOCHS_BYTES, Workspace
 from visionforge.scoring.clusters import Clusters
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.epoch_log import read_epochs
+from visionforge.training.kept_features import KeptFeatures
+from visionforge.training.outliers import TRAINING_IMAGES
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ def write_outcome(
     config: Mapping[str, Any],
     provenance: Mapping[str, Any],
     partial: Partial | None = None,
+    embedding: Embedded | None = None,
 ) -> dict[str, Any]:
     """Write everything about the split that a model was just evaluated on; return the content of `metrics.json`.
 
@@ -62,6 +66,7 @@ def write_outcome(
         config: The resolved configuration.
         provenance: Facts for `metrics.json`: backbone, checkpoint, epoch, digest of the data.
         partial: How much of the split was evaluated: its first images; None is all of it.
+        embedding: Features of its images; None draws no map.
     """
     assert model.predictions is not None
     assert model.spec is not None
@@ -93,6 +98,7 @@ def write_outcome(
         epochs=read_epochs((run or workspace).epochs),
         side=side,
         candidates=read_candidates((run or workspace).candidates),
+        embedding=embedding,
     )
 
     def explainer(images: npt.NDArray[Any]) -> tuple[list[npt.NDArray[Any]], str]:
@@ -120,6 +126,38 @@ def read_candidates(path: Path) -> list[dict[str, str]]:
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read as the table of candidates ({error})") from error
     return found
+
+
+def embedded(
+    model: ImageClassifier, data: ImageDataModule, split: Split, kept: KeptFeatures, method: Method, ranks: int
+) -> Embedded | None:
+    """Return the features of a split that was gone through, and those of images to compare them with.
+
+    That are training images, where the network has looked at some for the score of images that are far out; else the
+    images of the split.
+
+    Args:
+        model: The network, with its predictions.
+        data: The data.
+        split: The split.
+        kept: Features of some of its images.
+        method: How they are brought to two dimensions.
+        ranks: Number of processes.
+    """
+    positions, values = (each.numpy() for each in kept.gather(ranks))
+    count = len(model.predictions.labels)
+    inside = positions < count
+    if not inside.any() or not np.isfinite(values).all():
+        return None
+    found = Features(split, values[inside], positions[inside], data.dataset_for(split))
+    reference, known = found, model.training_features
+    if known is not None and len(places := data.plain_positions(TRAINING_IMAGES)) == len(known):
+        reference = Features("train", known.numpy(), places, data.dataset_for("train"))
+
+    def embed(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return model.features(torch.from_numpy(np.ascontiguousarray(images))).cpu().numpy()
+
+    return Embedded(found, count, reference, method, embed)
 
 
 def default_settings() -> dict[str, Any]:

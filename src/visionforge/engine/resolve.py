@@ -9,6 +9,7 @@ from visionforge.config.stored import component_paths
 from visionforge.engine.evaluate import target_of
 from visionforge.engine.fit import request_of
 from visionforge.engine.folds import FLAG, number_of_folds
+from visionforge.engine.frozen import frozen_settings
 from visionforge.engine.probe import probe_request
 from visionforge.errors import SettingsError
 from visionforge.runs.query import flat
@@ -21,7 +22,7 @@ def resolved_config(raw: RawConfig, stage: str, ways: str = "") -> dict[str, Any
 
     Args:
         raw: The settings as they were given.
-        stage: `fit`, `validate`, `test`, `predict`, `probe` or `tune`.
+        stage: The command, such as `fit`, `probe` or `tune`.
         ways: `skip_default` and `skip_null`, with commas between them, leave settings out.
 
     Raises:
@@ -36,6 +37,8 @@ def resolved_config(raw: RawConfig, stage: str, ways: str = "") -> dict[str, Any
     if training or probing:
         request = probe_request(raw) if probing else request_of(raw)
         settings, sources = request.settings, request.sources
+    elif stage == "embed":
+        _, settings, sources = frozen_settings(raw, stage)
     else:
         _, settings, sources = target_of(raw, stage)
 

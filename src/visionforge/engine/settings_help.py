@@ -59,19 +59,21 @@ TOPICS: dict[str, tuple[str, ...]] = {  # what is shown where nothing more is as
         "log_level",
     ),
 }
-OF_TRAINING = ("Training", "model.finetuning.freeze_epochs", "model.backbone.pretrained", "model.backbone.weights")
+_WEIGHTS = ("model.backbone.pretrained", "model.backbone.weights")
+OF_TRAINING = ("Training", "model.finetuning.freeze_epochs", *_WEIGHTS)
 
 
 OF_ONE_COMMAND = ("probe", "tune")  # sections that other commands pass over
 
 
-def settings_help(topic: str = "", training: bool = True, own: str = "") -> str:
+def settings_help(topic: str = "", training: bool = True, own: str = "", frozen: bool = False) -> str:
     """Return what settings mean, as the help of a command shows them.
 
     Args:
         topic: Empty for the settings that people change, `all`, or a section such as `model` or `model.schedule`.
         training: Whether those that people change of a training are among them.
         own: The section of `OF_ONE_COMMAND` that the command reads, if it is one of these.
+        frozen: Whether a pretrained backbone may be named, which is not trained.
 
     Raises:
         SettingsError: If there is no such section.
@@ -79,7 +81,7 @@ def settings_help(topic: str = "", training: bool = True, own: str = "") -> str:
     others = tuple(name for name in OF_ONE_COMMAND if name != own)
     fields = {path: field for path, field in _settings().items() if not path.startswith(others)}
     if not topic:
-        return "\n".join(_topics(fields, training))
+        return "\n".join(_topics(fields, training, _WEIGHTS if frozen else ()))
     if topic == "all":
         return "\n".join(["", "Settings", *_lines(fields)])
     inside = (f"{topic}.", f"{topic}[].")
@@ -111,11 +113,11 @@ def _item_text(path: str, field: Any) -> str:
     return setting_text(path, field).replace("  --", "  ", 1)
 
 
-def _topics(fields: dict[str, Any], training: bool) -> list[str]:
+def _topics(fields: dict[str, Any], training: bool, also: tuple[str, ...]) -> list[str]:
     lines: list[str] = []
     for title, paths in TOPICS.items():
         if training or title not in OF_TRAINING:
-            kept = [path for path in paths if training or path not in OF_TRAINING]
+            kept = [path for path in paths if training or path in also or path not in OF_TRAINING]
             lines += ["", title, *_lines({path: fields[path] for path in kept})]
     return lines
 

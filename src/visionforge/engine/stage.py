@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import Logger
 
@@ -27,9 +28,10 @@ from visionforge.engine.distributed import (
 from visionforge.engine.failure import conclude, requeue, translate
 from visionforge.engine.lightning_compat import ignore_hook_warning, use_current_leaf_spec
 from visionforge.engine.loggers import close_loggers, log_hyperparameters, log_results, shield
-from visionforge.engine.reporting import write_outcome
+from visionforge.engine.reporting import embedded, write_outcome
 from visionforge.engine.resume import outputs_of
 from visionforge.errors import RunError
+from visionforge.evaluation.embedding_map import Embedded, drawn, method_of
 from visionforge.evaluation.evaluation import Partial
 from visionforge.evaluation.subgroup_columns import check_asked
 from visionforge.inference.loading import read_checkpoint, restore
@@ -41,6 +43,7 @@ from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.runs.workspace import Workspace, run_name
 from visionforge.training.calibration import sets_asked
 from visionforge.training.checkpoints import BEST, keep_calibration
+from visionforge.training.kept_features import KeptFeatures
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +82,7 @@ class Stage(ABC):
         self.provenance: dict[str, Any] = {}  # further facts for `metrics.json`
         self._device_lock: Lock | None = None
         self._trainer: pl.Trainer | None = None
+        self._embedded: Embedded | None = None
 
     def workspace_of_another(self) -> Workspace:
         """Return the folder that the first process has made; only that one writes into it.
@@ -142,6 +146,7 @@ class Stage(ABC):
         module = ImageDataModule(dataset=data.dataset, resolution=data.resolution, synthetic=data.synthetic)
         prepare(module.info, data.resolution, data.root, data.download)
         self.info = module.info
+        method_of(self.settings.evaluation.embedding)
         if asked := self.settings.evaluation.subgroups:
             check_asked(asked, module.info, stored_side_table(module.info, data.resolution, data.root, "test"))
 
@@ -228,23 +233,43 @@ class Stage(ABC):
         Returns:
             Whether there are results: a Trainer's flags may leave no image.
         """
-        self.model.predictions = None
+        self.model.predictions = self.model.training_features = None
         loggers, self.trainer.loggers = self.trainer.loggers, []  # they get what is reported, in `_write`
         try:
             if split == "test":
                 if self.datamodule.spec.kind.calibrates and not self._is_calibrated():
                     self._calibrate(checkpoint)
+                self._keep_features(split)
                 self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
             else:
+                self._keep_features(split)
                 self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+            self._embedded = self._take_features(split)
         finally:
             self.trainer.loggers = loggers
+            self.model.kept_features = None
         if self.model.predictions is None or self.model.predictions.split != split:
             log.warning("no image of the %s split was evaluated, so there are no results", split)
             return False
         if self.trainer.is_global_zero:
             self._write(split, checkpoint, epoch, run)
         return True
+
+    def _keep_features(self, split: Split) -> None:
+        """Let the network keep the features of what is then looked at, if anybody will draw them."""
+        settings, model = self.settings.evaluation, self.model
+        if not (settings.figures or settings.report) or method_of(settings.embedding) is None:
+            return
+        if not self.datamodule.spec.kind.calibrates or model.last_layer_name is None:
+            return
+        model.kept_features = KeptFeatures(torch.from_numpy(drawn(len(self.datamodule.dataset_for(split)))))
+
+    def _take_features(self, split: Split) -> Embedded | None:
+        """Return what the network has kept; None if nobody asked."""
+        kept, method = self.model.kept_features, method_of(self.settings.evaluation.embedding)
+        if kept is None or method is None or self.model.predictions is None:
+            return None
+        return embedded(self.model, self.datamodule, split, kept, method, self.trainer.world_size)
 
     def _is_calibrated(self) -> bool:
         """Return whether the checkpoint has a temperature, and the sets and the score that the settings ask for."""
@@ -286,7 +311,9 @@ class Stage(ABC):
         }
         config, partial = self.construction.resolved, self._partial(split)
         reported = self.settings.evaluation
-        content = write_outcome(self.workspace, run, model, data, split, reported, config, provenance, partial)
+        content = write_outcome(
+            self.workspace, run, model, data, split, reported, config, provenance, partial, self._embedded
+        )
         log_results(self.trainer.loggers, self.workspace, content, self.trainer.global_step)
 
     def _partial(self, split: Split) -> Partial | None:

@@ -236,3 +236,4 @@ _WRITERS: dict[str, type[CsvWriter] | type[ParquetWriter] | type[JsonLinesWriter
     ".parquet": ParquetWriter,
     ".jsonl": JsonLinesWriter,
 }
+FORMATS = tuple(_WRITERS)  # suffixes of tables

@@ -14,6 +14,7 @@ from visionforge.evaluation.metric_names import READINGS, labels_of_metrics
 from visionforge.evaluation.selection import Chosen, confidence_of, confident_mistakes, least_certain
 from visionforge.reporting.abstention_section import abstention_section
 from visionforge.reporting.context import ReportContext
+from visionforge.reporting.embedding_section import embedding_view
 from visionforge.reporting.figures.curves import precision_recall_figure, reliability_figure, risk_figure, roc_figure
 from visionforge.reporting.figures.forest import forest_figures
 from visionforge.reporting.figures.interactive import curve_plots, reliability_plots
@@ -44,9 +45,11 @@ class ClassPresentation:
         self._evaluation = evaluation
         self._images = images
         self.background = _with_pictures(background, evaluation, images, explainer)
+        embedded = self.background.embedding
+        self._map = None if embedded is None else embedding_view(embedded, evaluation, self.background.mistakes)
 
     def sections(self) -> list[Section]:
-        """Return decisions, curves, calibration, classes and pictures."""
+        """Return decisions, curves, calibration, classes, pictures, and the map of the features."""
         evaluation = self._evaluation
         return [
             _decisions(evaluation),
@@ -56,6 +59,7 @@ class ClassPresentation:
             class_table(evaluation),
             *subgroup_sections(evaluation),
             *_picture_sections(evaluation, self.background),
+            *([] if self._map is None else [self._map.section()]),
         ]
 
     def predictions(self) -> Sheet:
@@ -80,7 +84,7 @@ class ClassPresentation:
         return columns, rows
 
     def figures(self) -> Mapping[str, Figure]:
-        """Return what was decided, the curves, and grids of images."""
+        """Return what was decided, the curves, grids of images, and the map of the features."""
         evaluation, background = self._evaluation, self.background
         spec, split = evaluation.spec, evaluation.split
         count = len(evaluation.labels)
@@ -113,6 +117,8 @@ class ClassPresentation:
                 figures[name] = sample_grid(pictures, spec.classes, title)
         if background.explained:
             figures["explanations"] = map_grid(background.explained, spec.classes, background.method)
+        if self._map is not None:
+            figures |= self._map.figures(heading)
         return figures
 
 

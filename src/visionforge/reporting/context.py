@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from visionforge.data.side_table import SideTable
+from visionforge.evaluation.embedding_map import Embedded
 from visionforge.reporting.figures.static import Picture
 from visionforge.runs.manifest import Manifest
 from visionforge.runs.query import differences, flat
@@ -27,6 +28,7 @@ class ReportContext:
         method: How the overlays were made.
         side: Names and groups of the images of the split.
         candidates: The rows of a probe's `probe.csv`.
+        embedding: Features of its images; None draws no map of them.
     """
 
     title: str
@@ -41,6 +43,7 @@ class ReportContext:
     method: str = ""
     side: SideTable = field(default_factory=SideTable)
     candidates: Sequence[Mapping[str, str]] = ()
+    embedding: Embedded | None = None
 
 
 def changed_settings(background: ReportContext) -> dict[str, tuple[Any, Any]]:

@@ -41,6 +41,7 @@ class EvaluatingModule(PredictingModule):
     watched: tuple[str, ...]
     thresholds: Tensor | None
     predictions: Any
+    training_features: Tensor | None = None  # of `ImageDataModule.plain_positions`, where they have been looked at
     _outputs: SplitOutputs | None
     _curve: RateCurve | None
     _scores: list[Tensor]
@@ -75,7 +76,9 @@ class EvaluatingModule(PredictingModule):
             for images, truth in batches(TRAINING_IMAGES, self.device):
                 self(images)
                 labels.append(truth)
-        self.outliers = fit_outliers(method, torch.cat(features), torch.cat(labels))
+        found = torch.cat(features)
+        self.outliers = fit_outliers(method, found, torch.cat(labels))
+        self.training_features = found.float().cpu()
 
     @property
     def ood_method(self) -> str:

@@ -21,6 +21,7 @@ from visionforge.training.calibration import Calibration, scale
 from visionforge.training.criterion import AnyCriterion, CumulativeLogits
 from visionforge.training.ensemble import Ensemble
 from visionforge.training.heads import LastLayer, last_layer_of, place_head
+from visionforge.training.kept_features import KeptFeatures
 from visionforge.training.labelled import labelled_batch
 from visionforge.training.outliers import Outliers, watching
 from visionforge.training.pixels import as_batch
@@ -53,6 +54,7 @@ class PredictingModule(pl.LightningModule):
     outliers: Outliers | None
     members: tuple[ModelSettings, ...]
     heads: tuple[StoredHead | None, ...]
+    kept_features: KeptFeatures | None = None  # where somebody wants those of the split that is gone through
     _parts: Parts | None
     _label_problem: str | None
 
@@ -141,8 +143,12 @@ class PredictingModule(pl.LightningModule):
 
     def _scored_forward(self, images: Tensor, tta: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
         outliers = self.outliers
-        with watching(self.last_layer if outliers is not None and outliers.of_features else None) as kept:
+        wanted = self.kept_features is not None or (outliers is not None and outliers.of_features)
+        with watching(self.last_layer if wanted else None) as kept:
             logits, averaged = self._views_forward(images, tta)
+        if self.kept_features is not None and kept:
+            rank = 0 if self._trainer is None else self.trainer.global_rank
+            self.kept_features.add(kept[0][: len(images)], rank, self._ranks())
         if outliers is None:
             return logits, averaged, None
         features = kept[0][: len(images)] if kept else None  # of the image itself, which comes first of its views

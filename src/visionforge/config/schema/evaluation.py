@@ -8,6 +8,7 @@ from visionforge.config.schema.base import Section
 
 Conformal = Literal["auto", "none", "split", "class", "aps", "raps"]
 Outlying = Literal["auto", "none", "energy", "max_logit", "mahalanobis", "knn"]
+EmbeddingMethod = Literal["auto", "none", "pca", "umap"]
 Name = Annotated[str, Field(min_length=1, max_length=60)]
 
 
@@ -43,6 +44,12 @@ class EvaluationSettings(Section):
         ge=0,
         le=64,
         description="Images of the report beside which it shows where the network looked; 0 shows none.",
+    )
+    embedding: EmbeddingMethod = Field(
+        default="auto",
+        description="How the features of the evaluated images, which the last layer is given, become a map: by their "
+        "principal components (`pca`), or by UMAP (`umap`, the package umap-learn), which takes some ten seconds more. "
+        "`auto` is `umap` where it is installed, else `pca`.",
     )
     conformal: Conformal = Field(
         default="auto",
