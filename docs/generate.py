@@ -227,6 +227,7 @@ API_MODULES = {  # heading → modules whose public names are shown
         "visionforge.data.draws",
         "visionforge.data.move_labels",
         "visionforge.models.transfer",
+        "visionforge.models.key_mapping",
         "visionforge.training.criterion",
         "visionforge.training.mixup",
         "visionforge.training.tta",
@@ -237,7 +238,8 @@ API_MODULES = {  # heading → modules whose public names are shown
     ),
 }
 API_NAMES = {
-    "visionforge.models.registry": ("BackboneEntry", "Builder", "backbone_entry"),
+    "visionforge.models.entry": ("BackboneEntry", "Builder"),
+    "visionforge.models.registry": ("backbone_entry",),
     "visionforge.config.schema": ("RunSettings",),
 }
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 import zipfile
+from functools import partial
 
 import psutil
 import pytest
@@ -82,6 +83,12 @@ def ends_alike_though_killed(fleet, folder, settings, **environment):
     assert again.status == 0, again.err
     assert "continues from " in again.err
     has_ended_like(killed, only_run(folder / "whole"))
+
+
+@pytest.mark.slow
+def test_killed_while_images_are_resized_it_ends_with_the_same_weights(fleet, tmp_path):
+    changes = {"data__resize__size": 40, "data__resize__mode": "bicubic", "trainer__max_epochs": 5}
+    ends_alike_though_killed(fleet, tmp_path, partial(settings, **changes))
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from tests.cli.test_interruption import has_ended_like, only_run, state, trained
+from tests.conftest import run_folders
 from tests.runs.helpers import wait_for
 from visionforge.cli.main import main
 from visionforge.config.schema import Backbone
@@ -63,6 +64,13 @@ def test_every_command_of_a_run_takes_volumes(volumes, tmp_path, capsys):
     )
     assert main(["export", "--run", str(run), "--format", "onnx"]) == 0
     assert "100.00% have the same prediction" in capsys.readouterr().out
+
+    assert main(["reproduce", str(run)]) == 0
+    given = [*SETTINGS, "--data.root", str(volumes), "--trainer.max_epochs", "1"]
+    assert main(["fit", *given, "--seeds", "1,2", "--trainer.default_root_dir", str(tmp_path / "seeds")]) == 0
+    assert main(["runs", "compare", *map(str, run_folders(tmp_path / "seeds"))]) == 0
+    search = ("--tune.n_trials", "2", "--tune.space", '{"data.batch_size": null}')
+    assert main(["tune", *given, *search, "--trainer.default_root_dir", str(tmp_path / "study")]) == 0
 
 
 @pytest.mark.slow

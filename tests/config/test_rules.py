@@ -1,5 +1,7 @@
 """Each rule that spans settings refuses what it must, and nothing else."""
 
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
@@ -241,3 +243,32 @@ def test_backbones_take_the_dimensions_of_the_data():
     native = BackboneFacts("theirs", 8, True, final_map=4, spatial_dims=(3,))
     (line,) = problems(Facts(volumes, native, CPU), model=acs)
     assert "acs would be ignored" in line
+
+
+BIG = BackboneFacts("big", min_resolution=32, has_published_weights=True, final_map=4, multiple_of=4)
+
+
+@pytest.mark.parametrize(
+    ("resize", "line"),
+    [
+        ({}, "data.resolution: 28 is too small for big; at least 32"),
+        ({"size": 24}, "data.resize.size: 24 is too small for big; at least 32"),
+        ({"size": 49}, "data.resize.size: 49 is not allowed for big, whose patches have 4 pixels here; a multiple of"),
+        ({"size": 24, "mode": "pad"}, "data.resize.mode: pad has no room for images of 28 pixels"),
+    ],
+)
+def test_the_size_that_counts_is_the_one_that_the_network_reads(resize, line):
+    assert any(problem.startswith(line) for problem in problems(Facts(GREY, BIG, CPU), data={"resize": resize}))
+
+
+def test_a_size_that_the_network_takes_and_the_way_to_none_may_stay():
+    assert problems(Facts(GREY, BIG, CPU), data={"resize": {"size": 48}}) == []
+    assert problems(data={"resize": {"mode": "pad"}}) == [], "one flag, size null, turns it off"
+
+
+def test_constants_of_weights_need_published_ones():
+    backbone = {"normalisation": "weights", "pretrained": False}
+    assert problems(model={"backbone": backbone}) == []
+    facts = Facts(GREY, replace(RESNET, has_published_weights=False), CPU)
+    (line,) = problems(facts, model={"backbone": backbone})
+    assert line.startswith("model.backbone.normalisation: weights is not allowed for resnet18")

@@ -124,7 +124,17 @@ def test_an_evaluation_goes_by_the_default_instead(flag, value):
     assert for_evaluation({"trainer": {flag: value, "max_epochs": 3}}) == {"trainer": {"max_epochs": 3}}
 
 
-@pytest.mark.parametrize("weights", ["https://evil.example/w.pth#sha256=0", "/home/me/private.pth", "../x.ckpt", ".x"])
+@pytest.mark.parametrize(
+    "weights",
+    [
+        "https://evil.example/w.pth#sha256=0",
+        "/home/me/private.pth",
+        "../x.ckpt",
+        ".x",
+        "hf-hub:evil/net",
+        "package:something",
+    ],
+)
 def test_weights_from_elsewhere_are_refused_and_tags_are_not(weights):
     assert for_training({"model": {"backbone": {"weights": weights}}})[1] == [f"model.backbone.weights: {weights}"]
     assert for_training({"model": {"backbone": {"weights": "IMAGENET1K_V1"}}})[1] == []

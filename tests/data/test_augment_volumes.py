@@ -11,6 +11,7 @@ from scipy.ndimage import affine_transform
 from visionforge import augmentations
 from visionforge.config.schema import Augmentation
 from visionforge.data import resample_volumes
+from visionforge.data.augment import AugmentationDraw, augment
 from visionforge.data.augment_volumes import (
     OPERATIONS,
     VolumeDraw,
@@ -248,3 +249,15 @@ def test_a_gpu_gives_the_same(volumes):
     draw = draw_volume_augmentation(5, Augmentation(preset="strong"), generator())
     there = augment_volumes(volumes.cuda(), draw.to(torch.device("cuda")), **IDENTITY).cpu()
     torch.testing.assert_close(there, augment_volumes(volumes, draw, **IDENTITY), atol=5e-4, rtol=0)
+
+
+def test_colours_of_volumes_are_changed_as_those_of_images_are():
+    """The product of matrices that changes them must not be written over the voxels that it reads."""
+    colours = torch.randint(0, 256, (2, 3, 6, 6, 6), dtype=torch.uint8, generator=generator(3))
+    factors = torch.tensor([[1.1, 0.9, 1.2], [0.8, 1.1, 0.7]])
+    still = VolumeDraw(torch.zeros(2, 3, dtype=torch.bool), torch.eye(3, 4).expand(2, 3, 4).clone(), factors)
+    constants = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
+    flat = colours.reshape(2, 3, 6, 36)  # what is done to values asks not where they are
+    wanted = augment(flat, AugmentationDraw(torch.zeros(2, dtype=torch.bool), None, factors), **constants)
+    found = augment_volumes(colours, still, **constants)
+    torch.testing.assert_close(found, wanted.view(2, 3, 6, 6, 6), atol=2e-3, rtol=0)

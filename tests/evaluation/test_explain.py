@@ -20,7 +20,9 @@ from visionforge.training.classifier import ImageClassifier
 FLAGS = DomainFlags(hflip=True, vflip=False, rotation="none", texture_is_label=False, colour_is_label=False)
 
 
-def model_of(backbone: str, classes: int = 3, resolution: int = 28, task: str = "multi-class", seed: int = 0, **more):
+def model_of(
+    backbone: str, classes: int = 3, resolution: int = 28, task: str = "multi-class", seed: int = 0, resize=None, **more
+):
     torch.manual_seed(seed)
     spec = TaskSpec(
         dataset="any",
@@ -31,6 +33,7 @@ def model_of(backbone: str, classes: int = 3, resolution: int = 28, task: str = 
         mean=(0.5,) * 3,
         std=(0.25,) * 3,
         flags=FLAGS,
+        resize=resize or {},
     )
     model = ImageClassifier(backbone=Backbone(name=backbone, pretrained=False), spec=spec, **more)
     model.configure_model()

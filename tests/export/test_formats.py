@@ -186,6 +186,17 @@ def test_common_backbones(tmp_path, backbone):
         assert_same(model, runtime)
 
 
+@pytest.mark.parametrize(
+    ("size", "mode"),
+    [(48, "bicubic"), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((16, "bilinear"), (40, "pad")))],
+)
+def test_images_are_resized_inside(tmp_path, size, mode):
+    model = model_of("mini_cnn", tta="light", resize={"size": size, "mode": mode})
+    for name, runtime in export(model, tmp_path).items():
+        assert_same(model, runtime)
+        assert runtime.contract.shape == ("batch", 3, 28, 28), name
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("VISIONFORGE_EXHAUSTIVE"), reason="takes minutes: set VISIONFORGE_EXHAUSTIVE=1")
 @pytest.mark.parametrize("resolution", [28, 224])

@@ -79,11 +79,24 @@ def test_adapting_the_stem_divides_the_downsampling():
     assert [entry.scale(r, True) for r in (8, 28, 55, 56, 64, 111, 112, 224)] == [4, 4, 4, 2, 2, 2, 1, 1]
     assert entry.scale(28, False) == 1
     assert backbone_entry("mini_cnn").scale(28, True) == 1
-    for name in ("efficientnet_b0", "convnext_tiny", "swin_v2_t", "vit_tiny"):
+    for name in (
+        "efficientnet_b0",
+        "efficientnet_lite0",
+        "mobilenet_v3_small",
+        "convnext_tiny",
+        "swin_v2_t",
+        "vit_tiny",
+    ):
         small = profile(backbone_entry(name), 32, classes=5)
         standard = profile(backbone_entry(name), 128, classes=5)
-        skip = 1 if name == "efficientnet_b0" else 0  # its first stage lies before the second halving
+        skip = 1 if name.startswith("efficientnet") else 0  # its first stage lies before the second halving
         assert [side for _, side in small.maps][skip:] == [side for _, side in standard.maps][skip:]
+
+
+def test_running_statistics_follow_the_images_in_a_short_training():
+    """torchvision's momentum of MobileNetV3, 0.01, would leave a third of the first values after a hundred steps."""
+    norms = [m for m in build("mobilenet_v3_small").modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {(m.momentum, m.eps) for m in norms} == {(0.1, 1e-3)}
 
 
 @pytest.mark.parametrize("name", BUILTIN)

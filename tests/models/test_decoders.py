@@ -50,6 +50,10 @@ MAPS = [  # backbone, pixels, adapted stem, channels, strides
     ("efficientnet_b0", 28, True, (24, 40, 112, 1280), (1, 2, 4, 8)),
     ("efficientnet_b0", 64, True, (16, 24, 40, 112, 1280), (1, 2, 4, 8, 16)),
     ("efficientnet_b0", 256, True, (16, 24, 40, 112, 1280), (2, 4, 8, 16, 32)),
+    ("efficientnet_lite0", 28, True, (24, 40, 112, 1280), (1, 2, 4, 8)),
+    ("efficientnet_lite0", 256, True, (16, 24, 40, 112, 1280), (2, 4, 8, 16, 32)),
+    ("mobilenet_v3_small", 28, True, (16, 24, 48, 576), (1, 2, 4, 8)),
+    ("mobilenet_v3_small", 256, True, (16, 16, 24, 48, 576), (2, 4, 8, 16, 32)),
     ("convnext_tiny", 28, True, (96, 192, 384, 768), (1, 2, 4, 8)),
     ("convnext_tiny", 64, True, (96, 192, 384, 768), (2, 4, 8, 16)),
     ("convnext_tiny", 256, True, (96, 192, 384, 768), (4, 8, 16, 32)),
@@ -402,7 +406,10 @@ def test_a_training_of_masks_gives_a_classifier_its_first_weights(tmp_path):
 
 # --- refusals
 
-ALLOWED = "convnext_tiny, efficientnet_b0, efficientnet_v2_s, mini_cnn, resnet18, resnet34, resnet50, swin_v2_t"
+ALLOWED = (
+    "convnext_tiny, efficientnet_b0, efficientnet_lite0, efficientnet_v2_s, mini_cnn, mobilenet_v3_small, resnet18, "
+    "resnet34, resnet50, swin_v2_t"
+)
 
 
 def refused(*asked, **changes):

@@ -19,7 +19,15 @@ from visionforge.models.volume_layers import ACSConv3d, MaxPool3d, SliceRepeatin
 from visionforge.models.volumes import channels_last, inflate, to_channels_last, to_volumes
 
 SIZE = 16
-VOLUMETRIC = ["efficientnet_b0", "efficientnet_v2_s", "mini_cnn", "resnet18", "resnet34", "resnet50"]
+VOLUMETRIC = [
+    "efficientnet_b0",
+    "efficientnet_v2_s",
+    "mini_cnn",
+    "mobilenet_v3_small",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+]
 
 
 def volumes(name: str = "mini_cnn", channels: int = 1, resolution: int = SIZE, **changes: object) -> nn.Module:
@@ -45,7 +53,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("adapt", [True, False])
-@pytest.mark.parametrize("name", ["mini_cnn", "resnet18", "resnet50", "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["mini_cnn", "resnet18", "resnet50", "efficientnet_b0", "mobilenet_v3_small"])
 def test_equal_slices_give_the_logits_of_their_slice(name, adapt):
     flat = shaken(build(name, channels=3, classes=4, resolution=SIZE, adapt_stem=adapt))
     inflated = copy.deepcopy(flat)

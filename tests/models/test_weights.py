@@ -5,6 +5,7 @@ import http.server
 import io
 import random
 import ssl
+import sys
 import threading
 import urllib.request
 from pathlib import Path
@@ -17,8 +18,10 @@ from safetensors.torch import save_file
 from visionforge.config.schema import Backbone
 from visionforge.errors import WeightsError
 from visionforge.models.build import build_network
+from visionforge.models.inspect import weight_names
 from visionforge.models.registry import backbone_entry
-from visionforge.models.weights import pretrained_state, read_weight_file
+from visionforge.models.weight_files import read_weight_file
+from visionforge.models.weights import pretrained_state
 
 MINI = backbone_entry("mini_cnn")
 
@@ -71,6 +74,47 @@ def test_published_weights_are_found_where_they_were_placed(tmp_path, monkeypatc
         found = pretrained_state(entry, tag, 28)
         assert same(dict(found.tensors), dict(source))
         assert found.source == "torchvision ResNet18_Weights.IMAGENET1K_V1"
+
+
+@pytest.mark.parametrize("tag", ["a1_in1k", "fb_swsl_ig1b_ft_in1k"])
+def test_tags_of_timm_beside_those_of_torchvision(tag, tmp_path, monkeypatch):
+    """What the hub's cache folder has of timm's repository is taken offline."""
+    from huggingface_hub import constants
+    from torchvision.models import resnet18
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    entry = backbone_entry("resnet18")
+    assert {"IMAGENET1K_V1", "a1_in1k", "fb_swsl_ig1b_ft_in1k"} <= set(weight_names(entry))
+    assert weight_names(entry)[0] == "IMAGENET1K_V1"
+    source = resnet18(weights=None).state_dict()
+    folder = tmp_path / "hub" / f"models--timm--resnet18.{tag}"
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    save_file(source, folder / "snapshots" / "abc" / "model.safetensors")
+    found = pretrained_state(entry, tag, 28)
+    assert same(dict(found.tensors), dict(source))
+    assert (found.source, found.mean) == (f"timm resnet18.{tag}", entry.mean)
+    _, report = build_network(Backbone(name="resnet18", weights=tag), 3, 9, 28)
+    assert (report.source, report.mapping, report.resampled) == (found.source, "name", ["conv1.weight"])
+
+
+def test_a_tag_of_timm_that_is_not_here_names_the_cache_folder(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(WeightsError, match=r"timm resnet18\.a1_in1k is not in .*hub and cannot be downloaded"):
+        pretrained_state(backbone_entry("resnet18"), "a1_in1k", 28)
+
+
+@pytest.mark.parametrize("weights", [None, "in1k"])
+def test_without_timm(weights, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    monkeypatch.delitem(sys.modules, "visionforge.models.from_timm", raising=False)
+    with pytest.raises(WeightsError, match=r"timm is not installed; `pip install 'visionforge\[timm\]'`"):
+        pretrained_state(backbone_entry("vit_tiny"), weights, 28)
+    with pytest.raises(WeightsError, match=r"'a1_in1k' does not exist; .* or one of IMAGENET1K_V1$"):
+        pretrained_state(backbone_entry("resnet18"), "a1_in1k", 28)
 
 
 def test_damaged_published_file_is_told(tmp_path, monkeypatch):
@@ -228,7 +272,9 @@ def test_file_that_holds_no_state_dict(tmp_path, content):
 @pytest.mark.parametrize(
     ("name", "weights", "complaint"),
     [
-        ("resnet18", "IMAGENET9", "'IMAGENET9' does not exist; .* or one of IMAGENET1K_V1"),
+        ("resnet18", "IMAGENET9", "'IMAGENET9' does not exist; .* or one of IMAGENET1K_V1, .*a1_in1k"),
+        ("efficientnet_v2_s", "a1_in1k", "'a1_in1k' does not exist; .* or one of IMAGENET1K_V1$"),
+        ("efficientnet_lite0", "a1_in1k", "timm has no tf_efficientnet_lite0.a1_in1k; allowed: .*in1k"),
         ("mini_cnn", "none.pth", "'none.pth' does not exist; allowed: a .pth or .safetensors file, a run folder"),
         ("vit_tiny", "none.pth", "'none.pth' does not exist"),
         ("vit_tiny", "nothing", "timm has no vit_tiny_patch16_224.nothing; allowed: .*augreg_in21k_ft_in1k"),

@@ -24,7 +24,7 @@ from visionforge.inference.contract import KEY, Contract
 from visionforge.models.build import require_brought
 from visionforge.models.registry import backbone_names
 from visionforge.models.tensor_files import load_tensors
-from visionforge.models.weights import read_weight_file
+from visionforge.models.weight_files import read_weight_file
 from visionforge.tuning.stored import require_plain_database
 
 pytestmark = pytest.mark.slow

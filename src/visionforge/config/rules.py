@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from visionforge.config.folds import fold_problems
 from visionforge.config.problems import nearest
+from visionforge.config.resizing import network_resolution, resize_problems
 from visionforge.config.schema import (
     Decoder,
     Detector,
@@ -52,8 +53,8 @@ class BackboneFacts:
         name: Registered name.
         min_resolution: Smallest supported height and width.
         has_published_weights: Whether weights can be had without a local file.
-        final_map: Height and width of the last feature map at the configured resolution.
-        multiple_of: What the configured resolution must be a multiple of.
+        final_map: Height and width of the last feature map at the size that the network reads.
+        multiple_of: What that size must be a multiple of.
         spatial_dims: What it takes, 2 for images and 3 for volumes.
         inflates: Whether its form for volumes is made of the one for images.
         takers: Names of backbones that take the configured data.
@@ -180,6 +181,23 @@ def _pretrained_weights(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
 
 
+def unpublished_constants(backbone: str) -> str:
+    """Return the line that refuses the constants of weights that nobody publishes."""
+    return (
+        f"model.backbone.normalisation: weights is not allowed for {backbone}, for which no weights are published that "
+        "say what they expect; allowed: dataset"
+    )
+
+
+def _constants(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    if (
+        settings.model.backbone.normalisation == "weights"
+        and facts.backbone
+        and not facts.backbone.has_published_weights
+    ):
+        yield unpublished_constants(facts.backbone.name)
+
+
 def _dimensions(settings: RunSettings, facts: Facts) -> Iterator[str]:
     if facts.dataset and facts.backbone:
         dims, backbone = facts.dataset.spatial_dims, facts.backbone
@@ -192,17 +210,25 @@ def _resolution(settings: RunSettings, facts: Facts) -> Iterator[str]:
     if facts.dataset and facts.dataset.resolutions and resolution not in facts.dataset.resolutions:
         offered = ", ".join(str(r) for r in facts.dataset.resolutions)
         yield f"data.resolution: {resolution} is not offered by {facts.dataset.name}; allowed: {offered}"
+    name = "data.resolution" if settings.data.resize.size is None else "data.resize.size"
+    resolution = network_resolution(settings.data.resize, resolution)
     if facts.backbone and resolution < facts.backbone.min_resolution:
         adapt = "" if settings.model.backbone.adapt_stem else " with model.backbone.adapt_stem false"
         yield (
-            f"data.resolution: {resolution} is too small for {facts.backbone.name}{adapt}; "
+            f"{name}: {resolution} is too small for {facts.backbone.name}{adapt}; "
             f"at least {facts.backbone.min_resolution}"
         )
     elif facts.backbone and resolution % facts.backbone.multiple_of:
         yield (
-            f"data.resolution: {resolution} is not allowed for {facts.backbone.name}, whose patches have "
+            f"{name}: {resolution} is not allowed for {facts.backbone.name}, whose patches have "
             f"{facts.backbone.multiple_of} pixels here; a multiple of {facts.backbone.multiple_of}"
         )
+
+
+def _resize(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    data = settings.data
+    if facts.dataset is not None:
+        yield from resize_problems(data.resize, data.resolution, facts.dataset.task, facts.dataset.spatial_dims)
 
 
 def _volumes(settings: RunSettings, facts: Facts) -> Iterator[str]:
@@ -248,7 +274,8 @@ def _steps_per_epoch(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
     if facts.backbone and facts.backbone.final_map <= 1 and data.batch_size == 1:
         yield (
-            f"data.batch_size: 1 is too small for {facts.backbone.name} at {data.resolution} pixels, where batch "
+            f"data.batch_size: 1 is too small for {facts.backbone.name} at "
+            f"{network_resolution(data.resize, data.resolution)} pixels, where batch "
             "normalisation sees a single value; at least 2"
         )
 
@@ -528,6 +555,7 @@ def _held_out(split: str) -> Callable[[RunSettings, Facts], Iterator[str]]:
 EVALUATION_RULES: tuple[Callable[[RunSettings, Facts], Iterator[str]], ...] = (
     _dimensions,
     _resolution,
+    _resize,
     _volumes,
     _precision,
 )
@@ -574,6 +602,7 @@ RULES = (
     _loss,
     _monitor,
     _pretrained_weights,
+    _constants,
     _freezing,
     _warm_start,
     *EVALUATION_RULES,

@@ -197,6 +197,8 @@ def augment(images: Tensor, draw: AugmentationDraw, mean: Sequence[float], std: 
     Returns:
         (N, len(mean), H, W) float32, normalised. A grey image fills all output channels.
     """
+    if fills_unequal(images, mean, std):
+        return normalise_each(augment(images, draw, (0.0,), (1.0,)), mean, std)
     if images.device.type == "cpu":
         size = max(1, CHUNK_PIXELS // (images.shape[2] * images.shape[3]))
         if len(images) > size:
@@ -206,6 +208,17 @@ def augment(images: Tensor, draw: AugmentationDraw, mean: Sequence[float], std: 
                 _augment(images[part], draw[part], mean, std, out[part])
             return fill_channels(out, len(mean))
     return fill_channels(_augment(images, draw, mean, std), len(mean))
+
+
+def fills_unequal(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> bool:
+    """Return whether grey images fill channels that are normalised by different constants."""
+    return images.shape[1] == 1 and (len(set(mean)) > 1 or len(set(std)) > 1)
+
+
+def normalise_each(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Normalise grey values from 0 to 1, (N, 1[, D], H, W), to (N, len(mean)[, D], H, W), each channel by its own."""
+    centre, spread = (_per_channel(pixels.new_tensor(list(values)), pixels) for values in (mean, std))
+    return (pixels - centre) / spread
 
 
 def apply_operations(
@@ -229,6 +242,8 @@ def apply_operations(
                 f"allowed: {tuple(pixels.shape)} of {pixels.dtype}"
             )
         pixels = changed
+    if fills_unequal(pixels, mean, std):
+        return normalise_each(pixels.clamp(0, 1), mean, std)
     centre, spread = (_per_channel(values, pixels) for values in _constants(pixels, mean, std))
     return fill_channels((pixels.clamp(0, 1) - centre) / spread, len(mean))
 
@@ -280,6 +295,8 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
     A grey image fills all output channels. Volumes (N, C, D, H, W) become (N, len(mean), D, H, W).
     """
+    if fills_unequal(images, mean, std):
+        return normalise_each(images.float() / 255, mean, std)
     return fill_channels(normalise_float(images.float(), mean, std), len(mean))
 
 

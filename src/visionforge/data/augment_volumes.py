@@ -24,6 +24,8 @@ from visionforge.data.augment import (
     colour_and_normalise,
     draw_augmentation,
     fill_channels,
+    fills_unequal,
+    normalise_each,
     normalise_float,
 )
 from visionforge.data.augment import OPERATIONS as OF_IMAGES
@@ -187,6 +189,8 @@ def augment_volumes(volumes: Tensor, draw: VolumeDraw, mean: Sequence[float], st
     Returns:
         (N, len(mean), D, H, W) float32, normalised. A grey volume fills all output channels.
     """
+    if fills_unequal(volumes, mean, std):
+        return normalise_each(augment_volumes(volumes, draw, (0.0,), (1.0,)), mean, std)
     out = torch.empty(volumes.shape, dtype=torch.float32, device=volumes.device)
     size = chunk_of(volumes)
     for start in range(0, len(volumes), size):
@@ -210,4 +214,6 @@ def _augment(volumes: Tensor, draw: VolumeDraw, mean: Sequence[float], std: Sequ
         normalise_float(pixels, mean, std, out)
     else:
         flat = (*pixels.shape[:3], -1)  # what is done to values asks not where they are
+        if volumes.shape[1] > 1 and pixels is out:  # a product of matrices must not be written over what it reads
+            pixels = out.clone()
         colour_and_normalise(pixels.reshape(flat), draw.colour, mean, std, out.view(flat))

@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 
 from visionforge.config.folds import fold_problems
 from visionforge.config.problems import validation_problems
-from visionforge.config.schema import Augmentation, DataSettings, Preset, Sampler, Synthetic
+from visionforge.config.resizing import resize_problems
+from visionforge.config.schema import Augmentation, DataSettings, Preset, Resize, Sampler, Synthetic
 from visionforge.config.schema.data import FoldPool
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.config.volumes import volume_problems
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
     AugmentationLike = Augmentation | Mapping[str, Any] | Preset
     SyntheticLike = Synthetic | Mapping[str, Any]
     SamplerLike = Sampler | Mapping[str, Any] | str
+    ResizeLike = Resize | Mapping[str, Any] | int
 else:  # the command line derives its flags from these
-    AugmentationLike, SyntheticLike = Augmentation, Synthetic
+    AugmentationLike, SyntheticLike, ResizeLike = Augmentation, Synthetic, Resize
     SamplerLike = dict[str, Any] | str  # of whichever kind
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,8 @@ _STAGE_SPLITS: dict[str, tuple[Split, ...]] = {
 class ImageDataModule(Seeded, pl.LightningDataModule):
     """Batches of a catalog data set, augmented and normalised on the training device.
 
+    The images have the data set's size; a network brings them to the one of `resize` itself, which it takes from here.
+
     A batch is `(images, labels)`: images (B, C, R, R), or volumes (B, C, R, R, R), float32, normalised with the
     constants of the catalog; labels (B,) int64, or (B, L) uint8 where an image may have several; masks (B, R, R) uint8,
     or boxes (B, M, 5) float32, which move with their images. The order of the images and their augmentation are
@@ -82,6 +86,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         force_rgb: Give grey images three equal channels.
         augmentation: Random changes of training images; a word such as ``strong`` is the preset of that name.
         synthetic: What the data set `synthetic` renders.
+        resize: The size that the network reads, and the way there; a number is that size.
         sampler: Which training images an epoch shows, and in which order; a word is the sampler of that name.
         seed: Seed of order and augmentation; None is the one of `lightning.seed_everything`, or 42.
         folds: Divide the images of `fold_pool` into so many folds; None keeps the splits.
@@ -117,6 +122,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         fold_repeats: int = _DEFAULT.fold_repeats,
         fold_seed: int = _DEFAULT.fold_seed,
         groups: bool = _DEFAULT.groups,
+        resize: ResizeLike = _DEFAULT.resize,
     ) -> None:
         super().__init__()
         self.seed = seed
@@ -142,6 +148,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
                     "fold_repeats": fold_repeats,
                     "fold_seed": fold_seed,
                     "groups": groups,
+                    "resize": {"size": resize} if isinstance(resize, int) else resize,
                 }
             )
         except ValidationError as error:
@@ -156,7 +163,10 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
             raise SettingsError(problems)
         if problems := volume_problems(self.info.name, self.info.spatial_dims, self.settings):
             raise SettingsError(problems)
-        self.spec = TaskSpec.of(self.info, resolution, force_rgb)
+        resizing = self.settings.resize
+        if problems := resize_problems(resizing, resolution, self.info.task, self.info.spatial_dims):
+            raise SettingsError(problems)
+        self.spec = TaskSpec.of(self.info, resolution, force_rgb, resizing)
         self.augmentation = respect_flags(self.settings.augmentation.resolved(), self.info.flags)
         self._datasets: dict[Split, ArrayDataset] = {}
         self._operations: list[Operation] | None = None  # built when they are first needed
@@ -455,7 +465,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
     def _augmented(self, images: Tensor, draw: AugmentationDraw | VolumeDraw, epoch: int, step: int) -> Tensor:
         if self._operations is None:
             self._operations = [operation.build() for operation in self.augmentation.operations]
-        mean, std = self.spec.mean, self.spec.std
+        mean, std = self._constants
         if not self._operations:
             return apply_draw(images, draw, mean, std)
         channels, (rank, _) = images.shape[1], self._rank()
@@ -478,7 +488,14 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return (N, C, R, R[, R]) uint8 images as normalised float32 with the channels of the task."""
-        return normalise(images, self.spec.mean, self.spec.std)
+        return normalise(images, *self._constants)
+
+    @property
+    def _constants(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation that pixels are normalised by: the network's, which are in its checkpoint."""
+        network = None if self.trainer is None else getattr(self.trainer.lightning_module, "spec", None)
+        spec = network if isinstance(network, TaskSpec) else self.spec
+        return spec.mean, spec.std
 
     def _is_raw(self, value: object) -> bool:
         """Return whether it is a batch of uint8 images, or of volumes if those are what the data set has."""

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from visionforge.config.resizing import network_resolution, resize_problems
 from visionforge.config.schema.base import Section
-from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION
+from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION, Resize
 from visionforge.config.schema.task import IGNORED, Task
 from visionforge.config.schema.tasks import TaskName, task_named, task_of_form, usual_task
 from visionforge.errors import DataError
@@ -244,6 +245,7 @@ class TaskSpec(Section):
     std: tuple[float, ...] = Field(description="Standard deviation per channel.")
     flags: DomainFlags = Field(default=NO_CHANGES, description="Which changes keep the label.")
     fit: Literal["crop", "pad"] = Field(default="crop", description=FIT_TEXT)
+    resize: Resize = Field(default=Resize(), description="The size that the network reads, as of `data.resize`.")
     positive: int | None = Field(
         default=None,
         description="Of two classes, index of the one that is to be found; null is 1, as in old checkpoints.",
@@ -264,6 +266,7 @@ class TaskSpec(Section):
             std: Sequence[float] | None = None,
             flags: DomainFlags | Mapping[str, Any] = NO_CHANGES,
             fit: Literal["crop", "pad"] = "crop",
+            resize: Resize | Mapping[str, Any] = Resize(),  # noqa: B008  # frozen
             positive: int | None = None,
         ) -> None: ...
 
@@ -289,6 +292,8 @@ class TaskSpec(Section):
         if self.spatial_dims == 3:
             check_volume_resolutions((self.resolution,))
         check_task(self.task, len(self.classes), self.spatial_dims)
+        if problems := resize_problems(self.resize, self.resolution, self.task, self.spatial_dims):
+            raise ValueError("; ".join(problems))
         if self.positive is not None and not 0 <= self.positive < len(self.classes):
             raise ValueError(f"positive: {self.positive} is not allowed; allowed: 0 to {len(self.classes) - 1}")
         return self
@@ -313,13 +318,35 @@ class TaskSpec(Section):
         return f"{self.sides_text} {'voxels' if self.spatial_dims == 3 else 'pixels'}"
 
     @property
+    def network_resolution(self) -> int:
+        """Height and width, and depth, of what the network reads.
+
+        >>> TaskSpec(classes=2, resize={"size": 64}).network_resolution
+        64
+        """
+        return network_resolution(self.resize, self.resolution)
+
+    @property
+    def resized_text(self) -> str:
+        """Size of the images, and that which the network reads if it is another, as reports name it.
+
+        >>> TaskSpec(classes=2, resize={"size": 64}).resized_text
+        '28 pixels, resized to 64 (bilinear)'
+        """
+        if self.network_resolution == self.resolution:
+            return f"{self.resolution} pixels"
+        how = "padded" if self.resize.mode == "pad" else "resized"
+        kind = "" if self.resize.mode == "pad" else f" ({self.resize.mode})"
+        return f"{self.resolution} pixels, {how} to {self.resize.size}{kind}"
+
+    @property
     def positive_index(self) -> int:
         """Index of the class that is to be found, of two."""
         return 1 if self.positive is None else self.positive
 
     @classmethod
-    def of(cls, info: DatasetInfo, resolution: int, force_rgb: bool) -> "TaskSpec":
-        """Bind a catalog entry to a resolution and a number of channels."""
+    def of(cls, info: DatasetInfo, resolution: int, force_rgb: bool, resize: Resize = Resize()) -> "TaskSpec":  # noqa: B008
+        """Bind a catalog entry to a resolution, a number of channels, and the size that the network reads."""
         repeat = 3 if force_rgb and info.channels == 1 else 1
         return cls(
             dataset=info.name,
@@ -332,6 +359,7 @@ class TaskSpec(Section):
             std=info.normalisation.std * repeat,
             flags=info.flags,
             fit=info.fit,
+            resize=resize,
             positive=None if info.positive is None else info.classes.index(info.positive),
         )
 

@@ -16,7 +16,10 @@ from visionforge.runs.session import ENSEMBLE, SINGLE
 from visionforge.runs.signals import Interruption
 
 MOST = 100
-_SAME = ("dataset", "synthetic", "resolution", "force_rgb", "folds", "fold_pool", "fold_repeats", "fold_seed", "groups")
+_SAME = (
+    *("dataset", "synthetic", "resolution", "resize", "force_rgb"),
+    *("folds", "fold_pool", "fold_repeats", "fold_seed", "groups"),
+)
 
 
 def make_ensemble(

@@ -159,7 +159,7 @@ class Ensembling(Stage):
             title=self.workspace.path.name,
             facts={
                 "": module.info.title,
-                "at": f"{module.spec.resolution} pixels",
+                "at": module.spec.resized_text,
                 "backbone": self.settings.model.backbone.name,
                 "split": f"{self._folds} folds, {len(origins):,} images, each predicted by a network that has not "
                 "learnt it",
@@ -199,7 +199,7 @@ def joined_checkpoint(members: Sequence[Member]) -> dict[str, Any]:
     contents = [read_checkpoint(member.target.checkpoint) for member in members]
     specs = [_spec_of(content, member) for content, member in zip(contents, members, strict=True)]
     for member, spec in zip(members, specs, strict=True):
-        if problems := differences(spec, specs[0]):
+        if problems := [*differences(spec, specs[0]), *_other_pixels(spec, specs[0])]:
             raise SettingsError([f"ensemble: {member.run.name}: {problem}" for problem in problems])
     first, state = contents[0], {}
     for place, content in enumerate(contents):
@@ -217,6 +217,13 @@ def joined_checkpoint(members: Sequence[Member]) -> dict[str, Any]:
         "calibration": None,
         "monitor": first.get("monitor"),
     }
+
+
+def _other_pixels(one: TaskSpec, other: TaskSpec) -> list[str]:
+    """Return a line if networks do not read the same pixels, which they share within an ensemble."""
+    if (one.mean, one.std) == (other.mean, other.std):
+        return []
+    return ["it normalises pixels by other constants than the first (model.backbone.normalisation)"]
 
 
 def _spec_of(content: Mapping[str, Any], member: Member) -> TaskSpec:

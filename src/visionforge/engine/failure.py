@@ -39,7 +39,8 @@ def translate(error: BaseException) -> BaseException:
     elif is_out_of_memory(error):
         told = TrainingError(
             "data.batch_size: out of memory; set a smaller batch_size (with trainer.accumulate_grad_batches to keep "
-            f"the effective one), a smaller backbone or data.resolution ({text.splitlines()[0][:160] if text else ''})"
+            "the effective one), a smaller backbone, data.resolution or data.resize.size "
+            f"({text.splitlines()[0][:160] if text else ''})"
         )
     elif _is_of_another_optimiser(error):
         told = SettingsError(

@@ -133,7 +133,10 @@ class Probing(Stage):
         else:
             model.restoring = True  # no published weights are read
             model.configure_model()
-            _take_weights(model, load_classifier(find_checkpoint(network, SETTING)), network)
+            source = load_classifier(find_checkpoint(network, SETTING))
+            _take_weights(model, source, network)
+            constants = {name: getattr(source.spec, name) for name in ("mean", "std")}  # that it was trained with
+            model.spec = model.spec.model_copy(update=constants)
         model.to(self.trainer.strategy.root_device).eval()
 
     def _save(self, checkpoint: Path) -> None:

@@ -81,7 +81,7 @@ def write_outcome(
     epoch = provenance.get("epoch")
     facts = {
         "": data.info.title,
-        "at": f"{evaluation.spec.resolution} pixels",
+        "at": evaluation.spec.resized_text,
         "backbone": str(provenance["backbone"]),
         "split": f"{split}, {partial or f'{len(evaluation.labels):,} images'}",
         "checkpoint": f"{provenance['checkpoint']}" + (f", epoch {epoch}" if epoch else ""),

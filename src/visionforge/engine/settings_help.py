@@ -17,6 +17,7 @@ TOPICS: dict[str, tuple[str, ...]] = {  # what is shown where nothing more is as
         "data.dataset",
         "data.root",
         "data.resolution",
+        "data.resize.size",
         "data.batch_size",
         "data.balanced_sampling",
         "data.max_samples",

@@ -122,7 +122,7 @@ class SplitReport(Callback):
         name = type(module).__name__
         facts = {
             "": spec.dataset,
-            "at": f"{spec.resolution} pixels",
+            "at": spec.resized_text,
             "backbone": name,
             "split": f"test, {len(labels):,} images",
             "checkpoint": "the last epoch" if checkpoint is None else checkpoint.name,

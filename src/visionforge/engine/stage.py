@@ -204,7 +204,8 @@ class Stage(ABC):
         """Write what became of pretrained weights."""
         if self.model.transfer is not None:
             if self.active is not None:
-                weights = {"source": self.model.transfer.source, "sha256": self.model.transfer.sha256}
+                found = self.model.transfer
+                weights = {"source": found.source, "sha256": found.sha256, "revision": found.revision}
                 self.active.update(weights=weights)
             self.workspace.weight_transfer.parent.mkdir(exist_ok=True)
             write_atomic(self.workspace.weight_transfer, json.dumps(self.model.transfer.as_dict(), indent=2) + "\n")

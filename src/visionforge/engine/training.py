@@ -10,6 +10,7 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
+from visionforge.config.resizing import network_resolution
 from visionforge.config.rules import cut_short
 from visionforge.config.schema.metrics import watched_names
 from visionforge.data.info import TaskSpec
@@ -81,13 +82,14 @@ class Training(Stage):
     def check_sources(self) -> None:
         """Download and verify archive, pretrained weights and teacher, before anything is made."""
         super().check_sources()
-        backbone = self.settings.model.backbone
+        backbone, data = self.settings.model.backbone, self.settings.data
         if backbone.pretrained and not self._resumed:
-            pretrained_state(backbone_entry(backbone.name), backbone.weights, self.settings.data.resolution)
+            pretrained_state(
+                backbone_entry(backbone.name), backbone.weights, network_resolution(data.resize, data.resolution)
+            )
         if self.checkpoint is not None and not self._resumed:
             require_more_training(self.checkpoint, self.settings.trainer)
         if self.settings.model.distillation.teacher is not None:
-            data = self.settings.data
             Teacher.of(self.settings.model.distillation, TaskSpec.of(self.info, data.resolution, data.force_rgb))
             require_untaught(self.settings)
 

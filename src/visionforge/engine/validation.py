@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from visionforge.config.imports import import_modules
 from visionforge.config.loading import RawConfig
 from visionforge.config.problems import unknown_setting, validation_problems
+from visionforge.config.resizing import network_resolution
 from visionforge.config.rules import BackboneFacts, DatasetFacts, DeviceFacts, Facts, check_rules
 from visionforge.config.schema import DataSettings, RunSettings
 from visionforge.config.schema.data import FOLD_POOLS
@@ -169,7 +170,7 @@ def training_images(data: DataSettings, splits: Mapping[str, int]) -> int:
 def _backbone_facts(settings: RunSettings, spatial_dims: int) -> BackboneFacts:
     chosen = settings.model.backbone
     entry = backbone_entry(chosen.name)
-    resolution, adapt = settings.data.resolution, chosen.adapt_stem
+    resolution, adapt = network_resolution(settings.data.resize, settings.data.resolution), chosen.adapt_stem
     return BackboneFacts(
         name=entry.name,
         min_resolution=entry.min_resolution if chosen.adapt_stem else entry.min_resolution_standard,

@@ -80,9 +80,14 @@ def explain(model: ImageClassifier, images: Tensor, targets: Tensor | None = Non
     whole = _Whole.of(model)
     with _evaluating(whole):
         inputs = normalise(images, spec.mean, spec.std)
+        if model.resizing is not None:
+            inputs = model.resizing(inputs)
         maps = _rollout(whole.network, inputs) if method == "attention-rollout" else _grad_cam(whole, inputs, targets)
     mode = "trilinear" if spec.spatial_dims == 3 else "bilinear"
-    maps = F.interpolate(maps[:, None].float(), size=images.shape[2:], mode=mode, align_corners=False)[:, 0]
+    if model.resizing is None:
+        maps = F.interpolate(maps[:, None].float(), size=images.shape[2:], mode=mode, align_corners=False)[:, 0]
+    else:
+        maps = model.resizing.undone(maps[:, None].float(), mode)[:, 0]
     highest = maps.flatten(1).amax(dim=1).view(-1, *[1] * spec.spatial_dims)
     return (maps / highest.clamp(min=_SMALLEST)).clamp(0, 1).detach().cpu()
 

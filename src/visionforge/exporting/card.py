@@ -99,9 +99,15 @@ def _cell(text: object) -> str:
 
 def _inside(contract: Contract) -> str:
     parts = "Normalisation is" if contract.temperature is None else "Normalisation and temperature are"
+    spec, resized = contract.spec, ""
+    if spec.network_resolution != spec.resolution:
+        resized = (
+            f" The network reads {spec.network_resolution} pixels; the images are brought there inside "
+            f"({spec.resize.mode})."
+        )
     if len(contract.views) == 1:
-        return f"{parts} inside. There is no test-time augmentation inside."
-    return f"{parts} inside, and the average over {len(contract.views)} views: {', '.join(contract.views)}."
+        return f"{parts} inside. There is no test-time augmentation inside.{resized}"
+    return f"{parts} inside, and the average over {len(contract.views)} views: {', '.join(contract.views)}.{resized}"
 
 
 def _reading(contract: Contract) -> str:

@@ -167,6 +167,7 @@ class Contract(Section):
             "inside": {
                 "mean": list(self.spec.mean),
                 "std": list(self.spec.std),
+                "resize": None if self.spec.resize.size is None else self.spec.resize.model_dump(),
                 "views": list(self.views),
                 "temperature": self.temperature,
                 "averaged_weights": self.settings.averaging.name,

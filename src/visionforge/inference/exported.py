@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from visionforge.data.info import DomainFlags
+from visionforge.data.resizing import Resizing
 from visionforge.errors import RunError
 from visionforge.inference.contract import Contract
 from visionforge.models.feature_heads import FeatureHead
@@ -55,6 +56,7 @@ class ExportedClassifier(nn.Module):
         each = (1, -1, *(1,) * spec.spatial_dims)
         self.register_buffer("mean", torch.tensor(spec.mean).view(each) * scale)
         self.register_buffer("std", torch.tensor(spec.std).view(each) * scale)
+        self.resizing = Resizing.of(spec)
         self._views, self._names, self._resolution = views_named(contract), contract.views, spec.resolution
         self._weight = contract.settings.tta_weight
         self._task = spec.kind
@@ -88,6 +90,8 @@ class ExportedClassifier(nn.Module):
         inputs = (images.to(torch.float32) - self.mean) / self.std
         several = len(self._views) > 1
         seen = torch.cat([view(inputs) for view in self._views]) if several else inputs
+        if self.resizing is not None:
+            seen = self.resizing(seen)
         members: Tensor | None = None
         if isinstance(self.network, Ensemble):
             members = self.network.probabilities(seen)

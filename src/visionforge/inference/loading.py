@@ -107,6 +107,7 @@ def _config_of(checkpoint: Path) -> dict[str, Any]:
         reason = f"{error.error_count()} values of its settings are not allowed, the first: {error.errors()[0]['msg']}"
         raise RunError(f"--ckpt_path: {checkpoint} does not fit this version of visionforge ({reason})") from error
     data = {"dataset": told.dataset, "resolution": told.resolution, "force_rgb": told.channels == 3}
+    data["resize"] = told.resize.model_dump()
     return {"data": data, "model": settings.model_dump(mode="json")}
 
 

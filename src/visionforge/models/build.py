@@ -13,7 +13,9 @@ from torch.overrides import TorchFunctionMode
 from visionforge.config.schema import Backbone
 from visionforge.config.volumes import dimension_problems
 from visionforge.errors import SettingsError, WeightsError
-from visionforge.models.registry import BackboneEntry, backbone_entry, backbones_taking, load_function
+from visionforge.models.entry import BackboneEntry, load_function
+from visionforge.models.key_mapping import map_keys
+from visionforge.models.registry import backbone_entry, backbones_taking
 from visionforge.models.transfer import Fit, TransferReport, fit_convolution, transfer_weights
 from visionforge.models.volumes import to_volumes
 from visionforge.models.weights import pretrained_state
@@ -70,18 +72,21 @@ def build_network(
     with building(entry, (in_channels, *(resolution,) * spatial_dims)):
         if converts and of_volumes:
             to_volumes(network, settings.volume_convolution, inflated=False)
+        own, head, fits = network.state_dict(), entry.head_of(network), _fits(entry, network)
+        mapping = map_keys(tensors, own, head, tuple(fits), COMPUTED)
         try:
-            state, report = transfer_weights(
-                tensors, network.state_dict(), entry.head_of(network), _fits(entry, network), COMPUTED
-            )
+            state, report = transfer_weights(mapping.tensors, own, head, fits, COMPUTED)
         except WeightsError as error:
-            raise WeightsError(f"model.backbone.weights: {found.source}: {'; '.join(error.problems[:3])}") from error
+            reasons = [*error.problems[:3], *([mapping.problem] if mapping.problem else [])]
+            raise WeightsError(f"model.backbone.weights: {found.source}: {'; '.join(reasons)}") from error
         network.load_state_dict(state)
         if converts and not of_volumes:
             inflated = to_volumes(network, settings.volume_convolution, inflated=True)
         if converts and not entry.is_builtin:
             _try(network, in_channels, num_classes, resolution, spatial_dims)
-    report.source, report.sha256, report.inflated = found.source, found.sha256, inflated
+    report.source, report.sha256, report.revision = found.source, found.sha256, found.revision
+    report.mapping, report.alike, report.inflated = mapping.by, mapping.alike, inflated
+    report.mean, report.std = ([] if values is None else list(values) for values in (found.mean, found.std))
     log.info("%s: weights of %s: %s", settings.name, found.source, report)
     return network, report
 

@@ -11,7 +11,7 @@ from visionforge.models.features import FeatureExtractor
 from visionforge.models.registry import BackboneEntry, backbones_with_maps
 from visionforge.models.stages import Parts, parts_of
 from visionforge.models.transfer import TransferReport
-from visionforge.models.weights import ENCODER
+from visionforge.models.weight_files import ENCODER
 
 
 def encoder_of(

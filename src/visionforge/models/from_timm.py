@@ -1,14 +1,16 @@
 """Any model of timm as a backbone, unchanged but for input channels and classifier; needs the extra `timm`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import takewhile
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from visionforge.errors import SettingsError, WeightsError
-from visionforge.models.registry import BackboneEntry
+from visionforge.models.entry import IMAGENET_MEAN, IMAGENET_STD, BackboneEntry
+from visionforge.models.weight_files import Pixels, PretrainedState
+from visionforge.models.weight_hub import cache_folder_of_hub
 
 try:
     import timm
@@ -70,6 +72,8 @@ def entry(model: str) -> BackboneEntry:
         timm=model if timm.list_pretrained(architecture) else None,
         stem=f"{first}.weight" if isinstance(first, str) else "",
         head=_head(config.classifier),
+        mean=_pixels(config.mean, IMAGENET_MEAN),
+        std=_pixels(config.std, IMAGENET_STD),
     )
 
 
@@ -83,8 +87,8 @@ def _head(classifier: str | Sequence[str] | None) -> str | tuple[str, ...]:
     return "".join(letters[0] for letters in same) or names
 
 
-def published_state(model: str, tag: str | None, resolution: int) -> tuple[Mapping[str, Tensor], str]:
-    """Return timm's pretrained tensors, positions resampled to the resolution where the size is fixed, and their tag.
+def published_state(model: str, tag: str | None, resolution: int) -> PretrainedState:
+    """Return timm's pretrained tensors, positions resampled to the resolution where the size is fixed.
 
     Args:
         model: timm's name; a tag in it counts unless `tag` is given.
@@ -101,13 +105,20 @@ def published_state(model: str, tag: str | None, resolution: int) -> tuple[Mappi
             f"model.backbone.weights: timm has no {name}; "
             f"allowed: a local weight file or one of {', '.join(tags(architecture))}"
         )
-    size: dict[str, Any] = {"img_size": resolution} if _config(name).fixed_input_size else {}
+    config = _config(name)
+    size: dict[str, Any] = {"img_size": resolution} if config.fixed_input_size else {}
     try:
         network = timm.create_model(name, pretrained=True, **size)
     except Exception as error:  # the hub's client raises many kinds
         reason = str(error).splitlines()[0][:160]
         raise WeightsError(
-            f"model.backbone.weights: timm {name} is not on this machine and cannot be downloaded ({reason}); "
-            "name a local file in model.backbone.weights, or set model.backbone.pretrained to false"
+            f"model.backbone.weights: timm {name} is not in {cache_folder_of_hub()} and cannot be downloaded "
+            f"({reason}); name a local file in model.backbone.weights, or set model.backbone.pretrained to false"
         ) from error
-    return network.state_dict(), f"timm {name}"
+    mean, std = _pixels(config.mean, IMAGENET_MEAN), _pixels(config.std, IMAGENET_STD)
+    return PretrainedState(network.state_dict(), f"timm {name}", mean=mean, std=std)
+
+
+def _pixels(values: Sequence[float] | None, otherwise: Pixels) -> Pixels:
+    """Return what weights expect of red, green and blue; what others expect where they are not of three channels."""
+    return (values[0], values[1], values[2]) if values is not None and len(values) == 3 else otherwise

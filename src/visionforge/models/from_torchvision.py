@@ -5,7 +5,7 @@ from functools import cache
 from torch import nn
 from torchvision import models
 
-from visionforge.models.registry import BackboneEntry
+from visionforge.models.entry import BackboneEntry
 from visionforge.models.surgery import replace_convolution
 
 

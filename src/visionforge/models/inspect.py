@@ -14,6 +14,7 @@ from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.models.build import build_network, require_dimensions
 from visionforge.models.registry import BackboneEntry, backbone_entry
 from visionforge.models.stages import stage_names
+from visionforge.models.weight_package import PREFIX, is_installed
 
 RESOLUTIONS = (28, 64, 224)  # at which a backbone is looked at, if none is named
 LARGEST_VOLUME = 64  # of these, at which a backbone for volumes is
@@ -217,17 +218,21 @@ def map_sizes(profile: Profile) -> str:
 
 
 def weight_names(entry: BackboneEntry) -> list[str]:
-    """Return the tags of the published weights, the default first."""
+    """Return what `model.backbone.weights` takes of published weights, the default first."""
+    names: list[str] = []
     if entry.weights:
         import torchvision
 
         published = getattr(torchvision.models, entry.weights)
-        names = [published.DEFAULT.name, *published.__members__]
-        return [name for name in dict.fromkeys(names) if name != "DEFAULT"]
+        names += [published.DEFAULT.name, *published.__members__]
+    if entry.package:
+        installed = is_installed(entry.package)
+        names.append(f"{PREFIX}{entry.package}" if installed else f"{PREFIX}{entry.package} (not installed)")
     if entry.timm:
         try:
             from visionforge.models.from_timm import tags
+
+            names += tags(entry.timm)
         except VisionForgeError:
-            return ["timm's, with the extra of that name"]
-        return tags(entry.timm)
-    return []
+            names.append("timm's, with the extra of that name")
+    return [name for name in dict.fromkeys(names) if name != "DEFAULT"]

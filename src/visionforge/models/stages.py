@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from visionforge.models.registry import BackboneEntry
+from visionforge.models.entry import BackboneEntry
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ def replace_convolution(
     stride: int | None = None,
     padding: int | None = None,
 ) -> nn.Conv2d:
-    """Return a new convolution like `old` with other input channels, and another geometry where one is given."""
+    """Return a convolution of the class of `old` with other input channels, and another geometry where given."""
     (height, width), strides, paddings = old.kernel_size, old.stride, old.padding
-    return nn.Conv2d(
+    return type(old)(
         in_channels,
         old.out_channels,
         kernel_size=(kernel, kernel) if kernel else (height, width),

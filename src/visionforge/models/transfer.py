@@ -71,6 +71,11 @@ class TransferReport:
     Attributes:
         source: Where the weights came from.
         sha256: SHA-256 of the file, if they came from one.
+        revision: Version of the package, or commit of the repository, that they came from.
+        mapping: How each tensor was found: by ``name``, or by ``order`` and shape.
+        alike: By order, how many share their shape and kind with another, so that a swap would not show.
+        mean: What they expect to be subtracted from red, green and blue, of values in [0, 1]; empty if that is unknown.
+        std: What they expect them to be divided by.
         loaded: Taken over as they are.
         resampled: Fitted to another kernel size, number of channels or number of positions.
         new: In the network, but not in the weights: they keep their random values.
@@ -80,6 +85,11 @@ class TransferReport:
 
     source: str = ""
     sha256: str | None = None
+    revision: str | None = None
+    mapping: str = "name"
+    alike: int = 0
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
     resampled: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
@@ -93,6 +103,11 @@ class TransferReport:
             keys = getattr(self, name)
             if keys:
                 parts.append(f"{len(keys)} {name} ({', '.join(keys[:4])}{', …' if len(keys) > 4 else ''})")
+        if self.mapping == "order":
+            parts.append(
+                f"found by order and shape, as no name is known; {self.alike} share theirs with another, of which a "
+                "swap would not show"
+            )
         return ", ".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
@@ -120,7 +135,7 @@ def transfer_weights(
         The network's complete state dict, and what became of each tensor.
 
     Raises:
-        WeightsError: If another tensor has the wrong shape, or nothing fits.
+        WeightsError: If another tensor has the wrong shape, one holds no numbers, or nothing fits.
     """
     state, report, problems = dict(target), TransferReport(), []
     for name, tensor in target.items():
@@ -130,7 +145,9 @@ def transfer_weights(
             report.new.append(name)
             continue
         value = source[name]
-        if value.shape == tensor.shape:
+        if problem := _value_problem(name, value):
+            problems.append(problem)
+        elif value.shape == tensor.shape:
             state[name] = value
             report.loaded.append(name)
         elif name in fits and value.ndim == tensor.ndim and value.shape[0] == tensor.shape[0]:
@@ -151,3 +168,12 @@ def transfer_weights(
     if problems:
         raise WeightsError(problems)
     return state, report
+
+
+def _value_problem(name: str, value: Tensor) -> str:
+    """Return what is wrong with the values of a pretrained tensor, or nothing."""
+    if value.is_floating_point() and not value.isfinite().all():
+        return f"{name} has {int((~value.isfinite()).sum())} values that are NaN or infinite"
+    if name.endswith("running_var") and (value < 0).any():
+        return f"{name} has variances below 0"
+    return ""

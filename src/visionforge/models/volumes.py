@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from visionforge.config.schema import VolumeConvolution
+from visionforge.models.same_padding import SamePaddingConv2d
 from visionforge.models.volume_layers import ACSConv3d, MaxPool3d, SliceRepeatingConv3d
 
 _TWO_DIMENSIONAL = "2d"  # ends the names of torch's layers for images
@@ -94,6 +95,8 @@ def _sides(name: str, layer: nn.Module) -> tuple[int, int, int, int]:
 
 
 def _options(name: str, old: nn.Conv2d) -> dict[str, Any]:
+    if isinstance(old, SamePaddingConv2d):
+        raise ValueError(f"{name} has no form for volumes: what it pads depends on the image's size")
     if old.padding_mode != "zeros":
         raise ValueError(f"{name} has no form for volumes: it pads with {old.padding_mode!r}")
     kernel, stride, padding, dilation = _sides(name, old)

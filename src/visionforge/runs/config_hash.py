@@ -61,7 +61,9 @@ ADDED: dict[str, Any] = {
     "data.fold_seed": 42,
     "data.folds": None,
     "data.groups": True,
+    "data.resize": {"size": None, "mode": "bilinear"},
     "data.sampler": {"name": "auto"},
+    "model.backbone.normalisation": "dataset",
     "model.backbone.volume_convolution": "3d",
     "model.decoder": {"name": "unet", "dropout": 0.0, "width": 32},
     "model.detector": {
@@ -174,6 +176,8 @@ def _shortest(value: Any) -> Any:
 
 def anchored(text: str) -> str:
     """Return a path relative to its anchor; text that is no path, such as a tag or an address, stays as it is."""
+    if text.startswith(("hf-hub:", "package:")):
+        return text
     is_path = "/" in text or "\\" in text or text.startswith("~") or text.endswith((".pth", ".safetensors", ".ckpt"))
     is_address = "://" in text and not is_anchored(text)
     return portable(text) if is_path and not is_address else text

@@ -36,7 +36,7 @@ class ImageTask(Task):
         """Return the backbone with a classifier."""
         from visionforge.models.parts import classifying_network
 
-        form = spec.channels, outputs, spec.resolution, spec.spatial_dims
+        form = spec.channels, outputs, spec.network_resolution, spec.spatial_dims
         return classifying_network(settings.backbone, *form, pretrained, brought)
 
     def criterion(self, loss: Any, classes: int, weights: Tensor | None = None) -> Criterion:

@@ -21,6 +21,7 @@ from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.augment import normalise
 from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.info import TaskSpec
+from visionforge.data.resizing import Resizing
 from visionforge.errors import SettingsError
 from visionforge.models.feature_heads import StoredHead
 from visionforge.models.stages import Parts
@@ -29,7 +30,7 @@ from visionforge.models.volumes import to_channels_last
 from visionforge.redaction import redact_settings
 from visionforge.training.averaged_weights import state_of_average
 from visionforge.training.calibration import Calibration
-from visionforge.training.compatibility import check_compatible, differences
+from visionforge.training.compatibility import check_compatible, differences, resize_differences
 from visionforge.training.criterion import AnyCriterion, CumulativeLogits, class_weights
 from visionforge.training.determinism import seed_generators
 from visionforge.training.distillation import Distilling, Teacher
@@ -40,6 +41,7 @@ from visionforge.training.finetuning import StagedUnfreezing
 from visionforge.training.heads import read_heads, restored_head
 from visionforge.training.labelled import label_problem
 from visionforge.training.monitor import AUC, monitor_named, stored_monitor
+from visionforge.training.normalisation import with_constants, with_constants_of
 from visionforge.training.outliers import (
     Outliers,
 )
@@ -161,8 +163,11 @@ class ImageClassifier(Seeded, EvaluatingModule):
             "warm_start": warm_start,
         }
         self.settings, self.spec = read_settings(sections, restoring), read_spec(spec)
+        if self.spec is not None and not restoring:  # a checkpoint brings the constants that it was trained with
+            self.spec = with_constants(self.spec, self.settings.backbone)
         self.restoring = restoring
         self.network: nn.Module | None = None
+        self.resizing: Resizing | None = None
         self.cumulative: CumulativeLogits | None = None
         self.transfer: TransferReport | None = None
         self.criterion: AnyCriterion | None = None
@@ -252,12 +257,12 @@ class ImageClassifier(Seeded, EvaluatingModule):
             SettingsError: If they are known and differ.
         """
         if self.spec is None:
-            self.spec = spec
+            self.spec = with_constants(spec, self.settings.backbone)
             if self.settings.monitor is None and self.monitor == AUC:  # nobody has chosen another
                 self.monitor = monitor_named(spec.kind.monitor)
             self._remember()
             return
-        if problems := differences(self.spec, spec):
+        if problems := [*differences(self.spec, spec), *resize_differences(self.spec, spec)]:
             raise SettingsError(problems)
 
     def restore(self, checkpoint: Mapping[str, Any]) -> None:
@@ -336,6 +341,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         if self.network is not None or self.spec is None:
             return
         if self.members:
+            self.resizing = Resizing.of(self.spec)
             self._build_members(brought)
             return
         spec, settings, classes = self.spec, self.settings, len(self.spec.classes)
@@ -347,6 +353,10 @@ class ImageClassifier(Seeded, EvaluatingModule):
         self._parts, self.transfer = built.parts, built.transfer
         if brought is not None and self.heads and self.heads[0] is not None:
             restored_head(built.network, built.parts.head, self.heads[0], brought, classes)
+        self.spec = with_constants_of(spec, settings.backbone, built.transfer)
+        if self.spec != spec:
+            self._remember()
+        self.resizing = Resizing.of(self.spec)
         self.network = to_channels_last(built.network)
         self._outputs = spec.kind.outputs()
         if cumulative:

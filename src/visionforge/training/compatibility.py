@@ -24,6 +24,16 @@ def differences(network: TaskSpec, data: TaskSpec) -> list[str]:
     ]
 
 
+def resize_differences(network: TaskSpec, data: TaskSpec) -> list[str]:
+    """Return a line if data ask for a size that a network, which brings its own, does not read."""
+    if data.resize.size is None or data.resize == network.resize:
+        return []
+    return [
+        f"data.resize: {data.resize.mode} to {data.resize.size} asked for, the network was made for "
+        f"{network.resized_text}; leave it out, the network resizes by itself"
+    ]
+
+
 def check_compatible(stored: Mapping[str, Any], spec: TaskSpec, settings: ModelSettings) -> None:
     """Raise if a checkpoint does not fit.
 
@@ -48,11 +58,18 @@ def check_compatible(stored: Mapping[str, Any], spec: TaskSpec, settings: ModelS
     if mine.name != backbone.name:
         problems.append(f"model.backbone.name: {mine.name} asked for, the checkpoint has {backbone.name}")
     elif not backbone_entry(mine.name).same_shape(
-        (spec.resolution, mine.adapt_stem), (theirs.resolution, backbone.adapt_stem), spec.spatial_dims
+        (spec.network_resolution, mine.adapt_stem),
+        (theirs.network_resolution, backbone.adapt_stem),
+        spec.spatial_dims,
     ):
+        name = "data.resolution" if spec.resize.size is None else "data.resize.size"
         problems.append(
-            f"data.resolution: {spec.resolution} needs another network than the checkpoint has, "
-            f"which was trained at {theirs.resolution} (model.backbone.adapt_stem {backbone.adapt_stem})"
+            f"{name}: {spec.network_resolution} needs another network than the checkpoint has, "
+            f"which was trained at {theirs.network_resolution} (model.backbone.adapt_stem {backbone.adapt_stem})"
+        )
+    if mine.normalisation != backbone.normalisation:
+        problems.append(
+            f"model.backbone.normalisation: {mine.normalisation} asked for, the checkpoint has {backbone.normalisation}"
         )
     if mine.volume_convolution != backbone.volume_convolution:
         problems.append(

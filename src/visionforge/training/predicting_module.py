@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from visionforge.config.schema import ModelSettings
 from visionforge.data.augment import normalise
 from visionforge.data.info import TaskSpec
+from visionforge.data.resizing import Resizing
 from visionforge.errors import DataError, SettingsError
 from visionforge.models.feature_heads import FeatureHead, StoredHead
 from visionforge.models.stages import Parts
@@ -37,6 +38,7 @@ class PredictingModule(pl.LightningModule):
         settings: The settings of the model.
         spec: Classes, channels, task and normalisation; None until they are known.
         network: From normalised images to outputs; None until it is built.
+        resizing: What images go through in front of it; None where it reads them as they are.
         cumulative: Makes cumulative logits of the network's score; None where it gives logits.
         criterion: What the network is trained by, and the probabilities that belong to its outputs.
         calibration: What the validation split says about its probabilities.
@@ -48,6 +50,7 @@ class PredictingModule(pl.LightningModule):
     settings: ModelSettings
     spec: TaskSpec | None
     network: nn.Module | None
+    resizing: Resizing | None
     cumulative: CumulativeLogits | None
     criterion: AnyCriterion | None
     calibration: Calibration | None
@@ -68,7 +71,7 @@ class PredictingModule(pl.LightningModule):
 
         Args:
             images: (N, C, H, W), or volumes (N, C, D, H, W); uint8 images are normalised first, float images are taken
-                as normalised.
+                as normalised. They have the size of the data set's images; the network may read another.
 
         Raises:
             RuntimeError: If the network is not built yet.
@@ -77,6 +80,8 @@ class PredictingModule(pl.LightningModule):
             raise RuntimeError("the network is not built: load a checkpoint, or call configure_model() with a spec")
         if images.dtype == torch.uint8:
             images = normalise(images, self.spec.mean, self.spec.std)
+        if self.resizing is not None:  # nobody else resizes: all that asks the network comes through here
+            images = self.resizing(images)
         weights = next(self.network.parameters()).dtype  # of half or double precision where the Trainer says so
         logits: Tensor = self.network(channels_last(images.to(weights)))
         if weights.itemsize < torch.float32.itemsize:  # losses and probabilities are never computed in less

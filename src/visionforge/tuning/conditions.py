@@ -55,6 +55,7 @@ _OWN: dict[str, tuple[Condition, ...]] = {
         )
         for name in ("weight", "temperature")
     },
+    "data.resize.mode": (Condition("data.resize.size", lambda value: value is not None, "data.resize.size is given"),),
     "data.augmentation.magnitude": (_no_preset(), _above("data.augmentation.num_ops", 0)),
     **{
         f"data.augmentation.{name}": (_no_preset(),)

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from optuna.trial import Trial
 from optuna_integration import PyTorchLightningPruningCallback
 
+from visionforge.config.resizing import network_resolution
 from visionforge.config.schema import RunSettings, TuneSettings
 from visionforge.data.registry import dataset_info
 from visionforge.errors import TrainingError, VisionForgeError
@@ -210,7 +211,7 @@ class Objective:
         entry = backbone_entry(backbone.name)
         found = profile(
             entry,
-            settings.data.resolution,
+            network_resolution(settings.data.resize, settings.data.resolution),
             channels,
             len(info.classes),
             backbone.adapt_stem,

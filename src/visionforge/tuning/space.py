@@ -8,6 +8,7 @@ import optuna
 from pydantic import ValidationError
 
 from visionforge.config.problems import flatten, unknown_setting, value_at
+from visionforge.config.resizing import network_resolution
 from visionforge.config.schema import Dimension, RunSettings, Scalar
 from visionforge.config.schema.components import listed
 from visionforge.config.schema.tasks import task_named
@@ -249,7 +250,7 @@ def build_space(settings: RunSettings, flags: DomainFlags, backbones: Sequence[s
 
 
 def _preset(settings: RunSettings, backbones: Sequence[str]) -> dict[str, Dimension]:
-    small = settings.data.resolution <= SMALL_IMAGE
+    small = network_resolution(settings.data.resize, settings.data.resolution) <= SMALL_IMAGE
     batches = {"data.batch_size": Dimension(choices=_BATCHES[small])}
     match settings.tune.preset:
         case "none":

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from visionforge.config.environment import warn_of_environment
 from visionforge.config.loading import RawConfig, read_yaml
 from visionforge.config.problems import validation_problems
+from visionforge.config.resizing import network_resolution
 from visionforge.config.schema import RunSettings, TuneSettings
 from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.schema.tasks import task_named
@@ -176,7 +177,8 @@ class Tuning:
 
     def _pool(self) -> list[str]:
         """Return the built-in backbones that fit the images, for the preset `architectures`."""
-        resolution, dims = self.settings.data.resolution, self.info.spatial_dims
+        data, dims = self.settings.data, self.info.spatial_dims
+        resolution = network_resolution(data.resize, data.resolution)
         found = []
         for entry in (backbone_entry(name) for name in backbone_names()):
             if not entry.is_builtin or dims not in entry.spatial_dims:

@@ -60,7 +60,7 @@ def _list(options: argparse.Namespace) -> int:
         for entry in entries:
             takes = ", ".join(_DIMENSIONS[dims] for dims in entry.spatial_dims)
             adapts = "yes" if entry.adaptable else "no"
-            table.add_row(entry.name, entry.description, takes, adapts, entry.published_by or "–")
+            table.add_row(entry.name, entry.description, takes, adapts, ", ".join(entry.published_by) or "–")
         print_table(table)
     else:
         say_lines(names)

@@ -11,6 +11,8 @@ from visionforge.config.schema.data import (
     AugmentationOperation,
     DataSettings,
     Preset,
+    Resize,
+    ResizeMode,
     Sampler,
     Synthetic,
 )
@@ -60,6 +62,8 @@ __all__ = [
     "Preset",
     "Probability",
     "ProbeSettings",
+    "Resize",
+    "ResizeMode",
     "RunSettings",
     "Sampler",
     "Scalar",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Preset = Literal["none", "light", "standard", "strong"]
 FoldPool = Literal["train+val", "all"]
+ResizeMode = Literal["bilinear", "bicubic", "pad"]
 FOLD_POOLS: dict[str, tuple[Literal["train", "val", "test"], ...]] = {
     "train+val": ("train", "val"),
     "all": ("train", "val", "test"),
@@ -177,6 +178,24 @@ class Synthetic(Section):
     test: int = Field(default=64, ge=1, le=1_000_000, description="Test images.")
 
 
+class Resize(Section):
+    """The size that the network reads, apart from that of the images."""
+
+    size: int | None = Field(
+        default=None,
+        ge=8,
+        le=1024,
+        description="Height and width that the network reads, and depth of volumes; whole batches are brought to it on "
+        "the device, in front of the network; null leaves the images as they are.",
+        json_schema_extra={"unit": "pixels"},
+    )
+    mode: ResizeMode = Field(
+        default="bilinear",
+        description="bilinear or bicubic interpolate, antialiased where the size is reduced, and of volumes along each "
+        "axis; pad puts the image as it is into the middle of a black square.",
+    )
+
+
 class DataSettings(Section):
     """Which images are read, and how they become batches."""
 
@@ -194,6 +213,7 @@ class DataSettings(Section):
         description="Height and width of the images, and depth of volumes; the data set must offer it.",
         json_schema_extra={"unit": "pixels"},
     )
+    resize: Resize = Field(default=Resize(), description="The size that the network reads.")
     batch_size: int = Field(default=128, ge=1, le=2048, description="Images per batch and device.")
     num_workers: int = Field(
         default=0, ge=0, le=64, description="Loader processes; batches come from memory, so 0 is fastest for most."

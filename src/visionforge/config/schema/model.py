@@ -53,6 +53,7 @@ AnchorScale = Annotated[
 
 
 VolumeConvolution = Literal["3d", "acs"]
+PixelConstants = Literal["dataset", "weights"]
 
 
 class Backbone(Section):
@@ -66,7 +67,13 @@ class Backbone(Section):
     weights: str | None = Field(
         default=None,
         description="Pretrained weights: a tag such as IMAGENET1K_V1, a .pth or .safetensors file, the folder or "
-        "checkpoint of another run, or https://HOST/FILE#sha256=DIGEST; null is the backbone's default.",
+        "checkpoint of another run, package:NAME (an installed package), hf-hub:OWNER/NAME[@REVISION] (the Hugging "
+        "Face Hub), or https://HOST/FILE#sha256=DIGEST; null is the backbone's default.",
+    )
+    normalisation: PixelConstants = Field(
+        default="dataset",
+        description="What pixels are normalised by: dataset, mean and deviation of the training images; or weights, "
+        "the constants that the backbone's published weights were trained with, in grey their means.",
     )
     dropout: float = Field(default=0.0, ge=0.0, le=0.9, description="Dropout probability in front of the classifier.")
     adapt_stem: bool = Field(

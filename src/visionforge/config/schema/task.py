@@ -343,7 +343,7 @@ class Task:
 
         Args:
             settings: The `ModelSettings`.
-            spec: The `TaskSpec`.
+            spec: The `TaskSpec`; images come to the network in its `network_resolution`.
             outputs: Number of logits.
             pretrained: Read pretrained weights; None as the settings say.
             brought: The tensors of a file from somebody that are about to be loaded; None without one.

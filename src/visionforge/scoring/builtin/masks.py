@@ -6,30 +6,37 @@ from visionforge.scoring.rates import Floats
 
 
 def _mean_dice(weighted: WeightedMaskCases) -> Floats:
+    """Dice coefficient 2·|A ∩ B| / (|A| + |B|) of a class, over the pixels of all pictures; mean over classes."""
     return weighted.over_classes(weighted.dice)
 
 
 def _mean_iou(weighted: WeightedMaskCases) -> Floats:
+    """Intersection over union |A ∩ B| / |A ∪ B| of a class, over the pixels of all pictures; mean over classes."""
     return weighted.over_classes(weighted.iou)
 
 
 def _pixel_accuracy(weighted: WeightedMaskCases) -> Floats:
+    """Share of pixels whose class is right, over all pictures."""
     return weighted.pixel_accuracy
 
 
 def _mean_dice_by_picture(weighted: WeightedMaskCases) -> Floats:
+    """Dice coefficient within each picture, averaged over pictures, then over classes."""
     return weighted.over_classes(weighted.dice_by_picture)
 
 
 def _mean_iou_by_picture(weighted: WeightedMaskCases) -> Floats:
+    """Intersection over union within each picture, averaged over pictures, then over classes."""
     return weighted.over_classes(weighted.iou_by_picture)
 
 
 def _pixel_accuracy_by_picture(weighted: WeightedMaskCases) -> Floats:
+    """Share of pixels whose class is right within each picture, averaged over pictures."""
     return weighted.pixel_accuracy_by_picture
 
 
 def _mean_boundary_f1(weighted: WeightedMaskCases) -> Floats | None:
+    """F1 of boundary pixels that lie within the tolerance of the other boundary; mean over classes."""
     return None if weighted.boundary_f1 is None else weighted.over_classes(weighted.boundary_f1)
 
 
