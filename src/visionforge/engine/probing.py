@@ -9,8 +9,11 @@ from typing import Any
 
 import lightning
 import numpy as np
+import torch
+from torch import Tensor
 
-from visionforge.data.info import Split
+from visionforge.config.resizing import network_resolution
+from visionforge.data.info import Split, TaskSpec
 from visionforge.engine.construction import Construction
 from visionforge.engine.embedding import split_features
 from visionforge.engine.feature_cache import features_folder
@@ -68,7 +71,9 @@ class Probing(Stage):
         super().check_sources()
         backbone = self.settings.model.backbone
         if self._probe.network is None:
-            pretrained_state(backbone_entry(backbone.name), backbone.weights, self.settings.data.resolution)
+            data = self.settings.data
+            resolution = network_resolution(data.resize, data.resolution)
+            pretrained_state(backbone_entry(backbone.name), backbone.weights, resolution)
 
     def take_workspace(self) -> Workspace:
         """Return a new run folder."""
@@ -175,8 +180,8 @@ class Probing(Stage):
             for step, start in enumerate(range(0, len(dataset), size)):
                 places = list(range(start, min(len(dataset), start + size)))
                 images = self.datamodule.augment(dataset.__getitems__(places)[0].to(device), view, step)
-                values.append(self.model.features(images).cpu().numpy())
-        return self._labelled(np.concatenate(values), np.concatenate([train.labels] * self._probe.augmented_views))
+                values.append(self.model.features(_renormalised(images, self.datamodule.spec, self.model.spec)).cpu())
+        return self._labelled(torch.cat(values).numpy(), np.concatenate([train.labels] * self._probe.augmented_views))
 
     def _choose_monitor(self) -> Monitor:
         """Return what candidates are compared by, which has to be defined on the validation split.
@@ -235,6 +240,15 @@ def _take_weights(model: ImageClassifier, source: ImageClassifier, name: str) ->
             f"({wrong[0]}); leave model.backbone and data.force_rgb as the run has them"
         )
     model.network.load_state_dict(state, strict=False)
+
+
+def _renormalised(images: Tensor, data: TaskSpec, network: TaskSpec) -> Tensor:
+    """Return images (N, C, R, R[, R]) of the constants of a data set with those of a network."""
+    if (data.mean, data.std) == (network.mean, network.std):
+        return images
+    of = [images.new_tensor(each).view(-1, *[1] * data.spatial_dims) for each in (data.std, data.mean)]
+    to = [images.new_tensor(each).view(-1, *[1] * data.spatial_dims) for each in (network.std, network.mean)]
+    return (images * of[0] + of[1] - to[1]) / to[0]
 
 
 def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
