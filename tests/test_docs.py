@@ -36,7 +36,7 @@ BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>[a-z ]+) -->\n)?^```(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```",
     re.M | re.S,
 )
-LIGHTNING = ("fit", "validate", "test", "predict", "embed", "tune", "benchmark")
+LIGHTNING = ("fit", "probe", "validate", "test", "predict", "embed", "tune", "benchmark")
 
 
 @dataclass(frozen=True)

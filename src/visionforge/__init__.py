@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         fit,
         open_study,
         predict,
+        probe,
         robustness,
         tune,
     )
@@ -128,6 +129,7 @@ _HOMES = {
     "open_run": "visionforge.engine.run",
     "open_study": "visionforge.api",
     "predict": "visionforge.api",
+    "probe": "visionforge.api",
     "register_augmentation": "visionforge.config.parts",
     "register_averaging": "visionforge.config.parts",
     "register_backbone": "visionforge.models.registry",
@@ -207,6 +209,7 @@ __all__ = [
     "open_run",
     "open_study",
     "predict",
+    "probe",
     "register_augmentation",
     "register_averaging",
     "register_backbone",

@@ -129,8 +129,86 @@ def fit(
             return fit_folds(raw, folds, interruption, workers=workers, seeds=seeds, distill=distill)
         if seeds is None:
             return fit_one(request_of(raw), interruption)
-        given = str(seeds) if isinstance(seeds, int) else ",".join(map(str, seeds)) + ","
-        return fit_seeds(raw, given, interruption)
+        return fit_seeds(raw, _seeds_text(seeds), interruption)
+
+
+@overload
+def probe(
+    config: Config | Sequence[Config] | None = ...,
+    *,
+    run: str | Path | Run | None = ...,
+    seeds: None = ...,
+    folds: None = ...,
+    **settings: Any,
+) -> Run: ...
+
+
+@overload
+def probe(
+    config: Config | Sequence[Config] | None = ...,
+    *,
+    run: str | Path | Run | None = ...,
+    seeds: int | Sequence[int],
+    folds: None = ...,
+    **settings: Any,
+) -> list[Run]: ...
+
+
+@overload
+def probe(
+    config: Config | Sequence[Config] | None = ...,
+    *,
+    run: str | Path | Run | None = ...,
+    seeds: None = ...,
+    folds: int,
+    **settings: Any,
+) -> "FoldRuns": ...
+
+
+def probe(
+    config: Config | Sequence[Config] | None = None,
+    *,
+    run: str | Path | Run | None = None,
+    seeds: int | Sequence[int] | None = None,
+    folds: int | None = None,
+    **settings: Any,
+) -> "Run | list[Run] | FoldRuns":
+    """Fit a classifier to the features of a network that stays as it is, as `visionforge probe` does.
+
+    The result is used like the run of any fit: `evaluate`, `predict`, `explain`, `export` and `ensemble` take it.
+
+    Args:
+        config: As in `fit`; the section ``probe`` says which classifier, and its candidates.
+        run: A trained network whose features are taken; None is ``model.backbone`` with its pretrained weights.
+        seeds: Fit for several seeds: this many from the configured one on, or these.
+        folds: Fit a classifier for each of so many folds of train and val, 2 to 100, and join them.
+        settings: As in `fit`.
+
+    Raises:
+        SettingsError: With a line for every mistake in the settings, before anything is made.
+        VisionForgeError: If data, weights or folder cannot be used; nothing is left then.
+
+    >>> import visionforge as vf
+    >>> vf.probe(data={"dataset": "breastmnst"})
+    Traceback (most recent call last):
+    ...
+    visionforge.errors.SettingsError: data.dataset: breastmnst is no data set; ...
+    """
+    from visionforge.engine.probe import PROBES, probe_folds, probe_request
+    from visionforge.engine.probe import probe as probe_one
+    from visionforge.engine.seeds import fit_seeds
+
+    raw = read_values(config, {**settings, **_named_runs(run=run)})
+    with _interruptible() as interruption:
+        if folds is not None:
+            return probe_folds(raw, folds, interruption, seeds=seeds)
+        if seeds is None:
+            return probe_one(probe_request(raw), interruption)
+        return fit_seeds(raw, _seeds_text(seeds), interruption, making=PROBES)
+
+
+def _seeds_text(seeds: int | Sequence[int]) -> str:
+    return str(seeds) if isinstance(seeds, int) else ",".join(map(str, seeds)) + ","
 
 
 def ensemble(runs: Sequence[str | Path | Run], *, outputs: str | Path | None = None, overwrite: bool = False) -> Run:

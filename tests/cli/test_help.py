@@ -21,7 +21,7 @@ from visionforge.cli.commands import (
 )
 from visionforge.cli.main import COMMANDS, main
 from visionforge.config.problems import flatten
-from visionforge.config.schema import BenchmarkSettings, RunSettings, TuneSettings
+from visionforge.config.schema import BenchmarkSettings, ProbeSettings, RunSettings, TuneSettings
 from visionforge.engine.validation import trainer_flags
 
 LIGHTNING = ("fit", "validate", "test", "predict")
@@ -40,6 +40,7 @@ OWN = {  # what is read before a parser is asked, and what a parser of Lightning
     "validate": {"--run", "--import"},
     "test": {"--run", "--import"},
     "predict": {"--run", "--images", "--import"},
+    "probe": {"--run", "--seeds", "--folds", "--config"},
     "embed": {"--run", "--import"},
     "tune": {"--report", "--folds", "--config"},
     "benchmark": {"--suite", "--workers", "--list", "--leaderboard_only", "--retry_failed", "--config"},
@@ -64,7 +65,7 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
 @pytest.mark.parametrize("command", LIGHTNING)
 def test_commands_of_lightning(capsys, command):
     flags = shown(capsys, command, topic=("all",))
-    settings = {path for path in flatten(RunSettings) if not path.startswith(("tune", "benchmark"))}
+    settings = {path for path in flatten(RunSettings) if not path.startswith(("tune", "benchmark", "probe"))}
     settings -= {path for path in settings if any(other.startswith(f"{path}.") for other in settings)}
     settings -= {"resume"} if command != "fit" else set()
     taken = {f"--{path}" for path in settings} | {f"--trainer.{name}" for name in trainer_flags()}
@@ -121,13 +122,13 @@ def test_what_is_no_setting_of_embed(capsys):
 
 def test_other_commands(capsys):
     assert set(COMMANDS) == {*LIGHTNING, *PARSERS, *GROUPS, *OWN}
-    for command in ("smoke", "tune", "benchmark"):
+    sections = (("tune", TuneSettings), ("benchmark", BenchmarkSettings), ("probe", ProbeSettings))
+    for command in ("smoke", "probe", "tune", "benchmark"):
         flags = shown(capsys, command)
         assert OWN[command] <= flags
-        if command == "tune":
-            assert {f"--tune.{path}" for path in flatten(TuneSettings)} <= flags
-        if command == "benchmark":
-            assert {f"--benchmark.{path}" for path in flatten(BenchmarkSettings)} <= flags
+        for name, section in sections:
+            if command == name:
+                assert {f"--{name}.{path}" for path in flatten(section)} <= flags
     assert options(predict.parser()) <= shown(capsys, "predict", "--images", "x")
 
 

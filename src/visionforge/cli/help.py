@@ -1,11 +1,11 @@
-"""The help of `fit`, `validate`, `test`, `predict`, `embed`, `tune` and `benchmark`: their flags, and the settings."""
+"""The help of the commands that read settings: their flags, and the settings."""
 
 from collections.abc import Callable
 
 from visionforge.cli.arguments import flags_named
 from visionforge.config.problems import describe_allowed
 from visionforge.config.schema import RunSettings
-from visionforge.engine.settings_help import BESIDE, settings_help
+from visionforge.engine.settings_help import OF_ONE_COMMAND, settings_help
 
 OWN: dict[str, str] = {  # flags that are no settings
     "config": "YAML file with settings, or the name of a shipped one; may be given several times, a later one wins key "
@@ -17,7 +17,8 @@ OWN: dict[str, str] = {  # flags that are no settings
     "their mean.",
     "workers": "Processes that share the folds of --folds, or the cells of a benchmark; default 1.",
     "distill": "With --folds: train one network more, which learns from all of them (`model.distillation`).",
-    "run": "Run to evaluate: its folder, or its name in the outputs folder; its best checkpoint is taken.",
+    "run": "Run to evaluate, or whose network is probed: its folder, or its name in the outputs folder; its best "
+    "checkpoint is taken.",
     "split": "Images of the data set: train, val, test or all, the default; with --images, the part of .npz archives.",
     "images": "Pictures instead of a data set: folders, picture files, .npz archives; of volumes .npy, .nii and "
     ".nii.gz files.",
@@ -43,6 +44,7 @@ OF_STAGE: dict[str, tuple[str, ...]] = {
     "validate": ("config", "import", "run", "ckpt_path", "print_config", "help"),
     "test": ("config", "import", "run", "ckpt_path", "print_config", "help"),
     "predict": ("config", "import", "run", "ckpt_path", "print_config", "help"),
+    "probe": ("config", "import", "run", "seeds", "folds", "print_config", "help"),
     "embed": (
         *("config", "import", "run", "ckpt_path", "split", "images", "output", "overwrite", "no_cache"),
         *("print_config", "help"),
@@ -57,6 +59,7 @@ PURPOSE = {
     "validate": "Evaluate a run on the validation split.",
     "test": "Evaluate a run on the test split.",
     "predict": "Write the class probabilities of a run for the test split.",
+    "probe": "Fit a classifier to the features of a network that stays as it is, and write a run of both.",
     "embed": "Write the features of images: what the last layer of a run, or of a pretrained backbone, is given.",
     "tune": "Search hyperparameters. Every trial is an ordinary fit; the same command again resumes the study.",
     "benchmark": "Train and test a matrix of data sets, resolutions, backbones, recipes and seeds, and write their "
@@ -69,7 +72,7 @@ END = (
 
 
 def stage_help(stage: str, topic: str, further: Callable[[], str] | None = None) -> str:
-    """Return the help of `fit`, `validate`, `test`, `predict`, `embed` or `tune`.
+    """Return the help of a command that reads settings, such as `fit`, `probe` or `tune`.
 
     Args:
         stage: The command.
@@ -81,9 +84,8 @@ def stage_help(stage: str, topic: str, further: Callable[[], str] | None = None)
     """
     head = f"usage: visionforge {stage} [--config FILE ...] [--SECTION.KEY VALUE ...]\n\n{PURPOSE[stage]}"
     with flags_named({"topic": "--help"}):
-        shown = topic or (stage if stage in BESIDE else "")
-        beside = stage if stage in BESIDE else None
-        settings = settings_help(shown, training=stage == "fit", beside=beside, frozen=stage == "embed")
+        own = stage if stage in OF_ONE_COMMAND else ""
+        settings = settings_help(topic or own, training=stage == "fit", own=own, frozen=stage == "embed")
     if topic not in ("", "all"):
         return f"{head}\n{settings}"
     more = ["", further()] if further else []

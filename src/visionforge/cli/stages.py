@@ -1,4 +1,4 @@
-"""What `fit`, `validate`, `test`, `predict`, `embed` and `tune` share: how settings are read, and results told."""
+"""What commands that read settings share: how these are read, and how results are told."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ def read_settings(stage: str, arguments: list[str], further: Callable[[], str] |
     """Read the settings of a stage; None if only its help or its configuration was asked for, which is printed.
 
     Args:
-        stage: `fit`, `validate`, `test`, `predict`, `embed` or `tune`.
+        stage: The command, such as `fit`, `probe` or `tune`.
         arguments: What follows it on the command line.
         further: What the help says at its end.
 

@@ -505,6 +505,34 @@ def _freezing(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
 
 
+def _warm_start(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    model = settings.model
+    if model.warm_start == "none":
+        return
+    if not model.backbone.pretrained:
+        yield (
+            f"model.warm_start: {model.warm_start} of a backbone with random weights; set model.backbone.pretrained to "
+            "true, or warm_start to none"
+        )
+    if settings.ckpt_path is not None:
+        yield (
+            f"model.warm_start: {model.warm_start} would be ignored, because ckpt_path brings a classifier; leave one "
+            "of them out"
+        )
+    if facts.dataset is None:
+        return
+    if not task_named(facts.dataset.task).calibrates:
+        yield (
+            f"model.warm_start: {model.warm_start} is for labels of whole images, those of {facts.dataset.name} are "
+            f"{facts.dataset.task}; set it to none"
+        )
+    elif getattr(model.loss.of_task(facts.dataset.task), "cumulative", False):
+        yield (
+            f"model.warm_start: {model.warm_start} needs a logit for every class, the loss {model.loss.name} has one "
+            "for all grades; set model.loss.name to cross_entropy, or warm_start to none"
+        )
+
+
 def _folds(settings: RunSettings, facts: Facts) -> Iterator[str]:
     yield from fold_problems(settings.data, whole=settings.tune.cross_validate)
 
@@ -544,7 +572,20 @@ def _frozen(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
 
 
+def _probed(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    if settings.probe.network is None:
+        yield from _frozen(settings, facts)
+    if facts.dataset is not None and not task_named(facts.dataset.task).calibrates:
+        yield (
+            f"data.dataset: the labels of {facts.dataset.name} are {facts.dataset.task}; a probe takes those of whole "
+            "images"
+        )
+    if str(settings.trainer.precision) not in ("32-true", "32"):
+        yield f"trainer.precision: {settings.trainer.precision!r}: a probe computes features in 32-true; leave it out"
+
+
 _OF_STAGE = {
+    "probe": (_folds, _monitor, _probed),
     "embed": (_folds, _frozen),
     "validate": (_held_out("val"), _evaluated_batches("val")),
     "test": (_held_out("test"), _evaluated_batches("test")),
@@ -563,6 +604,7 @@ RULES = (
     _pretrained_weights,
     _constants,
     _freezing,
+    _warm_start,
     *EVALUATION_RULES,
     _steps_per_epoch,
 )

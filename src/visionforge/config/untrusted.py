@@ -128,6 +128,7 @@ def for_training(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         ("ckpt_path", False),
         ("model.backbone.weights", True),
         ("model.distillation.teacher", False),
+        ("probe.network", False),
     ):
         value = value_at(kept, path)
         if isinstance(value, str) and not (tags and _is_tag(value)):

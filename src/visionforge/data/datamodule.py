@@ -417,6 +417,13 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         limit = min(limit, max(LEAST_PLAIN, int(most)))
         return np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).round().astype(np.int64))
 
+    def validation_batches(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield all normalised validation images (N, C, R, R[, R]) in their order, and their labels."""
+        dataset, size = self.dataset_for("val"), self.settings.batch_size
+        for start in range(0, len(dataset), size):
+            images, labels = dataset.__getitems__(list(range(start, min(len(dataset), start + size))))
+            yield self.normalise(images.to(device)), labels
+
     # --- on the device
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

@@ -70,6 +70,7 @@ class Construction(LightningCLI):
     Args:
         settings: The settings, which are valid.
         evaluation: A trained network is evaluated, not trained.
+        probing: A classifier is fitted to its features.
         sources: Dotted path → where it was written, for messages.
 
     Attributes:
@@ -82,7 +83,11 @@ class Construction(LightningCLI):
     """
 
     def __init__(
-        self, settings: RunSettings, evaluation: bool = False, sources: Mapping[str, str] | None = None
+        self,
+        settings: RunSettings,
+        evaluation: bool = False,
+        sources: Mapping[str, str] | None = None,
+        probing: bool = False,
     ) -> None:
         self._sources = dict(sources or {})
         tree = {"trainer": settings.trainer.model_dump(exclude_unset=True)}
@@ -109,14 +114,16 @@ class Construction(LightningCLI):
         last = [name for name in _LAST if not (evaluation and name == "ckpt_path")]
         config: dict[str, Any] = {"imports": import_modules(settings.imports)} if settings.imports else {}
         config |= {"seed_everything": settings.seed_everything, "trainer": dumped["trainer"]}
-        config |= {name: others[name] for name in ("model", "data", "evaluation", *last)}
+        sections = ("model", "data", "probe", "evaluation") if probing else ("model", "data", "evaluation")
+        config |= {name: others[name] for name in (*sections, *last)}
         self.config_tree = config
         self.resolved = with_portable_paths(config)
         self.settings = settings.model_copy(
             update={"trainer": type(settings.trainer).model_validate(dumped["trainer"])}
         )
         # what a text among the Trainer's flags means is known only now
-        if problems := check_rules(self.settings, gather_facts(self.settings), "test" if evaluation else "fit"):
+        stage = "probe" if probing else "test" if evaluation else "fit"
+        if problems := check_rules(self.settings, gather_facts(self.settings), stage):
             raise SettingsError(problems)
 
     @property

@@ -12,7 +12,7 @@ from visionforge.engine.run import Run, open_run
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.query import stored_runs
-from visionforge.runs.session import ENSEMBLE
+from visionforge.runs.session import ENSEMBLE, SINGLE
 from visionforge.runs.signals import Interruption
 
 MOST = 100
@@ -82,9 +82,9 @@ def _require_fits(runs: Sequence[Run]) -> None:
         raise SettingsError("ensemble: a run is named twice; name each once")
     for run in runs:
         stage, state = run.stored.manifest.stage, run.state
-        if stage != "fit" or state != "complete":
+        if stage not in SINGLE or state != "complete":
             raise RunError(
-                f"ensemble: {run.name} is {state if stage == 'fit' else f'no fit ({stage})'}; only complete fits are "
+                f"ensemble: {run.name} is {state if stage in SINGLE else f'no fit ({stage})'}; only complete fits are "
                 "joined"
             )
 

@@ -206,6 +206,8 @@ def joined_checkpoint(members: Sequence[Member]) -> dict[str, Any]:
         for name, tensor in content["state_dict"].items():
             state[_renamed(name, place)] = tensor
     stored = dict(first["hyper_parameters"])
+    heads = [(content["hyper_parameters"].get("heads") or [None])[0] for content in contents]
+    stored["heads"] = heads if any(heads) else None
     thresholds = [content["thresholds"] for content in contents if content.get("thresholds") is not None]
     return {
         "pytorch-lightning_version": first.get("pytorch-lightning_version"),

@@ -11,10 +11,10 @@ from visionforge.config.schema import RunSettings
 from visionforge.engine.distillation import SETTING as TEACHER
 from visionforge.engine.distillation import distills, student_request, taught_by, without_distillation
 from visionforge.engine.ensembles import make_ensemble
-from visionforge.engine.fit import Request, fit, request_of
+from visionforge.engine.fit import Request, fit
 from visionforge.engine.resume import outputs_of
 from visionforge.engine.run import Run
-from visionforge.engine.several_fits import complete_fit, for_each, refuse_one_run
+from visionforge.engine.several_fits import FITS, Making, complete_fit, for_each, refuse_one_run
 from visionforge.engine.worker_processes import Process, end_workers, start_worker
 from visionforge.errors import SettingsError
 from visionforge.runs.locks import LockedError
@@ -42,12 +42,13 @@ class FoldRuns:
     student: Run | None = None
 
 
-def fold_requests(raw: RawConfig, folds: int) -> list[Request]:
+def fold_requests(raw: RawConfig, folds: int, making: Making = FITS) -> list[Request]:
     """Check the settings of a cross-validation, and return a fit for every fold.
 
     Args:
         raw: The settings as they were given.
         folds: Number of folds, at least 2.
+        making: What is made of each, a fit or a probe.
 
     Raises:
         VisionForgeError: For every mistake that the user can mend.
@@ -61,7 +62,7 @@ def fold_requests(raw: RawConfig, folds: int) -> list[Request]:
         raise SettingsError(f"data.folds: {data['folds']} and {FLAG} {folds} differ; leave one of them out")
     raw = raw.copy()
     raw.merge({"data": {"folds": folds, "fold": 0}}, f"with {FLAG}")
-    request = request_of(raw)
+    request = making.request_of(raw)
     return [replace(request, settings=each) for each in of_each_fold(for_each(request.settings, FLAG))]
 
 
@@ -108,8 +109,7 @@ def fit_folds(
     asked = distills(distill)
     if asked and folds is None:
         raise SettingsError(f"--distill: is for {FLAG}; a network learns from any other run by {TEACHER}")
-    if seeds is not None:
-        raise SettingsError(f"--seeds: is not for {FLAG}; data.fold_repeats divides the images several times")
+    refuse_seeds(seeds)
     if folds is None:
         raise SettingsError(f"--workers: is for {FLAG}; say how many folds there are")
     requests = fold_requests(without_distillation(raw) if asked else raw, number_of_folds(folds))
@@ -134,11 +134,21 @@ def fit_folds(
         raise locked
     runs |= more
     every = [runs[fold] for fold in range(len(requests))]
-    ensemble = _joined(requests[0], every, interruption)
+    ensemble = joined_folds(requests[0], every, interruption)
     if student is None or ensemble is None:
         return FoldRuns(every, ensemble)
     student = taught_by(student, ensemble)
     return FoldRuns(every, ensemble, complete_fit(student) or fit(student, interruption))
+
+
+def refuse_seeds(seeds: object) -> None:
+    """Refuse several seeds.
+
+    Raises:
+        SettingsError: If there are any.
+    """
+    if seeds is not None:
+        raise SettingsError(f"--seeds: is not for {FLAG}; data.fold_repeats divides the images several times")
 
 
 def number_of_folds(given: int | str) -> int:
@@ -162,6 +172,7 @@ def work_on(
     interruption: Interruption,
     begun: Begun = lambda *_: None,
     ended: Callable[[Run], None] = lambda _: None,
+    making: Making = FITS,
 ) -> tuple[dict[int, Run], LockedError | None]:
     """Fit folds that nobody else is at.
 
@@ -173,11 +184,11 @@ def work_on(
     for request in requests:
         fold = request.settings.data.fold
         assert fold is not None
-        done = complete_fit(request)
+        done = making.complete(request)
         if done is None:
             begun(fold, _count(request), None)
             try:
-                done = fit(request, interruption)
+                done = making.make(request, interruption)
             except LockedError as error:
                 locked = error
                 continue
@@ -212,7 +223,8 @@ def _start(settings: RunSettings, number: int, workers: int) -> Process:
     return start_worker("visionforge.engine.fold_worker", sent, number, workers, settings.trainer.accelerator)
 
 
-def _joined(request: Request, runs: Sequence[Run], interruption: Interruption) -> Run | None:
+def joined_folds(request: Request, runs: Sequence[Run], interruption: Interruption) -> Run | None:
+    """Return the networks of all folds as one; None where they cannot be joined, as those that find boxes."""
     from visionforge.config.schema.tasks import task_named
     from visionforge.data.registry import dataset_info
 

@@ -144,11 +144,11 @@ def _ready(model: "ImageClassifier", target: Target | None, accelerator: str, st
         name = f"{model.settings.backbone.name} ({model.transfer.source})"
     require_features(model, stage, name)
     if target is None:
-        _require_weights(model, name)
+        require_weights(model, name)
     return FrozenNetwork(model.to(device_of(accelerator)).eval().requires_grad_(False), target, name)
 
 
-def _require_weights(model: "ImageClassifier", name: str) -> None:
+def require_weights(model: "ImageClassifier", name: str) -> None:
     """Check that nothing in front of the features is random.
 
     Raises:

@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -21,11 +22,12 @@ from visionforge.evaluation.evaluation import Partial
 from visionforge.evaluation.explain import explain, explanation_method, overlay
 from visionforge.evaluation.predictions import write_medmnist_scores
 from visionforge.evaluation.subgrouping import with_subgroups
+from visionforge.reading import read_rows
 from visionforge.redaction import redact_settings
 from visionforge.reporting.context import ReportContext
 from visionforge.reporting.results import write_results
 from visionforge.runs.manifest import read_manifest
-from visionforge.runs.workspace import Workspace
+from visionforge.runs.workspace import MAX_EPOCHS_BYTES, Workspace
 from visionforge.scoring.clusters import Clusters
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.epoch_log import read_epochs
@@ -95,6 +97,7 @@ def write_outcome(
         manifest=manifest,
         epochs=read_epochs((run or workspace).epochs),
         side=side,
+        candidates=read_candidates((run or workspace).candidates),
         embedding=embedding,
     )
 
@@ -105,6 +108,24 @@ def write_outcome(
     if has_medmnist_evaluator(data.info):
         write_medmnist_scores(workspace.predictions, evaluation.spec, split, workspace.summary.parent)
     return content
+
+
+def read_candidates(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a probe's table of candidates; none if there is no such file.
+
+    Raises:
+        RunError: If it is no table of them.
+    """
+    if not path.is_file():
+        return []
+    try:
+        heading, *rows = list(read_rows(path, MAX_EPOCHS_BYTES)) or [[]]
+        found = [dict(zip(heading, row, strict=True)) for row in rows]
+        if "chosen" not in heading:
+            raise ValueError("it does not say which was chosen")
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read as the table of candidates ({error})") from error
+    return found
 
 
 def embedded(

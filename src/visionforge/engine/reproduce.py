@@ -7,6 +7,7 @@ from typing import Any
 
 from visionforge.config.seeding import STRICT_VARIABLE
 from visionforge.engine.fit import Origin, Request, fit
+from visionforge.engine.probe import probe
 from visionforge.engine.run import Run
 from visionforge.engine.validation import check_settings
 from visionforge.errors import RunError, SettingsError
@@ -17,6 +18,7 @@ from visionforge.runs.files import refuse_links
 from visionforge.runs.paths import resolve, shown
 from visionforge.runs.provenance import code_state, environment_variables, package_versions
 from visionforge.runs.query import StoredRun, differences, find_run, load_run, provenance
+from visionforge.runs.session import PROBE, SINGLE
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import MAX_EPOCHS_BYTES, MAX_PREDICTIONS_BYTES, Workspace
 
@@ -57,7 +59,8 @@ class Reproduction:
         folder = f"  {shown(self.again.path)}"
         if self.difference is not None:
             return [f"✗ first difference: {self.difference}", folder, *(f"! {note}" for note in self.notes)]
-        equal = f"{self.epochs} epochs, the tensors of both checkpoints and {self.images:,} predictions are equal"
+        steps = "candidates" if self.run.manifest.stage == PROBE else "epochs"
+        equal = f"{self.epochs} {steps}, the tensors of both checkpoints and {self.images:,} predictions are equal"
         return [f"✓ no difference: {equal}", folder]
 
 
@@ -84,7 +87,7 @@ def reproduce(
     """
     stored = load_run(run.workspace if isinstance(run, Run) else find_run(str(run), "reproduce"))
     refuse_links(stored.workspace.path)
-    if stored.state != "complete" or stored.manifest.stage != "fit":
+    if stored.state != "complete" or stored.manifest.stage not in SINGLE:
         raise RunError(f"reproduce: {stored.name} is {stored.state}; only a complete fit can be compared")
     epochs, images = _sizes(stored.workspace)  # what cannot be compared is not run again
     notes = list(checks(stored))
@@ -138,8 +141,11 @@ def run_again(run: StoredRun, outputs: str | Path | None = None, trust: str | Pa
     config = training_config(run.workspace, None if trust is None else str(trust), "reproduce")
     trainer = {**(config.get("trainer") or {}), "default_root_dir": str(folder)}
     trainer.pop("logger", None)  # which changes no result, and may need a secret that is not stored
-    settings = check_settings({**config, "trainer": trainer, "resume": "never"}, "fit")
+    stage = run.manifest.stage
+    settings = check_settings({**config, "trainer": trainer, "resume": "never"}, stage)
     with Interruption() as interruption:
+        if stage == PROBE:
+            return probe(Request(settings, {}), interruption, parent)
         return fit(Request(settings, {}), interruption, Origin(parent))
 
 
@@ -178,7 +184,9 @@ def _rows(path: Path, max_bytes: int) -> Iterator[dict[str, str]]:
 
 
 def _epochs(run: Workspace) -> Iterator[dict[str, str]]:
-    return _rows(run.epochs, MAX_EPOCHS_BYTES)
+    """Yield the rows of the table of epochs, or of a probe's candidates."""
+    probed = run.candidates.is_file() and not run.epochs.is_file()
+    return _rows(run.candidates if probed else run.epochs, MAX_EPOCHS_BYTES)
 
 
 def _predictions(run: Workspace) -> Iterator[dict[str, str]]:

@@ -11,7 +11,8 @@ from visionforge.engine.evaluate import target_of
 from visionforge.engine.fit import request_of
 from visionforge.engine.folds import FLAG, number_of_folds
 from visionforge.engine.frozen import frozen_settings
-from visionforge.engine.settings_help import BESIDE
+from visionforge.engine.probe import probe_request
+from visionforge.engine.settings_help import OF_ONE_COMMAND
 from visionforge.errors import SettingsError
 from visionforge.runs.query import flat
 
@@ -23,7 +24,7 @@ def resolved_config(raw: RawConfig, stage: str, ways: str = "") -> dict[str, Any
 
     Args:
         raw: The settings as they were given.
-        stage: `fit`, `validate`, `test`, `predict`, `embed` or `tune`.
+        stage: The command, such as `fit`, `probe` or `tune`.
         ways: `skip_default` and `skip_null`, with commas between them, leave settings out.
 
     Raises:
@@ -32,14 +33,14 @@ def resolved_config(raw: RawConfig, stage: str, ways: str = "") -> dict[str, Any
     chosen = [way for way in ways.split(",") if way]
     if unknown := [way for way in chosen if way not in WAYS]:
         raise SettingsError(f"--print_config: {', '.join(unknown)} is not allowed; allowed: {', '.join(WAYS)}")
-    training = stage in ("fit", "tune", "benchmark")
+    training, probing = stage in ("fit", "tune", "benchmark"), stage == "probe"
     raw = raw.copy()
     if stage == "benchmark":
         take_benchmark_flags(raw)
         raw = with_suite(raw)
-    folds = _with_a_fold(raw, stage) if training else False
-    if training:
-        request = request_of(raw)
+    folds = _with_a_fold(raw, stage) if training or probing else False
+    if training or probing:
+        request = probe_request(raw) if probing else request_of(raw)
         settings, sources = request.settings, request.sources
     elif stage == "embed":
         _, settings, sources = frozen_settings(raw, stage)
@@ -48,7 +49,8 @@ def resolved_config(raw: RawConfig, stage: str, ways: str = "") -> dict[str, Any
 
     from visionforge.engine.construction import Construction  # seconds
 
-    config = Construction(settings, evaluation=not training, sources=sources).config_tree
+    evaluation = not (training or probing)
+    config = Construction(settings, evaluation=evaluation, sources=sources, probing=probing).config_tree
     if folds:
         config["data"]["fold"] = None
     if stage == "fit":
@@ -61,8 +63,8 @@ def resolved_config(raw: RawConfig, stage: str, ways: str = "") -> dict[str, Any
         config = _without(config, lambda _, value: value is None)
     if "skip_default" in chosen:
         defaults = _usual(config)
-        tree = Construction(defaults, evaluation=not training).config_tree
-        beside = {name: getattr(defaults, name).model_dump(mode="json") for name in BESIDE}
+        tree = Construction(defaults, evaluation=evaluation, probing=probing).config_tree
+        beside = {name: getattr(defaults, name).model_dump(mode="json") for name in OF_ONE_COMMAND}
         usual = dict(flat({**tree, **beside}))
         usual |= {f"{path}.name": base.family.default for path, base in component_paths().items()}
         config = _without(config, lambda path, value: path in usual and usual[path] == value)

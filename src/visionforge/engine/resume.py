@@ -39,13 +39,13 @@ def interrupted_run(choice: str | None, config: Mapping[str, Any], outputs: Path
     return interrupted[-1].workspace if interrupted else None
 
 
-def complete_run(config: Mapping[str, Any], outputs: Path) -> StoredRun | None:
-    """Return the newest complete fit of a resolved configuration, which need not be made again; None if there is none.
+def complete_run(config: Mapping[str, Any], outputs: Path, stage: str = "fit") -> StoredRun | None:
+    """Return the newest complete run of a resolved configuration, which need not be made again; None if there is none.
 
     Raises:
         RunError: If a link in it leads out of it.
     """
-    complete = [run for run in runs_like(config, outputs) if run.state == "complete" and run.metrics]
+    complete = [run for run in runs_like(config, outputs, stage) if run.state == "complete" and run.metrics]
     if not complete:
         return None
     refuse_links(complete[-1].workspace.path)

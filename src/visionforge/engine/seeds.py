@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from visionforge.config.loading import RawConfig
-from visionforge.engine.fit import fit, request_of
 from visionforge.engine.run import Run
-from visionforge.engine.several_fits import complete_fit, for_each, refuse_one_run
+from visionforge.engine.several_fits import FITS, Making, for_each, refuse_one_run
 from visionforge.errors import SettingsError
 from visionforge.runs.signals import Interruption
 
@@ -22,6 +21,7 @@ def fit_seeds(
     interruption: Interruption,
     begun: Begun = lambda *_: None,
     ended: Callable[[Run], None] = lambda _: None,
+    making: Making = FITS,
 ) -> list[Run]:
     """Fit with several seeds, one after the other.
 
@@ -34,23 +34,24 @@ def fit_seeds(
         interruption: Handles the signals.
         begun: Called before each seed.
         ended: Called with each run that was trained now.
+        making: What is made, a fit or a probe.
 
     Raises:
         VisionForgeError: For every mistake that the user can mend, before the first run begins.
         Interrupted: If a signal ended a run.
     """
     refuse_one_run(raw, FLAG)
-    request = request_of(raw)
+    request = making.request_of(raw)
     if isinstance(seeds, str):
         seeds = parse_seeds(seeds, request.settings.seed_everything)
     settings = for_each(request.settings, FLAG)
     requests = [replace(request, settings=settings.model_copy(update={"seed_everything": seed})) for seed in seeds]
     runs = []
     for place, one in enumerate(requests, start=1):
-        done = complete_fit(one)
+        done = making.complete(one)
         begun(place, len(seeds), one.settings.seed_everything, done)
         if done is None:
-            done = fit(one, interruption)
+            done = making.make(one, interruption)
             ended(done)
         runs.append(done)
     return runs

@@ -60,26 +60,27 @@ TOPICS: dict[str, tuple[str, ...]] = {  # what is shown where nothing more is as
         "log_level",
     ),
 }
-BESIDE = ("tune", "benchmark")  # sections of one command each
 _WEIGHTS = ("model.backbone.pretrained", "model.backbone.weights")
 OF_TRAINING = ("Training", "model.finetuning.freeze_epochs", *_WEIGHTS)
 
 
-def settings_help(topic: str = "", training: bool = True, beside: str | None = None, frozen: bool = False) -> str:
+OF_ONE_COMMAND = ("probe", "tune", "benchmark")  # sections that other commands pass over
+
+
+def settings_help(topic: str = "", training: bool = True, own: str = "", frozen: bool = False) -> str:
     """Return what settings mean, as the help of a command shows them.
 
     Args:
         topic: Empty for the settings that people change, `all`, or a section such as `model` or `model.schedule`.
         training: Whether those that people change of a training are among them.
-        beside: A section of `BESIDE` that can be asked for.
+        own: The section of `OF_ONE_COMMAND` that the command reads, if it is one of these.
         frozen: Whether a pretrained backbone may be named, which is not trained.
 
     Raises:
         SettingsError: If there is no such section.
     """
-    fields = {
-        path: field for path, field in _settings().items() if path.partition(".")[0] not in set(BESIDE) - {beside}
-    }
+    others = {name for name in OF_ONE_COMMAND if name != own}
+    fields = {path: field for path, field in _settings().items() if path.partition(".")[0] not in others}
     if not topic:
         return "\n".join(_topics(fields, training, _WEIGHTS if frozen else ()))
     if topic == "all":

@@ -1,12 +1,31 @@
 """What seeds and folds have in common: several fits of one configuration, each on one device, none made twice."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from visionforge.config.loading import RawConfig
 from visionforge.config.schema import RunSettings
-from visionforge.engine.fit import Request
+from visionforge.engine.fit import Request, fit, request_of
 from visionforge.engine.resume import WORDS, complete_run, outputs_of
 from visionforge.engine.run import Run
 from visionforge.errors import SettingsError
 from visionforge.runs.config_hash import processes_of
+from visionforge.runs.signals import Interruption
+
+
+@dataclass(frozen=True)
+class Making:
+    """What is made for every seed or fold.
+
+    Attributes:
+        request_of: Checks settings.
+        make: Makes a run.
+        complete: Returns the newest complete run of a request; None if there is none, or it is to be made anew.
+    """
+
+    request_of: Callable[[RawConfig], Request]
+    make: Callable[[Request, Interruption], Run]
+    complete: Callable[[Request], Run | None]
 
 
 def refuse_one_run(raw: RawConfig, flag: str) -> None:
@@ -44,3 +63,6 @@ def complete_fit(request: Request) -> Run | None:
     resolved = Construction(request.settings, sources=request.sources).resolved
     known = complete_run(resolved, outputs_of(request.settings))
     return None if known is None else Run.of(known)
+
+
+FITS = Making(request_of, fit, complete_fit)

@@ -1,5 +1,6 @@
 """One use of a Trainer, from checked settings to written results, and however it ends, a run that says so."""
 
+import json
 import logging
 import sys
 from abc import ABC, abstractmethod
@@ -34,6 +35,7 @@ from visionforge.evaluation.embedding_map import Embedded, drawn, method_of
 from visionforge.evaluation.evaluation import Partial
 from visionforge.evaluation.subgroup_columns import check_asked
 from visionforge.inference.loading import read_checkpoint, restore
+from visionforge.runs.files import write_atomic
 from visionforge.runs.locks import Lock
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.session import ActiveRun
@@ -197,6 +199,16 @@ class Stage(ABC):
             facts = {"run.name": run, "run.hash": self.construction.hash, "run.stage": self.name}
             facts |= {f"run.{key}": self.parent[key] for key in ("study", "trial") if key in self.parent}
             log_hyperparameters(self.trainer.loggers, config, facts)
+
+    def write_transfer(self) -> None:
+        """Write what became of pretrained weights."""
+        if self.model.transfer is not None:
+            if self.active is not None:
+                found = self.model.transfer
+                weights = {"source": found.source, "sha256": found.sha256, "revision": found.revision}
+                self.active.update(weights=weights)
+            self.workspace.weight_transfer.parent.mkdir(exist_ok=True)
+            write_atomic(self.workspace.weight_transfer, json.dumps(self.model.transfer.as_dict(), indent=2) + "\n")
 
     # --- a checkpoint on a split
 

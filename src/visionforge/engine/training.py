@@ -1,6 +1,5 @@
 """The training of one run: what it is equipped with, what it says, and the test of its best checkpoint."""
 
-import json
 import logging
 import math
 from collections.abc import Sequence
@@ -30,7 +29,6 @@ from visionforge.inference.loading import read_checkpoint, require_more_training
 from visionforge.models.registry import backbone_entry
 from visionforge.models.weights import pretrained_state
 from visionforge.reporting.results import write_training_curves
-from visionforge.runs.files import write_atomic
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.paths import resolve, shown
 from visionforge.runs.session import ActiveRun
@@ -198,7 +196,7 @@ class Training(Stage):
             self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=beginning, weights_only=True)
         self.interruption.check()
         if self.trial is not None:
-            self._write_transfer()
+            self.write_transfer()
         else:
             self._test()
 
@@ -237,19 +235,9 @@ class Training(Stage):
                 picture = self.workspace.figures / "training_curves.png"
                 dpi = self.settings.evaluation.figure_dpi
                 write_training_curves(self.workspace.epochs, picture, title, dpi, self.model.monitor)
-            self._write_transfer()
+            self.write_transfer()
         self.evaluate("test", checkpoint, self.restore(checkpoint), self.workspace)
 
     def _tested(self) -> Path | None:
         paths = (self.workspace.checkpoints / name for name in (BEST, LAST))
         return next((path for path in paths if path.is_file()), None)
-
-    def _write_transfer(self) -> None:
-        """Write what became of pretrained weights."""
-        if self.model.transfer is not None:
-            if self.active is not None:
-                found = self.model.transfer
-                weights = {"source": found.source, "sha256": found.sha256, "revision": found.revision}
-                self.active.update(weights=weights)
-            self.workspace.weight_transfer.parent.mkdir(exist_ok=True)
-            write_atomic(self.workspace.weight_transfer, json.dumps(self.model.transfer.as_dict(), indent=2) + "\n")

@@ -24,6 +24,7 @@ from visionforge.config.schema import Task
 from visionforge.data.augment import normalise
 from visionforge.errors import RunError
 from visionforge.evaluation.slices import middle_slices
+from visionforge.models.feature_heads import TreeHead
 from visionforge.models.volumes import channels_last
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.criterion import cumulative_probabilities
@@ -156,6 +157,10 @@ def _network(model: ImageClassifier) -> nn.Module:
 
 def _grad_cam(whole: _Whole, inputs: Tensor, targets: Tensor | None) -> Tensor:
     """Return (N, h, w), or (N, d, h, w), maps of the last feature map's size."""
+    if any(isinstance(module, TreeHead) for module in whole.network.modules()):
+        raise RunError(
+            "trees have no gradient, so nothing says where in an image they look; probe with another classifier"
+        )
     layer = feature_layer(whole.network, inputs[:1])
     kept: list[Tensor] = []
 

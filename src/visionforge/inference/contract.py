@@ -10,6 +10,7 @@ from visionforge.config.schema import ModelSettings, Section
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
 from visionforge.inference.predictor import DISAGREEMENT, thresholds_of
+from visionforge.models.feature_heads import StoredHead
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.ensemble import MOST_MEMBERS
 from visionforge.training.tta import named_views
@@ -67,6 +68,7 @@ class Contract(Section):
     input: InputKind = "uint8"
     views: tuple[str, ...] = ("identity",)
     members: tuple[ModelSettings, ...] = Field((), max_length=MOST_MEMBERS)
+    heads: tuple[StoredHead | None, ...] = Field((), max_length=MOST_MEMBERS)
     temperature: float | None = Field(None, gt=0)
     thresholds: tuple[Share, ...] | None = None
     sets: SetsContract | None = None
@@ -197,6 +199,7 @@ def contract_of(
         spec=spec,
         settings=model.settings,
         members=model.members,
+        heads=model.heads,
         input=kind,
         views=views,
         temperature=temperature,

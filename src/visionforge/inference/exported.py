@@ -9,6 +9,7 @@ from visionforge.data.info import DomainFlags
 from visionforge.data.resizing import Resizing
 from visionforge.errors import RunError
 from visionforge.inference.contract import Contract
+from visionforge.models.feature_heads import FeatureHead
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.conformal import ConformalSets
 from visionforge.training.criterion import cumulative_probabilities
@@ -76,8 +77,11 @@ class ExportedClassifier(nn.Module):
         found = model.last_layer_name
         assert found is not None
         layer = self.network.get_submodule(found)
-        assert isinstance(layer, nn.Linear)
-        layer.__class__ = _PassingOn
+        assert isinstance(layer, nn.Linear | FeatureHead)
+        if isinstance(layer, FeatureHead):
+            layer.passes_on = True
+        else:
+            layer.__class__ = _PassingOn
         self._logits = layer.out_features
         return tuple(model.outliers.tensors)
 

@@ -94,6 +94,7 @@ def _config_of(checkpoint: Path) -> dict[str, Any]:
     spec = hyperparameters.pop("spec", None)
     hyperparameters.pop("restoring", None)
     hyperparameters.pop("members", None)
+    hyperparameters.pop("heads", None)
     hyperparameters.pop("distillation", None)  # of its training: an evaluation asks no teacher
     if not isinstance(spec, dict):
         raise RunError(

@@ -18,7 +18,7 @@ from visionforge.runs.files import refuse_links
 from visionforge.runs.manifest import read_manifest
 from visionforge.runs.paths import shown
 from visionforge.runs.query import find_run
-from visionforge.runs.session import ENSEMBLE, FOREIGN
+from visionforge.runs.session import ENSEMBLE, FOREIGN, PROBE
 from visionforge.runs.signature import CONFIGURATION, canonical_content, is_signed
 from visionforge.runs.workspace import Workspace
 
@@ -52,6 +52,8 @@ def training_config(run: Workspace, trust: str | None, flag: str) -> dict[str, A
         raise RunError(
             f"{flag}: {shown(run.path)} is an ensemble of networks that were trained already; name one of their runs"
         )
+    if _stage(run) == PROBE and flag == "--resume":
+        raise RunError(f"{flag}: {shown(run.path)} is a probe, which is made in one go; give its command again")
     config = read_yaml(run.config)
     if is_signed(canonical_content(config), _signature(run), CONFIGURATION):
         return of_known_parts(config, unknown=True)

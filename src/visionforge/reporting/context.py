@@ -27,6 +27,7 @@ class ReportContext:
         explained: Images with overlays.
         method: How the overlays were made.
         side: Names and groups of the images of the split.
+        candidates: The rows of a probe's `probe.csv`.
         embedding: Features of its images; None draws no map of them.
     """
 
@@ -41,6 +42,7 @@ class ReportContext:
     explained: Sequence[Picture] = ()
     method: str = ""
     side: SideTable = field(default_factory=SideTable)
+    candidates: Sequence[Mapping[str, str]] = ()
     embedding: Embedded | None = None
 
 

@@ -31,7 +31,20 @@ def sections_of(evaluation: SplitEvaluation, shown: Presentation) -> list[Sectio
     found = [_result(evaluation)]
     if background.epochs:
         found.append(Section("training", "Training", plots=training_plots(background.epochs)))
+    if background.candidates:
+        found.append(_candidates(background.candidates))
     return [*found, *shown.sections(), _settings(background), _origin(background)]
+
+
+def _candidates(rows: Sequence[Mapping[str, str]]) -> Section:
+    """Return the table of a probe's candidates, in the order in which they were tried, from the simplest on."""
+    names = [name for name in rows[0] if name != "chosen"]
+    cells = [
+        [*(Cell(row[name], "number") for name in names), Cell("✓" if row["chosen"] == "True" else "")] for row in rows
+    ]
+    table = Table([*(Cell(name, "number") for name in names), Cell("chosen")], cells)
+    notes = ["Each was fitted to the features of the training split and looked at on the validation split."]
+    return Section("candidates", "Candidates of the classifier", notes=notes, table=table)
 
 
 def number(value: Any, digits: int = 4) -> str:

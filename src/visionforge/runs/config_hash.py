@@ -79,6 +79,7 @@ ADDED: dict[str, Any] = {
     "model.distillation": {"teacher": None, "weight": 1.0, "temperature": 1.0},
     "model.mixup.name": "mixup",
     "model.monitor": None,
+    "model.warm_start": "none",
 }
 # 1 is one batch, 1.0 is all of them: of these flags the type counts
 LIMITS = (
@@ -113,7 +114,7 @@ ALIASES: dict[str, dict[Any, str]] = {
         "bf16": "bf16-mixed",
     },
 }
-NAMED = ("model.backbone.weights", "model.distillation.teacher")  # paths or names, of a tag or a run
+NAMED = ("model.backbone.weights", "model.distillation.teacher", "probe.network")  # paths or names, of a tag or a run
 PATHS = ("ckpt_path", "data.root", *NAMED, "trainer.default_root_dir")  # settings that can be paths
 
 

@@ -33,6 +33,8 @@ LATEST = "latest"
 MAX_SAME = 10_000
 FOREIGN = "lightning"  # stage of a run that a Trainer of somebody's own has made
 ENSEMBLE = "ensemble"  # stage of networks that were joined
+PROBE = "probe"  # stage of a network whose classifier alone was fitted, to its features
+SINGLE = ("fit", PROBE)  # stages that leave one network which settings describe
 TRAININGS = ("fit", FOREIGN)  # stages that train a network
 
 
@@ -78,7 +80,7 @@ class ActiveRun:
             outputs: The folder of all runs.
             config: The resolved configuration.
             digest: Its digest.
-            stage: `fit`, `ensemble`, an evaluation, or `lightning` for a Trainer of somebody's own.
+            stage: `fit`, `ensemble`, `probe`, an evaluation, or `lightning` for a Trainer of somebody's own.
             names: Of data set and model; None takes them from the configuration.
             parent: The run or study that this one comes from.
             past_interrupted: Make a new run also where one of the same settings and day was interrupted.
@@ -88,7 +90,7 @@ class ActiveRun:
             RunError: If it cannot be made, a run of the same settings and day is in use, or was interrupted.
         """
         dataset, model = names or (str(config["data"]["dataset"]), str(config["model"]["backbone"]["name"]))
-        trains = stage in (*TRAININGS, ENSEMBLE)
+        trains = stage in (*TRAININGS, ENSEMBLE, PROBE)
         name = run_name(dataset, model, digest)
         try:
             made_outputs = not outputs.exists()

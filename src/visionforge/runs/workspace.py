@@ -40,6 +40,11 @@ class Workspace:
         return self.path / "metrics.csv"
 
     @property
+    def candidates(self) -> Path:
+        """`probe.csv`: a row per candidate of a probe's classifier."""
+        return self.path / "probe.csv"
+
+    @property
     def predictions(self) -> Path:
         """Label and probabilities per test image."""
         return self.path / "predictions.csv"

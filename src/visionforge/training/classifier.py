@@ -14,14 +14,16 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from visionforge.config.rules import part_problems
-from visionforge.config.schema import EvaluationSettings, Loss, ModelSettings, TtaMode
+from visionforge.config.schema import EvaluationSettings, Loss, ModelSettings, TtaMode, WarmStart
 from visionforge.config.schema.base import fields_of
 from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.augment import normalise
+from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.info import TaskSpec
 from visionforge.data.resizing import Resizing
 from visionforge.errors import SettingsError
+from visionforge.models.feature_heads import StoredHead
 from visionforge.models.stages import Parts
 from visionforge.models.transfer import TransferReport
 from visionforge.models.volumes import to_channels_last
@@ -36,6 +38,7 @@ from visionforge.training.ensemble import Ensemble
 from visionforge.training.epoch_sums import EpochSums
 from visionforge.training.evaluating_module import EvaluatingModule
 from visionforge.training.finetuning import StagedUnfreezing
+from visionforge.training.heads import read_heads, restored_head
 from visionforge.training.labelled import label_problem
 from visionforge.training.monitor import AUC, monitor_named, stored_monitor
 from visionforge.training.normalisation import with_constants, with_constants_of
@@ -60,6 +63,8 @@ from visionforge.training.shorthand import (
     read_spec,
 )
 from visionforge.training.split_outputs import SplitOutputs
+from visionforge.training.warm_start import SETTING as WARM_START
+from visionforge.training.warm_start import fit_last_layer
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +112,8 @@ class ImageClassifier(Seeded, EvaluatingModule):
         decoder: What turns feature maps into logits of pixels, where the task asks for these.
         detector: What finds boxes in feature maps, where the task asks for these.
         distillation: The trained network whose probabilities are learnt; it is read when a training begins.
+        warm_start: `linear_probe` begins a training with a logistic regression of the network's features in the place
+            of a random classifier; `none` does not.
 
     Raises:
         SettingsError: If a value is out of its bounds, or a name is unknown.
@@ -135,6 +142,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         decoder: DecoderLike = _DEFAULT.decoder.name,
         detector: DetectorLike = _DEFAULT.detector.name,
         distillation: DistillationLike = _DEFAULT.distillation,
+        warm_start: WarmStart = _DEFAULT.warm_start,
     ) -> None:
         super().__init__()
         self.seed = seed
@@ -152,6 +160,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
             "tta": tta,
             "tta_weight": tta_weight,
             "monitor": monitor,
+            "warm_start": warm_start,
         }
         self.settings, self.spec = read_settings(sections, restoring), read_spec(spec)
         if self.spec is not None and not restoring:  # a checkpoint brings the constants that it was trained with
@@ -173,6 +182,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         self.monitor = monitor_named(self.settings.monitor or usual)  # whoever knows the labels may choose another
         self.watched: tuple[str, ...] = ()  # further metrics that somebody goes by
         self.members: tuple[ModelSettings, ...] = ()  # of an ensemble, which comes from a checkpoint
+        self.heads: tuple[StoredHead | None, ...] = ()  # of networks whose classifiers were fitted to features
         self._teacher: Teacher | None = None  # while it is trained
         self._parts: Parts | None = None
         self._outputs: SplitOutputs | None = None
@@ -272,7 +282,11 @@ class ImageClassifier(Seeded, EvaluatingModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the checkpoint say that it brings the weights itself; keep thresholds and an unfinished epoch's sums."""
-        stored = {"members": [each.model_dump(mode="json") for each in self.members]} if self.members else {}
+        stored: dict[str, Any] = {}
+        if self.members:
+            stored["members"] = [each.model_dump(mode="json") for each in self.members]
+        if any(self.heads):
+            stored["heads"] = [None if each is None else each.model_dump() for each in self.heads]
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**self.hparams, "restoring": True, **stored}
         checkpoint["thresholds"] = None if self.thresholds is None else self.thresholds.tolist()
         checkpoint["calibration"] = None if self.calibration is None else asdict(self.calibration)
@@ -292,7 +306,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         stored = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         if stored.get("spec") and self.spec is not None:
             check_compatible(stored, self.spec, self.settings)
-        self.members = read_members(stored.get("members"))
+        self.members, self.heads = read_members(stored.get("members")), read_heads(stored.get("heads"))
         self.build_for(checkpoint["state_dict"])
         thresholds = checkpoint.get("thresholds") if self.spec is None or self.spec.kind.several else None
         self.thresholds = None if thresholds is None else torch.tensor(thresholds)
@@ -337,6 +351,8 @@ class ImageClassifier(Seeded, EvaluatingModule):
         cumulative = self.criterion.cumulative
         built = spec.kind.network(settings, spec, 1 if cumulative else classes, pretrained, brought)
         self._parts, self.transfer = built.parts, built.transfer
+        if brought is not None and self.heads and self.heads[0] is not None:
+            restored_head(built.network, built.parts.head, self.heads[0], brought, classes)
         self.spec = with_constants_of(spec, settings.backbone, built.transfer)
         if self.spec != spec:
             self._remember()
@@ -357,6 +373,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         for place, settings in enumerate(self.members):
             model = ImageClassifier(**fields_of(settings), spec=spec, restoring=True, seed=self.seed)
             prefix = f"members.{place}."
+            model.heads = self.heads[place : place + 1]
             part = brought and {name: value for name, value in brought.items() if prefix in name}
             model._build(pretrained=False, brought=part)
             assert model.network is not None
@@ -369,7 +386,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
     # --- training
 
     def on_fit_start(self) -> None:
-        """Read the teacher, and weigh the classes by what the training split holds.
+        """Read the teacher, weigh the classes by what the training split holds, and fit the classifier to features.
 
         Raises:
             SettingsError: If weights are asked for, and the data module does not tell; or the teacher has learnt
@@ -377,9 +394,27 @@ class ImageClassifier(Seeded, EvaluatingModule):
             RunError: If the teacher cannot be read.
         """
         self.calibration = self.outliers = None  # of the weights that the training begins with
-        spec, settings = self._bound_spec(), self.settings.loss
+        spec = self._bound_spec()
         if self.settings.distillation.teacher is not None:
             self._teacher = Teacher.of(self.settings.distillation, spec).to(self.device)
+        self._weigh_classes()
+        begun = bool(self.trainer.ckpt_path) or self.restoring  # the classifier has its weights already
+        if self.settings.warm_start == "linear_probe" and not begun:
+            self._fit_last_layer()
+
+    def _fit_last_layer(self) -> None:
+        data, trainer = getattr(self.trainer, "datamodule", None), self.trainer
+        if not isinstance(data, ImageDataModule):
+            raise SettingsError(f"{WARM_START}: linear_probe needs an ImageDataModule; set it to none")
+        fit_last_layer(self, data)
+        if trainer.world_size > 1:  # sums on several devices differ in their last digits
+            layer = self.last_layer
+            assert layer is not None
+            layer.load_state_dict(trainer.strategy.broadcast({k: v.cpu() for k, v in layer.state_dict().items()}))
+
+    def _weigh_classes(self) -> None:
+        """Weigh the classes by what the training split holds."""
+        spec, settings = self._bound_spec(), self.settings.loss
         if settings.class_weights == "none":
             return
         counts, images = torch.zeros(len(spec.classes)), 0

@@ -175,21 +175,6 @@ def fit_outliers(method: str, features: Tensor | None = None, labels: Tensor | N
 # --- features
 
 
-def last_layer(network: nn.Module, head: tuple[str, ...]) -> tuple[str, nn.Linear] | None:
-    """Return name and module of the linear layer that gives the logits; None if there is none.
-
-    Args:
-        network: With a classifier.
-        head: Prefixes of the classifier's parameters.
-    """
-    found = [
-        (name, module)
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Linear) and f"{name}.".startswith(head)
-    ]
-    return found[-1] if found else None
-
-
 @contextmanager
 def watching(layer: nn.Module | None) -> Iterator[list[Tensor]]:
     """Keep what a layer is given (N, D), call by call, for a while; nothing is kept of no layer."""

@@ -15,14 +15,16 @@ from visionforge.data.augment import normalise
 from visionforge.data.info import TaskSpec
 from visionforge.data.resizing import Resizing
 from visionforge.errors import DataError, SettingsError
+from visionforge.models.feature_heads import FeatureHead, StoredHead
 from visionforge.models.stages import Parts
 from visionforge.models.volumes import channels_last
 from visionforge.training.calibration import Calibration, scale
 from visionforge.training.criterion import AnyCriterion, CumulativeLogits
 from visionforge.training.ensemble import Ensemble
+from visionforge.training.heads import LastLayer, last_layer_of, place_head
 from visionforge.training.kept_features import KeptFeatures
 from visionforge.training.labelled import labelled_batch
-from visionforge.training.outliers import Outliers, last_layer, watching
+from visionforge.training.outliers import Outliers, watching
 from visionforge.training.pixels import as_batch
 from visionforge.training.tta import named_views
 
@@ -42,6 +44,7 @@ class PredictingModule(pl.LightningModule):
         calibration: What the validation split says about its probabilities.
         outliers: How far out images are.
         members: The settings of the networks of an ensemble; none of a single one.
+        heads: Of each network, what takes the place of its last layer; none where that is linear in all of them.
     """
 
     settings: ModelSettings
@@ -53,6 +56,7 @@ class PredictingModule(pl.LightningModule):
     calibration: Calibration | None
     outliers: Outliers | None
     members: tuple[ModelSettings, ...]
+    heads: tuple[StoredHead | None, ...]
     kept_features: KeptFeatures | None = None  # where somebody wants those of the split that is gone through
     _parts: Parts | None
     _label_problem: str | None
@@ -156,13 +160,29 @@ class PredictingModule(pl.LightningModule):
         return logits, averaged, outliers(logits, features)
 
     @property
-    def last_layer(self) -> nn.Linear | None:
-        """Return the linear layer in the network that gives the logits; None if there is none."""
+    def last_layer(self) -> LastLayer | None:
+        """Return the layer of features in the network that gives the logits; None if there is none."""
         assert self.network is not None
         name = self.last_layer_name
         layer = None if name is None else self.network.get_submodule(name)
-        assert layer is None or isinstance(layer, nn.Linear)
+        assert layer is None or isinstance(layer, LastLayer)
         return layer
+
+    def take_head(self, head: nn.Module) -> None:
+        """Let a classifier of features, a linear layer or a `FeatureHead`, give the logits of the network.
+
+        Raises:
+            SettingsError: If the network has no such layer that it could replace.
+        """
+        name = self.last_layer_name
+        assert self.network is not None
+        if name is None:
+            raise SettingsError(
+                f"model.backbone.name: {self.settings.backbone.name} has no linear layer of features in front of its "
+                "logits; choose another"
+            )
+        place_head(self.network, name, head)
+        self.heads = (head.stored,) if isinstance(head, FeatureHead) else ()
 
     @property
     def last_layer_name(self) -> str | None:
@@ -170,7 +190,7 @@ class PredictingModule(pl.LightningModule):
         assert self.network is not None
         if self._parts is None or self.members:  # several networks have features each
             return None
-        found = last_layer(self.network, self._parts.head)
+        found = last_layer_of(self.network, self._parts.head)
         return None if found is None else found[0]
 
     def features(self, images: Pixels) -> Tensor:

@@ -211,7 +211,7 @@ def build_space(settings: RunSettings, flags: DomainFlags, backbones: Sequence[s
             take effect.
     """
     tune = settings.tune
-    base = settings.model_dump(mode="json", exclude={"tune"})
+    base = settings.model_dump(mode="json", exclude={"probe", "tune"})
     preset = _preset(settings, backbones)
     given = tune.space
     dimensions = {path: value for path, value in {**preset, **given}.items() if value is not None}

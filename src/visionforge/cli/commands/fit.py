@@ -26,25 +26,27 @@ def run(arguments: list[str]) -> int:
     seeds, folds, workers, distill = (raw.values.pop(name, None) for name in ("seeds", "folds", "workers", "distill"))
     with Interruption() as interruption:
         if any(given is not None for given in (folds, workers, distill)):
-            _print_folds(fit_folds(raw, folds, interruption, _print_fold, _print_run, workers, seeds, distill))
+            print_folds(fit_folds(raw, folds, interruption, print_fold, print_run, workers, seeds, distill))
         elif seeds is None:
             print_result(fit(request_of(raw), interruption).result, "fit")
         else:
-            _print_seeds(fit_seeds(raw, str(seeds), interruption, _print_seed, _print_run))
+            print_seeds(fit_seeds(raw, str(seeds), interruption, print_seed, print_run))
     return 0
 
 
-def _print_seed(place: int, count: int, seed: int, done: "Run | None") -> None:
+def print_seed(place: int, count: int, seed: int, done: "Run | None") -> None:
+    """Print which seed is next, or complete already."""
     known = "" if done is None else f": complete already, {shown(done.path)}"
     say(f"seed {seed} ({place} of {count}){known}")
 
 
-def _print_fold(fold: int, count: int, done: "Run | None") -> None:
+def print_fold(fold: int, count: int, done: "Run | None") -> None:
+    """Print which fold is next, or complete already."""
     known = "" if done is None else f": complete already, {shown(done.path)}"
     say(f"fold {fold} (0 to {count - 1}){known}")
 
 
-def _print_folds(found: "FoldRuns") -> None:
+def print_folds(found: "FoldRuns") -> None:
     """Print what the networks say of their own folds, and the test of all of them together."""
     from visionforge.cli.result_tables import print_folds
     from visionforge.engine.distillation import student_text
@@ -59,11 +61,12 @@ def _print_folds(found: "FoldRuns") -> None:
         say(f"{'student':>12}  {student_text(found.student, found.ensemble)}")
 
 
-def _print_run(run: "Run") -> None:
+def print_run(run: "Run") -> None:
+    """Print the results of one of several runs."""
     print_result(run.result, "fit")
 
 
-def _print_seeds(runs: "Sequence[Run]") -> None:
+def print_seeds(runs: "Sequence[Run]") -> None:
     """Print what the runs have in common; seeds are repetitions, not rival models."""
     from visionforge.cli.result_tables import print_comparison
     from visionforge.evaluation.comparison import comparison

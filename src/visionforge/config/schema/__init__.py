@@ -33,7 +33,9 @@ from visionforge.config.schema.model import (
     Schedule,
     TtaMode,
     VolumeConvolution,
+    WarmStart,
 )
+from visionforge.config.schema.probing import ProbeSettings
 from visionforge.config.schema.run import RunSettings
 from visionforge.config.schema.task import Task
 from visionforge.config.schema.tasks import TaskName
@@ -61,6 +63,7 @@ __all__ = [
     "Optimizer",
     "Preset",
     "Probability",
+    "ProbeSettings",
     "Resize",
     "ResizeMode",
     "RunSettings",
@@ -76,4 +79,5 @@ __all__ = [
     "TtaMode",
     "TuneSettings",
     "VolumeConvolution",
+    "WarmStart",
 ]

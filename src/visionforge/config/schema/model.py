@@ -389,6 +389,7 @@ class Averaging(Component):
 
 
 TtaMode = Literal["full", "light", "off"]
+WarmStart = Literal["none", "linear_probe"]
 
 
 class ModelSettings(Section):
@@ -402,6 +403,11 @@ class ModelSettings(Section):
         default_factory=Detector.usual, description="The detector of tasks with boxes; others have none."
     )
     finetuning: Finetuning = Field(default=Finetuning(), description="Freezing and staged unfreezing of the backbone.")
+    warm_start: WarmStart = Field(
+        default="none",
+        description="What the classifier begins with: random weights, or linear_probe, a logistic regression of the "
+        "features that the pretrained backbone gives of the training images (Kumar et al., 2022).",
+    )
     optimizer: Optimizer = Field(default_factory=Optimizer.usual, description="The optimiser.")
     schedule: Schedule = Field(default_factory=Schedule.usual, description="The learning-rate schedule.")
     loss: Loss = Field(default_factory=Loss.usual, description="The loss.")

@@ -9,6 +9,7 @@ from visionforge.config.schema.benchmark import BenchmarkSettings
 from visionforge.config.schema.data import DataSettings
 from visionforge.config.schema.evaluation import EvaluationSettings
 from visionforge.config.schema.model import ModelSettings
+from visionforge.config.schema.probing import ProbeSettings
 from visionforge.config.schema.trainer import TrainerSettings
 from visionforge.config.schema.tuning import TuneSettings
 
@@ -24,6 +25,7 @@ class RunSettings(Section):
     model: ModelSettings = Field(default=ModelSettings(), description="Network and training.")
     trainer: TrainerSettings = Field(default=TrainerSettings(), description="Flags of the Lightning Trainer.")
     evaluation: EvaluationSettings = Field(default=EvaluationSettings(), description="What is reported.")
+    probe: ProbeSettings = Field(default=ProbeSettings(), description="The classifier of `visionforge probe`.")
     tune: TuneSettings = Field(default=TuneSettings(), description="The search of `visionforge tune`.")
     benchmark: BenchmarkSettings = Field(
         default=BenchmarkSettings(), description="The matrix of `visionforge benchmark`."

@@ -1,0 +1,1 @@
+"""Classifiers that scikit-learn fits to features, as layers that take a network's last layer's place."""
