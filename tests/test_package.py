@@ -15,7 +15,13 @@ from tests.conftest import REPOSITORY, run_folders
 
 pytestmark = pytest.mark.slow
 
-DATA = ("data/catalog/*.yaml", "reporting/templates/*", "py.typed")
+DATA = (
+    "data/catalog/*.yaml",
+    "reporting/templates/*",
+    "py.typed",
+    "config/suites/*.yaml",
+    "reporting/published/*.yaml",
+)
 COPIED = ("pyproject.toml", "README.md", "LICENSE", "configs", "src")
 
 
@@ -49,7 +55,8 @@ def expected() -> dict[str, bytes]:
     """Return what belongs into the package: path below `visionforge`, and content."""
     package = REPOSITORY / "src" / "visionforge"
     files = [*package.rglob("*.py"), *(path for pattern in DATA for path in package.glob(pattern))]
-    shipped = {f"configs/{path.name}": path.read_bytes() for path in (REPOSITORY / "configs").iterdir()}
+    configs = [path for path in (REPOSITORY / "configs").rglob("*") if path.is_file()]
+    shipped = {path.relative_to(REPOSITORY).as_posix(): path.read_bytes() for path in configs}
     return {path.relative_to(package).as_posix(): path.read_bytes() for path in files if path.is_file()} | shipped
 
 
