@@ -280,10 +280,6 @@ def _steps_per_epoch(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
 
 
-def _balances(settings: RunSettings) -> bool:
-    return settings.data.sampler.resolved(settings.data.balanced_sampling).balances
-
-
 EFFECTIVE = "effective-number"  # of model.loss.class_weights
 
 
@@ -422,7 +418,7 @@ def _loss(settings: RunSettings, facts: Facts) -> Iterator[str]:
     loss, dataset = settings.model.loss, facts.dataset
     by_switch = settings.data.sampler.name == settings.data.sampler.family.default
     balancing = "data.balanced_sampling to false" if by_switch else "data.sampler.name to uniform"
-    if loss.class_weights in ("balanced", EFFECTIVE) and _balances(settings):
+    if loss.class_weights in ("balanced", EFFECTIVE) and settings.data.balances:
         yield (
             f"model.loss.class_weights: {loss.class_weights} would balance the classes a second time; "
             f"set {balancing}, or class_weights to none"

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from visionforge.data.side_table import well_formed
-from visionforge.engine.picture_outputs import errors_of, require_errors
-from visionforge.errors import RunError, SettingsError
+from visionforge.engine.picture_outputs import errors_of, require_errors, require_place
+from visionforge.errors import SettingsError
 from visionforge.evaluation.table_writers import FORMATS, Column, open_table, require_format
 from visionforge.runs.files import replacing
-from visionforge.runs.paths import shown, writable
+from visionforge.runs.paths import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,11 +56,7 @@ def require_output(path: Path, overwrite: bool, made: bool, pictures: bool) -> N
             raise SettingsError(f"output: {shown(each)} exists already; name another file, or add `overwrite`")
     if pictures:
         require_errors(path, "output", "embed")
-    parent = path.absolute().parent
-    if not made and not parent.is_dir():
-        raise RunError(f"output: {shown(parent)} does not exist; make the folder, or name another")
-    if not writable(parent):
-        raise RunError(f"output: {shown(parent)} cannot be written; name a file in another folder")
+    require_place(path, "output", made)
 
 
 def write_embeddings(made: "Embeddings", path: Path) -> "Embeddings":

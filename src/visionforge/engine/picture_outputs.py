@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table
-from visionforge.runs.paths import shown
+from visionforge.runs.paths import shown, writable
 
 if TYPE_CHECKING:
     from visionforge.data.info import TaskSpec
@@ -109,6 +109,24 @@ def require_errors(out: Path, where: str, command: str) -> None:
             f"{where}: {shown(errors)} would be replaced, and was not written by {command}; move it away, or name "
             "another file"
         )
+
+
+def require_place(out: Path, where: str, made: bool) -> None:
+    """Check that a file can be written where it is asked for.
+
+    Args:
+        out: The file.
+        where: What that was given as, for messages.
+        made: Its folder is made where there is none.
+
+    Raises:
+        RunError: If it cannot.
+    """
+    parent = out.absolute().parent
+    if not made and not parent.is_dir():
+        raise RunError(f"{where}: {shown(parent)} does not exist; make the folder, or name another")
+    if not writable(parent):
+        raise RunError(f"{where}: {shown(parent)} cannot be written; name a file in another folder")
 
 
 def mask_folder(out: Path) -> Path:

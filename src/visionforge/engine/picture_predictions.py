@@ -21,6 +21,7 @@ from visionforge.engine.picture_outputs import (
     errors_of,
     is_error_table,
     require_errors,
+    require_place,
 )
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.prediction_table import TEXTS, headings_of, prediction_columns, rows_of
@@ -28,7 +29,7 @@ from visionforge.evaluation.table_writers import Column, TableWriter, open_table
 from visionforge.inference.loading import Target, device_of, find_target, load_classifier
 from visionforge.printable import LONGEST_LINE, printable
 from visionforge.runs.owned_files import folder_for
-from visionforge.runs.paths import shown, writable
+from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import describe
 
@@ -188,11 +189,7 @@ def _check_output(out: Path, overwrite: bool, made: bool) -> None:
         if os.path.lexists(path) and not overwrite:
             raise SettingsError(f"out: {shown(path)} exists already; name another file, or add `overwrite`")
     require_errors(out, "out", "predict")
-    parent = out.absolute().parent
-    if not made and not parent.is_dir():
-        raise RunError(f"out: {shown(parent)} does not exist; make the folder, or name another")
-    if not writable(parent):
-        raise RunError(f"out: {shown(parent)} cannot be written; name a file in another folder")
+    require_place(out, "out", made)
 
 
 # --- the network

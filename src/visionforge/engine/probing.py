@@ -167,9 +167,8 @@ class Probing(Stage):
         return self._labelled(found.values, found.labels)
 
     def _labelled(self, values: Array, labels: Array) -> Labelled:
-        spec, data, chosen = self.model.spec, self.settings.data, self._probe.class_weights
-        balances = data.sampler.resolved(data.balanced_sampling).balances
-        balanced = chosen == "balanced" or (chosen == "auto" and balances)
+        spec, chosen = self.model.spec, self._probe.class_weights
+        balanced = chosen == "balanced" or (chosen == "auto" and self.settings.data.balances)
         return Labelled.of(values, labels, len(spec.classes), spec.task, balanced, self.settings.seed_everything)
 
     def _augmented(self, train: Labelled) -> Labelled:

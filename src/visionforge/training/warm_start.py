@@ -8,13 +8,11 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from visionforge.config.schema import ProbeSettings
 from visionforge.errors import SettingsError
-from visionforge.training.outliers import watching
 from visionforge.training.probes.choice import Choice, choose
 from visionforge.training.probes.features import Labelled
 
@@ -51,9 +49,7 @@ def fit_last_layer(model: "ImageClassifier", data: "ImageDataModule") -> Choice:
         raise SettingsError(
             f"{SETTING}: {model.settings.backbone.name} has no linear classifier of features; set it to none"
         )
-    settings = data.settings
-    balances = settings.sampler.resolved(settings.balanced_sampling).balances
-    balanced = balances or model.settings.loss.class_weights != "none"
+    balanced = data.settings.balances or model.settings.loss.class_weights != "none"
 
     def labelled(batches: Iterable[tuple[Tensor, Tensor]]) -> Labelled:
         values, labels = _features(model, batches)
@@ -71,16 +67,5 @@ def fit_last_layer(model: "ImageClassifier", data: "ImageDataModule") -> Choice:
 
 def _features(model: "ImageClassifier", batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Return (N, D) features and labels of images, in evaluation mode."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    labels = []
-    try:
-        with torch.no_grad(), watching(model.last_layer) as kept:
-            for images, truth in batches:
-                model(images)
-                labels.append(truth.cpu())
-                kept[-1] = kept[-1].float().cpu()
-    finally:
-        for module, training in modes.items():
-            module.training = training
-    return torch.cat(kept), torch.from_numpy(np.concatenate([each.numpy() for each in labels]))
+    found = [(model.features(images).cpu(), truth.cpu()) for images, truth in batches]
+    return torch.cat([values for values, _ in found]), torch.cat([labels for _, labels in found])

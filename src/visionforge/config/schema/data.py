@@ -257,3 +257,8 @@ class DataSettings(Section):
     force_rgb: bool = Field(default=True, description="Give grey images three equal channels.")
     augmentation: Augmentation = Field(default=Augmentation(), description="Random changes of training images.")
     synthetic: Synthetic = Field(default=Synthetic(), description="What the data set `synthetic` renders.")
+
+    @property
+    def balances(self) -> bool:
+        """Return whether an epoch shows the classes equally often."""
+        return self.sampler.resolved(self.balanced_sampling).balances
