@@ -14,7 +14,7 @@ from tests.benchmarking.helpers import Fake, record, run, settings
 from visionforge.benchmarking import plan as planning
 from visionforge.benchmarking.benchmark import folder_of, list_cells, rewrite
 from visionforge.benchmarking.leaderboard import rank_tables, seeds_interval
-from visionforge.benchmarking.plan import in_order, plan, read_recipe
+from visionforge.benchmarking.plan import cost_of, in_order, plan, read_recipe
 from visionforge.benchmarking.study import CELL, key_of, open_benchmark
 from visionforge.config.schema import RunSettings
 from visionforge.errors import RunError, SettingsError, TrainingError
@@ -166,7 +166,7 @@ def test_mistakes_are_told_in_a_line(tmp_path, given, line):
 
 def test_a_recipe_may_not_ask_for_what_cannot_be_done(tmp_path):
     (tmp_path / "r.yaml").write_text("stage: dream")
-    with pytest.raises(SettingsError, match="stage: 'dream' is not allowed; allowed: fit"):
+    with pytest.raises(SettingsError, match="stage: 'dream' is not allowed; allowed: fit, probe"):
         read_recipe(str(tmp_path / "r.yaml"))
 
 
@@ -181,6 +181,32 @@ def test_recipes_lie_over_the_configuration_and_under_the_cell(tmp_path):
         4,
     )
     assert cell.settings.tune == RunSettings().tune
+
+
+def test_axes_that_are_left_out_are_those_of_the_recipe(tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("data: {resolution: 28}\nmodel: {backbone: {name: mini_cnn}}")
+    given = {"datasets": ["synthetic"], "seeds": [4], "recipes": ["default", str(recipe)]}
+    for axes, found in [
+        ({}, [(8, "resnet18"), (28, "mini_cnn")]),
+        ({"resolutions": [16]}, [(16, "resnet18"), (16, "mini_cnn")]),
+        ({"backbones": ["resnet34"]}, [(8, "resnet34"), (28, "resnet34")]),
+    ]:
+        cells = plan(settings(tmp_path, **given, **axes))
+        assert [(cell.resolution, cell.backbone) for cell in cells] == found
+        for cell in cells:
+            assert cell.settings is not None
+            assert cell.settings.data.resolution == cell.resolution
+            assert cell.settings.model.backbone.name == cell.backbone
+
+
+def test_a_probe_costs_one_look_at_every_image(tmp_path):
+    (tmp_path / "frozen.yaml").write_text("stage: probe\nmodel: {backbone: {name: resnet18, pretrained: true}}")
+    recipes = [str(tmp_path / "frozen.yaml"), "default"]
+    probed, fitted = plan(settings(tmp_path, datasets=["synthetic"], seeds=[1], recipes=recipes))
+    assert (probed.stage, fitted.stage) == ("probe", "fit")
+    assert probed.key != fitted.key
+    assert cost_of(fitted) == 3 * cost_of(probed) > 0  # one epoch, whose backward pass takes twice the forward pass
 
 
 def test_recipes_of_one_name_are_told_apart(tmp_path):

@@ -69,8 +69,8 @@ def test_first_stage_sees_a_useful_map_and_the_last_what_the_entry_says(name, re
     first, last = found.maps[0][1], found.maps[-1][1]
     assert first >= (7 if name == "vit_tiny" else 28)
     expected = entry.final_map(resolution, adapt_stem=True)
-    assert last in (expected, expected - 1), "ConvNeXt rounds down where the others round up"
-    assert last == expected or name == "convnext_tiny"
+    assert last in (expected, expected - 1), "two round down where the others round up"
+    assert last == expected or name in ("convnext_tiny", "fastnet")
     assert last >= 3
 
 

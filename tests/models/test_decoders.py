@@ -39,6 +39,7 @@ def dense(name="mini_cnn", decoder="unet", channels=3, outputs=4, resolution=28,
 # --- feature maps
 
 MAPS = [  # backbone, pixels, adapted stem, channels, strides
+    ("fastnet", 28, True, (64, 128, 256, 256), (1, 2, 4, 8)),
     ("mini_cnn", 28, True, (32, 64, 128), (1, 2, 4)),
     ("mini_cnn", 50, True, (32, 64, 128), (1, 2, 4)),
     ("resnet18", 28, True, (64, 128, 256, 512), (1, 2, 4, 8)),
@@ -407,8 +408,8 @@ def test_a_training_of_masks_gives_a_classifier_its_first_weights(tmp_path):
 # --- refusals
 
 ALLOWED = (
-    "convnext_tiny, efficientnet_b0, efficientnet_lite0, efficientnet_v2_s, mini_cnn, mobilenet_v3_small, resnet18, "
-    "resnet34, resnet50, swin_v2_t"
+    "convnext_tiny, efficientnet_b0, efficientnet_lite0, efficientnet_v2_s, fastnet, mini_cnn, mobilenet_v3_small, "
+    "resnet18, resnet34, resnet50, swin_v2_t"
 )
 
 

@@ -1,4 +1,4 @@
-"""The work on one cell: an ordinary fit, or one that is there already, and what is kept of it."""
+"""The work on one cell: an ordinary fit or probe, or one that is there already, and what is kept of it."""
 
 import gc
 import statistics
@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from visionforge.benchmarking.costs import Meter
-from visionforge.benchmarking.plan import Cell, network_costs
+from visionforge.benchmarking.plan import STAGES, Cell, network_costs
 from visionforge.config.schema import RunSettings
 from visionforge.config.schema.tasks import task_named
 from visionforge.data.registry import dataset_info
-from visionforge.engine.fit import Origin, Request, fit
+from visionforge.engine.fit import Request
 from visionforge.engine.resume import parent_of
 from visionforge.engine.run import Run
-from visionforge.engine.several_fits import complete_fit
 from visionforge.errors import TrainingError
 from visionforge.runs.paths import portable
 from visionforge.runs.signals import Interruption
@@ -36,23 +35,22 @@ def work_on(cell: Cell, name: str, meter: Meter, interruption: Interruption) -> 
         interruption: Handles the signals.
 
     Raises:
-        VisionForgeError: If the fit fails in a known way.
+        VisionForgeError: If the work fails in a known way.
         Interrupted: If a signal ended it.
     """
     assert cell.settings is not None
-    request = Request(cell.settings, {})
+    request, making = Request(cell.settings, {}), STAGES[cell.stage]
     try:
         with meter:
-            known = complete_fit(request)
-            run = known or fit(request, interruption, _origin(cell.settings, name, cell))
+            known = making.complete(request)
+            run = known or making.make(request, interruption, _parent(cell.settings, name, cell))
         return record_of(run, cell.settings, meter.found if known is None else None)
     finally:
         gc.collect()  # its memory, before the next begins
 
 
-def _origin(settings: RunSettings, name: str, cell: Cell) -> Origin:
-    parent = parent_of(settings) or {"study": name, "reason": "benchmark", "cell": cell.name}
-    return Origin(parent)
+def _parent(settings: RunSettings, name: str, cell: Cell) -> dict[str, Any]:
+    return parent_of(settings) or {"study": name, "reason": "benchmark", "cell": cell.name}
 
 
 def record_of(run: Run, settings: RunSettings, spent: Mapping[str, Any] | None) -> Record:

@@ -1,5 +1,6 @@
-"""The cells of a benchmark: data set × resolution × backbone × recipe × seed, each with the settings of its fit."""
+"""The cells of a benchmark: data set × resolution × backbone × recipe × seed, each with the settings of its run."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,21 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from visionforge.config.loading import RawConfig, read_values, read_yaml
+from visionforge.config.problems import value_at
 from visionforge.config.resizing import network_resolution
 from visionforge.config.schema import BenchmarkSettings, RunSettings
 from visionforge.config.schema.benchmark import DEFAULT_RECIPE
 from visionforge.config.shipped import described, require_recipe
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
-from visionforge.engine.fit import request_of
-from visionforge.engine.several_fits import for_each
+from visionforge.engine.probe import PROBES
+from visionforge.engine.several_fits import FITS, for_each
 from visionforge.engine.validation import training_images
 from visionforge.errors import DataError, SettingsError, VisionForgeError
 from visionforge.models.registry import backbone_entry
 from visionforge.runs.config_hash import digest
+from visionforge.runs.session import PROBE
 
-STAGES = ("fit",)  # what a recipe may ask for
+STAGES = {"fit": FITS, "probe": PROBES}  # what a recipe may ask for
 SEEDS = 3
+RESOLUTION, BACKBONE = "data.resolution", "model.backbone.name"
 MOST_CELLS = 100_000
 _OF_THE_WHOLE = ("benchmark", "tune", "resume", "stage")  # sections that are no part of a cell
 
@@ -36,7 +40,7 @@ class Recipe:
         name: What the leaderboard calls it.
         tree: The settings.
         source: Where they were written.
-        stage: How a cell is worked on: `fit`.
+        stage: How a cell is worked on: `fit` or `probe`.
     """
 
     name: str
@@ -55,7 +59,7 @@ class Cell:
         backbone: Backbone.
         recipe: Name of the recipe.
         seed: Seed.
-        settings: Of its fit; None if it cannot work.
+        settings: Of its fit or probe; None if it cannot work.
         problem: Why it cannot, in a line.
         stage: How it is worked on.
     """
@@ -92,33 +96,28 @@ def plan(settings: RunSettings) -> list[Cell]:
     Raises:
         SettingsError: If a name is unknown, a recipe cannot be read, or no cell at all can work.
     """
-    chosen = with_axes(settings)
+    chosen = settings.benchmark
     _require_names(chosen)
-    recipes = [read_recipe(text) for text in chosen.recipes]
-    recipes = _named_apart(recipes, chosen.recipes)
+    recipes = _named_apart([read_recipe(text) for text in chosen.recipes], chosen.recipes)
     base = read_values(settings, {})
     for section in _OF_THE_WHOLE:
         base.values.pop(section, None)
+    of_all = {RESOLUTION: settings.data.resolution, BACKBONE: settings.model.backbone.name}
+    for setting, default in of_all.items():  # under the recipes, which may say otherwise
+        base.set(setting, default, "by default")
     if settings.ckpt_path is not None:
         raise SettingsError("ckpt_path: the cells of a benchmark begin anew or go on by themselves; leave it out")
-    count = len(chosen.datasets) * len(chosen.resolutions) * len(chosen.backbones) * len(recipes) * len(chosen.seeds)
-    if count > MOST_CELLS:
-        raise SettingsError(f"benchmark: {count:,} cells are not allowed; allowed: at most {MOST_CELLS:,}")
-    axes = product(chosen.datasets, chosen.resolutions, chosen.backbones, recipes, chosen.seeds)
-    return [_cell(base, *point) for point in axes]
-
-
-def with_axes(settings: RunSettings) -> BenchmarkSettings:
-    """Return the matrix in which every axis has values: those of the configuration itself where none are given."""
-    chosen, first = settings.benchmark, settings.seed_everything
-    return chosen.model_copy(
-        update={
-            "datasets": chosen.datasets or (settings.data.dataset,),
-            "resolutions": chosen.resolutions or (settings.data.resolution,),
-            "backbones": chosen.backbones or (settings.model.backbone.name,),
-            "seeds": chosen.seeds or tuple(range(first, first + SEEDS)),
-        }
+    first = settings.seed_everything
+    axes: tuple[Sequence[Any], ...] = (
+        chosen.datasets or (settings.data.dataset,),
+        chosen.resolutions or (None,),
+        chosen.backbones or (None,),
+        recipes,
+        chosen.seeds or range(first, first + SEEDS),
     )
+    if (count := math.prod(map(len, axes))) > MOST_CELLS:
+        raise SettingsError(f"benchmark: {count:,} cells are not allowed; allowed: at most {MOST_CELLS:,}")
+    return [_cell(base, *point) for point in product(*axes)]
 
 
 def _require_names(chosen: BenchmarkSettings) -> None:
@@ -168,17 +167,24 @@ def _named_apart(recipes: list[Recipe], texts: Sequence[str]) -> list[Recipe]:
     ]
 
 
-def _cell(base: RawConfig, dataset: str, resolution: int, backbone: str, recipe: Recipe, seed: int) -> Cell:
-    cell = Cell(dataset, resolution, backbone, recipe.name, seed, stage=recipe.stage)
-    raw = base.copy()
+def _cell(
+    base: RawConfig, dataset: str, resolution: int | None, backbone: str | None, recipe: Recipe, seed: int
+) -> Cell:
+    raw, where = base.copy(), "by the benchmark"
     raw.merge(recipe.tree, recipe.source)
-    where = "by the benchmark"
-    raw.set("data.dataset", dataset, where)
-    raw.set("data.resolution", resolution, where)
-    raw.set("model.backbone.name", backbone, where)
-    raw.set("seed_everything", seed, where)
+    given = {
+        "data.dataset": dataset,
+        RESOLUTION: resolution,
+        BACKBONE: backbone,
+        "seed_everything": seed,
+    }
+    for setting, value in given.items():
+        if value is not None:  # else it is what recipe and configuration say
+            raw.set(setting, value, where)
+    side, name = (value_at(raw.values, setting) for setting in (RESOLUTION, BACKBONE))
+    cell = Cell(dataset, side, name, recipe.name, seed, stage=recipe.stage)
     try:
-        settings = for_each(request_of(raw).settings, "a benchmark")
+        settings = for_each(STAGES[recipe.stage].request_of(raw).settings, "a benchmark")
     except VisionForgeError as error:
         return replace(cell, problem="; ".join(error.problems))
     quiet = "warning" if settings.log_level == "info" else settings.log_level
@@ -223,7 +229,10 @@ def in_order(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def cost_of(cell: Cell) -> float:
-    """Return about how many multiply-adds the training of a cell takes; 0 where nobody knows."""
+    """Return about how many multiply-adds of a forward pass a cell takes; 0 where nobody knows.
+
+    A probe looks at every image once, a fit in every epoch, and its backward pass takes twice a forward pass.
+    """
     settings = cell.settings
     if settings is None:
         return 0.0
@@ -234,7 +243,8 @@ def cost_of(cell: Cell) -> float:
     channels = 3 if settings.data.force_rgb else info.channels
     side = network_resolution(settings.data.resize, settings.data.resolution)
     one = network_costs(settings.model.backbone.name, side, channels, info.spatial_dims)
-    return float(images) * settings.trainer.max_epochs * (one[1] if one else side**info.spatial_dims)
+    passes = 1 if cell.stage == PROBE else 3 * settings.trainer.max_epochs
+    return float(images) * passes * (one[1] if one else side**info.spatial_dims)
 
 
 @cache

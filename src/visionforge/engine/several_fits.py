@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from visionforge.config.loading import RawConfig
 from visionforge.config.schema import RunSettings
-from visionforge.engine.fit import Request, fit, request_of
+from visionforge.engine.fit import Origin, Request, fit, request_of
 from visionforge.engine.resume import WORDS, complete_run, outputs_of
 from visionforge.engine.run import Run
 from visionforge.errors import SettingsError
@@ -13,18 +14,27 @@ from visionforge.runs.config_hash import processes_of
 from visionforge.runs.signals import Interruption
 
 
+class Make(Protocol):
+    """Makes a run."""
+
+    def __call__(
+        self, request: Request, interruption: Interruption, parent: dict[str, Any] | None = None, /
+    ) -> Run:
+        """Make the run of a request; `parent` is what it comes from, for its manifest."""
+
+
 @dataclass(frozen=True)
 class Making:
-    """What is made for every seed or fold.
+    """What is made for every seed or fold, or every cell of a benchmark.
 
     Attributes:
         request_of: Checks settings.
-        make: Makes a run.
+        make: Makes a run, given what it comes from.
         complete: Returns the newest complete run of a request; None if there is none, or it is to be made anew.
     """
 
     request_of: Callable[[RawConfig], Request]
-    make: Callable[[Request, Interruption], Run]
+    make: Make
     complete: Callable[[Request], Run | None]
 
 
@@ -65,4 +75,9 @@ def complete_fit(request: Request) -> Run | None:
     return None if known is None else Run.of(known)
 
 
-FITS = Making(request_of, fit, complete_fit)
+def make_fit(request: Request, interruption: Interruption, parent: dict[str, Any] | None = None) -> Run:
+    """Train and test a network; see `fit.fit`."""
+    return fit(request, interruption, Origin(parent))
+
+
+FITS = Making(request_of, make_fit, complete_fit)

@@ -126,6 +126,16 @@ BUILTIN = (
         std=_HALF,
     ),
     BackboneEntry(
+        name="fastnet",
+        builder=f"{_PACKAGE}.fastnet:build_fastnet",
+        description="Small residual network for small images, 1.6 million parameters; the fastest to a good result",
+        stride=8,
+        stem="stages.0.0.weight",
+        head="head.",
+        stages=tuple(f"stages.{i}" for i in range(4)),
+        inflates=True,
+    ),
+    BackboneEntry(
         name="mini_cnn",
         builder=f"{_PACKAGE}.mini_cnn:build_mini_cnn",
         description="Three 3×3 convolution blocks, 94,000 parameters; for quick searches and tests",

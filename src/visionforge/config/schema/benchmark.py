@@ -27,15 +27,18 @@ class BenchmarkSettings(Section):
     datasets: tuple[str, ...] = Field(default=(), description="Data sets; [] is data.dataset alone.")
     resolutions: tuple[int, ...] = Field(
         default=(),
-        description="Heights and widths; [] is data.resolution alone.",
+        description="Heights and widths; [] is what a recipe says, else data.resolution alone.",
         json_schema_extra={"unit": "pixels"},
     )
-    backbones: tuple[str, ...] = Field(default=(), description="Backbones; [] is model.backbone.name alone.")
+    backbones: tuple[str, ...] = Field(
+        default=(), description="Backbones; [] is what a recipe says, else model.backbone.name alone."
+    )
     recipes: tuple[str, ...] = Field(
         default=(DEFAULT_RECIPE,),
         min_length=1,
         description="Partial configurations, each laid over the given one and under data set, resolution, backbone and "
-        "seed: the name of a shipped recipe or configuration, a YAML file, or `default`, which changes nothing.",
+        "seed: the name of a shipped recipe or configuration, a YAML file, or `default`, which changes nothing. "
+        "`stage: probe` in one makes its cells probes instead of fits.",
     )
     seeds: tuple[int, ...] = Field(
         default=(), description="Seeds; [] is seed_everything and the next two.", max_length=100
