@@ -251,7 +251,7 @@ def place_published_weights(settings: dict) -> None:
     torch.save(torchvision.models.get_model(name, weights=None).state_dict(), folder / Path(published.url).name)
 
 
-@pytest.mark.parametrize("config", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("config", sorted((REPOSITORY / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_runs(config, tmp_path):
     """Exactly as a user would, but for two steps of rendered images of the same kind and size."""
     content = yaml.safe_load(config.read_text())

@@ -10,7 +10,7 @@ from tests.conftest import REPOSITORY, flags
 from visionforge.cli.main import main
 from visionforge.config import shipped
 from visionforge.config.loading import read_arguments
-from visionforge.config.shipped import find_config, require_config, shipped_folder, shipped_names
+from visionforge.config.shipped import find_config, require_config, shipped_files, shipped_folder
 from visionforge.errors import SettingsError
 
 
@@ -25,8 +25,18 @@ def tiny(tmp_path_factory, monkeypatch):
 
 
 def test_every_file_of_the_folder_is_shipped():
-    assert shipped_names() == sorted(path.stem for path in (REPOSITORY / "configs").iterdir())
-    assert {path.suffix for path in shipped_folder().iterdir()} == {".yaml"}
+    files = [path for path in (REPOSITORY / "configs").rglob("*") if path.is_file()]
+    assert sorted(shipped_files().values()) == sorted(files)
+    assert list(shipped_files()) == sorted(path.stem for path in files)
+    assert {path.parent.name for path in files} <= {"configs", "recipes"}
+
+
+def test_a_recipe_is_found_by_its_name(tiny):
+    (tiny / "recipes").mkdir()
+    (tiny / "recipes" / "mine.yaml").write_text("data: {batch_size: 5}\n")
+    for name in ("mine", "mine.yaml"):
+        assert read_arguments(["--config", name]).values == {"data": {"batch_size": 5}}
+    assert read_arguments(["--config", "mine"]).sources["data"] == "in the shipped mine.yaml"
 
 
 @pytest.mark.parametrize("name", ["quickstart", "quickstart.yaml"])

@@ -14,7 +14,7 @@ from visionforge.config.problems import value_at
 from visionforge.config.resizing import network_resolution
 from visionforge.config.schema import BenchmarkSettings, RunSettings
 from visionforge.config.schema.benchmark import DEFAULT_RECIPE
-from visionforge.config.shipped import described, require_recipe
+from visionforge.config.shipped import described, require_config
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
 from visionforge.engine.probe import PROBES
@@ -147,7 +147,7 @@ def read_recipe(text: str) -> Recipe:
     if text == DEFAULT_RECIPE:
         return Recipe(text, {})
     try:
-        path = require_recipe(text)
+        path = require_config(text)
         tree = read_yaml(path)
     except SettingsError as error:
         raise SettingsError([f"benchmark.recipes: {problem}" for problem in error.problems]) from error

@@ -10,6 +10,7 @@ from visionforge.errors import SettingsError
 
 SUFFIXES = (".yaml", ".yml")
 FLAGS = ("--config", "-c")
+RECIPES = "recipes"  # folder of complete methods, each for data sets of a size
 
 
 @cache
@@ -23,9 +24,11 @@ def shipped_folder() -> Path:
     return inside if inside.is_dir() else package.parents[1] / "configs"
 
 
-def shipped_names() -> list[str]:
-    """Return the names of the shipped configurations, without their suffix."""
-    return sorted(path.stem for path in shipped_folder().glob(f"*{SUFFIXES[0]}"))
+def shipped_files() -> dict[str, Path]:
+    """Return the shipped configurations and recipes by their names, which are those of the files without the suffix."""
+    folder = shipped_folder()
+    found = [*folder.glob(f"*{SUFFIXES[0]}"), *(folder / RECIPES).glob(f"*{SUFFIXES[0]}")]
+    return {path.stem: path for path in sorted(found, key=lambda path: path.stem)}
 
 
 def find_config(text: str) -> str:
@@ -35,8 +38,7 @@ def find_config(text: str) -> str:
     """
     if not _is_bare(text) or Path(text).is_file():
         return text
-    name = _stem(text)
-    return str(shipped_folder() / f"{name}{SUFFIXES[0]}") if name in shipped_names() else text
+    return str(shipped_files().get(_stem(text), text))
 
 
 def require_config(text: str) -> Path:
@@ -50,33 +52,16 @@ def require_config(text: str) -> Path:
         return path
     stem = _stem(text)
     here = [f"{stem}{suffix}" for suffix in SUFFIXES if Path(f"{stem}{suffix}").is_file()]
-    shipped = shipped_names()
+    shipped = list(shipped_files())
     close = [*here, *nearest(stem, shipped)]
     hint = f"nearest: {', '.join(close)}" if close else f"shipped are: {', '.join(shipped)}"
     raise SettingsError(f"{text}: no such configuration file, and none of that name is shipped; {hint}")
 
 
-def recipe_names() -> list[str]:
-    """Return the names of the shipped recipes, without their suffix."""
-    return sorted(path.stem for path in (shipped_folder() / "recipes").glob(f"*{SUFFIXES[0]}"))
-
-
-def require_recipe(text: str) -> Path:
-    """Return the file that the name of a recipe means: one of `recipes` among the shipped configurations, or any other.
-
-    Raises:
-        SettingsError: If it is neither a file nor the name of a shipped recipe or configuration.
-    """
-    name = _stem(text)
-    if _is_bare(text) and not Path(text).is_file() and name in recipe_names():
-        return shipped_folder() / "recipes" / f"{name}{SUFFIXES[0]}"
-    return require_config(text)
-
-
 def described(path: Path) -> str:
     """Return how messages name a file of settings: as it was written, or as one that is shipped."""
     shipped = shipped_folder()
-    return f"the shipped {path.name}" if path.parent in (shipped, shipped / "recipes") else str(path)
+    return f"the shipped {path.name}" if path.parent in (shipped, shipped / RECIPES) else str(path)
 
 
 def _is_bare(text: str) -> bool:
