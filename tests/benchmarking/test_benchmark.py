@@ -16,7 +16,9 @@ from visionforge.benchmarking.benchmark import folder_of, list_cells, rewrite
 from visionforge.benchmarking.leaderboard import rank_tables, seeds_interval
 from visionforge.benchmarking.plan import cost_of, in_order, plan, read_recipe
 from visionforge.benchmarking.study import CELL, key_of, open_benchmark
+from visionforge.config import shipped
 from visionforge.config.schema import RunSettings
+from visionforge.config.shipped import SIZES, recipe_for
 from visionforge.errors import RunError, SettingsError, TrainingError
 from visionforge.reporting.published import published
 from visionforge.runs.config_hash import digest
@@ -198,6 +200,26 @@ def test_axes_that_are_left_out_are_those_of_the_recipe(tmp_path):
             assert cell.settings is not None
             assert cell.settings.data.resolution == cell.resolution
             assert cell.settings.model.backbone.name == cell.backbone
+
+
+def test_a_recipe_by_size_is_the_shipped_one_for_every_data_set(tmp_path, monkeypatch):
+    folder = tmp_path / "configs"
+    (folder / "recipes").mkdir(parents=True)
+    for number, name in enumerate(SIZES):
+        (folder / "recipes" / f"{name}.yaml").write_text(f"data: {{batch_size: {number + 10}}}")
+    monkeypatch.setattr(shipped, "shipped_folder", lambda: folder)
+    named = ["breastmnist", "dermamnist", "pathmnist"]  # 546, 7,007 and 89,996 training images
+    given = {"datasets": named, "resolutions": [28], "backbones": ["mini_cnn"], "seeds": [4], "recipes": ["by_size"]}
+    cells = plan(settings(tmp_path, **given))
+    assert [cell.settings.data.batch_size for cell in cells if cell.settings] == [10, 11, 12]
+    assert {cell.recipe for cell in cells} == {"by_size"}
+    assert [recipe_for(count) for count in (1, 3000, 3001, 20_000, 20_001)] == [
+        "tiny_28",
+        "tiny_28",
+        "small_28",
+        "small_28",
+        "large_28",
+    ]
 
 
 def test_a_probe_costs_one_look_at_every_image(tmp_path):

@@ -13,8 +13,8 @@ from visionforge.config.loading import RawConfig, read_values, read_yaml
 from visionforge.config.problems import value_at
 from visionforge.config.resizing import network_resolution
 from visionforge.config.schema import BenchmarkSettings, RunSettings
-from visionforge.config.schema.benchmark import DEFAULT_RECIPE
-from visionforge.config.shipped import described, require_config
+from visionforge.config.schema.benchmark import BY_SIZE, DEFAULT_RECIPE
+from visionforge.config.shipped import described, recipe_for, require_config
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
 from visionforge.engine.probe import PROBES
@@ -41,12 +41,18 @@ class Recipe:
         tree: The settings.
         source: Where they were written.
         stage: How a cell is worked on: `fit` or `probe`.
+        by_size: It stands for the shipped recipe for the size of a data set.
     """
 
     name: str
     tree: Mapping[str, Any]
     source: str = ""
     stage: str = "fit"
+    by_size: bool = False
+
+    def of(self, images: int) -> "Recipe":
+        """Return the recipe of a data set with so many training images, under the same name."""
+        return replace(read_recipe(recipe_for(images)), name=self.name) if self.by_size else self
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,11 @@ def plan(settings: RunSettings) -> list[Cell]:
     )
     if (count := math.prod(map(len, axes))) > MOST_CELLS:
         raise SettingsError(f"benchmark: {count:,} cells are not allowed; allowed: at most {MOST_CELLS:,}")
-    return [_cell(base, *point) for point in product(*axes)]
+    images = {name: dataset_info(name, settings.data.synthetic).splits.train for name in axes[0]}
+    return [
+        _cell(base, dataset, resolution, backbone, recipe.of(images[dataset]), seed)
+        for dataset, resolution, backbone, recipe, seed in product(*axes)
+    ]
 
 
 def _require_names(chosen: BenchmarkSettings) -> None:
@@ -139,13 +149,13 @@ def _asked(look_up: Any, name: str, setting: str, here: str) -> list[str]:
 
 
 def read_recipe(text: str) -> Recipe:
-    """Return the recipe that a text names: a shipped one, a YAML file, or `default`.
+    """Return the recipe that a text names: a shipped one, a YAML file, `default` or `by_size`.
 
     Raises:
         SettingsError: If there is none, or it asks for what cannot be done.
     """
-    if text == DEFAULT_RECIPE:
-        return Recipe(text, {})
+    if text in (DEFAULT_RECIPE, BY_SIZE):
+        return Recipe(text, {}, by_size=text == BY_SIZE)
     try:
         path = require_config(text)
         tree = read_yaml(path)

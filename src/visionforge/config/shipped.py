@@ -10,6 +10,7 @@ from visionforge.errors import SettingsError
 
 SUFFIXES = (".yaml", ".yml")
 FLAGS = ("--config", "-c")
+SIZES = {"tiny_28": 3_000, "small_28": 20_000, "large_28": None}  # recipe → up to how many training images it is for
 RECIPES = "recipes"  # folder of complete methods, each for data sets of a size
 
 
@@ -29,6 +30,11 @@ def shipped_files() -> dict[str, Path]:
     folder = shipped_folder()
     found = [*folder.glob(f"*{SUFFIXES[0]}"), *(folder / RECIPES).glob(f"*{SUFFIXES[0]}")]
     return {path.stem: path for path in sorted(found, key=lambda path: path.stem)}
+
+
+def recipe_for(images: int) -> str:
+    """Return the name of the shipped recipe for a data set of so many training images."""
+    return next(name for name, most in SIZES.items() if most is None or images <= most)
 
 
 def find_config(text: str) -> str:

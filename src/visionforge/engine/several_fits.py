@@ -17,9 +17,7 @@ from visionforge.runs.signals import Interruption
 class Make(Protocol):
     """Makes a run."""
 
-    def __call__(
-        self, request: Request, interruption: Interruption, parent: dict[str, Any] | None = None, /
-    ) -> Run:
+    def __call__(self, request: Request, interruption: Interruption, parent: dict[str, Any] | None = None, /) -> Run:
         """Make the run of a request; `parent` is what it comes from, for its manifest."""
 
 

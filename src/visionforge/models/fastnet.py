@@ -34,7 +34,7 @@ class FastNet(nn.Module):
     """Four stages of 32 to 256 channels, the maps pooled to half the side from each to the next, two residual blocks.
 
     The shape is that of the small residual networks with which CIFAR-10 is learnt in the shortest time (Page, 2019;
-    Jordan, 2024, arXiv:2404.00498), with a third of their channels. The last maps are reduced by their maximum.
+    Jordan, 2024, arXiv:2404.00498), with a third of their channels.
 
     Args:
         in_channels: Channels of the images.
@@ -51,7 +51,7 @@ class FastNet(nn.Module):
             stages.append(nn.Sequential(*layers, *([Residual(width)] if width in RESIDUAL else [])))
             channels = width
         self.stages = nn.Sequential(*stages)
-        self.pool = nn.AdaptiveMaxPool2d(1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels, num_classes))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -140,8 +140,6 @@ def _pooling(name: str, old: nn.Module) -> nn.Module:
     """Return the three-dimensional form of a layer that has no weights."""
     if isinstance(old, nn.AdaptiveAvgPool2d) and old.output_size in (1, (1, 1)):
         return nn.AdaptiveAvgPool3d(1)
-    if isinstance(old, nn.AdaptiveMaxPool2d) and old.output_size in (1, (1, 1)):
-        return nn.AdaptiveMaxPool3d(1)
     if isinstance(old, nn.Dropout2d):
         return nn.Dropout3d(old.p, old.inplace)
     if isinstance(old, nn.MaxPool2d):

@@ -9,6 +9,7 @@ from visionforge.config.schema.base import Section
 
 Suite = Literal["medmnist2d", "medmnist3d", "quick"]
 DEFAULT_RECIPE = "default"  # the configuration itself
+BY_SIZE = "by_size"  # for every data set the shipped recipe for its number of training images
 
 
 class BenchmarkSettings(Section):
@@ -37,7 +38,8 @@ class BenchmarkSettings(Section):
         default=(DEFAULT_RECIPE,),
         min_length=1,
         description="Partial configurations, each laid over the given one and under data set, resolution, backbone and "
-        "seed: the name of a shipped recipe or configuration, a YAML file, or `default`, which changes nothing. "
+        "seed: the name of a shipped recipe or configuration, a YAML file, `default`, which changes nothing, or "
+        "`by_size`, the shipped recipe for each data set's number of training images (tiny_28, small_28, large_28). "
         "`stage: probe` in one makes its cells probes instead of fits.",
     )
     seeds: tuple[int, ...] = Field(
