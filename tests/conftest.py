@@ -14,6 +14,7 @@ from visionforge.config.schema import tasks as registered_tasks
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the processor; before torch is imported
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # where umap is installed, it would change torch's, too
 os.environ["HF_HUB_OFFLINE"] = "1"  # before it is imported: no test waits for a hub
 
 REPOSITORY = Path(__file__).resolve().parent.parent
