@@ -55,9 +55,10 @@ def real_data(name: str) -> Path:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays until the end; no garbage collection has to look through it again."""
+    """What was imported and collected stays until the end; garbage collections are rarer and do not look through it."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(autouse=True, scope="session")
