@@ -1,5 +1,6 @@
 """Shared fixtures: the real archives, the command line in this process, small and quick settings."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from visionforge.config.schema import tasks as registered_tasks
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the processor; before torch is imported
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # where umap is installed, it would change torch's, too
 os.environ["HF_HUB_OFFLINE"] = "1"  # before it is imported: no test waits for a hub
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -50,6 +52,13 @@ def real_data(name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no {folder}; set VISIONFORGE_TEST_DATA to a folder that has {name}")
     return folder
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays until the end; garbage collections are rarer and do not look through it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -150,5 +159,14 @@ def quick_run(tmp_path_factory) -> Path:
     outputs = tmp_path_factory.mktemp("quick") / "outputs"
     shown = {"evaluation__figures": "true", "evaluation__report": "true"}
     assert main(["fit", *flags(trainer__default_root_dir=outputs, trainer__deterministic="true", **shown)]) == 0
+    (run,) = run_folders(outputs)
+    return run
+
+
+@pytest.fixture(scope="session")
+def plain_run(tmp_path_factory) -> Path:
+    """The same fit without figures and report, which each command would draw again; do not change it."""
+    outputs = tmp_path_factory.mktemp("plain") / "outputs"
+    assert main(["fit", *flags(trainer__default_root_dir=outputs, trainer__deterministic="true")]) == 0
     (run,) = run_folders(outputs)
     return run

@@ -2,11 +2,8 @@
 
 import contextlib
 import importlib.util
-import os
 import re
 import shlex
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +14,7 @@ from types import ModuleType
 import pytest
 import yaml
 
+from tests.cli.fleet import Fleet
 from tests.conftest import REPOSITORY
 from visionforge.cli.arguments import CommandParser
 from visionforge.cli.commands import embed
@@ -286,29 +284,28 @@ def test_citation_has_the_version_of_the_package():
 # --- the tutorial
 
 
+def expanded(word: str, folder: Path) -> list[str]:
+    """Return the paths below a folder that a shell would put in the place of a word with a star, or the word."""
+    return sorted(str(path.relative_to(folder)) for path in folder.glob(word)) if "*" in word else [word]
+
+
 @pytest.mark.slow
 def test_tutorial_runs_as_it_is_written(tmp_path):
-    """All commands of the tutorial, in its order, in a folder with the files that it shows."""
+    """All commands of the tutorial, in its order, each a process in a folder with the files that it shows."""
     page = DOCS / "tutorial.md"
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",  # a network this small is not faster with more, and slower where cores are busy
-    }
     has_onnx = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
     (tmp_path / "README.md").write_text("a project\n", encoding="utf-8")
-    for block in blocks_of(page):
-        if block.kind == "yaml":
-            (tmp_path / block.title).write_text(block.text, encoding="utf-8")
-        if block.kind != "bash" or block.mark == "not run" or (block.mark == "needs onnx" and not has_onnx):
-            continue
-        done = subprocess.run(
-            [shutil.which("bash") or "bash", "-euo", "pipefail", "-c", block.text],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == (2 if block.mark == "fails" else 0), f"{block}\n{done.stdout}\n{done.stderr}"
+    with contextlib.closing(Fleet(tmp_path)) as fleet:
+        for block in blocks_of(page):
+            if block.kind == "yaml":
+                (tmp_path / block.title).write_text(block.text, encoding="utf-8")
+            if block.kind != "bash" or block.mark == "not run" or (block.mark == "needs onnx" and not has_onnx):
+                continue
+            commands = list(commands_of(block))
+            assert len(commands) == len(block.text.splitlines()), f"{block}: a line that is no command of ours"
+            for arguments in commands:
+                done = fleet.run(*(word for given in arguments for word in expanded(given, tmp_path)))
+                assert done.status == (2 if block.mark == "fails" else 0), f"{block}\n{done.out}\n{done.err}"
     assert (tmp_path / "predictions.csv").is_file()
     assert (tmp_path / "digits.png").is_file()
     assert (tmp_path / "outputs" / "studies" / "digits_tutorial" / "index.html").is_file()

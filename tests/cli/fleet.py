@@ -16,11 +16,16 @@ import torch
 from tests.conftest import REPOSITORY
 
 SERVER = """
-import json, os, sys
+import gc, json, os, sys
+gc.disable()
 import matplotlib.pyplot, sklearn.metrics
+import optuna.storages._rdb.storage, optuna.visualization._plotly_imports
 import visionforge.engine.training, visionforge.engine.evaluating, visionforge.reporting.results
+import visionforge.models.mini_cnn, visionforge.tasks.multi_class, visionforge.tuning.figures, visionforge.tuning.tuning
 from visionforge.cli.main import main
 
+gc.freeze()  # a collection in a child would copy every page that it looks through
+gc.enable()
 print("ready", flush=True)
 for line in sys.stdin:
     job = json.loads(line)

@@ -31,9 +31,9 @@ def metrics(folder):
 
 
 @pytest.fixture
-def own_run(quick_run, tmp_path):
-    """A copy of the quick run that a test may change."""
-    return shutil.copytree(quick_run, tmp_path / "outputs" / quick_run.name, symlinks=True)
+def own_run(plain_run, tmp_path):
+    """A copy of the plain run that a test may change."""
+    return shutil.copytree(plain_run, tmp_path / "outputs" / plain_run.name, symlinks=True)
 
 
 def test_a_fit_leaves_report_spreadsheet_and_figures(quick_run):
@@ -57,13 +57,14 @@ def test_temperature_is_that_of_the_validation_split_and_is_in_the_checkpoint(ow
     assert found["temperature_tta"] == stored["temperature_tta"]
 
 
-def test_later_evaluations_repeat_the_numbers(own_run):
-    before = metrics(own_run)
-    assert main(["test", "--run", str(own_run)]) == 0
-    again = metrics(own_run / "evaluations" / "test_best")
+def test_later_evaluations_repeat_the_numbers(quick_run, tmp_path):
+    run = shutil.copytree(quick_run, tmp_path / "outputs" / quick_run.name, symlinks=True)
+    before = metrics(run)
+    assert main(["test", "--run", str(run)]) == 0
+    again = metrics(run / "evaluations" / "test_best")
     for key in ("without_tta", "with_tta", "intervals", "per_class", "calibration"):
         assert again[key] == before[key], key
-    assert (own_run / "evaluations" / "test_best" / "report.html").is_file()
+    assert (run / "evaluations" / "test_best" / "report.html").is_file()
 
 
 def test_validation_has_both_readings(own_run):

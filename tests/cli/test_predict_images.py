@@ -244,10 +244,10 @@ def test_grey_network_takes_colours_as_luma(photos):
 
 
 @pytest.mark.parametrize("tta", [True, False])
-def test_a_split_and_its_pictures_have_one_table(quick_run, test_split, tta):
+def test_a_split_and_its_pictures_have_one_table(plain_run, test_split, tta):
     """Of `predict` and of `test`; the truth of pictures is not known."""
     run = test_split / "run"
-    shutil.copytree(quick_run, run)
+    shutil.copytree(plain_run, run)
     content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     calibration = {"images": 32, "temperature": 0.3, "temperature_tta": 0.5, "thresholds_tta": None}
     torch.save({**content, "calibration": calibration, "outliers": None}, run / "checkpoints" / "best.ckpt")

@@ -240,9 +240,8 @@ def test_doctor_tells_of_machine_and_folders(tmp_path, capsys, monkeypatch):
 
 
 @pytest.fixture
-def stored(quick_run, tmp_path) -> Path:
-    shutil.copytree(quick_run, tmp_path / "outputs" / quick_run.name)
-    return tmp_path / "outputs" / quick_run.name
+def stored(plain_run, tmp_path) -> Path:
+    return shutil.copytree(plain_run, tmp_path / "outputs" / plain_run.name)
 
 
 def test_strict_run_is_reproduced(stored, capsys):

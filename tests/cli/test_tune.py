@@ -167,12 +167,12 @@ def test_same_command_again_does_nothing_more_and_a_larger_one_goes_on(fleet, wh
     before = results(outputs)
     assert fleet.run("tune", *arguments(outputs)).status == 0
     assert results(outputs) == before
-    done = fleet.run("tune", *arguments(outputs, tune__n_trials=7))
+    done = fleet.run("tune", *arguments(outputs, tune__n_trials=6))
     assert done.status == 0, done.err
     assert results(outputs)[:5] == before
-    assert len(results(outputs)) == 7
+    assert len(results(outputs)) == 6
     longer = tmp_path / "longer"
-    assert fleet.run("tune", *arguments(longer, tune__n_trials=7)).status == 0
+    assert fleet.run("tune", *arguments(longer, tune__n_trials=6)).status == 0
     assert results(longer) == results(outputs), "the same values are proposed as without the break"
 
 
@@ -225,10 +225,18 @@ def test_pruned_trials_are_cheaper_and_say_so(fleet, tmp_path):
     [
         ({"tune__target": 0.3, "tune__target_trials": 2}, "has reached the target of 0.3"),
         ({"tune__timeout_minutes": 1e-6}, "the time of 1e-06 minutes is up"),
-        ({"tune__storage": "journal"}, "study.journal"),
+        ({"tune__storage": "journal", "tune__n_trials": 2}, "study.journal"),
         ({"tune__epochs": 1, "tune__n_trials": 2}, "all 2 trials are done"),
-        ({"tune__sampler": "nsgaii", "tune__second_metric": "parameters", "tune__pruner": "none"}, "parameters 94,246"),
-        ({"tune__metric": "val/loss", "tune__sampler": "random"}, "val/loss"),
+        (
+            {
+                "tune__sampler": "nsgaii",
+                "tune__second_metric": "parameters",
+                "tune__pruner": "none",
+                "tune__n_trials": 2,
+            },
+            "parameters 94,246",
+        ),
+        ({"tune__metric": "val/loss", "tune__sampler": "random", "tune__n_trials": 3}, "val/loss"),
     ],
 )
 def test_settings_of_the_search_change_what_happens(fleet, tmp_path, changes, said):

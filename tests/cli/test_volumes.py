@@ -33,6 +33,11 @@ SETTINGS = [
     ),
 ]
 
+SHORT = [  # where only that a command works, or how it ends, is looked at
+    *("--trainer.limit_val_batches", "2", "--trainer.limit_test_batches", "2"),
+    *("--model.tta", "off", "--evaluation.report", "false", "--evaluation.figures", "false"),
+]
+
 
 @pytest.fixture(scope="module")
 def volumes(archives):
@@ -65,8 +70,7 @@ def test_every_command_of_a_run_takes_volumes(volumes, tmp_path, capsys):
     assert main(["export", "--run", str(run), "--format", "onnx"]) == 0
     assert "100.00% have the same prediction" in capsys.readouterr().out
 
-    given = [*SETTINGS, "--data.root", str(volumes), "--trainer.max_epochs", "1"]
-    given += ["--model.tta", "off", "--evaluation.report", "false"]
+    given = [*SETTINGS, "--data.root", str(volumes), "--trainer.max_epochs", "1", *SHORT]
     assert main(["fit", *given, "--seeds", "1,2", "--trainer.default_root_dir", str(tmp_path / "seeds")]) == 0
     seeds = run_folders(tmp_path / "seeds")
     assert main(["runs", "compare", *map(str, seeds)]) == 0
@@ -77,17 +81,8 @@ def test_every_command_of_a_run_takes_volumes(volumes, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_killed_training_with_volumes_ends_with_the_same_weights(volumes, fleet, tmp_path):
-    several = ["--data.root", str(volumes), "--trainer.max_epochs", "4", "--trainer.deterministic", "true"]
-    several += [
-        "--model.tta",
-        "off",
-        "--evaluation.report",
-        "false",
-        "--checkpoint_minutes",
-        "0.001",
-        "--model.backbone.dropout",
-        "0.2",
-    ]
+    several = ["--data.root", str(volumes), "--trainer.max_epochs", "4", "--trainer.deterministic", "true", *SHORT]
+    several += ["--checkpoint_minutes", "0.001", "--model.backbone.dropout", "0.2"]
     ended = fleet.run("fit", *SETTINGS, *several, "--trainer.default_root_dir", tmp_path / "whole")
     assert ended.status == 0, ended.err
     pid = fleet.start("fit", *SETTINGS, *several, "--trainer.default_root_dir", tmp_path / "killed")

@@ -126,9 +126,9 @@ def test_no_warning_where_none_is_due(variables, monkeypatch, caplog):
 
 
 @pytest.mark.usefixtures("strict")
-def test_evaluation_of_a_run_that_was_not_strict_is(quick_run, tmp_path):
-    run = tmp_path / "outputs" / quick_run.name
-    shutil.copytree(quick_run, run)
+def test_evaluation_of_a_run_that_was_not_strict_is(plain_run, tmp_path):
+    run = tmp_path / "outputs" / plain_run.name
+    shutil.copytree(plain_run, run)
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["trainer"]["deterministic"] = False
     (run / "config.yaml").write_text(yaml.safe_dump(config))

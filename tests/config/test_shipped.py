@@ -118,9 +118,9 @@ def test_fit_reads_it_twice(capsys):
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("stage", ["validate", "test", "predict"])
-def test_evaluation_reads_it_twice(stage, quick_run, tmp_path):
-    run = tmp_path / "outputs" / quick_run.name
-    shutil.copytree(quick_run, run)
+def test_evaluation_reads_it_twice(stage, plain_run, tmp_path):
+    run = tmp_path / "outputs" / plain_run.name
+    shutil.copytree(plain_run, run)
     assert main([stage, "--run", str(run), "--config", "tiny.yaml"]) == 0
     (folder,) = (run / "evaluations").iterdir()
     assert folder.name.startswith(f"{stage}_best")

@@ -232,18 +232,17 @@ def test_every_built_in_kind_is_documented(family):
 
 def test_a_task_of_a_module_goes_through_all_commands_with_its_own_metric_and_parts(module, tmp_path, capsys):
     """Whatever the network says, what it reports from 0.2 on is reported: in tables, metrics, report and artifact."""
-    given = flags(
-        data__synthetic__task="own-screening",
-        model__optimizer__name="own_nadam",
-        model__loss__name="own_brier",
-        model__monitor="val/own_reported",
-        data__augmentation__operations="[own_invert]",
-        evaluation__report="true",
-        evaluation__figures="true",
-        trainer__max_epochs=1,
-    )
+    changes = {
+        "data__synthetic__task": "own-screening",
+        "model__optimizer__name": "own_nadam",
+        "model__loss__name": "own_brier",
+        "model__monitor": "val/own_reported",
+        "data__augmentation__operations": "[own_invert]",
+        "trainer__max_epochs": 1,
+    }
     ours, outputs = ("--import", str(module)), tmp_path / "o"
-    assert main(["fit", *given, *ours, "--trainer.default_root_dir", str(outputs)]) == 0
+    shown = flags(**changes, evaluation__report="true", evaluation__figures="true")
+    assert main(["fit", *shown, *ours, "--trainer.default_root_dir", str(outputs)]) == 0
     (run,) = run_folders(outputs)
     content = json.loads((run / "metrics.json").read_text())
     assert (content["task"], content["positive"], content["chosen_by"]) == (
@@ -259,6 +258,9 @@ def test_a_task_of_a_module_goes_through_all_commands_with_its_own_metric_and_pa
     report = (run / "report.html").read_text(encoding="utf-8")
     assert report.index("share that is reported") < report.index("sensitivity of class 1")
 
+    given = flags(**changes)  # without a page and figures, each of which every command would draw again
+    assert main(["fit", *given, *ours, "--trainer.default_root_dir", str(tmp_path / "p")]) == 0
+    (run,) = run_folders(tmp_path / "p")
     capsys.readouterr()
     assert main(["test", "--run", str(run), *ours]) == 0
     assert main(["export", "--run", str(run), "--format", "onnx", *ours]) == 0

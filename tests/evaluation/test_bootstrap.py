@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom, t
+from scipy.stats import binom, rankdata, t
 from scipy.stats import bootstrap as scipy_bootstrap
 from sklearn.metrics import roc_auc_score
 
@@ -50,10 +50,15 @@ def test_the_percentiles_are_scipys():
     ours = percentiles(scorer(np.ones((200, 1))).overall["auc"][0], drawn, 0.95)
     kinds = [shown[labels == k, 1] for k in (0, 1)]
 
-    def auc(negative, positive):
-        return roc_auc_score(np.repeat([0, 1], [len(negative), len(positive)]), np.concatenate([negative, positive]))
+    def auc(negative, positive, axis):
+        """By the ranks, as Mann and Whitney."""
+        count, cases = (part.shape[axis] for part in (negative, positive))
+        ranks = rankdata(np.concatenate([negative, positive], axis=axis), axis=axis)
+        above = np.take(ranks, range(count, count + cases), axis=axis).sum(axis=axis) - cases * (cases + 1) / 2
+        return above / (count * cases)
 
-    theirs = scipy_bootstrap(kinds, auc, n_resamples=4000, method="percentile", vectorized=False, rng=1)
+    assert auc(*kinds, axis=0) == pytest.approx(roc_auc_score(labels, shown[:, 1]))
+    theirs = scipy_bootstrap(kinds, auc, n_resamples=4000, method="percentile", vectorized=True, rng=1)
     np.testing.assert_allclose(ours, theirs.confidence_interval, atol=0.005)
 
 

@@ -192,8 +192,9 @@ def shapes(decoder, names, sizes):
 @pytest.mark.parametrize(
     ("name", "decoder", "resolution"),
     [
-        *shapes("unet", ("resnet18", "mini_cnn", "efficientnet_b0", "convnext_tiny"), (28, 50, 64)),
+        *shapes("unet", ("resnet18", "mini_cnn", "efficientnet_b0"), (28, 50, 64)),
         *shapes("fpn", ("resnet18", "mini_cnn"), (28, 50, 64)),
+        *shapes("unet", ("convnext_tiny",), (50,)),
         *shapes("fpn", ("efficientnet_b0", "swin_v2_t"), (50,)),
         *shapes("unet", ("resnet18", "efficientnet_b0"), (256,)),
         *shapes("fpn", ("convnext_tiny", "mini_cnn"), (256,)),
@@ -201,8 +202,9 @@ def shapes(decoder, names, sizes):
 )
 def test_logits_have_the_sides_of_the_images_and_every_parameter_gets_a_gradient(name, decoder, resolution):
     network = dense(name, decoder, channels=1, outputs=3, resolution=resolution)
-    logits = network(torch.randn(2, 1, resolution, resolution))
-    assert logits.shape == (2, 3, resolution, resolution)
+    count = 1 if resolution == 256 else 2
+    logits = network(torch.randn(count, 1, resolution, resolution))
+    assert logits.shape == (count, 3, resolution, resolution)
     (logits * torch.randn_like(logits)).sum().backward()
     assert [n for n, parameter in network.named_parameters() if parameter.grad is None] == []
 
@@ -509,8 +511,16 @@ def test_parts_of_a_library_s_network_are_found_before_its_classifier_goes():
     assert {stage.split(".")[2] for stage in small.parts.stages} == {"features"}
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mini_cnn", "convnext_tiny", "torchvision/vgg11"])
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize(
+    ("name", "decoder"),
+    [
+        ("mini_cnn", "unet"),
+        ("resnet18", "unet"),
+        ("resnet18", "fpn"),
+        ("convnext_tiny", "fpn"),
+        ("torchvision/vgg11", "unet"),
+    ],
+)
 def test_a_network_is_measured_before_it_is_built(name, decoder):
     settings, kind = Backbone(name=name, pretrained=False), Decoder(name=decoder)
     network = dense(name, decoder, resolution=32)
@@ -544,8 +554,9 @@ def test_a_decoder_that_is_not_asked_for_changes_no_digest():
 # --- export
 
 
-@pytest.mark.parametrize(("name", "resolution"), [("resnet18", 28), ("mini_cnn", 50)])
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize(
+    ("name", "decoder", "resolution"), [("resnet18", "unet", 28), ("mini_cnn", "unet", 50), ("mini_cnn", "fpn", 50)]
+)
 def test_onnx_gives_the_same_for_any_number_of_images(name, decoder, resolution, tmp_path):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")

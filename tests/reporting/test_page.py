@@ -55,7 +55,7 @@ def text_of(page: str) -> str:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_report_has_all_sections_and_figures(tmp_path, task):
-    workspace = results(tmp_path, evaluation_of(task))
+    workspace = results(tmp_path, evaluation_of(task, settings=PAGES))
     page = text_of(workspace.report.read_text(encoding="utf-8"))
     for anchor in ("result", "training", "decisions", "curves", "calibration", "classes", "mistakes", "uncertain"):
         assert f'<h2 id="{anchor}">' in page
@@ -67,7 +67,7 @@ def test_report_has_all_sections_and_figures(tmp_path, task):
 
 
 def test_report_asks_for_nothing(tmp_path):
-    page = results(tmp_path, evaluation_of()).report.read_text(encoding="utf-8")
+    page = results(tmp_path, evaluation_of(settings=PAGES)).report.read_text(encoding="utf-8")
     assert "default-src 'none'" in page
     body = text_of(page)
     assert not re.findall(r'(?:src|href)="(?!data:|#)', body)
@@ -75,14 +75,14 @@ def test_report_asks_for_nothing(tmp_path):
 
 
 def test_class_names_are_text(tmp_path):
-    page = text_of(results(tmp_path, evaluation_of()).report.read_text(encoding="utf-8"))
+    page = text_of(results(tmp_path, evaluation_of(settings=PAGES)).report.read_text(encoding="utf-8"))
     assert "<b>odd</b>" not in page
     assert "mild &amp; &lt;b&gt;odd&lt;/b&gt;" in page
     assert "a &lt;run&gt;" in page
 
 
 def test_report_shows_absent_classes_and_what_was_set(tmp_path):
-    page = text_of(results(tmp_path, evaluation_of(absent=True)).report.read_text(encoding="utf-8"))
+    page = text_of(results(tmp_path, evaluation_of(absent=True, settings=PAGES)).report.read_text(encoding="utf-8"))
     assert "Without a case, so in no average: =1+1." in page
     assert "absent" in page
     assert "data.dataset" in page

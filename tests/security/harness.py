@@ -134,6 +134,7 @@ def attack(
         "XDG_DATA_HOME": str(private / "share"),
         "PYTHONPATH": os.pathsep.join((str(private), str(SOURCES))),
         "PYTHONDONTWRITEBYTECODE": "1",
+        **{name: os.environ[name] for name in ("PYTHONPYCACHEPREFIX",) if name in os.environ},
         "AUDIT_LOG": str(audit),
         **(environment or {}),
     }

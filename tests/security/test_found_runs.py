@@ -23,16 +23,16 @@ UNCOUNTED = {  # flags by which a run is not told from another
     "strategy": SHELL,
     "default_root_dir": "/tmp/theirs",
 }
-SAME = {"trainer__deterministic": "true", "evaluation__figures": "true", "evaluation__report": "true"}  # as quick_run
+SAME = {"trainer__deterministic": "true"}  # as plain_run
 WAYS = {"auto": ["--resume", "auto"], "seeds": ["--seeds", "1"], "requeued": []}
 JOB = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}
 
 
 @pytest.fixture
-def found(quick_run, tmp_path, monkeypatch):
+def found(plain_run, tmp_path, monkeypatch):
     """A stranger's interrupted run of the settings that are given, in the user's outputs folder."""
-    folder = tmp_path / "outputs" / quick_run.name
-    shutil.copytree(quick_run, folder)
+    folder = tmp_path / "outputs" / plain_run.name
+    shutil.copytree(plain_run, folder)
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["trainer"] |= UNCOUNTED
     (folder / "config.yaml").write_text(yaml.safe_dump(config))

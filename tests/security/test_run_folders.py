@@ -138,9 +138,9 @@ def words_of(tree):
 
 @pytest.mark.parametrize("arguments", [["test", "--run", "own"], ["reproduce", "own"], ["fit", "--resume", "own"]])
 @pytest.mark.parametrize("signed", [True, False], ids=["own", "theirs"])
-def test_no_word_of_a_configuration_is_a_file_of_the_working_folder(quick_run, tmp_path, arguments, signed):
+def test_no_word_of_a_configuration_is_a_file_of_the_working_folder(plain_run, tmp_path, arguments, signed):
     """Files that are called like every key and every word of the configuration are there, and none is read."""
-    shutil.copytree(quick_run, tmp_path / "own")
+    shutil.copytree(plain_run, tmp_path / "own")
     config = yaml.safe_load((tmp_path / "own" / "config.yaml").read_text())
     config["trainer"]["default_root_dir"] = str(tmp_path / "outputs")
     config["trainer"] |= {"strategy": "auto", "profiler": "simple", "callbacks": ["LearningRateMonitor"]}
@@ -166,9 +166,9 @@ SECTIONS = ("model", "model.backbone", "model.optimizer", "data", "data.syntheti
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_a_section_is_no_file(quick_run, tmp_path, section):
+def test_a_section_is_no_file(plain_run, tmp_path, section):
     """On the command line a section can be a file; in a configuration that somebody else wrote it cannot."""
-    shutil.copytree(quick_run, tmp_path / "theirs")
+    shutil.copytree(plain_run, tmp_path / "theirs")
     config = yaml.safe_load((tmp_path / "theirs" / "config.yaml").read_text())
     (tmp_path / "bait.yaml").write_text("name: mini_cnn\n")
     *above, last = section.split(".")
@@ -206,7 +206,7 @@ def test_a_checkpoint_that_is_none_is_told_in_a_line(refuse, tmp_path):
 
 
 @pytest.mark.parametrize("flag", ["strategy", "accelerator"])
-def test_a_word_that_somebody_has_registered_is_not_built(quick_run, tmp_path, monkeypatch, capsys, flag):
+def test_a_word_that_somebody_has_registered_is_not_built(plain_run, tmp_path, monkeypatch, capsys, flag):
     """Packages register names with Lightning; what a stranger means by one is not known."""
     built = []
 
@@ -218,7 +218,7 @@ def test_a_word_that_somebody_has_registered_is_not_built(quick_run, tmp_path, m
     registry = StrategyRegistry if flag == "strategy" else AcceleratorRegistry
     entry = {flag: Theirs, f"{flag}_name": "theirs", "init_params": {}, "description": ""}
     monkeypatch.setitem(registry, "theirs", entry)
-    shutil.copytree(quick_run, tmp_path / "theirs")
+    shutil.copytree(plain_run, tmp_path / "theirs")
     config = yaml.safe_load((tmp_path / "theirs" / "config.yaml").read_text())
     config["trainer"][flag] = "theirs"
     (tmp_path / "theirs" / "config.yaml").write_text(yaml.safe_dump(config))

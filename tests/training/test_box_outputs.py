@@ -158,8 +158,7 @@ def test_views_are_merged_and_their_settings_followed():
 
 
 @pytest.mark.parametrize("detector", ["fcos", "faster_rcnn"])
-@pytest.mark.parametrize("step", [3, 5, 8])
-def test_resumed_run_is_bit_identical(tmp_path, step, detector):
+def test_resumed_run_is_bit_identical(tmp_path, detector):
     """Five steps per epoch: interrupted in the middle and at the end of an epoch; regions are drawn at random."""
 
     def make():
@@ -169,19 +168,20 @@ def test_resumed_run_is_bit_identical(tmp_path, step, detector):
         )
 
     keep = pl.callbacks.ModelCheckpoint(
-        tmp_path, filename="{step}", every_n_train_steps=step, save_top_k=-1, save_on_train_epoch_end=False
+        tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1, save_on_train_epoch_end=False
     )
     whole, source = make()
     log = EpochLog(tmp_path / "whole.csv")
     fit(whole, 2, source, callbacks=[keep], enable_checkpointing=True, logger=log, log_every_n_steps=1)
-    resumed, source = make()
-    again = EpochLog(tmp_path / "resumed.csv")
-    pl.seed_everything(42, verbose=False)
-    one = trainer(2, logger=again, log_every_n_steps=1)
-    one.fit(resumed, datamodule=source, ckpt_path=str(tmp_path / f"{step=}.ckpt"), weights_only=True)
-    assert torch.equal(weights(whole), weights(resumed))
-    for row, other in zip(log.rows[-len(again.rows) :], again.rows, strict=True):
-        assert {k: v for k, v in row.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+    for step in (3, 5, 8):
+        resumed, source = make()
+        again = EpochLog(tmp_path / f"resumed{step}.csv")
+        pl.seed_everything(42, verbose=False)
+        one = trainer(2, logger=again, log_every_n_steps=1)
+        one.fit(resumed, datamodule=source, ckpt_path=str(tmp_path / f"{step=}.ckpt"), weights_only=True)
+        assert torch.equal(weights(whole), weights(resumed)), step
+        for row, other in zip(log.rows[-len(again.rows) :], again.rows, strict=True):
+            assert {**row, "seconds": None} == {**other, "seconds": None}, step
 
 
 def own_pairs(more=0):

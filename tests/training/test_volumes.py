@@ -53,8 +53,9 @@ def built(backbone: Backbone = MINI, **changes) -> ImageClassifier:
 # --- training and prediction
 
 
-@pytest.mark.parametrize("name", ["mini_cnn", "resnet18"])
-@pytest.mark.parametrize("convolution", ["3d", "acs"])
+@pytest.mark.parametrize(
+    ("name", "convolution"), [("mini_cnn", "3d"), ("mini_cnn", "acs"), ("mobilenet_v3_small", "3d")]
+)
 def test_a_checkpoint_predicts_what_the_trained_network_did(name, convolution, tmp_path):
     pl.seed_everything(1, verbose=False)
     backbone = Backbone(name=name, pretrained=False, volume_convolution=convolution)
