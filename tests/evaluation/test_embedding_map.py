@@ -7,6 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+import torch
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
@@ -104,7 +105,7 @@ def test_what_the_setting_stands_for(monkeypatch):
     assert (method_of("auto"), method_of("umap"), method_of("pca")) == ("umap", "umap", "pca")
 
 
-def test_umap_is_given_a_seed(monkeypatch):
+def test_umap_is_given_a_seed_and_leaves_the_threads_alone(monkeypatch):
     asked = {}
 
     class UMAP:
@@ -112,8 +113,10 @@ def test_umap_is_given_a_seed(monkeypatch):
             asked.update(settings)
 
         def fit_transform(self, given):
+            torch.set_num_threads(threads + 1)  # as numba does
             return given[:, :2]
 
+    threads = torch.get_num_threads()
     module = ModuleType("umap")
     module.UMAP = UMAP
     monkeypatch.setitem(sys.modules, "umap", module)
@@ -121,5 +124,6 @@ def test_umap_is_given_a_seed(monkeypatch):
     made = project(given, "umap")
     np.testing.assert_array_equal(made.points, given[:, :2])
     assert asked["random_state"] == 0
+    assert torch.get_num_threads() == threads
     assert made.axes == ("UMAP 1", "UMAP 2")
     assert project(given[:10], "umap").axes != made.axes  # too few to have neighbours

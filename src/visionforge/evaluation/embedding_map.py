@@ -144,10 +144,16 @@ def pca(features: Array) -> tuple[Floats, Floats]:
 
 
 def _umap(features: Array) -> Floats:
-    from umap import UMAP
+    import torch
 
-    made = UMAP(n_components=2, n_neighbors=UMAP_NEIGHBOURS, random_state=DRAWN_SEED, n_jobs=1)
-    return np.asarray(made.fit_transform(features), dtype=np.float64)
+    threads = torch.get_num_threads()
+    try:
+        from umap import UMAP
+
+        made = UMAP(n_components=2, n_neighbors=UMAP_NEIGHBOURS, random_state=DRAWN_SEED, n_jobs=1)
+        return np.asarray(made.fit_transform(features), dtype=np.float64)
+    finally:
+        torch.set_num_threads(threads)  # numba sets those of the whole process to the number of cores
 
 
 def nearest(features: Array, reference: Array, count: int, own: Integers | None = None) -> tuple[Integers, Floats]:
