@@ -116,8 +116,7 @@ class Fleet:
 
     def close(self) -> None:
         """End the server."""
-        self._server.stdin.close()
-        self._server.wait()
+        self._server.communicate()
 
 
 def weights(run: Path, name: str) -> dict[str, torch.Tensor]:

@@ -1,9 +1,11 @@
 """Runs appear whole, belong to one process at a time, and say how they ended, whatever that was."""
 
 import datetime
+import json
 import os
 import signal
 import stat
+import subprocess
 import sys
 import threading
 
@@ -210,6 +212,21 @@ def test_passwords_are_not_stored(tmp_path, monkeypatch, argument, stored):
     run = create(tmp_path)
     run.finish("complete")
     assert read_manifest(run.workspace.manifest).sessions[0].command == ["visionforge", stored]
+
+
+def test_processes_that_are_older_than_the_run_are_none_of_it(tmp_path):
+    command = [sys.executable, "-c", "print('ready', flush=True); import time; time.sleep(100)"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as older:
+        assert older.stdout.readline() == b"ready\n"
+        run = create(tmp_path)
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as younger:
+            assert younger.stdout.readline() == b"ready\n"
+            run._record.write()
+            content = json.loads((run.workspace.path / RECORD).read_text())
+            assert [each["pid"] for each in content["processes"]] == [os.getpid(), younger.pid]
+            younger.kill()
+        older.kill()
+    run.finish("complete")
 
 
 def test_forked_child_does_not_keep_the_lock(tmp_path):

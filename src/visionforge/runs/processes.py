@@ -86,6 +86,8 @@ def this_process() -> ProcessId:
 class ProcessRecord:
     """Keeps the list of a run's processes in its folder, as long as the run lives.
 
+    What this process had started before the run, such as a server of a notebook's user, is none of them.
+
     Args:
         folder: The run folder.
         mark: The run's own number.
@@ -95,12 +97,14 @@ class ProcessRecord:
         self._path = folder / RECORD
         self._mark = mark
         self._done = threading.Event()
+        self._before = frozenset[tuple[int, float]]()
         self._known: list[tuple[int, float]] = []
         self._thread = threading.Thread(target=self._watch, name="visionforge-processes", daemon=True)
 
     def start(self) -> None:
         """Write the list now, and again when a process is added or gone."""
         os.environ[MARK] = self._mark
+        self._before = frozenset(_children())
         self.write()
         self._thread.start()
 
@@ -113,7 +117,7 @@ class ProcessRecord:
 
     def write(self) -> None:
         """Write the list if it has changed."""
-        found = sorted(_children())
+        found = sorted(set(_children()) - self._before)
         if found == self._known and self._path.exists():
             return
         self._known = found
