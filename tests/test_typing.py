@@ -25,20 +25,26 @@ def check(script: str, folder) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_a_users_script_passes_strict_mypy(tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One for all scripts, so that what they import is checked once."""
+    return tmp_path_factory.mktemp("typed")
+
+
+def test_a_users_script_passes_strict_mypy(folder):
     script = (REPOSITORY / "tests" / "typed_user.py").read_text(encoding="utf-8")
-    done = check(script, tmp_path)
+    done = check(script, folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    done = check(script + "vf.losses.focal(1)\nvf.TaskSpec(clases=3)\nvf.fitt()\n", tmp_path)
+    done = check(script + "vf.losses.focal(1)\nvf.TaskSpec(clases=3)\nvf.fitt()\n", folder)
     for complaint in ("arg-type", "call-arg", "attr-defined"):
         assert f"[{complaint}]" in done.stdout, done.stdout
 
 
-def test_a_module_with_parts_of_ones_own_passes_strict_mypy(tmp_path):
+def test_a_module_with_parts_of_ones_own_passes_strict_mypy(folder):
     script = (REPOSITORY / "tests" / "own_parts.py").read_text(encoding="utf-8")
-    done = check(script, tmp_path)
+    done = check(script, folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    done = check(script + "vf.register_loss(Nadam)\nNadam(psy=1.0)\n", tmp_path)
+    done = check(script + "vf.register_loss(Nadam)\nNadam(psy=1.0)\n", folder)
     for complaint in ("type-var", "call-arg"):
         assert f"[{complaint}]" in done.stdout, done.stdout
 

@@ -132,4 +132,4 @@ def test_list_of_packages_is_that_of_the_folders():
     source = REPOSITORY / "src"
     folders = {path.parent for path in (source / "visionforge").rglob("*") if path.is_file() and path.suffix != ".pyc"}
     found = {".".join(folder.relative_to(source).parts) for folder in folders}
-    assert sorted(listed) == sorted({*found, "visionforge.configs"})
+    assert sorted(listed) == sorted({*found, "visionforge.configs", "visionforge.configs.recipes"})
