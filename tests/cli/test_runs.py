@@ -347,10 +347,10 @@ def test_incomplete_run_is_not_reproduced(refuse, tmp_path):
 
 
 @pytest.mark.slow
-def test_ten_fits_at_once_each_in_its_own_folder_or_refused(tmp_path):
-    """Six with the same settings, four with others; real processes, as from ten terminals."""
+def test_six_fits_at_once_each_in_its_own_folder_or_refused(tmp_path):
+    """Four with the same settings, two with others; real processes, as from six terminals."""
     outputs = tmp_path / "outputs"
-    seeds = [42] * 6 + [1, 2, 3, 4]
+    seeds = [42] * 4 + [1, 2]
     command = [sys.executable, "-m", "visionforge", "fit"]
     started = [
         subprocess.Popen(
@@ -364,9 +364,9 @@ def test_ten_fits_at_once_each_in_its_own_folder_or_refused(tmp_path):
     said = [process.communicate(timeout=500)[1] for process in started]
     runs = run_folders(outputs)
     ended = [process.returncode for process in started]
-    assert ended[6:] == [0] * 4, said[6:]
+    assert ended[4:] == [0] * 2, said[4:]
     assert len(runs) == ended.count(0)
-    for status, text in zip(ended[:6], said[:6], strict=True):
+    for status, text in zip(ended[:4], said[:4], strict=True):
         assert status in (0, 2)
         if status == 2:
             (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
@@ -378,12 +378,7 @@ def test_ten_fits_at_once_each_in_its_own_folder_or_refused(tmp_path):
         assert stored["run"] == run.name
         assert (run / "metrics.json").is_file()
         assert (run / "run.log").read_text().count("run folder") == 1
-    assert sorted(json.loads((run / "run.json").read_text())["seeds"]["seed_everything"] for run in runs)[:4] == [
-        1,
-        2,
-        3,
-        4,
-    ]
+    assert sorted(json.loads((run / "run.json").read_text())["seeds"]["seed_everything"] for run in runs)[:2] == [1, 2]
     assert not [path for path in outputs.rglob(".*")], "no lock and no temporary file is left"
     assert not [process for process in psutil.process_iter() if str(outputs) in command_of(process)]
 
