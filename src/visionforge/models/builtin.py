@@ -130,9 +130,9 @@ BUILTIN = (
         builder=f"{_PACKAGE}.fastnet:build_fastnet",
         description="Small residual network for small images, 1.6 million parameters; the fastest to a good result",
         stride=8,
-        stem="stages.0.0.weight",
+        stem="features.0.0.weight",
         head="head.",
-        stages=tuple(f"stages.{i}" for i in range(4)),
+        stages=tuple(f"features.{i}" for i in range(4)),
         inflates=True,
     ),
     BackboneEntry(

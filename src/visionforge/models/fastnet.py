@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from visionforge.models.pooled import PooledClassifier
+
 WIDTHS = (32, 64, 128, 256)
 RESIDUAL = (64, 256)  # widths of the stages that end in a residual block
 
@@ -30,7 +32,7 @@ class Residual(nn.Module):
         return changed
 
 
-class FastNet(nn.Module):
+class FastNet(PooledClassifier):
     """Four stages of 32 to 256 channels, the maps pooled to half the side from each to the next, two residual blocks.
 
     The shape is that of the small residual networks with which CIFAR-10 is learnt in the shortest time (Page, 2019;
@@ -43,21 +45,13 @@ class FastNet(nn.Module):
     """
 
     def __init__(self, in_channels: int, num_classes: int, dropout: float) -> None:
-        super().__init__()
         stages: list[nn.Module] = []
         channels = in_channels
         for index, width in enumerate(WIDTHS):
             layers = _layers(channels, width, pooled=index > 0)
             stages.append(nn.Sequential(*layers, *([Residual(width)] if width in RESIDUAL else [])))
             channels = width
-        self.stages = nn.Sequential(*stages)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels, num_classes))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map (N, C, H, W) float32 to logits (N, K)."""
-        logits: Tensor = self.head(self.pool(self.stages(images)).flatten(1))
-        return logits
+        super().__init__(nn.Sequential(*stages), channels, num_classes, dropout)
 
 
 def build_fastnet(*, in_channels: int, num_classes: int, dropout: float, resolution: int, scale: int) -> FastNet:

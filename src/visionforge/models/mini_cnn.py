@@ -1,11 +1,13 @@
 """A small convolutional network that trains in seconds on a CPU."""
 
-from torch import Tensor, nn
+from torch import nn
+
+from visionforge.models.pooled import PooledClassifier
 
 WIDTHS = (32, 64, 128)
 
 
-class MiniCNN(nn.Module):
+class MiniCNN(PooledClassifier):
     """Three blocks of 3×3 convolution, batch normalisation and ReLU, pooled between; then a linear classifier.
 
     Args:
@@ -15,7 +17,6 @@ class MiniCNN(nn.Module):
     """
 
     def __init__(self, in_channels: int, num_classes: int, dropout: float) -> None:
-        super().__init__()
         layers: list[nn.Module] = []
         channels = in_channels
         for index, width in enumerate(WIDTHS):
@@ -27,14 +28,7 @@ class MiniCNN(nn.Module):
                 nn.ReLU(inplace=True),
             ]
             channels = width
-        self.features = nn.Sequential(*layers)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels, num_classes))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map (N, C, H, W) float32 to logits (N, K)."""
-        logits: Tensor = self.head(self.pool(self.features(images)).flatten(1))
-        return logits
+        super().__init__(nn.Sequential(*layers), channels, num_classes, dropout)
 
 
 def build_mini_cnn(*, in_channels: int, num_classes: int, dropout: float, resolution: int, scale: int) -> MiniCNN:
