@@ -123,11 +123,13 @@ def plan(settings: RunSettings) -> list[Cell]:
     )
     if (count := math.prod(map(len, axes))) > MOST_CELLS:
         raise SettingsError(f"benchmark: {count:,} cells are not allowed; allowed: at most {MOST_CELLS:,}")
-    images = {name: dataset_info(name, settings.data.synthetic).splits.train for name in axes[0]}
-    return [
-        _cell(base, dataset, resolution, backbone, recipe.of(images[dataset]), seed)
-        for dataset, resolution, backbone, recipe, seed in product(*axes)
-    ]
+    datasets, resolutions, backbones, _, seeds = axes
+    cells: list[Cell] = []
+    for dataset in datasets:
+        images = dataset_info(dataset, settings.data.synthetic).splits.train
+        own = [recipe.of(images) for recipe in recipes]
+        cells += [_cell(base, dataset, *point) for point in product(resolutions, backbones, own, seeds)]
+    return cells
 
 
 def _require_names(chosen: BenchmarkSettings) -> None:
