@@ -8,9 +8,12 @@ import time
 
 import psutil
 import pytest
+import torch
 
 from tests.conftest import QUICK, run_folders
 from visionforge.cli.main import main
+from visionforge.config.schema import Backbone
+from visionforge.models.build import build_network
 
 MATRIX = {
     "benchmark.datasets": "[synthetic]",
@@ -64,6 +67,21 @@ def test_cells_are_ordinary_runs_that_are_found_again(tmp_path, capsys, refuse):
     assert line == "benchmark.suite: nothing is not allowed; allowed: medmnist2d, medmnist3d, quick"
     (line,) = refuse("benchmark", "--suite", "quick", "--workers", "0")
     assert line.startswith("benchmark.workers: 0 is not allowed")
+
+
+def test_a_cell_of_a_recipe_may_be_a_probe_that_is_found_again(tmp_path):
+    torch.save(build_network(Backbone(name="mini_cnn", pretrained=False), 3, 4, 8)[0].state_dict(), tmp_path / "w.pth")
+    chosen = f"model: {{backbone: {{pretrained: true, weights: {tmp_path / 'w.pth'}}}}}"
+    (tmp_path / "frozen.yaml").write_text(f"stage: probe\n{chosen}")
+    for name in ("one", "two"):
+        given = arguments(tmp_path, benchmark__recipes=f"[{tmp_path / 'frozen.yaml'}]", benchmark__name=name)
+        assert main(["benchmark", *given]) == 0
+        (run,) = run_folders(tmp_path)
+        content = json.loads((run / "run.json").read_text())
+        assert content["stage"] == "probe"
+        assert content["parent"]["reason"] == "benchmark"
+        (row,) = leaderboard(tmp_path, name)["tables"][0]["rows"]
+        assert row["recipe"] == "frozen"
 
 
 @pytest.mark.slow
