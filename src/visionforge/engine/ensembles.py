@@ -6,7 +6,7 @@ from pathlib import Path
 
 from visionforge.config.environment import warn_of_environment
 from visionforge.config.loading import RawConfig
-from visionforge.config.schema import RunSettings
+from visionforge.config.schema import Resize, RunSettings
 from visionforge.engine.evaluate import target_of
 from visionforge.engine.run import Run, open_run
 from visionforge.errors import RunError, SettingsError
@@ -17,7 +17,7 @@ from visionforge.runs.signals import Interruption
 
 MOST = 100
 _SAME = (
-    *("dataset", "synthetic", "resolution", "resize", "force_rgb"),
+    *("dataset", "synthetic", "resolution", "force_rgb"),
     *("folds", "fold_pool", "fold_repeats", "fold_seed", "groups"),
 )
 
@@ -66,7 +66,11 @@ def make_ensemble(
     trainer = type(settings[0].trainer).model_validate(
         {**settings[0].trainer.model_dump(), "default_root_dir": str(folder), "devices": 1, "num_nodes": 1}
     )
-    first = settings[0].model_copy(update={"trainer": trainer, "log_level": log_level or settings[0].log_level})
+    data = settings[0].data
+    if any(each.data.resize != data.resize for each in settings):  # each network resizes by itself
+        data = data.model_copy(update={"resize": Resize()})
+    changed = {"data": data, "trainer": trainer, "log_level": log_level or settings[0].log_level}
+    first = settings[0].model_copy(update=changed)
     members = [Member(run, target, each.data.fold) for run, (target, each, _) in zip(found, asked, strict=True)]
     with RunLog(first.log_level) as run_log:
         warn_of_environment()

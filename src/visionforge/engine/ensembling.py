@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from visionforge.config.schema import EvaluationSettings, ModelSettings
+from visionforge.config.schema import EvaluationSettings, ModelSettings, Resize
 from visionforge.config.schema.base import fields_of
 from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.info import Split, TaskSpec
@@ -38,6 +38,7 @@ from visionforge.runs.workspace import Workspace
 from visionforge.scoring.clusters import Clusters
 from visionforge.training.checkpoints import BEST, WholeFiles, keep_calibration
 from visionforge.training.compatibility import differences
+from visionforge.training.ensemble import MemberInput
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +200,7 @@ def joined_checkpoint(members: Sequence[Member]) -> dict[str, Any]:
     contents = [read_checkpoint(member.target.checkpoint) for member in members]
     specs = [_spec_of(content, member) for content, member in zip(contents, members, strict=True)]
     for member, spec in zip(members, specs, strict=True):
-        if problems := [*differences(spec, specs[0]), *_other_pixels(spec, specs[0])]:
+        if problems := differences(spec, specs[0]):
             raise SettingsError([f"ensemble: {member.run.name}: {problem}" for problem in problems])
     first, state = contents[0], {}
     for place, content in enumerate(contents):
@@ -208,6 +209,11 @@ def joined_checkpoint(members: Sequence[Member]) -> dict[str, Any]:
     stored = dict(first["hyper_parameters"])
     heads = [(content["hyper_parameters"].get("heads") or [None])[0] for content in contents]
     stored["heads"] = heads if any(heads) else None
+    inputs = [MemberInput.of(spec) for spec in specs]
+    if any(each != inputs[0] for each in inputs):
+        stored["inputs"] = [each.model_dump(mode="json") for each in inputs]
+    if any(each.resize != inputs[0].resize for each in inputs):  # each network resizes by itself
+        stored["spec"] = {**stored["spec"], "resize": Resize().model_dump(mode="json")}
     thresholds = [content["thresholds"] for content in contents if content.get("thresholds") is not None]
     return {
         "pytorch-lightning_version": first.get("pytorch-lightning_version"),
@@ -217,13 +223,6 @@ def joined_checkpoint(members: Sequence[Member]) -> dict[str, Any]:
         "calibration": None,
         "monitor": first.get("monitor"),
     }
-
-
-def _other_pixels(one: TaskSpec, other: TaskSpec) -> list[str]:
-    """Return a line if networks do not read the same pixels, which they share within an ensemble."""
-    if (one.mean, one.std) == (other.mean, other.std):
-        return []
-    return ["it normalises pixels by other constants than the first (model.backbone.normalisation)"]
 
 
 def _spec_of(content: Mapping[str, Any], member: Member) -> TaskSpec:

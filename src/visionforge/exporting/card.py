@@ -105,6 +105,9 @@ def _inside(contract: Contract) -> str:
             f" The network reads {spec.network_resolution} pixels; the images are brought there inside "
             f"({spec.resize.mode})."
         )
+    if any(each.resize.size is not None for each in contract.inputs):
+        sides = [each.resize.size or spec.resolution for each in contract.inputs]
+        resized = f" Its networks read {', '.join(map(str, sides))} pixels; the images are brought there inside."
     if len(contract.views) == 1:
         return f"{parts} inside. There is no test-time augmentation inside.{resized}"
     return f"{parts} inside, and the average over {len(contract.views)} views: {', '.join(contract.views)}.{resized}"

@@ -177,7 +177,7 @@ def load_weights(path: Path) -> Runtime:
     except (SafetensorError, OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read as safetensors ({reason_of(error)})") from error
     model = ImageClassifier(**contract.settings.model_dump(mode="json"), spec=contract.spec, restoring=True)
-    model.members, model.heads = contract.members, contract.heads
+    model.members, model.inputs, model.heads = contract.members, contract.inputs, contract.heads
     try:
         model.build_for(state)
     except WeightsError as error:

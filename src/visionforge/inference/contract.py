@@ -12,7 +12,7 @@ from visionforge.errors import RunError
 from visionforge.inference.predictor import DISAGREEMENT, thresholds_of
 from visionforge.models.feature_heads import StoredHead
 from visionforge.training.classifier import ImageClassifier
-from visionforge.training.ensemble import MOST_MEMBERS
+from visionforge.training.ensemble import MOST_MEMBERS, MemberInput
 from visionforge.training.tta import named_views
 
 KEY = "visionforge"  # of the metadata entry that holds the contract as JSON
@@ -68,6 +68,7 @@ class Contract(Section):
     input: InputKind = "uint8"
     views: tuple[str, ...] = ("identity",)
     members: tuple[ModelSettings, ...] = Field((), max_length=MOST_MEMBERS)
+    inputs: tuple[MemberInput, ...] = Field((), max_length=MOST_MEMBERS)
     heads: tuple[StoredHead | None, ...] = Field((), max_length=MOST_MEMBERS)
     temperature: float | None = Field(None, gt=0)
     thresholds: tuple[Share, ...] | None = None
@@ -171,6 +172,7 @@ class Contract(Section):
                 "views": list(self.views),
                 "temperature": self.temperature,
                 "averaged_weights": self.settings.averaging.name,
+                **({"networks": [each.model_dump(mode="json") for each in self.inputs]} if self.inputs else {}),
             },
         }
 
@@ -199,6 +201,7 @@ def contract_of(
         spec=spec,
         settings=model.settings,
         members=model.members,
+        inputs=model.inputs,
         heads=model.heads,
         input=kind,
         views=views,

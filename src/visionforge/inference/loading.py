@@ -93,8 +93,8 @@ def _config_of(checkpoint: Path) -> dict[str, Any]:
     hyperparameters = dict(read_checkpoint(checkpoint).get("hyper_parameters") or {})
     spec = hyperparameters.pop("spec", None)
     hyperparameters.pop("restoring", None)
-    hyperparameters.pop("members", None)
-    hyperparameters.pop("heads", None)
+    for name in ("members", "inputs", "heads"):
+        hyperparameters.pop(name, None)
     hyperparameters.pop("distillation", None)  # of its training: an evaluation asks no teacher
     if not isinstance(spec, dict):
         raise RunError(

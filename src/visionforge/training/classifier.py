@@ -34,7 +34,7 @@ from visionforge.training.compatibility import check_compatible, differences, re
 from visionforge.training.criterion import AnyCriterion, CumulativeLogits, class_weights
 from visionforge.training.determinism import seed_generators
 from visionforge.training.distillation import Distilling, Teacher
-from visionforge.training.ensemble import Ensemble
+from visionforge.training.ensemble import Ensemble, Front, MemberInput
 from visionforge.training.epoch_sums import EpochSums
 from visionforge.training.evaluating_module import EvaluatingModule
 from visionforge.training.finetuning import StagedUnfreezing
@@ -58,6 +58,7 @@ from visionforge.training.shorthand import (
     MixUpLike,
     OptimizerLike,
     ScheduleLike,
+    read_inputs,
     read_members,
     read_settings,
     read_spec,
@@ -182,6 +183,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         self.monitor = monitor_named(self.settings.monitor or usual)  # whoever knows the labels may choose another
         self.watched: tuple[str, ...] = ()  # further metrics that somebody goes by
         self.members: tuple[ModelSettings, ...] = ()  # of an ensemble, which comes from a checkpoint
+        self.inputs: tuple[MemberInput, ...] = ()  # of its networks, where they do not read the same
         self.heads: tuple[StoredHead | None, ...] = ()  # of networks whose classifiers were fitted to features
         self._teacher: Teacher | None = None  # while it is trained
         self._parts: Parts | None = None
@@ -208,7 +210,8 @@ class ImageClassifier(Seeded, EvaluatingModule):
             IndexError: If there is no such network.
         """
         assert self.ensemble is not None, "there are no members"
-        model = ImageClassifier(**fields_of(self.members[member]), spec=self.spec, restoring=True, seed=self.seed)
+        spec = self._spec_of_member(member)
+        model = ImageClassifier(**fields_of(self.members[member]), spec=spec, restoring=True, seed=self.seed)
         model._build(pretrained=False)
         model.network = self.ensemble.members[member]
         if str(member) in self.ensemble.cumulatives:
@@ -285,6 +288,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         stored: dict[str, Any] = {}
         if self.members:
             stored["members"] = [each.model_dump(mode="json") for each in self.members]
+            stored["inputs"] = [each.model_dump(mode="json") for each in self.inputs]
         if any(self.heads):
             stored["heads"] = [None if each is None else each.model_dump() for each in self.heads]
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**self.hparams, "restoring": True, **stored}
@@ -307,6 +311,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         if stored.get("spec") and self.spec is not None:
             check_compatible(stored, self.spec, self.settings)
         self.members, self.heads = read_members(stored.get("members")), read_heads(stored.get("heads"))
+        self.inputs = read_inputs(stored.get("inputs"))
         self.build_for(checkpoint["state_dict"])
         thresholds = checkpoint.get("thresholds") if self.spec is None or self.spec.kind.several else None
         self.thresholds = None if thresholds is None else torch.tensor(thresholds)
@@ -369,9 +374,14 @@ class ImageClassifier(Seeded, EvaluatingModule):
         spec = self._bound_spec()
         if spec.kind.detects:
             raise SettingsError(f"networks of {spec.task} are not averaged: their boxes are not the same")
+        if len(self.inputs) not in (0, len(self.members)):
+            raise SettingsError(f"the checkpoint says what {len(self.inputs)} of {len(self.members)} networks read")
         built: list[tuple[nn.Module, CumulativeLogits | None]] = []
+        fronts: list[Front | None] = []
         for place, settings in enumerate(self.members):
-            model = ImageClassifier(**fields_of(settings), spec=spec, restoring=True, seed=self.seed)
+            own = self._spec_of_member(place)
+            fronts.append(None if own == spec else Front(spec, own))
+            model = ImageClassifier(**fields_of(settings), spec=own, restoring=True, seed=self.seed)
             prefix = f"members.{place}."
             model.heads = self.heads[place : place + 1]
             part = brought and {name: value for name, value in brought.items() if prefix in name}
@@ -381,7 +391,16 @@ class ImageClassifier(Seeded, EvaluatingModule):
         loss = self.settings.loss if built[0][1] is None else Loss(name="cross_entropy")
         self.criterion = spec.kind.criterion(loss, len(spec.classes))
         self._outputs = spec.kind.outputs()
-        self.network = Ensemble(built, spec.kind)
+        self.network = Ensemble(built, spec.kind, fronts)
+
+    def _spec_of_member(self, place: int) -> TaskSpec:
+        """Return the task as one of the networks has it, which may read other pixels than the first.
+
+        Raises:
+            SettingsError: If these do not fit the images.
+        """
+        spec = self._bound_spec()
+        return self.inputs[place].applied(spec) if self.inputs else spec
 
     # --- training
 

@@ -2,14 +2,76 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Self
 
 import torch
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
-from visionforge.config.schema import Task
+from visionforge.config.schema import Resize, Task
+from visionforge.config.schema.base import Section
+from visionforge.data.info import TaskSpec
+from visionforge.data.resizing import Resizing
+from visionforge.errors import SettingsError
+from visionforge.models.volumes import channels_last
 from visionforge.training.criterion import CumulativeLogits, cumulative_probabilities
 
 MOST_MEMBERS = 100
+
+
+class MemberInput(Section):
+    """What a network of an ensemble reads of the images that all share."""
+
+    mean: tuple[float, ...] = Field(min_length=1, max_length=3, description="Mean per channel, of values in [0, 1].")
+    std: tuple[float, ...] = Field(min_length=1, max_length=3, description="Standard deviation per channel.")
+    resize: Resize = Field(default=Resize(), description="The size that it reads.")
+
+    @classmethod
+    def of(cls, spec: TaskSpec) -> Self:
+        """Return what the network of a task reads."""
+        return cls(mean=spec.mean, std=spec.std, resize=spec.resize)
+
+    def applied(self, spec: TaskSpec) -> TaskSpec:
+        """Return a task with these pixels.
+
+        Raises:
+            SettingsError: If they do not fit its images.
+        """
+        own = {"mean": self.mean, "std": self.std, "resize": self.resize.model_dump()}
+        try:
+            return TaskSpec.model_validate({**spec.model_dump(), **own})
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise SettingsError(f"ensemble: what one of its networks reads cannot be used ({reason})") from error
+
+
+class Front(nn.Module):
+    """Makes of normalised images what one network of an ensemble reads; nothing is stored of it.
+
+    Args:
+        shared: The task of the ensemble, whose constants the images are normalised by.
+        own: That of the network.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, shared: TaskSpec, own: TaskSpec) -> None:
+        super().__init__()
+        centre, spread, mean, std = (
+            torch.tensor(each, dtype=torch.float64).view(1, -1, *(1,) * own.spatial_dims)
+            for each in (shared.mean, shared.std, own.mean, own.std)
+        )
+        self._normalises = (shared.mean, shared.std) != (own.mean, own.std)
+        self.register_buffer("scale", (spread / std).float(), persistent=False)
+        self.register_buffer("shift", ((centre - mean) / std).float(), persistent=False)
+        self.resizing = Resizing.of(own)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return images (N, C, T, T) of those (N, C, S, S) that the ensemble is given; likewise volumes."""
+        if self._normalises:
+            images = images * self.scale + self.shift
+        return images if self.resizing is None else self.resizing(images)
 
 
 class Ensemble(nn.Module):
@@ -18,12 +80,19 @@ class Ensemble(nn.Module):
     Args:
         members: The networks, each with what makes cumulative logits of its score, or None.
         task: What makes probabilities of logits, and logits of probabilities.
+        fronts: Of each network, what comes between the images and it, or None; none is that for all of them.
     """
 
-    def __init__(self, members: Sequence[tuple[nn.Module, CumulativeLogits | None]], task: Task) -> None:
+    def __init__(
+        self,
+        members: Sequence[tuple[nn.Module, CumulativeLogits | None]],
+        task: Task,
+        fronts: Sequence[Front | None] = (),
+    ) -> None:
         super().__init__()
         self.members = nn.ModuleList(network for network, _ in members)
         self.cumulatives = nn.ModuleDict({str(k): each for k, (_, each) in enumerate(members) if each is not None})
+        self.fronts = nn.ModuleDict({str(k): each for k, each in enumerate(fronts) if each is not None})
         self._task = task
         self._kept: list[Tensor] | None = None
 
@@ -40,7 +109,12 @@ class Ensemble(nn.Module):
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Return (M, N, K, …) probabilities of each member."""
-        return torch.stack([self._member(k, network(images)) for k, network in enumerate(self.members)])
+        return torch.stack([self._member(k, network(self._seen(k, images))) for k, network in enumerate(self.members)])
+
+    def _seen(self, k: int, images: Tensor) -> Tensor:
+        if str(k) not in self.fronts:
+            return images
+        return channels_last(self.fronts[str(k)](images).to(images.dtype))
 
     def _member(self, k: int, outputs: Tensor) -> Tensor:
         if str(k) in self.cumulatives:

@@ -68,7 +68,7 @@ def load_classifier(checkpoint: Path) -> "ImageClassifier":
     from visionforge.training.classifier import ImageClassifier
 
     try:
-        named = {name: value for name, value in settings.items() if name not in ("members", "heads")}
+        named = {name: value for name, value in settings.items() if name not in ("members", "inputs", "heads")}
         model = ImageClassifier(**{**named, "restoring": True})
     except VisionForgeError as error:
         raise RunError([f"{checkpoint}: {problem}" for problem in error.problems]) from error

@@ -20,7 +20,7 @@ from visionforge.models.stages import Parts
 from visionforge.models.volumes import channels_last
 from visionforge.training.calibration import Calibration, scale
 from visionforge.training.criterion import AnyCriterion, CumulativeLogits
-from visionforge.training.ensemble import Ensemble
+from visionforge.training.ensemble import Ensemble, MemberInput
 from visionforge.training.heads import LastLayer, last_layer_of, place_head
 from visionforge.training.kept_features import KeptFeatures
 from visionforge.training.labelled import labelled_batch
@@ -44,6 +44,7 @@ class PredictingModule(pl.LightningModule):
         calibration: What the validation split says about its probabilities.
         outliers: How far out images are.
         members: The settings of the networks of an ensemble; none of a single one.
+        inputs: Of each of them, what it reads of the images; none where all read the same.
         heads: Of each network, what takes the place of its last layer; none where that is linear in all of them.
     """
 
@@ -56,6 +57,7 @@ class PredictingModule(pl.LightningModule):
     calibration: Calibration | None
     outliers: Outliers | None
     members: tuple[ModelSettings, ...]
+    inputs: tuple[MemberInput, ...]
     heads: tuple[StoredHead | None, ...]
     kept_features: KeptFeatures | None = None  # where somebody wants those of the split that is gone through
     _parts: Parts | None
