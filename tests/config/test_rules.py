@@ -140,6 +140,13 @@ def test_setting_that_would_be_ignored(section, ignored, reason):
     assert reason in line
 
 
+def test_statistics_of_no_images_are_not_kept():
+    keep = {"finetuning": {"batch_norm": "keep"}}
+    (line,) = problems(model={**keep, "backbone": {"name": "resnet18", "pretrained": False}})
+    assert line.startswith("model.finetuning.batch_norm: keep of a backbone with random weights")
+    assert problems(model={**keep, "backbone": {"name": "resnet18", "pretrained": True}}) == []
+
+
 def test_settings_of_what_is_off_altogether_may_stay():
     """So that one flag turns it off."""
     off = {"mixup": {"alpha": 0, "mixup_epochs": 3, "per_image": True}, "averaging": {"decay": 0.9}, "tta": False}

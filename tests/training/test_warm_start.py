@@ -48,6 +48,7 @@ def probabilities(datamodule, module) -> np.ndarray:
     module.configure_model()
     values = {split: module.features(datamodule.dataset_for(split).images).numpy() for split in ("train", "val")}
     scale = StandardScaler().fit(values["train"])
+    scale.scale_ = np.maximum(scale.scale_, 0.01 * np.sqrt(np.mean(scale.var_)))  # of features that hardly vary
     choice = fit_last_layer(module, datamodule)
     model = LogisticRegression(C=choice.values["c"], class_weight="balanced", max_iter=5000, tol=1e-5)
     model.fit(scale.transform(values["train"]), datamodule.dataset_for("train").labels.numpy())
@@ -68,7 +69,31 @@ def test_without_it_the_training_begins_with_another_classifier(weight_file):
         module = make(weight_file, warm_start)
         fit(module, epochs=1, datamodule=data(), num_sanity_val_steps=-1, callbacks=[first])
         begun.append(first.probabilities)
-    assert not torch.allclose(*begun, atol=0.05)
+    assert not torch.allclose(*begun, atol=0.01)
+
+
+@pytest.mark.parametrize("averaging", ["none", "ema"])
+@pytest.mark.parametrize(
+    ("warm_start", "batch_norm", "kept"),
+    [
+        ("linear_probe", "auto", True),
+        ("linear_probe", "update", False),
+        ("none", "auto", False),
+        ("none", "keep", True),
+    ],
+)
+def test_batch_norm_keeps_its_statistics_where_the_features_depend_on_them(
+    weight_file, warm_start, batch_norm, kept, averaging
+):
+    finetuning = {"batch_norm": batch_norm, "freeze_epochs": 1}  # what is frozen wakes, and keeps them still
+    module = make(weight_file, warm_start, finetuning=finetuning, averaging=averaging)
+    fit(module, epochs=2, datamodule=data())
+    begun = torch.load(weight_file, weights_only=True)
+    now = module.network.state_dict()
+    statistics = [name for name in begun if name.endswith(("running_mean", "running_var"))]
+    assert statistics
+    assert all(torch.equal(begun[name], now[name]) == kept for name in statistics)
+    assert not torch.equal(begun["features.0.weight"], now["features.0.weight"])
 
 
 def test_a_resumed_training_goes_on_as_if_it_had_not_ended(weight_file, tmp_path):

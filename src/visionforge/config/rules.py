@@ -302,6 +302,11 @@ def _unread(settings: RunSettings, facts: Facts) -> Iterator[str]:
             f"model.finetuning.stage_epochs: {finetuning.stage_epochs} would be ignored, because "
             "model.finetuning.freeze_epochs is 0; at least 1"
         )
+    if finetuning.batch_norm == "keep" and not settings.model.backbone.pretrained and settings.ckpt_path is None:
+        yield (
+            "model.finetuning.batch_norm: keep of a backbone with random weights, whose statistics are those of no "
+            "images; set model.backbone.pretrained to true, or batch_norm to auto"
+        )
     if getattr(schedule, "cosine_fraction", None) == 1.0:
         for name in ("scheduler_patience", "gamma"):
             if (value := getattr(schedule, name)) != type(schedule).model_fields[name].default:

@@ -109,11 +109,12 @@ def fit_batch_norm(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
     """Measure the batch-norm statistics of the current weights on augmented training images, a few thousand at most.
 
     The images are those of the data module's `calibration_batches`; with a data module without it, the statistics stay
-    those of the training. So do those of frozen layers. The module is in evaluation mode, so nothing is dropped.
+    those of the training. So do those of frozen layers, and those that a fine-tuning keeps. The module is in evaluation
+    mode, so nothing is dropped.
     """
     batches = getattr(trainer.datamodule, "calibration_batches", None)  # type: ignore[attr-defined]
     layers = [m for m in pl_module.modules() if isinstance(m, _BatchNorm) and _learns(m)]
-    if batches is None or not layers:
+    if batches is None or not layers or getattr(pl_module, "keeps_statistics", False):
         return
     momenta = {layer: layer.momentum for layer in layers}
     for layer in layers:

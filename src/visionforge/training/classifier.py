@@ -37,7 +37,7 @@ from visionforge.training.distillation import Distilling, Teacher
 from visionforge.training.ensemble import Ensemble, Front, MemberInput
 from visionforge.training.epoch_sums import EpochSums
 from visionforge.training.evaluating_module import EvaluatingModule
-from visionforge.training.finetuning import StagedUnfreezing
+from visionforge.training.finetuning import KeptStatistics, StagedUnfreezing
 from visionforge.training.heads import read_heads, restored_head
 from visionforge.training.labelled import label_problem
 from visionforge.training.monitor import AUC, monitor_named, stored_monitor
@@ -248,10 +248,18 @@ class ImageClassifier(Seeded, EvaluatingModule):
             self.configure_model()
             assert self._parts is not None
             callbacks.append(StagedUnfreezing(finetuning, self._parts.head, self._parts.stages))
+        if self.keeps_statistics:
+            callbacks.append(KeptStatistics())
         averaging = self.settings.averaging.build()
         if averaging is not None:
             callbacks.append(averaging)
         return callbacks
+
+    @property
+    def keeps_statistics(self) -> bool:
+        """Return whether a training leaves the statistics of batch normalisation as they are."""
+        chosen = self.settings.finetuning.batch_norm
+        return chosen == "keep" or (chosen == "auto" and self.settings.warm_start == "linear_probe")
 
     def bind(self, spec: TaskSpec) -> None:
         """Take classes, channels and task from a data set, if they are not known yet.

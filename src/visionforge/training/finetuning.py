@@ -1,8 +1,9 @@
-"""Staged unfreezing: the classifier first, then the backbone from its last stage to its first."""
+"""Staged unfreezing, from the classifier to the backbone's first stage; and batch-norm statistics that stay."""
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BaseFinetuning
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.optimizer import Optimizer
 
 from visionforge.config.schema import Finetuning
@@ -84,3 +85,24 @@ class StagedUnfreezing(BaseFinetuning):
         for index, name in enumerate(self._stages):
             if index < frozen:
                 network.get_submodule(name).eval()
+
+
+class KeptStatistics(pl.Callback):
+    """Lets batch normalisation use the statistics that it has, in the training, too; its weights learn as others do.
+
+    A small batch of other images than those of the pretraining has other statistics: with them the features of the
+    first step are not those that a linear probe has been fitted to.
+    """
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Do so in the epoch that the training starts or resumes in."""
+        self._apply(pl_module)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Do so in every epoch, after stages that were frozen have woken."""
+        self._apply(pl_module)
+
+    def _apply(self, pl_module: pl.LightningModule) -> None:
+        for module in pl_module.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()

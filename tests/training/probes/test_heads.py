@@ -19,7 +19,7 @@ from visionforge.config.schema.tasks import task_named
 from visionforge.models import feature_heads
 from visionforge.models.feature_heads import TEMPERATURE
 from visionforge.training.probes.choice import CLASSIFIERS, fit_values
-from visionforge.training.probes.features import Labelled
+from visionforge.training.probes.features import Labelled, Scale
 
 IMAGES, FEATURES = 120, 6
 # a cosine in float32 is known to 1e-7, and the weights of neighbours are 1 / 0.07 times as sensitive
@@ -95,6 +95,21 @@ def test_probabilities_of_labels_are_those_of_one_classifier_each(name: str) -> 
         np.testing.assert_allclose(found[:, k], expected, atol=TOLERANCE.get(name, 1e-6))
     assert found[:, 2].max() < 0.01
     assert found[:, 3].min() > 0.99
+
+
+def test_a_feature_that_hardly_varies_does_not_weigh_more_than_others() -> None:
+    values, labels = _features(2)
+    values = values[:, values.std(axis=0) > 0]
+    rare = np.where(np.arange(IMAGES) == 3, 1e-4, 0.0)  # of one image
+    flat = np.full(IMAGES, 7.0)
+    scale = Scale.of(np.column_stack([values, rare, flat]))
+    usual = np.sqrt(np.mean(np.column_stack([values, rare, flat]).var(axis=0)))
+    np.testing.assert_allclose(scale.factor[: values.shape[1]], 1 / values.std(axis=0))
+    assert scale.factor[-2] == pytest.approx(100 / usual)
+    assert scale.factor[-1] == 0
+    data = Labelled.of(np.column_stack([values, rare]), labels, 2, "binary", False, 0)
+    head = fit_values(ProbeSettings(classifier="logistic_regression"), VALUES["logistic_regression"], data)
+    assert head.weight[:, -1].abs().max() < 0.2  # what its being 1 in other images would add to a logit
 
 
 @pytest.mark.parametrize("name", ["logistic_regression", "gradient_boosting"])

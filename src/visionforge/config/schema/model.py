@@ -181,6 +181,11 @@ class Finetuning(Section):
     backbone_rate: float = Field(
         default=1.0, gt=0.0, le=1.0, description="Learning rate of the backbone, as a share of the classifier's."
     )
+    batch_norm: Literal["auto", "update", "keep"] = Field(
+        default="auto",
+        description="Statistics of batch normalisation in the training: update measures them in every batch, keep uses "
+        "those that the backbone has brought; auto is keep after a linear probe, whose features depend on them.",
+    )
 
 
 class Optimizer(Component):

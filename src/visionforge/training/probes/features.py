@@ -13,6 +13,7 @@ from visionforge.errors import RunError
 
 Array = npt.NDArray[Any]
 FLAT = 1e-6  # a feature that varies less than this share of its mean says nothing but rounding
+LEAST = 0.01  # share of the usual deviation that a feature is at least taken to have
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,9 @@ class Labelled:
 class Scale:
     """Standardisation: (x - mean) · factor, in which features that do not vary are 0.
 
+    A feature that is almost always the same, such as one behind a rectifier that few images pass, would weigh those few
+    by its tiny deviation; so none is taken to vary less than a hundredth of what all do.
+
     Attributes:
         mean: (D,) of the features.
         factor: (D,) the inverse of their standard deviations.
@@ -83,7 +87,8 @@ class Scale:
         """Return that of features (N, D)."""
         mean, deviation = values.mean(axis=0), values.std(axis=0)
         varies = deviation > FLAT * np.abs(mean) + np.finfo(np.float32).tiny
-        return cls(mean, np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0))
+        least = LEAST * np.sqrt(np.mean(deviation**2))
+        return cls(mean, np.where(varies, 1 / np.where(varies, np.maximum(deviation, least), 1.0), 0.0))
 
     def __call__(self, values: Array) -> Array:
         """Return (N, D) standardised features."""
