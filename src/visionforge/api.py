@@ -49,6 +49,7 @@ def fit(
     resume: str | Path | Run | None = ...,
     trust: str | Path | Run | None = ...,
     seeds: None = ...,
+    profile: bool = ...,
     **settings: Any,
 ) -> Run: ...
 
@@ -84,6 +85,7 @@ def fit(
     folds: int | None = None,
     workers: int | None = None,
     distill: bool = False,
+    profile: bool = False,
     **settings: Any,
 ) -> "Run | list[Run] | FoldRuns":
     """Train a network, test its best checkpoint, and write everything into a run folder, as `visionforge fit` does.
@@ -101,6 +103,7 @@ def fit(
         workers: Processes that share the folds; None is 1.
         distill: With `folds`: train one network more, on the splits of the data set, which learns from the ensemble
             (``model={"distillation": …}``).
+        profile: Measure where the time of a step goes (`Run.profile`), and trace a few steps.
         settings: Sections (``data={"dataset": "breastmnist"}``), single settings (``seed_everything=7``), or dotted
             names; they win over `config`. Callbacks and loggers among the Trainer's flags may be objects.
 
@@ -123,7 +126,8 @@ def fit(
     from visionforge.engine.folds import fit_folds
     from visionforge.engine.seeds import fit_seeds
 
-    raw = read_values(config, {**settings, **_named_runs(resume=resume, trust=trust)})
+    named = _named_runs(resume=resume, trust=trust)
+    raw = read_values(config, {**settings, **named, **({"profile": True} if profile else {})})
     with _interruptible() as interruption:
         if folds is not None or workers is not None or distill:
             return fit_folds(raw, folds, interruption, workers=workers, seeds=seeds, distill=distill)

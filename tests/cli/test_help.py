@@ -36,7 +36,7 @@ PARSERS = {
     "robustness": robustness,
 }
 OWN = {  # what is read before a parser is asked, and what a parser of Lightning's takes beside the settings
-    "fit": {"--seeds", "--folds", "--workers", "--distill", "--resume", "--import"},
+    "fit": {"--seeds", "--folds", "--workers", "--distill", "--profile", "--resume", "--import"},
     "validate": {"--run", "--import"},
     "test": {"--run", "--import"},
     "predict": {"--run", "--images", "--import"},

@@ -16,6 +16,7 @@ OWN: dict[str, str] = {  # flags that are no settings
     "folds": "Cross-validation: a network for each of so many folds of train and val; a fit joins them, a search takes "
     "their mean.",
     "workers": "Processes that share the folds of --folds, or the cells of a benchmark; default 1.",
+    "profile": "Measure where the time of a step goes, trace a few steps, and say what to change.",
     "distill": "With --folds: train one network more, which learns from all of them (`model.distillation`).",
     "run": "Run to evaluate, or whose network is probed: its folder, or its name in the outputs folder; its best "
     "checkpoint is taken.",
@@ -38,7 +39,7 @@ OWN: dict[str, str] = {  # flags that are no settings
 }
 OF_STAGE: dict[str, tuple[str, ...]] = {
     "fit": (
-        *("config", "import", "resume", "seeds", "folds", "workers", "distill", "ckpt_path", "trust"),
+        *("config", "import", "resume", "seeds", "folds", "workers", "distill", "profile", "ckpt_path", "trust"),
         *("print_config", "help"),
     ),
     "validate": ("config", "import", "run", "ckpt_path", "print_config", "help"),

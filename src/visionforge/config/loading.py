@@ -30,13 +30,29 @@ _RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # by which launchers number the
 SWITCHES = (  # flags that need no value
     "exclusive_device",
     "distill",
+    "profile",
     "list",
     "leaderboard_only",
     "retry_failed",
 )
 _HELP, _PRINT = ("--help", "-h"), "--print_config"
-_OWN = frozenset(("run", "seeds", "folds", "workers", "distill", "trust", "report"))  # flags of commands, no settings
+_OWN = frozenset(
+    ("run", "seeds", "folds", "workers", "distill", "profile", "trust", "report")
+)  # flags of commands, no settings
+_YES, _NO = ("true", "yes", "on"), ("", "false", "no", "off", "none")
 _NULLS = ("null", "~", "Null", "NULL", "")
+
+
+def switched(flag: str, given: object) -> bool:
+    """Return whether a flag that needs no value is on; None is off.
+
+    Raises:
+        SettingsError: If what is given is no switch.
+    """
+    text = str("" if given is None else given).strip().lower()
+    if text not in (*_YES, *_NO):
+        raise SettingsError(f"{flag}: {given} is not allowed; allowed: true or false")
+    return text in _YES
 
 
 def is_first_process() -> bool:

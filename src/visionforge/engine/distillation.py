@@ -24,7 +24,6 @@ FLAG = "--distill"
 SETTING = "model.distillation.teacher"
 _DIVISION = ("folds", "fold", "fold_pool", "fold_repeats", "fold_seed")  # of images into training and test
 _TOLD = ("auc", "accuracy")  # metrics that are printed of a student
-_YES, _NO = ("true", "yes", "on"), ("", "false", "no", "off", "none")
 
 
 # --- any teacher
@@ -87,18 +86,6 @@ def describe_teacher(active: ActiveRun, teacher: str) -> None:
 
 
 # --- the student of an ensemble of folds
-
-
-def distills(given: object) -> bool:
-    """Return whether a student is asked for.
-
-    Raises:
-        SettingsError: If what is given is no switch.
-    """
-    text = str("" if given is None else given).strip().lower()
-    if text not in (*_YES, *_NO):
-        raise SettingsError(f"{FLAG}: {given} is not allowed; allowed: true or false")
-    return text in _YES
 
 
 def without_distillation(raw: RawConfig) -> RawConfig:

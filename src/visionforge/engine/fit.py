@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionforge.config.environment import warn_of_environment
 from visionforge.config.folds import fold_problems
-from visionforge.config.loading import RawConfig, is_first_process
+from visionforge.config.loading import RawConfig, is_first_process, switched
 from visionforge.config.schema import RunSettings
 from visionforge.config.seeding import STRICT_VARIABLE
 from visionforge.engine.distributed import (
@@ -72,6 +72,7 @@ class Request:
         given: The settings as they were given, for the other ranks.
         run: A run that was named to be continued.
         stored: The configuration of that run.
+        profile: It is also measured where the time goes.
     """
 
     settings: RunSettings
@@ -79,6 +80,7 @@ class Request:
     given: Mapping[str, Any] = field(default_factory=dict)
     run: Workspace | None = None
     stored: Mapping[str, Any] | None = None
+    profile: bool = False
 
 
 def request_of(raw: RawConfig) -> Request:
@@ -92,6 +94,7 @@ def request_of(raw: RawConfig) -> Request:
     """
     given, raw = raw.values, raw.copy()
     choice, trust = raw.values.get("resume"), raw.values.pop("trust", None)
+    profile = switched("--profile", raw.values.pop("profile", None))
     run = None if choice is None or choice in WORDS else find_run(str(choice), "--resume")
     if run is None:
         if trust is not None:
@@ -102,10 +105,18 @@ def request_of(raw: RawConfig) -> Request:
         _require_checkpoint(settings.ckpt_path)
         if (teacher := settings.model.distillation.teacher) is not None:
             find_checkpoint(teacher, "model.distillation.teacher")
-        return Request(settings, raw.sources, given)
+        _require_one_profiler(settings, profile)
+        return Request(settings, raw.sources, given, profile=profile)
     stored = training_config(run, None if trust is None else str(trust), "--resume")
     raw = raw.over(stored, f"in {run.config}")
-    return Request(check_arguments(raw, "fit"), raw.sources, given, run, stored)
+    settings = check_arguments(raw, "fit")
+    _require_one_profiler(settings, profile)
+    return Request(settings, raw.sources, given, run, stored, profile)
+
+
+def _require_one_profiler(settings: RunSettings, profile: bool) -> None:
+    if profile and (settings.trainer.model_extra or {}).get("profiler") is not None:
+        raise SettingsError("--profile: trainer.profiler names another; leave one of them out")
 
 
 def _require_checkpoint(text: str | None) -> None:
@@ -149,7 +160,7 @@ def fit(request: Request, interruption: Interruption, origin: Origin | None = No
         construction = Construction(settings, sources=request.sources)
         run = _continued(request, construction, first)
         with _reopened(run, first) as (active, checkpoint), told_to_ranks(request.given, first):
-            training = Training(construction, run_log, interruption, origin, active, checkpoint)
+            training = Training(construction, run_log, interruption, origin, active, checkpoint, request.profile)
             training.run()
         return Run(training.workspace)
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from pydantic_core import PydanticSerializationError
 
-from visionforge.config.loading import RawConfig
+from visionforge.config.loading import RawConfig, switched
 from visionforge.config.schema import RunSettings
 from visionforge.engine.distillation import SETTING as TEACHER
-from visionforge.engine.distillation import distills, student_request, taught_by, without_distillation
+from visionforge.engine.distillation import student_request, taught_by, without_distillation
 from visionforge.engine.ensembles import make_ensemble
 from visionforge.engine.fit import Request, fit
 from visionforge.engine.resume import outputs_of
@@ -106,7 +106,7 @@ def fit_folds(
         LockedError: If somebody else's process is still at one of the folds.
         Interrupted: If a signal ended a run; the other processes are ended, too.
     """
-    asked = distills(distill)
+    asked = switched("--distill", distill)
     if asked and folds is None:
         raise SettingsError(f"--distill: is for {FLAG}; a network learns from any other run by {TEACHER}")
     refuse_seeds(seeds)

@@ -77,7 +77,7 @@ def _with_a_fold(raw: RawConfig, stage: str) -> bool:
     Raises:
         SettingsError: If there are not so many folds.
     """
-    given = {name: raw.values.pop(name, None) for name in ("seeds", "folds", "workers", "distill")}
+    given = {name: raw.values.pop(name, None) for name in ("seeds", "folds", "workers", "distill", "profile")}
     if given["folds"] is not None:
         more = {"tune": {"cross_validate": True}} if stage == "tune" else {}
         raw.merge({"data": {"folds": number_of_folds(given["folds"])}, **more}, f"with {FLAG}")

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from visionforge.engine.step_profile import StepProfile
 from visionforge.errors import RunError
 from visionforge.evaluation.metric_names import READINGS, interval_text, labels_of_metrics, metric_name, partial_text
 from visionforge.evaluation.prediction_table import TEXTS
@@ -252,6 +253,16 @@ class Run:
         from visionforge.evaluation.table_writers import read_table
 
         return read_table(self.workspace.epochs, (), MAX_EPOCHS_BYTES)
+
+    @property
+    def profile(self) -> StepProfile | None:
+        """Where the time of the training went; None if nobody has asked for it (`fit --profile`).
+
+        Raises:
+            RunError: If it cannot be read.
+        """
+        path = self.workspace.profile
+        return StepProfile.read(path) if path.is_file() else None
 
     @cached_property
     def model(self) -> "ImageClassifier":

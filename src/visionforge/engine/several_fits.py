@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from visionforge.config.loading import RawConfig
+from visionforge.config.loading import RawConfig, switched
 from visionforge.config.schema import RunSettings
 from visionforge.engine.fit import Origin, Request, fit, request_of
 from visionforge.engine.resume import WORDS, complete_run, outputs_of
@@ -37,11 +37,13 @@ class Making:
 
 
 def refuse_one_run(raw: RawConfig, flag: str) -> None:
-    """Refuse to continue one run where several are asked for.
+    """Refuse what is for one run where several are asked for.
 
     Raises:
-        SettingsError: If `resume` names one.
+        SettingsError: If `resume` names one, or one is to be profiled.
     """
+    if switched("--profile", raw.values.pop("profile", None)):
+        raise SettingsError(f"--profile: is for one training, {flag} are several; leave one of them out")
     choice = raw.values.get("resume")
     if choice not in (None, *WORDS):
         raise SettingsError(f"--resume: {choice} is one run, {flag} are several; allowed: {', '.join(WORDS)}")

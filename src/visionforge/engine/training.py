@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from visionforge.engine.distillation import describe_teacher, require_untaught
 from visionforge.engine.distributed import current_rank, expected_processes, inherited_folder
 from visionforge.engine.fit import Origin
 from visionforge.engine.limits import limited, validation_limit
+from visionforge.engine.profiling import StepProfiler
 from visionforge.engine.provenance import describe_data, describe_session, warn_of_leaks
 from visionforge.engine.resume import outputs_of, parent_of
 from visionforge.engine.stage import Stage
@@ -53,6 +55,7 @@ class Training(Stage):
         origin: What the run comes from.
         active: The run that is continued; None makes a new one.
         checkpoint: What the training goes on from; None begins anew, or from `ckpt_path`.
+        profile: Measure where the time goes, and write it.
     """
 
     name = "fit"
@@ -65,11 +68,14 @@ class Training(Stage):
         origin: Origin,
         active: ActiveRun | None,
         checkpoint: Path | None,
+        profile: bool = False,
     ) -> None:
         super().__init__(construction, run_log, interruption, active)
         self.trial = origin.trial
         self.parent = origin.parent or {}
         self._resumed = checkpoint is not None
+        self._profiles = profile
+        self._profiler: StepProfiler | None = None
         given = self.settings.ckpt_path
         self.checkpoint = checkpoint or (None if given is None else resolve(given))
 
@@ -135,7 +141,10 @@ class Training(Stage):
         callbacks += fit_callbacks(self.workspace, minutes, self.interruption, rows, monitor, self._progress)
         loggers.insert(0, rows)
         flags = self.construction.flags
-        return {"plugins": [*as_list(flags.get("plugins")), *checkpoint_plugins(flags.get("strategy"))]}
+        more: dict[str, Any] = {"plugins": [*as_list(flags.get("plugins")), *checkpoint_plugins(flags.get("strategy"))]}
+        if self._profiles and current_rank() == 0:
+            self._profiler = more["profiler"] = StepProfiler(self.workspace.trace)
+        return more
 
     def shows_progress(self) -> bool:
         """Return whether there is a progress bar where nobody has said so; a study has its own."""
@@ -192,13 +201,23 @@ class Training(Stage):
         if self.checkpoint is not None:
             read_checkpoint(self.checkpoint)  # the Trainer would not say in a line what is wrong with it
         beginning = None if self.checkpoint is None else str(self.checkpoint)
-        with self.interruption.deferred():
+        with self.interruption.deferred(), self._profiled():
             self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=beginning, weights_only=True)
         self.interruption.check()
         if self.trial is not None:
             self.write_transfer()
         else:
             self._test()
+
+    @contextmanager
+    def _profiled(self) -> Iterator[None]:
+        """Measure within where the time goes, if that is asked for, and write what was found."""
+        if self._profiler is None:
+            yield
+            return
+        with self._profiler.training(self.trainer.strategy.root_device, self.trainer.loggers):
+            yield
+        self._profiler.found().write(self.workspace.profile)
 
     def _announce(self) -> None:
         """Say what is about to be trained, and where."""

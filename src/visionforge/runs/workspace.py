@@ -84,6 +84,16 @@ class Workspace:
         return self.path / "reports" / "weight_transfer.json"
 
     @property
+    def profile(self) -> Path:
+        """Where the time of the training went."""
+        return self.path / "reports" / "step_profile.json"
+
+    @property
+    def trace(self) -> Path:
+        """A few steps of the training, for chrome://tracing and ui.perfetto.dev."""
+        return self.path / "reports" / "trace.json.gz"
+
+    @property
     def manifest(self) -> Path:
         """What the run is and how far it came."""
         return self.path / "run.json"
@@ -124,7 +134,7 @@ _FOLDERS = {
     "export": (".json", ".md", ".onnx", ".pt2", ".safetensors", ".lock", ".owner"),
     "figures": (".png",),
     "masks": (".png",),
-    "reports": (".csv", ".json", ".xlsx"),
+    "reports": (".csv", ".gz", ".json", ".xlsx"),
 }
 
 

@@ -28,10 +28,21 @@ def run(arguments: list[str]) -> int:
         if any(given is not None for given in (folds, workers, distill)):
             print_folds(fit_folds(raw, folds, interruption, print_fold, print_run, workers, seeds, distill))
         elif seeds is None:
-            print_result(fit(request_of(raw), interruption).result, "fit")
+            done = fit(request_of(raw), interruption)
+            print_result(done.result, "fit")
+            print_profile(done)
         else:
             print_seeds(fit_seeds(raw, str(seeds), interruption, print_seed, print_run))
     return 0
+
+
+def print_profile(run: "Run") -> None:
+    """Print where the time of a training went, if that was measured."""
+    from visionforge.cli.profile_table import print_step_profile
+    from visionforge.config.loading import is_first_process
+
+    if is_first_process() and (found := run.profile) is not None:
+        print_step_profile(found, run.workspace)
 
 
 def print_seed(place: int, count: int, seed: int, done: "Run | None") -> None:
