@@ -163,7 +163,9 @@ def check_command(arguments: list[str], monkeypatch) -> None:
         check_settings(with_suite(raw).values, "fit", rules=False)
         return
     values = raw.values
-    values = {name: value for name, value in values.items() if name not in ("seeds", "folds", "distill", "profile", "run")}
+    values = {
+        name: value for name, value in values.items() if name not in ("seeds", "folds", "distill", "profile", "run")
+    }
     check_settings(values, "fit" if name == "tune" else name)
 
 

@@ -79,12 +79,14 @@ class DeviceFacts:
         float16: Whether training in float16 works on it.
         bfloat16: Whether training in bfloat16 works on it.
         gpu: Whether it is an NVIDIA or AMD GPU.
+        fast_bfloat16: Whether it multiplies in bfloat16, and so is faster in it.
     """
 
     name: str
     float16: bool
     bfloat16: bool
     gpu: bool = False
+    fast_bfloat16: bool = False
 
 
 @dataclass(frozen=True)

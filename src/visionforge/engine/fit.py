@@ -20,7 +20,7 @@ from visionforge.engine.distributed import (
 )
 from visionforge.engine.resume import WORDS, interrupted_run, outputs_of, require_same_settings
 from visionforge.engine.run import Run
-from visionforge.engine.validation import check_arguments, settings_of
+from visionforge.engine.validation import AUTO, check_arguments, settings_of
 from visionforge.errors import RunError, SettingsError
 from visionforge.inference.trust import FLAG, training_config
 from visionforge.runs.logfile import RunLog
@@ -106,12 +106,20 @@ def request_of(raw: RawConfig) -> Request:
         if (teacher := settings.model.distillation.teacher) is not None:
             find_checkpoint(teacher, "model.distillation.teacher")
         _require_one_profiler(settings, profile)
-        return Request(settings, raw.sources, given, profile=profile)
+        return Request(settings, raw.sources, _with_precision(given, settings), profile=profile)
     stored = training_config(run, None if trust is None else str(trust), "--resume")
     raw = raw.over(stored, f"in {run.config}")
     settings = check_arguments(raw, "fit")
     _require_one_profiler(settings, profile)
-    return Request(settings, raw.sources, given, run, stored, profile)
+    return Request(settings, raw.sources, _with_precision(given, settings), run, stored, profile)
+
+
+def _with_precision(given: Mapping[str, Any], settings: RunSettings) -> Mapping[str, Any]:
+    """Return what other ranks are told, who are to compute in what this one has chosen, not in what they would."""
+    trainer = given.get("trainer")
+    if not isinstance(trainer, Mapping) or trainer.get("precision") != AUTO:
+        return given
+    return {**given, "trainer": {**trainer, "precision": settings.trainer.precision}}
 
 
 def _require_one_profiler(settings: RunSettings, profile: bool) -> None:

@@ -25,7 +25,7 @@ from visionforge.engine.profiling import StepProfiler
 from visionforge.engine.provenance import describe_data, describe_session, warn_of_leaks
 from visionforge.engine.resume import outputs_of, parent_of
 from visionforge.engine.stage import Stage
-from visionforge.engine.validation import gather_facts
+from visionforge.engine.validation import device_facts, gather_facts
 from visionforge.errors import SettingsError
 from visionforge.inference.loading import read_checkpoint, require_more_training
 from visionforge.models.registry import backbone_entry
@@ -222,6 +222,10 @@ class Training(Stage):
     def _announce(self) -> None:
         """Say what is about to be trained, and where."""
         log.info("run folder %s", shown(self.workspace.path))
+        if self.trial is None and str(self.settings.trainer.precision) in ("32", "32-true"):
+            device = device_facts(self.settings.trainer.accelerator)
+            if device is not None and device.fast_bfloat16:
+                log.info("%s multiplies in bfloat16: --trainer.precision auto trains most networks faster", device.name)
         if told := cut_short(self.settings, gather_facts(self.settings)):
             log.warning("%s", told)
         if self.checkpoint is not None:

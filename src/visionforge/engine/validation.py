@@ -23,6 +23,10 @@ from visionforge.models.registry import backbone_entry, backbones_taking
 from visionforge.redaction import hidden_settings
 from visionforge.runs.config_hash import PATHS
 from visionforge.runs.paths import is_anchored, resolve
+from visionforge.runs.provenance import fast_bfloat16
+
+AUTO = "auto"  # of `trainer.precision`
+_OF_NETWORKS = ("fit", "validate", "test", "predict")  # stages that follow it
 
 
 @cache
@@ -52,7 +56,7 @@ def check_settings(
 
     Args:
         values: Nested settings as written; what is missing takes its default.
-        stage: `fit`, `validate`, `test` or `predict`.
+        stage: The command, such as `fit`.
         sources: Dotted path → where it was written, for the messages.
         rules: Whether the rules that span settings are checked, too; of a matrix they hold cell by cell.
 
@@ -82,6 +86,8 @@ def check_settings(
     ]
     unknown = _lookup_problems(values)
     problems += unknown + _path_problems(values)
+    if settings is not None and settings.trainer.precision == AUTO:
+        settings = with_precision(settings, stage)
     if (
         rules and settings is not None and not unknown
     ):  # the rules need complete settings, and what they name has to exist
@@ -188,19 +194,42 @@ def _backbone_facts(settings: RunSettings, spatial_dims: int) -> BackboneFacts:
     )
 
 
+def with_precision(settings: RunSettings, stage: str) -> RunSettings:
+    """Return settings whose `trainer.precision: auto` is what the device is fastest in without being less stable.
+
+    That is bf16-mixed where the device multiplies in bfloat16, whose range is that of float32, so that nothing has to
+    be scaled as in 16-mixed; and 32-true elsewhere, and where features are computed, which are kept for all devices.
+
+    Args:
+        settings: The settings; with another precision they are returned as they are.
+        stage: The command.
+    """
+    if settings.trainer.precision != AUTO:
+        return settings
+    device = device_facts(settings.trainer.accelerator) if stage in _OF_NETWORKS else None
+    precision = "bf16-mixed" if device is not None and device.fast_bfloat16 else "32-true"
+    return settings.model_copy(update={"trainer": settings.trainer.model_copy(update={"precision": precision})})
+
+
 def _device_facts(settings: RunSettings) -> DeviceFacts | None:
     """Return facts on the training device; only what depends on it is worth importing torch for."""
     sync = (settings.trainer.model_extra or {}).get("sync_batchnorm")
     if not sync and not str(settings.trainer.precision).startswith(("16", "bf16")):
         return None
-    accelerator = settings.trainer.accelerator
+    return device_facts(settings.trainer.accelerator)
+
+
+def device_facts(accelerator: str) -> DeviceFacts | None:
+    """Return facts on the device that `trainer.accelerator` means; None of one that is not known here."""
+    cpu = DeviceFacts("the CPU", float16=False, bfloat16=True, fast_bfloat16=fast_bfloat16())
     if accelerator == "cpu":
-        return DeviceFacts("the CPU", float16=False, bfloat16=True)
+        return cpu
     import torch
 
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        bfloat16 = torch.cuda.is_bf16_supported()
-        return DeviceFacts(torch.cuda.get_device_name(), float16=True, bfloat16=bfloat16, gpu=True)
+        name, bfloat16 = torch.cuda.get_device_name(), torch.cuda.is_bf16_supported()
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return DeviceFacts(name, float16=True, bfloat16=bfloat16, gpu=True, fast_bfloat16=native)
     if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
         return DeviceFacts("the Apple GPU", float16=True, bfloat16=True)
-    return DeviceFacts("the CPU", float16=False, bfloat16=True) if accelerator == "auto" else None
+    return cpu if accelerator == "auto" else None

@@ -115,6 +115,8 @@ class Diagnosis:
             lines.append(f"{device['name']}{memory}")
         if not self.devices:
             lines.append("no GPU")
+        if machine["bfloat16"] and not self.devices:
+            lines.append("computes in bfloat16, which trains faster: --trainer.precision auto")
         if scheduler:
             lines.append(f"under {scheduler['name']}, job {scheduler['job']}")
         lines.append(", ".join(f"{name} {version}" for name, version in self.packages.items()))

@@ -1,5 +1,6 @@
 """Facts on the machine, the code and the environment of a process, for the manifest; imports no torch."""
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -7,6 +8,7 @@ import re
 import stat
 import subprocess
 import time
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -83,17 +85,34 @@ def processor() -> dict[str, Any]:
         "processor": _processor_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "bfloat16": fast_bfloat16(),
     }
 
 
+def fast_bfloat16() -> bool:
+    """Return whether the processor multiplies in bfloat16: AVX512-BF16, AMX-BF16, or that of Arm.
+
+    Others, and those of which nothing is known, compute with it in float32, which gains nothing.
+    """
+    return any(each in _processor_facts().get(name, "").split() for name, each in _BFLOAT16)
+
+
+_BFLOAT16 = (("flags", "avx512_bf16"), ("flags", "amx_bf16"), ("Features", "bf16"))  # as Linux names them
+
+
 def _processor_name() -> str:
-    try:
+    return _processor_facts().get("model name") or platform.processor() or platform.machine()
+
+
+@cache
+def _processor_facts() -> dict[str, str]:
+    """Return what Linux says of the first core; nothing elsewhere."""
+    found: dict[str, str] = {}
+    with contextlib.suppress(OSError):  # not Linux
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine()
+            name, _, value = line.partition(":")
+            found.setdefault(name.strip(), value.strip())
+    return found
 
 
 def code_state() -> dict[str, Any]:

@@ -18,7 +18,11 @@ class TrainerSettings(Exact):
     accelerator: str = Field(default="auto", description="cpu, gpu, mps, …; auto takes the best one present.")
     devices: int | str | list[int] = Field(default="auto", description="Number or list of devices.")
     num_nodes: int = Field(default=1, ge=1, description="Machines.")
-    precision: int | str | None = Field(default="32-true", description="Numeric precision; 16-mixed needs a GPU.")
+    precision: int | str | None = Field(
+        default="32-true",
+        description="Numeric precision; 16-mixed needs a GPU; auto is bf16-mixed where the device is faster in it, "
+        "else 32-true.",
+    )
     deterministic: bool | Literal["warn"] | None = Field(
         default=False, description="Bit-identical repeats, at the price of slower kernels."
     )
