@@ -1,0 +1,1 @@
+"""What is measured, beside what; `python -m benchmarks` runs the comparisons of speed, the other files run alone."""

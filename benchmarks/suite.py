@@ -1,0 +1,154 @@
+"""What is compared: each comparison makes its sides when it is run."""
+
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from benchmarks.runner import OURS, Command, Comparison, Options, Side
+
+CLASSES = 8
+
+
+def network_of(name: str, classes: int = CLASSES):  # noqa: ANN201  # torch takes seconds to import
+    """Return a network of ours with random weights, for three channels of 28×28 pixels."""
+    from visionforge.config.schema import Backbone
+    from visionforge.models.build import build_network
+
+    return build_network(Backbone(name=name, pretrained=False), 3, classes, 28)[0]
+
+
+def our_epoch(name: str, images: int, options: Options, precision: str = "32-true") -> Callable[[], int]:
+    """Return an epoch of `ImageClassifier` and `ImageDataModule`, with augmentation and balanced sampling."""
+    import lightning.pytorch as pl
+
+    from visionforge import ImageClassifier, ImageDataModule
+
+    synthetic = {"train": images, "val": 64, "test": 64, "classes": CLASSES}
+    data = ImageDataModule(dataset="synthetic", synthetic=synthetic, batch_size=128)
+    model = ImageClassifier(backbone={"name": name, "pretrained": False})
+
+    def epoch() -> int:
+        trainer = pl.Trainer(
+            max_epochs=1,
+            precision=precision,  # type: ignore[arg-type]
+            accelerator="gpu" if options.device == "cuda" else "cpu",
+            devices=1,
+            limit_val_batches=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(model, datamodule=data)
+        return images // 128 * 128
+
+    return epoch
+
+
+def training(name: str, images: int, options: Options) -> Mapping[str, Side]:
+    """Return ways to train a network for an epoch."""
+    import torch
+
+    from benchmarks import peers
+
+    images = max(2, round(images * options.scale / 128)) * 128
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (images, 3, 28, 28), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, CLASSES, (images,), generator=generator)
+    return {
+        OURS: our_epoch(name, images, options),
+        "bare PyTorch loop": peers.bare_epoch(network_of(name), pixels, labels, options.device),
+        "plain Lightning": peers.lightning_epoch(network_of(name), pixels, labels, options.device),
+        "one image at a time": peers.script_epoch(network_of(name), pixels, labels, options.device),
+    }
+
+
+def precisions(name: str, images: int, options: Options) -> Mapping[str, Side]:
+    """Return the same training in float32 and in bfloat16."""
+    images = max(2, round(images * options.scale / 128)) * 128
+    return {
+        OURS: our_epoch(name, images, options, "bf16-mixed"),
+        "the same in 32-true": our_epoch(name, images, options),
+    }
+
+
+def whole_fit(options: Options) -> Mapping[str, Side]:
+    """Return commands that train mini_cnn for five epochs, test it, and tell the AUC."""
+    import numpy as np
+
+    folder = Path(tempfile.mkdtemp(prefix="visionforge-benchmark-"))
+    archive = _archive(folder, np)
+    command = [sys.executable, "-m", "visionforge", "fit", "--data.dataset", "synthetic"]
+    given = {
+        "data.synthetic.train": "546",
+        "data.synthetic.val": "78",
+        "data.synthetic.test": "156",
+        "data.balanced_sampling": "false",
+        "model.backbone.name": "mini_cnn",
+        "model.backbone.pretrained": "false",
+        "model.optimizer.learning_rate": "0.01",
+        "trainer.max_epochs": "5",
+        "trainer.accelerator": "cpu",
+        "trainer.default_root_dir": str(folder / "outputs"),
+    }
+    command += [text for name, value in given.items() for text in (f"--{name}", value)] + ["--resume", "never"]
+    lean = ["--evaluation.figures", "false", "--evaluation.report", "false"]
+    return {
+        OURS: Command(command),
+        "visionforge without figures and report": Command([*command, *lean]),
+        "plain Lightning, AUC and accuracy": Command(
+            [sys.executable, "-m", "benchmarks.peers", "--archive", str(archive), "--epochs", "5"]
+        ),
+    }
+
+
+def _archive(folder: Path, np) -> Path:  # noqa: ANN001
+    """Write 546, 78 and 156 grey images, as many as BreastMNIST has, of discs that are darker or brighter."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:28, :28]
+    disc = ((rows - 14) ** 2 + (columns - 14) ** 2 < 60).astype(np.float64)
+    arrays = {}
+    for split, count in (("train", 546), ("val", 78), ("test", 156)):
+        labels = np.arange(count) % 2
+        brightness = np.where(labels, 0.5, 0.4)[:, None, None] * disc + rng.normal(0.3, 0.2, (count, 28, 28))
+        arrays[f"{split}_images"] = (brightness.clip(0, 1) * 255).astype(np.uint8)
+        arrays[f"{split}_labels"] = labels[:, None].astype(np.uint8)
+    np.savez(folder / "discs.npz", **arrays)
+    return folder / "discs.npz"
+
+
+def imports(options: Options) -> Mapping[str, Side]:
+    """Return the imports of a training, and those of Lightning alone."""
+    return {
+        OURS: Command([sys.executable, "-c", "import visionforge.engine.training"]),
+        "lightning.pytorch": Command([sys.executable, "-c", "import lightning.pytorch"]),
+        "torch": Command([sys.executable, "-c", "import torch"]),
+    }
+
+
+def helping(options: Options) -> Mapping[str, Side]:
+    """Return commands that only tell something."""
+    return {
+        OURS: Command([sys.executable, "-m", "visionforge", "fit", "--help"]),
+        "an empty Python": Command([sys.executable, "-c", "pass"]),
+    }
+
+
+COMPARISONS: tuple[Comparison, ...] = (
+    Comparison("train-resnet18", "An epoch of ResNet-18 on 1,280 images of 28×28 pixels, batches of 128.",
+               partial(training, "resnet18", 1280)),
+    Comparison("train-mini_cnn", "An epoch of mini_cnn on 6,400 images of 28×28 pixels, batches of 128.",
+               partial(training, "mini_cnn", 6400)),
+    Comparison("train-fastnet", "An epoch of fastnet on 2,560 images of 28×28 pixels, batches of 128.",
+               partial(training, "fastnet", 2560)),
+    Comparison("precision-resnet18", "An epoch of ResNet-18 in bfloat16 beside float32.",
+               partial(precisions, "resnet18", 1280)),
+    Comparison("precision-fastnet", "An epoch of fastnet in bfloat16 beside float32.",
+               partial(precisions, "fastnet", 2560)),
+    Comparison("whole-fit", "A whole command: mini_cnn, five epochs on 546 images, test and results.", whole_fit,
+               "s", ("cpu",)),
+    Comparison("imports", "What a training imports before it does anything.", imports, "s", ("cpu",)),
+    Comparison("help", "`visionforge fit --help`.", helping, "s", ("cpu",)),
+)  # fmt: skip
