@@ -60,9 +60,15 @@ def test_sample_grid_marks_mistakes(tmp_path, channels, count):
     images = np.random.default_rng(0).integers(0, 256, (count, channels, 12, 12), dtype=np.uint8)
     pictures = [Picture(image, index, 0, int(index == 0), 0.9) for index, image in enumerate(images)]
     figure = sample_grid(pictures, ["no", "yes"], "t")
-    titles = [axes.get_title(loc="left") for axes in figure.axes][: min(count, 24)]
-    assert titles[0] == "✗ yes  90%\ntrue: no"
-    assert set(titles[1:]) <= {"✓ no  90%"}
+    (axes,) = figure.axes
+    titles = [text.get_text() for text in axes.texts if text.get_text()[0] in "✓✗"]
+    assert titles == ["✗ yes  90%\ntrue: no", *["✓ no  90%"] * (min(count, 24) - 1)]
+    assert len(axes.images) == min(count, 24)
+    assert [frame.get_linewidth() for frame in axes.patches] == [2.6, *[1.0] * (min(count, 24) - 1)]
+    for image, frame in zip(axes.images, axes.patches, strict=True):  # each where its frame is
+        left, right, bottom, top = image.get_extent()
+        assert frame.get_xy() == (left, top)
+        assert (frame.get_width(), frame.get_height()) == pytest.approx((right - left, bottom - top))
     save_figure(figure, tmp_path / "f.png")
     assert matplotlib.image.imread(tmp_path / "f.png").std() > 0.05
 
@@ -101,7 +107,7 @@ def test_reliability_before_and_after(temperature, curves):
 
 def test_map_grid_shows_image_and_map():
     image = np.zeros((3, 12, 12), np.uint8)
-    pictures = [Picture(image, k, 0, 0, 0.5, np.full((20, 20, 3), 9, np.uint8)) for k in range(9)]
-    drawn = [axes.images[0].get_array().shape for axes in map_grid(pictures, ["no"], "t").axes if axes.images]
+    pictures = [Picture(image, k, 0, 0, 0.5, np.full((20, 20, 3), (9, 0, 0), np.uint8)) for k in range(9)]
+    drawn = [image.get_array().shape for image in map_grid(pictures, ["no"], "t").axes[0].images]
     assert len(drawn) == 18
     assert drawn.count((20, 20, 3)) == 9

@@ -8,6 +8,7 @@ from typing import Any
 
 from visionforge.data.batches import ArrayDataset
 from visionforge.evaluation.evaluation import SplitEvaluation
+from visionforge.evaluation.metric_names import READINGS, metric_name, printed_metrics
 from visionforge.reporting.context import ReportContext
 from visionforge.reporting.figures.static import own_style, save_figure, training_curves
 from visionforge.reporting.page import write_report
@@ -53,6 +54,8 @@ def write_results(
         **evaluation.as_dict(),
     }
     evaluation.task.write_predictions(workspace, spec, evaluation.said, evaluation.labels, background.side)
+    if settings.figures or settings.report:
+        log.info("%s; figures and report follow", headline(content))
     shown: Presentation = evaluation.task.present(evaluation, images, background, explainer)
     if settings.figures:
         with own_style():
@@ -63,6 +66,21 @@ def write_results(
         write_summary(workspace.summary, evaluation, shown)
     write_atomic(workspace.metrics, json.dumps(content, indent=2) + "\n")  # last: its presence means complete
     return content
+
+
+def headline(content: Mapping[str, Any]) -> str:
+    """Return the first two metrics of an evaluated split in a line.
+
+    Args:
+        content: The content of `metrics.json`.
+
+    >>> headline({"split": "test", "images": 3, "without_tta": {"accuracy": 0.5, "auc": 0.75}})
+    'test split, 3 images: accuracy 0.5000, AUC 0.7500'
+    """
+    reading = next(name for name in reversed(READINGS) if content.get(name))
+    values = {name: content[reading].get(name) for name in printed_metrics()}
+    told = [f"{metric_name(name, None)} {value:.4f}" for name, value in values.items() if value is not None]
+    return f"{content['split']} split, {content['images']:,} images: {', '.join(told[:2])}"
 
 
 def write_training_curves(epochs: Path, figure: Path, title: str, dpi: int, monitor: Monitor = AUC) -> None:

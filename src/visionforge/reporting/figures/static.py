@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from visionforge.config.schema.metrics import ALWAYS, LOSS, PREFIX
 from visionforge.evaluation.metric_names import labels_of_metrics
@@ -170,18 +171,10 @@ def sample_grid(pictures: Sequence[Picture], classes: Sequence[str], title: str)
         classes: Class names in label order.
         title: Heading.
     """
-    shown = pictures[:24]
-    columns, width = _columns(shown)
-    lines = -(-len(shown) // columns)
-    figure = Figure(figsize=(width * columns + 0.2, 2.0 * lines + 0.5), layout="constrained")
-    grid = np.atleast_1d(figure.subplots(lines, columns, squeeze=False)).ravel()
-    for axes in grid[len(shown) :]:
-        axes.axis("off")
-    for axes, picture in zip(grid, shown, strict=False):
-        _image(axes, as_picture(picture.image))
-        _caption(axes, picture, classes)
-    figure.suptitle(title, fontsize=12)
-    return figure
+    grid = _Grid(pictures[:24], 1, title, 12)
+    for place, picture in enumerate(pictures[:24]):
+        grid.image(place, picture, classes)
+    return grid.figure
 
 
 def map_grid(pictures: Sequence[Picture], classes: Sequence[str], title: str) -> Figure:
@@ -192,44 +185,79 @@ def map_grid(pictures: Sequence[Picture], classes: Sequence[str], title: str) ->
         classes: Class names in label order.
         title: Heading.
     """
-    columns, width = _columns(pictures)
-    lines = -(-len(pictures) // columns)
-    figure = Figure(figsize=(width * columns + 0.2, 3.6 * lines + 0.5), layout="constrained")
-    grid = figure.subplots(2 * lines, columns, squeeze=False)
-    for axes in grid.ravel():
-        axes.axis("off")
+    grid = _Grid(pictures, 2, title, 9)
     for place, picture in enumerate(pictures):
-        line, column = divmod(place, columns)
-        above, below = grid[2 * line, column], grid[2 * line + 1, column]
-        above.axis("on")
-        _image(above, as_picture(picture.image))
-        _caption(above, picture, classes)
+        grid.image(place, picture, classes)
         if picture.overlay is not None:
-            below.imshow(picture.overlay)
-    figure.suptitle(title, fontsize=9)
-    return figure
+            grid.overlay(place, picture.overlay)
+    return grid.figure
 
 
-def _columns(pictures: Sequence[Picture]) -> tuple[int, float]:
-    """Return how many pictures stand side by side, and the width of one in inches; a volume is three slices wide."""
-    return (min(4, len(pictures)), 4.2) if pictures[0].image.ndim == 4 else (min(8, len(pictures)), 1.62)
+class _Grid:
+    """Pictures side by side in one pair of axes, whose units are inches from the upper left corner.
 
+    A pair of axes for each picture takes most of a second to lay out and to draw.
 
-def _image(axes: Any, pixels: Array) -> None:
-    grey = pixels.shape[2] == 1 or (pixels == pixels[..., :1]).all()
-    axes.imshow(pixels[..., 0] if grey else pixels, cmap="gray" if grey else None, vmin=0, vmax=255)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    Args:
+        pictures: At least one; all are as large as the first.
+        parts: Images that stand below each other for each picture.
+        title: Heading.
+        size: Of its letters, in points.
+    """
 
+    heading, caption, name, gap = 0.34, 0.28, 0.15, 0.07  # inches
 
-def _caption(axes: Any, picture: Picture, classes: Sequence[str]) -> None:
-    colour = "#15803D" if picture.right else "#B91C1C"
-    for spine in axes.spines.values():
-        spine.set(color=colour, linewidth=1.0 if picture.right else 2.6)
-    said = f"{'✓' if picture.right else '✗'} {label_names(picture.predicted, classes, 14)}  {picture.confidence:.0%}"
-    text = said if picture.right else f"{said}\ntrue: {label_names(picture.truth, classes, 14)}"
-    axes.set_title(text, fontsize=7.5, color=colour, loc="left", pad=3)
-    axes.set_xlabel(picture.short_name, fontsize=6, color=GREY, loc="left", labelpad=2)
+    def __init__(self, pictures: Sequence[Picture], parts: int, title: str, size: int) -> None:
+        volumes = pictures[0].image.ndim == 4  # three slices wide
+        self._columns = min(4 if volumes else 8, len(pictures))
+        self._width = 4.2 if volumes else 1.62
+        high, wide = as_picture(pictures[0].image).shape[:2]
+        self._wide = self._width - 2 * self.gap
+        self._high = self._wide * high / wide
+        self._height = self.caption + self.name + parts * (self._high + self.gap)
+        lines = -(-len(pictures) // self._columns)
+        least = max(map(len, title.splitlines() or [""])) * size * 0.6 / 72 + 0.2  # for the heading of a few pictures
+        breadth, depth = max(self._width * self._columns, least), self.heading + self._height * lines
+        self.figure = Figure(figsize=(breadth, depth))
+        self.axes = self.figure.add_axes((0, 0, 1, 1))
+        self.axes.set_axis_off()
+        self.axes.set(xlim=(0, breadth), ylim=(depth, 0))
+        self.axes.text(breadth / 2, self.heading / 2, title, fontsize=size, ha="center", va="center")
+
+    def image(self, place: int, picture: Picture, classes: Sequence[str]) -> None:
+        """Draw an image with its frame, what is said of it above, and its name below."""
+        x, y = self._corner(place)
+        colour, pixels = "#15803D" if picture.right else "#B91C1C", as_picture(picture.image)
+        self._show(pixels, x, y)
+        width = 1.0 if picture.right else 2.6
+        frame = Rectangle((x, y), self._wide, self._high, fill=False, edgecolor=colour, linewidth=width)
+        self.axes.add_patch(frame)
+        mark, name = "✓" if picture.right else "✗", label_names(picture.predicted, classes, 14)
+        said = f"{mark} {name}  {picture.confidence:.0%}"
+        text = said if picture.right else f"{said}\ntrue: {label_names(picture.truth, classes, 14)}"
+        self.axes.text(x, y - 0.04, text, fontsize=7.5, color=colour, va="bottom")
+        self.axes.text(x, y + self._high + 0.03, picture.short_name, fontsize=6, color=GREY, va="top")
+
+    def overlay(self, place: int, pixels: Array) -> None:
+        """Draw where the network looked, below an image."""
+        x, y = self._corner(place)
+        self._show(pixels, x, y + self._high + self.name)
+
+    def _corner(self, place: int) -> tuple[float, float]:
+        line, column = divmod(place, self._columns)
+        return self._width * column + self.gap, self.heading + self._height * line + self.caption
+
+    def _show(self, pixels: Array, x: float, y: float) -> None:
+        grey = pixels.shape[2] == 1 or (pixels == pixels[..., :1]).all()
+        self.axes.imshow(
+            pixels[..., 0] if grey else pixels,
+            cmap="gray" if grey else None,
+            vmin=0,
+            vmax=255,
+            extent=(x, x + self._wide, y + self._high, y),
+            aspect="auto",
+            interpolation="nearest" if len(pixels) < 0.5 * self._high * DPI else "antialiased",  # small ones stay sharp
+        )
 
 
 def label_names(value: Any, classes: Sequence[str], length: int) -> str:
