@@ -18,6 +18,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ["HF_HUB_OFFLINE"] = "1"  # before it is imported: no test waits for a hub
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+EXHAUSTIVE = pytest.mark.skipif(
+    not os.environ.get("VISIONFORGE_EXHAUSTIVE"), reason="takes minutes: set VISIONFORGE_EXHAUSTIVE=1"
+)
 QUICK = {  # a fit of a second or two
     "data.dataset": "synthetic",
     "data.resolution": 28,

@@ -15,7 +15,7 @@ import sqlalchemy
 import torch
 import yaml
 
-from tests.conftest import QUICK, flags, run_folders
+from tests.conftest import EXHAUSTIVE, QUICK, flags, run_folders
 from tests.runs.helpers import wait_for
 from visionforge.cli.main import main
 from visionforge.config.schema import RunSettings
@@ -444,6 +444,7 @@ def test_fit_passes_over_the_section(tmp_path):
 
 
 @pytest.mark.slow
+@EXHAUSTIVE
 def test_memory_does_not_grow_from_trial_to_trial(tmp_path):
     """Resident memory after ten more trials, in a process that has run five."""
     import psutil

@@ -298,10 +298,10 @@ fetch(sys.argv[1], Path(sys.argv[2]), Checksum("md5", sys.argv[3]), int(sys.argv
 
 
 @pytest.mark.slow
-def test_fifty_kills_end_with_a_good_file(server, target):
+def test_twenty_kills_end_with_a_good_file(server, target):
     """`kill -9` at random moments; every next start continues, and a bad file never gets the name."""
     generator, kills, finished = random.Random(1), 0, 0
-    while kills < 50:
+    while kills < 20:
         command = [sys.executable, "-c", DOWNLOADER, f"{server.url}/slow", str(target), MD5, str(LIMIT)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ)
         assert process.stdout is not None
@@ -320,7 +320,7 @@ def test_fifty_kills_end_with_a_good_file(server, target):
     fetch(f"{server.url}/good", target, Checksum("md5", MD5), LIMIT)
     assert target.read_bytes() == CONTENT
     resumed = [wanted for _, wanted in server.requests if wanted]
-    assert len(resumed) > 10
+    assert len(resumed) > 4
 
 
 def test_root_is_flag_then_environment_then_cache(monkeypatch, tmp_path):

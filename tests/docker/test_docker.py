@@ -18,7 +18,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from tests.conftest import REPOSITORY, run_folders
+from tests.conftest import EXHAUSTIVE, REPOSITORY, run_folders
 from tests.docker.compose import COMPOSE, interpolated
 from tests.docker.dockerfile import Stage, left_out, pairs, parse, patterns_of
 from tests.runs.helpers import readable_folder
@@ -258,9 +258,6 @@ def test_page_has_the_arguments_and_variables():
 # --- the steps, played without a container engine
 
 
-EXHAUSTIVE = pytest.mark.skipif(
-    not os.environ.get("VISIONFORGE_EXHAUSTIVE"), reason="takes minutes: set VISIONFORGE_EXHAUSTIVE=1"
-)
 STUB = """#!/bin/sh
 echo "{name} $*" >> "{log}"
 """

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import EXHAUSTIVE
 from tests.scoring.boxes import CLASSES, coco, pictures
 from visionforge import metrics
 from visionforge.evaluation.bootstrap import estimate, paired_differences, resample_weights
@@ -88,6 +89,7 @@ def simulated(count, seed):
 
 
 @pytest.mark.slow
+@EXHAUSTIVE
 def test_intervals_hold_the_truth():
     """Average precision of 200 pictures is biased upwards (by 0.009 of 0.203), so its intervals hold less."""
     big = metrics.detection_metrics(*simulated(20_000, 1), 3)

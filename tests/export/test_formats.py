@@ -1,13 +1,13 @@
 """Every format gives the probabilities of the network, for every kind of task; tampered files are refused."""
 
 import json
-import os
 import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from tests.conftest import EXHAUSTIVE
 from tests.evaluation.test_explain import model_of, pictures
 from visionforge.data.info import DomainFlags
 from visionforge.errors import RunError
@@ -212,7 +212,7 @@ def test_images_are_resized_inside(tmp_path, size, mode):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not os.environ.get("VISIONFORGE_EXHAUSTIVE"), reason="takes minutes: set VISIONFORGE_EXHAUSTIVE=1")
+@EXHAUSTIVE
 @pytest.mark.parametrize("resolution", [28, 224])
 @pytest.mark.parametrize("backbone", backbone_names())
 def test_every_backbone(tmp_path, backbone, resolution):

@@ -82,7 +82,7 @@ while True:
     WholeFiles().save_checkpoint(content, Path(sys.argv[1]) / "last.ckpt")
     print(number, flush=True)
 """
-    for round_number in range(5):
+    for round_number in range(3):
         folder = tmp_path / str(round_number)
         folder.mkdir()
         process = subprocess.Popen(
