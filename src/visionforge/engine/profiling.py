@@ -110,7 +110,7 @@ class StepProfiler(Profiler):
             self._validating = False
 
     def summary(self) -> str:
-        """Return nothing: what was found is read with `profile`."""
+        """Return nothing: what was found is read with `found`."""
         return ""
 
     # --- steps
@@ -193,7 +193,9 @@ class StepProfiler(Profiler):
         self._operators = _operators(tracer, self._device, max(1, self._traced))
         if self._trace is not None:
             self._trace.parent.mkdir(parents=True, exist_ok=True)
-            tracer.export_chrome_trace(str(self._trace))
+            partial = self._trace.with_name(f".{self._trace.name}")
+            tracer.export_chrome_trace(str(partial))
+            partial.replace(self._trace)
         self._elsewhere += time.perf_counter() - begun
 
     # --- what was found
