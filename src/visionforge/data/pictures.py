@@ -1,6 +1,7 @@
 """One picture file of any kind to a square uint8 array of the wanted size."""
 
 import math
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,12 +106,12 @@ def opened_picture(path: Path, decode: bool = True) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if path.exists() and not path.is_file():
+            found = path.stat()  # before it is opened: a pipe would be waited for
+            if not stat.S_ISREG(found.st_mode):
                 raise PictureError("is no file")
+            if found.st_size > MAX_FILE:
+                raise PictureError(f"has {found.st_size:,} bytes, more than {MAX_FILE:,}")
             with path.open("rb") as file:
-                size = path.stat().st_size
-                if size > MAX_FILE:
-                    raise PictureError(f"has {size:,} bytes, more than {MAX_FILE:,}")
                 check_tags(file)
                 with Image.open(file, formats=FORMATS) as picture:
                     if picture.width * picture.height > MAX_PIXELS:
@@ -234,6 +235,8 @@ def resize_square(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8
     Raises:
         PictureError: If one side is far longer than the other.
     """
+    if picture.size == (resolution, resolution):
+        return _eight_bits(np.array(picture))
     _check_aspect(picture)
     scale = resolution / min(picture.size)
     width, height = (max(resolution, round(side * scale)) for side in picture.size)
@@ -250,7 +253,12 @@ def resize_square(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8
             min(picture.height, (top + resolution) * down),
         )
         array = np.asarray(picture.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box))
-    return np.asarray(np.rint(np.clip(array, 0, 255)), dtype=np.uint8)
+    return _eight_bits(array)
+
+
+def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return values around 0 to 255 as uint8; those that are need no rounding."""
+    return values if values.dtype == np.uint8 else np.rint(np.clip(values, 0, 255)).astype(np.uint8)
 
 
 def pad_square(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8]:
@@ -265,6 +273,8 @@ def pad_square(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8]:
     Raises:
         PictureError: If one side is far longer than the other.
     """
+    if picture.size == (resolution, resolution):
+        return _eight_bits(np.array(picture))
     _check_aspect(picture)
     scale = resolution / max(picture.size)
     wide, high = (min(resolution, math.ceil(side * scale - 1e-9)) for side in picture.size)
@@ -277,7 +287,7 @@ def pad_square(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8]:
     box = (0.0, 0.0, min(box[2], picture.width), min(box[3], picture.height))
     scaled = np.asarray(picture.resize((wide, high), Image.Resampling.BICUBIC, box=box))
     square = np.zeros((resolution, resolution, *scaled.shape[2:]), dtype=np.uint8)
-    square[:high, :wide] = np.rint(np.clip(scaled, 0, 255))
+    square[:high, :wide] = _eight_bits(scaled)
     return square
 
 
