@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 
 import numpy as np
 import optuna
@@ -20,6 +21,7 @@ from visionforge.config import shipped
 from visionforge.config.schema import RunSettings
 from visionforge.config.shipped import SIZES, recipe_for
 from visionforge.errors import RunError, SettingsError, TrainingError
+from visionforge.reporting.benchmark_page import best_published
 from visionforge.reporting.published import published
 from visionforge.runs.config_hash import digest
 from visionforge.runs.locks import LockedError
@@ -334,9 +336,16 @@ def test_rows_stand_best_first_and_published_values_beside_them(tmp_path, monkey
     (table,) = found.content["tables"]
     means = [row["metrics"]["auc"]["mean"] for row in table["rows"]]
     assert means == sorted(means, reverse=True)
-    assert table["published"][0]["values"] == {"auc": 0.901, "accuracy": 0.863}
+    yang = {"auc": 0.901, "accuracy": 0.863}
+    assert any(each["values"] == yang and each["resolution"] == 28 for each in table["published"])
+    beside = best_published(table)
+    assert [each["resolution"] == 28 for each in beside] == [True] * 8 + [False] * 4
+    for part in (beside[:8], beside[8:]):
+        assert [each["values"]["auc"] for each in part] == sorted((e["values"]["auc"] for e in part), reverse=True)
+    assert max(each["values"]["auc"] for each in table["published"]) == beside[8]["values"]["auc"]
     for name in ("index.html", "leaderboard.md", "leaderboard.csv"):
         assert "0.863" in (found.path / name).read_text(), name
+    assert "stand in leaderboard.csv" in (found.path / "leaderboard.md").read_text()
     assert "10.1038/s41597-022-01721-8" in found.report.read_text()
 
 
@@ -390,9 +399,12 @@ def test_published_tables_are_whole():
     found = published()
     assert {each.dataset for each in found} >= {"breastmnist", "organmnist3d", "adrenalmnist3d"}
     assert len({(each.dataset, each.resolution, each.method) for each in found}) == len(found)
-    (breast,) = (each for each in found if each.dataset == "breastmnist")
+    (breast,) = (e for e in found if (e.dataset, e.resolution, e.method) == ("breastmnist", 28, "ResNet-18"))
     assert breast.values == {"auc": 0.901, "accuracy": 0.863}
     assert "Scientific Data" in breast.source
+    by_table = Counter(each.table for each in found)
+    assert by_table["MedMNIST v2"] == 12 * 7 + 6 * 8
+    assert by_table["MedMNIST+"] == 2 * 2 * 10 * 4
 
 
 def test_students_interval():

@@ -14,6 +14,7 @@ from visionforge.benchmarking.study import WITHOUT_DATA, BenchmarkFolder, status
 from visionforge.printable import printable
 from visionforge.reporting.benchmark_page import (
     COSTS,
+    best_published,
     cost_text,
     metric_text,
     notes_of,
@@ -104,7 +105,7 @@ def as_markdown(content: Content) -> str:
             seeds = f"{len(row['seeds'])} of {row['planned']}"
             costs = [cost_text(row, name) for name, _ in COSTS]
             lines.append(_line([row["backbone"], row["recipe"], *values, seeds, *costs]))
-        for each in table["published"]:
+        for each in best_published(table):
             values = [f"{each['values'][name]:.3f}" if name in each["values"] else "" for name in table["metrics"]]
             method = f"{each['method']}, {each['resolution']} px"
             lines.append(_line([method, f"published: {each['table']}", *values, "", *[""] * len(COSTS)]))

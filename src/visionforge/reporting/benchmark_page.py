@@ -38,6 +38,7 @@ _COLUMNS = (  # of the page: a cost, and what stands below it in small letters
 _DIAGRAM = "critical_difference"
 _DPI = 160
 _MARGIN = 0.06  # of the strip's width, left and right of what is drawn
+MOST_PUBLISHED, MOST_OF_OTHER_SIZES = 8, 4  # results beside a table, with its images and with smaller or larger ones
 _MINUTE, _HOUR = 60.0, 3600.0
 Content = Mapping[str, Any]
 
@@ -206,6 +207,11 @@ def notes_of(content: Content) -> list[str]:
         "Images/s is prediction on the processor in one process, measured after the training while other workers may "
         "have been busy. Multiply-adds are of one image, without views.",
     ]
+    if left := sum(len(table["published"]) - len(best_published(table)) for table in content["tables"]):
+        notes.append(
+            f"Of published results the best {MOST_PUBLISHED} with images of that size are shown, and the best "
+            f"{MOST_OF_OTHER_SIZES} with others; the other {left} stand in leaderboard.csv."
+        )
     if any(row["partial"] for table in content["tables"] for row in table["rows"]):
         notes.append("*: of a part of the test split only.")
     origins = {row["energy_from"] for table in content["tables"] for row in table["rows"]} - {None}
@@ -221,9 +227,18 @@ def notes_of(content: Content) -> list[str]:
     return notes
 
 
+def best_published(table: Content) -> list[Content]:
+    """Return the published results that stand beside a table's own, best first: those of its images, then of others."""
+    first, size = table["metrics"][0], table["resolution"]
+    order = sorted(table["published"], key=lambda each: -each["values"].get(first, -1.0))
+    same = [each for each in order if each["resolution"] == size]
+    others = [each for each in order if each["resolution"] != size]
+    return [*same[:MOST_PUBLISHED], *others[:MOST_OF_OTHER_SIZES]]
+
+
 def sources_of(content: Content) -> list[tuple[str, str]]:
     """Return source and note of the published results that are shown."""
-    every = [each for table in content["tables"] for each in table["published"]]
+    every = [each for table in content["tables"] for each in best_published(table)]
     return list(dict.fromkeys((each["source"], each["note"]) for each in every))
 
 
@@ -294,7 +309,7 @@ def _section(table: Content, place: int) -> Section:
     first = table["metrics"][0]
     low, high = _range(table, first)
     lines = [_line(row, table, low, high) for row in table["rows"]]
-    for each in table["published"]:
+    for each in best_published(table):
         values = [Cell(f"{each['values'][n]:.3f}" if n in each["values"] else "", "number") for n in table["metrics"]]
         value = each["values"].get(first)
         strip = None if value is None else Strip(_share(value, low, high), None, None)
@@ -352,7 +367,7 @@ def _range(table: Content, name: str) -> tuple[float, float]:
     found = [row["metrics"][name] for row in table["rows"] if row["metrics"][name] is not None]
     ends = [found_["mean"] for found_ in found]
     ends += [end for found_ in found for end in (found_["images_interval"] or ())]
-    ends += [each["values"][name] for each in table["published"] if name in each["values"]]
+    ends += [each["values"][name] for each in best_published(table) if name in each["values"]]
     return (min(ends), max(ends)) if ends else (0.0, 1.0)
 
 
