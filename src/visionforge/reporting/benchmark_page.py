@@ -313,9 +313,9 @@ def _section(table: Content, place: int) -> Section:
         values = [Cell(f"{each['values'][n]:.3f}" if n in each["values"] else "", "number") for n in table["metrics"]]
         value = each["values"].get(first)
         strip = None if value is None else Strip(_share(value, low, high), None, None)
-        method = printable(f"{each['method']}, {each['resolution']} px")
+        below = printable(f"{each['table']}, {each['resolution']} px")
         lines.append(
-            Line(method, printable(each["table"]), values, strip, "", [Cell("")] * len(_COLUMNS), published=True)
+            Line(printable(each["method"]), below, values, strip, "", [Cell("")] * len(_COLUMNS), published=True)
         )
     heading = printable(f"{table['title']}, {table['resolution']}×{table['resolution']} pixels")
     labels = [printable(table["labels"][name]) for name in table["metrics"]]
