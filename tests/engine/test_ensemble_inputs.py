@@ -10,7 +10,7 @@ import torch
 
 import visionforge as vf
 from tests.conftest import QUICK
-from visionforge.errors import RunError, SettingsError
+from visionforge.errors import VisionForgeError
 from visionforge.evaluation.explain import explain
 from visionforge.inference.loading import load_classifier
 
@@ -117,5 +117,5 @@ def test_what_a_stranger_says_of_inputs_is_checked(made, tmp_path, change, told)
     stored = content["hyper_parameters"]
     stored["inputs"] = change(stored["inputs"])
     torch.save(content, tmp_path / "bad.ckpt")
-    with pytest.raises((RunError, SettingsError), match=told):
+    with pytest.raises(VisionForgeError, match=told):
         load_classifier(tmp_path / "bad.ckpt")

@@ -34,7 +34,7 @@ from visionforge.training.compatibility import check_compatible, differences, re
 from visionforge.training.criterion import AnyCriterion, CumulativeLogits, class_weights
 from visionforge.training.determinism import seed_generators
 from visionforge.training.distillation import Distilling, Teacher
-from visionforge.training.ensemble import Ensemble, Front, MemberInput
+from visionforge.training.ensemble import Ensemble, Front, MemberInput, read_each
 from visionforge.training.epoch_sums import EpochSums
 from visionforge.training.evaluating_module import EvaluatingModule
 from visionforge.training.finetuning import KeptStatistics, StagedUnfreezing
@@ -58,7 +58,6 @@ from visionforge.training.shorthand import (
     MixUpLike,
     OptimizerLike,
     ScheduleLike,
-    read_inputs,
     read_members,
     read_settings,
     read_spec,
@@ -319,7 +318,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         if stored.get("spec") and self.spec is not None:
             check_compatible(stored, self.spec, self.settings)
         self.members, self.heads = read_members(stored.get("members")), read_heads(stored.get("heads"))
-        self.inputs = read_inputs(stored.get("inputs"))
+        self.inputs = tuple(filter(None, read_each(stored.get("inputs"), MemberInput, "inputs")))
         self.build_for(checkpoint["state_dict"])
         thresholds = checkpoint.get("thresholds") if self.spec is None or self.spec.kind.several else None
         self.thresholds = None if thresholds is None else torch.tensor(thresholds)

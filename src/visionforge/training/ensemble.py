@@ -2,21 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor, nn
 
 from visionforge.config.schema import Resize, Task
 from visionforge.config.schema.base import Section
 from visionforge.data.info import TaskSpec
 from visionforge.data.resizing import Resizing
-from visionforge.errors import SettingsError
+from visionforge.errors import SettingsError, WeightsError
 from visionforge.models.volumes import channels_last
 from visionforge.training.criterion import CumulativeLogits, cumulative_probabilities
 
 MOST_MEMBERS = 100
+Stored = TypeVar("Stored", bound=BaseModel)
 
 
 class MemberInput(Section):
@@ -43,6 +44,29 @@ class MemberInput(Section):
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise SettingsError(f"ensemble: what one of its networks reads cannot be used ({reason})") from error
+
+
+def read_each(given: Any, kind: type[Stored], what: str) -> tuple[Stored | None, ...]:
+    """Return what a checkpoint of a stranger says of each of its networks; nothing where it says nothing.
+
+    Args:
+        given: A list, with None for a network of which nothing is said.
+        kind: What it is a list of.
+        what: What it is called.
+
+    Raises:
+        WeightsError: If it cannot be used.
+    """
+    if not given:
+        return ()
+    if not isinstance(given, list | tuple) or len(given) > MOST_MEMBERS:
+        raise WeightsError(f"the checkpoint's {what} are no list of at most {MOST_MEMBERS}")
+    try:
+        return tuple(None if each is None else kind.model_validate(each) for each in given)
+    except ValidationError as error:
+        raise WeightsError(
+            f"what the checkpoint says of its {what} cannot be used ({error.errors()[0]['msg']})"
+        ) from error
 
 
 class Front(nn.Module):

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from visionforge.errors import SettingsError, WeightsError
 from visionforge.models.feature_heads import FeatureHead, StoredHead, head_from_file
-from visionforge.training.ensemble import MOST_MEMBERS
+from visionforge.training.ensemble import read_each
 
 LastLayer = nn.Linear | FeatureHead
 
@@ -93,13 +92,4 @@ def read_heads(given: Any) -> tuple[StoredHead | None, ...]:
     Raises:
         WeightsError: If it cannot be used.
     """
-    if not given:
-        return ()
-    if not isinstance(given, list | tuple) or len(given) > MOST_MEMBERS:
-        raise WeightsError(f"the checkpoint's heads are no list of at most {MOST_MEMBERS}")
-    try:
-        return tuple(None if each is None else StoredHead.model_validate(each) for each in given)
-    except ValidationError as error:
-        raise WeightsError(
-            f"what the checkpoint says of its heads cannot be used ({error.errors()[0]['msg']})"
-        ) from error
+    return read_each(given, StoredHead, "heads")

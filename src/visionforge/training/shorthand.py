@@ -24,7 +24,7 @@ from visionforge.data.info import TaskSpec
 from visionforge.errors import SettingsError
 from visionforge.models.registry import backbone_entry
 from visionforge.training.compatibility import plain
-from visionforge.training.ensemble import MOST_MEMBERS, MemberInput
+from visionforge.training.ensemble import MOST_MEMBERS
 
 if TYPE_CHECKING:
     BackboneLike = Backbone | Mapping[str, Any] | str
@@ -92,24 +92,6 @@ def read_members(given: Any) -> tuple[ModelSettings, ...]:
     if not all(isinstance(each, Mapping) and "backbone" in each for each in given):
         raise SettingsError("what the checkpoint says of its members cannot be used")
     return tuple(read_settings(each, restoring=True) for each in given)
-
-
-def read_inputs(given: Any) -> tuple[MemberInput, ...]:
-    """Return what the networks of an ensemble read, as a checkpoint of a stranger has it; none where all read the same.
-
-    Raises:
-        SettingsError: If it cannot be used.
-    """
-    if not given:
-        return ()
-    if not isinstance(given, list | tuple) or len(given) > MOST_MEMBERS:
-        raise SettingsError(f"the checkpoint's inputs are no list of at most {MOST_MEMBERS}")
-    try:
-        return tuple(MemberInput.model_validate(plain(each)) for each in given)
-    except ValidationError as error:
-        raise SettingsError(
-            f"what the checkpoint says of the inputs of its members cannot be used ({error.errors()[0]['msg']})"
-        ) from error
 
 
 def read_spec(given: TaskSpec | Mapping[str, Any] | None) -> TaskSpec | None:

@@ -2,7 +2,7 @@
 
 from importlib.resources import files
 
-from visionforge.config.loading import RawConfig
+from visionforge.config.loading import RawConfig, switched
 from visionforge.errors import SettingsError
 from visionforge.reading import read_yaml_text
 
@@ -45,10 +45,5 @@ def take_benchmark_flags(raw: RawConfig) -> dict[str, bool]:
             if raw.sources.get(f"benchmark.{flag}") == raw.sources.get(flag) and told not in (None, given):
                 raise SettingsError(f"benchmark.{flag}: {told} and --{flag} {given} differ; leave one of them out")
             raw.set(f"benchmark.{flag}", given, raw.sources.get(flag, ""))
-    switches = {}
-    for name in ("list", "leaderboard_only", "retry_failed"):
-        given = raw.values.pop(name, False)
-        if not isinstance(given, bool):
-            raise SettingsError(f"--{name}: {given} is not allowed; allowed: true, false")
-        switches[name] = given
-    return switches
+    names = ("list", "leaderboard_only", "retry_failed")
+    return {name: switched(f"--{name}", raw.values.pop(name, None)) for name in names}
