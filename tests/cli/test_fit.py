@@ -253,7 +253,16 @@ def place_published_weights(settings: dict) -> None:
     torch.save(torchvision.models.get_model(name, weights=None).state_dict(), folder / Path(published.url).name)
 
 
-@pytest.mark.parametrize("config", sorted((REPOSITORY / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
+CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem.endswith("224") else [])
+        for path in CONFIGS
+    ],
+)
 def test_every_configuration_runs(config, tmp_path):
     """Exactly as a user would, but for two steps of rendered images of the same kind and size; large ones undrawn."""
     content = yaml.safe_load(config.read_text())

@@ -269,6 +269,7 @@ print(watch.stop())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads what Linux says of the process")
 def test_no_training_holds_all_masks_in_memory(tmp_path):
     splits = {"train": 12_000, "val": 10, "test": 10}

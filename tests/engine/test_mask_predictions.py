@@ -280,6 +280,7 @@ predict_pictures(
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_call_left_is_removed_by_the_next(trained, tmp_path):
     for k in range(3):
         picture(tmp_path / "p" / f"{k}.png", 20, 20)

@@ -230,6 +230,7 @@ def test_every_built_in_kind_is_documented(family):
     assert f"`register_{family}`" in page
 
 
+@pytest.mark.slow
 def test_a_task_of_a_module_goes_through_all_commands_with_its_own_metric_and_parts(module, tmp_path, capsys):
     """Whatever the network says, what it reports from 0.2 on is reported: in tables, metrics, report and artifact."""
     changes = {
