@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import logging
 import sys
 import warnings
 from pathlib import Path
@@ -26,7 +25,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="more or fewer images than usual (default 1)")
     parser.add_argument("--output", type=Path, default=HERE, help="folder of results.jsonl and RESULTS.md")
     given = parser.parse_args(arguments)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     options = Options(given.device, given.rounds, given.scale)
     file = given.output / "results.jsonl"

@@ -7,6 +7,7 @@ Run as a script it is a whole training with plain Lightning, from the imports to
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -151,7 +152,14 @@ def main() -> None:
     classes = int(sets["train"].tensors[1].max()) + 1
     pl.seed_everything(42)
     module = Plain(network_of("mini_cnn", classes))
-    trainer = pl.Trainer(max_epochs=options.epochs, accelerator="cpu", enable_progress_bar=False, logger=False)
+    root = Path(options.archive).parent  # of its checkpoint
+    trainer = pl.Trainer(
+        max_epochs=options.epochs,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        logger=False,
+        default_root_dir=root,
+    )
     train, val = DataLoader(sets["train"], BATCH, shuffle=True), DataLoader(sets["val"], BATCH)
     trainer.fit(module, train, val)
     trainer.test(module, DataLoader(sets["test"], BATCH), verbose=False)

@@ -1,5 +1,8 @@
 """What is compared: each comparison makes its sides when it is run."""
 
+import atexit
+import logging
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -25,6 +28,7 @@ def our_epoch(name: str, images: int, options: Options, precision: str = "32-tru
 
     from visionforge import ImageClassifier, ImageDataModule
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # of devices and tips, each round
     synthetic = {"train": images, "val": 64, "test": 64, "classes": CLASSES}
     data = ImageDataModule(dataset="synthetic", synthetic=synthetic, batch_size=128)
     model = ImageClassifier(backbone={"name": name, "pretrained": False})
@@ -79,6 +83,7 @@ def whole_fit(options: Options) -> Mapping[str, Side]:
     import numpy as np
 
     folder = Path(tempfile.mkdtemp(prefix="visionforge-benchmark-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     archive = _archive(folder, np)
     command = [sys.executable, "-m", "visionforge", "fit", "--data.dataset", "synthetic"]
     given = {
