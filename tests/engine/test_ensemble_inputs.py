@@ -99,6 +99,22 @@ def test_exports_say_the_same(made, images, tmp_path, kind):
         assert float(row["disagreement"]) == pytest.approx(float(other["disagreement"]), abs=1e-5)
 
 
+def test_networks_of_one_size_and_other_constants(made, images, tmp_path):
+    larger = made[0][0]  # its like, which is brought to the same size and normalised by other constants
+    other = fitted(tmp_path, seed_everything=7, **{"data.resize.size": 40, "data.resize.mode": "bicubic"})
+    checkpoint = other.path / "checkpoints" / "best.ckpt"
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"]["spec"] |= {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    torch.save(content, checkpoint)
+    joined = vf.ensemble([larger, other], outputs=tmp_path)
+    each = [load_classifier(run.path / "checkpoints" / "best.ckpt") for run in (larger, other)]
+    alone = torch.stack([one.predict_probabilities(images, tta=False)[0] for one in each])
+    said, _ = joined.model.predict_probabilities(images, tta=False)
+    torch.testing.assert_close(said, alone.mean(dim=0), atol=1e-5, rtol=0)
+    exported = vf.export(joined, "safetensors", out=tmp_path / "export")
+    assert exported.artifacts[0].is_file()
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

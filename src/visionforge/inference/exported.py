@@ -56,7 +56,7 @@ class ExportedClassifier(nn.Module):
         each = (1, -1, *(1,) * spec.spatial_dims)
         self.register_buffer("mean", torch.tensor(spec.mean).view(each) * scale)
         self.register_buffer("std", torch.tensor(spec.std).view(each) * scale)
-        self.resizing = Resizing.of(spec)
+        self.resizing = None if contract.inputs else Resizing.of(spec)  # or each network by itself
         self._views, self._names, self._resolution = views_named(contract), contract.views, spec.resolution
         self._weight = contract.settings.tta_weight
         self._task = spec.kind

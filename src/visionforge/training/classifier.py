@@ -353,7 +353,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         if self.network is not None or self.spec is None:
             return
         if self.members:
-            self.resizing = Resizing.of(self.spec)
+            self.resizing = None if self.inputs else Resizing.of(self.spec)  # or each network by itself
             self._build_members(brought)
             return
         spec, settings, classes = self.spec, self.settings, len(self.spec.classes)
@@ -384,10 +384,8 @@ class ImageClassifier(Seeded, EvaluatingModule):
         if len(self.inputs) not in (0, len(self.members)):
             raise SettingsError(f"the checkpoint says what {len(self.inputs)} of {len(self.members)} networks read")
         built: list[tuple[nn.Module, CumulativeLogits | None]] = []
-        fronts: list[Front | None] = []
         for place, settings in enumerate(self.members):
             own = self._spec_of_member(place)
-            fronts.append(None if own == spec else Front(spec, own))
             model = ImageClassifier(**fields_of(settings), spec=own, restoring=True, seed=self.seed)
             prefix = f"members.{place}."
             model.heads = self.heads[place : place + 1]
@@ -398,6 +396,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         loss = self.settings.loss if built[0][1] is None else Loss(name="cross_entropy")
         self.criterion = spec.kind.criterion(loss, len(spec.classes))
         self._outputs = spec.kind.outputs()
+        fronts = [Front(spec, each.applied(spec)) for each in self.inputs]
         self.network = Ensemble(built, spec.kind, fronts)
 
     def _spec_of_member(self, place: int) -> TaskSpec:

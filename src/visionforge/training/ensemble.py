@@ -104,19 +104,19 @@ class Ensemble(nn.Module):
     Args:
         members: The networks, each with what makes cumulative logits of its score, or None.
         task: What makes probabilities of logits, and logits of probabilities.
-        fronts: Of each network, what comes between the images and it, or None; none is that for all of them.
+        fronts: Of each network, what comes between the images and it; none where all read them as they are.
     """
 
     def __init__(
         self,
         members: Sequence[tuple[nn.Module, CumulativeLogits | None]],
         task: Task,
-        fronts: Sequence[Front | None] = (),
+        fronts: Sequence[Front] = (),
     ) -> None:
         super().__init__()
         self.members = nn.ModuleList(network for network, _ in members)
         self.cumulatives = nn.ModuleDict({str(k): each for k, (_, each) in enumerate(members) if each is not None})
-        self.fronts = nn.ModuleDict({str(k): each for k, each in enumerate(fronts) if each is not None})
+        self.fronts = nn.ModuleList(fronts)
         self._task = task
         self._kept: list[Tensor] | None = None
 
@@ -136,9 +136,7 @@ class Ensemble(nn.Module):
         return torch.stack([self._member(k, network(self._seen(k, images))) for k, network in enumerate(self.members)])
 
     def _seen(self, k: int, images: Tensor) -> Tensor:
-        if str(k) not in self.fronts:
-            return images
-        return channels_last(self.fronts[str(k)](images).to(images.dtype))
+        return channels_last(self.fronts[k](images).to(images.dtype)) if len(self.fronts) else images
 
     def _member(self, k: int, outputs: Tensor) -> Tensor:
         if str(k) in self.cumulatives:
