@@ -162,7 +162,7 @@ def scaled_whole(picture: Image.Image, side: int | None, fit: Fit = "crop") -> n
     if side is not None and side != decisive:
         width, height = (max(1, round(length * side / decisive)) for length in picture.size)
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(np.rint(np.clip(np.asarray(picture), 0, 255)), dtype=np.uint8)
+    return _eight_bits(np.array(picture))
 
 
 def _square(picture: Image.Image, resolution: int, fit: Fit) -> npt.NDArray[np.uint8]:
@@ -243,7 +243,7 @@ def resize_square(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8
     left, top = (width - resolution) // 2, (height - resolution) // 2
     if max(picture.size) <= _WHOLE_ASPECT * min(picture.size):
         scaled = picture.resize((width, height), Image.Resampling.BICUBIC)
-        array = np.asarray(scaled.crop((left, top, left + resolution, top + resolution)))
+        array = np.array(scaled.crop((left, top, left + resolution, top + resolution)))
     else:  # the same pixels, but the rest of the strip is never made
         across, down = picture.width / width, picture.height / height
         box = (
@@ -252,7 +252,7 @@ def resize_square(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8
             min(picture.width, (left + resolution) * across),
             min(picture.height, (top + resolution) * down),
         )
-        array = np.asarray(picture.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box))
+        array = np.array(picture.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box))
     return _eight_bits(array)
 
 

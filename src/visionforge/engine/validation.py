@@ -86,7 +86,7 @@ def check_settings(
     ]
     unknown = _lookup_problems(values)
     problems += unknown + _path_problems(values)
-    if settings is not None and settings.trainer.precision == AUTO:
+    if settings is not None:
         settings = with_precision(settings, stage)
     if (
         rules and settings is not None and not unknown
