@@ -5,7 +5,6 @@ import datetime
 import io
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -16,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from visionforge.runs.provenance import processor
 
 HERE = Path(__file__).parent
 PACKAGES = ("visionforge", "torch", "torchvision", "lightning", "numpy")
@@ -183,11 +184,7 @@ def device_name(device: str) -> str:
         import torch
 
         return torch.cuda.get_device_name()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return str(processor()["processor"])
 
 
 def _threads() -> int:
