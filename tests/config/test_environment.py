@@ -189,3 +189,38 @@ def test_bad_switch_is_one_line(monkeypatch, refuse):
     monkeypatch.setenv("IN_DOCKER", "perhaps")
     (line,) = refuse("fit", *flags())
     assert line == "$IN_DOCKER: 'perhaps' is not allowed; allowed: TRUE, FALSE"
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from visionforge.config.environment import keep_freed_memory
+kept = keep_freed_memory()
+np.ones(50_000_000, np.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    np.ones(50_000_000, np.uint8)
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(**variables):
+    """Return whether freed memory is kept, and how many pages ten arrays of 50 MB cost."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    for name in ("GLIBC_TUNABLES", "LD_PRELOAD"):
+        own.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS], env={**own, **variables}, capture_output=True, text=True, check=True
+    )
+    kept, count = done.stdout.split()
+    return kept, int(count)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks glibc")
+def test_freed_memory_is_used_again_unless_the_user_has_chosen_how_to_allocate():
+    kept, few = faults()
+    assert kept == "True"
+    left, many = faults(MALLOC_ARENA_MAX="4")
+    assert left == "False"
+    assert faults(GLIBC_TUNABLES="glibc.malloc.arena_max=4")[0] == "False"
+    assert few < many / 3  # each array anew is 12,000 pages, or fewer large ones

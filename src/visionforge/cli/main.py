@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from visionforge.cli.commands import commands
-from visionforge.config.environment import prepare_environment, shield_matplotlib
+from visionforge.config.environment import keep_freed_memory, prepare_environment, shield_matplotlib
 from visionforge.config.problems import nearest
 from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.printable import traceback_lines
@@ -59,6 +59,7 @@ def main(args: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if args is None else args)
     if args is None:  # this process is ours
         sys.excepthook = _tell_unexpected
+        keep_freed_memory()
     with guarded() as output:
         status = _run(arguments)
         return status if status or _is_told(arguments, output) else EXIT_UNTOLD

@@ -1,6 +1,9 @@
-"""The environment of containers: a mode in which runs repeat exactly, and cache folders that any user may write."""
+"""The environment of a process: how it keeps memory, and in containers a mode in which runs repeat exactly, and cache
+folders that any user may write.
+"""
 
 import contextlib
+import ctypes
 import logging
 import os
 import sys
@@ -24,6 +27,32 @@ STRICT_DEFAULTS = {"trainer.deterministic": True, "data.num_workers": 0}
 _MATPLOTLIB = "matplotlibrc"  # matplotlib reads a file of this name in the working folder
 # Folders that libraries write into, and where they lie below the cache
 _CACHES = {"TORCH_HOME": "torch", "MPLCONFIGDIR": "matplotlib"}
+
+# Parameters of glibc's mallopt
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+_KEPT_BYTES, _GROWN_BYTES, _MAPPED_BYTES = 1 << 30, 64 << 20, 1 << 30
+
+
+def keep_freed_memory() -> bool:
+    """Let this process reuse the memory that it frees, up to 1 GiB, where it would return it to the system.
+
+    Batches and activations are made and freed at every step. glibc maps each block of more than 128 KiB to 32 MiB, or
+    the end of its heap, anew, and every page costs a fault: up to two fifths of the time of predicting small pictures.
+    Nothing is changed under another C library, or where the user has chosen how to allocate (`MALLOC_…`,
+    `GLIBC_TUNABLES`, `LD_PRELOAD`).
+
+    Returns:
+        Whether it is kept.
+    """
+    chosen = [name for name in os.environ if name.startswith("MALLOC_")]
+    given = " ".join(os.environ.get(name, "") for name in ("GLIBC_TUNABLES", "LD_PRELOAD"))
+    if chosen or "malloc" in given or not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is None:
+        return False
+    wanted = ((_MMAP_THRESHOLD, _MAPPED_BYTES), (_TRIM_THRESHOLD, _KEPT_BYTES), (_TOP_PAD, _GROWN_BYTES))
+    return all([mallopt(parameter, value) == 1 for parameter, value in wanted])
 
 
 def is_strict() -> bool:

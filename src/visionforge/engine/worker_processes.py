@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from visionforge.config.environment import keep_freed_memory
 from visionforge.config.imports import import_modules
 from visionforge.config.schema import RunSettings
 from visionforge.errors import VisionForgeError
@@ -65,6 +66,7 @@ def serve(work: Callable[[RunSettings, Interruption], object]) -> int:
     Args:
         work: What is done with them.
     """
+    keep_freed_memory()
     values = json.load(sys.stdin.buffer)
     try:
         import_modules(values.get("imports", ()))  # before the settings, which may name what is registered there
