@@ -24,9 +24,9 @@ from tests.security.harness import attack
 from visionforge.cli.main import main
 from visionforge.runs.logfile import RunLog
 from visionforge.tuning.figures import write_figures
+from visionforge.tuning.folder import StudyFolder
 from visionforge.tuning.live import Progress, print_summary
 from visionforge.tuning.report import write_tables
-from visionforge.tuning.storage import StudyFolder
 from visionforge.tuning.trials import REASON, RUN
 
 EVIL = "a\x1b[31m\x9b2J\u202e[red]:cat:\r\nerror: b"

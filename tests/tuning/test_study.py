@@ -20,11 +20,12 @@ from visionforge.config.schema import RunSettings, TuneSettings
 from visionforge.data import dataset_info
 from visionforge.errors import RunError, SettingsError, TrainingError
 from visionforge.runs.processes import this_process
+from visionforge.tuning.folder import StudyFolder
 from visionforge.tuning.pruners import make_pruner
 from visionforge.tuning.samplers import grid_of, make_sampler
 from visionforge.tuning.search import reason_to_stop, search
 from visionforge.tuning.space import build_space
-from visionforge.tuning.storage import StudyFolder, shown_storage
+from visionforge.tuning.storage import shown_storage
 from visionforge.tuning.study import best_trials, load_study, open_study
 from visionforge.tuning.trials import (
     EPOCHS,
@@ -226,7 +227,7 @@ import sys, time
 from pathlib import Path
 from visionforge.config.schema import TuneSettings
 from visionforge.tuning.search import quiet_optuna
-from visionforge.tuning.storage import StudyFolder
+from visionforge.tuning.folder import StudyFolder
 from visionforge.tuning.study import open_study
 quiet_optuna()
 study = open_study(TuneSettings(), StudyFolder(Path(sys.argv[1])), "s", {"a": 1})

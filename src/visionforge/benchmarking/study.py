@@ -18,7 +18,8 @@ from visionforge.config.schema import BenchmarkSettings
 from visionforge.errors import VisionForgeError
 from visionforge.runs.files import refuse_links
 from visionforge.runs.locks import held
-from visionforge.tuning.storage import LOCK_WAIT_S, StudyFolder, open_storage
+from visionforge.tuning.folder import StudyFolder
+from visionforge.tuning.storage import LOCK_WAIT_S, open_storage
 from visionforge.tuning.study import ask_in_turn, load_study
 from visionforge.tuning.trials import REASON, RETRIES, RETRY, SURPLUS, counted, recover
 

@@ -1,6 +1,4 @@
-"""The environment of a process: how it keeps memory, and in containers a mode in which runs repeat exactly, and cache
-folders that any user may write.
-"""
+"""The environment of a process: how it keeps memory, and of containers a mode in which runs repeat, and caches."""
 
 import contextlib
 import ctypes

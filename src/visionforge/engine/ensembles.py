@@ -8,6 +8,7 @@ from visionforge.config.environment import warn_of_environment
 from visionforge.config.loading import RawConfig
 from visionforge.config.schema import Resize, RunSettings
 from visionforge.engine.evaluate import target_of
+from visionforge.engine.first_imports import import_lightning
 from visionforge.engine.run import Run, open_run
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.logfile import RunLog
@@ -59,7 +60,7 @@ def make_ensemble(
         if done := [run for run in same if run.state == "complete" and run.metrics]:
             return Run.of(done[-1])
 
-    # seconds of imports, see `fit.fit`
+    import_lightning()  # see `fit.fit`
     from visionforge.engine.construction import Construction
     from visionforge.engine.ensembling import Ensembling, Member
 

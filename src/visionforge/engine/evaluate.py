@@ -8,6 +8,7 @@ from visionforge.config.loading import RawConfig
 from visionforge.config.schema import RunSettings
 from visionforge.config.seeding import STRICT_VARIABLE
 from visionforge.data.info import Split
+from visionforge.engine.first_imports import import_lightning
 from visionforge.engine.run import EvaluationResult
 from visionforge.engine.validation import check_arguments
 from visionforge.inference.loading import Target, find_target
@@ -34,7 +35,7 @@ def evaluate(raw: RawConfig, stage: str = "test") -> EvaluationResult:
     if settings.trainer.deterministic:
         os.environ.setdefault(*STRICT_VARIABLE)
 
-    # see `fit.fit`
+    import_lightning()  # see `fit.fit`
     from visionforge.engine.construction import Construction
     from visionforge.engine.distributed import current_rank
     from visionforge.engine.evaluating import Evaluating

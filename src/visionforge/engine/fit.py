@@ -18,6 +18,7 @@ from visionforge.engine.distributed import (
     refuse_search_by_ranks,
     told_to_ranks,
 )
+from visionforge.engine.first_imports import import_lightning
 from visionforge.engine.resume import WORDS, interrupted_run, outputs_of, require_same_settings
 from visionforge.engine.run import Run
 from visionforge.engine.validation import AUTO, check_arguments, settings_of
@@ -157,7 +158,7 @@ def fit(request: Request, interruption: Interruption, origin: Origin | None = No
     if not first:
         refuse_search_by_ranks(settings.resume)
 
-    # seconds of imports; Lightning sets up its loggers here, so they come before our own
+    import_lightning()  # which sets up its loggers here, so this comes before our own
     from visionforge.engine.construction import Construction
     from visionforge.engine.distributed import current_rank
     from visionforge.engine.training import Training

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from visionforge.data.info import Split
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
 from visionforge.data.stream import picture_batches
+from visionforge.engine.first_imports import import_lightning
 from visionforge.engine.picture_outputs import (
     MOST_OVERLAP,
     OVERLAP,
@@ -202,6 +203,7 @@ def _predictor(target: Target | None, artifact: Path | None, tta: bool | None, a
 
         assert artifact is not None
         return load_predictor(artifact)
+    import_lightning()
     model = load_classifier(target.checkpoint)
     if tta and model.settings.tta == "off":
         model.settings = model.settings.model_copy(update={"tta": "full"})

@@ -8,6 +8,7 @@ from visionforge.config.folds import fold_problems
 from visionforge.config.loading import RawConfig
 from visionforge.config.problems import value_at
 from visionforge.config.schema import ModelSettings, RunSettings
+from visionforge.engine.first_imports import import_lightning
 from visionforge.engine.fit import Request
 from visionforge.engine.folds import FoldRuns, fold_requests, joined_folds, number_of_folds, refuse_seeds, work_on
 from visionforge.engine.resume import WORDS, complete_run, outputs_of
@@ -67,7 +68,7 @@ def probe(request: Request, interruption: Interruption, parent: dict[str, Any] |
         VisionForgeError: For every mistake that the user can mend.
         Interrupted: If a signal ended it.
     """
-    # seconds of imports, see `fit.fit`
+    import_lightning()  # see `fit.fit`
     from visionforge.engine.construction import Construction
     from visionforge.engine.probing import Probing
 
@@ -83,7 +84,8 @@ def complete_probe(request: Request) -> Run | None:
     """Return the newest complete run of a probe; None if there is none, or it is to be made anew."""
     if request.settings.resume == "never":
         return None
-    from visionforge.engine.construction import Construction  # seconds
+    import_lightning()
+    from visionforge.engine.construction import Construction
 
     resolved = Construction(request.settings, sources=request.sources, probing=True).resolved
     known = complete_run(resolved, outputs_of(request.settings), PROBE)

@@ -8,6 +8,7 @@ from visionforge.config.schema import RunSettings
 from visionforge.config.stored import component_paths
 from visionforge.config.suites import take_benchmark_flags, with_suite
 from visionforge.engine.evaluate import target_of
+from visionforge.engine.first_imports import import_lightning
 from visionforge.engine.fit import request_of
 from visionforge.engine.folds import FLAG, number_of_folds
 from visionforge.engine.frozen import frozen_settings
@@ -47,7 +48,8 @@ def resolved_config(raw: RawConfig, stage: str, ways: str = "") -> dict[str, Any
     else:
         _, settings, sources = target_of(raw, stage)
 
-    from visionforge.engine.construction import Construction  # seconds
+    import_lightning()
+    from visionforge.engine.construction import Construction
 
     evaluation = not (training or probing)
     config = Construction(settings, evaluation=evaluation, sources=sources, probing=probing).config_tree

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from visionforge.config.loading import RawConfig, switched
 from visionforge.config.schema import RunSettings
+from visionforge.engine.first_imports import import_lightning
 from visionforge.engine.fit import Origin, Request, fit, request_of
 from visionforge.engine.resume import WORDS, complete_run, outputs_of
 from visionforge.engine.run import Run
@@ -68,7 +69,8 @@ def complete_fit(request: Request) -> Run | None:
     """Return the newest complete run of a fit; None if there is none, or it is to be made anew."""
     if request.settings.resume == "never":
         return None
-    from visionforge.engine.construction import Construction  # seconds
+    import_lightning()
+    from visionforge.engine.construction import Construction
 
     resolved = Construction(request.settings, sources=request.sources).resolved
     known = complete_run(resolved, outputs_of(request.settings))

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from visionforge.config.schema import TaskName
 from visionforge.config.schema.tasks import task_named
@@ -33,12 +32,16 @@ def class_columns(labels: Array, spec: TaskSpec) -> list[tuple[int, Array]]:
 
 def roc_points(truth: Array, scores: Array) -> tuple[Floats, Floats]:
     """Return false-positive and true-positive rates, rising."""
+    from sklearn.metrics import roc_curve  # half a second
+
     false, true, _ = roc_curve(truth, scores)
     return _thinned(false, true)
 
 
 def precision_recall_points(truth: Array, scores: Array) -> tuple[Floats, Floats]:
     """Return recall, rising and above 0, and precision."""
+    from sklearn.metrics import precision_recall_curve
+
     precision, recall, _ = precision_recall_curve(truth, scores, drop_intermediate=True)
     found = recall[::-1] > 0  # where nothing is reported, precision is a convention
     return _thinned(recall[::-1][found], precision[::-1][found])

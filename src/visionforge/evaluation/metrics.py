@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import accuracy_score, roc_auc_score
 
 from visionforge.config.schema import TaskName
 from visionforge.config.schema.tasks import task_named
@@ -41,6 +40,8 @@ def medmnist_metrics(probabilities: Array, labels: Array, task: TaskName) -> dic
         labels: (N,) classes, or (N, K) 0/1 where an image may have several.
         task: Kind of labels.
     """
+    from sklearn.metrics import accuracy_score, roc_auc_score  # half a second
+
     classes = probabilities.shape[1]
     kind = task_named(task)
     truth = kind.indicators(labels, classes)

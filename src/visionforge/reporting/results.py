@@ -13,7 +13,6 @@ from visionforge.reporting.context import ReportContext
 from visionforge.reporting.figures.static import own_style, save_figure, training_curves
 from visionforge.reporting.page import write_report
 from visionforge.reporting.presentation import Explainer, Presentation
-from visionforge.reporting.spreadsheet import write_summary
 from visionforge.runs.files import write_atomic
 from visionforge.runs.workspace import Workspace
 from visionforge.training.epoch_log import read_epochs
@@ -62,6 +61,8 @@ def write_results(
             for name, figure in shown.figures().items():
                 save_figure(figure, workspace.figures / f"{name}.png", settings.figure_dpi)
     if settings.report:
+        from visionforge.reporting.spreadsheet import write_summary  # openpyxl
+
         write_report(workspace.report, evaluation, shown)
         write_summary(workspace.summary, evaluation, shown)
     write_atomic(workspace.metrics, json.dumps(content, indent=2) + "\n")  # last: its presence means complete

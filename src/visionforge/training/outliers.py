@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.covariance import ledoit_wolf
 from torch import Tensor, nn
 
 from visionforge.errors import RunError
@@ -160,6 +159,8 @@ def fit_outliers(method: str, features: Tensor | None = None, labels: Tensor | N
     if method == "knn":
         chosen = torch.linspace(0, len(given) - 1, min(BANK, len(given))).round().long()
         return Outliers(method, {"bank": unit(given[chosen]).float()})
+    from sklearn.covariance import ledoit_wolf  # half a second
+
     centre = given.mean(dim=0)
     classes = torch.from_numpy(np.unique(labels.numpy()))
     means = torch.stack([given[labels == k].mean(dim=0) for k in classes])

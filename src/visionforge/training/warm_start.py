@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 from visionforge.config.schema import ProbeSettings
 from visionforge.errors import SettingsError
-from visionforge.training.probes.choice import Choice, choose
 from visionforge.training.probes.features import Labelled
 
 if TYPE_CHECKING:
     from visionforge.data.datamodule import ImageDataModule
     from visionforge.training.classifier import ImageClassifier
+    from visionforge.training.probes.choice import Choice
 
 log = logging.getLogger(__name__)
 
 SETTING = "model.warm_start"
 
 
-def fit_last_layer(model: "ImageClassifier", data: "ImageDataModule") -> Choice:
+def fit_last_layer(model: "ImageClassifier", data: "ImageDataModule") -> "Choice":
     """Give a network the classifier that fits its features best, as `visionforge probe` finds it.
 
     C is chosen on the validation split; classes count alike where the training draws or weighs them so.
@@ -37,6 +37,8 @@ def fit_last_layer(model: "ImageClassifier", data: "ImageDataModule") -> Choice:
     Raises:
         SettingsError: If the network has no linear layer of features that gives a logit for every class.
     """
+    from visionforge.training.probes.choice import choose  # scikit-learn takes half a second
+
     spec, criterion = model.spec, model.criterion
     assert spec is not None
     assert criterion is not None

@@ -24,6 +24,7 @@ from visionforge.reporting.rendering import Cell, Table
 from visionforge.reporting.study_page import StudyFigure, write_figure_page, write_study_page
 from visionforge.runs.files import within
 from visionforge.runs.paths import shown
+from visionforge.tuning.folder import StudyFolder
 from visionforge.tuning.report import (
     FEWEST_FOR_IMPORTANCE,
     first_objective,
@@ -34,7 +35,6 @@ from visionforge.tuning.report import (
     to_rank,
     train_command,
 )
-from visionforge.tuning.storage import StudyFolder
 from visionforge.tuning.study import best_trials, minimised
 from visionforge.tuning.trials import counted
 

@@ -15,10 +15,10 @@ from rich.text import Text
 from visionforge.printable import printable
 from visionforge.runs.paths import shown
 from visionforge.terminal import PlainTable, plain_console, print_line
-from visionforge.tuning.report import STATES, duration_s, epochs_of, short_names, train_command
-from visionforge.tuning.storage import StudyFolder
+from visionforge.tuning.folder import StudyFolder
+from visionforge.tuning.report import STATES, short_names, train_command
 from visionforge.tuning.study import best_trials
-from visionforge.tuning.trials import EPOCHS, REASON, counted, finished
+from visionforge.tuning.trials import EPOCHS, REASON, counted, epochs_of, finished, spent_s
 
 log = logging.getLogger(__name__)
 
@@ -109,8 +109,8 @@ class Progress:
             self._live.update(self._render())
 
     def _line(self, trial: FrozenTrial) -> str:
-        done = f"{len(self._known)}/{self._total}"
-        seconds = duration_s(trial) or 0.0
+        done = f"{len(finished(self._study.get_trials(deepcopy=False)))}/{self._total}"
+        seconds = spent_s(trial) or 0.0
         if trial.state == TrialState.COMPLETE:
             result = values_text(trial, self._names)
         elif trial.state == TrialState.PRUNED:
@@ -146,7 +146,7 @@ class Progress:
         for trial in [trial for trial in trials if trial.state.is_finished()][-RECENT:]:
             values = trial.values if trial.state == TrialState.COMPLETE else [None] * len(self._names)
             cells = ["–" if value is None else value_text(value) for value in values]
-            seconds = f"{duration_s(trial) or 0.0:.1f}"
+            seconds = f"{spent_s(trial) or 0.0:.1f}"
             table.add_row(str(trial.number), STATES[trial.state], *cells, str(epochs_of(trial)), seconds)
         lines += [table, Text(printable(self._current) or " ", style="dim")]
         return Group(*lines)

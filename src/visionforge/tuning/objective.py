@@ -3,7 +3,7 @@
 import gc
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,25 @@ from visionforge.models.registry import backbone_entry
 from visionforge.redaction import redact_text
 from visionforge.runs.processes import this_process
 from visionforge.runs.signals import Interrupted
+from visionforge.runs.workspace import Workspace
+from visionforge.training.checkpoints import LastCheckpoint, checkpoint_to_resume
+from visionforge.tuning.folder import StudyFolder
 from visionforge.tuning.space import Space, Values
 from visionforge.tuning.study import minimised
-from visionforge.tuning.trials import EPOCHS, OWN, OWNER, REASON, RUN, SURPLUS, counted, cut_off
+from visionforge.tuning.trials import (
+    CONTINUES,
+    EARLIER_S,
+    EPOCHS,
+    OWN,
+    OWNER,
+    REASON,
+    RUN,
+    SURPLUS,
+    counted,
+    cut_off,
+    run_of,
+    spent_s,
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +55,7 @@ class SurplusError(Exception):
 
 
 class BestEpoch(Callback):
-    """Remembers the best value of the metric over the epochs, and tells of every epoch.
+    """Remembers the best value of the metric over the epochs, and the run; tells of every epoch.
 
     Args:
         metric: Name of the metric.
@@ -52,17 +68,61 @@ class BestEpoch(Callback):
         self.value: float | None = None
         self.epoch = -1
         self.epochs = 0
+        self.run: Path | None = None
+
+    def take_up(self, values: Mapping[int, float]) -> None:
+        """Begin with the values of epochs, by their numbers from 0, that a run has had before it was paused."""
+        for epoch in sorted(values):
+            self._compare(epoch, values[epoch])
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note where the run lies."""
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, LastCheckpoint):
+                self.run = callback.path.parent.parent
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare with the best epoch so far; of equal ones the later counts, as for the best checkpoint."""
         if trainer.sanity_checking:  # of a network that is not trained
             return
         value = float(trainer.callback_metrics[self._metric])
-        self.epochs = trainer.current_epoch + 1
+        self._compare(trainer.current_epoch, value)
+        self._told(self.epochs, value)
+
+    def _compare(self, epoch: int, value: float) -> None:
+        self.epochs = epoch + 1
         best = self.value
         if best is None or math.isnan(best) or (value <= best if minimised(self._metric) else value >= best):
-            self.value, self.epoch = value, trainer.current_epoch
-        self._told(self.epochs, value)
+            self.value, self.epoch = value, epoch
+
+
+class Pausing(Callback):
+    """Reports every epoch, and ends the training where the pruner says so, after the epoch's checkpoint.
+
+    Args:
+        trial: The trial.
+        metric: What is reported.
+    """
+
+    def __init__(self, trial: Trial, metric: str) -> None:
+        self._trial = trial
+        self._metric = metric
+        self._reported = False  # a trial that goes on has been compared already
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Report."""
+        if not trainer.sanity_checking:
+            self._reported = True
+            self._trial.report(float(trainer.callback_metrics[self._metric]), trainer.current_epoch)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End here if the trial is to wait: the epoch before has its checkpoint now.
+
+        Raises:
+            optuna.TrialPruned: If it is.
+        """
+        if self._reported and self._trial.should_prune():
+            raise optuna.TrialPruned(f"paused after {trainer.current_epoch} epochs")
 
 
 @dataclass(frozen=True)
@@ -74,15 +134,22 @@ class TrialFit:
         folder: Where the run folder is made.
         callbacks: Further callbacks.
         parent: What the manifest says of its origin.
+        run: The run that it goes on with; None for a new one.
     """
 
     config: dict[str, Any]
     folder: Path
     callbacks: list[Callback]
     parent: dict[str, Any]
+    run: Workspace | None = None
 
 
 Fit = Callable[[TrialFit], Path]  # returns the run folder
+
+
+def trial_epochs(settings: RunSettings) -> int:
+    """Return the number of epochs of a whole trial."""
+    return settings.tune.epochs or settings.trainer.max_epochs
 
 
 class Objective:
@@ -92,7 +159,7 @@ class Objective:
         settings: The settings of the whole study.
         space: The space.
         fit: Runs an ordinary fit.
-        folder: Folder of the trials' runs.
+        folder: Folder of the study, in which the trials' runs are.
         name: Name of the study.
         told: Called with (trial number, finished epochs, all epochs, last value).
     """
@@ -102,14 +169,14 @@ class Objective:
         settings: RunSettings,
         space: Space,
         fit: Fit,
-        folder: Path,
+        folder: StudyFolder,
         name: str,
         told: Callable[[int, int, int, float], None],
     ) -> None:
         self._settings = settings
         self._space = space
         self._fit = fit
-        self._folder = folder
+        self._study = folder
         self._name = name
         self._told = told
 
@@ -132,7 +199,7 @@ class Objective:
         trial.set_user_attr(OWNER, this_process().as_dict())
         own = bool(trial.user_attrs.get(OWN))
         values = self._space.suggest_base(trial) if own else self._space.suggest(trial)
-        epochs = self._tune.epochs or self._settings.trainer.max_epochs
+        epochs = trial_epochs(self._settings)
         trial.set_user_attr(EPOCHS, epochs)
         trial.set_user_attr(SEED, self._settings.seed_everything)
         best = BestEpoch(self._tune.metric, lambda done, value: self._told(trial.number, done, epochs, value))
@@ -142,14 +209,17 @@ class Objective:
                 run, value = self._cross_validated(trial, config, best, epochs)
             else:
                 callbacks: list[Callback] = [best]
-                if self._tune.second_metric is None:  # a study with two objectives cannot store values of epochs
+                if self._tune.pruner == "halving":
+                    callbacks.append(Pausing(trial, self._tune.metric))
+                elif self._tune.second_metric is None:  # with two objectives a study cannot store values of epochs
                     callbacks.append(PyTorchLightningPruningCallback(trial, self._tune.metric))
-                run, value = self._trained(trial, config, best, callbacks)
+                run, value = self._trained(trial, config, best, callbacks, self._taken_up(trial, best))
         except Interrupted as interrupted:
             frozen = study._storage.get_trial(trial._trial_id)
             cut_off(study, frozen, f"interrupted by {interrupted.name}", ORDERLY_RETRIES)
             raise
         except optuna.TrialPruned:
+            trial.set_user_attr(RUN, str(best.run))
             trial.set_user_attr(BEST_EPOCH, best.epoch + 1)
             raise
         except Exception as error:
@@ -163,8 +233,31 @@ class Objective:
             return value
         return value, float(self._cost(values))
 
+    def _taken_up(self, trial: Trial, best: BestEpoch) -> Workspace | None:
+        """Return the run that a trial goes on with, and report the epochs that it has behind it; None for a new one."""
+        number = trial.user_attrs.get(CONTINUES)
+        before = [other for other in trial.study.get_trials(deepcopy=False) if other.number == number]
+        run = run_of(before[0], self._study) if before else None
+        if run is None:
+            return None
+        if checkpoint_to_resume(run.checkpoints) is None:
+            log.warning("trial %d: the run of trial %s is gone, so it begins anew", trial.number, number)
+            return None
+        trial.set_user_attr(RUN, str(run.path))  # if the process is killed, the next one goes on with it
+        values = before[0].intermediate_values
+        for step in sorted(values):
+            trial.report(values[step], step)
+        best.take_up(values)
+        trial.set_user_attr(EARLIER_S, spent_s(before[0]))
+        return run
+
     def _trained(
-        self, trial: Trial, config: dict[str, Any], best: BestEpoch, callbacks: list[Callback]
+        self,
+        trial: Trial,
+        config: dict[str, Any],
+        best: BestEpoch,
+        callbacks: list[Callback],
+        taken_up: Workspace | None = None,
     ) -> tuple[Path, float]:
         """Fit, and return the run folder and the best value.
 
@@ -172,7 +265,7 @@ class Objective:
             TrainingError: If there is none.
         """
         parent = {"study": self._name, "trial": trial.number, "reason": "trial"}
-        run = self._fit(TrialFit(config, self._folder, callbacks, parent))
+        run = self._fit(TrialFit(config, self._study.trials, callbacks, parent, taken_up))
         if best.value is None or math.isnan(best.value):
             what = "was validated" if best.value is None else f"has a defined {self._tune.metric}"
             raise TrainingError(f"tune.metric: no epoch of the trial {what}")

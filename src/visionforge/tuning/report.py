@@ -6,7 +6,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -23,11 +23,10 @@ from visionforge.errors import RunError
 from visionforge.printable import printable
 from visionforge.reading import UnreadableError, read_yaml
 from visionforge.runs.files import within, write_atomic
-from visionforge.runs.workspace import Workspace
+from visionforge.tuning.folder import StudyFolder
 from visionforge.tuning.objective import BEST_EPOCH
-from visionforge.tuning.storage import StudyFolder
 from visionforge.tuning.study import best_trials
-from visionforge.tuning.trials import EPOCHS, REASON, RUN, counted, finished
+from visionforge.tuning.trials import EPOCHS, REASON, RUN, counted, epochs_of, finished, run_of, spent_s
 
 log = logging.getLogger(__name__)
 
@@ -42,16 +41,6 @@ STATES = {
 }
 
 
-def duration_s(trial: FrozenTrial) -> float | None:
-    """Return how long a trial took, in seconds; None while it runs."""
-    return None if trial.duration is None else trial.duration.total_seconds()
-
-
-def epochs_of(trial: FrozenTrial) -> int:
-    """Return how many epochs a trial was trained for, as far as it has told: up to its last validated one."""
-    return max(trial.intermediate_values, default=-1) + 1
-
-
 def trial_row(trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
     """Return what the reports say of a trial."""
     values = trial.values if trial.state == TrialState.COMPLETE else None
@@ -61,7 +50,7 @@ def trial_row(trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
         **{name: None if values is None else values[index] for index, name in enumerate(names)},
         "best_epoch": trial.user_attrs.get(BEST_EPOCH),
         "epochs": epochs_of(trial) or trial.user_attrs.get(EPOCHS),
-        "seconds": duration_s(trial),
+        "seconds": spent_s(trial),
         "params": trial.params,
         "reason": trial.user_attrs.get(REASON),
         "run": trial.user_attrs.get(RUN),
@@ -202,17 +191,6 @@ def train_command(trial: FrozenTrial, folder: StudyFolder, path: Path) -> str:
     return f"visionforge fit --config {path} --folds {data.get('folds', folds) if isinstance(data, Mapping) else folds}"
 
 
-def run_of(trial: FrozenTrial, folder: StudyFolder) -> Workspace | None:
-    """Return the run of a trial, in the study's own folder, wherever that lies now; None if it says none.
-
-    Raises:
-        RunError: If a link leads out of the folder.
-    """
-    run = trial.user_attrs.get(RUN)
-    name = PurePath(run).name if isinstance(run, str) else ""
-    return Workspace(within(folder.path, folder.trials.name, name)) if name else None
-
-
 def _write_spreadsheet(trials: list[FrozenTrial], folder: StudyFolder, names: list[str]) -> None:
     parameters = sorted({name for trial in trials for name in trial.params})
     book = Workbook()
@@ -222,7 +200,7 @@ def _write_spreadsheet(trials: list[FrozenTrial], folder: StudyFolder, names: li
     headings = ["rank", "trial", *names, "best epoch", "minutes", *parameters, "run folder"]
     sheet.append([_plain(text) for text in headings])
     for rank, trial in enumerate(trials, start=1):
-        seconds = duration_s(trial)
+        seconds = spent_s(trial)
         row: list[Any] = [rank, trial.number, *trial.values, trial.user_attrs.get(BEST_EPOCH)]
         row += [None if seconds is None else seconds / 60, *(trial.params.get(name) for name in parameters)]
         sheet.append([_plain(value) for value in (*row, trial.user_attrs.get(RUN))])

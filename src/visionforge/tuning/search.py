@@ -12,7 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from visionforge.config.schema import RunSettings
 from visionforge.errors import TrainingError
-from visionforge.tuning.objective import Objective
+from visionforge.tuning.halving import Ladder
+from visionforge.tuning.objective import Objective, trial_epochs
 from visionforge.tuning.pruners import make_pruner
 from visionforge.tuning.samplers import make_sampler
 from visionforge.tuning.space import Space
@@ -57,7 +58,8 @@ def reason_to_stop(settings: RunSettings, trials: list[FrozenTrial], deadline: f
             f"tune: {len(failed)} trials in a row failed, so the search stops; the most common reason ({times} of "
             f"{len(failed)}): {common}"
         )
-    if len(counted(trials)) >= tune.n_trials:
+    ladder = Ladder.of(tune, trial_epochs(settings))
+    if len(counted(trials)) >= tune.n_trials and (ladder is None or ladder.to_promote(trials) is None):
         return f"all {tune.n_trials} trials are done"
     ended = [trial for trial in finished(trials) if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     if tune.target is not None and not minimised(tune.metric) and len(ended) >= tune.target_trials:
@@ -91,7 +93,7 @@ def search(
         TrainingError: If too many trials have failed in a row.
         Interrupted: If a signal asked to end.
     """
-    study.pruner = make_pruner(settings.tune, settings.tune.epochs or settings.trainer.max_epochs)
+    study.pruner = make_pruner(settings.tune, trial_epochs(settings))
     while True:
         recover(study)
         if without_owner(study):

@@ -4,8 +4,6 @@ import contextlib
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
@@ -16,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from visionforge.errors import RunError, SettingsError
 from visionforge.redaction import redact_url
+from visionforge.tuning.folder import StudyFolder
 from visionforge.tuning.stored import require_plain_database, require_plain_journal
 from visionforge.tuning.trials import put_in_line
 
@@ -37,57 +36,6 @@ class Kept(Protocol):
     @property
     def heartbeat_seconds(self) -> int:
         """Interval of the sign of life of a trial."""
-
-
-@dataclass(frozen=True)
-class StudyFolder:
-    """Where a study lies.
-
-    Attributes:
-        path: ``OUTPUTS/studies/NAME``.
-    """
-
-    path: Path
-
-    @property
-    def database(self) -> Path:
-        """The SQLite file of the study, if it is kept there."""
-        return self.path / "database" / "study.db"
-
-    @property
-    def journal(self) -> Path:
-        """The journal file of the study, if it is kept there."""
-        return self.path / "database" / "study.journal"
-
-    @property
-    def trials(self) -> Path:
-        """Folder of the trials' runs."""
-        return self.path / "trials"
-
-    @property
-    def reports(self) -> Path:
-        """Folder of tables and configurations."""
-        return self.path / "reports"
-
-    @property
-    def figures(self) -> Path:
-        """Folder of figures."""
-        return self.path / "figures"
-
-    @property
-    def asking(self) -> Path:
-        """Lock file of the one who takes the next trial."""
-        return self.path / ".ask.lock"
-
-    @property
-    def settings(self) -> Path:
-        """The configuration of the study."""
-        return self.path / "config.yaml"
-
-    @property
-    def log(self) -> Path:
-        """Everything that was logged."""
-        return self.path / "tune.log"
 
 
 def storage_url(settings: Kept, folder: StudyFolder) -> str:

@@ -19,11 +19,12 @@ from visionforge.config.schema.metrics import higher_is_better
 from visionforge.errors import RunError, SettingsError
 from visionforge.runs.files import refuse_links, within
 from visionforge.runs.locks import held
+from visionforge.tuning.folder import StudyFolder
+from visionforge.tuning.halving import Ladder, promote
 from visionforge.tuning.storage import (
     _NO_ADDRESS,
     LOCK_WAIT_S,
     Kept,
-    StudyFolder,
     open_storage,
     shown_storage,
     storage_url,
@@ -50,7 +51,9 @@ def directions(settings: TuneSettings) -> list[StudyDirection]:
     return [first] if settings.second_metric is None else [first, StudyDirection.MINIMIZE]
 
 
-def open_study(settings: TuneSettings, folder: StudyFolder, name: str, searched: dict[str, Any]) -> Study:
+def open_study(
+    settings: TuneSettings, folder: StudyFolder, name: str, searched: dict[str, Any], ladder: Ladder | None = None
+) -> Study:
     """Make the study, or take it up again.
 
     Args:
@@ -58,6 +61,7 @@ def open_study(settings: TuneSettings, folder: StudyFolder, name: str, searched:
         folder: Where it lies.
         name: Its name.
         searched: What is searched, and around which configuration; a study keeps that.
+        ladder: When paused trials go on.
 
     Raises:
         SettingsError: If there is a study of that name that searches something else.
@@ -79,16 +83,21 @@ def open_study(settings: TuneSettings, folder: StudyFolder, name: str, searched:
             f"tune.study: {name} was begun with other settings ({', '.join(changed)}); choose another name, "
             "or leave tune.study out"
         )
-    ask_in_turn(study, folder)
+    ask_in_turn(study, folder, ladder)
     return study
 
 
-def ask_in_turn(study: Study, folder: StudyFolder) -> None:
-    """Let one process of this machine at a time take a trial: SQLite locks no rows, so two could take the same one."""
+def ask_in_turn(study: Study, folder: StudyFolder, ladder: Ladder | None = None) -> None:
+    """Let one process of this machine at a time take a trial: SQLite locks no rows, so two could take the same one.
+
+    Paused trials that may go on come before new ones.
+    """
     ask = study.ask
 
     def in_turn(fixed_distributions: dict[str, BaseDistribution] | None = None) -> Trial:
         with held(folder.asking, f"{folder.path}: the next trial", LOCK_WAIT_S):
+            if ladder is not None:
+                promote(study, ladder)
             return ask(fixed_distributions)
 
     folder.path.mkdir(parents=True, exist_ok=True)

@@ -3,19 +3,25 @@
 import datetime
 import logging
 from collections.abc import Iterable
+from pathlib import PurePath
 from typing import Any
 
 import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from visionforge.runs.files import within
 from visionforge.runs.processes import ProcessId
+from visionforge.runs.workspace import Workspace
+from visionforge.tuning.folder import StudyFolder
 
 log = logging.getLogger(__name__)
 
 OWNER_WAIT_S = 10.0  # a trial says whose it is within milliseconds of its beginning
 # User attributes of a trial
 SURPLUS, REASON, OWNER, RUN, RETRY, RETRIES = "surplus", "reason", "owner", "run", "retry_of", "retries"
+EARLIER_S = "earlier_seconds"  # that the run took before it was paused
+CONTINUES = "continues"  # number of the trial that was paused, or cut off later, and whose run the trial goes on with
 EPOCHS = "epochs"  # that the trial has, told when its values are chosen
 OWN = "own"  # the trial has the values of the configuration itself
 
@@ -36,6 +42,29 @@ def counted(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
         ),
         key=lambda trial: trial.number,
     )
+
+
+def epochs_of(trial: FrozenTrial) -> int:
+    """Return how many epochs a trial was trained for, as far as it has told: up to its last validated one."""
+    return max(trial.intermediate_values, default=-1) + 1
+
+
+def spent_s(trial: FrozenTrial) -> float | None:
+    """Return how long a trial took, in seconds, and what it goes on with before it; None while it runs."""
+    if trial.duration is None:
+        return None
+    return trial.duration.total_seconds() + float(trial.user_attrs.get(EARLIER_S) or 0.0)
+
+
+def run_of(trial: FrozenTrial, folder: StudyFolder) -> Workspace | None:
+    """Return the run of a trial, in the study's own folder, wherever that lies now; None if it says none.
+
+    Raises:
+        RunError: If a link leads out of the folder.
+    """
+    run = trial.user_attrs.get(RUN)
+    name = PurePath(run).name if isinstance(run, str) else ""
+    return Workspace(within(folder.path, folder.trials.name, name)) if name else None
 
 
 def finished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
@@ -64,8 +93,10 @@ def put_in_line(study: Study, trial: FrozenTrial, times: int = 1) -> None:
     """
     before = int(trial.user_attrs.get(RETRIES, 0))
     if before < times and (params := _values_of(trial)):
-        own = {OWN: True} if trial.user_attrs.get(OWN) else {}
-        study.enqueue_trial(params, user_attrs={**own, RETRY: trial.number, RETRIES: before + 1})
+        kept: dict[str, Any] = {OWN: True} if trial.user_attrs.get(OWN) else {}
+        if CONTINUES in trial.user_attrs:
+            kept[CONTINUES] = trial.number
+        study.enqueue_trial(params, user_attrs={**kept, RETRY: trial.number, RETRIES: before + 1})
 
 
 def _values_of(trial: FrozenTrial) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.schema.tasks import task_named
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
+from visionforge.engine.first_imports import import_lightning
 from visionforge.engine.fit import Origin, Request, TrialPart, fit
 from visionforge.engine.folds import number_of_folds
 from visionforge.engine.resume import complete_run, outputs_of
@@ -121,6 +122,8 @@ def require_tunable(settings: RunSettings) -> None:
             problems.append("tune.cross_validate: needs data.folds; say how many folds there are")
         if settings.data.fold is not None:
             problems.append(f"data.fold: {settings.data.fold} is one fold, tune.cross_validate trains all; leave it")
+        if tune.pruner == "halving":
+            problems.append("tune.pruner: halving pauses within a training; with tune.cross_validate take median")
         if tune.refit:
             problems.append("tune.refit: trains one network; train the best with `visionforge fit --folds`")
     task = dataset_info(settings.data.dataset, settings.data.synthetic).task
@@ -154,10 +157,11 @@ class Tuning:
     """
 
     def __init__(self, settings: RunSettings, worker: bool = False) -> None:
+        import_lightning()
+        from visionforge.tuning.folder import StudyFolder
         from visionforge.tuning.samplers import grid_of
         from visionforge.tuning.search import quiet_optuna
         from visionforge.tuning.space import build_space
-        from visionforge.tuning.storage import StudyFolder
         from visionforge.tuning.study import objectives
 
         quiet_optuna()
@@ -199,7 +203,9 @@ class Tuning:
     def _searched(self) -> dict[str, Any]:
         """Return what a study keeps when it is resumed."""
         tune = self.settings.tune
-        kept = ("metric", "second_metric", "epochs", "sampler", "pruner")
+        kept = ["metric", "second_metric", "epochs", "sampler", "pruner"]
+        if tune.pruner == "halving":  # trials that wait were compared on these rungs
+            kept += ["n_warmup_epochs", "reduction_factor"]
         return {
             "space": self.space.described(),
             "configuration": digest(self.config),
@@ -216,6 +222,8 @@ class Tuning:
 
     def run(self, interruption: Interruption, told: Callable[[Study], None]) -> Study:
         """Search, report, and refit if that is asked for; see `tune`."""
+        from visionforge.tuning.halving import Ladder
+        from visionforge.tuning.objective import trial_epochs
         from visionforge.tuning.storage import shown_storage
         from visionforge.tuning.study import open_study
 
@@ -223,7 +231,8 @@ class Tuning:
         prepare(self.info, data.resolution, data.root, data.download)
         level = self.settings.log_level
         with RunLog("error" if self.worker and level != "debug" else level) as run_log:
-            study = open_study(self.settings.tune, self.folder, self.name, self.searched)
+            ladder = Ladder.of(self.settings.tune, trial_epochs(self.settings))
+            study = open_study(self.settings.tune, self.folder, self.name, self.searched, ladder)
             self._write_settings()
             if not self.worker:
                 run_log.attach(self.folder.log)
@@ -279,7 +288,7 @@ class Tuning:
                     interruption,
                 )
             runner = _Runner(self.settings, interruption)
-            objective = Objective(self.settings, self.space, runner, self.folder.trials, self.name, progress.epoch)
+            objective = Objective(self.settings, self.space, runner, self.folder, self.name, progress.epoch)
             return search(
                 study,
                 self.settings,
@@ -316,8 +325,8 @@ class Tuning:
     def _refit(self, study: Study, interruption: Interruption) -> None:
         """Train the best trial's configuration at full length and test it; a run that is complete is taken as it is."""
         from visionforge.engine.construction import Construction
-        from visionforge.tuning.report import run_of
         from visionforge.tuning.study import best_trials
+        from visionforge.tuning.trials import run_of
 
         best = best_trials(study.optuna)
         if not best:
@@ -368,7 +377,9 @@ class _Runner:
         config = {key: value for key, value in trial.config.items() if key not in ("resume", "ckpt_path")}
         config["trainer"] = {**config["trainer"], "default_root_dir": str(trial.folder), "devices": 1}
         settings = check_settings(config, "fit")
-        return fit(Request(settings, {}), self._interruption, Origin(trial.parent, part)).path
+        stored = None if trial.run is None else training_config(trial.run, None, "trial")
+        request = Request(settings, {}, run=trial.run, stored=stored)
+        return fit(request, self._interruption, Origin(trial.parent, part)).path
 
 
 def _stored_tune(path: Path, storage: str | None) -> TuneSettings:

@@ -35,8 +35,8 @@ def run(arguments: list[str]) -> int:
 
 
 def _print_summary(study: "Study") -> None:
+    from visionforge.tuning.folder import StudyFolder
     from visionforge.tuning.live import print_summary
-    from visionforge.tuning.storage import StudyFolder
 
     print_summary(study.optuna, StudyFolder(study.path), study.objectives)
 

@@ -85,8 +85,9 @@ class TuneSettings(Section):
     sampler: Literal["tpe", "random", "cmaes", "gp", "grid", "nsgaii"] = Field(
         default="tpe", description="How values are proposed; tpe is multivariate."
     )
-    pruner: Literal["median", "percentile", "hyperband", "patient", "none"] = Field(
-        default="median", description="How poor trials are ended early."
+    pruner: Literal["median", "percentile", "hyperband", "halving", "patient", "none"] = Field(
+        default="median",
+        description="How poor trials are ended early. halving pauses them: the best go on from their checkpoints.",
     )
     n_startup_trials: int = Field(
         default=5,
@@ -96,8 +97,15 @@ class TuneSettings(Section):
     n_warmup_epochs: int = Field(
         default=3,
         ge=0,
-        description="Epochs of a trial in which it is not pruned.",
+        description="Epochs of a trial in which it is not pruned; halving compares trials after them first.",
         json_schema_extra={"unit": "epochs"},
+    )
+    reduction_factor: int | None = Field(
+        default=None,
+        ge=2,
+        le=10,
+        description="halving, hyperband: one trial of so many goes on; rungs grow by the same. null is 2 of "
+        "halving, 3 of hyperband.",
     )
     percentile: float = Field(
         default=25.0, gt=0.0, lt=100.0, description="percentile: share of trials that may go on, in %."
