@@ -350,6 +350,28 @@ def test_killed_at_any_moment_it_keeps_what_is_finished_and_ends_with_the_number
 
 
 @pytest.mark.slow
+def test_killed_at_any_moment_trials_that_wait_go_on(fleet, tmp_path):
+    """Six kills at random moments; each time the same command again."""
+    changes = {"tune__pruner": "halving", "tune__n_trials": 8, "trainer__max_epochs": 4}
+    whole = tmp_path / "whole"
+    begun = fleet.run("tune", *arguments(whole, **changes))
+    assert begun.status == 0, begun.err
+    moments, kills = random.Random(7), 0
+    while kills < 6:
+        outputs = tmp_path / f"outputs{kills}"
+        for _ in range(3):
+            done = fleet.killed_after(moments.uniform(0.3, 1.0) * begun.seconds, "tune", *arguments(outputs, **changes))
+            if done.status == 0:
+                break
+            assert done.status == -signal.SIGKILL, done.err
+            kills += 1
+        assert fleet.run("tune", *arguments(outputs, **changes)).status == 0
+        assert len(ended(outputs)) == 8
+        if not any(state == "FAIL" for *_, state in results(outputs)):  # a trial that was killed twice has failed
+            assert sorted(map(str, results(outputs))) == sorted(map(str, results(whole)))
+
+
+@pytest.mark.slow
 def test_workers_share_the_study_and_the_number_is_exact(tmp_path):
     outputs = tmp_path / "outputs"
     changes = {"trainer__max_epochs": 15, "tune__pruner": "none"}  # long enough for both to have begun
