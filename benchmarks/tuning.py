@@ -107,8 +107,8 @@ def halving(options: argparse.Namespace, folder: Path) -> None:
         "random, whole trials": ("random", options.trials, {"pruner": "none", "sampler": "random"}),
     }
     found: dict[str, list[tuple[float, int]]] = {name: [] for name in arms}
-    for seed in options.seeds:
-        for name, (study, trials, tune) in arms.items():
+    for name, (study, trials, tune) in arms.items():
+        for seed in options.seeds:
             content, _ = search(
                 options, folder, f"{study}{seed}", seed=seed, n_trials=trials, learning_rate=1e-4, **tune
             )

@@ -83,10 +83,14 @@ class Ladder:
         return [number for *_, number in reached[: len(reached) // self.factor]]
 
     def _rank(self, trial: FrozenTrial, rung: int) -> Ranked:
-        """Return how a trial compares by its best epoch so far; of equal ones that comes first which went on before."""
-        values = [value for step, value in trial.intermediate_values.items() if step < rung and not math.isnan(value)]
-        best = math.inf if not values else min(values) if self.minimise else -max(values)
-        return best, epochs_of(trial) == rung, trial.number
+        """Return how a trial compares: by its mean over the later half of the epochs, since single ones vary more.
+
+        Of equal ones that comes first which went on before.
+        """
+        later = [value for step, value in trial.intermediate_values.items() if rung // 2 <= step < rung]
+        values = [value for value in later if not math.isnan(value)]
+        mean = math.fsum(values) / len(values) if values else math.inf
+        return mean if self.minimise or not values else -mean, epochs_of(trial) == rung, trial.number
 
 
 class HalvingPruner(BasePruner):
