@@ -20,6 +20,13 @@ def parser() -> CommandParser:
     made.add_argument("--outputs", help="folder of the runs; default $VISIONFORGE_OUTPUTS or the project's")
     made.add_argument("--root", help="folder of the archives; default $VISIONFORGE_DATA or the cache")
     made.add_argument("--kill", action="store_true", help="end the processes that dead runs left behind")
+    made.add_argument(
+        "--tune",
+        nargs="?",
+        const="resnet18",
+        metavar="BACKBONE",
+        help="also measure, within a minute, what trains fastest here: threads and precision; default resnet18",
+    )
     add_json_flag(made)
     return made
 
@@ -31,12 +38,14 @@ def run(arguments: list[str]) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from visionforge.engine.diagnosis import diagnose
+    from visionforge.engine.speed_advice import advise
 
     found = diagnose(options.outputs, options.root, kill=options.kill)
+    advice = None if options.tune is None else advise(options.tune)
     if options.json:
-        print_json(found.as_dict())
+        print_json(found.as_dict() | ({} if advice is None else {"speed": advice.as_dict()}))
     else:
-        say_lines(found.lines())
+        say_lines([*found.lines(), *(() if advice is None else advice.lines())])
     return 0 if found.ok else EXIT_PROBLEMS
 
 
