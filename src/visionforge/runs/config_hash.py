@@ -76,6 +76,7 @@ ADDED: dict[str, Any] = {
         "max_detections": 100,
         "depth": 2,
     },
+    "model.compile": False,
     "model.distillation": {"teacher": None, "weight": 1.0, "temperature": 1.0},
     "model.finetuning.batch_norm": "auto",
     "model.mixup.name": "mixup",

@@ -31,6 +31,7 @@ from visionforge.redaction import redact_settings
 from visionforge.training.averaged_weights import state_of_average
 from visionforge.training.calibration import Calibration
 from visionforge.training.compatibility import check_compatible, differences, resize_differences
+from visionforge.training.compiled import CompiledNetwork
 from visionforge.training.criterion import AnyCriterion, CumulativeLogits, class_weights
 from visionforge.training.determinism import seed_generators
 from visionforge.training.distillation import Distilling, Teacher
@@ -112,6 +113,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         decoder: What turns feature maps into logits of pixels, where the task asks for these.
         detector: What finds boxes in feature maps, where the task asks for these.
         distillation: The trained network whose probabilities are learnt; it is read when a training begins.
+        compile: Compile the network while it is trained, for what it computes in training and in validation once each.
         warm_start: `linear_probe` begins a training with a logistic regression of the network's features in the place
             of a random classifier; `none` does not.
 
@@ -143,6 +145,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         detector: DetectorLike = _DEFAULT.detector.name,
         distillation: DistillationLike = _DEFAULT.distillation,
         warm_start: WarmStart = _DEFAULT.warm_start,
+        compile: bool = _DEFAULT.compile,  # its name as a setting
     ) -> None:
         super().__init__()
         self.seed = seed
@@ -161,6 +164,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
             "tta_weight": tta_weight,
             "monitor": monitor,
             "warm_start": warm_start,
+            "compile": compile,
         }
         self.settings, self.spec = read_settings(sections, restoring), read_spec(spec)
         if self.spec is not None and not restoring:  # a checkpoint brings the constants that it was trained with
@@ -249,6 +253,8 @@ class ImageClassifier(Seeded, EvaluatingModule):
             callbacks.append(StagedUnfreezing(finetuning, self._parts.head, self._parts.stages))
         if self.keeps_statistics:
             callbacks.append(KeptStatistics())
+        if self.settings.compile:
+            callbacks.append(CompiledNetwork())
         averaging = self.settings.averaging.build()
         if averaging is not None:
             callbacks.append(averaging)

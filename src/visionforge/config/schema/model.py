@@ -419,6 +419,11 @@ class ModelSettings(Section):
     mixup: Mixing = Field(default_factory=Mixing.usual, description="Mixing of training pairs.")
     averaging: Averaging = Field(default_factory=Averaging.usual, description="Averaging of the weights.")
     distillation: Distillation = Field(default=Distillation(), description="Learning from a trained network.")
+    compile: bool = Field(
+        default=False,
+        description="Compile the network while it is trained (torch.compile): the first steps take up to minutes. For "
+        "GPUs; on CPUs the small networks are no faster.",
+    )
     tta: TtaMode = Field(
         default="full",
         description="Test-time augmentation, the mean probabilities of several views: full; light, flips only; or off. "
