@@ -113,15 +113,16 @@ def test_it_trains_what_a_loop_of_its_own_trains_and_no_epoch_twice(tmp_path, se
 
 
 def test_rungs_follow_warm_up_and_factor():
-    assert ladder_of(20).rungs == (3, 6, 12)
+    assert ladder_of(20).rungs == (3, 9)
+    assert ladder_of(20, reduction_factor=2).rungs == (3, 6, 12)
     assert ladder_of(20, reduction_factor=4).rungs == (3, 12)
-    assert ladder_of(20, n_warmup_epochs=0).rungs == (1, 2, 4, 8, 16)
+    assert ladder_of(20, n_warmup_epochs=0).rungs == (1, 3, 9)
     assert ladder_of(3).rungs == ()
     assert ladder_of(pruner="median") is None
 
 
 def test_values_that_are_not_defined_are_the_worst(tmp_path):
-    ladder = ladder_of(n_warmup_epochs=1)
+    ladder = ladder_of(n_warmup_epochs=1, reduction_factor=2)
     study = optuna.create_study(direction="maximize", pruner=HalvingPruner(ladder))
     answers = []
     for value in (math.nan, 0.1, 0.2, math.nan):

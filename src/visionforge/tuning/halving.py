@@ -1,4 +1,4 @@
-"""Successive halving whose trials wait: after so many epochs the better part goes on, and the others may do so later.
+"""Successive halving whose trials wait: after so many epochs the best part goes on, and the others may do so later.
 
 Asynchronous successive halving (Li et al., 2020, arXiv:1810.05934). A trial that is not among the best of its rung is
 paused with its checkpoint; as soon as it is among them, because worse ones have come after it, it goes on from there
@@ -20,7 +20,6 @@ from visionforge.tuning.trials import CONTINUES, OWN, RETRY, counted, epochs_of
 
 log = logging.getLogger(__name__)
 
-FACTOR = 2
 Ranked = tuple[float, bool, int]  # how good, the lower the better; whether it is there still; the number of the trial
 
 
@@ -43,7 +42,7 @@ class Ladder:
         """Return the ladder of a search for trials of so many epochs; None if its pruner is another."""
         if settings.pruner != "halving":
             return None
-        rungs, rung, factor = [], max(1, settings.n_warmup_epochs), settings.reduction_factor or FACTOR
+        rungs, rung, factor = [], max(1, settings.n_warmup_epochs), settings.reduction_factor
         while rung < epochs:
             rungs.append(rung)
             rung *= factor

@@ -17,7 +17,7 @@ def make_pruner(settings: TuneSettings, epochs: int) -> BasePruner:
         case "percentile":
             return PercentilePruner(settings.percentile, n_startup_trials=startup, n_warmup_steps=warmup)
         case "hyperband":
-            lowest, factor = max(1, warmup), settings.reduction_factor or 3
+            lowest, factor = max(1, warmup), settings.reduction_factor
             return HyperbandPruner(min_resource=lowest, max_resource=epochs, reduction_factor=factor)
         case "patient":
             median = MedianPruner(n_startup_trials=startup, n_warmup_steps=warmup)

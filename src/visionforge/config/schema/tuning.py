@@ -100,12 +100,8 @@ class TuneSettings(Section):
         description="Epochs of a trial in which it is not pruned; halving compares trials after them first.",
         json_schema_extra={"unit": "epochs"},
     )
-    reduction_factor: int | None = Field(
-        default=None,
-        ge=2,
-        le=10,
-        description="halving, hyperband: one trial of so many goes on; rungs grow by the same. null is 2 of "
-        "halving, 3 of hyperband.",
+    reduction_factor: int = Field(
+        default=3, ge=2, le=10, description="halving, hyperband: one trial of so many goes on; rungs grow by the same."
     )
     percentile: float = Field(
         default=25.0, gt=0.0, lt=100.0, description="percentile: share of trials that may go on, in %."
