@@ -22,7 +22,9 @@ def network_of(name: str, classes: int = CLASSES):  # noqa: ANN201  # torch take
     return build_network(Backbone(name=name, pretrained=False), 3, classes, 28)[0]
 
 
-def our_epoch(name: str, images: int, options: Options, precision: str = "32-true") -> Callable[[], int]:
+def our_epoch(
+    name: str, images: int, options: Options, precision: str = "32-true", compiled: bool = False
+) -> Callable[[], int]:
     """Return an epoch of `ImageClassifier` and `ImageDataModule`, with augmentation and balanced sampling."""
     import lightning.pytorch as pl
 
@@ -31,7 +33,7 @@ def our_epoch(name: str, images: int, options: Options, precision: str = "32-tru
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # of devices and tips, each round
     synthetic = {"train": images, "val": 64, "test": 64, "classes": CLASSES}
     data = ImageDataModule(dataset="synthetic", synthetic=synthetic, batch_size=128)
-    model = ImageClassifier(backbone={"name": name, "pretrained": False})
+    model = ImageClassifier(backbone={"name": name, "pretrained": False}, compile=compiled)
 
     def epoch() -> int:
         trainer = pl.Trainer(
@@ -75,6 +77,15 @@ def precisions(name: str, images: int, options: Options) -> Mapping[str, Side]:
     return {
         OURS: our_epoch(name, images, options, "bf16-mixed"),
         "the same in 32-true": our_epoch(name, images, options),
+    }
+
+
+def compilation(name: str, images: int, options: Options) -> Mapping[str, Side]:
+    """Return the same training with a compiled network and without."""
+    images = max(2, round(images * options.scale / 128)) * 128
+    return {
+        OURS: our_epoch(name, images, options, "bf16-mixed", compiled=True),
+        "the same without compiling": our_epoch(name, images, options, "bf16-mixed"),
     }
 
 
@@ -127,7 +138,15 @@ def _archive(folder: Path, np) -> Path:  # noqa: ANN001
 def imports(options: Options) -> Mapping[str, Side]:
     """Return the imports of a training, and those of Lightning alone."""
     return {
-        OURS: Command([sys.executable, "-c", "import visionforge.engine.training"]),
+        OURS: Command(
+            [
+                sys.executable,
+                "-c",
+                "from visionforge.engine.first_imports import import_lightning as first\n"
+                "first()\n"
+                "import visionforge.engine.training",
+            ]
+        ),
         "lightning.pytorch": Command([sys.executable, "-c", "import lightning.pytorch"]),
         "torch": Command([sys.executable, "-c", "import torch"]),
     }
@@ -152,6 +171,8 @@ COMPARISONS: tuple[Comparison, ...] = (
                partial(precisions, "resnet18", 1280)),
     Comparison("precision-fastnet", "An epoch of fastnet in bfloat16 beside float32.",
                partial(precisions, "fastnet", 2560)),
+    Comparison("compile-resnet18", "An epoch of ResNet-18 in bfloat16, compiled beside as it stands.",
+               partial(compilation, "resnet18", 1280)),
     Comparison("whole-fit", "A whole command: mini_cnn, five epochs on 546 images, test and results.", whole_fit,
                "s", ("cpu",)),
     Comparison("imports", "What a training imports before it does anything.", imports, "s", ("cpu",)),

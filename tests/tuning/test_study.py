@@ -172,6 +172,8 @@ def test_percentile_and_patience_and_hyperband_have_their_own_settings():
     assert (patient(1), patient(3)) == (3, 5)
     hyperband = make_pruner(TuneSettings(pruner="hyperband", n_warmup_epochs=1), 27)
     assert isinstance(hyperband, optuna.pruners.HyperbandPruner)
+    assert hyperband._reduction_factor == 3
+    assert make_pruner(TuneSettings(pruner="hyperband", reduction_factor=4), 27)._reduction_factor == 4
     assert any(pruned_at(hyperband, [[0.9] * 27] * 8 + [[0.1] * 27]) is not None for _ in range(4))
 
 
