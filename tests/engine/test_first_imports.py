@@ -5,6 +5,8 @@ import json
 import subprocess
 import sys
 
+import lightning.pytorch  # noqa: F401
+
 from visionforge.engine.first_imports import import_lightning
 
 AT_THE_END = ("sklearn", "pandas", "openpyxl", "plotly", "jinja2", "onnx", "optuna")
