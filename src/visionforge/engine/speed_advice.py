@@ -6,12 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from visionforge.config.schema import Backbone
-
-if TYPE_CHECKING:
-    pass
 
 RESOLUTION, BATCH, CLASSES = 28, 64, 10
 ROUNDS = 3  # each candidate is timed in, after one to warm up; they take turns

@@ -1,8 +1,9 @@
 """Successive halving whose trials wait: after so many epochs the best part goes on, and the others may do so later.
 
-Asynchronous successive halving (Li et al., 2020, arXiv:1810.05934). A trial that is not among the best of its rung is
-paused with its checkpoint; as soon as it is among them, because worse ones have come after it, it goes on from there
-before another trial begins. So no epoch is trained twice, and a trial that came early is not judged by few.
+Asynchronous successive halving (Li et al., 2020, arXiv:1810.05934), by the mean over the later half of a trial's
+epochs: with a validation split of a hundred images its best epoch is noise. A trial that is not among the best of its
+rung is paused with its checkpoint; as soon as it is among them, because worse ones have come after it, it goes on from
+there before another trial begins. So no epoch is trained twice, and a trial that came early is not judged by few.
 """
 
 import logging
