@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from visionforge.cli.main import main
+from visionforge.config.environment import keep_freed_memory
 from visionforge.config.schema import metrics as registered
 from visionforge.config.schema import tasks as registered_tasks
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the processor; before torch is imported
     os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # where umap is installed, it would change torch's, too
+keep_freed_memory()  # as commands do
 os.environ["HF_HUB_OFFLINE"] = "1"  # before it is imported: no test waits for a hub
 
 REPOSITORY = Path(__file__).resolve().parent.parent
