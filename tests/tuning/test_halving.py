@@ -18,9 +18,9 @@ from tests.conftest import QUICK, run_folders
 from visionforge.config.schema import TuneSettings
 from visionforge.errors import SettingsError
 from visionforge.tuning.folder import StudyFolder
-from visionforge.tuning.halving import HalvingPruner, Ladder
+from visionforge.tuning.halving import HalvingPruner, Ladder, promote
 from visionforge.tuning.study import ask_in_turn
-from visionforge.tuning.trials import CONTINUES, OWN, counted, epochs_of
+from visionforge.tuning.trials import CONTINUES, OWN, counted, cut_off, epochs_of
 
 EPOCHS = 12
 
@@ -132,6 +132,24 @@ def test_values_that_are_not_defined_are_the_worst(tmp_path):
         study.tell(trial, state=TrialState.PRUNED)
     assert answers == [True, False, False, True]
     assert ladder.to_promote(study.trials).number == 2
+
+
+def test_nobody_is_promoted_while_one_that_went_on_and_was_cut_off_is_in_line():
+    """Its values are missing until it begins, so that another could take its place."""
+    ladder = ladder_of(n_warmup_epochs=1, reduction_factor=2)
+    study = optuna.create_study(direction="maximize")
+    for value in (0.1, 0.2, 0.3, 0.4):
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+        trial.report(value, 0)
+        study.tell(trial, state=TrialState.PRUNED)
+    promote(study, ladder)
+    went_on = study.ask()
+    assert went_on.user_attrs[CONTINUES] == 3
+    cut_off(study, study.trials[went_on.number], "its process was killed")
+    promote(study, ladder)
+    waiting = [t.user_attrs[CONTINUES] for t in study.trials if t.state == TrialState.WAITING]
+    assert waiting == [went_on.number]
 
 
 def test_folds_are_not_halved(tmp_path):

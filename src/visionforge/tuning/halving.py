@@ -109,8 +109,14 @@ class HalvingPruner(BasePruner):
 
 
 def promote(study: Study, ladder: Ladder) -> None:
-    """Put a paused trial in line that is by now good enough to go on; to be called by one process at a time."""
-    trial = ladder.to_promote(study.get_trials(deepcopy=False))
+    """Put a paused trial in line that is by now good enough to go on; to be called by one process at a time.
+
+    Not while another is in line: it may be one that went on and was cut off, whose values are missing until it begins.
+    """
+    trials = study.get_trials(deepcopy=False)
+    if any(trial.state == TrialState.WAITING for trial in trials):
+        return
+    trial = ladder.to_promote(trials)
     if trial is not None:
         log.debug("trial %d goes on after %d epochs", trial.number, epochs_of(trial))
         study.enqueue_trial(trial.params, user_attrs={RETRY: trial.number, CONTINUES: trial.number})
