@@ -8,10 +8,12 @@ import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.runner import OURS, Command, Comparison, Options, Side
 
 CLASSES = 8
+BFLOAT16: Mapping[str, Any] = {"precision": "bf16-mixed"}
 
 
 def network_of(name: str, classes: int = CLASSES):  # noqa: ANN201  # torch takes seconds to import
@@ -20,6 +22,11 @@ def network_of(name: str, classes: int = CLASSES):  # noqa: ANN201  # torch take
     from visionforge.models.build import build_network
 
     return build_network(Backbone(name=name, pretrained=False), 3, classes, 28)[0]
+
+
+def scaled(images: int, options: Options) -> int:
+    """Return how many images are used, in whole batches."""
+    return max(2, round(images * options.scale / 128)) * 128
 
 
 def our_epoch(
@@ -59,7 +66,7 @@ def training(name: str, images: int, options: Options) -> Mapping[str, Side]:
 
     from benchmarks import peers
 
-    images = max(2, round(images * options.scale / 128)) * 128
+    images = scaled(images, options)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (images, 3, 28, 28), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, CLASSES, (images,), generator=generator)
@@ -71,22 +78,12 @@ def training(name: str, images: int, options: Options) -> Mapping[str, Side]:
     }
 
 
-def precisions(name: str, images: int, options: Options) -> Mapping[str, Side]:
-    """Return the same training in float32 and in bfloat16."""
-    images = max(2, round(images * options.scale / 128)) * 128
-    return {
-        OURS: our_epoch(name, images, options, "bf16-mixed"),
-        "the same in 32-true": our_epoch(name, images, options),
-    }
-
-
-def compilation(name: str, images: int, options: Options) -> Mapping[str, Side]:
-    """Return the same training with a compiled network and without."""
-    images = max(2, round(images * options.scale / 128)) * 128
-    return {
-        OURS: our_epoch(name, images, options, "bf16-mixed", compiled=True),
-        "the same without compiling": our_epoch(name, images, options, "bf16-mixed"),
-    }
+def beside(
+    name: str, images: int, ours: Mapping[str, Any], other: str, theirs: Mapping[str, Any], options: Options
+) -> Mapping[str, Side]:
+    """Return the same training in two ways, by what `our_epoch` takes."""
+    images = scaled(images, options)
+    return {OURS: our_epoch(name, images, options, **ours), other: our_epoch(name, images, options, **theirs)}
 
 
 def whole_fit(options: Options) -> Mapping[str, Side]:
@@ -168,11 +165,11 @@ COMPARISONS: tuple[Comparison, ...] = (
     Comparison("train-fastnet", "An epoch of fastnet on 2,560 images of 28×28 pixels, batches of 128.",
                partial(training, "fastnet", 2560)),
     Comparison("precision-resnet18", "An epoch of ResNet-18 in bfloat16 beside float32.",
-               partial(precisions, "resnet18", 1280)),
+               partial(beside, "resnet18", 1280, BFLOAT16, "the same in 32-true", {})),
     Comparison("precision-fastnet", "An epoch of fastnet in bfloat16 beside float32.",
-               partial(precisions, "fastnet", 2560)),
+               partial(beside, "fastnet", 2560, BFLOAT16, "the same in 32-true", {})),
     Comparison("compile-resnet18", "An epoch of ResNet-18 in bfloat16, compiled beside as it stands.",
-               partial(compilation, "resnet18", 1280)),
+               partial(beside, "resnet18", 1280, {**BFLOAT16, "compiled": True}, "the same uncompiled", BFLOAT16)),
     Comparison("whole-fit", "A whole command: mini_cnn, five epochs on 546 images, test and results.", whole_fit,
                "s", ("cpu",)),
     Comparison("imports", "What a training imports before it does anything.", imports, "s", ("cpu",)),

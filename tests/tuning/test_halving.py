@@ -20,7 +20,7 @@ from visionforge.errors import SettingsError
 from visionforge.tuning.folder import StudyFolder
 from visionforge.tuning.halving import HalvingPruner, Ladder, promote
 from visionforge.tuning.study import ask_in_turn
-from visionforge.tuning.trials import CONTINUES, OWN, counted, cut_off, epochs_of
+from visionforge.tuning.trials import CONTINUES, OWN, RETRIES, RETRY, RUN, counted, cut_off, epochs_of
 
 EPOCHS = 12
 
@@ -146,10 +146,21 @@ def test_nobody_is_promoted_while_one_that_went_on_and_was_cut_off_is_in_line():
     promote(study, ladder)
     went_on = study.ask()
     assert went_on.user_attrs[CONTINUES] == 3
+    went_on.set_user_attr(RUN, "its run")
     cut_off(study, study.trials[went_on.number], "its process was killed")
     promote(study, ladder)
     waiting = [t.user_attrs[CONTINUES] for t in study.trials if t.state == TrialState.WAITING]
     assert waiting == [went_on.number]
+
+
+def test_one_that_was_cut_off_before_it_had_its_run_goes_on_with_that_of_the_one_before():
+    study = optuna.create_study(direction="maximize")
+    paused = study.ask()
+    paused.suggest_float("x", 0, 1)
+    study.tell(paused, state=TrialState.PRUNED)
+    study.enqueue_trial(paused.params, user_attrs={RETRY: 0, CONTINUES: 0})
+    cut_off(study, study.trials[study.ask().number], "its process was killed")
+    assert study.trials[-1].user_attrs == {CONTINUES: 0, RETRY: 1, RETRIES: 1}
 
 
 def test_folds_are_not_halved(tmp_path):

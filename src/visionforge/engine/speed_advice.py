@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from visionforge.config.schema import Backbone
+from visionforge.runs.provenance import usable_cores
 
 RESOLUTION, BATCH, CLASSES = 28, 64, 10
 ROUNDS = 3  # each candidate is timed in, after one to warm up; they take turns
@@ -92,7 +93,7 @@ def advise(backbone: str = "resnet18") -> SpeedAdvice:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     default = torch.get_num_threads()
     step = _step_of(backbone, device)
@@ -123,12 +124,12 @@ def _step_of(backbone: str, device: str) -> Callable[[bool], None]:
     from torch.nn.functional import cross_entropy
 
     from visionforge.models.build import build_network
-    from visionforge.models.volumes import to_channels_last
+    from visionforge.models.volumes import channels_last, to_channels_last
 
     made, _ = build_network(Backbone(name=backbone, pretrained=False), 3, CLASSES, RESOLUTION)
     network = to_channels_last(made.to(device)).train()
     optimiser = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
-    images = torch.rand(BATCH, 3, RESOLUTION, RESOLUTION, device=device).contiguous(memory_format=torch.channels_last)
+    images = channels_last(torch.rand(BATCH, 3, RESOLUTION, RESOLUTION, device=device))
     labels = torch.arange(BATCH, device=device) % CLASSES
 
     def step(bfloat16: bool) -> None:

@@ -14,6 +14,7 @@ from visionforge.config.schema import RunSettings
 from visionforge.errors import VisionForgeError
 from visionforge.printable import LONGEST_LINE, printable
 from visionforge.redaction import redact_text
+from visionforge.runs.provenance import usable_cores
 from visionforge.runs.signals import Interrupted, Interruption
 
 END_WAIT_S = 90.0  # a worker finishes its step and its checkpoint
@@ -25,8 +26,7 @@ Process = subprocess.Popen[bytes]
 
 def threads_for(workers: int) -> int:
     """Return how many threads each of several processes should use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // workers)
+    return max(1, usable_cores() // workers)
 
 
 def start_worker(module: str, sent: bytes, number: int, workers: int, accelerator: str) -> Process:

@@ -100,7 +100,9 @@ class Progress:
 
     def refresh(self) -> None:
         """Tell of all trials that have ended since the last time."""
-        for trial in finished(self._study.get_trials(deepcopy=False)):
+        ended = finished(self._study.get_trials(deepcopy=False))
+        self._known &= {trial.number for trial in ended}  # one that went on since is another now
+        for trial in ended:
             if trial.number not in self._known:
                 self._known.add(trial.number)
                 if not self._quiet:
@@ -109,7 +111,7 @@ class Progress:
             self._live.update(self._render())
 
     def _line(self, trial: FrozenTrial) -> str:
-        done = f"{len(finished(self._study.get_trials(deepcopy=False)))}/{self._total}"
+        done = f"{len(self._known)}/{self._total}"
         seconds = spent_s(trial) or 0.0
         if trial.state == TrialState.COMPLETE:
             result = values_text(trial, self._names)

@@ -176,7 +176,7 @@ class Objective:
         self._settings = settings
         self._space = space
         self._fit = fit
-        self._study = folder
+        self._folder = folder
         self._name = name
         self._told = told
 
@@ -219,7 +219,8 @@ class Objective:
             cut_off(study, frozen, f"interrupted by {interrupted.name}", ORDERLY_RETRIES)
             raise
         except optuna.TrialPruned:
-            trial.set_user_attr(RUN, str(best.run))
+            if best.run is not None:
+                trial.set_user_attr(RUN, str(best.run))
             trial.set_user_attr(BEST_EPOCH, best.epoch + 1)
             raise
         except Exception as error:
@@ -237,7 +238,7 @@ class Objective:
         """Return the run that a trial goes on with, and report the epochs that it has behind it; None for a new one."""
         number = trial.user_attrs.get(CONTINUES)
         before = [other for other in trial.study.get_trials(deepcopy=False) if other.number == number]
-        run = run_of(before[0], self._study) if before else None
+        run = run_of(before[0], self._folder) if before else None
         if run is None:
             return None
         if checkpoint_to_resume(run.checkpoints) is None:
@@ -265,7 +266,7 @@ class Objective:
             TrainingError: If there is none.
         """
         parent = {"study": self._name, "trial": trial.number, "reason": "trial"}
-        run = self._fit(TrialFit(config, self._study.trials, callbacks, parent, taken_up))
+        run = self._fit(TrialFit(config, self._folder.trials, callbacks, parent, taken_up))
         if best.value is None or math.isnan(best.value):
             what = "was validated" if best.value is None else f"has a defined {self._tune.metric}"
             raise TrainingError(f"tune.metric: no epoch of the trial {what}")

@@ -94,8 +94,8 @@ def put_in_line(study: Study, trial: FrozenTrial, times: int = 1) -> None:
     before = int(trial.user_attrs.get(RETRIES, 0))
     if before < times and (params := _values_of(trial)):
         kept: dict[str, Any] = {OWN: True} if trial.user_attrs.get(OWN) else {}
-        if CONTINUES in trial.user_attrs:
-            kept[CONTINUES] = trial.number
+        if CONTINUES in trial.user_attrs:  # with its run, or with that of the one before if it did not come so far
+            kept[CONTINUES] = trial.number if RUN in trial.user_attrs else trial.user_attrs[CONTINUES]
         study.enqueue_trial(params, user_attrs={**kept, RETRY: trial.number, RETRIES: before + 1})
 
 
