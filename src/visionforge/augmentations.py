@@ -29,6 +29,7 @@ from visionforge.config.schema import Augmentation, Preset, TtaMode
 from visionforge.config.seeding import derive_seed
 from visionforge.data.augment import AugmentationDraw, apply_operations, normalise
 from visionforge.data.augment_volumes import apply_draw, draw_for
+from visionforge.data.draws import Draws
 from visionforge.data.info import DomainFlags
 from visionforge.data.move_labels import LEAST_AREA, move_box_lists, move_masks
 from visionforge.training.mixing.mixup import MixUp
@@ -153,12 +154,12 @@ def random_augment(
     if masks is not None and masks.shape[1:] != images.shape[2:]:
         raise ValueError(f"masks: {tuple(masks.shape)}; allowed for these images: {_without_channels(images)}")
     seed = _seed(seed)
-    drawn = torch.Generator().manual_seed(seed)
     further = len(settings.operations) > 0
     channels = images.shape[1]
     constants = ((0.0,) * channels, (1.0,) * channels) if further else (mean, std)
     labels: tuple[Tensor | list[Tensor], ...] = ()
-    draw = draw_for(images, settings, drawn)
+    draws = Draws.at(seed % (1 << 63), torch.arange(len(images), device=images.device))
+    draw = draw_for(images.ndim - 2, draws, settings)
     if isinstance(draw, AugmentationDraw):
         if masks is not None:
             labels = (move_masks(masks, draw.to(masks.device), fill),)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from scipy.ndimage import affine_transform
 
+from tests.draws import draws
 from visionforge import augmentations
 from visionforge.config.schema import Augmentation
 from visionforge.data import resample_volumes
@@ -44,7 +45,7 @@ def draw_of(count: int, flips=(False,) * 3, degrees=(0.0,) * 3, side=1.0, centre
 
 
 def drawn(volumes: torch.Tensor, settings: Augmentation, seed: int = 0) -> torch.Tensor:
-    return augment_volumes(volumes, draw_volume_augmentation(len(volumes), settings, generator(seed)), **IDENTITY)
+    return augment_volumes(volumes, draw_volume_augmentation(draws(len(volumes), seed), settings), **IDENTITY)
 
 
 @pytest.mark.parametrize(("axis", "planes"), [(0, (-3, -2)), (1, (-1, -3)), (2, (-2, -1))])
@@ -70,7 +71,7 @@ def test_flips_are_exact_with_and_without_resampling(volumes, position, name, ax
 
 def test_flips_alone_do_not_interpolate(volumes):
     settings = NONE.model_copy(update={"hflip": 0.5, "vflip": 0.5, "dflip": 0.5})
-    draw = draw_volume_augmentation(5, settings, generator())
+    draw = draw_volume_augmentation(draws(5), settings)
     assert draw.theta is None
     assert draw.colour is None
 
@@ -143,7 +144,7 @@ def test_rotations_keep_lengths_and_handedness():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_chunks_and_threads_change_nothing(monkeypatch, channels):
     volumes = torch.randint(0, 256, (7, channels, 12, 12, 12), generator=generator(), dtype=torch.uint8)
-    draw = draw_volume_augmentation(7, Augmentation(preset="strong", operations=()), generator())
+    draw = draw_volume_augmentation(draws(7), Augmentation(preset="strong", operations=()))
     constants = {"mean": (0.4,) * channels, "std": (0.2,) * channels}
     whole = augment_volumes(volumes, draw, **constants)
     single = torch.cat([augment_volumes(volumes[k : k + 1], draw[k : k + 1], **constants) for k in range(7)])
@@ -154,7 +155,7 @@ def test_chunks_and_threads_change_nothing(monkeypatch, channels):
 
 def test_draws_are_in_range_and_independent():
     settings = Augmentation(hflip=0.3, vflip=0.4, dflip=0.6, rotation_angle=20, jitter_val=0.4, min_scale=0.5)
-    draw = draw_volume_augmentation(20_000, settings, generator())
+    draw = draw_volume_augmentation(draws(20_000), settings)
     assert draw.theta is not None
     assert draw.colour is not None
     np.testing.assert_allclose(draw.flips.float().mean(dim=0), [0.3, 0.4, 0.6], atol=0.015)
@@ -180,7 +181,7 @@ def test_draws_are_in_range_and_independent():
 
 
 def test_draw_is_a_function_of_the_generator_alone():
-    one, two, other = (draw_volume_augmentation(4, Augmentation(), generator(seed)) for seed in (1, 1, 2))
+    one, two, other = (draw_volume_augmentation(draws(4, seed), Augmentation()) for seed in (1, 1, 2))
     assert one.theta is not None
     assert two.theta is not None
     assert torch.equal(one.theta, two.theta)
@@ -205,7 +206,7 @@ def test_random_operations_change_the_batch(volumes, name):
 
 def test_random_operations_are_one_each_and_as_strong_as_those_of_images():
     settings = NONE.model_copy(update={"num_ops": 1, "magnitude": 30})
-    draw = draw_volume_augmentation(9000, settings, generator())
+    draw = draw_volume_augmentation(draws(9000), settings)
     assert draw.theta is not None
     assert draw.colour is not None
     moved, coloured = (draw.theta - torch.eye(3, 4)).abs() > 1e-6, (draw.colour - 1).abs() > 1e-6
@@ -246,7 +247,7 @@ def test_public_function_takes_volumes(volumes):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_gives_the_same(volumes):
-    draw = draw_volume_augmentation(5, Augmentation(preset="strong"), generator())
+    draw = draw_volume_augmentation(draws(5), Augmentation(preset="strong"))
     there = augment_volumes(volumes.cuda(), draw.to(torch.device("cuda")), **IDENTITY).cpu()
     torch.testing.assert_close(there, augment_volumes(volumes, draw, **IDENTITY), atol=5e-4, rtol=0)
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from tests.draws import draws
 from visionforge.config.schema import Augmentation
 from visionforge.data import move_labels
 from visionforge.data.augment import AugmentationDraw, augment, draw_augmentation, sampling_matrix
@@ -22,7 +23,7 @@ COUNT = 12
 
 
 def drawn(name: str, count: int = COUNT, seed: int = 0) -> AugmentationDraw:
-    draw = draw_augmentation(count, SETTINGS[name], torch.Generator().manual_seed(seed))
+    draw = draw_augmentation(draws(count, seed), SETTINGS[name])
     assert draw.theta is not None
     return draw
 
@@ -65,7 +66,7 @@ def test_quarter_turns_of_masks_are_exact(masks, quarters, side):
 def test_alternating_flips_are_those_of_the_draw(masks):
     parity = torch.arange(COUNT) % 2 == 0
     alternating = Augmentation(hflip=0.5, rotation_angle=0, jitter_val=0, min_scale=1.0, flip_mode="alternating")
-    draw = draw_augmentation(COUNT, alternating, torch.Generator().manual_seed(0), parity)
+    draw = draw_augmentation(draws(COUNT), alternating, parity)
     assert torch.equal(move_masks(masks, draw)[::2], masks[::2].flip(-1))
     assert torch.equal(move_masks(masks, draw)[1::2], masks[1::2])
 

@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 from torchvision.transforms import v2
 
+from tests.draws import draws
 from tests.training.helpers import PLAIN, data
 from visionforge import augmentations
 from visionforge.config.schema import Augmentation, AugmentationOperation
@@ -27,7 +28,7 @@ def pixels(count: int, channels: int = 3, size: int = 28) -> torch.Tensor:
 
 
 def further(images: torch.Tensor, *operations, seed: int = 0, mean=MEAN, std=STD) -> torch.Tensor:
-    draw = draw_augmentation(len(images), PLAIN, generator())
+    draw = draw_augmentation(draws(len(images)), PLAIN)
     return apply_operations(augment(images, draw, *plain(images)), operations, generator(seed), mean, std)
 
 
@@ -53,7 +54,7 @@ def test_built_in_operations_draw_from_the_generator_alone(name, channels):
 
 def test_without_an_operation_it_is_the_fused_pass():
     images = pixels(8)
-    draw = draw_augmentation(8, Augmentation(preset="strong"), generator())
+    draw = draw_augmentation(draws(8), Augmentation(preset="strong"))
     fused = augment(images, draw, MEAN, STD)
     values = augment(images, draw, *plain(images))
     torch.testing.assert_close(apply_operations(values, (), generator(), MEAN, STD), fused, atol=2e-6, rtol=0)

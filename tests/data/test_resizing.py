@@ -8,6 +8,7 @@ from PIL import Image
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
+from tests.draws import draws
 from visionforge.config.schema import Augmentation, Resize
 from visionforge.data.augment import augment, draw_augmentation, normalise
 from visionforge.data.augment_volumes import augment_volumes, draw_volume_augmentation
@@ -129,11 +130,11 @@ def test_grey_images_are_normalised_by_the_constants_of_each_channel():
     grey, draw = images(channels=1), Augmentation(preset="strong")
     three = grey.expand(-1, 3, -1, -1)
     torch.testing.assert_close(normalise(grey, MEAN, STD), normalise(three, MEAN, STD))
-    drawn = draw_augmentation(2, draw, torch.Generator().manual_seed(1))
+    drawn = draw_augmentation(draws(2, 1), draw)
     found, wanted = augment(grey, drawn, MEAN, STD), augment(three, drawn, MEAN, STD)
     torch.testing.assert_close(found, wanted, atol=2e-3, rtol=0)  # the weights of grey add up to 0.9999
     volumes = images(2, 1, (8, 8, 8))
-    changes = draw_volume_augmentation(2, Augmentation(), torch.Generator().manual_seed(1))
+    changes = draw_volume_augmentation(draws(2, 1), Augmentation())
     found = augment_volumes(volumes, changes, MEAN, STD)
     wanted = augment_volumes(volumes.expand(-1, 3, -1, -1, -1), changes, MEAN, STD)
     torch.testing.assert_close(found, wanted, atol=2e-3, rtol=0)

@@ -220,7 +220,7 @@ def test_mapped_masks_give_the_batches_of_masks_in_memory(tmp_path, monkeypatch)
         np.testing.assert_array_equal(np.concatenate(parts), memory.labels)
         assert len(list(memory.label_parts())) == 1
         assert torch.equal(lazy.to(torch.device("cpu")).labels, memory.labels)
-        assert not memory.on_gpu
+        assert memory.device.type == "cpu"
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

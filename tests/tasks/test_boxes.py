@@ -8,6 +8,7 @@ import torch
 from torchvision.transforms import v2
 from torchvision.tv_tensors import BoundingBoxes
 
+from tests.draws import draws
 from tests.tasks.helpers import box_spec, drawn_boxes, said_boxes
 from visionforge.config.schema import Augmentation, Loss
 from visionforge.config.schema.tasks import task_named
@@ -120,7 +121,7 @@ def test_rendered_boxes_hold_their_shapes():
 def test_boxes_move_with_their_images():
     labels = torch.from_numpy(drawn_boxes(8))
     settings = Augmentation(hflip=1.0, rotation_angle=0, jitter_val=0, min_scale=1)
-    draw = draw_augmentation(8, settings, torch.Generator().manual_seed(0))
+    draw = draw_augmentation(draws(8), settings)
     assert bool(draw.flip.all())
     moved = moved_rows(labels, draw, (32, 32))
     for before, after in zip(labels, moved, strict=True):
@@ -133,7 +134,7 @@ def test_boxes_move_with_their_images():
 def test_a_box_that_has_left_its_image_is_none():
     labels = torch.tensor([[[1.0, 0, 0, 4, 4], [0, 12, 12, 20, 20], [-1, 0, 0, 0, 0]]])
     settings = Augmentation(hflip=0, rotation_angle=45, jitter_val=0, min_scale=1)
-    draw = draw_augmentation(1, settings, torch.Generator().manual_seed(3))
+    draw = draw_augmentation(draws(1, 3), settings)
     draw.theta[0] = torch.tensor([[0.5, 0, 0], [0, 0.5, 0]])  # the middle, twice as large
     assert moved_rows(labels, draw, (32, 32))[0].tolist() == [[-1, 0, 0, 0, 0], [0, 8, 8, 24, 24], [-1, 0, 0, 0, 0]]
 

@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.utils.class_weight import compute_class_weight
 
 import visionforge as vf
+from tests.draws import draws
 from tests.tasks.helpers import NAMES, drawn_masks, mask_model, mask_spec, noise
 from visionforge.config.schema import Augmentation, Loss
 from visionforge.config.schema.metrics import metrics_of
@@ -226,7 +227,7 @@ def test_pixels_that_do_not_count_have_no_share_and_are_no_hits():
 def test_what_comes_from_outside_of_an_image_does_not_count():
     masks = torch.ones(8, 16, 16, dtype=torch.int64)
     turned = Augmentation(hflip=0, rotation_angle=40, jitter_val=0, min_scale=1)
-    draw = draw_augmentation(8, turned, torch.Generator().manual_seed(0))
+    draw = draw_augmentation(draws(8), turned)
     moved = TASK.moved(masks, draw, (16, 16))
     assert set(moved.unique().tolist()) == {1, 255}
 

@@ -1,13 +1,17 @@
 """Parameter groups hold what they should, and Muon does what its authors say."""
 
+import copy
+
+import lightning.pytorch as pl
 import pytest
 import torch
 from torch import nn
 
+from visionforge import ImageClassifier, ImageDataModule
 from visionforge.config.schema import Backbone, Optimizer
 from visionforge.models.build import build_network
 from visionforge.training.muon import UPDATE_RMS, Muon, orthogonalise
-from visionforge.training.parameter_groups import parameter_groups
+from visionforge.training.parameter_groups import fused, parameter_groups
 
 HEAD, STEM = ("head.",), "features.0.weight"
 
@@ -152,3 +156,66 @@ def test_matrices_move_as_torchs_muon_moves_them():
 def test_vectors_are_not_orthogonalised():
     with pytest.raises(ValueError, match="matrices"):
         Muon([{"params": [nn.Parameter(torch.zeros(3))], "orthogonal": True}], 0.1)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("late", [False, True])
+def test_one_kernel_for_all_weights_moves_them_as_one_each(network, name, late, monkeypatch):
+    """Also those that are frozen at first, of which SGD has no momentum yet."""
+    settings = Optimizer(name=name, learning_rate=0.05, weight_decay=0.01)
+    states = []
+    for fuse in (True, None):
+        monkeypatch.setattr("visionforge.training.parameter_groups.fused", lambda groups, fuse=fuse: fuse)
+        copied = copy.deepcopy(network)
+        optimizer = settings.build(names_by_group(copied, settings)[0])
+        generator = torch.Generator().manual_seed(1)
+        for step in range(6):
+            for place, p in enumerate(copied.parameters()):
+                gradient = torch.randn(p.shape, generator=generator)
+                p.grad = None if late and place < 4 and step < 3 else gradient
+            optimizer.step()
+        states.append(copied.state_dict())
+    for key, value in states[0].items():
+        torch.testing.assert_close(value, states[1][key], rtol=1e-5, atol=1e-6, msg=key)
+
+
+def test_weights_on_the_processor_are_updated_in_one_kernel_and_others_as_torch_likes(network):
+    groups = names_by_group(network, Optimizer())[0]
+    assert Optimizer(name="adamw").build(groups).defaults["fused"] is True
+    network.to("meta")
+    assert fused([{"params": list(network.parameters())}]) is None
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_clipped_in_front_of_one_kernel(precision):
+    """Lightning takes a fused optimiser for one that scales gradients itself, and would refuse."""
+    moved = []
+    for clip in (None, 1e-4):
+        pl.seed_everything(1)
+        trainer = pl.Trainer(
+            max_steps=1, accelerator="cpu", precision=precision, gradient_clip_val=clip, logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, limit_val_batches=0, enable_model_summary=False,
+        )  # fmt: skip
+        model = ImageClassifier(backbone="mini_cnn", optimizer={"name": "sgd", "weight_decay": 0, "learning_rate": 0.5})
+        data = ImageDataModule("synthetic", synthetic={"train": 16, "val": 8, "test": 8}, batch_size=16)
+        model.bind(data.spec)
+        model.configure_model()
+        before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+        trainer.fit(model, datamodule=data)
+        moved.append(float((torch.cat([p.detach().flatten() for p in model.parameters()]) - before).norm()))
+    assert moved[0] > 1e-2
+    assert 0 < moved[1] < 1e-3
+
+
+def test_a_checkpoint_of_before_goes_on_as_it_was(network):
+    """Its groups say that there was no kernel for all, which they do not say of new ones."""
+    settings = Optimizer(name="adamw")
+    groups = names_by_group(network, settings)[0]
+    old = torch.optim.AdamW(groups, 0.1)
+    for p in network.parameters():
+        p.grad = torch.ones_like(p)
+    old.step()
+    new = settings.build(groups)
+    new.load_state_dict(old.state_dict())
+    new.step()
+    assert not new.param_groups[0]["fused"]

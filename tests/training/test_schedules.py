@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from tests.training.helpers import trainer
+from visionforge import ImageClassifier, ImageDataModule
 from visionforge.config.schema import Augmentation, Backbone, Optimizer, Schedule, Synthetic
 from visionforge.data import MedMNISTDataModule
-from visionforge.training.classifier import ImageClassifier
+from visionforge.errors import SettingsError
 from visionforge.training.mixing.mixup import MixUp
 from visionforge.training.rate_curve import RateCurve
 
@@ -177,3 +178,19 @@ def test_an_undefined_value_is_no_improvement(higher):
     for step, value in enumerate([math.nan, 0.5, math.nan, 0.6 if higher else 0.4]):
         curve.observe(value, 20 + step)
     assert (curve.best, curve.plateau_factor) == (0.6 if higher else 0.4, 0.5)
+
+
+def test_a_trainer_that_counts_steps_alone(tmp_path):
+    """Its loaders are not set up when the optimiser is."""
+    quiet = {
+        "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }  # fmt: skip
+    data = ImageDataModule("synthetic", synthetic={"train": 64, "val": 8, "test": 8}, batch_size=16, resolution=8)
+    model = ImageClassifier(backbone="mini_cnn", schedule={"name": "cosine", "warmup_epochs": 1})
+    steps = pl.Trainer(max_steps=12, **quiet)
+    steps.fit(model, datamodule=data)
+    assert (steps.global_step, steps.current_epoch) == (12, 3)
+    assert model._curve.warmup_steps == 4
+    with pytest.raises(SettingsError, match="set max_epochs or max_steps"):
+        pl.Trainer(max_epochs=-1, **quiet).fit(ImageClassifier(backbone="mini_cnn"), datamodule=data)

@@ -483,6 +483,36 @@ def _trainer_flags(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
 
 
+def graph_problems(other_device: str | None, accumulated: int, devices: int, detects: bool) -> Iterator[str]:
+    """Yield why a training cannot be replayed as CUDA graphs, a line each.
+
+    Args:
+        other_device: The device, if it is no GPU that can.
+        accumulated: Batches of a step.
+        devices: That are trained on.
+        detects: Whether the network is a detector.
+    """
+    if other_device is not None:
+        yield f"model.cuda_graphs: true needs a GPU, the device is {other_device}; set it to false"
+    if accumulated > 1:
+        yield (
+            "model.cuda_graphs: true writes each batch's gradient over the last one's; set it to false, or "
+            "trainer.accumulate_grad_batches to 1"
+        )
+    if devices > 1:
+        yield f"model.cuda_graphs: true is for one device, and {devices} are trained on; set it to false"
+    if detects:
+        yield "model.cuda_graphs: a detector's step differs from image to image and cannot be replayed; set it to false"
+
+
+def _cuda_graphs(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    if settings.model.cuda_graphs:
+        device, dataset = facts.device, facts.dataset
+        other = device.name if device is not None and not device.gpu else None
+        detects = dataset is not None and task_named(dataset.task).detects
+        yield from graph_problems(other, settings.trainer.accumulate_grad_batches, _ranks(settings), detects)
+
+
 def _evaluated_batches(flag: str) -> Callable[[RunSettings, Facts], Iterator[str]]:
     def rule(settings: RunSettings, facts: Facts) -> Iterator[str]:
         if (settings.trainer.model_extra or {}).get(f"limit_{flag}_batches") in (0, 0.0):
@@ -599,6 +629,7 @@ RULES = (
     _learning_rates,
     _epochs,
     _trainer_flags,
+    _cuda_graphs,
     _unread,
     _parts,
     _distillation,

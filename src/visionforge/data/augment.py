@@ -6,13 +6,15 @@ geometry and the ranges are those of torchvision.transforms.v2 (`RandomHorizonta
 `RandomResizedCrop`, `ColorJitter`), with three differences: crop boxes are not rounded to whole pixels, the colour
 operations keep one order (brightness, contrast, saturation), and values are clipped once, at the end.
 
-All random numbers of this pass are drawn on the CPU, so every device gets the same ones. Operations that are added come
-after it and draw on the device: noise for every pixel would have to be sent there.
+All random numbers of this pass are functions of a seed and the place of an image in its epoch, made of integers on the
+device itself, so every device gets the same ones. Operations that are added come after it and draw from a generator of
+the device.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Self
 
 import torch
@@ -20,6 +22,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from visionforge.config.schema import Augmentation
+from visionforge.data.draws import Draws
 from visionforge.data.info import DomainFlags
 from visionforge.errors import DataError
 
@@ -90,24 +93,25 @@ def respect_flags(settings: Augmentation, flags: DomainFlags) -> Augmentation:
     )
 
 
-def draw_augmentation(
-    count: int, settings: Augmentation, generator: torch.Generator, parity: Tensor | None = None
-) -> AugmentationDraw:
-    """Draw the augmentation of `count` square images, independently for each.
+def draw_augmentation(draws: Draws, settings: Augmentation, parity: Tensor | None = None) -> AugmentationDraw:
+    """Draw the augmentation of square images, independently for each.
 
     Args:
-        count: Number of images N.
+        draws: The random numbers of N images, of which nothing was drawn yet; the result is on their device.
         settings: Probabilities and ranges; a preset stands for its values.
-        generator: CPU generator; the draw is a function of its state alone.
         parity: (N,) bool, which images are mirrored, instead of a random draw; without effect where `hflip` is 0.
     """
     settings = settings.resolved()
-    uniform = torch.rand((count, 7), generator=generator)
+    uniform = draws.uniform(8)
     flip = uniform[:, 0] < settings.hflip
     if parity is not None and settings.hflip > 0:
         flip = parity
     angle = (2 * uniform[:, 1] - 1) * math.radians(settings.rotation_angle)
-    box = _draw_boxes(count, settings.min_scale, generator, uniform[:, 2:4]) if settings.min_scale < 1 else None
+    box = None
+    if settings.min_scale < 1:
+        box = _draw_boxes(draws, settings.min_scale, uniform[:, 2:4])
+    else:
+        draws.skip(2 * CROP_ATTEMPTS)
     theta = None
     if settings.rotation_angle > 0 or box is not None:
         theta = sampling_matrix(flip, angle, box)
@@ -116,17 +120,17 @@ def draw_augmentation(
         colour = 1 + settings.jitter_val * (2 * uniform[:, 4:7] - 1)
     if settings.num_ops > 0 and settings.magnitude > 0:
         theta = sampling_matrix(flip, angle, box) if theta is None else theta
-        theta, colour = _random_operations(theta, colour, settings, generator)
+        theta, colour = _random_operations(theta, colour, settings, draws)
     vflip = None
-    if settings.vflip > 0:  # drawn last, and only if it is wanted: all other draws are as they were without it
-        vflip = torch.rand(count, generator=generator) < settings.vflip
+    if settings.vflip > 0:
+        vflip = uniform[:, 7] < settings.vflip
         if theta is not None:
             theta[:, 1] *= (1.0 - 2.0 * vflip.to(theta.dtype))[:, None]
     return AugmentationDraw(flip, theta, colour, vflip)
 
 
 def _random_operations(
-    theta: Tensor, colour: Tensor | None, settings: Augmentation, generator: torch.Generator
+    theta: Tensor, colour: Tensor | None, settings: Augmentation, draws: Draws
 ) -> tuple[Tensor, Tensor]:
     """Compose `num_ops` random operations per image into its matrices (after RandAugment, Cubuk et al., 2020).
 
@@ -134,16 +138,15 @@ def _random_operations(
     both axes, rotation, brightness, contrast and saturation. The ranges are those of torchvision's `RandAugment`.
     """
     count, level = len(theta), settings.magnitude / MAX_MAGNITUDE
-    chosen = torch.randint(len(OPERATIONS), (count, settings.num_ops), generator=generator)
-    sign = 2.0 * torch.randint(2, (count, settings.num_ops), generator=generator) - 1
-    colour = torch.ones((count, 3)) if colour is None else colour.clone()
-    bottom = torch.tensor([0.0, 0.0, 1.0]).expand(count, 1, 3)
+    chosen, sign = draws.below(len(OPERATIONS), settings.num_ops), draws.signs(settings.num_ops)
+    colour = theta.new_ones((count, 3)) if colour is None else colour.clone()
+    bottom = torch.eye(3, device=theta.device)[2].expand(count, 1, 3)
     for index in range(settings.num_ops):
         strength = {
-            name: torch.where(chosen[:, index] == k, sign[:, index] * limit * level, torch.zeros(()))
+            name: torch.where(chosen[:, index] == k, sign[:, index] * limit * level, 0.0)
             for k, (name, limit) in enumerate(OPERATIONS.items())
         }
-        angle, zero = strength["rotate"], torch.zeros(count)
+        angle, zero = strength["rotate"], torch.zeros_like(strength["rotate"])
         cos, sin = torch.cos(angle), torch.sin(angle)
         first = torch.stack([cos, -sin + strength["shear_x"], zero + strength["translate_x"]], dim=1)
         second = torch.stack([sin + strength["shear_y"], cos, zero + strength["translate_y"]], dim=1)
@@ -152,16 +155,17 @@ def _random_operations(
     return theta, colour
 
 
-def _draw_boxes(count: int, min_scale: float, generator: torch.Generator, position: Tensor) -> Tensor:
+def _draw_boxes(draws: Draws, min_scale: float, position: Tensor) -> Tensor:
     """Return (N, 4) crop boxes (x, y, width, height) as shares of the image, after `RandomResizedCrop`."""
-    tries = torch.rand((count, CROP_ATTEMPTS, 2), generator=generator)
+    tries = draws.uniform(CROP_ATTEMPTS, 2)
     area = min_scale + (1 - min_scale) * tries[..., 0]
     low, high = (math.log(ratio) for ratio in CROP_RATIO)
     ratio = torch.exp(low + (high - low) * tries[..., 1])
     size = torch.stack([torch.sqrt(area * ratio), torch.sqrt(area / ratio)], dim=-1)
     fits = (size <= 1).all(dim=-1)
     first = fits.float().argmax(dim=1)
-    size = torch.where(fits.any(dim=1, keepdim=True), size[torch.arange(count), first], torch.ones(()))
+    found = size.gather(1, first[:, None, None].expand(-1, 1, 2))[:, 0]
+    size = torch.where(fits.any(dim=1, keepdim=True), found, 1.0)
     return torch.cat([position * (1 - size), size], dim=1)
 
 
@@ -217,7 +221,7 @@ def fills_unequal(images: Tensor, mean: Sequence[float], std: Sequence[float]) -
 
 def normalise_each(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Normalise grey values from 0 to 1, (N, 1[, D], H, W), to (N, len(mean)[, D], H, W), each channel by its own."""
-    centre, spread = (_per_channel(pixels.new_tensor(list(values)), pixels) for values in (mean, std))
+    centre, spread = (_per_channel(plain_tensor(tuple(values), pixels), pixels) for values in (mean, std))
     return (pixels - centre) / spread
 
 
@@ -313,7 +317,23 @@ def _per_channel(values: Tensor, like: Tensor) -> Tensor:
 def _constants(like: Tensor, mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Return (C,) mean and std for the channels of `like`; grey images have equal ones in all output channels."""
     channels = like.shape[1]
-    return like.new_tensor(list(mean)[:channels]), like.new_tensor(list(std)[:channels])
+    return plain_tensor(tuple(mean)[:channels], like), plain_tensor(tuple(std)[:channels], like)
+
+
+def plain_tensor(values: tuple[float, ...], like: Tensor) -> Tensor:
+    """Return numbers as a tensor of the type and on the device of another; not to be written to.
+
+    They are sent to a GPU once: each time would let the program wait for all that the GPU has been given to do.
+    """
+    if like.device.type == "cpu" or type(like) is not Tensor:
+        return like.new_tensor(values)
+    return _sent(values, like.device, like.dtype)
+
+
+@lru_cache(maxsize=256)
+def _sent(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def normalise_float(pixels: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor | None = None) -> Tensor:
@@ -335,7 +355,7 @@ def colour_and_normalise(
     brightness, contrast, saturation = colour.unbind(dim=1)
     centre, spread = _constants(pixels, mean, std)
     flat = pixels.view(count, channels, height * width)
-    grey = pixels.new_tensor(GREY_WEIGHTS if channels == 3 else (1.0,))
+    grey = plain_tensor(GREY_WEIGHTS if channels == 3 else (1.0,), pixels)
     offset = (1 - contrast) * brightness * (flat.mean(dim=2) @ grey) / 255  # grey after the contrast step, per image
     gain = contrast * brightness / 255
     if channels == 1:

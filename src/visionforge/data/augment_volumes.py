@@ -2,8 +2,7 @@
 
 As for images (`augment`), flips, rotation and random resized crop are composed into a single sampling matrix, so a
 volume is interpolated once; brightness, contrast and, of colour, saturation are composed with the normalisation. A
-volume is turned about each of its three axes, and its crop is a cube, whose share of the volume is uniform. All random
-numbers are drawn on the CPU, so every device gets the same ones.
+volume is turned about each of its three axes, and its crop is a cube, whose share of the volume is uniform.
 
 The axes of a volume are depth, height and width, those of its matrix x (width), y (height) and z (depth).
 """
@@ -27,8 +26,10 @@ from visionforge.data.augment import (
     fills_unequal,
     normalise_each,
     normalise_float,
+    plain_tensor,
 )
 from visionforge.data.augment import OPERATIONS as OF_IMAGES
+from visionforge.data.draws import Draws
 from visionforge.data.resample_volumes import chunk_of, resample
 
 # After RandAugment, with the strengths of the images: the pool, in the order in which it is drawn from
@@ -53,21 +54,19 @@ class VolumeDraw(Draw):
     colour: Tensor | None
 
 
-def draw_volume_augmentation(
-    count: int, settings: Augmentation, generator: torch.Generator, parity: Tensor | None = None
-) -> VolumeDraw:
-    """Draw the augmentation of `count` cubic volumes, independently for each.
+def draw_volume_augmentation(draws: Draws, settings: Augmentation, parity: Tensor | None = None) -> VolumeDraw:
+    """Draw the augmentation of cubic volumes, independently for each.
 
     Args:
-        count: Number of volumes N.
+        draws: The random numbers of N volumes, of which nothing was drawn yet; the result is on their device.
         settings: Probabilities and ranges; a preset stands for its values.
-        generator: CPU generator; the draw is a function of its state alone.
         parity: (N,) bool, which volumes are mirrored left to right, instead of a random draw; without effect where
             `hflip` is 0.
     """
     settings = settings.resolved()
-    uniform = torch.rand((count, 13), generator=generator)
-    flips = uniform[:, :3] < torch.tensor([settings.hflip, settings.vflip, settings.dflip])
+    uniform = draws.uniform(13)
+    shares = (settings.hflip, settings.vflip, settings.dflip)
+    flips = torch.stack([uniform[:, axis] < share for axis, share in enumerate(shares)], dim=1)
     if parity is not None and settings.hflip > 0:
         flips[:, 0] = parity
     theta = colour = None
@@ -79,7 +78,7 @@ def draw_volume_augmentation(
     if settings.jitter_val > 0:
         colour = 1 + settings.jitter_val * (2 * uniform[:, 10:13] - 1)
     if theta is not None and random:
-        theta, colour = _random_operations(theta, colour, settings, generator)
+        theta, colour = _random_operations(theta, colour, settings, draws)
     return VolumeDraw(flips, theta, colour)
 
 
@@ -89,10 +88,10 @@ def rotations(angles: Tensor) -> Tensor:
     A positive angle turns from the first to the second of the axes (y, z), (z, x) and (x, y), as the right-hand rule
     says.
     """
-    result = torch.eye(3).expand(len(angles), 3, 3)
+    result = torch.eye(3, device=angles.device).expand(len(angles), 3, 3)
     for axis in (2, 1, 0):
         first, second = (axis + 1) % 3, (axis + 2) % 3
-        turn = torch.eye(3).repeat(len(angles), 1, 1)
+        turn = torch.eye(3, device=angles.device).repeat(len(angles), 1, 1)
         cos, sin = torch.cos(angles[:, axis]), torch.sin(angles[:, axis])
         turn[:, first, first] = turn[:, second, second] = cos
         turn[:, first, second], turn[:, second, first] = -sin, sin
@@ -117,23 +116,22 @@ def volume_matrix(flips: Tensor, angles: Tensor, side: Tensor, centre: Tensor) -
 
 
 def _random_operations(
-    theta: Tensor, colour: Tensor | None, settings: Augmentation, generator: torch.Generator
+    theta: Tensor, colour: Tensor | None, settings: Augmentation, draws: Draws
 ) -> tuple[Tensor, Tensor]:
     """Compose `num_ops` random operations per volume into its matrix and factors (after RandAugment).
 
     The operations are those of images along and about every axis; saturation, which grey volumes have not, is left out.
     """
     count, level = len(theta), settings.magnitude / MAX_MAGNITUDE
-    chosen = torch.randint(len(OPERATIONS), (count, settings.num_ops), generator=generator)
-    sign = 2.0 * torch.randint(2, (count, settings.num_ops), generator=generator) - 1
+    chosen, sign = draws.below(len(OPERATIONS), settings.num_ops), draws.signs(settings.num_ops)
     limits = [OF_IMAGES["shear_x"]] * 6 + [OF_IMAGES["translate_x"]] * 3 + [OF_IMAGES["rotate"]] * 3
-    limit = torch.tensor([*limits, OF_IMAGES["brightness"], OF_IMAGES["contrast"]])
-    colour = torch.ones((count, 3)) if colour is None else colour.clone()
+    limit = plain_tensor((*limits, OF_IMAGES["brightness"], OF_IMAGES["contrast"]), theta)
+    colour = theta.new_ones((count, 3)) if colour is None else colour.clone()
     for index in range(settings.num_ops):
-        strength = torch.zeros((count, len(OPERATIONS)))
+        strength = theta.new_zeros((count, len(OPERATIONS)))
         picked = chosen[:, index, None]
         strength.scatter_(1, picked, sign[:, index, None] * limit[picked] * level)
-        change = torch.eye(4).repeat(count, 1, 1)
+        change = torch.eye(4, device=theta.device).repeat(count, 1, 1)
         change[:, :3, :3] = rotations(strength[:, 9:12])
         for position, (row, column) in enumerate(SHEARS):  # one at most is not zero, and with it nothing is turned
             change[:, row, column] += strength[:, position]
@@ -144,18 +142,17 @@ def _random_operations(
 
 
 def draw_for(
-    images: Tensor, settings: Augmentation, generator: torch.Generator, parity: Tensor | None = None
+    dims: int, draws: Draws, settings: Augmentation, parity: Tensor | None = None
 ) -> AugmentationDraw | VolumeDraw:
-    """Draw the augmentation of a batch of images or volumes, for their device.
+    """Draw the augmentation of images, or of volumes.
 
     Args:
-        images: (N, C, H, W), or volumes (N, C, R, R, R).
+        dims: 2 for images, 3 for volumes.
+        draws: The random numbers of N of them, of which nothing was drawn yet.
         settings: Probabilities and ranges.
-        generator: CPU generator of the draw.
         parity: (N,) bool, which are mirrored left to right, instead of a random draw.
     """
-    draw = draw_volume_augmentation if images.ndim == 5 else draw_augmentation
-    return draw(len(images), settings, generator, parity).to(images.device)
+    return (draw_volume_augmentation if dims == 3 else draw_augmentation)(draws, settings, parity)
 
 
 def apply_draw(
@@ -206,7 +203,7 @@ def _augment(volumes: Tensor, draw: VolumeDraw, mean: Sequence[float], std: Sequ
         pixels = out
     else:
         for axis in range(3):  # of bytes, which are faster to move than floats
-            if bool(draw.flips[:, axis].any()):
+            if volumes.device.type != "cpu" or bool(draw.flips[:, axis].any()):  # a GPU would be waited for
                 flip = draw.flips[:, axis].view(-1, 1, 1, 1, 1)
                 volumes = torch.where(flip, volumes.flip(4 - axis), volumes)
         pixels = volumes.float()

@@ -59,11 +59,14 @@ class ArrayDataset(Dataset[Batch]):
 
     def __getitems__(self, indices: list[int]) -> Batch:
         """Return the batch of the given positions: (B, C[, D], H, W) uint8 and labels (B,), (B, L), masks or boxes."""
-        chosen = torch.tensor(indices)
+        return self.at(torch.tensor(indices))
+
+    def at(self, positions: Tensor) -> Batch:
+        """Return the batch of the given positions (B,) int64; on a GPU, if they are, without waiting for it."""
         if self._tensor is not None:
-            chosen = chosen.to(self._tensor.device)
-            return self._tensor.index_select(0, chosen), self._labels_at(chosen)
-        return self._slice(chosen), self._labels_at(chosen)
+            positions = positions.to(self._tensor.device)
+            return self._tensor.index_select(0, positions), self._labels_at(positions)
+        return self._slice(positions), self._labels_at(positions)
 
     def _labels_at(self, chosen: Tensor) -> Tensor:
         if self._labels is not None:
@@ -85,9 +88,9 @@ class ArrayDataset(Dataset[Batch]):
             yield self._labels_at(torch.arange(start, min(len(self), start + _LABELS_AT_ONCE))).numpy()
 
     @property
-    def on_gpu(self) -> bool:
-        """Whether images and labels lie on a GPU."""
-        return self._labels is not None and self._labels.is_cuda
+    def device(self) -> torch.device:
+        """Where images and labels lie, and batches are gathered."""
+        return torch.device("cpu") if self._tensor is None else self._tensor.device
 
     @property
     def in_memory(self) -> bool:

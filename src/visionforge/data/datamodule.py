@@ -25,6 +25,7 @@ from visionforge.data.archive import SplitArrays
 from visionforge.data.augment import AugmentationDraw, Operation, apply_operations, normalise, respect_flags
 from visionforge.data.augment_volumes import VolumeDraw, apply_draw, draw_for
 from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, FixedOrder, as_is
+from visionforge.data.draws import Draws
 from visionforge.data.info import Split, TaskSpec
 from visionforge.data.loader import ResumableLoader, seed_worker
 from visionforge.data.memory import CacheChoice, CacheMode, choose_cache, free_memory
@@ -48,6 +49,7 @@ log = logging.getLogger(__name__)
 
 LEAST_PLAIN = 64  # training images that are looked at, however short an epoch is
 CALIBRATION_EPOCH = 1 << 20  # beyond every training
+DRAWN_AT_ONCE = 1 << 14  # images whose augmentation is drawn together, with some MB of numbers
 _DEFAULT = DataSettings()
 _CACHE_NAMES = {"ram": "in memory", "mmap": "memory-mapped", "device": "on the device"}
 _SIDES = {"hflip": "left and right", "vflip": "top and bottom", "dflip": "front and back"}
@@ -172,7 +174,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         self._operations: list[Operation] | None = None  # built when they are first needed
         self.source = SplitSource(self.info, self.spec, self.settings)
         self._sampled_by: npt.NDArray[Any] | None = None  # what training images are drawn by
-        self._mirrored: tuple[int, Tensor] | None = None  # (epoch, per position) under alternating flips
+        self._draws: tuple[Any, AugmentationDraw | VolumeDraw] | None = None  # of the steps around the last one
 
     @classmethod
     def of_images(cls, settings: DataSettings) -> Self:
@@ -355,7 +357,8 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         return self.trainer is not None and bool(getattr(self.trainer, "overfit_batches", 0))
 
     def _loader(self, dataset: ArrayDataset, sampler: EpochSampler | FixedOrder, drop_last: bool) -> ResumableLoader:
-        workers = 0 if dataset.on_gpu else self.settings.num_workers  # a forked process cannot use a GPU
+        on_gpu = dataset.device.type == "cuda"
+        workers = 0 if on_gpu else self.settings.num_workers  # a forked process cannot use a GPU
         return ResumableLoader(
             dataset,
             batch_size=self.settings.batch_size,
@@ -363,7 +366,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
             num_workers=workers,
             collate_fn=as_is,
             drop_last=drop_last,
-            pin_memory=self._device().type == "cuda" and not dataset.on_gpu,
+            pin_memory=self._device().type == "cuda" and not on_gpu,
             persistent_workers=workers > 0,
             worker_init_fn=partial(seed_worker, self.seed),
             generator=torch.Generator().manual_seed(self.seed),  # the global stream stays untouched
@@ -455,12 +458,30 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         return self._augmented(images, draw, epoch, step), moved
 
     def _drawn(self, images: Tensor, epoch: int, step: int) -> AugmentationDraw | VolumeDraw:
-        rank, _ = self._rank()
-        seed = derive_seed(self.seed, "augment", epoch, step, *([rank] if rank else []))
+        """Return the draws of a batch, which are made for many steps at once: each of them is a few numbers."""
+        size = max(self.settings.batch_size, len(images))
+        held, dataset = DRAWN_AT_ONCE // size, self._datasets.get("train")
+        if dataset is not None:
+            held = min(held, -(-len(dataset) // (size * self._rank()[1])))
+        block, place = divmod(step, max(1, held))
+        key = (self.seed, self.augmentation, epoch, block, size, self._rank(), images.device, images.ndim)
+        if self._draws is None or self._draws[0] != key:
+            count = max(1, held) * size
+            self._draws = key, self._draw(images, epoch, block * count, count)
+        return self._draws[1][place * size : place * size + len(images)]
+
+    def _draw(self, images: Tensor, epoch: int, first: int, count: int) -> AugmentationDraw | VolumeDraw:
+        """Return the draws of so many places of this process in an epoch, from its first one on.
+
+        An image's are a function of (seed, epoch, place in the order of all processes), however many these are.
+        """
+        rank, replicas = self._rank()
+        places = torch.arange(first, first + count, device=images.device) * replicas + rank
         parity = None
         if self.augmentation.flip_mode == "alternating":
-            parity = self._flip_parity(len(images), epoch, step)
-        return draw_for(images, self.augmentation, torch.Generator().manual_seed(seed), parity)
+            parity = self._flip_parity(epoch, first, count).to(images.device)
+        draws = Draws.at(derive_seed(self.seed, "augment", epoch), places)
+        return draw_for(images.ndim - 2, draws, self.augmentation, parity)
 
     def _augmented(self, images: Tensor, draw: AugmentationDraw | VolumeDraw, epoch: int, step: int) -> Tensor:
         if self._operations is None:
@@ -474,17 +495,17 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         generator = torch.Generator(images.device).manual_seed(seed)
         return apply_operations(pixels, self._operations, generator, mean, std)
 
-    def _flip_parity(self, count: int, epoch: int, step: int) -> Tensor:
-        """Return (count,) whether each image of a batch is mirrored in this epoch: a fixed half of them, in turn."""
-        if self._mirrored is None or self._mirrored[0] != epoch:
-            dataset = self._datasets["train"]
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "flip"))
-            first = torch.rand(len(dataset), generator=generator) < 0.5
-            sampler = self._train_sampler(dataset)
-            sampler.set_epoch(epoch)
-            self._mirrored = (epoch, first[sampler.positions()] ^ bool(epoch % 2))
-        start = step * self.settings.batch_size
-        return self._mirrored[1][start : start + count]
+    def _flip_parity(self, epoch: int, first: int, count: int) -> Tensor:
+        """Return (count,) which images of an epoch are mirrored: a fixed half of them, in turn; none beyond its end."""
+        dataset = self._datasets["train"]
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "flip"))
+        half = torch.rand(len(dataset), generator=generator) < 0.5
+        sampler = self._train_sampler(dataset)
+        sampler.set_epoch(epoch)
+        mirrored = torch.zeros(count, dtype=torch.bool)
+        found = half[sampler.positions()[first : first + count]] ^ bool(epoch % 2)
+        mirrored[: len(found)] = found
+        return mirrored
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return (N, C, R, R[, R]) uint8 images as normalised float32 with the channels of the task."""

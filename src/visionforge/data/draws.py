@@ -36,17 +36,40 @@ def splitmix64(keys: Tensor, first: int, count: int) -> Tensor:
     return bits ^ _shifted(bits, 31)
 
 
+def keys_at(seed: int, positions: Tensor) -> Tensor:
+    """Return a key for each position of a stream, (B,) int64: outputs of SplitMix64 that begins at the seed.
+
+    Args:
+        seed: A number below 2^63.
+        positions: (B,) int64, from 0.
+    """
+    return splitmix64(positions * _STEP + seed, 0, 1)[:, 0]
+
+
 class Draws:
     """The random numbers of a batch of images, each row from a key of its own; every call gives new ones.
 
     Args:
-        keys: A number below 2^63 for each image.
-        device: Where the numbers are made.
+        keys: A number below 2^63 for each image, or (B,) int64 on the device where the numbers are then made.
+        device: Where the numbers are made of keys that are no tensor.
     """
 
-    def __init__(self, keys: Sequence[int], device: torch.device) -> None:
-        self._keys = torch.tensor(keys, dtype=torch.int64, device=device)
+    def __init__(self, keys: Sequence[int] | Tensor, device: torch.device | None = None) -> None:
+        self._keys = keys if isinstance(keys, Tensor) else torch.tensor(keys, dtype=torch.int64, device=device)
         self._drawn = 0
+
+    @classmethod
+    def at(cls, seed: int, positions: Tensor) -> "Draws":
+        """Return those of positions (B,) int64 of a stream, on the device of these."""
+        return cls(keys_at(seed, positions))
+
+    def __len__(self) -> int:
+        """Return the number of rows B."""
+        return len(self._keys)
+
+    def skip(self, count: int) -> None:
+        """Leave out so many numbers of every row, so that what follows does not depend on whether they are needed."""
+        self._drawn += count
 
     def _bits(self, shape: Sequence[int]) -> Tensor:
         count = math.prod(shape)
@@ -57,6 +80,10 @@ class Draws:
     def uniform(self, *shape: int) -> Tensor:
         """Return (B, *shape) float32, uniform from 0 to 1, both left out."""
         return _unit(self._bits(shape), 64 - _BITS)
+
+    def below(self, limit: int, *shape: int) -> Tensor:
+        """Return (B, *shape) int64 from 0 to limit - 1, at most 2^16, equally often but for a share of 2^-8."""
+        return (self.uniform(*shape) * limit).long()
 
     def signs(self, *shape: int) -> Tensor:
         """Return (B, *shape) float32, -1 or 1, equally often."""

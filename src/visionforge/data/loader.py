@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from visionforge.config.seeding import derive_seed
-from visionforge.data.batches import Batch, EpochSampler, FixedOrder
+from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, FixedOrder
 
 
 class ResumableLoader(DataLoader[Batch]):
@@ -29,13 +30,25 @@ class ResumableLoader(DataLoader[Batch]):
         skip, self._skip = self._skip, 0
         if not skip and self.consumed is not None:  # a loader made before a checkpoint was read is told nothing else
             skip = self.consumed() or 0
-        if isinstance(self.sampler, EpochSampler | FixedOrder):
-            self.sampler.start = skip * (self.batch_size or 1)
         self._handed_out = skip
-        for batch in super().__iter__():
+        for batch in self._batches(skip):
             self._handed_out += 1
             yield batch
         self._handed_out = 0
+
+    def _batches(self, skip: int) -> Iterator[Batch]:
+        sampler, dataset, size = self.sampler, self.dataset, self.batch_size
+        if not isinstance(sampler, EpochSampler | FixedOrder):
+            return super().__iter__()
+        if isinstance(dataset, ArrayDataset) and dataset.device.type != "cpu" and size is not None:
+            return self._on_device(dataset, sampler.positions().to(dataset.device), size, skip)
+        sampler.start = skip * (size or 1)
+        return super().__iter__()
+
+    def _on_device(self, dataset: ArrayDataset, positions: Tensor, size: int, skip: int) -> Iterator[Batch]:
+        """Yield batches of images on a device, which is told the order of the whole epoch at once."""
+        for step in range(skip, len(self)):
+            yield dataset.at(positions[step * size : (step + 1) * size])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of batches of this epoch that were trained on."""

@@ -214,7 +214,8 @@ def with_precision(settings: RunSettings, stage: str) -> RunSettings:
 def _device_facts(settings: RunSettings) -> DeviceFacts | None:
     """Return facts on the training device; only what depends on it is worth importing torch for."""
     sync = (settings.trainer.model_extra or {}).get("sync_batchnorm")
-    if not sync and not str(settings.trainer.precision).startswith(("16", "bf16")):
+    graphs = settings.model.cuda_graphs
+    if not sync and not graphs and not str(settings.trainer.precision).startswith(("16", "bf16")):
         return None
     return device_facts(settings.trainer.accelerator)
 

@@ -77,6 +77,7 @@ ADDED: dict[str, Any] = {
         "depth": 2,
     },
     "model.compile": False,
+    "model.cuda_graphs": False,
     "model.distillation": {"teacher": None, "weight": 1.0, "temperature": 1.0},
     "model.finetuning.batch_norm": "auto",
     "model.mixup.name": "mixup",

@@ -1,6 +1,7 @@
 """The LightningModule: a backbone that learns a task, and whose checkpoint holds all that predicting needs."""
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -33,6 +34,7 @@ from visionforge.training.calibration import Calibration
 from visionforge.training.compatibility import check_compatible, differences, resize_differences
 from visionforge.training.compiled import CompiledNetwork
 from visionforge.training.criterion import AnyCriterion, CumulativeLogits, class_weights
+from visionforge.training.cuda_graphs import GraphedNetwork, require_graphs
 from visionforge.training.determinism import seed_generators
 from visionforge.training.distillation import Distilling, Teacher
 from visionforge.training.ensemble import Ensemble, Front, MemberInput, read_each
@@ -114,6 +116,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         detector: What finds boxes in feature maps, where the task asks for these.
         distillation: The trained network whose probabilities are learnt; it is read when a training begins.
         compile: Compile the network while it is trained, for what it computes in training and in validation once each.
+        cuda_graphs: Replay its training passes as CUDA graphs, on one GPU.
         warm_start: `linear_probe` begins a training with a logistic regression of the network's features in the place
             of a random classifier; `none` does not.
 
@@ -146,6 +149,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         distillation: DistillationLike = _DEFAULT.distillation,
         warm_start: WarmStart = _DEFAULT.warm_start,
         compile: bool = _DEFAULT.compile,  # its name as a setting
+        cuda_graphs: bool = _DEFAULT.cuda_graphs,
     ) -> None:
         super().__init__()
         self.seed = seed
@@ -165,6 +169,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
             "monitor": monitor,
             "warm_start": warm_start,
             "compile": compile,
+            "cuda_graphs": cuda_graphs,
         }
         self.settings, self.spec = read_settings(sections, restoring), read_spec(spec)
         if self.spec is not None and not restoring:  # a checkpoint brings the constants that it was trained with
@@ -254,7 +259,11 @@ class ImageClassifier(Seeded, EvaluatingModule):
         if self.keeps_statistics:
             callbacks.append(KeptStatistics())
         if self.settings.compile:
-            callbacks.append(CompiledNetwork())
+            callbacks.append(CompiledNetwork(graphs=self.settings.cuda_graphs))
+        elif self.settings.cuda_graphs:
+            callbacks.append(GraphedNetwork())
+        if self.settings.cuda_graphs:
+            require_graphs(self.trainer, self._bound_spec().kind.detects)
         averaging = self.settings.averaging.build()
         if averaging is not None:
             callbacks.append(averaging)
@@ -551,12 +560,20 @@ class ImageClassifier(Seeded, EvaluatingModule):
             self.named_parameters(), head, stem, settings.optimizer, settings.finetuning.backbone_rate
         )
         optimizer = settings.optimizer.build(groups)
-        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        if hasattr(optimizer, "_step_supports_amp_scaling"):  # of fused ones, whose gradients could then not be clipped
+            optimizer._step_supports_amp_scaling = False
+        expected = self.trainer.estimated_stepping_batches
+        if not math.isfinite(expected):
+            raise SettingsError(
+                "trainer: the learning rate is planned to the end of a training; set max_epochs or max_steps"
+            )
+        steps = max(1, int(expected))
         per_epoch = steps_per_epoch(self.trainer)
         rate, higher = settings.optimizer.learning_rate, self.monitor.higher
         self._curve = RateCurve(settings.schedule, rate, steps, per_epoch, higher)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._curve)
         self._configured = [
-            {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
+            {key: value for key, value in group.items() if key not in ("params", "fused")}
+            for group in optimizer.param_groups
         ]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -15,13 +15,19 @@ class CompiledNetwork(pl.Callback):
 
     Names and values of its weights stay as they are, and so do checkpoints. What tests and predicts later is the
     network itself, which need not be compiled for a few batches.
+
+    Args:
+        graphs: Replay what is compiled as CUDA graphs.
     """
+
+    def __init__(self, graphs: bool = False) -> None:
+        self._mode = "reduce-overhead" if graphs else None  # torch's name of it
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compile; this is done when the first batch comes, once for training, and once for validation."""
         network = pl_module.network
         assert isinstance(network, nn.Module), "it is built before a training starts"
-        network.compile(backend=BACKEND)
+        network.compile(backend=BACKEND, mode=self._mode)
         log.info("the network is compiled; the first steps take longer")
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -30,6 +30,11 @@ class MixDraw:
     partner: Tensor
     boxes: Tensor | None = None
 
+    def to(self, device: torch.device) -> "MixDraw":
+        """Return the same choices on another device, which is not waited for."""
+        boxes = None if self.boxes is None else self.boxes.to(device, non_blocking=True)
+        return MixDraw(self.lam.to(device, non_blocking=True), self.partner.to(device, non_blocking=True), boxes)
+
 
 def draw_mix(
     count: int, settings: MixUp, resolution: int, seed: int | np.random.Generator, spatial_dims: int = 2

@@ -10,9 +10,10 @@ from visionforge.config.schema import Schedule
 def steps_per_epoch(trainer: pl.Trainer) -> float:
     """Return the optimiser steps of one epoch; the last, maybe smaller, group of accumulated batches gives one, too.
 
-    Args:
-        trainer: Its loaders are set up, as they are once `estimated_stepping_batches` was asked for.
+    Infinite where the loader does not know its length.
     """
+    if trainer.train_dataloader is None:  # as where `max_steps` alone says when the training ends
+        trainer.fit_loop.setup_data()
     batches = float(trainer.num_training_batches)
     return max(1.0, math.ceil(batches / trainer.accumulate_grad_batches)) if math.isfinite(batches) else math.inf
 
@@ -49,7 +50,7 @@ class RateCurve(_Plan):
         self.high = learning_rate
         self.steps = steps
         self.steps_per_epoch = steps_per_epoch
-        self.warmup_steps = round(schedule.warmup * steps_per_epoch)
+        self.warmup_steps = round(schedule.warmup * steps_per_epoch) if schedule.warmup else 0
         self.higher = higher
         self.plateau_factor = 1.0
         self.best = math.nan

@@ -424,6 +424,11 @@ class ModelSettings(Section):
         description="Compile the network while it is trained (torch.compile): the first steps take up to minutes. For "
         "GPUs; on CPUs the small networks are no faster.",
     )
+    cuda_graphs: bool = Field(
+        default=False,
+        description="Replay the training passes of the network as CUDA graphs, which spares a small network the time "
+        "in which its kernels are started one by one. For one NVIDIA GPU; not for detectors.",
+    )
     tta: TtaMode = Field(
         default="full",
         description="Test-time augmentation, the mean probabilities of several views: full; light, flips only; or off. "

@@ -38,4 +38,7 @@ class MixUp(Mixing):
         from visionforge.training.mixup import draw_mix, mix_images, mix_targets
 
         draw = draw_mix(len(images), self, images.shape[-1], rng, images.ndim - 2)
-        return (images, targets) if draw is None else (mix_images(images, draw), mix_targets(targets, draw))
+        if draw is None:
+            return images, targets
+        draw = draw.to(images.device)
+        return mix_images(images, draw), mix_targets(targets, draw)

@@ -23,6 +23,7 @@ class AdamW(Optimizer):
         """Return the optimiser for these parameter groups."""
         import torch
 
-        return torch.optim.AdamW(
-            groups, self.learning_rate, (self.momentum, self.beta2), weight_decay=self.weight_decay
-        )
+        from visionforge.training.parameter_groups import fused
+
+        rates = (self.momentum, self.beta2)
+        return torch.optim.AdamW(groups, self.learning_rate, rates, weight_decay=self.weight_decay, fused=fused(groups))

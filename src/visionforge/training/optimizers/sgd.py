@@ -23,6 +23,20 @@ class Sgd(Optimizer):
         """Return the optimiser for these parameter groups."""
         import torch
 
-        return torch.optim.SGD(
-            groups, self.learning_rate, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
+        from visionforge.training.parameter_groups import fused
+
+        optimizer = torch.optim.SGD(
+            groups,
+            self.learning_rate,
+            self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.nesterov,
+            fused=fused(groups),
         )
+        if (
+            optimizer.defaults["fused"] and self.momentum > 0
+        ):  # all weights at once, also those that are frozen at first
+            for group in optimizer.param_groups:
+                for p in group["params"]:
+                    optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        return optimizer
