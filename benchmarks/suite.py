@@ -78,6 +78,57 @@ def training(name: str, images: int, options: Options) -> Mapping[str, Side]:
     }
 
 
+def whole_training(name: str, train: int, val: int, epochs: int, options: Options) -> Mapping[str, Side]:
+    """Return ways to train a network for many epochs, each with a validation, on a device that holds the images."""
+    import torch
+
+    from benchmarks import peers
+
+    generator = torch.Generator().manual_seed(0)
+    count, epochs = scaled(train, options) if options.scale < 1 else train, max(1, round(epochs * options.scale))
+    splits = [
+        (
+            torch.randint(0, 256, (images, 3, 28, 28), dtype=torch.uint8, generator=generator),
+            torch.randint(0, CLASSES, (images,), generator=generator),
+        )
+        for images in (count, val)
+    ]
+    ours = partial(_our_training, name, count, val, epochs, options)
+    return {
+        OURS: ours(graphs=options.device == "cuda"),
+        "visionforge without CUDA graphs": ours(graphs=False),
+        "a loop by hand, one CUDA graph": peers.graphed_epochs(network_of(name), *splits, epochs, options.device),
+    }
+
+
+def _our_training(name: str, train: int, val: int, epochs: int, options: Options, graphs: bool) -> Callable[[], int]:
+    import lightning.pytorch as pl
+
+    from visionforge import ImageClassifier, ImageDataModule
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    synthetic = {"train": train, "val": val, "test": 64, "classes": CLASSES}
+    cache: Any = "device" if options.device == "cuda" else "auto"
+    data = ImageDataModule(dataset="synthetic", synthetic=synthetic, batch_size=128, cache=cache)
+
+    def training() -> int:
+        trainer = pl.Trainer(
+            max_epochs=epochs,
+            precision="bf16-mixed",
+            accelerator="gpu" if options.device == "cuda" else "cpu",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        model = ImageClassifier(backbone={"name": name, "pretrained": False}, cuda_graphs=graphs)
+        trainer.fit(model, datamodule=data)
+        return epochs * (train // 128 * 128)
+
+    return training
+
+
 def beside(
     name: str, images: int, ours: Mapping[str, Any], other: str, theirs: Mapping[str, Any], options: Options
 ) -> Mapping[str, Side]:
@@ -170,6 +221,8 @@ COMPARISONS: tuple[Comparison, ...] = (
                partial(beside, "fastnet", 2560, BFLOAT16, "the same in 32-true", {})),
     Comparison("compile-resnet18", "An epoch of ResNet-18 in bfloat16, compiled beside as it stands.",
                partial(beside, "resnet18", 1280, {**BFLOAT16, "compiled": True}, "the same uncompiled", BFLOAT16)),
+    Comparison("whole-training", "60 epochs of ResNet-18 on 11,959 images of 28×28 pixels, each with a validation on 1,712.",
+               partial(whole_training, "resnet18", 11959, 1712, 60), devices=("cuda",)),
     Comparison("whole-fit", "A whole command: mini_cnn, five epochs on 546 images, test and results.", whole_fit,
                "s", ("cpu",)),
     Comparison("imports", "What a training imports before it does anything.", imports, "s", ("cpu",)),

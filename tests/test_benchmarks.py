@@ -62,3 +62,8 @@ def test_every_way_to_train_learns_from_the_same_number_of_images():
     sides = suite.training("mini_cnn", 6400, options)
     assert {name: side() for name, side in sides.items()} == dict.fromkeys(sides, 256)
     assert len({each.name for each in suite.COMPARISONS}) == len(suite.COMPARISONS)
+
+
+def test_whole_trainings_are_of_the_same_length():
+    sides = suite.whole_training("mini_cnn", 11959, 100, 60, Options(scale=0.03))
+    assert {name: side() for name, side in sides.items()} == dict.fromkeys(sides, 2 * 384)

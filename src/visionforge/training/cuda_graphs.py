@@ -123,7 +123,7 @@ class GraphedNetwork(pl.Callback):
         """Replay from now on; what is captured is captured when the first batch comes."""
         network = pl_module.network
         assert isinstance(network, nn.Module), "it is built before a training starts"
-        network.forward = ReplayedForward(network, self._capture)  # type: ignore[method-assign]
+        network.forward = ReplayedForward(network, self._capture)
         log.info("the network's training passes are replayed as CUDA graphs")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
