@@ -221,7 +221,7 @@ COMPARISONS: tuple[Comparison, ...] = (
                partial(beside, "fastnet", 2560, BFLOAT16, "the same in 32-true", {})),
     Comparison("compile-resnet18", "An epoch of ResNet-18 in bfloat16, compiled beside as it stands.",
                partial(beside, "resnet18", 1280, {**BFLOAT16, "compiled": True}, "the same uncompiled", BFLOAT16)),
-    Comparison("whole-training", "60 epochs of ResNet-18 on 11,959 images of 28×28 pixels, each with a validation on 1,712.",
+    Comparison("whole-training", "60 epochs of ResNet-18 on 11,959 images of 28×28, each with a validation on 1,712.",
                partial(whole_training, "resnet18", 11959, 1712, 60), devices=("cuda",)),
     Comparison("whole-fit", "A whole command: mini_cnn, five epochs on 546 images, test and results.", whole_fit,
                "s", ("cpu",)),
