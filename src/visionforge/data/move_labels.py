@@ -81,8 +81,8 @@ def move_boxes(
     """Return boxes as the draw moves their images, clipped to the image, and which of them are kept.
 
     The box of a turned object is larger than the object: it is the smallest upright one around the moved corners. On a
-    GPU the check of the values waits for the device once; as the random choices are drawn on the CPU, boxes can be
-    moved there before they are sent.
+    GPU the check of the values waits for the device once; with the choices on the CPU, boxes can be moved there before
+    they are sent.
 
     Args:
         boxes: (M, 4) float32 or float64, x1, y1, x2, y2 in pixels, of all images one after the other or in any order.

@@ -252,8 +252,13 @@ def short_names(paths: list[str]) -> dict[str, str]:
     return result
 
 
-def find_study(text: str, studies: Path) -> StudyFolder:
+def find_study(text: str, studies: Path, setting: str = "study") -> StudyFolder:
     """Return the folder of a study, given by path or by name.
+
+    Args:
+        text: The path, or the name.
+        studies: Folder of studies that are named.
+        setting: What names it, for messages.
 
     Raises:
         RunError: If there is none.
@@ -264,4 +269,4 @@ def find_study(text: str, studies: Path) -> StudyFolder:
     known = [path.parent.name for path in sorted(studies.glob("*/config.yaml"))]
     close = nearest(text, known) or known
     hint = f"; nearest: {', '.join(close)}" if close else ""
-    raise RunError(f"study: {text} is no study: a folder below {studies} with a config.yaml{hint}")
+    raise RunError(f"{setting}: {text} is no study: a folder below {studies} with a config.yaml{hint}")

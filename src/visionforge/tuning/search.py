@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import optuna
 from optuna.samplers import GridSampler
@@ -16,7 +16,7 @@ from visionforge.tuning.halving import Ladder
 from visionforge.tuning.objective import Objective, trial_epochs
 from visionforge.tuning.pruners import make_pruner
 from visionforge.tuning.samplers import make_sampler
-from visionforge.tuning.space import Space
+from visionforge.tuning.space import Space, Values
 from visionforge.tuning.study import minimised
 from visionforge.tuning.trials import OWN, REASON, counted, failures_in_a_row, finished, recover, without_owner
 
@@ -25,16 +25,21 @@ log = logging.getLogger(__name__)
 OWNER_POLL_S = 0.1
 
 
-def begin(study: Study, space: Space, grid: bool = False) -> None:
-    """Put the configuration's own values in line as the first trial; take up what a killed process left.
+def begin(study: Study, space: Space, starts: Sequence[Values] = (), grid: bool = False) -> None:
+    """Put the configuration's own values in line as the first trial, then others; take up what a killed process left.
 
     Args:
         study: The study.
         space: The space.
+        starts: Values that are tried next, if they were not tried yet.
         grid: Every point of a grid is tried, and nothing else.
     """
     if not grid and not study.get_trials(deepcopy=False):
         study.enqueue_trial(space.of_base(), user_attrs={OWN: True}, skip_if_exists=True)
+    for values in starts:
+        study.enqueue_trial(values, skip_if_exists=True)
+    if starts:
+        log.info("%d trials of earlier studies are tried first", len(starts))
     recover(study)
 
 

@@ -167,6 +167,15 @@ class Space:
         by_path = {parameter.path: parameter for parameter in self.parameters}
         return {path: value for path, value in found.items() if by_path[path].holds(value)}
 
+    def inside(self, values: Mapping[str, Any]) -> Values:
+        """Return those of some values that the space can propose together."""
+        found: Values = {}
+        for parameter in self.parameters:
+            path = parameter.path
+            if path in values and self._takes_effect(parameter, found) and parameter.holds(values[path]):
+                found[path] = values[path]
+        return found
+
     def _own(self, path: str) -> Any:
         """Return the configuration's own value; of a Trainer flag that is not set, what Lightning takes."""
         value = value_at(self.base, path)

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import ValidationError
 
 from visionforge.config.environment import warn_of_environment
-from visionforge.config.loading import RawConfig, read_yaml
-from visionforge.config.problems import validation_problems
+from visionforge.config.loading import RawConfig
 from visionforge.config.resizing import network_resolution
-from visionforge.config.schema import RunSettings, TuneSettings
+from visionforge.config.schema import RunSettings
 from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.schema.tasks import task_named
 from visionforge.data.registry import dataset_info
@@ -115,6 +113,8 @@ def require_tunable(settings: RunSettings) -> None:
         problems.append("tune.sampler: nsgaii is for two objectives; set tune.second_metric, or take tpe")
     if tune.second_metric is not None and tune.sampler not in ("nsgaii", "tpe", "random"):
         problems.append(f"tune.sampler: {tune.sampler} takes one objective; allowed with two: nsgaii, tpe, random")
+    if tune.sampler == "grid" and tune.start_from is not None:
+        problems.append("tune.start_from: a grid tries every point in any case; leave it out, or take another sampler")
     if tune.pool is not None and tune.preset != "architectures":
         problems.append(f"tune.pool: would be ignored, because tune.preset is {tune.preset}; set it to architectures")
     if tune.cross_validate:
@@ -176,6 +176,7 @@ class Tuning:
         self.name = settings.tune.study or self._default_name()
         self.folder = StudyFolder(studies_folder(settings) / self.name)
         self.objectives = objectives(settings.tune)
+        self.starts = self._starts()
         self._figures_took = 0.0
         self._figures_at = time.monotonic()
 
@@ -191,6 +192,15 @@ class Tuning:
             if fits and (entry.has_published_weights or not self.settings.model.backbone.pretrained):
                 found.append(entry.name)
         return found
+
+    def _starts(self) -> list[dict[str, Any]]:
+        """Return the values of earlier studies that are tried first."""
+        tune = self.settings.tune
+        if tune.start_from is None or self.worker:
+            return []
+        from visionforge.tuning.starts import earlier_values
+
+        return earlier_values(tune.start_from, tune.start_trials, self.space, studies_folder(self.settings))
 
     @staticmethod
     def _check(values: Mapping[str, Any]) -> list[str]:
@@ -276,7 +286,7 @@ class Tuning:
         minutes = tune.timeout_minutes
         deadline = None if minutes is None else time.monotonic() + 60 * minutes
         if not self.worker:
-            begin(study, self.space, grid=tune.sampler == "grid")
+            begin(study, self.space, self.starts, grid=tune.sampler == "grid")
         with Progress(study, tune.n_trials, self.objectives, quiet=self.worker) as progress:
             if tune.workers > 1 and not self.worker:
                 return run_workers(
@@ -382,30 +392,6 @@ class _Runner:
         return fit(request, self._interruption, Origin(trial.parent, part)).path
 
 
-def _stored_tune(path: Path, storage: str | None) -> TuneSettings:
-    """Return the settings of a study's search.
-
-    Args:
-        path: Its configuration.
-        storage: Where it is kept, if the command line says so.
-
-    Raises:
-        SettingsError: If they cannot be read, or do not say where the study is kept.
-    """
-    stored = read_yaml(path).get("tune")
-    if not isinstance(stored, Mapping):
-        raise SettingsError(f"{path}: has no section tune, so it is no study's configuration")
-    own = stored.get("storage")
-    if storage is None and own not in (None, "journal"):  # only the user says what is connected to
-        raise SettingsError("study: the study is kept in a database of its own; name it with --tune.storage")
-    try:
-        return TuneSettings.model_validate({**stored, "storage": storage or own})
-    except ValidationError as error:
-        raise SettingsError(
-            [f"{path}: {line}" for line in validation_problems(error, TuneSettings, "tune.")]
-        ) from error
-
-
 def rebuild(text: str, settings: RunSettings) -> Study:
     """Write all reports of a study anew.
 
@@ -419,12 +405,13 @@ def rebuild(text: str, settings: RunSettings) -> Study:
     from visionforge.tuning.figures import write_figures
     from visionforge.tuning.report import find_study, write_tables
     from visionforge.tuning.search import quiet_optuna
+    from visionforge.tuning.stored_settings import stored_tune
     from visionforge.tuning.study import load_study, objectives
 
     quiet_optuna()
     folder = find_study(text, studies_folder(settings))
     refuse_links(folder.path)
-    tune = _stored_tune(folder.settings, settings.tune.storage)
+    tune = stored_tune(folder.settings, settings.tune.storage)
     study = load_study(tune, folder, folder.path.name)
     names = objectives(tune)
     content = write_tables(study, folder, names, tune.model_dump(mode="json", exclude={"storage"}))

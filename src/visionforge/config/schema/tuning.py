@@ -129,6 +129,13 @@ class TuneSettings(Section):
         description="Database: null is SQLite in the study's folder, `journal` a journal file there, or any URL of "
         "Optuna's, such as postgresql://USER@HOST/NAME.",
     )
+    start_from: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Earlier studies, by folder or name, also on other images: the values of their best trials are "
+        "tried after the configuration's own.",
+    )
+    start_trials: int = Field(default=5, ge=1, le=1000, description="start_from: so many trials of each study.")
     workers: int = Field(default=1, ge=1, le=256, description="Processes on this machine that share the study.")
     heartbeat_seconds: int = Field(
         default=60,
