@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     options = Options(given.device, given.rounds, given.scale)
+    given.output.mkdir(parents=True, exist_ok=True)
     file = given.output / "results.jsonl"
     for comparison in [names[name] for name in given.names] or COMPARISONS:
         if options.device not in comparison.devices:

@@ -183,6 +183,36 @@ def _archive(folder: Path, np) -> Path:  # noqa: ANN001
     return folder / "discs.npz"
 
 
+def pictures(count: int, options: Options) -> Mapping[str, Side]:
+    """Return commands that classify PNG files of 28×28 by mini_cnn, without test-time views."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from visionforge import ImageClassifier, TaskSpec
+
+    folder = Path(tempfile.mkdtemp(prefix="visionforge-benchmark-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / "pictures").mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(scaled(count, options)):
+        low = Image.fromarray(rng.integers(0, 256, (7, 7, 3), dtype=np.uint8))
+        low.resize((28, 28), Image.Resampling.BICUBIC).save(folder / "pictures" / f"{index:06d}.png")
+    spec = TaskSpec(classes=CLASSES, resolution=28, mean=(0.5,) * 3, std=(0.25,) * 3)
+    model = ImageClassifier(backbone={"name": "mini_cnn", "pretrained": False}, spec=spec)
+    model.configure_model()
+    content = {"state_dict": model.state_dict(), "hyper_parameters": {**model.hparams, "restoring": True}}
+    torch.save({**content, "pytorch-lightning_version": "2.6.0"}, folder / "model.ckpt")
+    given = [str(folder / "pictures")]
+    ours = ["predict", "--ckpt_path", str(folder / "model.ckpt"), "--images", *given, "--no-tta", "--overwrite"]
+    return {
+        OURS: Command([sys.executable, "-m", "visionforge", *ours, "--out", str(folder / "ours.csv")]),
+        "torchvision, DataLoader of 2 workers": Command(
+            [sys.executable, "-m", "benchmarks.picture_peer", *given, str(folder / "theirs.csv")]
+        ),
+    }
+
+
 def imports(options: Options) -> Mapping[str, Side]:
     """Return the imports of a training, and those of Lightning alone."""
     return {
@@ -225,6 +255,8 @@ COMPARISONS: tuple[Comparison, ...] = (
                partial(whole_training, "resnet18", 11959, 1712, 60), devices=("cuda",)),
     Comparison("whole-fit", "A whole command: mini_cnn, five epochs on 546 images, test and results.", whole_fit,
                "s", ("cpu",)),
+    Comparison("predict-pictures", "A whole command: 40,000 PNG files of 28×28 to a table of what mini_cnn says.",
+               partial(pictures, 40_000), "s", ("cpu",)),
     Comparison("imports", "What a training imports before it does anything.", imports, "s", ("cpu",)),
     Comparison("help", "`visionforge fit --help`.", helping, "s", ("cpu",)),
 )  # fmt: skip
