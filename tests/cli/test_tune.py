@@ -191,7 +191,8 @@ def test_default_name_tells_searches_apart(tmp_path):
     names = []
     for changes in ({}, {"metric": "val/loss"}, {"workers": 2}):
         tree = {"data": {"dataset": "synthetic"}, "model": {"backbone": {"name": "mini_cnn", "pretrained": False}}}
-        settings = RunSettings.model_validate({**tree, "tune": changes})
+        space = {"preset": "none", "space": {"data.batch_size": {"choices": [8, 16]}}}
+        settings = RunSettings.model_validate({**tree, "tune": {**space, **changes}})
         names.append(Tuning(with_metric(settings)).name)
     assert names[0] == names[2] != names[1]
     assert all(name.startswith("synthetic_mini_cnn_") for name in names)
