@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from visionforge.data.info import Split
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
-from visionforge.data.stream import picture_batches
+from visionforge.data.stream import Batch, picture_batches
 from visionforge.engine.first_imports import import_lightning
 from visionforge.engine.picture_outputs import (
     MOST_OVERLAP,
@@ -25,7 +25,7 @@ from visionforge.engine.picture_outputs import (
     require_place,
 )
 from visionforge.errors import RunError, SettingsError
-from visionforge.evaluation.prediction_table import TEXTS, headings_of, prediction_columns, rows_of
+from visionforge.evaluation.prediction_table import TEXTS, Filled, headings_of, prediction_columns, rows_of
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table, read_table, require_format
 from visionforge.inference.loading import Target, device_of, find_target, load_classifier
 from visionforge.printable import LONGEST_LINE, printable
@@ -251,6 +251,13 @@ def _check_tiles(spec: "TaskSpec", scale: str | None, overlap: float | None) -> 
 # --- the stream
 
 
+def _columns(predictor: "Predictor", batch: Batch) -> list[Filled]:
+    """Return the columns of the table for a batch; none of one without pictures."""
+    if not batch.names:
+        return []
+    return prediction_columns(predictor.spec, predictor(batch.images), [(Column("path"), batch.names)])
+
+
 @dataclass(frozen=True)
 class _Stream:
     """Pictures on their way through a network."""
@@ -305,13 +312,15 @@ class _Stream:
             stack.enter_context(folder_for(out.absolute().parent))
             table: TableWriter | None = None
             failures = Failures(errors, self.warn, stack)
+            from visionforge.engine.parallel_prediction import predictors_for, said_of
+
             self.progress(0, total)
-            for batch in stack.enter_context(contextlib.closing(batches)):
+            stack.enter_context(contextlib.closing(batches))
+            said = said_of(predictors_for(self.predictor, self.threads, total / self.batch_size), batches, _columns)
+            for batch, columns in stack.enter_context(contextlib.closing(said)):
                 interruption.check()
                 failures.add(batch.failures)
-                if batch.names:
-                    keys = [(Column("path"), batch.names)]
-                    columns = prediction_columns(spec, self.predictor(batch.images), keys)
+                if columns:
                     if table is None:
                         table = stack.enter_context(open_table(out, headings_of(columns)))
                     table.write(rows_of(columns))

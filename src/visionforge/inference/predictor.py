@@ -1,5 +1,6 @@
 """What says something of images: a network, or an artifact that was exported from one; and what it says."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
@@ -79,6 +80,16 @@ class NetworkPredictor:
         self._model = model
         self._tta = tta
 
+    @property
+    def device(self) -> torch.device:
+        """Return where the network is."""
+        return next(self._model.parameters()).device
+
+    def sharing_weights(self) -> "NetworkPredictor":
+        """Return a predictor of the same weights, which another thread may ask at the same time."""
+        tensors = (*self._model.parameters(), *self._model.buffers())
+        return NetworkPredictor(copy.deepcopy(self._model, {id(each): each for each in tensors}), self._tta)
+
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> BatchPrediction:
         """Return what the network says of images (B, C, R, R), uint8 or normalised float.
@@ -88,7 +99,7 @@ class NetworkPredictor:
         """
         model = self._model
         with model.members_kept() as members:
-            logits, averaged, scores = model.evaluated(images.to(next(model.parameters()).device), self._tta)
+            logits, averaged, scores = model.evaluated(images.to(self.device), self._tta)
         assert model.criterion is not None
         raw, raw_tta = _plain(model.criterion.probabilities(logits)), None if averaged is None else _plain(averaged)
         given, tta = (raw, False) if raw_tta is None else (raw_tta, True)
