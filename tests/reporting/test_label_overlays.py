@@ -279,12 +279,15 @@ def test_panels_stand_in_rows_with_their_captions(tmp_path, rows):
     shown = panels(rows, 4)
     with own_style():
         figure = panel_grid(shown, headings, captions, "t", classes=[("cell", (1, 2, 3))])
-    axes = [axes for axes in figure.axes if axes.images]
-    assert len(axes) == 4 * min(rows, 24)
-    assert [one.get_title(loc="left") for one in axes[:4]] == headings
-    assert [text.get_text() for one in axes[::4] for text in one.texts] == captions[:24]
-    for place, one in enumerate(axes):
-        assert (one.images[0].get_array() == shown[place // 4][place % 4]).all()
+    (axes,) = figure.axes
+    assert len(axes.images) == 4 * min(rows, 24)
+    assert [text.get_text() for text in axes.texts] == [*captions[:24], *headings, "t"]
+    for place, one in enumerate(axes.images):
+        assert (one.get_array() == shown[place // 4][place % 4]).all()
+    lefts, rights, bottoms, tops = np.array([one.get_extent() for one in axes.images]).T
+    assert (lefts[1:4] > rights[:3]).all()
+    assert (tops[4::4] > bottoms[:-4:4]).all()
+    np.testing.assert_allclose(rights - lefts, bottoms - tops)  # they are square
     said = [[text.get_text() for text in legend.get_texts()] for legend in figure.legends]
     assert said == [["cell"], [name for name, _ in COMPARISON_LEGEND]]
     save_figure(figure, tmp_path / "f.png", 50)
@@ -296,7 +299,8 @@ def test_long_names_and_captions_leave_the_panels_their_size(tmp_path):
         with own_style():
             figure = panel_grid(panels(2, 3), "abc", [caption, "b"], "t", [(name, (0, 0, 0)) for name in names])
         save_figure(figure, tmp_path / "f.png", 50)
-        return figure.axes[0].get_window_extent().width / figure.bbox.width
+        left, right, _, _ = figure.axes[0].images[0].get_extent()
+        return (right - left) / figure.get_figwidth()
 
     assert width("x" * 500, ["long " * 20] * 12) == pytest.approx(width("a", ["c"]), rel=0.05)
 

@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from visionforge.printable import printable
-from visionforge.reporting.figures.static import GREY, shorten
+from visionforge.reporting.figures.static import DPI, GREY, shorten
 from visionforge.reporting.label_overlays import FOUND, INVENTED, MISSED, Pixels
 
 Legend = Sequence[tuple[str, tuple[int, int, int]]]
 COMPARISON_LEGEND: Legend = (("found", FOUND), ("missed", MISSED), ("invented", INVENTED))
 MOST_ROWS = 24
-_PANEL, _NARROWEST = 1.9, 3.4  # inches, of a panel and of a figure
+_PANEL, _NARROWEST, _GAP = 1.9, 3.4, 0.05  # inches, of a panel and of a figure, and around a panel
 _CAPTION, _HEADINGS, _LINE = 0.2, 0.6, 0.16  # inches, of a row's caption, of what is above the rows, of a legend's line
 _KEY, _LETTER = 0.5, 0.062  # inches, of an entry of a legend without its name, and of a letter of that
 _LONGEST_CAPTION, _LONGEST_NAME = 28, 24  # characters for each panel of a row, and of a name in the legend
@@ -47,51 +46,43 @@ def panel_grid(
             f"captions ({len(captions)}), with as many panels as headings ({len(headings)})"
         )
     shown = rows[:MOST_ROWS]
-    height, across = shown[0][0].shape[:2]
-    tall = _PANEL * min(2.0, max(0.3, height / across))
-    width = max(_NARROWEST, _PANEL * len(headings))
+    high, wide = shown[0][0].shape[:2]
+    side = _PANEL - 2 * _GAP
+    tall = _PANEL * min(2.0, max(0.3, high / wide)) - 2 * _GAP
+    scale = min(side / wide, tall / high)  # inches of a pixel
+    width = max(_NARROWEST, _PANEL * len(headings)) + 2 * _GAP
     legends = _legends(classes, verdicts, width)
     lines = max((-(-len(entries) // columns) for entries, _, columns in legends), default=0)
-    size = (width + 0.2, (tall + _CAPTION) * len(shown) + _HEADINGS + _LINE * lines)
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(len(shown), len(headings), squeeze=False)
+    pitch = tall + _CAPTION + 2 * _GAP
+    depth = _HEADINGS + pitch * len(shown) + _LINE * lines
+    figure = Figure(figsize=(width, depth))
+    axes = figure.add_axes((0, 0, 1, 1))  # one for all: a pair for each panel takes most of a second to lay out
+    axes.set_axis_off()
+    axes.set(xlim=(0, width), ylim=(depth, 0))  # inches from the upper left corner
+    lefts = [_PANEL * column + 2 * _GAP for column in range(len(headings))]
     for line, (panels, caption) in enumerate(zip(shown, captions, strict=False)):
-        for axes, panel in zip(grid[line], panels, strict=True):
-            axes.imshow(panel)
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.spines[:].set_visible(False)
+        top = _HEADINGS + pitch * line
+        for left, panel in zip(lefts, panels, strict=True):
+            axes.imshow(
+                panel,
+                extent=(left, left + scale * wide, top + scale * high, top),
+                aspect="auto",
+                interpolation="nearest" if scale * DPI > 2 else "antialiased",  # small ones stay sharp
+            )
         text = shorten(printable(caption), _LONGEST_CAPTION * len(headings))
-        _write_below(grid[line, 0], text)
-    for axes, heading in zip(grid[0], headings, strict=True):
-        axes.set_title(printable(heading), fontsize=8.5, loc="left", pad=3)
+        axes.text(lefts[0], top + scale * high + _GAP, text, fontsize=7.5, color=GREY, va="top")
+    for left, heading in zip(lefts, headings, strict=True):
+        axes.text(left, _HEADINGS - _GAP, printable(heading), fontsize=8.5, va="bottom")
     for entries, loc, columns in legends:
         patches = [Patch(color="#{:02x}{:02x}{:02x}".format(*colour), label=name) for name, colour in entries]
-        figure.legend(handles=patches, loc=loc, ncols=columns, fontsize=7.5, frameon=False)
-    figure.suptitle(printable(title), fontsize=12)
+        figure.legend(handles=patches, loc=loc, ncols=columns, fontsize=7.5, frameon=False, borderaxespad=0.1)
+    axes.text(width / 2, 0.2, printable(title), fontsize=12, ha="center", va="center")
     return figure
-
-
-def _write_below(axes: Axes, text: str) -> None:
-    """Write a caption that may reach below the next panels; only its height takes room, as an empty label."""
-    axes.set_xlabel(" ", fontsize=7.5, labelpad=2)
-    written = axes.annotate(
-        text,
-        (0, 0),
-        (0, -3),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        annotation_clip=False,
-        fontsize=7.5,
-        color=GREY,
-        va="top",
-    )
-    written.set_in_layout(False)
 
 
 def _legends(
     classes: Legend, verdicts: Legend, width: float
-) -> list[tuple[Legend, Literal["outside lower left", "outside lower right"], int]]:
+) -> list[tuple[Legend, Literal["lower left", "lower right"], int]]:
     """Return the legends that are not empty, where they stand, and in how many columns, so that neither is too wide."""
     classes, verdicts = (
         [(shorten(printable(name), _LONGEST_NAME), colour) for name, colour in entries]
@@ -99,11 +90,11 @@ def _legends(
     )
     right = max(1, min(len(verdicts), int((width if not classes else width / 2) / _widest(verdicts))))
     left = max(1, min(len(classes), int((width - (right * _widest(verdicts) if verdicts else 0)) / _widest(classes))))
-    found: list[tuple[Legend, Literal["outside lower left", "outside lower right"], int]] = []
+    found: list[tuple[Legend, Literal["lower left", "lower right"], int]] = []
     if classes:
-        found.append((classes, "outside lower left", left))
+        found.append((classes, "lower left", left))
     if verdicts:
-        found.append((verdicts, "outside lower right", right))
+        found.append((verdicts, "lower right", right))
     return found
 
 
