@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from picture_peer import Folder
 from PIL import Image
 from timing import rates, ratio, summary
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
+from torch.utils.data import DataLoader
 
 from visionforge.config.schema import Backbone
 from visionforge.data.info import DomainFlags, TaskSpec
@@ -37,29 +37,6 @@ SPEC = TaskSpec(
     mean=(0.5,) * 3, std=(0.25,) * 3,
     flags=DomainFlags(hflip=True, vflip=True, rotation="any", texture_is_label=True, colour_is_label=True),
 )  # fmt: skip
-
-
-class Folder(Dataset[torch.Tensor]):
-    """What most code does: one file, one chain of transforms."""
-
-    def __init__(self, folder: Path) -> None:
-        self.paths = sorted(folder.rglob("*.png"))
-        self.transform = v2.Compose(
-            [
-                v2.ToImage(),
-                v2.Resize(PIXELS, antialias=True),
-                v2.CenterCrop(PIXELS),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize(list(SPEC.mean), list(SPEC.std)),
-            ]
-        )
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        with Image.open(self.paths[index]) as picture:
-            return self.transform(picture.convert("RGB"))
 
 
 def make_pictures(folder: Path, count: int) -> None:
