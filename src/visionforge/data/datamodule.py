@@ -174,6 +174,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         self._operations: list[Operation] | None = None  # built when they are first needed
         self.source = SplitSource(self.info, self.spec, self.settings)
         self._sampled_by: npt.NDArray[Any] | None = None  # what training images are drawn by
+        self._mirrored: tuple[Any, Tensor] | None = None  # of an epoch under alternating flips
         self._draws: tuple[Any, AugmentationDraw | VolumeDraw] | None = None  # of the steps around the last one
 
     @classmethod
@@ -497,15 +498,16 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
 
     def _flip_parity(self, epoch: int, first: int, count: int) -> Tensor:
         """Return (count,) which images of an epoch are mirrored: a fixed half of them, in turn; none beyond its end."""
-        dataset = self._datasets["train"]
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "flip"))
-        half = torch.rand(len(dataset), generator=generator) < 0.5
-        sampler = self._train_sampler(dataset)
-        sampler.set_epoch(epoch)
-        mirrored = torch.zeros(count, dtype=torch.bool)
-        found = half[sampler.positions()[first : first + count]] ^ bool(epoch % 2)
-        mirrored[: len(found)] = found
-        return mirrored
+        key = (self.seed, epoch, self._rank())
+        if self._mirrored is None or self._mirrored[0] != key:
+            dataset = self._datasets["train"]
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "flip"))
+            half = torch.rand(len(dataset), generator=generator) < 0.5
+            sampler = self._train_sampler(dataset)
+            sampler.set_epoch(epoch)
+            self._mirrored = key, half[sampler.positions()] ^ bool(epoch % 2)
+        found = self._mirrored[1][first : first + count]
+        return torch.cat([found, found.new_zeros(count - len(found))])
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return (N, C, R, R[, R]) uint8 images as normalised float32 with the channels of the task."""

@@ -304,6 +304,8 @@ class _Stream:
         if self.tiles is not None:
             with folder_for(out.absolute().parent):
                 return self._write_whole(self.tiles, out, errors, total, interruption)
+        from visionforge.engine.parallel_prediction import predictors_for, said_of
+
         spec, done = self.predictor.spec, 0
         batches = picture_batches(
             self.listed, spec.resolution, spec.channels, self.batch_size, self.threads, spec.spatial_dims, spec.fit
@@ -312,8 +314,6 @@ class _Stream:
             stack.enter_context(folder_for(out.absolute().parent))
             table: TableWriter | None = None
             failures = Failures(errors, self.warn, stack)
-            from visionforge.engine.parallel_prediction import predictors_for, said_of
-
             self.progress(0, total)
             stack.enter_context(contextlib.closing(batches))
             said = said_of(predictors_for(self.predictor, self.threads, total / self.batch_size), batches, _columns)
