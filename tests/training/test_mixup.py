@@ -6,7 +6,15 @@ import torch
 from scipy import stats
 
 from visionforge.training.mixing.mixup import MixUp
-from visionforge.training.mixup import MixDraw, draw_mix, mix_images, mix_masks, mix_soft_masks, mix_targets
+from visionforge.training.mixup import (
+    MixDraw,
+    draw_mix,
+    lanes_of,
+    mix_images,
+    mix_masks,
+    mix_soft_masks,
+    mix_targets,
+)
 
 
 def shares(count: int, **settings) -> np.ndarray:
@@ -159,3 +167,46 @@ def test_masks_cannot_hold_what_mixup_blends(cutmix):
     draw = draw_mix(32, MixUp(alpha=1.0, cutmix_alpha=cutmix, per_image=True), 12, 0)
     with pytest.raises(ValueError, match=r"masks: MixUp blends classes.*use mix_soft_masks"):
         mix_masks(torch.zeros(32, 12, 12, dtype=torch.uint8), draw)
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+@pytest.mark.parametrize("cutmix", [0.0, 1.0])
+@pytest.mark.parametrize(("replicas", "count"), [(2, 32), (4, 16), (8, 8), (2, 12), (3, 24)])
+def test_several_processes_mix_what_one_would(replicas, count, cutmix, per_image):
+    """Each has every R-th image of the batch of all, and the partners of its images among them."""
+    settings = MixUp(alpha=0.7, cutmix_alpha=cutmix, per_image=per_image)
+    total = replicas * count
+    images, targets = torch.rand(total, 1, 12, 12), torch.eye(total)
+    whole = draw_mix(total, settings, 12, 5)
+    expected = mix_images(images, whole), mix_targets(targets, whole)
+    together = lanes_of(total) % replicas == 0
+    assert together == (replicas != 3)
+    for rank in range(replicas):
+        part = draw_mix(count, settings, 12, 5, 2, rank, replicas)
+        found = mix_images(images[rank::replicas], part), mix_targets(targets[rank::replicas], part)
+        assert (found[1].sum(dim=1) - 1).abs().max() < 1e-6
+        for one, other in zip(found, expected, strict=True):
+            assert torch.equal(one, other[rank::replicas]) == together
+
+
+@pytest.mark.parametrize(
+    ("total", "lanes"), [(1, 1), (8, 1), (15, 1), (16, 2), (24, 2), (100, 4), (128, 16), (1024, 64), (4096, 64)]
+)
+def test_partners_are_others_of_the_same_lane(total, lanes):
+    assert lanes_of(total) == lanes
+    for seed in range(3):
+        partner = draw_mix(total, MixUp(alpha=1.0), 28, seed).partner
+        assert sorted(partner.tolist()) == list(range(total))
+        assert total == 1 or (partner != torch.arange(total)).all()
+        assert (partner % lanes_of(total) == torch.arange(total) % lanes_of(total)).all()
+
+
+def test_every_partner_of_a_lane_is_as_likely():
+    counts = torch.zeros(16, 16)
+    for seed in range(3000):
+        partner = draw_mix(16, MixUp(alpha=1.0), 28, seed).partner
+        counts[torch.arange(16), partner] += 1
+    for image in range(16):
+        others = [other for other in range(16) if other % 2 == image % 2 and other != image]
+        assert counts[image].sum() == counts[image, others].sum()
+        assert (counts[image, others] - 3000 / 7).abs().max() < 5 * (3000 / 7 * 6 / 7) ** 0.5

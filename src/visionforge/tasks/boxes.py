@@ -219,14 +219,14 @@ class BoxTask(Task):
         """Return mixed images, and the boxes that can be seen in them; see `visionforge.training.box_labels`."""
         from visionforge.training.box_labels import mixed_rows
         from visionforge.training.mixing.mixup import MixUp
-        from visionforge.training.mixup import draw_mix, mix_images
+        from visionforge.training.mixup import mix_images
 
         if not isinstance(mixer, MixUp) or type(mixer).mix is not MixUp.mix:
             raise SettingsError(
                 f"model.mixup.name: {mixer.name} mixes shares of classes, which boxes do not have; take mixup, or set "
                 "model.mixup.mixup_epochs to 0"
             )
-        draw = draw_mix(len(images), mixer, images.shape[-1], rng)
+        draw = mixer.draw(images, rng)
         return (images, labels) if draw is None else (mix_images(images, draw), mixed_rows(labels, draw))
 
     def learn(self, model: Any, criterion: Any, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -487,7 +487,8 @@ class ImageClassifier(Seeded, EvaluatingModule):
         seed_generators(derive_seed(self.seed, "dropout", *position), self.device)
         targets = labels
         if self._mixes():
-            rng = np.random.default_rng(derive_seed(self.seed, "mixup", *position))
+            rank = 0 if settings.mixup.shares_draws else self.global_rank
+            rng = np.random.default_rng(derive_seed(self.seed, "mixup", self.current_epoch, batch_idx, rank))
             images, targets = spec.kind.mixed(settings.mixup, images, labels, len(spec.classes), rng)
         if self._teacher is not None:  # it sees the images as they are learnt, augmented and mixed
             criterion = Distilling(criterion, self._teacher.probabilities(images), self._teacher.weight, spec)

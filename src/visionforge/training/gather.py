@@ -4,6 +4,14 @@ import torch
 from torch import Tensor
 
 
+def place_in_group() -> tuple[int, int]:
+    """Return the number of this process among those that train together, and how many they are."""
+    distributed = torch.distributed
+    if not distributed.is_available() or not distributed.is_initialized():
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
 def gather_rows(values: Tensor, world_size: int) -> Tensor:
     """Return the rows of all ranks in the order of the split; every rank gets all of them.
 

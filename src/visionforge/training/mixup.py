@@ -14,6 +14,8 @@ from torch import Tensor
 
 from visionforge.training.mixing.mixup import MixUp
 
+MOST_LANES, LEAST_IN_LANE = 64, 8  # in which partners are drawn
+
 
 @dataclass(frozen=True)
 class MixDraw:
@@ -37,9 +39,20 @@ class MixDraw:
 
 
 def draw_mix(
-    count: int, settings: MixUp, resolution: int, seed: int | np.random.Generator, spatial_dims: int = 2
+    count: int,
+    settings: MixUp,
+    resolution: int,
+    seed: int | np.random.Generator,
+    spatial_dims: int = 2,
+    rank: int = 0,
+    replicas: int = 1,
 ) -> MixDraw | None:
     """Draw shares, partners and patches for a batch; a function of the seed alone. None if nothing is mixed.
+
+    Processes that train together share a draw: image i of rank r is image i·R + r of the batch of all R, and has the
+    partner that it would have there. So that this one is an image of its own rank, partners are drawn within lanes of
+    at least eight images, every 64th, 32nd, … of the batch of all, as many as divide it; they are a cycle each, so
+    nothing but a single image is its own partner. Where the ranks are more than the lanes, each draws for itself.
 
     The patch of CutMix has the aspect ratio of the image and the area 1 - λ, or the volume; it is clipped at the
     border, and λ is then the share that is really left.
@@ -50,15 +63,44 @@ def draw_mix(
         resolution: Height and width in pixels, or side of volumes in voxels.
         seed: Seed of this batch, or the generator that has it.
         spatial_dims: 2 for images, 3 for volumes.
+        rank: Number of this process.
+        replicas: Number R of processes, whose batches have N images each.
     """
     if settings.alpha == 0 and settings.cutmix_alpha == 0:
         return None
-    rng = np.random.default_rng(seed)
+    if lanes_of(count * replicas) % replicas:
+        rank, replicas = 0, 1
+    rng, total = np.random.default_rng(seed), count * replicas
+    drawn = _draw(total, settings, resolution, rng, spatial_dims)
+    if replicas == 1:
+        return drawn
+    boxes = None if drawn.boxes is None else drawn.boxes[rank::replicas]
+    return MixDraw(drawn.lam[rank::replicas], drawn.partner[rank::replicas] // replicas, boxes)
+
+
+def lanes_of(total: int) -> int:
+    """Return in how many lanes the partners of a batch are drawn: 1, 2, 4, … 64 of at least eight images each."""
+    lanes = 1
+    while lanes < MOST_LANES and total % (2 * lanes) == 0 and total // (2 * lanes) >= LEAST_IN_LANE:
+        lanes *= 2
+    return lanes
+
+
+def _partners(total: int, rng: np.random.Generator) -> Tensor:
+    """Return (total,) partners: of each lane a cycle through its images in a random order."""
+    lanes = lanes_of(total)
+    order = rng.random((lanes, total // lanes)).argsort(axis=1) * lanes + np.arange(lanes)[:, None]
+    partner = np.empty(total, dtype=np.int64)
+    partner[order] = np.roll(order, -1, axis=1)
+    return torch.from_numpy(partner)
+
+
+def _draw(count: int, settings: MixUp, resolution: int, rng: np.random.Generator, spatial_dims: int) -> MixDraw:
+    """Draw for a whole batch; see `draw_mix`."""
     draws = count if settings.per_image else 1
     lam = rng.beta(settings.alpha, settings.alpha, draws) if settings.alpha > 0 else np.ones(draws)
-    partner = torch.from_numpy(rng.permutation(count))
     if settings.cutmix_alpha == 0:
-        return MixDraw(_as_shares(lam, count), partner)
+        return MixDraw(_as_shares(lam, count), _partners(count, rng))
     prob = settings.cutmix_prob if settings.alpha > 0 else 1.0
     cut = rng.random(draws) < prob
     kept = rng.beta(settings.cutmix_alpha, settings.cutmix_alpha, draws)
@@ -70,7 +112,7 @@ def draw_mix(
     content = np.prod(boxes[:, spatial_dims:] - boxes[:, :spatial_dims], axis=1)
     lam = np.where(cut, 1 - content / resolution**spatial_dims, lam)
     boxes = np.broadcast_to(boxes, (count, 2 * spatial_dims)).copy()
-    return MixDraw(_as_shares(lam, count), partner, torch.from_numpy(boxes))
+    return MixDraw(_as_shares(lam, count), _partners(count, rng), torch.from_numpy(boxes))
 
 
 def _as_shares(lam: np.ndarray[tuple[int, ...], np.dtype[np.float64]], count: int) -> Tensor:

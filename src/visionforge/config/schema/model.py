@@ -332,6 +332,7 @@ class Mixing(Component):
 
     family: ClassVar[Family] = Family("model.mixup", "mixup", "visionforge.training.mixing", "a mixer")
     required: ClassVar[tuple[str, ...]] = ("mix",)
+    shares_draws: ClassVar[bool] = False  # whether all processes are given the same randomness, and share the draw
 
     mixup_epochs: int | None = Field(
         default=None,
@@ -351,7 +352,8 @@ class Mixing(Component):
             images: (N, C, H, W) or (N, C, D, H, W) float32, normalised.
             targets: (N, K) float32 shares of the classes; per label 0 to 1 where an image may have several. Of masks
                 (N, K, H, W).
-            rng: All randomness; a function of seed, epoch, step and rank.
+            rng: All randomness; a function of seed, epoch, step and rank, and of the first three where the kind
+                `shares_draws`.
         """
         raise NotImplementedError(f"{type(self).__qualname__}.mix")
 

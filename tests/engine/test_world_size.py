@@ -1,0 +1,73 @@
+"""Several processes that train together end with the weights of one, whatever changes their images."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+SCRIPT = '''
+import sys
+import lightning.pytorch as pl
+import torch
+from torch import nn
+from visionforge import ImageClassifier, ImageDataModule
+from visionforge.models import BackboneEntry, register_backbone
+
+
+class Plain(nn.Module):
+    """Without batch normalisation, whose statistics are those of a process's own images."""
+
+    def __init__(self, in_channels, num_classes):
+        super().__init__()
+        self.stem = nn.Conv2d(in_channels, 16, 3, stride=2, padding=1)
+        self.norm = nn.GroupNorm(4, 16)
+        self.second = nn.Sequential(nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.GELU())
+        self.head = nn.Linear(32, num_classes)
+
+    def forward(self, images):
+        return self.head(self.second(torch.tanh(self.norm(self.stem(images)))).mean(dim=(2, 3)))
+
+
+def build_plain(*, in_channels, num_classes, dropout, resolution, scale):
+    """Two convolutions."""
+    return Plain(in_channels, num_classes)
+
+
+if __name__ == "__main__":
+    devices, out = int(sys.argv[1]), sys.argv[2]
+    register_backbone(BackboneEntry(name="plain", builder=build_plain, stem="stem.weight", head="head.",
+                                    description="Two convolutions", stages=("second",)))
+    pl.seed_everything(7)
+    data = ImageDataModule("synthetic", synthetic={"train": 200, "val": 16, "test": 16}, batch_size=64 // devices,
+                           augmentation="strong", sampler="balanced")
+    data.augmentation = data.settings.augmentation.resolved()  # also what gratings would not allow
+    model = ImageClassifier(backbone={"name": "plain", "pretrained": False}, optimizer={"name": "sgd",
+                            "learning_rate": 0.02}, mixup={"alpha": 0.4, "cutmix_alpha": 1.0, "per_image": True})
+    trainer = pl.Trainer(max_epochs=3, accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto",
+                         deterministic=True, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                         enable_model_summary=False, limit_val_batches=0)
+    trainer.fit(model, datamodule=data)
+    if trainer.is_global_zero:
+        torch.save(model.state_dict(), out)
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
+def test_two_and_four_processes_learn_what_one_learns(tmp_path):
+    (tmp_path / "train.py").write_text(SCRIPT)
+    states = {}
+    for devices in (1, 2, 4):
+        out = tmp_path / f"{devices}.pt"
+        command = [sys.executable, "train.py", str(devices), str(out)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        states[devices] = torch.load(out, weights_only=True)
+    for devices in (2, 4):
+        for name, value in states[1].items():
+            torch.testing.assert_close(
+                states[devices][name], value, rtol=0, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+            )
