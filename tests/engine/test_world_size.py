@@ -39,18 +39,22 @@ if __name__ == "__main__":
     devices, out = int(sys.argv[1]), sys.argv[2]
     register_backbone(BackboneEntry(name="plain", builder=build_plain, stem="stem.weight", head="head.",
                                     description="Two convolutions", stages=("second",)))
-    pl.seed_everything(7)
-    data = ImageDataModule("synthetic", synthetic={"train": 200, "val": 16, "test": 16}, batch_size=64 // devices,
-                           augmentation="strong", sampler="balanced")
-    data.augmentation = data.settings.augmentation.resolved()  # also what gratings would not allow
-    model = ImageClassifier(backbone={"name": "plain", "pretrained": False}, optimizer={"name": "sgd",
-                            "learning_rate": 0.02}, mixup={"alpha": 0.4, "cutmix_alpha": 1.0, "per_image": True})
-    trainer = pl.Trainer(max_epochs=3, accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto",
-                         deterministic=True, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                         enable_model_summary=False, limit_val_batches=0)
-    trainer.fit(model, datamodule=data)
+    states = {}
+    for name, rate in (("sgd", 0.02), ("adamw", 0.002), ("muon", 0.002)):
+        pl.seed_everything(7)
+        data = ImageDataModule("synthetic", synthetic={"train": 200, "val": 16, "test": 16}, batch_size=64 // devices,
+                               augmentation="strong", sampler="balanced")
+        data.augmentation = data.settings.augmentation.resolved()  # also what gratings would not allow
+        model = ImageClassifier(backbone={"name": "plain", "pretrained": False},
+                                optimizer={"name": name, "learning_rate": rate},
+                                mixup={"alpha": 0.4, "cutmix_alpha": 1.0, "per_image": True})
+        trainer = pl.Trainer(max_epochs=3, accelerator="cpu", devices=devices, logger=False, limit_val_batches=0,
+                             strategy="ddp" if devices > 1 else "auto", deterministic=True,
+                             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+        trainer.fit(model, datamodule=data)
+        states |= {f"{name} {key}": value for key, value in model.state_dict().items()}
     if trainer.is_global_zero:
-        torch.save(model.state_dict(), out)
+        torch.save(states, out)
 '''
 
 
