@@ -199,7 +199,8 @@ def test_margins_have_verdicts(outputs, capsys):
     row = rows["with_tta.accuracy"]
     assert (row["verdict"], row["margin"], row["alpha"]) == ("non-inferior", 1, pytest.approx(0.025))
     assert (rows["with_tta.log_loss"]["higher_is_better"], row["higher_is_better"]) == (False, True)
-    assert row["p_adjusted"] >= row["p"]
+    several = rows["with_tta.log_loss"]["p"] is not None  # the losses of so few images may have no interval
+    assert row["p_adjusted"] >= row["p"] if several else row["p_adjusted"] is None
     assert main(["runs", "compare", *paths_of(outputs, 0, 3), *asked, "--confidence", "0.9"]) == 0
     said = capsys.readouterr().out
     assert "one-sided level of 5.00%" in said
