@@ -47,7 +47,7 @@ def test_it_is_logged_monitored_evaluated_reported_and_compared(module, tmp_path
     given = {
         "trainer__default_root_dir": outputs,
         "trainer__max_epochs": 3,
-        "model__optimizer__learning_rate": 0.004,
+        "model__optimizer__learning_rate": 0.002,
         "model__monitor": "val/wrong_share",
     }
     shown = {"evaluation__report": "true", "evaluation__figures": "true"}
