@@ -47,8 +47,8 @@ def test_they_say_what_one_says(model, threads, tta):
     torch.set_num_threads(1)
     one = NetworkPredictor(model, tta)
     expected = [one(batch) for batch in batches(40)]
-    several = predictors_for(one, 4, 40)
-    assert len(several) == 4
+    several, size = predictors_for(one, 4, 400, 128)
+    assert (len(several), size) == (4, 32)
     model.train()
     found = list(said_of(several, batches(40), lambda predictor, batch: predictor(batch)))
     assert model.training, "the network is as it was"
@@ -123,12 +123,14 @@ def test_torchs_threads_are_what_they_were(threads, ends):
 
 def test_one_is_enough_for_few_batches_one_core_or_a_runtime_with_threads_of_its_own(model):
     one = NetworkPredictor(model)
-    assert predictors_for(one, 1, 100) == [one]
-    assert predictors_for(one, 4, 7) == [one]
-    assert len(predictors_for(one, 4, 8)) == 4
+    assert predictors_for(one, 1, 1000, 128) == ([one], 128)
+    assert predictors_for(one, 4, 255, 128) == ([one], 128), "less than two batches"
+    assert predictors_for(one, 4, 1000, 31) == ([one], 31), "the batches of two would be too small"
+    found, size = predictors_for(one, 4, 1000, 40)
+    assert (len(found), size) == (2, 20), "together no more than one would have"
 
     class Artifact:
         spec = SPEC
 
     artifact = Artifact()
-    assert predictors_for(artifact, 4, 100) == [artifact]
+    assert predictors_for(artifact, 4, 1000, 128) == ([artifact], 128)

@@ -17,21 +17,28 @@ if TYPE_CHECKING:
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
-LEAST_BATCHES = 2  # for each thread; with fewer, most cores would have nothing to do for most of the time
+LEAST_PICTURES = 16  # of a thread's batch; with fewer, starting the layers would cost as much as the layers
+LEAST_BATCHES = 2  # of the whole size; with fewer, cores would have nothing to do for most of the time
 
 
-def predictors_for(predictor: "Predictor", threads: int, batches: float) -> "list[Predictor]":
-    """Return predictors of the same weights for as many threads as are worth it; one where that is one.
+def predictors_for(
+    predictor: "Predictor", threads: int, pictures: int, batch_size: int
+) -> "tuple[list[Predictor], int]":
+    """Return predictors of the same weights for as many threads as are worth it, and the size of their batches.
+
+    All of them together have no more pictures in work than one would have, and so no more memory.
 
     Args:
         predictor: The network, or an artifact, whose runtime has threads of its own.
         threads: Cores that may be used.
-        batches: How many batches there will be.
+        pictures: How many there are.
+        batch_size: Pictures that may be worked on at once.
     """
-    worth = threads > 1 and batches >= LEAST_BATCHES * threads
+    count = min(threads, batch_size // LEAST_PICTURES)
+    worth = count > 1 and pictures >= LEAST_BATCHES * batch_size
     if not worth or not isinstance(predictor, NetworkPredictor) or predictor.device.type != "cpu":
-        return [predictor]
-    return [predictor, *(predictor.sharing_weights() for _ in range(threads - 1))]
+        return [predictor], batch_size
+    return [predictor, *(predictor.sharing_weights() for _ in range(count - 1))], batch_size // count
 
 
 def said_of(

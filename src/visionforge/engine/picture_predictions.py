@@ -307,8 +307,9 @@ class _Stream:
         from visionforge.engine.parallel_prediction import predictors_for, said_of
 
         spec, done = self.predictor.spec, 0
+        predictors, size = predictors_for(self.predictor, self.threads, total, self.batch_size)
         batches = picture_batches(
-            self.listed, spec.resolution, spec.channels, self.batch_size, self.threads, spec.spatial_dims, spec.fit
+            self.listed, spec.resolution, spec.channels, size, self.threads, spec.spatial_dims, spec.fit
         )
         with contextlib.ExitStack() as stack:
             stack.enter_context(folder_for(out.absolute().parent))
@@ -316,7 +317,7 @@ class _Stream:
             failures = Failures(errors, self.warn, stack)
             self.progress(0, total)
             stack.enter_context(contextlib.closing(batches))
-            said = said_of(predictors_for(self.predictor, self.threads, total / self.batch_size), batches, _columns)
+            said = said_of(predictors, batches, _columns)
             for batch, columns in stack.enter_context(contextlib.closing(said)):
                 interruption.check()
                 failures.add(batch.failures)
