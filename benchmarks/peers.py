@@ -6,6 +6,7 @@ Run as a script it is a whole training with plain Lightning, from the imports to
 """
 
 import argparse
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,21 @@ BATCH = 128
 def normalised(images: Tensor) -> Tensor:
     """Return uint8 images (N, C, H, W) as floats around zero."""
     return images.float().div(255).sub(0.5).div(0.5)
+
+
+def quiet_trainer(device: str, epochs: int, **flags: Any) -> pl.Trainer:
+    """Return a Trainer for one device that writes and says nothing."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # of devices and tips, each round
+    return pl.Trainer(
+        max_epochs=epochs,
+        accelerator="gpu" if device == "cuda" else "cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **flags,
+    )
 
 
 def bare_epoch(network: nn.Module, images: Tensor, labels: Tensor, device: str) -> Callable[[], int]:
@@ -139,16 +155,7 @@ def lightning_epoch(network: nn.Module, images: Tensor, labels: Tensor, device: 
     loader = DataLoader(TensorDataset(normalised(images), labels), BATCH, shuffle=True, drop_last=True)
 
     def epoch() -> int:
-        trainer = pl.Trainer(
-            max_epochs=1,
-            accelerator="gpu" if device == "cuda" else "cpu",
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.fit(module, loader)
+        quiet_trainer(device, 1).fit(module, loader)
         return len(images) // BATCH * BATCH
 
     return epoch

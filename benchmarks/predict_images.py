@@ -14,15 +14,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from picture_peer import Folder
-from PIL import Image
+from picture_files import SPEC, make_pictures, write_checkpoint
+from picture_peer import PIXELS, Folder
 from timing import rates, ratio, summary
 from torch.utils.data import DataLoader
 
-from visionforge.config.schema import Backbone
-from visionforge.data.info import DomainFlags, TaskSpec
 from visionforge.data.picture_sources import list_pictures
 from visionforge.data.stream import picture_batches
 from visionforge.evaluation.prediction_table import prediction_columns, rows_of
@@ -31,28 +28,7 @@ from visionforge.inference.loading import load_classifier
 from visionforge.inference.predictor import NetworkPredictor
 from visionforge.training.classifier import ImageClassifier
 
-PIXELS, BATCH, THREADS = 28, 128, 2
-SPEC = TaskSpec(
-    dataset="benchmark", task="multi-class", classes=tuple("abcdefgh"), channels=3, resolution=PIXELS,
-    mean=(0.5,) * 3, std=(0.25,) * 3,
-    flags=DomainFlags(hflip=True, vflip=True, rotation="any", texture_is_label=True, colour_is_label=True),
-)  # fmt: skip
-
-
-def make_pictures(folder: Path, count: int) -> None:
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for index in range(count):
-        low = Image.fromarray(rng.integers(0, 256, (7, 7, 3), dtype=np.uint8))
-        low.resize((PIXELS, PIXELS), Image.Resampling.BICUBIC).save(folder / f"{index:06d}.png")
-
-
-def write_checkpoint(path: Path, backbone: str) -> None:
-    torch.manual_seed(0)
-    model = ImageClassifier(backbone=Backbone(name=backbone, pretrained=False), tta=False, spec=SPEC)
-    model.configure_model()
-    content = {"state_dict": model.state_dict(), "hyper_parameters": {**model.hparams, "restoring": True}}
-    torch.save({**content, "pytorch-lightning_version": "2.6.0"}, path)
+BATCH, THREADS = 128, 2
 
 
 def ours(model: ImageClassifier, folder: Path) -> Callable[[], int]:

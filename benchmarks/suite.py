@@ -1,7 +1,6 @@
 """What is compared: each comparison makes its sides when it is run."""
 
 import atexit
-import logging
 import shutil
 import sys
 import tempfile
@@ -33,27 +32,15 @@ def our_epoch(
     name: str, images: int, options: Options, precision: str = "32-true", compiled: bool = False
 ) -> Callable[[], int]:
     """Return an epoch of `ImageClassifier` and `ImageDataModule`, with augmentation and balanced sampling."""
-    import lightning.pytorch as pl
-
+    from benchmarks import peers
     from visionforge import ImageClassifier, ImageDataModule
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # of devices and tips, each round
     synthetic = {"train": images, "val": 64, "test": 64, "classes": CLASSES}
     data = ImageDataModule(dataset="synthetic", synthetic=synthetic, batch_size=128)
     model = ImageClassifier(backbone={"name": name, "pretrained": False}, compile=compiled)
 
     def epoch() -> int:
-        trainer = pl.Trainer(
-            max_epochs=1,
-            precision=precision,  # type: ignore[arg-type]
-            accelerator="gpu" if options.device == "cuda" else "cpu",
-            devices=1,
-            limit_val_batches=0,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = peers.quiet_trainer(options.device, 1, precision=precision, limit_val_batches=0)
         trainer.fit(model, datamodule=data)
         return images // 128 * 128
 
@@ -102,26 +89,15 @@ def whole_training(name: str, train: int, val: int, epochs: int, options: Option
 
 
 def _our_training(name: str, train: int, val: int, epochs: int, options: Options, graphs: bool) -> Callable[[], int]:
-    import lightning.pytorch as pl
-
+    from benchmarks import peers
     from visionforge import ImageClassifier, ImageDataModule
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     synthetic = {"train": train, "val": val, "test": 64, "classes": CLASSES}
     cache: Any = "device" if options.device == "cuda" else "auto"
     data = ImageDataModule(dataset="synthetic", synthetic=synthetic, batch_size=128, cache=cache)
 
     def training() -> int:
-        trainer = pl.Trainer(
-            max_epochs=epochs,
-            precision="bf16-mixed",
-            accelerator="gpu" if options.device == "cuda" else "cpu",
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = peers.quiet_trainer(options.device, epochs, precision="bf16-mixed")
         model = ImageClassifier(backbone={"name": name, "pretrained": False}, cuda_graphs=graphs)
         trainer.fit(model, datamodule=data)
         return epochs * (train // 128 * 128)
@@ -137,12 +113,18 @@ def beside(
     return {OURS: our_epoch(name, images, options, **ours), other: our_epoch(name, images, options, **theirs)}
 
 
+def _own_folder() -> Path:
+    """Return a new folder that is gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="visionforge-benchmark-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def whole_fit(options: Options) -> Mapping[str, Side]:
     """Return commands that train mini_cnn for five epochs, test it, and tell the AUC."""
     import numpy as np
 
-    folder = Path(tempfile.mkdtemp(prefix="visionforge-benchmark-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = _own_folder()
     archive = _archive(folder, np)
     command = [sys.executable, "-m", "visionforge", "fit", "--data.dataset", "synthetic"]
     given = {
@@ -185,24 +167,11 @@ def _archive(folder: Path, np) -> Path:  # noqa: ANN001
 
 def pictures(count: int, options: Options) -> Mapping[str, Side]:
     """Return commands that classify PNG files of 28×28 by mini_cnn, without test-time views."""
-    import numpy as np
-    import torch
-    from PIL import Image
+    from benchmarks.picture_files import make_pictures, write_checkpoint
 
-    from visionforge import ImageClassifier, TaskSpec
-
-    folder = Path(tempfile.mkdtemp(prefix="visionforge-benchmark-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    (folder / "pictures").mkdir()
-    rng = np.random.default_rng(0)
-    for index in range(scaled(count, options)):
-        low = Image.fromarray(rng.integers(0, 256, (7, 7, 3), dtype=np.uint8))
-        low.resize((28, 28), Image.Resampling.BICUBIC).save(folder / "pictures" / f"{index:06d}.png")
-    spec = TaskSpec(classes=CLASSES, resolution=28, mean=(0.5,) * 3, std=(0.25,) * 3)
-    model = ImageClassifier(backbone={"name": "mini_cnn", "pretrained": False}, spec=spec)
-    model.configure_model()
-    content = {"state_dict": model.state_dict(), "hyper_parameters": {**model.hparams, "restoring": True}}
-    torch.save({**content, "pytorch-lightning_version": "2.6.0"}, folder / "model.ckpt")
+    folder = _own_folder()
+    make_pictures(folder / "pictures", scaled(count, options))
+    write_checkpoint(folder / "model.ckpt", "mini_cnn")
     given = [str(folder / "pictures")]
     ours = ["predict", "--ckpt_path", str(folder / "model.ckpt"), "--images", *given, "--no-tta", "--overwrite"]
     return {

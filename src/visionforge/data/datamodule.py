@@ -461,13 +461,13 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
     def _drawn(self, images: Tensor, epoch: int, step: int) -> AugmentationDraw | VolumeDraw:
         """Return the draws of a batch, which are made for many steps at once: each of them is a few numbers."""
         size = max(self.settings.batch_size, len(images))
-        held, dataset = DRAWN_AT_ONCE // size, self._datasets.get("train")
-        if dataset is not None:
+        held, dataset = max(1, DRAWN_AT_ONCE // size), self._datasets.get("train")
+        if dataset is not None:  # which has an image
             held = min(held, -(-len(dataset) // (size * self._rank()[1])))
-        block, place = divmod(step, max(1, held))
+        block, place = divmod(step, held)
         key = (self.seed, self.augmentation, epoch, block, size, self._rank(), images.device, images.ndim)
         if self._draws is None or self._draws[0] != key:
-            count = max(1, held) * size
+            count = held * size
             self._draws = key, self._draw(images, epoch, block * count, count)
         return self._draws[1][place * size : place * size + len(images)]
 

@@ -36,16 +36,6 @@ def splitmix64(keys: Tensor, first: int, count: int) -> Tensor:
     return bits ^ _shifted(bits, 31)
 
 
-def keys_at(seed: int, positions: Tensor) -> Tensor:
-    """Return a key for each position of a stream, (B,) int64: outputs of SplitMix64 that begins at the seed.
-
-    Args:
-        seed: A number below 2^63.
-        positions: (B,) int64, from 0.
-    """
-    return splitmix64(positions * _STEP + seed, 0, 1)[:, 0]
-
-
 class Draws:
     """The random numbers of a batch of images, each row from a key of its own; every call gives new ones.
 
@@ -60,12 +50,13 @@ class Draws:
 
     @classmethod
     def at(cls, seed: int, positions: Tensor) -> "Draws":
-        """Return those of positions (B,) int64 of a stream, on the device of these."""
-        return cls(keys_at(seed, positions))
+        """Return those of places in a stream, on their device; the keys are outputs of SplitMix64.
 
-    def __len__(self) -> int:
-        """Return the number of rows B."""
-        return len(self._keys)
+        Args:
+            seed: A number below 2^63, where that stream begins.
+            positions: (B,) int64, from 0.
+        """
+        return cls(splitmix64(positions * _STEP + seed, 0, 1)[:, 0])
 
     def skip(self, count: int) -> None:
         """Leave out so many numbers of every row, so that what follows does not depend on whether they are needed."""

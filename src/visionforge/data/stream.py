@@ -6,13 +6,14 @@ What is kept in memory is the list of the paths and a few batches of decoded ima
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from math import ceil, prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ from visionforge.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
+Found = TypeVar("Found")
 PIECE = 16  # pictures that a thread takes at once; handing over single small ones would cost as much as reading them
 PIECE_BYTES = 1 << 24  # of an archive, at most so many are read at once
 Pixels = npt.NDArray[np.uint8]
@@ -99,9 +101,9 @@ def picture_batches(
 
     with bombs_refused(), ThreadPoolExecutor(threads, "visionforge-decode") as pool:
         try:
-            for name, result in _ahead(
-                pool, _pieces(listed, resolution, channels, stop, spatial_dims, fit), threads, batch_size
-            ):
+            pieces = _pieces(listed, resolution, channels, stop, spatial_dims, fit)
+            ahead = in_order(pool, pieces, threads + ceil(batch_size / PIECE))  # the next batch, a piece per thread
+            for name, result in chain.from_iterable(ahead):
                 if isinstance(result, PictureError):
                     failures.append((name, str(result)))
                 else:
@@ -116,18 +118,21 @@ def picture_batches(
             pool.shutdown(cancel_futures=True)
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, pieces: Iterator[Callable[[], list[Decoded]]], threads: int, batch_size: int
-) -> Iterator[Decoded]:
-    """Yield the results in order, while the pool works on the next batch and on a piece per thread."""
-    waiting: deque[Future[list[Decoded]]] = deque()
-    most = threads + ceil(batch_size / PIECE)
-    for piece in pieces:
-        waiting.append(pool.submit(piece))
+def in_order(pool: ThreadPoolExecutor, tasks: Iterable[Callable[[], Found]], most: int) -> Iterator[Found]:
+    """Yield what tasks return, in their order, while the pool works on the next ones.
+
+    Args:
+        pool: Its threads do the work.
+        tasks: Taken one by one.
+        most: So many are in work or done while one is waited for.
+    """
+    waiting: deque[Future[Found]] = deque()
+    for task in tasks:
+        waiting.append(pool.submit(task))
         if len(waiting) > most:
-            yield from waiting.popleft().result()
+            yield waiting.popleft().result()
     while waiting:
-        yield from waiting.popleft().result()
+        yield waiting.popleft().result()
 
 
 @contextmanager

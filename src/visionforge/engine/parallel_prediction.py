@@ -5,11 +5,12 @@ decode the next pictures. A batch for each core waits for nobody.
 """
 
 import queue
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
+from visionforge.data.stream import in_order
 from visionforge.inference.predictor import NetworkPredictor
 
 if TYPE_CHECKING:
@@ -64,24 +65,16 @@ def said_of(
     for predictor in predictors:
         free.put(predictor)
 
-    def work(each: Given) -> Found:
+    def work(each: Given) -> tuple[Given, Found]:
         mine = free.get()
         try:
-            return ask(mine, each)
+            return each, ask(mine, each)
         finally:
             free.put(mine)
 
     pool = ThreadPoolExecutor(len(predictors), "visionforge-predict", lambda: torch.set_num_threads(1))
-    waiting: deque[tuple[Given, Future[Any]]] = deque()
     try:
-        for each in given:
-            waiting.append((each, pool.submit(work, each)))
-            if len(waiting) > len(predictors):
-                done, found = waiting.popleft()
-                yield done, found.result()
-        while waiting:
-            done, found = waiting.popleft()
-            yield done, found.result()
+        yield from in_order(pool, (partial(work, each) for each in given), len(predictors))
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # which is also that of threads to come

@@ -258,12 +258,13 @@ class ImageClassifier(Seeded, EvaluatingModule):
             callbacks.append(StagedUnfreezing(finetuning, self._parts.head, self._parts.stages))
         if self.keeps_statistics:
             callbacks.append(KeptStatistics())
-        if self.settings.compile:
-            callbacks.append(CompiledNetwork(graphs=self.settings.cuda_graphs))
-        elif self.settings.cuda_graphs:
-            callbacks.append(GraphedNetwork())
-        if self.settings.cuda_graphs:
+        graphs = self.settings.cuda_graphs
+        if graphs:
             require_graphs(self.trainer, self._bound_spec().kind.detects)
+        if self.settings.compile:
+            callbacks.append(CompiledNetwork(graphs))
+        elif graphs:
+            callbacks.append(GraphedNetwork())
         averaging = self.settings.averaging.build()
         if averaging is not None:
             callbacks.append(averaging)

@@ -33,10 +33,7 @@ class Sgd(Optimizer):
             nesterov=self.nesterov,
             fused=fused(groups),
         )
-        if (
-            optimizer.defaults["fused"] and self.momentum > 0
-        ):  # all weights at once, also those that are frozen at first
-            for group in optimizer.param_groups:
-                for p in group["params"]:
-                    optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        if optimizer.defaults["fused"] and self.momentum > 0:  # a kernel for all does not begin with some of them
+            for p in (p for group in optimizer.param_groups for p in group["params"]):
+                optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
         return optimizer
