@@ -27,7 +27,7 @@ from torch import Tensor
 from visionforge.config.problems import validation_problems
 from visionforge.config.schema import Augmentation, Preset, TtaMode
 from visionforge.config.seeding import derive_seed
-from visionforge.data.augment import AugmentationDraw, apply_operations, normalise
+from visionforge.data.augment import AugmentationDraw, apply_operations, normalise, numbers_for
 from visionforge.data.augment_volumes import apply_draw, draw_for
 from visionforge.data.draws import Draws
 from visionforge.data.info import DomainFlags
@@ -111,7 +111,7 @@ def random_augment(
     """Return a batch flipped, rotated, cropped, coloured and normalised, each image or volume by a draw of its own.
 
     One resampling and one colour matrix per image, on the device of the images; the draws are the same on every device,
-    but those of further `operations`.
+    but those of further `operations` that take a generator.
     The ranges are those of torchvision, and of RandAugment (Cubuk et al., 2020, arXiv:1909.13719).
 
     Masks and boxes of images, not of volumes, are moved by the same draw. A mask takes the value of the nearest pixel
@@ -167,9 +167,10 @@ def random_augment(
             labels = (*labels, *move_box_lists(boxes, draw, (images.shape[-2], images.shape[-1]), least_area))
     pixels = apply_draw(images, draw, *constants)
     if further:
-        generator = torch.Generator(images.device).manual_seed(derive_seed(seed % (1 << 63), "operations"))
+        own = derive_seed(seed % (1 << 63), "operations")
+        numbers = numbers_for(settings.operations, own, torch.arange(len(images), device=images.device), own)
         operations = [operation.build() for operation in settings.operations]
-        pixels = apply_operations(pixels, operations, generator, mean, std)
+        pixels = apply_operations(pixels, operations, numbers, mean, std)
     return (pixels, *labels) if labels else pixels  # type: ignore[return-value]  # the overloads tell which
 
 

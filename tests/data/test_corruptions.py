@@ -122,7 +122,7 @@ def test_names_of_the_built_in_ones_are_all_listed():
 
 
 def test_splitmix_gives_the_published_numbers():
-    found = [int(value) % (1 << 64) for value in splitmix64(torch.tensor([1234567]), 0, 5)[0]]
+    found = [int(value) % (1 << 64) for value in splitmix64(torch.tensor([1234567]), torch.arange(5))[0]]
     assert found == [
         6457827717110365317,
         3203168211198807973,
@@ -130,7 +130,9 @@ def test_splitmix_gives_the_published_numbers():
         4593380528125082431,
         16408922859458223821,
     ]
-    assert torch.equal(splitmix64(torch.tensor([7]), 3, 4), splitmix64(torch.tensor([7]), 0, 7)[:, 3:])
+    assert torch.equal(
+        splitmix64(torch.tensor([7]), torch.arange(3, 7)), splitmix64(torch.tensor([7]), torch.arange(7))[:, 3:]
+    )
 
 
 def test_draws_have_their_distributions_and_are_independent():

@@ -1,4 +1,4 @@
-"""Operations after the fused pass: what was published, for values from 0 to 1, by the generator's numbers alone."""
+"""Operations after the fused pass: what was published, for values from 0 to 1, by the numbers of each image alone."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tests.draws import draws
 from tests.training.helpers import PLAIN, data
 from visionforge import augmentations
 from visionforge.config.schema import Augmentation, AugmentationOperation
-from visionforge.data.augment import apply_operations, augment, draw_augmentation
+from visionforge.data.augment import apply_operations, augment, draw_augmentation, numbers_for
 from visionforge.data.operations.random_erasing import RandomErasing
 from visionforge.errors import DataError, SettingsError
 
@@ -29,7 +29,8 @@ def pixels(count: int, channels: int = 3, size: int = 28) -> torch.Tensor:
 
 def further(images: torch.Tensor, *operations, seed: int = 0, mean=MEAN, std=STD) -> torch.Tensor:
     draw = draw_augmentation(draws(len(images)), PLAIN)
-    return apply_operations(augment(images, draw, *plain(images)), operations, generator(seed), mean, std)
+    numbers = [generator(seed)] * len(operations)
+    return apply_operations(augment(images, draw, *plain(images)), operations, numbers, mean, std)
 
 
 def plain(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -39,12 +40,14 @@ def plain(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_built_in_operations_draw_from_the_generator_alone(name, channels):
+def test_built_in_operations_draw_from_the_numbers_of_an_image_alone(name, channels):
     operation = AugmentationOperation(name=name).build()
     images = pixels(64, channels).float() / 255
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    one, two, other = (operation(images.clone(), generator(seed)) for seed in (1, 1, 2))
+    one, two, other = (operation(images.clone(), draws(64, seed)) for seed in (1, 1, 2))
+    part = operation(images[10:20].clone(), draws(64, 1)[10:20])
+    assert torch.equal(part, one[10:20])
     assert torch.equal(before, torch.get_rng_state())
     assert torch.equal(one, two)
     assert torch.equal(one, other) == (name in FIXED)
@@ -57,21 +60,21 @@ def test_without_an_operation_it_is_the_fused_pass():
     draw = draw_augmentation(draws(8), Augmentation(preset="strong"))
     fused = augment(images, draw, MEAN, STD)
     values = augment(images, draw, *plain(images))
-    torch.testing.assert_close(apply_operations(values, (), generator(), MEAN, STD), fused, atol=2e-6, rtol=0)
+    torch.testing.assert_close(apply_operations(values, (), (), MEAN, STD), fused, atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_built_in_operations_take_volumes(name):
     operation = AugmentationOperation(name=name).build()
     volumes = torch.full((32, 1, 12, 12, 12), 0.6)
-    one, other = (operation(volumes.clone(), generator(seed)) for seed in (1, 2))
+    one, other = (operation(volumes.clone(), draws(32, seed)) for seed in (1, 2))
     assert one.shape == volumes.shape
     assert torch.equal(one, other) == (name in FIXED)
     assert not torch.equal(one, volumes)
 
 
 def test_erased_boxes_of_volumes_are_in_their_ranges():
-    boxes = RandomErasing(probability=0.7, scale=0.2).draw_boxes(20_000, (64, 64, 64), generator())
+    boxes = RandomErasing(probability=0.7, scale=0.2).draw_boxes((64, 64, 64), draws(20_000))
     sides = (boxes[:, 1] - boxes[:, 0]).double()
     erased = sides.prod(dim=1) > 0
     assert abs(float(erased.double().mean()) - 0.7) < 0.01
@@ -86,8 +89,8 @@ def test_erased_boxes_of_volumes_are_in_their_ranges():
     assert boxes[erased][:, 1].amax(dim=0).tolist() == [64, 64, 64]
     volumes = torch.full((50, 2, 9, 10, 11), -1.0)
     small = RandomErasing(probability=1.0, scale=0.5)
-    changed = small.build()(volumes.clone(), generator(3)) != -1
-    for found, (first, last) in zip(changed, small.draw_boxes(50, (9, 10, 11), generator(3)).tolist(), strict=True):
+    changed = small.build()(volumes.clone(), draws(50, 3)) != -1
+    for found, (first, last) in zip(changed, small.draw_boxes((9, 10, 11), draws(50, 3)).tolist(), strict=True):
         wanted = torch.zeros(9, 10, 11, dtype=torch.bool)
         wanted[tuple(slice(a, b) for a, b in zip(first, last, strict=True))] = True
         assert torch.equal(found, wanted.expand_as(found))
@@ -128,7 +131,7 @@ def test_what_returns_something_else_is_one_line(wrong):
 @pytest.mark.parametrize("sigma", [0.05, 0.2])
 def test_noise_is_that_of_torchvision(sigma):
     grey = torch.full((200, 3, 28, 28), 0.5)
-    ours = AugmentationOperation(name="gaussian_noise", sigma=sigma).build()(grey.clone(), generator()) - 0.5
+    ours = AugmentationOperation(name="gaussian_noise", sigma=sigma).build()(grey.clone(), draws(200)) - 0.5
     theirs = v2.GaussianNoise(sigma=sigma, clip=False)(grey) - 0.5
     assert stats.kstest(ours.flatten()[:20000].numpy() / sigma, "norm").pvalue > 0.001
     assert float(ours.std()) == pytest.approx(float(theirs.std()), rel=0.01)
@@ -137,7 +140,7 @@ def test_noise_is_that_of_torchvision(sigma):
 
 @pytest.mark.parametrize(("height", "width", "scale"), [(28, 28, 0.33), (64, 40, 0.1)])
 def test_rectangles_have_the_sizes_and_places_of_torchvision(height, width, scale):
-    ours = RandomErasing(probability=1.0, scale=scale).draw(3000, height, width, generator()).double()
+    ours = RandomErasing(probability=1.0, scale=scale).draw(height, width, draws(3000)).double()
     top, left, bottom, right = ours.unbind(1)
     transform = v2.RandomErasing(p=1.0, scale=(0.02, scale))
     torch.manual_seed(0)
@@ -157,7 +160,7 @@ def test_rectangles_have_the_sizes_and_places_of_torchvision(height, width, scal
 def test_rectangles_are_erased_in_a_share_of_the_images_and_filled_with_noise():
     images = torch.full((2000, 3, 28, 28), 2.0)
     operation = RandomErasing(probability=0.3)
-    out, boxes = operation.build()(images, generator(3)), operation.draw(2000, 28, 28, generator(3))
+    out, boxes = operation.build()(images, draws(2000, 3)), operation.draw(28, 28, draws(2000, 3))
     changed = out != 2.0
     assert float(changed.flatten(1).any(dim=1).float().mean()) == pytest.approx(0.3, abs=0.04)
     for index in range(100):
@@ -171,7 +174,7 @@ def test_rectangles_are_erased_in_a_share_of_the_images_and_filled_with_noise():
 @pytest.mark.parametrize("level", [0.25, 0.5])
 def test_a_threshold_leaves_black_and_white(level):
     grey = torch.rand((8, 1, 6, 6, 6), generator=generator())
-    out = AugmentationOperation(name="threshold", level=level).build()(grey.clone(), generator())
+    out = AugmentationOperation(name="threshold", level=level).build()(grey.clone(), draws(8))
     np.testing.assert_array_equal(out.numpy(), np.where(grey.numpy() < level, 0, 1).astype(np.float32))
 
 
@@ -195,6 +198,17 @@ def test_batches_of_the_data_module_have_them_in_training_only():
     assert float(noise.std()) > 0.1
     assert torch.equal(more.normalise(images), plain.normalise(images))
     assert not torch.equal(one, plain.augment(images, 0, 1))
+
+
+def test_many_images_are_changed_in_parts_like_one(monkeypatch):
+    images, settings = pixels(50).float() / 255, [AugmentationOperation(name=name) for name in NAMES]
+    operations, places = [each.build() for each in settings], torch.arange(100, 150)
+    whole = apply_operations(images.clone(), operations, numbers_for(settings, 3, places, 4), MEAN, STD)
+    monkeypatch.setattr("visionforge.data.augment.CHANGED_AT_ONCE", 7 * images[0].numel())
+    parts = apply_operations(images.clone(), operations, numbers_for(settings, 3, places, 4), MEAN, STD)
+    assert torch.equal(whole, parts)
+    later = apply_operations(images[20:].clone(), operations, numbers_for(settings, 3, places[20:], 9), MEAN, STD)
+    assert torch.equal(later, whole[20:])
 
 
 def test_a_preset_leaves_them_where_they_are():

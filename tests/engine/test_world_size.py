@@ -12,6 +12,7 @@ import sys
 import lightning.pytorch as pl
 import torch
 from torch import nn
+from torchvision.ops import StochasticDepth
 from visionforge import ImageClassifier, ImageDataModule
 from visionforge.models import BackboneEntry, register_backbone
 
@@ -19,34 +20,39 @@ from visionforge.models import BackboneEntry, register_backbone
 class Plain(nn.Module):
     """Without batch normalisation, whose statistics are those of a process's own images."""
 
-    def __init__(self, in_channels, num_classes):
+    def __init__(self, in_channels, num_classes, dropout):
         super().__init__()
         self.stem = nn.Conv2d(in_channels, 16, 3, stride=2, padding=1)
         self.norm = nn.GroupNorm(4, 16)
         self.second = nn.Sequential(nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.GELU())
-        self.head = nn.Linear(32, num_classes)
+        self.third = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.Dropout2d(dropout), nn.Tanh())
+        self.branch = StochasticDepth(0.3, "row")
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(32, num_classes))
 
     def forward(self, images):
-        return self.head(self.second(torch.tanh(self.norm(self.stem(images)))).mean(dim=(2, 3)))
+        maps = self.second(torch.tanh(self.norm(self.stem(images))))
+        return self.head((maps + self.branch(self.third(maps))).mean(dim=(2, 3)))
 
 
 def build_plain(*, in_channels, num_classes, dropout, resolution, scale):
-    """Two convolutions."""
-    return Plain(in_channels, num_classes)
+    """Three convolutions."""
+    return Plain(in_channels, num_classes, dropout)
 
 
 if __name__ == "__main__":
     devices, out = int(sys.argv[1]), sys.argv[2]
-    register_backbone(BackboneEntry(name="plain", builder=build_plain, stem="stem.weight", head="head.",
-                                    description="Two convolutions", stages=("second",)))
+    register_backbone(BackboneEntry(name="plain", builder=build_plain, stem="stem.weight", head="head.1.",
+                                    description="Three convolutions", stages=("second", "third")))
     states = {}
     for name, rate in (("sgd", 0.02), ("adamw", 0.002), ("muon", 0.002)):
         pl.seed_everything(7)
         data = ImageDataModule("synthetic", synthetic={"train": 200, "val": 16, "test": 16}, batch_size=64 // devices,
-                               augmentation="strong", sampler="balanced")
+                               augmentation={"preset": "strong", "operations": ["gaussian_noise", "random_erasing"]},
+                               sampler="uniform")
         data.augmentation = data.settings.augmentation.resolved()  # also what gratings would not allow
-        model = ImageClassifier(backbone={"name": "plain", "pretrained": False},
+        model = ImageClassifier(backbone={"name": "plain", "pretrained": False, "dropout": 0.3},
                                 optimizer={"name": name, "learning_rate": rate},
+                                loss={"class_weights": {"class 0": 3.0}, "label_smoothing": 0.1},
                                 mixup={"alpha": 0.4, "cutmix_alpha": 1.0, "per_image": True})
         trainer = pl.Trainer(max_epochs=3, accelerator="cpu", devices=devices, logger=False, limit_val_batches=0,
                              strategy="ddp" if devices > 1 else "auto", deterministic=True,
@@ -72,5 +78,5 @@ def test_two_and_four_processes_learn_what_one_learns(tmp_path):
         states[devices] = torch.load(out, weights_only=True)
     for devices in (2, 4):
         for name, value in states[1].items():
-            allowed = 5e-6 if name.startswith("muon") else 1e-6  # whose iterations make more of a last digit
+            allowed = 1e-6 if name.startswith("sgd") else 5e-6  # the others make more of a last digit
             torch.testing.assert_close(states[devices][name], value, rtol=0, atol=allowed)

@@ -7,21 +7,22 @@ geometry and the ranges are those of torchvision.transforms.v2 (`RandomHorizonta
 operations keep one order (brightness, contrast, saturation), and values are clipped once, at the end.
 
 All random numbers of this pass are functions of a seed and the place of an image in its epoch, made of integers on the
-device itself, so every device gets the same ones. Operations that are added come after it and draw from a generator of
-the device.
+device itself, so every device gets the same ones. Operations that are added come after it; most draw in the same way,
+others from a generator of the device.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from visionforge.config.schema import Augmentation
+from visionforge.config.schema import Augmentation, AugmentationOperation
+from visionforge.config.seeding import derive_seed
 from visionforge.data.draws import Draws
 from visionforge.data.info import DomainFlags
 from visionforge.errors import DataError
@@ -40,7 +41,9 @@ OPERATIONS = {  # largest strength, at MAX_MAGNITUDE, as in torchvision's RandAu
     "saturation": 0.9,
 }
 CHUNK_PIXELS = 200_000  # pixels that are augmented together on a CPU, so that they stay in its cache
-Operation = Callable[[Tensor, torch.Generator], Tensor]
+CHANGED_AT_ONCE = 1 << 20  # values whose random numbers are made together, which take some 50 bytes each for a moment
+Operation = Callable[[Tensor, Any], Tensor]
+Numbers = Draws | torch.Generator  # what an operation's random numbers come from
 GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R 601 luma as torchvision rounds it
 
 
@@ -225,31 +228,64 @@ def normalise_each(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) 
     return (pixels - centre) / spread
 
 
+def numbers_for(
+    operations: Sequence[AugmentationOperation], seed: int, places: Tensor, own_seed: int
+) -> Iterator[Numbers]:
+    """Yield what the random numbers of each operation come from.
+
+    Args:
+        operations: Their settings, in their order.
+        seed: Of the numbers of an image, which are also a function of its place.
+        places: (N,) int64 places of the images, on their device.
+        own_seed: Of the generator that operations share which do not draw by image.
+    """
+    generator = torch.Generator(places.device).manual_seed(own_seed)
+    for place, operation in enumerate(operations):
+        yield Draws.at(derive_seed(seed, "operation", place), places) if operation.by_image else generator
+
+
 def apply_operations(
     pixels: Tensor,
     operations: Sequence[Operation],
-    generator: torch.Generator,
+    numbers: Iterable[Numbers],
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Tensor:
     """Apply operations one after the other to values from 0 to 1, (N, C[, D], H, W) float32; clip and normalise.
 
+    Args:
+        pixels: The values, which may be changed in place.
+        operations: Functions of a batch and of what their random numbers come from.
+        numbers: For each of them what that is; by draws of the images, these are changed a few at a time.
+        mean: Mean of each output channel.
+        std: Standard deviation of each.
+
     Raises:
         DataError: If an operation returns something of another shape or type.
     """
-    for operation in operations:
-        changed = operation(pixels, generator)
-        if changed.shape != pixels.shape or changed.dtype != pixels.dtype:
-            name = getattr(operation, "__qualname__", type(operation).__qualname__)
-            raise DataError(
-                f"data.augmentation.operations: {name} returned {tuple(changed.shape)} of {changed.dtype}; "
-                f"allowed: {tuple(pixels.shape)} of {pixels.dtype}"
-            )
-        pixels = changed
+    for operation, source in zip(operations, numbers, strict=True):
+        if not isinstance(source, Draws):
+            pixels = _changed(pixels, operation, source)
+            continue
+        size = max(1, CHANGED_AT_ONCE // max(1, pixels[:1].numel()))
+        for start in range(0, len(pixels), size):
+            part = slice(start, start + size)
+            pixels[part] = _changed(pixels[part], operation, source[part])
     if fills_unequal(pixels, mean, std):
         return normalise_each(pixels.clamp(0, 1), mean, std)
     centre, spread = (_per_channel(values, pixels) for values in _constants(pixels, mean, std))
     return fill_channels((pixels.clamp(0, 1) - centre) / spread, len(mean))
+
+
+def _changed(pixels: Tensor, operation: Operation, numbers: Numbers) -> Tensor:
+    changed = operation(pixels, numbers)
+    if changed.shape != pixels.shape or changed.dtype != pixels.dtype:
+        name = getattr(operation, "__qualname__", type(operation).__qualname__)
+        raise DataError(
+            f"data.augmentation.operations: {name} returned {tuple(changed.shape)} of {changed.dtype}; "
+            f"allowed: {tuple(pixels.shape)} of {pixels.dtype}"
+        )
+    return changed
 
 
 def _augment(

@@ -22,7 +22,14 @@ from visionforge.config.schema.data import FoldPool
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.config.volumes import volume_problems
 from visionforge.data.archive import SplitArrays
-from visionforge.data.augment import AugmentationDraw, Operation, apply_operations, normalise, respect_flags
+from visionforge.data.augment import (
+    AugmentationDraw,
+    Operation,
+    apply_operations,
+    normalise,
+    numbers_for,
+    respect_flags,
+)
 from visionforge.data.augment_volumes import VolumeDraw, apply_draw, draw_for
 from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, FixedOrder, as_is
 from visionforge.data.draws import Draws
@@ -476,13 +483,17 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
 
         An image's are a function of (seed, epoch, place in the order of all processes), however many these are.
         """
-        rank, replicas = self._rank()
-        places = torch.arange(first, first + count, device=images.device) * replicas + rank
+        places = self._places(first, count, images.device)
         parity = None
         if self.augmentation.flip_mode == "alternating":
             parity = self._flip_parity(epoch, first, count).to(images.device)
         draws = Draws.at(derive_seed(self.seed, "augment", epoch), places)
         return draw_for(images.ndim - 2, draws, self.augmentation, parity)
+
+    def _places(self, first: int, count: int, device: torch.device) -> Tensor:
+        """Return (count,) places in the order of all processes, of so many places of this one."""
+        rank, replicas = self._rank()
+        return torch.arange(first, first + count, device=device) * replicas + rank
 
     def _augmented(self, images: Tensor, draw: AugmentationDraw | VolumeDraw, epoch: int, step: int) -> Tensor:
         if self._operations is None:
@@ -492,9 +503,14 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
             return apply_draw(images, draw, mean, std)
         channels, (rank, _) = images.shape[1], self._rank()
         pixels = apply_draw(images, draw, (0.0,) * channels, (1.0,) * channels)
-        seed = derive_seed(self.seed, "operations", epoch, step, *([rank] if rank else []))
-        generator = torch.Generator(images.device).manual_seed(seed)
-        return apply_operations(pixels, self._operations, generator, mean, std)
+        size = max(self.settings.batch_size, len(images))
+        numbers = numbers_for(
+            self.augmentation.operations,
+            derive_seed(self.seed, "operations", epoch),
+            self._places(step * size, len(images), images.device),
+            derive_seed(self.seed, "operations", epoch, step, *([rank] if rank else [])),
+        )
+        return apply_operations(pixels, self._operations, numbers, mean, std)
 
     def _flip_parity(self, epoch: int, first: int, count: int) -> Tensor:
         """Return (count,) which images of an epoch are mirrored: a fixed half of them, in turn; none beyond its end."""

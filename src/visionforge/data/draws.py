@@ -21,16 +21,14 @@ def _shifted(bits: Tensor, count: int) -> Tensor:
     return (bits >> count) & ((1 << (64 - count)) - 1)
 
 
-def splitmix64(keys: Tensor, first: int, count: int) -> Tensor:
-    """Return outputs number `first` to `first + count - 1` of SplitMix64, (B, count) int64.
+def splitmix64(keys: Tensor, numbers: Tensor) -> Tensor:
+    """Return outputs of SplitMix64, (B, M) int64.
 
     Args:
         keys: (B,) int64, where each row begins.
-        first: Number of the first output, counted from 0.
-        count: How many.
+        numbers: (M,) int64, which outputs, counted from 0.
     """
-    places = torch.arange(first + 1, first + count + 1, device=keys.device)
-    bits = keys[:, None] + places * _STEP  # wraps around, as it is meant to
+    bits = keys[:, None] + (numbers + 1) * _STEP  # wraps around, as it is meant to
     bits = (bits ^ _shifted(bits, 30)) * _FIRST
     bits = (bits ^ _shifted(bits, 27)) * _SECOND
     return bits ^ _shifted(bits, 31)
@@ -42,10 +40,13 @@ class Draws:
     Args:
         keys: A number below 2^63 for each image, or (B,) int64 on the device where the numbers are then made.
         device: Where the numbers are made of keys that are no tensor.
+
+    Attributes:
+        keys: (B,) int64.
     """
 
     def __init__(self, keys: Sequence[int] | Tensor, device: torch.device | None = None) -> None:
-        self._keys = keys if isinstance(keys, Tensor) else torch.tensor(keys, dtype=torch.int64, device=device)
+        self.keys = keys if isinstance(keys, Tensor) else torch.tensor(keys, dtype=torch.int64, device=device)
         self._drawn = 0
 
     @classmethod
@@ -56,7 +57,21 @@ class Draws:
             seed: A number below 2^63, where that stream begins.
             positions: (B,) int64, from 0.
         """
-        return cls(splitmix64(positions * _STEP + seed, 0, 1)[:, 0])
+        return cls(splitmix64(positions * _STEP + seed, positions.new_zeros(1))[:, 0])
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, part: slice) -> "Draws":
+        """Return those of some of the images, from where these are."""
+        some = Draws(self.keys[part])
+        some._drawn = self._drawn
+        return some
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the numbers are made."""
+        return self.keys.device
 
     def skip(self, count: int) -> None:
         """Leave out so many numbers of every row, so that what follows does not depend on whether they are needed."""
@@ -64,13 +79,13 @@ class Draws:
 
     def _bits(self, shape: Sequence[int]) -> Tensor:
         count = math.prod(shape)
-        bits = splitmix64(self._keys, self._drawn, count)
+        bits = splitmix64(self.keys, torch.arange(self._drawn, self._drawn + count, device=self.device))
         self._drawn += count
         return bits.view(-1, *shape)
 
     def uniform(self, *shape: int) -> Tensor:
         """Return (B, *shape) float32, uniform from 0 to 1, both left out."""
-        return _unit(self._bits(shape), 64 - _BITS)
+        return unit(self._bits(shape))
 
     def below(self, limit: int, *shape: int) -> Tensor:
         """Return (B, *shape) int64 from 0 to limit - 1, at most 2^16, equally often but for a share of 2^-8."""
@@ -83,14 +98,18 @@ class Draws:
     def normal(self, *shape: int) -> Tensor:
         """Return (B, *shape) float32 of the standard normal distribution (Box and Muller, 1958), within ±6."""
         bits = self._bits(shape)
-        radius = torch.sqrt(-2 * torch.log(_unit(bits, 64 - _BITS)))
-        return radius * torch.cos(2 * math.pi * _unit(bits, 8))
+        radius = torch.sqrt(-2 * torch.log(unit(bits)))
+        return radius * torch.cos(2 * math.pi * unit(bits, lowest=8))
 
 
-def _unit(bits: Tensor, lowest: int) -> Tensor:
+def unit(bits: Tensor, lowest: int = 64 - _BITS) -> Tensor:
     """Return the middles of 2^24 equal parts of 0 to 1, by 24 of 64 bits.
 
     The last half would be rounded to 1 in float32; it is kept below.
+
+    Args:
+        bits: int64.
+        lowest: Which bit is the lowest of those that are taken; the highest ones as a rule.
     """
     cut = (_shifted(bits, lowest) & ((1 << _BITS) - 1)).float()
     return ((cut + 0.5) / (1 << _BITS)).clamp_(max=1 - 2.0**-_BITS)

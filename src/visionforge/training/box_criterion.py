@@ -52,6 +52,9 @@ class BoxCriterion:
         """Return the same: nothing in it is for the training only."""
         return self
 
+    def divisor(self, targets: Tensor) -> None:
+        """Return None: a detector divides by what it finds."""
+
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Refuse: of boxes that were chosen already there is no loss.
 

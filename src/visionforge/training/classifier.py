@@ -37,10 +37,12 @@ from visionforge.training.criterion import AnyCriterion, CumulativeLogits, class
 from visionforge.training.cuda_graphs import GraphedNetwork, require_graphs
 from visionforge.training.determinism import seed_generators
 from visionforge.training.distillation import Distilling, Teacher
+from visionforge.training.drawn_dropout import DrawnDropout
 from visionforge.training.ensemble import Ensemble, Front, MemberInput, read_each
 from visionforge.training.epoch_sums import EpochSums
 from visionforge.training.evaluating_module import EvaluatingModule
 from visionforge.training.finetuning import KeptStatistics, StagedUnfreezing
+from visionforge.training.gather import mean_over_group
 from visionforge.training.heads import read_heads, restored_head
 from visionforge.training.labelled import label_problem
 from visionforge.training.monitor import AUC, monitor_named, stored_monitor
@@ -194,6 +196,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         self.inputs: tuple[MemberInput, ...] = ()  # of its networks, where they do not read the same
         self.heads: tuple[StoredHead | None, ...] = ()  # of networks whose classifiers were fitted to features
         self._teacher: Teacher | None = None  # while it is trained
+        self._dropout: DrawnDropout | None = None  # likewise
         self._parts: Parts | None = None
         self._outputs: SplitOutputs | None = None
         self._rate: float | None = None  # of the last optimiser step
@@ -436,6 +439,8 @@ class ImageClassifier(Seeded, EvaluatingModule):
         """
         self.calibration = self.outliers = None  # of the weights that the training begins with
         spec = self._bound_spec()
+        assert self.network is not None
+        self._dropout = DrawnDropout(self.network)
         if self.settings.distillation.teacher is not None:
             self._teacher = Teacher.of(self.settings.distillation, spec).to(self.device)
         self._weigh_classes()
@@ -471,8 +476,11 @@ class ImageClassifier(Seeded, EvaluatingModule):
         self.criterion = spec.kind.criterion(settings, len(spec.classes), weights)
 
     def on_fit_end(self) -> None:
-        """Let go of the teacher."""
+        """Let go of the teacher, and of the numbers that dropout draws from."""
         self._teacher = None
+        if self._dropout is not None:
+            self._dropout.end()
+            self._dropout = None
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of one batch, which is mixed where the settings say so.
@@ -483,9 +491,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         spec, settings, criterion = self._bound_spec(), self.settings, self._bound_criterion()
         if images.dtype == torch.uint8:  # of a loader whose data module does not normalise
             images = normalise(images, spec.mean, spec.std)
-        position = (self.current_epoch, batch_idx, self.global_rank)
-        # what is dropped is a function of the step, so that a resumed run drops the same units and branches
-        seed_generators(derive_seed(self.seed, "dropout", *position), self.device)
+        self._begin_draws(len(images), batch_idx)
         targets = labels
         if self._mixes():
             rank = 0 if settings.mixup.shares_draws else self.global_rank
@@ -494,8 +500,19 @@ class ImageClassifier(Seeded, EvaluatingModule):
         if self._teacher is not None:  # it sees the images as they are learnt, augmented and mixed
             criterion = Distilling(criterion, self._teacher.probabilities(images), self._teacher.weight, spec)
         loss, hits = spec.kind.learn(self, criterion, images, targets)
+        if self.trainer.world_size > 1 and (divisor := criterion.divisor(targets)) is not None:
+            loss = loss * divisor / mean_over_group(divisor)  # the mean over the batch of all processes
         self._sums.add(loss.detach(), hits, len(images), batch_idx)
         return loss * self._share_of_group(batch_idx)
+
+    def _begin_draws(self, count: int, batch_idx: int) -> None:
+        """Let what is dropped be a function of the step, so that a resumed run drops the same units and branches."""
+        epoch, rank = self.current_epoch, self.global_rank
+        seed_generators(derive_seed(self.seed, "dropout", epoch, batch_idx, rank), self.device)
+        if self._dropout is not None:
+            here = torch.arange(batch_idx * count, (batch_idx + 1) * count, device=self.device)
+            places = here * self.trainer.world_size + rank
+            self._dropout.begin_step(derive_seed(self.seed, "dropout", epoch), places)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count the loss of a subclass's own `training_step`, whose accuracy nobody knows."""

@@ -62,6 +62,12 @@ class AnyCriterion(Protocol):
     def plain(self) -> Self:
         """Return the same loss without what only the training needs, for comparisons between runs."""
 
+    def divisor(self, targets: Tensor) -> Tensor | None:
+        """Return what makes a mean of a sum over the batch, a scalar, where that is not the number of its images.
+
+        None, too, where the loss is no such mean.
+        """
+
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch, a scalar."""
 
@@ -121,6 +127,15 @@ class Criterion:
         """
         return replace(self, smoothing=0.0, focal_gamma=0.0, weights=None, own=None)
 
+    def divisor(self, targets: Tensor) -> Tensor | None:
+        """Return the weight of the targets before smoothing, if classes have one."""
+        if self.weights is None or self.own is not None or self.kind.several:
+            return None
+        return (self._shares(targets) * self.weights.to(targets.device)).sum()
+
+    def _shares(self, targets: Tensor) -> Tensor:
+        return self.kind.targets(targets, self.classes) if targets.ndim == 1 else targets
+
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the weighted mean loss of a batch.
 
@@ -128,8 +143,7 @@ class Criterion:
             logits: (N, K), or (N, K-1) cumulative.
             targets: (N,) int64 classes, (N, K) shares of the classes, or (N, K) 0..1 per label.
         """
-        if targets.ndim == 1:
-            targets = self.kind.targets(targets, self.classes)
+        targets = self._shares(targets)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # of 16-bit training
         targets = targets.to(logits.dtype)
         weights = None if self.weights is None else self.weights.to(logits)

@@ -144,6 +144,10 @@ class Distilling:
         """Return the loss itself: evaluations have no teacher."""
         return self
 
+    def divisor(self, targets: Tensor) -> Tensor | None:
+        """Return that of the loss, for the targets that it is given."""
+        return self.criterion.divisor(blended(targets, self.said, self.weight, self.spec))
+
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch, a scalar.
 

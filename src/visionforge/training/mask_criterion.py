@@ -59,6 +59,15 @@ class MaskCriterion:
         """Return the cross-entropy of the pixels, by which runs are compared."""
         return replace(self, loss=Loss(name="cross_entropy"), weights=None)
 
+    def divisor(self, targets: Tensor) -> Tensor | None:
+        """Return the weight of the pixels that count; None for losses of whole masks, such as their overlap."""
+        if type(self.loss).loss is not Loss.loss:
+            return None
+        shares = targets if targets.ndim != 3 else self.kind.targets(targets, self.classes)
+        if self.weights is None:
+            return shares.sum()
+        return (shares.movedim(1, -1) * self.weights.to(shares)).sum()
+
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch.
 

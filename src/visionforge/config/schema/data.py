@@ -12,7 +12,6 @@ from visionforge.config.schema.tasks import TaskName, default_task
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import torch
     from torch import Tensor
 
 Preset = Literal["none", "light", "standard", "strong"]
@@ -77,12 +76,20 @@ class AugmentationOperation(Component):
     )
     required: ClassVar[tuple[str, ...]] = ("build",)
 
-    def build(self) -> "Callable[[Tensor, torch.Generator], Tensor]":
+    by_image: ClassVar[bool] = False
+    """Whether the function takes the `Draws` of the images instead of a generator, and gives each image by itself."""
+
+    def build(self) -> "Callable[[Tensor, Any], Tensor]":
         """Return the function of a batch.
 
         It is given images (B, C, H, W), or volumes (B, C, D, H, W), float32 from 0 to 1 on the training device, of
-        which it may change the values in place, and a generator on that device, from which all its random numbers come;
-        it returns images of the same shape. What leaves 0 to 1 is clipped after the last operation.
+        which it may change the values in place, and what all its random numbers come from; it returns images of the
+        same shape. What leaves 0 to 1 is clipped after the last operation.
+
+        With `by_image` the second argument is a `visionforge.data.draws.Draws` of B images, whose numbers are a
+        function of (seed, epoch, place of the image), so that they depend neither on how many processes train
+        together nor on the device; the images may come in parts. Otherwise it is a `torch.Generator` on that device,
+        seeded anew for each step and process.
         """
         raise NotImplementedError(f"{type(self).__qualname__}.build")
 

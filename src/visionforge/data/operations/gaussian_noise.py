@@ -9,8 +9,9 @@ from visionforge.config.schema.components import register
 from visionforge.config.schema.data import AugmentationOperation
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
+
+    from visionforge.data.draws import Draws
 
 
 @register
@@ -18,18 +19,17 @@ class GaussianNoise(AugmentationOperation):
     """Normal noise, independent for every value of every channel."""
 
     position: ClassVar[int] = 1
+    by_image: ClassVar[bool] = True
 
     name: Literal["gaussian_noise"] = "gaussian_noise"
     sigma: float = Field(
         default=0.1, gt=0.0, le=1.0, description="Standard deviation of the noise, where black is 0 and white 1."
     )
 
-    def build(self) -> "Callable[[Tensor, torch.Generator], Tensor]":
+    def build(self) -> "Callable[[Tensor, Draws], Tensor]":
         """Return the function that adds noise to a batch."""
-        import torch
 
-        def add_noise(images: "Tensor", generator: "torch.Generator") -> "Tensor":
-            noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
-            return images.add_(noise, alpha=self.sigma)
+        def add_noise(images: "Tensor", draws: "Draws") -> "Tensor":
+            return images.add_(draws.normal(*images.shape[1:]), alpha=self.sigma)
 
         return add_noise

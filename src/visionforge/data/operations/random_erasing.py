@@ -11,8 +11,9 @@ from visionforge.config.schema.components import register
 from visionforge.config.schema.data import AugmentationOperation
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
+
+    from visionforge.data.draws import Draws
 
 SMALLEST = 0.02  # share of the area, and the range of height / width: those of the paper, and of torchvision
 RATIO = (0.3, 1 / 0.3)
@@ -24,6 +25,7 @@ class RandomErasing(AugmentationOperation):
     """A rectangle of random values in some images, in volumes a box (Zhong et al., 2020, arXiv:1708.04896)."""
 
     position: ClassVar[int] = 2
+    by_image: ClassVar[bool] = True
 
     name: Literal["random_erasing"] = "random_erasing"
     probability: Probability = Field(default=0.5, description="Share of the images that lose a rectangle.")
@@ -34,47 +36,45 @@ class RandomErasing(AugmentationOperation):
         description=f"Largest share of the image's area, or of the volume, that it covers; the smallest is {SMALLEST}.",
     )
 
-    def build(self) -> "Callable[[Tensor, torch.Generator], Tensor]":
+    def build(self) -> "Callable[[Tensor, Draws], Tensor]":
         """Return the function that erases rectangles, or boxes, of a batch, filled with uniform noise."""
         import torch
 
-        def erase(images: "Tensor", generator: "torch.Generator") -> "Tensor":
+        def erase(images: "Tensor", draws: "Draws") -> "Tensor":
             if images.ndim == 5:
-                inside = inside_boxes(self.draw_boxes(len(images), images.shape[2:], generator), images.shape[2:])
-                values = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
-                return torch.where(inside[:, None], values, images)
-            top, left, bottom, right = self.draw(len(images), images.shape[2], images.shape[3], generator).unbind(dim=1)
+                inside = inside_boxes(self.draw_boxes(images.shape[2:], draws), images.shape[2:])
+                return torch.where(inside[:, None], draws.uniform(*images.shape[1:]), images)
+            top, left, bottom, right = self.draw(images.shape[2], images.shape[3], draws).unbind(dim=1)
             rows = torch.arange(images.shape[2], device=images.device)[:, None]
             columns = torch.arange(images.shape[3], device=images.device)
             inside = (rows >= top[:, None, None]) & (rows < bottom[:, None, None])
             inside = inside & (columns >= left[:, None, None]) & (columns < right[:, None, None])
-            values = torch.rand(images.shape, generator=generator, device=images.device, dtype=images.dtype)
-            return torch.where(inside[:, None], values, images)
+            return torch.where(inside[:, None], draws.uniform(*images.shape[1:]), images)
 
         return erase
 
-    def draw(self, count: int, height: int, width: int, generator: "torch.Generator") -> "Tensor":
+    def draw(self, height: int, width: int, draws: "Draws") -> "Tensor":
         """Return (N, 4) int64 top, left, bottom and right of the rectangles; empty where nothing is erased.
 
         Area and logarithm of height / width are uniform; a rectangle as high or wide as the image is drawn anew, after
         torchvision's `RandomErasing`.
 
         Args:
-            count: Images N.
             height: Height of the images in pixels.
             width: Width in pixels.
-            generator: On the device of the result.
+            draws: Random numbers of N images.
         """
         import torch
 
-        device = generator.device
-        tries = torch.rand((count, ATTEMPTS, 2), generator=generator, device=device)
-        place = torch.rand((count, 3), generator=generator, device=device)
+        from visionforge.data.augment import plain_tensor
+
+        count, device = len(draws), draws.device
+        tries, place = draws.uniform(ATTEMPTS, 2), draws.uniform(3)
         area = height * width * (SMALLEST + (self.scale - SMALLEST) * tries[..., 0])
         low, high = map(math.log, RATIO)
         ratio = torch.exp(low + (high - low) * tries[..., 1])
         sides = torch.stack([torch.sqrt(area * ratio), torch.sqrt(area / ratio)], dim=-1).round().long()
-        size = torch.tensor([height, width], device=device)
+        size = plain_tensor((height, width), sides)
         fits = (sides < size).all(dim=-1)
         first = fits.float().argmax(dim=1)
         chosen = sides[torch.arange(count, device=device), first]
@@ -82,7 +82,7 @@ class RandomErasing(AugmentationOperation):
         start = (place[:, 1:] * (size - chosen + 1)).floor().long()
         return torch.cat([start, start + chosen], dim=1) * erased[:, None]
 
-    def draw_boxes(self, count: int, size: "Sequence[int]", generator: "torch.Generator") -> "Tensor":
+    def draw_boxes(self, size: "Sequence[int]", draws: "Draws") -> "Tensor":
         """Return (N, 2, 3) int64, where the boxes begin and end along each axis; empty if nothing is erased.
 
         The share of the volume is uniform. Along each axis a box is stretched by a factor whose logarithm is uniform,
@@ -90,16 +90,16 @@ class RandomErasing(AugmentationOperation):
         is drawn anew.
 
         Args:
-            count: Volumes N.
             size: Depth, height and width in voxels.
-            generator: On the device of the result.
+            draws: Random numbers of N volumes.
         """
         import torch
 
-        device = generator.device
-        tries = torch.rand((count, ATTEMPTS, 4), generator=generator, device=device)
-        place = torch.rand((count, 4), generator=generator, device=device)
-        sides = torch.tensor(list(size), device=device)
+        from visionforge.data.augment import plain_tensor
+
+        count, device = len(draws), draws.device
+        tries, place = draws.uniform(ATTEMPTS, 4), draws.uniform(4)
+        sides = plain_tensor(tuple(size), place).long()
         share = SMALLEST + (self.scale - SMALLEST) * tries[..., :1]
         stretch = math.log(RATIO[1]) * (tries[..., 1:] - tries[..., 1:].mean(dim=-1, keepdim=True))
         boxes = (sides * share ** (1 / 3) * torch.exp(stretch)).round().long()
