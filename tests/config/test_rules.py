@@ -94,6 +94,27 @@ def test_at_least_one_step_is_left():
     assert "at most 50" in line
 
 
+def test_images_of_all_devices_leave_a_step_and_equal_parts():
+    whole = {"batch_size": 128, "global_batch_size": 100}
+    assert problems(data=whole, trainer={"devices": 2}) == []
+    (line,) = problems(data={**whole, "global_batch_size": 102}, trainer={"devices": 3})
+    assert line.startswith("data.global_batch_size: 102 leaves no training step")
+    assert line.endswith("at most 99")
+    (line,) = problems(data=whole, trainer={"devices": 3})
+    assert line == "data.global_batch_size: 100 cannot be divided among 3 devices; set a multiple of 3"
+    facts = Facts(GREY, BackboneFacts("resnet18", 8, True, final_map=1), CPU)
+    (line,) = problems(facts, data={**whole, "global_batch_size": 2}, trainer={"devices": 2})
+    assert line.startswith("data.global_batch_size: 2 is too small for resnet18")
+    assert line.endswith("at least 4")
+
+
+def test_what_no_scaling_reads_is_left_out():
+    optimizer = {"reference_batch_size": 64}
+    (line,) = problems(model={"optimizer": optimizer})
+    assert line.startswith("model.optimizer.reference_batch_size: 64 would be ignored")
+    assert problems(model={"optimizer": {**optimizer, "rate_scaling": "sqrt"}}) == []
+
+
 def test_batch_norm_needs_more_than_one_value():
     (line,) = problems(Facts(GREY, BackboneFacts("resnet18", 8, True, final_map=1), CPU), data={"batch_size": 1})
     assert "batch normalisation" in line

@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from visionforge.config import RunSettings
 from visionforge.config.problems import flatten
 from visionforge.engine.validation import trainer_flags
-from visionforge.runs.config_hash import NEUTRAL, VOLATILE, canonical, digest, with_portable_paths
+from visionforge.runs.config_hash import NEUTRAL, VOLATILE, canonical, digest, with_images_of_step, with_portable_paths
 
 BASE = RunSettings().model_dump(mode="json")
 LEAVES = [p for p, f in flatten(RunSettings).items() if not hasattr(f.annotation, "model_fields")]
@@ -60,6 +60,20 @@ TABLE = {  # changes of the default settings, and their digests, which no later 
         "1c5327",
     ),
 }
+
+
+@pytest.mark.parametrize("devices", [2, 3, "auto"])
+def test_the_number_of_devices_counts_unless_their_images_do(devices):
+    def of(data: dict, count: object) -> str:
+        return digest(settings({"data": data, "trainer": {"devices": count}}))
+
+    assert (of({}, devices) == of({}, 1)) == (devices == "auto")
+    assert of({"global_batch_size": 96}, devices) == of({"global_batch_size": 96}, 1) != of({}, 1)
+    one, other = (
+        canonical(with_images_of_step(settings({"data": data, "trainer": {"devices": count}})))
+        for data, count in (({"batch_size": 32}, devices), ({"batch_size": 32 * (3 if devices == 3 else 2)}, 1))
+    )
+    assert (one == other) == (devices != "auto")
 
 
 def settings(changes: dict) -> dict:

@@ -52,6 +52,12 @@ def test_batch_sizes_follow_the_resolution(resolution, batches):
     assert list(batch.dimension.choices) == batches
 
 
+@pytest.mark.parametrize("preset", ["quick", "full"])
+def test_where_all_devices_share_images_their_number_is_searched(preset):
+    space = build(tune__preset=preset, data__batch_size=128, data__global_batch_size=64)
+    assert [p.path for p in space.parameters if "batch_size" in p.path] == ["data.global_batch_size"]
+
+
 def test_pool_and_its_default():
     def pool(space):
         return next(p for p in space.parameters if p.path == "model.backbone.name").dimension.choices

@@ -16,7 +16,7 @@ from visionforge.config.schema import (
     Task,
     TaskName,
 )
-from visionforge.config.schema.data import FOLD_POOLS
+from visionforge.config.schema.data import FOLD_POOLS, unequal_parts
 from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.schema.tasks import default_task, fits, task_named
 from visionforge.config.volumes import dimension_problems, volume_problems
@@ -129,7 +129,7 @@ def cut_short(settings: RunSettings, facts: Facts) -> str | None:
     most = flags.get("max_steps")
     if facts.dataset is None or not isinstance(most, int) or most < 0:
         return None
-    batches = _training_images(settings, facts.dataset) // (settings.data.batch_size * _ranks(settings))
+    batches = _training_images(settings, facts.dataset) // settings.data.images_of(_ranks(settings))
     limit = flags.get("limit_train_batches")
     if isinstance(limit, float):
         batches = int(batches * limit)
@@ -267,18 +267,24 @@ def _steps_per_epoch(settings: RunSettings, facts: Facts) -> Iterator[str]:
     if facts.dataset is None:
         return
     ranks, images = _ranks(settings), _training_images(settings, facts.dataset)
-    if images < data.batch_size * ranks:
+    size = data.images_of(ranks)
+    if size % ranks:
+        yield unequal_parts(size, ranks)
+        return
+    if images < size:
         shared = f" on each of {ranks} devices" if ranks > 1 else ""
         reason = "data.max_samples leaves" if data.max_samples else f"{facts.dataset.name} has"
+        given = f"data.batch_size: {data.batch_size}{shared}"
+        most = images // ranks
+        if data.global_batch_size is not None:
+            given, most = f"data.global_batch_size: {size}", images // ranks * ranks
+        yield f"{given} leaves no training step, {reason} {images} training images; at most {most}"
+    if facts.backbone and facts.backbone.final_map <= 1 and size == ranks:
+        name, least = ("batch_size", 2) if data.global_batch_size is None else ("global_batch_size", 2 * ranks)
         yield (
-            f"data.batch_size: {data.batch_size}{shared} leaves no training step, {reason} {images} training images; "
-            f"at most {images // ranks}"
-        )
-    if facts.backbone and facts.backbone.final_map <= 1 and data.batch_size == 1:
-        yield (
-            f"data.batch_size: 1 is too small for {facts.backbone.name} at "
+            f"data.{name}: {size if name != 'batch_size' else 1} is too small for {facts.backbone.name} at "
             f"{network_resolution(data.resize, data.resolution)} pixels, where batch "
-            "normalisation sees a single value; at least 2"
+            f"normalisation sees a single value; at least {least}"
         )
 
 
@@ -288,7 +294,13 @@ EFFECTIVE = "effective-number"  # of model.loss.class_weights
 def _unread(settings: RunSettings, facts: Facts) -> Iterator[str]:
     """A setting that would be ignored is a mistake, unless it has its default or what it refines is off altogether."""
     schedule, finetuning, loss = settings.model.schedule, settings.model.finetuning, settings.model.loss
-    data = settings.data
+    data, optimizer = settings.data, settings.model.optimizer
+    usual = type(optimizer).model_fields["reference_batch_size"].default
+    if optimizer.rate_scaling == "none" and optimizer.reference_batch_size != usual:
+        yield (
+            f"model.optimizer.reference_batch_size: {optimizer.reference_batch_size} would be ignored, because "
+            "model.optimizer.rate_scaling is none; leave it out"
+        )
     if not data.balanced_sampling and data.sampler.resolved(True) == data.sampler.resolved(False):
         yield (
             f"data.balanced_sampling: false would be ignored, because data.sampler.name is {data.sampler.name}; "

@@ -18,7 +18,7 @@ from visionforge.config.folds import fold_problems
 from visionforge.config.problems import validation_problems
 from visionforge.config.resizing import resize_problems
 from visionforge.config.schema import Augmentation, DataSettings, Preset, Resize, Sampler, Synthetic
-from visionforge.config.schema.data import FoldPool
+from visionforge.config.schema.data import FoldPool, unequal_parts
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.config.volumes import volume_problems
 from visionforge.data.archive import SplitArrays
@@ -88,6 +88,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         download: Download a missing archive.
         resolution: Height and width R of the images, and depth of volumes, in pixels; the data set must offer it.
         batch_size: Images per batch and device, 1 to 2048.
+        global_batch_size: Images of all devices together, in the place of `batch_size`.
         num_workers: Loader processes.
         cache: Where the images are kept: `auto`, `ram`, `mmap` or `device`.
         balanced_sampling: Draw training images with weights 1 / class count.
@@ -132,6 +133,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         fold_seed: int = _DEFAULT.fold_seed,
         groups: bool = _DEFAULT.groups,
         resize: ResizeLike = _DEFAULT.resize,
+        global_batch_size: int | None = _DEFAULT.global_batch_size,
     ) -> None:
         super().__init__()
         self.seed = seed
@@ -143,6 +145,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
                     "download": download,
                     "resolution": resolution,
                     "batch_size": batch_size,
+                    "global_batch_size": global_batch_size,
                     "num_workers": num_workers,
                     "cache": cache,
                     "balanced_sampling": balanced_sampling,
@@ -188,6 +191,16 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
     def of_images(cls, settings: DataSettings) -> Self:
         """Return a module of the same images, without what says how they are trained on: batches, sampling, changes."""
         return cls(**{name: getattr(settings, name) for name in _OF_IMAGES})
+
+    @property
+    def batch_size(self) -> int:
+        """Return the images of a batch of this process."""
+        return self.settings.batch_of(self._rank()[1])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many images a step takes, for a checkpoint."""
+        processes = self._rank()[1]
+        return {"images_of_step": self.settings.images_of(processes), "processes": processes}
 
     # --- preparation
 
@@ -288,8 +301,14 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
     # --- loaders
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return the training batches; the last, incomplete batch of an epoch is left out."""
-        dataset = self._loaded("train")
+        """Return the training batches; the last, incomplete batch of an epoch is left out.
+
+        Raises:
+            SettingsError: If the processes cannot have equal parts of `data.global_batch_size`.
+        """
+        dataset, processes = self._loaded("train"), self._rank()[1]
+        if (images := self.settings.images_of(processes)) % processes:
+            raise SettingsError(unequal_parts(images, processes))
         loader = self._loader(dataset, self._train_sampler(dataset), drop_last=True)
         if self.trainer is not None:
             loader.consumed = partial(self._consumed, self.trainer, weakref.ref(loader))
@@ -369,7 +388,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         workers = 0 if on_gpu else self.settings.num_workers  # a forked process cannot use a GPU
         return ResumableLoader(
             dataset,
-            batch_size=self.settings.batch_size,
+            batch_size=self.batch_size,
             sampler=sampler,
             num_workers=workers,
             collate_fn=as_is,
@@ -405,7 +424,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         sampler = self._train_sampler(dataset)
         sampler.set_epoch(CALIBRATION_EPOCH)
         order = sampler.positions().tolist()[:limit]
-        size = self.settings.batch_size
+        size = self.batch_size
         for step in range(max(1, len(order) // size)):
             images = dataset.__getitems__(order[step * size : (step + 1) * size])[0]
             yield self.augment(images.to(device), CALIBRATION_EPOCH, step)
@@ -416,21 +435,21 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         At most `limit`, evenly drawn from the split, are yielded, and no more than the Trainer trains on in an epoch.
         """
         dataset, order = self.dataset_for("train"), self.plain_positions(limit).tolist()
-        for start in range(0, len(order), self.settings.batch_size):
-            images, labels = dataset.__getitems__(order[start : start + self.settings.batch_size])
+        for start in range(0, len(order), self.batch_size):
+            images, labels = dataset.__getitems__(order[start : start + self.batch_size])
             yield self.normalise(images.to(device)), labels
 
     def plain_positions(self, limit: int) -> npt.NDArray[np.int64]:
         """Return the positions, ascending, of the images that `plain_batches` yields."""
         dataset = self.dataset_for("train")
         trained = 1.0 if self.trainer is None else self.trainer.limit_train_batches
-        most = trained * (self.settings.batch_size if isinstance(trained, int) else len(dataset))
+        most = trained * (self.batch_size if isinstance(trained, int) else len(dataset))
         limit = min(limit, max(LEAST_PLAIN, int(most)))
         return np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).round().astype(np.int64))
 
     def validation_batches(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all normalised validation images (N, C, R, R[, R]) in their order, and their labels."""
-        dataset, size = self.dataset_for("val"), self.settings.batch_size
+        dataset, size = self.dataset_for("val"), self.batch_size
         for start in range(0, len(dataset), size):
             images, labels = dataset.__getitems__(list(range(start, min(len(dataset), start + size))))
             yield self.normalise(images.to(device)), labels
@@ -467,7 +486,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
 
     def _drawn(self, images: Tensor, epoch: int, step: int) -> AugmentationDraw | VolumeDraw:
         """Return the draws of a batch, which are made for many steps at once: each of them is a few numbers."""
-        size = max(self.settings.batch_size, len(images))
+        size = max(self.batch_size, len(images))
         held, dataset = max(1, DRAWN_AT_ONCE // size), self._datasets.get("train")
         if dataset is not None:  # which has an image
             held = min(held, -(-len(dataset) // (size * self._rank()[1])))
@@ -503,7 +522,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
             return apply_draw(images, draw, mean, std)
         channels, (rank, _) = images.shape[1], self._rank()
         pixels = apply_draw(images, draw, (0.0,) * channels, (1.0,) * channels)
-        size = max(self.settings.batch_size, len(images))
+        size = max(self.batch_size, len(images))
         numbers = numbers_for(
             self.augmentation.operations,
             derive_seed(self.seed, "operations", epoch),

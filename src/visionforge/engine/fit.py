@@ -14,12 +14,13 @@ from visionforge.config.schema import RunSettings
 from visionforge.config.seeding import STRICT_VARIABLE
 from visionforge.engine.distributed import (
     CHECKPOINT,
+    expected_processes,
     inherited_checkpoint,
     refuse_search_by_ranks,
     told_to_ranks,
 )
 from visionforge.engine.first_imports import import_lightning
-from visionforge.engine.resume import WORDS, interrupted_run, outputs_of, require_same_settings
+from visionforge.engine.resume import WORDS, interrupted_run, outputs_of, require_same_settings, sharing_its_images
 from visionforge.engine.run import Run
 from visionforge.engine.validation import AUTO, check_arguments, settings_of
 from visionforge.errors import RunError, SettingsError
@@ -109,8 +110,11 @@ def request_of(raw: RawConfig) -> Request:
         _require_one_profiler(settings, profile)
         return Request(settings, raw.sources, _with_precision(given, settings), profile=profile)
     stored = training_config(run, None if trust is None else str(trust), "--resume")
-    raw = raw.over(stored, f"in {run.config}")
+    shared = sharing_its_images(stored, given, run)
+    raw = raw.over(shared, f"in {run.config}")
     settings = check_arguments(raw, "fit")
+    if (together := settings.data.global_batch_size) is not None:  # other ranks may see the run as this one leaves it
+        given = {**given, "data": {**(given.get("data") or {}), "global_batch_size": together}}
     _require_one_profiler(settings, profile)
     return Request(settings, raw.sources, _with_precision(given, settings), run, stored, profile)
 
@@ -176,12 +180,13 @@ def fit(request: Request, interruption: Interruption, origin: Origin | None = No
 
 def _continued(request: Request, construction: "Construction", first: bool) -> Workspace | None:
     """Return the run that the fit goes on with, or None for a new one."""
+    settings = construction.settings
+    processes = expected_processes(settings)
     if request.run is not None:
         assert request.stored is not None
-        require_same_settings(_resolved(request.stored), construction.resolved, request.run)
+        require_same_settings(_resolved(request.stored), construction.resolved, request.run, processes)
         return request.run
-    settings = construction.settings
-    return interrupted_run(settings.resume, construction.resolved, outputs_of(settings)) if first else None
+    return interrupted_run(settings.resume, construction.resolved, outputs_of(settings), processes) if first else None
 
 
 def _resolved(stored: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -173,7 +173,7 @@ class Probing(Stage):
 
     def _augmented(self, train: Labelled) -> Labelled:
         """Return the features of augmented training images, with the random numbers of as many epochs."""
-        dataset, size, values = self.datamodule.dataset_for("train"), self.settings.data.batch_size, []
+        dataset, size, values = self.datamodule.dataset_for("train"), self.datamodule.batch_size, []
         device = self.trainer.strategy.root_device
         for view in range(self._probe.augmented_views):
             for step, start in enumerate(range(0, len(dataset), size)):

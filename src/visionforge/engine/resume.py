@@ -7,8 +7,9 @@ from typing import Any
 
 from visionforge.config.schema import RunSettings
 from visionforge.errors import SettingsError
-from visionforge.runs.config_hash import canonical
+from visionforge.runs.config_hash import canonical, with_images_of_step
 from visionforge.runs.files import refuse_links
+from visionforge.runs.manifest import Manifest, read_manifest
 from visionforge.runs.paths import is_anchored, outputs_folder, resolve, shown
 from visionforge.runs.query import StoredRun, differences, find_checkpoint, stored_runs
 from visionforge.runs.scheduler import detect_scheduler
@@ -17,7 +18,7 @@ from visionforge.runs.workspace import Workspace
 WORDS = ("auto", "never")
 
 
-def interrupted_run(choice: str | None, config: Mapping[str, Any], outputs: Path) -> Workspace | None:
+def interrupted_run(choice: str | None, config: Mapping[str, Any], outputs: Path, processes: int) -> Workspace | None:
     """Return the newest interrupted run that a fit goes on with by itself, or None for a new one.
 
     Without a choice, a job that SLURM has requeued continues its own run.
@@ -26,12 +27,13 @@ def interrupted_run(choice: str | None, config: Mapping[str, Any], outputs: Path
         choice: `auto`, `never` or None.
         config: The resolved configuration of the fit.
         outputs: The folder of all runs.
+        processes: How many processes are going to train.
     """
     scheduler = detect_scheduler()
     requeued = scheduler is not None and scheduler.name == "SLURM" and scheduler.restarts > 0
     if choice == "never" or (choice is None and not requeued):
         return None
-    found = runs_like(config, outputs)
+    found = [run for run in stored_runs(outputs)[0] if run.manifest.stage == "fit" and goes_on(run, config, processes)]
     if choice is None:
         assert scheduler is not None
         found = [run for run in found if scheduler.job in _jobs(run)]
@@ -87,20 +89,57 @@ def parent_of(settings: RunSettings) -> dict[str, Any] | None:
     return None
 
 
-def require_same_settings(stored: Mapping[str, Any], given: Mapping[str, Any], run: Workspace) -> None:
+def goes_on(run: StoredRun, config: Mapping[str, Any], processes: int) -> bool:
+    """Return whether so many processes with a resolved configuration may go on with a run.
+
+    It has the same settings, or at least as many images a step, whoever shares them.
+    """
+    if canonical(run.config) == canonical(config):
+        return True
+    before = with_images_of_step(run.config, processes_at_first(run.manifest))
+    return canonical(before) == canonical(with_images_of_step(config, processes))
+
+
+def processes_at_first(manifest: Manifest) -> int | None:
+    """Return how many processes have begun a run; None if nothing was trained."""
+    counted = (session.hardware.get("processes") for session in manifest.sessions)
+    return next((count for count in counted if isinstance(count, int) and count > 0), None)
+
+
+def sharing_its_images(stored: Mapping[str, Any], given: Mapping[str, Any], run: Workspace) -> Mapping[str, Any]:
+    """Return the configuration of a run that is to be continued, by however many devices.
+
+    Its steps keep their number of images, unless the settings say otherwise, which then are compared.
+
+    Args:
+        stored: The configuration.
+        given: The settings that were given.
+        run: The run.
+    """
+    count, data = processes_at_first(read_manifest(run.manifest)), given.get("data")
+    sizes = {"batch_size", "global_batch_size"}
+    if isinstance(data, Mapping) and not sizes.isdisjoint(data):
+        return {**stored, "data": {key: value for key, value in stored["data"].items() if key not in sizes}}
+    return stored if count is None else with_images_of_step(stored, count)
+
+
+def require_same_settings(stored: Mapping[str, Any], given: Mapping[str, Any], run: Workspace, processes: int) -> None:
     """Check that a resumed run keeps what identifies it.
 
     Args:
         stored: Its configuration.
         given: The resolved configuration of the fit that goes on with it.
         run: The run.
+        processes: How many processes are going to train.
 
     Raises:
         SettingsError: With a line for every setting that would change the result.
     """
-    if canonical(stored) == canonical(given):
+    before = with_images_of_step(stored, processes_at_first(read_manifest(run.manifest)))
+    was, now = (json.loads(canonical(each)) for each in (before, with_images_of_step(given, processes)))
+    if was == now or canonical(stored) == canonical(given):  # the latter where the machine says how many devices
         return
-    changed = differences(json.loads(canonical(stored)), json.loads(canonical(given)))
+    changed = differences(was, now)
     raise SettingsError(
         [
             f"{path}: {new!r} given, {shown(run.path)} was begun with {old!r}; a resumed run keeps its settings "

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,7 @@ class Training(Stage):
         data, spec = self.datamodule.settings, self.datamodule.spec
         labels = self.datamodule.source.labels("val")
         limit = validation_limit(self.construction.flags)
-        most = limited(len(labels), limit, data.batch_size * expected_processes(self.settings))
+        most = limited(len(labels), limit, data.images_of(expected_processes(self.settings)))
         seen, watched = np.asarray(labels[:most]), self._watched(callbacks)
         for name, who in watched.items():
             if name in watched_names(spec.task) and (reason := undefined_metric(name, seen, spec)):
@@ -199,7 +199,9 @@ class Training(Stage):
         """Train, and test the best checkpoint; a trial of a study does not touch the test split."""
         self._announce()
         if self.checkpoint is not None:
-            read_checkpoint(self.checkpoint)  # the Trainer would not say in a line what is wrong with it
+            content = read_checkpoint(self.checkpoint)  # the Trainer would not say in a line what is wrong with it
+            if self._resumed:
+                self._require_same_steps(content)
         beginning = None if self.checkpoint is None else str(self.checkpoint)
         with self.interruption.deferred(), self._profiled():
             self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=beginning, weights_only=True)
@@ -208,6 +210,36 @@ class Training(Stage):
             self.write_transfer()
         else:
             self._test()
+
+    def _require_same_steps(self, content: Mapping[str, Any]) -> None:
+        """Let a run go on with another number of processes only if these have as many images together.
+
+        Raises:
+            SettingsError: If a step would take more or fewer.
+        """
+        then = content.get(type(self.datamodule).__qualname__)
+        if not isinstance(then, dict) or not {"images_of_step", "processes"} <= then.keys():  # of an earlier version
+            return
+        images, before, processes = then["images_of_step"], then["processes"], self.trainer.world_size
+        if (now := self.datamodule.settings.images_of(processes)) != images:
+            raise SettingsError(
+                f"data.batch_size: {now} images a step of {_devices(processes)} given, {shown(self.workspace.path)} "
+                f"was begun with {images} of {_devices(before)}; set data.global_batch_size to {images}"
+            )
+        if processes == before:
+            return
+        sums = "sums are made in another order, so numbers differ in their last digits"
+        if self._normalises_by_batch(content):
+            sums = (
+                f"batch normalisation takes the statistics of {images // processes} of them, {images // before} before"
+            )
+        told = "goes on with %s in the place of %s, on %d images a step as before; %s"
+        log.warning(told, _devices(processes), _devices(before), images, sums)
+
+    def _normalises_by_batch(self, content: Mapping[str, Any]) -> bool:
+        """Return whether what a checkpoint's network learns depends on which images a process has."""
+        together = bool(self.construction.flags.get("sync_batchnorm"))
+        return not together and any(name.endswith("running_mean") for name in content["state_dict"])
 
     @contextmanager
     def _profiled(self) -> Iterator[None]:
@@ -264,3 +296,7 @@ class Training(Stage):
     def _tested(self) -> Path | None:
         paths = (self.workspace.checkpoints / name for name in (BEST, LAST))
         return next((path for path in paths if path.is_file()), None)
+
+
+def _devices(count: int) -> str:
+    return "1 device" if count == 1 else f"{count} devices"

@@ -23,7 +23,8 @@ VOLATILE: dict[str, str] = {
     "resume": "whether it was interrupted",
     "trainer.accelerator": "where it runs",
     "trainer.default_root_dir": "where the run folder lies",
-    "trainer.devices": "where it runs; their number, if above 1, goes in, because it multiplies the batch",
+    "trainer.devices": "where it runs; their number, if above 1, goes in, because it multiplies the batch, unless "
+    "`data.global_batch_size` says what it is",
     "trainer.enable_autolog_hparams": "what it logs",
     "trainer.enable_checkpointing": "what it saves",
     "trainer.enable_model_summary": "what it prints",
@@ -60,6 +61,7 @@ ADDED: dict[str, Any] = {
     "data.fold_pool": "train+val",
     "data.fold_repeats": 1,
     "data.fold_seed": 42,
+    "data.global_batch_size": None,
     "data.folds": None,
     "data.groups": True,
     "data.resize": {"size": None, "mode": "bilinear"},
@@ -81,6 +83,8 @@ ADDED: dict[str, Any] = {
     "model.distillation": {"teacher": None, "weight": 1.0, "temperature": 1.0},
     "model.finetuning.batch_norm": "auto",
     "model.mixup.name": "mixup",
+    "model.optimizer.rate_scaling": "none",
+    "model.optimizer.reference_batch_size": 128,
     "model.monitor": None,
     "model.warm_start": "none",
 }
@@ -130,13 +134,15 @@ def canonical(config: Mapping[str, Any], training: bool = True) -> str:
 
     Args:
         config: Nested settings.
-        training: The number of processes counts; the results of an evaluation do not depend on it.
+        training: The number of processes counts, unless `data.global_batch_size` says how many images they have
+            together; the results of an evaluation do not depend on it.
     """
     config = redact_settings(config)
     kept = _kept(config)
-    trainer = config.get("trainer")
+    trainer, data = config.get("trainer"), config.get("data")
     processes = processes_of(trainer if isinstance(trainer, Mapping) else {})
-    if training and processes is not None:
+    whole = isinstance(data, Mapping) and data.get("global_batch_size") is not None  # whoever shares its images
+    if training and processes is not None and not whole:
         kept["processes"] = processes
     return json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
@@ -185,6 +191,20 @@ def anchored(text: str) -> str:
     is_path = "/" in text or "\\" in text or text.startswith("~") or text.endswith((".pth", ".safetensors", ".ckpt"))
     is_address = "://" in text and not is_anchored(text)
     return portable(text) if is_path and not is_address else text
+
+
+def with_images_of_step(config: Mapping[str, Any], processes: int | None = None) -> dict[str, Any]:
+    """Return a configuration that says how many images all processes have together, and not how many each has.
+
+    Args:
+        config: Nested settings.
+        processes: How many there are; None takes what the settings fix, or else one.
+    """
+    data, trainer = (dict(config.get(name) or {}) for name in ("data", "trainer"))
+    size = data.pop("batch_size", None)
+    if data.get("global_batch_size") is None and isinstance(size, int):
+        data["global_batch_size"] = size * (processes or processes_of(trainer) or 1)
+    return {**config, "data": data}
 
 
 def processes_of(trainer: Mapping[str, Any]) -> int | None:

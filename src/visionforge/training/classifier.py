@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from visionforge.config.rules import part_problems
-from visionforge.config.schema import EvaluationSettings, Loss, ModelSettings, TtaMode, WarmStart
+from visionforge.config.schema import EvaluationSettings, Loss, ModelSettings, Optimizer, TtaMode, WarmStart
 from visionforge.config.schema.base import fields_of
 from visionforge.config.schema.metrics import watched_problem
 from visionforge.config.seeding import Seeded, derive_seed
@@ -42,7 +42,7 @@ from visionforge.training.ensemble import Ensemble, Front, MemberInput, read_eac
 from visionforge.training.epoch_sums import EpochSums
 from visionforge.training.evaluating_module import EvaluatingModule
 from visionforge.training.finetuning import KeptStatistics, StagedUnfreezing
-from visionforge.training.gather import mean_over_group
+from visionforge.training.gather import place_in_group, sum_over_group
 from visionforge.training.heads import read_heads, restored_head
 from visionforge.training.labelled import label_problem
 from visionforge.training.monitor import AUC, monitor_named, stored_monitor
@@ -72,6 +72,8 @@ from visionforge.training.warm_start import SETTING as WARM_START
 from visionforge.training.warm_start import fit_last_layer
 
 log = logging.getLogger(__name__)
+
+SCALING = "model.optimizer.rate_scaling"
 
 _DEFAULT = ModelSettings()
 
@@ -322,7 +324,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         checkpoint["calibration"] = None if self.calibration is None else asdict(self.calibration)
         checkpoint["outliers"] = None if self.outliers is None else self.outliers.stored()
         checkpoint["monitor"] = self.monitor.name
-        checkpoint["epoch_sums"] = self._sums.stored()
+        checkpoint["epoch_sums"] = self._sums.stored(sum_over_group)
         checkpoint["weight_transfer"] = None if self.transfer is None else self.transfer.as_dict()
         if "averaging_state" not in checkpoint:  # a checkpoint of weights only, which callbacks do not see
             checkpoint["state_dict"] = state_of_average(self.trainer) or checkpoint["state_dict"]
@@ -348,7 +350,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         self.outliers = None if outliers is None else self.read_outliers(outliers)
         transfer = checkpoint.get("weight_transfer")
         self.transfer = None if transfer is None else TransferReport(**transfer)
-        self._sums.restore(checkpoint.get("epoch_sums"))
+        self._sums.restore(checkpoint.get("epoch_sums"), place_in_group()[1])
 
     def read_outliers(self, stored: Mapping[str, Any]) -> Outliers:
         """Return what a file says of images that are far out.
@@ -501,7 +503,8 @@ class ImageClassifier(Seeded, EvaluatingModule):
             criterion = Distilling(criterion, self._teacher.probabilities(images), self._teacher.weight, spec)
         loss, hits = spec.kind.learn(self, criterion, images, targets)
         if self.trainer.world_size > 1 and (divisor := criterion.divisor(targets)) is not None:
-            loss = loss * divisor / mean_over_group(divisor)  # the mean over the batch of all processes
+            share = divisor / sum_over_group(divisor)
+            loss = loss * share * self.trainer.world_size  # whose mean over the processes is that over all their images
         self._sums.add(loss.detach(), hits, len(images), batch_idx)
         return loss * self._share_of_group(batch_idx)
 
@@ -569,16 +572,43 @@ class ImageClassifier(Seeded, EvaluatingModule):
         self.logged_names = tuple(values)
         self.log_dict(values, sync_dist=True)
 
+    def _scaled(self, settings: Optimizer) -> Optimizer:
+        """Return the optimiser with the learning rate that the settings mean for the images of a step.
+
+        Raises:
+            SettingsError: If nobody knows how many these are, or the rate is out of its bounds.
+        """
+        if settings.rate_scaling == "none":
+            return settings
+        data, trainer = getattr(self.trainer, "datamodule", None), self.trainer
+        if not isinstance(data, ImageDataModule):
+            raise SettingsError(f"{SCALING}: {settings.rate_scaling} needs an ImageDataModule; set it to none")
+        images = data.settings.images_of(trainer.world_size) * trainer.accumulate_grad_batches
+        rate, told = settings.rate_for(images), f"{SCALING}: {settings.rate_scaling}"
+        if not self.settings.schedule.lowest < rate < 1:
+            raise SettingsError(
+                f"{told} makes a learning rate of {rate:g} for {images} images a step; it must be above "
+                f"model.schedule.min_lr ({self.settings.schedule.lowest:g}) and below 1"
+            )
+        log.info(
+            "%s: learning rate %g for %d images a step, %g for %d",
+            told,
+            rate,
+            images,
+            settings.learning_rate,
+            settings.reference_batch_size,
+        )
+        return settings.model_copy(update={"learning_rate": rate})
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and the curve of its learning rate, which moves with every step."""
         settings, parts = self.settings, self._parts
         assert parts is not None
+        chosen = self._scaled(settings.optimizer)
         head = (*(f"network.{prefix}" for prefix in parts.head), "cumulative.")
         stem = f"network.{parts.stem}"
-        groups = parameter_groups(
-            self.named_parameters(), head, stem, settings.optimizer, settings.finetuning.backbone_rate
-        )
-        optimizer = settings.optimizer.build(groups)
+        groups = parameter_groups(self.named_parameters(), head, stem, chosen, settings.finetuning.backbone_rate)
+        optimizer = chosen.build(groups)
         if hasattr(optimizer, "_step_supports_amp_scaling"):  # of fused ones, whose gradients could then not be clipped
             optimizer._step_supports_amp_scaling = False
         expected = self.trainer.estimated_stepping_batches
@@ -588,7 +618,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
             )
         steps = max(1, int(expected))
         per_epoch = steps_per_epoch(self.trainer)
-        rate, higher = settings.optimizer.learning_rate, self.monitor.higher
+        rate, higher = chosen.learning_rate, self.monitor.higher
         self._curve = RateCurve(settings.schedule, rate, steps, per_epoch, higher)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._curve)
         self._configured = [

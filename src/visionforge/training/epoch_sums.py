@@ -1,6 +1,6 @@
 """Mean loss and hits of a training epoch, summed on the device: logging every step would cost a small one its time."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -47,10 +47,14 @@ class EpochSums:
         loss, hits, images = self._sums.unbind()
         return loss / images, None if bool(hits.isnan()) else hits / images
 
-    def stored(self) -> list[float] | None:
-        """Return what a checkpoint keeps."""
-        return None if self._sums is None else [float(value) for value in self._sums]
+    def stored(self, over_group: Callable[[Tensor], Tensor]) -> list[float] | None:
+        """Return what a checkpoint keeps: the sums of all processes.
 
-    def restore(self, stored: list[float] | None) -> None:
-        """Take what a checkpoint has kept."""
-        self._sums = None if stored is None else torch.tensor(stored)
+        Args:
+            over_group: Adds a tensor up over the processes that train together.
+        """
+        return None if self._sums is None else [float(value) for value in over_group(self._sums)]
+
+    def restore(self, stored: list[float] | None, processes: int) -> None:
+        """Take the part of each of so many processes of what a checkpoint has kept."""
+        self._sums = None if stored is None else torch.tensor(stored) / processes

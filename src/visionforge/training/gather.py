@@ -12,18 +12,17 @@ def place_in_group() -> tuple[int, int]:
     return distributed.get_rank(), distributed.get_world_size()
 
 
-def mean_over_group(value: Tensor) -> Tensor:
-    """Return the mean of a value over the processes that train together, which all of them must ask for.
+def sum_over_group(value: Tensor) -> Tensor:
+    """Return the sum of a value over the processes that train together, which all of them must ask for.
 
     Args:
         value: Of any shape, the same on all; not to be learnt through.
     """
-    _, processes = place_in_group()
-    if processes == 1:
+    if place_in_group()[1] == 1:
         return value
     total = value.detach().clone()
     torch.distributed.all_reduce(total)
-    return total / processes
+    return total
 
 
 def gather_rows(values: Tensor, world_size: int) -> Tensor:

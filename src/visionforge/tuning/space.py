@@ -24,13 +24,14 @@ Check = Callable[[Mapping[str, Any]], list[str]]  # nested settings → a line f
 
 PROBES = 64  # random points at which the rules are checked before the first trial
 SMALL_IMAGE = 64  # pixels; up to here the larger batches fit everywhere
+_BATCH, _TOGETHER = "data.batch_size", "data.global_batch_size"
 _BATCHES = {True: (16, 32, 48, 64), False: (8, 12, 16)}
 _OF_WEIGHING_LOSSES = ("model.loss.label_smoothing", "model.loss.class_weights", "model.loss.effective_beta")
 _DROPOUT = "model.backbone.dropout"  # some tasks have another
 QUICK = {
     "model.optimizer.learning_rate": Dimension(low=1e-4, high=1e-1, log=True),
     "model.optimizer.weight_decay": Dimension(low=1e-6, high=1e-2, log=True),
-    "data.batch_size": Dimension(choices=_BATCHES[True]),
+    _BATCH: Dimension(choices=_BATCHES[True]),
     _DROPOUT: Dimension(low=0.0, high=0.5),
 }
 FULL = {
@@ -260,7 +261,8 @@ def build_space(settings: RunSettings, flags: DomainFlags, backbones: Sequence[s
 
 def _preset(settings: RunSettings, backbones: Sequence[str]) -> dict[str, Dimension]:
     small = network_resolution(settings.data.resize, settings.data.resolution) <= SMALL_IMAGE
-    batches = {"data.batch_size": Dimension(choices=_BATCHES[small])}
+    path = _BATCH if settings.data.global_batch_size is None else _TOGETHER
+    batches = {path: Dimension(choices=_BATCHES[small])}
     match settings.tune.preset:
         case "none":
             return {}
@@ -281,7 +283,12 @@ def _of_task(preset: Mapping[str, Dimension], settings: RunSettings) -> dict[str
         for path, dimension in preset.items()
         if weighs or path not in _OF_WEIGHING_LOSSES
     }
-    return {path: dimension for path, dimension in renamed.items() if path is not None}
+    together = settings.data.global_batch_size is not None  # then that is searched, and there is no other
+    return {
+        _TOGETHER if path == _BATCH and together else path: dimension
+        for path, dimension in renamed.items()
+        if path is not None
+    }
 
 
 def _unknown(given: Mapping[str, Dimension | None]) -> Iterable[str]:

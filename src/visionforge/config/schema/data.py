@@ -203,6 +203,11 @@ class Resize(Section):
     )
 
 
+def unequal_parts(images: int, devices: int) -> str:
+    """Return the line that refuses images of which devices would have unequal parts."""
+    return f"data.global_batch_size: {images} cannot be divided among {devices} devices; set a multiple of {devices}"
+
+
 class DataSettings(Section):
     """Which images are read, and how they become batches."""
 
@@ -222,6 +227,13 @@ class DataSettings(Section):
     )
     resize: Resize = Field(default=Resize(), description="The size that the network reads.")
     batch_size: int = Field(default=128, ge=1, le=2048, description="Images per batch and device.")
+    global_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=1 << 20,
+        description="Images of all devices together, in the place of `batch_size`: each has an equal part of them, so "
+        "that a run can go on with another number of devices.",
+    )
     num_workers: int = Field(
         default=0, ge=0, le=64, description="Loader processes; batches come from memory, so 0 is fastest for most."
     )
@@ -264,6 +276,24 @@ class DataSettings(Section):
     force_rgb: bool = Field(default=True, description="Give grey images three equal channels.")
     augmentation: Augmentation = Field(default=Augmentation(), description="Random changes of training images.")
     synthetic: Synthetic = Field(default=Synthetic(), description="What the data set `synthetic` renders.")
+
+    @model_validator(mode="after")
+    def _one_batch_size(self) -> Self:
+        usual = type(self).model_fields["batch_size"].default
+        if self.global_batch_size is not None and self.batch_size != usual:
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} says how many images each device has, so batch_size "
+                f"{self.batch_size} would be ignored; leave one of them out (batch_size is {usual} then)"
+            )
+        return self
+
+    def images_of(self, devices: int) -> int:
+        """Return the images of a batch of so many devices together."""
+        return self.global_batch_size or self.batch_size * devices
+
+    def batch_of(self, devices: int) -> int:
+        """Return the images of a batch of each of so many devices, of unequal parts the largest."""
+        return -(-self.images_of(devices) // devices)
 
     @property
     def balances(self) -> bool:

@@ -1,5 +1,6 @@
 """Settings of the network, how it is trained, and how it predicts."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -208,6 +209,20 @@ class Optimizer(Component):
     decay_norm_bias: bool = Field(
         default=True, description="Decay the weights of normalisation layers and the biases as well."
     )
+    rate_scaling: Literal["none", "linear", "sqrt"] = Field(
+        default="none",
+        description="What more images a step do to the learning rate: linear multiplies it by their ratio to "
+        "`reference_batch_size` (Goyal et al., 2017, arXiv:1706.02677), sqrt by its root (Krizhevsky, 2014, "
+        "arXiv:1404.5997).",
+    )
+    reference_batch_size: int = Field(
+        default=128, ge=1, le=1 << 20, description="Images a step that `learning_rate` is meant for."
+    )
+
+    def rate_for(self, images: int) -> float:
+        """Return the learning rate of steps of so many images, of all devices and accumulated batches together."""
+        ratio = images / self.reference_batch_size
+        return self.learning_rate * {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[self.rate_scaling]
 
     def build(self, groups: "list[dict[str, Any]]") -> "torch.optim.Optimizer":
         """Return the optimiser for these parameter groups."""
