@@ -125,10 +125,11 @@ def fit(
     from visionforge.engine.fit import request_of
     from visionforge.engine.folds import fit_folds
     from visionforge.engine.seeds import fit_seeds
+    from visionforge.engine.team import launched_together
 
     named = _named_runs(resume=resume, trust=trust)
-    raw = read_values(config, {**settings, **named, **({"profile": True} if profile else {})})
-    with _interruptible() as interruption:
+    with launched_together(), _interruptible() as interruption:
+        raw = read_values(config, {**settings, **named, **({"profile": True} if profile else {})})
         if folds is not None or workers is not None or distill:
             return fit_folds(raw, folds, interruption, workers=workers, seeds=seeds, distill=distill)
         if seeds is None:

@@ -37,3 +37,20 @@ class TrainingError(VisionForgeError):
 
 class RunError(VisionForgeError):
     """A run folder or checkpoint is missing, incomplete or cannot be written."""
+
+
+class PeerEndedError(VisionForgeError):
+    """Another process of the same training has ended, so this one cannot go on.
+
+    Args:
+        reason: Why.
+        status: The exit status of both.
+        mistake: It has refused what was asked for; otherwise the run may go on later.
+        told: The user knows already.
+    """
+
+    def __init__(self, reason: str, status: int, mistake: bool = False, told: bool = True) -> None:
+        self.status = status
+        self.mistake = mistake
+        self.told = told
+        super().__init__(reason)

@@ -12,7 +12,7 @@ from types import TracebackType
 from visionforge.cli.commands import commands
 from visionforge.config.environment import keep_freed_memory, prepare_environment, shield_matplotlib
 from visionforge.config.problems import nearest
-from visionforge.errors import SettingsError, VisionForgeError
+from visionforge.errors import PeerEndedError, SettingsError, VisionForgeError
 from visionforge.printable import traceback_lines
 from visionforge.runs.signals import Interrupted
 from visionforge.streams import Guarded, guarded, say, say_text, warn
@@ -87,6 +87,10 @@ def _run(arguments: list[str]) -> int:
         prepare_environment()
         shield_matplotlib()
         return _dispatch(arguments)
+    except PeerEndedError as error:
+        if not error.told:
+            _tell(error.problems, debug)
+        return error.status
     except VisionForgeError as error:
         _tell(error.problems, debug)
     except OSError as error:

@@ -41,11 +41,14 @@ def read_settings(stage: str, arguments: list[str], further: Callable[[], str] |
 
 def evaluate_stage(stage: str, arguments: list[str], further: Callable[[], str] | None = None) -> int:
     """Run `validate`, `test` or `predict`, and return the exit status; see `read_settings`."""
-    raw = read_settings(stage, arguments, further)
-    if raw is not None:
-        from visionforge.engine.evaluate import evaluate
+    from visionforge.engine.team import launched_together
 
-        print_result(evaluate(raw, stage), stage)
+    with launched_together():
+        raw = read_settings(stage, arguments, further)
+        if raw is not None:
+            from visionforge.engine.evaluate import evaluate
+
+            print_result(evaluate(raw, stage), stage)
     return 0
 
 

@@ -10,7 +10,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from visionforge.config.problems import nearest
-from visionforge.errors import SettingsError, TrainingError, VisionForgeError
+from visionforge.errors import PeerEndedError, SettingsError, TrainingError, VisionForgeError
 from visionforge.runs.manifest import State
 from visionforge.runs.scheduler import detect_scheduler
 from visionforge.runs.session import FOREIGN, TRAININGS, ActiveRun
@@ -105,6 +105,7 @@ def conclude(active: ActiveRun, error: BaseException | None, pruned: bool = Fals
         active.finish("complete")
         return
     mistake = isinstance(error, VisionForgeError | OSError) and not is_out_of_memory(error)
+    mistake = mistake and getattr(error, "mistake", True)
     evaluation = active.manifest.stage not in TRAININGS
     if active.new and not active.workspace.trained and (mistake or evaluation):
         active.discard()
@@ -125,6 +126,8 @@ def how_it_ended(error: BaseException) -> tuple[State, str]:
         return "interrupted", f"interrupted by {error.name}"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "interrupted by SIGINT"
+    if isinstance(error, PeerEndedError):
+        return "failed" if error.mistake else "interrupted", error.problems[0]
     if is_out_of_memory(error):
         cause = error.__cause__ or error
         return "interrupted", f"out of memory: {next(iter(str(cause).splitlines()), type(cause).__name__)}"

@@ -22,13 +22,14 @@ from visionforge.engine.distributed import (
 from visionforge.engine.first_imports import import_lightning
 from visionforge.engine.resume import WORDS, interrupted_run, outputs_of, require_same_settings, sharing_its_images
 from visionforge.engine.run import Run
+from visionforge.engine.team import Team, current_team
 from visionforge.engine.validation import AUTO, check_arguments, settings_of
 from visionforge.errors import RunError, SettingsError
 from visionforge.inference.trust import FLAG, training_config
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.paths import resolve
 from visionforge.runs.query import find_checkpoint, find_run
-from visionforge.runs.session import ActiveRun
+from visionforge.runs.session import FOLDER, ActiveRun
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import Workspace
 
@@ -158,8 +159,8 @@ def fit(request: Request, interruption: Interruption, origin: Origin | None = No
     settings, origin = request.settings, origin or Origin()
     if settings.trainer.deterministic:
         os.environ.setdefault(*STRICT_VARIABLE)  # read once, when CUDA starts
-    first = is_first_process()
-    if not first:
+    first, team = is_first_process(), current_team()
+    if not first and team is None:
         refuse_search_by_ranks(settings.resume)
 
     import_lightning()  # which sets up its loggers here, so this comes before our own
@@ -172,10 +173,29 @@ def fit(request: Request, interruption: Interruption, origin: Origin | None = No
         warn_of_environment()
         construction = Construction(settings, sources=request.sources)
         run = _continued(request, construction, first)
-        with _reopened(run, first) as (active, checkpoint), told_to_ranks(request.given, first):
+        with (
+            _following(None if first else team),
+            _reopened(run, first) as (active, checkpoint),
+            told_to_ranks(request.given, first),
+        ):
             training = Training(construction, run_log, interruption, origin, active, checkpoint, request.profile)
             training.run()
         return Run(training.workspace)
+
+
+@contextmanager
+def _following(team: Team | None) -> Iterator[None]:
+    """Take from the first process of a launcher, if there is one, which run is trained and what it goes on from."""
+    if team is None:
+        yield
+        return
+    decided = {name: value for name, value in team.follow().items() if name in (FOLDER, CHECKPOINT) and value}
+    os.environ.update(decided)
+    try:
+        yield
+    finally:
+        for name in decided:
+            os.environ.pop(name, None)
 
 
 def _continued(request: Request, construction: "Construction", first: bool) -> Workspace | None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -19,6 +20,7 @@ from visionforge.data.source import fingerprint, prepare, stored_side_table
 from visionforge.engine.construction import Construction, as_list
 from visionforge.engine.device_lock import hold_device
 from visionforge.engine.distributed import (
+    CHECKPOINT,
     current_rank,
     expected_processes,
     inherited_folder,
@@ -30,6 +32,7 @@ from visionforge.engine.lightning_compat import ignore_hook_warning, use_current
 from visionforge.engine.loggers import close_loggers, log_hyperparameters, log_results, shield
 from visionforge.engine.reporting import embedded, write_outcome
 from visionforge.engine.resume import outputs_of
+from visionforge.engine.team import current_team
 from visionforge.errors import RunError
 from visionforge.evaluation.embedding_map import Embedded, drawn, method_of
 from visionforge.evaluation.evaluation import Partial
@@ -38,7 +41,7 @@ from visionforge.inference.loading import read_checkpoint, restore
 from visionforge.runs.files import write_atomic
 from visionforge.runs.locks import Lock
 from visionforge.runs.logfile import RunLog
-from visionforge.runs.session import ActiveRun
+from visionforge.runs.session import FOLDER, ActiveRun
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.runs.workspace import Workspace, run_name
 from visionforge.training.calibration import sets_asked
@@ -80,6 +83,7 @@ class Stage(ABC):
         self.active = active
         self.parent: dict[str, Any] = {}
         self.provenance: dict[str, Any] = {}  # further facts for `metrics.json`
+        self._team = current_team()
         self._device_lock: Lock | None = None
         self._trainer: pl.Trainer | None = None
         self._embedded: Embedded | None = None
@@ -127,11 +131,14 @@ class Stage(ABC):
         try:
             self.check_sources()
             self.workspace = self.take_workspace()
+            if self._team is not None and self._team.rank == 0:
+                self._team.tell({name: os.environ.get(name) for name in (FOLDER, CHECKPOINT)})
+                self._team.last_words = self._end
             self.build()
             self.work()
             leave_process_group()
         except BaseException as error:
-            told = translate(error)
+            told = translate(error if self._team is None else self._team.cause(error))
             self._end(told)
             if isinstance(error, SystemExit) and self._trainer is not None and self._trainer.interrupted:
                 raise KeyboardInterrupt from None  # which Lightning turned into an exit

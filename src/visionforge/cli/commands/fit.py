@@ -10,15 +10,23 @@ from visionforge.runs.signals import Interruption
 from visionforge.streams import say
 
 if TYPE_CHECKING:
+    from visionforge.config.loading import RawConfig
     from visionforge.engine.folds import FoldRuns
     from visionforge.engine.run import Run
 
 
 def run(arguments: list[str]) -> int:
     """Run the command and return its exit status."""
-    raw = read_settings("fit", arguments)
-    if raw is None:
-        return 0
+    from visionforge.engine.team import launched_together
+
+    with launched_together():
+        raw = read_settings("fit", arguments)
+        if raw is not None:
+            _fit(raw)
+    return 0
+
+
+def _fit(raw: "RawConfig") -> None:
     from visionforge.engine.fit import fit, request_of
     from visionforge.engine.folds import fit_folds
     from visionforge.engine.seeds import fit_seeds
@@ -33,7 +41,6 @@ def run(arguments: list[str]) -> int:
             print_profile(done)
         else:
             print_seeds(fit_seeds(raw, str(seeds), interruption, print_seed, print_run))
-    return 0
 
 
 def print_profile(run: "Run") -> None:

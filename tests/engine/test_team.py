@@ -1,0 +1,148 @@
+"""Processes that a launcher has started: what they tell each other, and what a stranger can say to them."""
+
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+
+from visionforge.engine import team as module
+from visionforge.engine.team import FAILURE, MISTAKE, Place, Team
+from visionforge.errors import PeerEndedError
+
+
+@pytest.fixture
+def team(monkeypatch):
+    """Return a function that makes so many processes of one team, all of them in this one, and their ends."""
+    made, ended = [], []
+
+    monkeypatch.setattr(module.os, "_exit", ended.append)
+    monkeypatch.setattr(module, "GRACE_S", 0.3)
+
+    def make(size):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        for rank in range(size):
+            monkeypatch.setattr(module, "_teams", 0)
+            made.append(Team(Place(rank, size, "127.0.0.1", port, hosts_store=True)))
+        return made, ended
+
+    yield make
+    for one in reversed(made):
+        one.close()
+
+
+def wait_for(condition, seconds=5.0):
+    limit = time.monotonic() + seconds
+    while not condition() and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert condition()
+
+
+def test_the_others_follow_the_first(team):
+    (first, second, third), _ = team(3)
+    threading.Timer(0.2, first.tell, ({"folder": "a", "checkpoint": None},)).start()
+    assert second.follow() == third.follow() == {"folder": "a", "checkpoint": None}
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_the_first_that_cannot_go_on_tells_and_the_others_hear_why(team, who):
+    members, ended = team(3)
+    assert members[who].fail(MISTAKE, "data.root: no such folder")
+    others = [member for member in members if member is not members[who]]
+    wait_for(lambda: all(member.ended is not None for member in others))
+    for member in others:
+        assert (str(member.ended), member.ended.status, member.ended.mistake) == ("data.root: no such folder", 2, True)
+        assert member.ended.told
+        assert not member.fail(FAILURE, "what follows from it")
+        if member.rank != 0:
+            with pytest.raises(PeerEndedError, match="no such folder"):
+                member.follow()
+    wait_for(lambda: sorted(ended) == [MISTAKE, MISTAKE])  # they did not end by themselves
+
+
+def test_a_process_that_is_gone_is_lost_and_the_last_words_are_heard(team):
+    (first, second, third), ended = team(3)
+    words = []
+    first.last_words = words.append
+    wait_for(lambda: len(first._links) == 2)
+    second._links[0].shutdown(socket.SHUT_RDWR)  # as the kernel does
+    wait_for(lambda: first.ended is not None and third.ended is not None)
+    assert str(third.ended) == str(first.ended) == "process 1 of 3 was lost"
+    assert (first.ended.mistake, first.ended.told, third.ended.told) == (False, False, True)
+    wait_for(lambda: len(ended) == 3)  # also the lost one, for which the first is gone
+    assert words == [first.ended]
+    assert isinstance(first.cause(RuntimeError("connection closed by peer")), PeerEndedError)
+
+
+def test_who_has_parted_is_not_lost(team):
+    (first, second), ended = team(2)
+    wait_for(lambda: len(first._links) == 1)
+    second.close()
+    second._links[0].close()
+    wait_for(lambda: first._done == {1})
+    time.sleep(0.5)
+    assert first.ended is None
+    assert ended == []
+    error = RuntimeError("of its own")
+    assert first.cause(error) is error
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"\n", b"GET / HTTP/1.1\r\n\r\n", b'{"rank": 1, "token": "guessed"}\n', b"[" * 100_000, b"\xff" * 80_000, b"7\n"],
+)
+def test_strangers_are_not_heard(team, said):
+    (first, second), ended = team(2)
+    wait_for(lambda: len(first._links) == 1)
+    with socket.create_connection(first._server.getsockname()[:2], timeout=5) as stranger:
+        stranger.sendall(said + b'{"failed": 2, "reason": "no"}\n')
+        stranger.shutdown(socket.SHUT_WR)
+        stranger.settimeout(5)
+        with contextlib.suppress(ConnectionResetError):
+            assert stranger.recv(100) == b""
+    assert first.ended is second.ended is None
+    first.tell({"a": "b"})
+    assert second.follow() == {"a": "b"}
+    assert ended == []
+
+
+PLACES = {
+    "none": ({}, None),
+    "one": ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, None),
+    "torchrun": (
+        {
+            "RANK": "1",
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "h",
+            "MASTER_PORT": "7",
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+        },
+        (1, 2, "h", 7, False),
+    ),
+    "kubernetes": ({"RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "h", "MASTER_PORT": "7"}, (0, 4, "h", 7, True)),
+    "ours": (
+        {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "7", "VISIONFORGE_RUN_FOLDER": "/x"},
+        None,
+    ),
+    "lightning": ({"LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "7"}, None),
+    "srun": (
+        {"SLURM_NTASKS": "3", "SLURM_PROCID": "2", "SLURM_JOB_NAME": "a", "SLURM_JOB_ID": "10007", "MASTER_ADDR": "h"},
+        (2, 3, "h", 15007, True),
+    ),
+    "by hand in an allocation": ({"SLURM_NTASKS": "3", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "bash"}, None),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_the_place_is_that_of_the_launcher(name, monkeypatch):
+    variables, expected = PLACES[name]
+    for other, _ in PLACES.values():
+        for key in other:
+            monkeypatch.delenv(key, raising=False)
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    place = Place.of_environment()
+    found = None if place is None else (place.rank, place.size, place.host, place.port, place.hosts_store)
+    assert found == expected
