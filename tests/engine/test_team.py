@@ -9,7 +9,7 @@ import pytest
 
 from visionforge.engine import team as module
 from visionforge.engine.team import FAILURE, MISTAKE, Place, Team
-from visionforge.errors import PeerEndedError
+from visionforge.errors import PeerEndedError, SettingsError
 
 
 @pytest.fixture
@@ -108,6 +108,7 @@ def test_strangers_are_not_heard(team, said):
     assert ended == []
 
 
+SLURM = {"SLURM_NTASKS": "3", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "night"}
 PLACES = {
     "none": ({}, None),
     "one": ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, None),
@@ -128,21 +129,30 @@ PLACES = {
     ),
     "lightning": ({"LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "7"}, None),
     "srun": (
-        {"SLURM_NTASKS": "3", "SLURM_PROCID": "2", "SLURM_JOB_NAME": "a", "SLURM_JOB_ID": "10007", "MASTER_ADDR": "h"},
+        {**SLURM, "SLURM_PROCID": "2", "SLURM_NTASKS_PER_NODE": "3", "SLURM_JOB_ID": "10007", "MASTER_ADDR": "h"},
         (2, 3, "h", 15007, True),
     ),
-    "by hand in an allocation": ({"SLURM_NTASKS": "3", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "bash"}, None),
+    "by hand in an allocation": ({**SLURM, "SLURM_JOB_NAME": "bash"}, None),
 }
+
+
+def set_only(monkeypatch, variables):
+    for name in {key for others, _ in PLACES.values() for key in others}:
+        monkeypatch.delenv(name, raising=False)
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+
+
+def test_a_job_that_lightning_does_not_take_is_one_line(monkeypatch):
+    set_only(monkeypatch, SLURM)
+    with pytest.raises(SettingsError, match=r"SLURM: 3 tasks without --ntasks-per-node; submit"):
+        Place.of_environment()
 
 
 @pytest.mark.parametrize("name", PLACES)
 def test_the_place_is_that_of_the_launcher(name, monkeypatch):
     variables, expected = PLACES[name]
-    for other, _ in PLACES.values():
-        for key in other:
-            monkeypatch.delenv(key, raising=False)
-    for key, value in variables.items():
-        monkeypatch.setenv(key, value)
+    set_only(monkeypatch, variables)
     place = Place.of_environment()
     found = None if place is None else (place.rank, place.size, place.host, place.port, place.hosts_store)
     assert found == expected

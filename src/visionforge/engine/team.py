@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Self
 
-from visionforge.errors import PeerEndedError, VisionForgeError
+from visionforge.errors import PeerEndedError, SettingsError, VisionForgeError
 from visionforge.runs.session import FOLDER
 from visionforge.runs.signals import Interrupted
 
@@ -51,7 +51,11 @@ class Place:
 
     @classmethod
     def of_environment(cls) -> Self | None:
-        """Return what the launcher's variables say; None where there is none, or a single process."""
+        """Return what the launcher's variables say; None where there is none, or a single process.
+
+        Raises:
+            SettingsError: If Lightning would not take the job.
+        """
         if os.environ.get(FOLDER):  # the first process has started this one, or a run is under way here
             return None
         numbers = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "MASTER_PORT")]
@@ -63,7 +67,14 @@ class Place:
             from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
             if SLURMEnvironment.detect():
-                job = SLURMEnvironment()
+                try:
+                    job = SLURMEnvironment()
+                except RuntimeError as error:  # Lightning counts the tasks of each node
+                    given = os.environ["SLURM_NTASKS"]
+                    raise SettingsError(
+                        f"SLURM: {given} tasks without --ntasks-per-node; submit the job with --nodes and "
+                        "--ntasks-per-node in the place of --ntasks"
+                    ) from error
                 return cls(job.global_rank(), job.world_size(), job.main_address, job.main_port, True)
         return None
 
