@@ -230,10 +230,11 @@ def _either(trial: optuna.Trial, number: int) -> None:
 )
 def test_figures_of_odd_parameters(tmp_path, suggest, value):
     """Optuna, plotly: figures fail on mixed choices, on constants, and on values that do not vary."""
-    study = for_figures(searched(suggest, value=value))
+    searched_for = searched(suggest, value=value)
+    study = for_figures(searched_for, searched_for.trials, {name: name for name in ("a", "b", "c")})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of pairs that no trial has together
-        for figure in figures_of(study):
+        for figure in figures_of(study, importances(study)):
             with contextlib.suppress(ValueError):  # which the page tells as a sentence
                 figure.draw(study).to_json()
     write_pictures(study, tmp_path, importances(study), "val/auc", minimise=False)

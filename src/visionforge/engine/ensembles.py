@@ -56,7 +56,8 @@ def make_ensemble(
     digest = _digest(found)
     folder = found[0].path.parent if outputs is None else outputs
     if not anew:
-        same = [run for run in stored_runs(folder)[0] if run.manifest.stage == ENSEMBLE and run.manifest.hash == digest]
+        same = [run for run in stored_runs(folder, digest)[0] if run.manifest.hash == digest]
+        same = [run for run in same if run.manifest.stage == ENSEMBLE]
         if done := [run for run in same if run.state == "complete" and run.metrics]:
             return Run.of(done[-1])
 

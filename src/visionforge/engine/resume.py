@@ -7,7 +7,7 @@ from typing import Any
 
 from visionforge.config.schema import RunSettings
 from visionforge.errors import SettingsError
-from visionforge.runs.config_hash import canonical, with_images_of_step
+from visionforge.runs.config_hash import canonical, six_digits, with_images_of_step
 from visionforge.runs.files import refuse_links
 from visionforge.runs.manifest import Manifest, read_manifest
 from visionforge.runs.paths import is_anchored, outputs_folder, resolve, shown
@@ -33,12 +33,12 @@ def interrupted_run(choice: str | None, config: Mapping[str, Any], outputs: Path
     requeued = scheduler is not None and scheduler.name == "SLURM" and scheduler.restarts > 0
     if choice == "never" or (choice is None and not requeued):
         return None
-    found = [run for run in stored_runs(outputs)[0] if run.manifest.stage == "fit" and goes_on(run, config, processes)]
+    interrupted = [run for run in stored_runs(outputs)[0] if (run.manifest.stage, run.state) == ("fit", "interrupted")]
+    found = [run for run in interrupted if goes_on(run, config, processes)]
     if choice is None:
         assert scheduler is not None
         found = [run for run in found if scheduler.job in _jobs(run)]
-    interrupted = [run for run in found if run.state == "interrupted"]
-    return interrupted[-1].workspace if interrupted else None
+    return found[-1].workspace if found else None
 
 
 def complete_run(config: Mapping[str, Any], outputs: Path, stage: str = "fit") -> StoredRun | None:
@@ -60,7 +60,7 @@ def runs_like(config: Mapping[str, Any], outputs: Path, stage: str = "fit") -> l
     Whoever made them: what goes on from one has the settings that were given, of which it takes no others.
     """
     wanted = canonical(config)
-    runs, _ = stored_runs(outputs)
+    runs, _ = stored_runs(outputs, six_digits(wanted))
     return [run for run in runs if run.manifest.stage == stage and canonical(run.config) == wanted]
 
 
@@ -94,9 +94,10 @@ def goes_on(run: StoredRun, config: Mapping[str, Any], processes: int) -> bool:
 
     It has the same settings, or at least as many images a step, whoever shares them.
     """
-    if canonical(run.config) == canonical(config):
+    stored = run.config
+    if canonical(stored) == canonical(config):
         return True
-    before = with_images_of_step(run.config, processes_at_first(run.manifest))
+    before = with_images_of_step(stored, processes_at_first(run.manifest))
     return canonical(before) == canonical(with_images_of_step(config, processes))
 
 

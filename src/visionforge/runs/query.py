@@ -11,7 +11,7 @@ from visionforge.reading import UnreadableError, read_json, read_yaml
 from visionforge.runs.manifest import Manifest, State, read_manifest
 from visionforge.runs.paths import outputs_folder, resolve, shown
 from visionforge.runs.session import derived_state
-from visionforge.runs.workspace import Workspace
+from visionforge.runs.workspace import Workspace, digest_in_name
 
 MAX_METRICS_BYTES = 4_000_000  # metrics of all classes are some thousand bytes
 READINGS = ("without_tta", "with_tta")  # how images are looked at: alone, or with test-time views
@@ -138,13 +138,21 @@ def load_run(workspace: Workspace) -> StoredRun:
     return StoredRun(workspace, manifest, derived_state(workspace, manifest))
 
 
-def stored_runs(outputs: Path) -> tuple[list[StoredRun], list[str]]:
-    """Return all runs of a folder, oldest first, and a line for each whose manifest cannot be read."""
+def stored_runs(outputs: Path, digest: str | None = None) -> tuple[list[StoredRun], list[str]]:
+    """Return the runs of a folder, oldest first, and a line for each whose manifest cannot be read.
+
+    Args:
+        outputs: The folder.
+        digest: Only runs that may be of the configuration with this digest: those that have it in their name, and those
+            that somebody has given another name. None takes all.
+    """
     found: list[StoredRun] = []
     problems: list[str] = []
     for path in sorted(outputs.glob("[!.]*/run.json")):
         if path.parent.is_symlink():
             continue  # `latest`
+        if digest is not None and digest_in_name(path.parent.name) not in (None, digest):
+            continue
         try:
             found.append(load_run(Workspace(path.parent)))
         except RunError as error:

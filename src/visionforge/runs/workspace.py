@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import errno
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -166,6 +167,12 @@ def _is_of_run(path: PurePath) -> bool:
 def run_name(dataset: str, model: str, digest: str) -> str:
     """Return ``YYYYMMDD_DATASET_MODEL_DIGEST`` of today."""
     return f"{datetime.date.today():%Y%m%d}_{dataset}_{model.replace('/', '-')}_{digest}"
+
+
+def digest_in_name(name: str) -> str | None:
+    """Return the digest in the name of a run folder, which may be numbered; None if it is another name."""
+    found = re.search(r"_([0-9a-f]{6})(-\d+)?$", name)
+    return None if found is None else found[1]
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:

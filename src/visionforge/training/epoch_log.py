@@ -64,6 +64,8 @@ class EpochLog(Logger):
         self._path = path
         self._columns = columns
         self._rows: dict[int, dict[str, float]] = {}
+        self._heading: list[str] = []
+        self._lines: dict[int, str] = {}  # of epochs under that heading, whose row has not changed since
         self._started = time.monotonic()
         self._finished: set[int] = set()  # epochs of this process, each told once
         for row in read_epochs(path):
@@ -103,7 +105,7 @@ class EpochLog(Logger):
             self.finish(epoch, values)
             return
         self._row(epoch).update(values)
-        write_atomic(self._path, self._as_csv())
+        self._write(epoch)
 
     @rank_zero_only
     def finish(self, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -120,19 +122,32 @@ class EpochLog(Logger):
             now = time.monotonic()
             row["seconds"], self._started = now - self._started, now
             log.info("%s", describe(row))
-        write_atomic(self._path, self._as_csv())
+        self._write(epoch)
 
     def _row(self, epoch: int) -> dict[str, float]:
         return self._rows.setdefault(epoch, {"epoch": float(epoch)})
 
-    def _as_csv(self) -> str:
-        extra = sorted({key for row in self._rows.values() for key in row} - set(self._columns))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [*self._columns, *extra], lineterminator="\n")
-        writer.writeheader()
-        for row in self.rows:
-            writer.writerow({key: int(value) if key == "epoch" else f"{value:.6g}" for key, value in row.items()})
-        return text.getvalue()
+    def _write(self, changed: int) -> None:
+        """Write the table anew; only the row of one epoch has changed since it was written."""
+        row = self._rows[changed]
+        if not self._heading or not row.keys() <= set(self._heading):
+            extra = sorted({key for row in self._rows.values() for key in row} - set(self._columns))
+            self._heading, self._lines = [*self._columns, *extra], {}
+        self._lines.pop(changed, None)
+        for epoch in self._rows.keys() - self._lines.keys():
+            self._lines[epoch] = self._line(self._rows[epoch])
+        lines = [_csv(self._heading), *(self._lines[epoch] for epoch in sorted(self._lines))]
+        write_atomic(self._path, "".join(lines))
+
+    def _line(self, row: Mapping[str, float]) -> str:
+        texts = {key: str(int(value)) if key == "epoch" else f"{value:.6g}" for key, value in row.items()}
+        return _csv([texts.get(key, "") for key in self._heading])
+
+
+def _csv(cells: Sequence[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
 
 
 def describe(row: Mapping[str, float]) -> str:

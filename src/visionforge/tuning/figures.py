@@ -1,14 +1,15 @@
 """The figures of a study: what Optuna draws, what its pictures show, and what its page says of the trials."""
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from visionforge.reporting.figures.static import own_style, save_figure
@@ -27,12 +28,8 @@ from visionforge.runs.paths import shown
 from visionforge.tuning.folder import StudyFolder
 from visionforge.tuning.report import (
     FEWEST_FOR_IMPORTANCE,
-    first_objective,
-    importance_evaluator,
-    importances,
     short_names,
     text_of,
-    to_rank,
     train_command,
 )
 from visionforge.tuning.study import best_trials, minimised
@@ -40,6 +37,8 @@ from visionforge.tuning.trials import counted
 
 PANEL_PIXELS = 170  # height of one panel of the contour plot
 MOST_PARAMETERS = 5  # of a contour plot, which has a panel for each pair of them
+MOST_DRAWN = 1000  # trials that figures and table show; all are in the summary
+BEST_DRAWN = 250  # of them the best, where there are more
 
 
 @dataclass(frozen=True)
@@ -67,24 +66,27 @@ def _target(study: Study) -> dict[str, Any]:
     }
 
 
-def _most_important(study: Study) -> list[str]:
-    ranked = list(importances(study))
-    every = sorted({name for trial in study.trials for name in trial.params})
-    return [*ranked, *(name for name in every if name not in ranked)][:MOST_PARAMETERS]
+def figures_of(study: Study, importances: Mapping[str, float]) -> list[Figure]:
+    """Return the figures of a study.
 
-
-def figures_of(study: Study) -> list[Figure]:
-    """Return the figures of a study."""
+    Args:
+        study: What is drawn of it, with short names of the parameters.
+        importances: Share of each parameter, of all trials.
+    """
     from optuna import visualization as plots
 
     found = [
-        Figure("param_importances", "Which parameters matter", _draw_importances),
+        Figure("param_importances", "Which parameters matter", lambda _: _draw_importances(importances)),
         Figure("optimization_history", "Best value so far", lambda s: plots.plot_optimization_history(s, **_target(s))),
         Figure(
             "parallel_coordinates", "Every trial as a line", lambda s: plots.plot_parallel_coordinate(s, **_target(s))
         ),
         Figure("slice", "Value over each parameter", lambda s: plots.plot_slice(s, **_target(s))),
-        Figure("contour", "Value over pairs of the parameters that matter most", _draw_contour),
+        Figure(
+            "contour",
+            "Value over pairs of the parameters that matter most",
+            lambda s: _draw_contour(s, importances),
+        ),
         Figure("intermediate_values", "Every trial over its epochs", plots.plot_intermediate_values),
         Figure("timeline", "When each trial ran, and how it ended", plots.plot_timeline),
     ]
@@ -93,29 +95,58 @@ def figures_of(study: Study) -> list[Figure]:
     return found
 
 
-def _draw_importances(study: Study) -> Any:
-    from optuna.visualization import plot_param_importances
+def _draw_importances(importances: Mapping[str, float]) -> Any:
+    from plotly.graph_objects import Bar
+    from plotly.graph_objects import Figure as Drawing
 
-    completed, names = to_rank(study)
-    if not names:
+    if not importances:
         raise ValueError(f"importances need {FEWEST_FOR_IMPORTANCE} complete trials with different values")
-    return plot_param_importances(first_objective(study), evaluator=importance_evaluator(len(completed)), params=names)
+    names, values = list(importances)[::-1], list(importances.values())[::-1]
+    bars = Bar(x=values, y=names, orientation="h", text=[f"{value:.2f}" for value in values], textposition="outside")
+    return Drawing(bars).update_xaxes(title="share of the importance").update_yaxes(automargin=True)
 
 
-def _draw_contour(study: Study) -> Any:
+def _draw_contour(study: Study, importances: Mapping[str, float]) -> Any:
     from optuna.visualization import plot_contour
 
-    names = _most_important(study)
+    every = sorted({name for trial in study.get_trials(deepcopy=False) for name in trial.params})
+    names = [*importances, *(name for name in every if name not in importances)][:MOST_PARAMETERS]
     if len(names) < 2:
         raise ValueError("a contour needs two parameters")
     figure = plot_contour(study, params=names, **_target(study))
     return figure.update_layout(height=PANEL_PIXELS * len(names))
 
 
-def for_figures(study: Study) -> Study:
-    """Return a copy in memory with the trials that count, and parameters with short names."""
+def to_draw(study: Study) -> list[FrozenTrial]:
+    """Return the trials that are drawn, in their order; of more than `MOST_DRAWN` a part that shows the whole.
+
+    These are the trials that were the best when they ended, the best ones, and an even share of the others.
+    """
     trials = counted(study.get_trials(deepcopy=False))
-    names = short_names(sorted({name for trial in trials for name in trial.params}))
+    if len(trials) <= MOST_DRAWN:
+        return trials
+    downwards = study.directions[0] == StudyDirection.MINIMIZE
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    kept, best = {trial.number for trial in best_trials(study)[:BEST_DRAWN]}, math.inf
+    for trial in complete:
+        value = trial.values[0] if downwards else -trial.values[0]
+        if value < best:
+            best = value
+            kept.add(trial.number)
+    others = [trial for trial in trials if trial.number not in kept]
+    wanted = max(0, MOST_DRAWN - len(kept))
+    kept |= {others[len(others) * place // wanted].number for place in range(wanted)}
+    return [trial for trial in trials if trial.number in kept]
+
+
+def for_figures(study: Study, trials: Iterable[FrozenTrial], names: Mapping[str, str]) -> Study:
+    """Return a copy in memory of some trials, whose parameters have short names.
+
+    Args:
+        study: The study.
+        trials: The trials; those that have not ended are left out.
+        names: Name of each parameter → short name.
+    """
     copy = optuna.create_study(directions=study.directions, study_name=study.study_name)
     for trial in trials:
         if trial.state.is_finished():
@@ -140,13 +171,21 @@ def write_figures(study: Study, folder: StudyFolder, content: dict[str, Any]) ->
         content: Its summary.
     """
     within(folder.path, folder.figures.name).mkdir(parents=True, exist_ok=True)
-    copy, names = for_figures(study), list(content["objectives"])
-    drawn = [_drawn(figure, copy) for figure in figures_of(copy)]
+    trials, names = to_draw(study), list(content["objectives"])
+    short = short_names(sorted({name for row in content["trials"] for name in row["params"]}))
+    shares = {short[name]: share for name, share in content["importances"].items()}
+    copy = for_figures(study, trials, short)
+    drawn = [_drawn(figure, copy) for figure in figures_of(copy, shares)]
     for figure in drawn:
         write_figure_page(folder.figures, study.study_name, figure)
-    facts, trials = _facts(study, folder, content, names), _trials(content["trials"], names)
-    write_study_page(folder.path / "index.html", study.study_name, facts, drawn, trials)
-    write_pictures(copy, folder.figures, importances(copy), names[0], minimised(names[0]))
+    numbers = {trial.number for trial in trials}
+    rows = [row for row in content["trials"] if row["trial"] in numbers]
+    facts, table = _facts(study, folder, content, names), _trials(rows, names)
+    if len(rows) < len(content["trials"]):
+        summary = shown(folder.reports / "study_summary.json")
+        facts["Shown"] = f"{len(rows):,} trials: the best, and an even share of the others; all are in {summary}"
+    write_study_page(folder.path / "index.html", study.study_name, facts, drawn, table)
+    write_pictures(copy, folder.figures, shares, names[0], minimised(names[0]))
 
 
 def _drawn(figure: Figure, study: Study) -> StudyFigure:
@@ -205,7 +244,7 @@ def write_pictures(study: Study, folder: Path, importances: Mapping[str, float],
         metric: Name of the first objective.
         minimise: Whether lower values of it are better.
     """
-    completed = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    completed = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
     values = [float(trial.values[0]) for trial in completed]
     with own_style():
         if importances:
@@ -222,7 +261,7 @@ def _pruned(study: Study) -> list[tuple[int, float]]:
     """Return number and last value of the pruned trials that have one."""
     return [
         (trial.number, trial.intermediate_values[max(trial.intermediate_values)])
-        for trial in study.trials
+        for trial in study.get_trials(deepcopy=False)
         if trial.state == TrialState.PRUNED and trial.intermediate_values
     ]
 
