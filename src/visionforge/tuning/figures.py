@@ -148,17 +148,19 @@ def for_figures(study: Study, trials: Iterable[FrozenTrial], names: Mapping[str,
         names: Name of each parameter → short name.
     """
     copy = optuna.create_study(directions=study.directions, study_name=study.study_name)
-    for trial in trials:
-        if trial.state.is_finished():
-            short = create_trial(
-                state=trial.state,
-                values=trial.values if trial.state == TrialState.COMPLETE else None,
-                params={names[name]: value for name, value in trial.params.items()},
-                distributions={names[name]: value for name, value in trial.distributions.items()},
-                intermediate_values=trial.intermediate_values,
-            )
-            short.datetime_start, short.datetime_complete = trial.datetime_start, trial.datetime_complete
-            copy.add_trial(short)
+    ended = [trial for trial in trials if trial.state.is_finished()]
+    for trial in ended:
+        short = create_trial(
+            state=trial.state,
+            values=trial.values if trial.state == TrialState.COMPLETE else None,
+            params={names[name]: value for name, value in trial.params.items()},
+            distributions={names[name]: value for name, value in trial.distributions.items()},
+            intermediate_values=trial.intermediate_values,
+        )
+        short.datetime_start, short.datetime_complete = trial.datetime_start, trial.datetime_complete
+        copy.add_trial(short)
+    for trial, drawn in zip(ended, copy.get_trials(deepcopy=False), strict=True):
+        drawn.number = trial.number  # which the copy has given anew; its storage hands out what it holds
     return copy
 
 

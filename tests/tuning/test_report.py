@@ -1,0 +1,77 @@
+"""The page of a study with many trials: what is drawn of them."""
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from visionforge.tuning import figures
+from visionforge.tuning.figures import for_figures, to_draw, write_figures
+from visionforge.tuning.folder import StudyFolder
+from visionforge.tuning.report import summary
+
+RANGES = {"data.a": optuna.distributions.FloatDistribution(0, 1), "b": optuna.distributions.FloatDistribution(0, 1)}
+
+
+def study(count: int, direction: str = "maximize") -> optuna.Study:
+    rng, made = np.random.default_rng(3), optuna.create_study(direction=direction)
+    for number in range(count):
+        pruned = number % 5 == 4
+        made.add_trial(
+            create_trial(
+                state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
+                params={"data.a": rng.uniform(), "b": rng.uniform()},
+                distributions=RANGES,
+                value=None if pruned else rng.uniform(),
+                intermediate_values={0: rng.uniform()},
+            )
+        )
+    return made
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_of_many_trials_the_best_the_records_and_an_even_share_are_drawn(monkeypatch, direction):
+    monkeypatch.setattr(figures, "MOST_DRAWN", 60)
+    monkeypatch.setattr(figures, "BEST_DRAWN", 20)
+    whole = study(400, direction)
+    drawn = to_draw(whole)
+    numbers = [trial.number for trial in drawn]
+    assert len(drawn) == 60
+    assert numbers == sorted(set(numbers))
+    complete = whole.get_trials(states=[TrialState.COMPLETE])
+    sign = 1 if direction == "minimize" else -1
+    best = sorted(complete, key=lambda trial: sign * trial.value)[:20]
+    assert {trial.number for trial in best} <= set(numbers)
+    running = np.minimum.accumulate([sign * trial.value for trial in complete])
+    records = {complete[i].number for i in range(len(complete)) if i == 0 or running[i] < running[i - 1]}
+    assert records <= set(numbers)
+    gaps = np.diff(numbers)
+    assert gaps.max() < 30
+    share = np.mean([trial.state == TrialState.PRUNED for trial in drawn if trial not in best])
+    assert 0.1 < share < 0.35
+
+
+def test_trials_keep_their_numbers_and_the_page_says_how_many_it_shows(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "MOST_DRAWN", 30)
+    monkeypatch.setattr(figures, "BEST_DRAWN", 10)
+    whole, place = study(200), StudyFolder(tmp_path / "many")
+    drawn = to_draw(whole)
+    copy = for_figures(whole, drawn, {"data.a": "a", "b": "b"})
+    assert [trial.number for trial in copy.get_trials()] == [trial.number for trial in drawn]
+    assert copy.get_trials()[3].params.keys() == {"a", "b"}
+    content = summary(whole, ["val/auc"], {})
+    place.path.mkdir()
+    write_figures(whole, place, content)
+    page = (place.path / "index.html").read_text()
+    assert page.count("<tr>") <= 31
+    assert "30 trials: the best, and an even share of the others; all are in" in page
+    assert len(content["trials"]) == 200
+    assert {path.name for path in place.figures.glob("*.png")} >= {"optimization_history.png", "param_importances.png"}
+
+
+def test_without_a_parameter_that_tells_there_is_a_sentence(tmp_path):
+    place = StudyFolder(tmp_path / "few")
+    place.path.mkdir()
+    few = study(3)
+    write_figures(few, place, summary(few, ["val/auc"], {}))
+    assert "importances need" in (place.path / "index.html").read_text()
