@@ -49,7 +49,7 @@ def test_the_others_follow_the_first(team):
 @pytest.mark.parametrize("who", [0, 1])
 def test_the_first_that_cannot_go_on_tells_and_the_others_hear_why(team, who):
     members, ended = team(3)
-    assert members[who].fail(MISTAKE, "data.root: no such folder")
+    assert members[who].fail(MISTAKE, "data.root: no such folder", mistake=True)
     others = [member for member in members if member is not members[who]]
     wait_for(lambda: all(member.ended is not None for member in others))
     for member in others:

@@ -138,6 +138,8 @@ class Stage(ABC):
             self.work()
             leave_process_group()
         except BaseException as error:
+            if self._team is not None:
+                self._team.writes = True
             told = translate(error if self._team is None else self._team.cause(error))
             self._end(told)
             if isinstance(error, SystemExit) and self._trainer is not None and self._trainer.interrupted:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Self
 
-from visionforge.errors import PeerEndedError, SettingsError, VisionForgeError
+from visionforge.errors import PeerEndedError, SettingsError, TrainingError, VisionForgeError
 from visionforge.runs.session import FOLDER
 from visionforge.runs.signals import Interrupted
 
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 MISTAKE, FAILURE = 2, 1  # exit statuses
 MEET_S = 300.0  # how long a process waits for the first one to come
 GRACE_S = 4.0  # how long a process may take to end by itself after another has ended
+WRITING_S = 30.0  # how much longer if it writes how its run has ended
 HELLO_S = 30.0  # how long somebody who connects may take to say who it is
 JOIN_S = 8.0  # how long a first process that cannot go on waits for others, to tell them
 REPLY_S = 3.0
@@ -63,7 +64,7 @@ class Place:
             rank, size, port = map(int, numbers)
             own = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
             return cls(rank, size, os.environ["MASTER_ADDR"], port, own) if size > 1 else None
-        if int(os.environ.get("SLURM_NTASKS") or 1) > 1 and "SLURM_PROCID" in os.environ:
+        if os.environ.get("SLURM_NTASKS", "1") != "1" and "SLURM_PROCID" in os.environ:
             from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
             if SLURMEnvironment.detect():
@@ -88,6 +89,7 @@ class Team:
     Attributes:
         ended: Why the training cannot go on, once one of the others has ended.
         last_words: Called with that if this process does not end by itself, before it is ended.
+        writes: It ends by itself, and still writes.
     """
 
     def __init__(self, place: Place) -> None:
@@ -98,6 +100,7 @@ class Team:
         self.rank, self.size = place.rank, place.size
         self.ended: PeerEndedError | None = None
         self.last_words: Callable[[PeerEndedError], None] | None = None
+        self.writes = False
         self._over = threading.Event()
         self._told, self._is_first = threading.Event(), True
         self._lock = threading.Lock()
@@ -142,20 +145,21 @@ class Team:
 
     # --- the end
 
-    def fail(self, status: int, reason: str) -> bool:
+    def fail(self, status: int, reason: str, mistake: bool = False) -> bool:
         """Let the others know that this process cannot go on.
 
         Args:
             status: Its exit status.
             reason: A line.
+            mistake: It refuses what was asked for, so that the run cannot go on later either.
 
         Returns:
             Whether it is the first to say so, who tells the user.
         """
         if self.rank == 0:
-            return self._end(0, status, reason)
+            return self._end(0, status, reason, mistake)
         with contextlib.suppress(OSError):
-            _send(self._links[0], {"failed": status, "reason": reason[:1000]})
+            _send(self._links[0], {"failed": status, "reason": reason[:1000], "mistake": mistake})
             self._told.wait(REPLY_S)
         return self._is_first and self.ended is None
 
@@ -206,7 +210,7 @@ class Team:
                 rank = int(hello["rank"])
                 self._links[rank] = link
                 if self.ended is not None:
-                    _send(link, {"ended": self.ended.status, "reason": str(self.ended)})
+                    _send(link, self._verdict(self.ended))
             while line := lines.readline(LONGEST_LINE):
                 self._hear(rank, json.loads(line))
         if rank is None:
@@ -214,9 +218,13 @@ class Team:
         elif not self._over.is_set() and rank not in self._done:
             self._end(rank, FAILURE, f"process {rank} of {self.size} was lost", lost=True)
 
+    @staticmethod
+    def _verdict(ended: PeerEndedError) -> dict[str, Any]:
+        return {"ended": ended.status, "reason": str(ended), "mistake": ended.mistake}
+
     def _hear(self, rank: int, said: Mapping[str, Any]) -> None:
         if "failed" in said:
-            first = self._end(rank, int(said["failed"]), str(said["reason"]))
+            first = self._end(rank, int(said["failed"]), str(said["reason"]), bool(said["mistake"]))
             _send(self._links[rank], {"first": first})
         elif "done" in said:
             self._done.add(rank)
@@ -225,21 +233,22 @@ class Team:
             self._told.set()
         elif "ended" in said:
             self._done.add(rank)
-            self._end(rank, int(said["ended"]), str(said["reason"]))
+            self._end(rank, int(said["ended"]), str(said["reason"]), bool(said["mistake"]))
 
-    def _end(self, rank: int, status: int, reason: str, lost: bool = False) -> bool:
+    def _end(self, rank: int, status: int, reason: str, mistake: bool = False, lost: bool = False) -> bool:
         """Note who has ended, let the others know, and end this process, too; return whether it is the first."""
         with self._lock:
             first = self.ended is None
             if first:
                 self._done.add(rank)
                 tells = lost and self.rank == (1 if rank == 0 else 0)  # a process that was killed says nothing
-                self.ended = PeerEndedError(reason, status, mistake=status == MISTAKE, told=not tells)
+                self.ended = PeerEndedError(reason, status, mistake, told=not tells)
+        assert self.ended is not None
         if first and self.rank == 0:
             for other, link in list(self._links.items()):
                 if other != rank:
                     with contextlib.suppress(OSError):
-                        _send(link, {"ended": status, "reason": reason})
+                        _send(link, self._verdict(self.ended))
         self._told.set()
         if first and rank != self.rank:
             threading.Thread(target=self._end_here, daemon=True, name="team-end").start()
@@ -247,7 +256,7 @@ class Team:
 
     def _end_here(self) -> None:
         """End this process if it does not by itself: it may wait for the one that is gone."""
-        if self._over.wait(GRACE_S):
+        if self._over.wait(GRACE_S) or (self.writes and self._over.wait(WRITING_S)):
             return
         assert self.ended is not None
         try:
@@ -296,10 +305,11 @@ def launched_together() -> Iterator[None]:
     except Exception as error:
         if (cause := team.cause(error)) is not error:
             raise cause from error
-        mistake = isinstance(error, VisionForgeError)
-        reason = str(error) if mistake else f"{type(error).__name__}: {error}"
-        if not team.fail(MISTAKE if mistake else FAILURE, reason) and mistake:
-            raise PeerEndedError(reason, MISTAKE, mistake=True) from error
+        told = isinstance(error, VisionForgeError)
+        reason = str(error) if told else f"{type(error).__name__}: {error}"
+        mistake = told and not isinstance(error, TrainingError)  # such as a lack of memory, after which it may go on
+        if not team.fail(MISTAKE if told else FAILURE, reason, mistake) and told:
+            raise PeerEndedError(reason, MISTAKE, mistake) from error
         raise
     finally:
         team.close()

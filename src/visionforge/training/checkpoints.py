@@ -27,6 +27,8 @@ from visionforge.training.outliers import Outliers
 
 log = logging.getLogger(__name__)
 
+ASK_S = 0.25  # how often processes that train together ask each other whether to save or to end
+MOST_UNASKED = 1000  # steps
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "last-previous.ckpt"
 
 
@@ -189,13 +191,15 @@ class LastCheckpoint(Checkpoint):
         self._interruption = interruption
         self._rows = rows
         self._saved = saved
-        self._written = time.monotonic()
+        self._written = self._asked = time.monotonic()
+        self._unasked, self._every = 0, 1  # steps since processes have asked each other, and until they do
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals back from Lightning, which would act in the middle of a step; begin to count the minutes."""
         if self._interruption is not None:
             self._interruption.install(*_requeue_signals(trainer))
-        self._written = time.monotonic()
+        self._written = self._asked = time.monotonic()
+        self._unasked, self._every = 0, 1
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -211,13 +215,31 @@ class LastCheckpoint(Checkpoint):
             return
         resumable = hasattr(trainer.train_dataloader, "state_dict")
         due = resumable and time.monotonic() - self._written >= self._seconds
-        if not _any(trainer, due or self._asked):  # the ranks agree once per step, and again only when there is cause
+        if not self._agreed(trainer, due or self._is_asked):
             return
-        asked = _any(trainer, self._asked)
+        asked = _any(trainer, self._is_asked)
         if resumable:
             self._save(trainer, trainer.current_epoch)
         if asked:
             self._end()
+
+    def _agreed(self, trainer: pl.Trainer, decision: bool) -> bool:
+        """Return whether any process decides so, which they ask each other a few times a second, at the same steps.
+
+        A question at every step would let all of them wait for the slowest, and for their devices.
+        """
+        if trainer.world_size == 1:
+            return decision
+        self._unasked += 1
+        if self._unasked < self._every:
+            return False
+        now = time.monotonic()
+        wanted = ASK_S * self._unasked / max(now - self._asked, 1e-6)  # steps between two questions, by this process
+        said = torch.tensor([float(decision), wanted], device=trainer.strategy.root_device)
+        decided, steps = trainer.strategy.reduce(said, reduce_op="max").tolist()
+        self._every = max(1, min(int(steps), 2 * self._every, MOST_UNASKED))
+        self._unasked, self._asked = 0, now
+        return bool(decided)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save after an epoch; end here if a signal asks to.
@@ -228,11 +250,11 @@ class LastCheckpoint(Checkpoint):
         if self._rows is not None:
             self._rows.finish(trainer.current_epoch, _logged(trainer, pl_module))
         self._save(trainer, trainer.current_epoch + 1)
-        if _any(trainer, self._asked):
+        if _any(trainer, self._is_asked):
             self._end()
 
     @property
-    def _asked(self) -> bool:
+    def _is_asked(self) -> bool:
         """Whether this process was asked to end."""
         return self._interruption is not None and self._interruption.requested is not None
 
