@@ -18,6 +18,7 @@ from visionforge.cli.commands import (
     reproduce,
     robustness,
     runs,
+    submit,
 )
 from visionforge.cli.main import COMMANDS, main
 from visionforge.config.problems import flatten
@@ -34,6 +35,7 @@ PARSERS = {
     "export": export,
     "reproduce": reproduce,
     "robustness": robustness,
+    "submit": submit,
 }
 OWN = {  # what is read before a parser is asked, and what a parser of Lightning's takes beside the settings
     "fit": {"--seeds", "--folds", "--workers", "--distill", "--profile", "--resume", "--import"},

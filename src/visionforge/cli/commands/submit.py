@@ -1,0 +1,90 @@
+"""`visionforge submit`: a command as a job of a cluster."""
+
+import argparse
+from pathlib import Path
+
+from visionforge.cli.arguments import CommandParser
+from visionforge.cli.command import Command
+from visionforge.streams import say, say_text
+
+_RESOURCES = (
+    "nodes",
+    "gpus",
+    "cpus",
+    "memory",
+    "time",
+    "copies",
+    "at_once",
+    "name",
+    "partition",
+    "account",
+    "image",
+    "claim",
+)
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    made = CommandParser(
+        prog="visionforge submit",
+        usage="visionforge submit [options] -- fit|tune|benchmark ...",
+        description="Submit a command as a job of SLURM, or print the manifest of a Kubernetes Job. Before its time is "
+        "over, a training writes a checkpoint; the requeued job goes on. fit --seeds is a job for each seed; "
+        "--copies are workers that share a search, a benchmark or the folds of a fit.",
+    )
+    add = made.add_argument
+    add("--scheduler", choices=("slurm", "kubernetes"), default="slurm", help="slurm, or kubernetes, which is printed")
+    add("--nodes", type=int, default=1, metavar="N", help="machines that train one network together; default 1")
+    add("--gpus", type=int, default=0, metavar="N", help="GPUs of each, a process for each; default 0: the processor")
+    add("--cpus", type=int, default=4, metavar="N", help="cores of each process; default 4")
+    add("--memory", default="16G", metavar="SIZE", help="of each machine; default 16G")
+    add("--time", metavar="HH:MM:SS", help="longest time of a job; default that of the cluster")
+    add("--copies", type=int, default=1, metavar="N", help="workers of tune, benchmark or fit --folds; default 1")
+    add("--at_once", type=int, metavar="N", help="most of several jobs that run at the same time")
+    add("--name", default="visionforge", help="name of the job; default visionforge")
+    add("--partition", help="partition of SLURM")
+    add("--account", help="account of SLURM")
+    add("--logs", default="logs", metavar="FOLDER", help="folder of the jobs' output files; default logs")
+    add("--image", default="visionforge:cpu", help="image of Kubernetes; default visionforge:cpu")
+    add("--claim", default="visionforge", help="volume claim of Kubernetes that holds data and runs")
+    add("--print", action="store_true", help="print the batch script instead of submitting it")
+    add("rest", nargs="*", metavar="-- COMMAND", help="fit, tune or benchmark, and what follows it")
+    return made
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command and return its exit status."""
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    own, command = arguments[:place], arguments[place + 1 :]
+
+    def submit(options: argparse.Namespace) -> int:
+        return _submit(options, [*options.rest, *command])
+
+    return parser().run(own, submit)
+
+
+def _submit(options: argparse.Namespace, command: list[str]) -> int:
+    from visionforge.engine.submit import Job, Resources, kubernetes_manifest, slurm_script, submit_to_slurm
+
+    job = Job.of(command, Resources(**{name: getattr(options, name) for name in _RESOURCES}))
+    if options.scheduler == "kubernetes":
+        say_text(kubernetes_manifest(job).rstrip())
+        return 0
+    script = slurm_script(job, options.logs)
+    if options.print:
+        say_text(script.rstrip())
+        return 0
+    count = len(job.seeds) or job.resources.copies
+    number = submit_to_slurm(script, Path(options.logs))
+    say(f"submitted job {number}{f', an array of {count}' if count > 1 else ''}; its output is in {options.logs}")
+    return 0
+
+
+COMMAND = Command(
+    "submit",
+    "run fit, tune or benchmark as a job of SLURM or Kubernetes",
+    run,
+    place=95,
+    tells=True,
+    examples=("submit --gpus 4 --time 08:00:00 -- fit --config resnet18_28 --seeds 5",),
+)
