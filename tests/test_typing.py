@@ -11,42 +11,40 @@ from tests.conftest import REPOSITORY
 pytestmark = pytest.mark.slow
 
 
-def check(script: str, folder) -> "subprocess.CompletedProcess[str]":
-    """Check a script as in a project of its own, which knows nothing of our configuration."""
-    (folder / "script.py").write_text(script, encoding="utf-8")
+MISTAKES = {  # script of a user → wrong lines at its end → what is said of them
+    "typed_user": ("vf.losses.focal(1)\nvf.TaskSpec(clases=3)\nvf.fitt()\n", ("arg-type", "call-arg", "attr-defined")),
+    "own_parts": ("vf.register_loss(Nadam)\nNadam(psy=1.0)\n", ("type-var", "call-arg")),
+}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory) -> str:
+    """Return what a strict mypy says of scripts, in a project of its own, which knows nothing of our configuration."""
+    folder = tmp_path_factory.mktemp("typed")
+    for name, (wrong, _) in MISTAKES.items():
+        script = (REPOSITORY / "tests" / f"{name}.py").read_text(encoding="utf-8")
+        (folder / f"{name}.py").write_text(script, encoding="utf-8")
+        (folder / f"{name}_wrong.py").write_text(script + wrong, encoding="utf-8")
     options = ["--strict", "--config-file=", "--follow-imports=silent", f"--cache-dir={folder / 'cache'}"]
-    return subprocess.run(
-        [sys.executable, "-m", "mypy", *options, "script.py"],
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, *sorted(path.name for path in folder.glob("*.py"))],
         cwd=folder,
         env=os.environ | {"MYPYPATH": str(REPOSITORY / "src")},
         capture_output=True,
         text=True,
         check=False,
     )
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stdout
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """One for all scripts, so that what they import is checked once."""
-    return tmp_path_factory.mktemp("typed")
-
-
-def test_a_users_script_passes_strict_mypy(folder):
-    script = (REPOSITORY / "tests" / "typed_user.py").read_text(encoding="utf-8")
-    done = check(script, folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    done = check(script + "vf.losses.focal(1)\nvf.TaskSpec(clases=3)\nvf.fitt()\n", folder)
-    for complaint in ("arg-type", "call-arg", "attr-defined"):
-        assert f"[{complaint}]" in done.stdout, done.stdout
-
-
-def test_a_module_with_parts_of_ones_own_passes_strict_mypy(folder):
-    script = (REPOSITORY / "tests" / "own_parts.py").read_text(encoding="utf-8")
-    done = check(script, folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    done = check(script + "vf.register_loss(Nadam)\nNadam(psy=1.0)\n", folder)
-    for complaint in ("type-var", "call-arg"):
-        assert f"[{complaint}]" in done.stdout, done.stdout
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_users_script_passes_strict_mypy_and_mistakes_are_found(said, name):
+    lines = said.splitlines()
+    assert not [line for line in lines if line.startswith(f"{name}.py")], said
+    wrong = "\n".join(line for line in lines if line.startswith(f"{name}_wrong.py"))
+    for complaint in MISTAKES[name][1]:
+        assert f"[{complaint}]" in wrong, said
 
 
 def test_the_package_says_that_it_is_typed():

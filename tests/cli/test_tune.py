@@ -44,7 +44,7 @@ FIGURES = (
     "intermediate_values",
     "timeline",
 )
-KILLS = 30 if os.environ.get("VISIONFORGE_EXHAUSTIVE") else 14
+KILLS = 30 if os.environ.get("VISIONFORGE_EXHAUSTIVE") else 10
 
 
 def arguments(outputs, **changes):
@@ -323,7 +323,7 @@ def test_signal_ends_the_search_in_order_and_it_goes_on_the_same(fleet, whole, t
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_keeps_what_is_finished_and_ends_with_the_number(fleet, tmp_path, whole):
-    """Fourteen kills at random moments or more; each time the same command again."""
+    """Ten kills at random moments or more; each time the same command again."""
     moments, kills = random.Random(7), 0
     seconds = whole[1].seconds
     expected = results(whole[0])
