@@ -321,7 +321,7 @@ def test_requeued_slurm_job_continues_by_itself(fleet, whole, tmp_path):
 
 @pytest.mark.slow
 def test_killed_at_any_moment(fleet, whole, tmp_path):
-    """Twenty kills or more at random moments of fits, first starts as resumes; then each comes to its end."""
+    """Fourteen kills or more at random moments of fits, first starts as resumes; then each comes to its end."""
     reference, seconds = whole
     outputs = tmp_path / "outputs"
     complete = outputs / "complete"
