@@ -117,10 +117,10 @@ def sharing_its_images(stored: Mapping[str, Any], given: Mapping[str, Any], run:
         given: The settings that were given.
         run: The run.
     """
-    count, data = processes_at_first(read_manifest(run.manifest)), given.get("data")
+    count, said, data = processes_at_first(read_manifest(run.manifest)), given.get("data"), stored.get("data")
     sizes = {"batch_size", "global_batch_size"}
-    if isinstance(data, Mapping) and not sizes.isdisjoint(data):
-        return {**stored, "data": {key: value for key, value in stored["data"].items() if key not in sizes}}
+    if isinstance(data, Mapping) and isinstance(said, Mapping) and not sizes.isdisjoint(said):
+        return {**stored, "data": {key: value for key, value in data.items() if key not in sizes}}
     return stored if count is None else with_images_of_step(stored, count)
 
 

@@ -218,9 +218,11 @@ class Training(Stage):
             SettingsError: If a step would take more or fewer.
         """
         then = content.get(type(self.datamodule).__qualname__)
-        if not isinstance(then, dict) or not {"images_of_step", "processes"} <= then.keys():  # of an earlier version
+        values = [then.get(name) for name in ("images_of_step", "processes")] if isinstance(then, dict) else []
+        said = [number for number in values if isinstance(number, int) and number > 0]
+        if len(said) != 2:  # of an earlier version
             return
-        images, before, processes = then["images_of_step"], then["processes"], self.trainer.world_size
+        images, before, processes = *said, self.trainer.world_size
         if (now := self.datamodule.settings.images_of(processes)) != images:
             raise SettingsError(
                 f"data.batch_size: {now} images a step of {_devices(processes)} given, {shown(self.workspace.path)} "

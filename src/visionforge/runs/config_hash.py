@@ -200,10 +200,14 @@ def with_images_of_step(config: Mapping[str, Any], processes: int | None = None)
         config: Nested settings.
         processes: How many there are; None takes what the settings fix, or else one.
     """
-    data, trainer = (dict(config.get(name) or {}) for name in ("data", "trainer"))
-    size = data.pop("batch_size", None)
+    given, trainer = config.get("data"), config.get("trainer")
+    if not isinstance(given, Mapping):  # of a run folder that says anything
+        return dict(config)
+    data = {key: value for key, value in given.items() if key != "batch_size"}
+    size = given.get("batch_size")
     if data.get("global_batch_size") is None and isinstance(size, int):
-        data["global_batch_size"] = size * (processes or processes_of(trainer) or 1)
+        count = processes or processes_of(trainer if isinstance(trainer, Mapping) else {}) or 1
+        data["global_batch_size"] = size * count
     return {**config, "data": data}
 
 
