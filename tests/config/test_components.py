@@ -74,6 +74,8 @@ def test_a_dump_has_the_settings_of_the_kind_and_reads_back():
         "learning_rate",
         "weight_decay",
         "decay_norm_bias",
+        "rate_scaling",
+        "reference_batch_size",
         "momentum",
         "beta2",
     ]
