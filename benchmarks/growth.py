@@ -56,7 +56,7 @@ def runs(folder: Path, count: int) -> dict[str, float]:
     manifest = json.loads(first.workspace.manifest.read_text())
     for seed in range(1, count):
         one = {**config, "seed_everything": seed + 1000}
-        name = f"20260101_bloodmnist_resnet18_{digest(one)}"
+        name = f"20260101_bloodmnist_resnet18_{digest(one)}-{seed}"  # six digits are few for ten thousand runs
         (folder / name).mkdir()
         (folder / name / "config.yaml").write_text(yaml.dump(one, Dumper=yaml.CSafeDumper))
         (folder / name / "run.json").write_text(json.dumps({**manifest, "run": name, "hash": digest(one)}))

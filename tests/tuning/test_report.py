@@ -30,17 +30,15 @@ def study(count: int, direction: str = "maximize") -> optuna.Study:
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
-def test_of_many_trials_the_best_the_records_and_an_even_share_are_drawn(monkeypatch, direction):
-    monkeypatch.setattr(figures, "MOST_DRAWN", 60)
-    monkeypatch.setattr(figures, "BEST_DRAWN", 20)
+def test_of_many_trials_the_best_the_records_and_an_even_share_are_drawn(direction):
     whole = study(400, direction)
-    drawn = to_draw(whole)
+    drawn = to_draw(whole, 60)
     numbers = [trial.number for trial in drawn]
     assert len(drawn) == 60
     assert numbers == sorted(set(numbers))
     complete = whole.get_trials(states=[TrialState.COMPLETE])
     sign = 1 if direction == "minimize" else -1
-    best = sorted(complete, key=lambda trial: sign * trial.value)[:20]
+    best = sorted(complete, key=lambda trial: sign * trial.value)[:15]
     assert {trial.number for trial in best} <= set(numbers)
     running = np.minimum.accumulate([sign * trial.value for trial in complete])
     records = {complete[i].number for i in range(len(complete)) if i == 0 or running[i] < running[i - 1]}
@@ -53,9 +51,8 @@ def test_of_many_trials_the_best_the_records_and_an_even_share_are_drawn(monkeyp
 
 def test_trials_keep_their_numbers_and_the_page_says_how_many_it_shows(tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "MOST_DRAWN", 30)
-    monkeypatch.setattr(figures, "BEST_DRAWN", 10)
     whole, place = study(200), StudyFolder(tmp_path / "many")
-    drawn = to_draw(whole)
+    drawn = to_draw(whole, 30)
     copy = for_figures(whole, drawn, {"data.a": "a", "b": "b"})
     assert [trial.number for trial in copy.get_trials()] == [trial.number for trial in drawn]
     assert copy.get_trials()[3].params.keys() == {"a", "b"}
@@ -67,6 +64,15 @@ def test_trials_keep_their_numbers_and_the_page_says_how_many_it_shows(tmp_path,
     assert "30 trials: the best, and an even share of the others; all are in" in page
     assert len(content["trials"]) == 200
     assert {path.name for path in place.figures.glob("*.png")} >= {"optimization_history.png", "param_importances.png"}
+
+
+def test_a_contour_of_many_trials_has_not_a_value_for_each_two_of_them(tmp_path):
+    place = StudyFolder(tmp_path / "many")
+    place.path.mkdir()
+    whole = study(600)
+    write_figures(whole, place, summary(whole, ["val/auc"], {}))
+    sizes = {path.stem: path.stat().st_size for path in place.figures.glob("*.html")}
+    assert sizes["contour"] < sizes["slice"] + 1_000_000
 
 
 def test_without_a_parameter_that_tells_there_is_a_sentence(tmp_path):

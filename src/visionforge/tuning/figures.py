@@ -38,7 +38,7 @@ from visionforge.tuning.trials import counted
 PANEL_PIXELS = 170  # height of one panel of the contour plot
 MOST_PARAMETERS = 5  # of a contour plot, which has a panel for each pair of them
 MOST_DRAWN = 1000  # trials that figures and table show; all are in the summary
-BEST_DRAWN = 250  # of them the best, where there are more
+MOST_OF_CONTOUR = 100  # trials of a contour plot, which has a value for each two of them
 
 
 @dataclass(frozen=True)
@@ -113,28 +113,30 @@ def _draw_contour(study: Study, importances: Mapping[str, float]) -> Any:
     names = [*importances, *(name for name in every if name not in importances)][:MOST_PARAMETERS]
     if len(names) < 2:
         raise ValueError("a contour needs two parameters")
-    figure = plot_contour(study, params=names, **_target(study))
+    shown = for_figures(study, to_draw(study, MOST_OF_CONTOUR), {name: name for name in every})
+    figure = plot_contour(shown, params=names, **_target(study))
     return figure.update_layout(height=PANEL_PIXELS * len(names))
 
 
-def to_draw(study: Study) -> list[FrozenTrial]:
-    """Return the trials that are drawn, in their order; of more than `MOST_DRAWN` a part that shows the whole.
+def to_draw(study: Study, most: int) -> list[FrozenTrial]:
+    """Return the trials that are drawn, in their order; of more than so many a part that shows the whole.
 
-    These are the trials that were the best when they ended, the best ones, and an even share of the others.
+    These are the trials that were the best when they ended, the best ones, which are a quarter, and an even share of
+    the others.
     """
     trials = counted(study.get_trials(deepcopy=False))
-    if len(trials) <= MOST_DRAWN:
+    if len(trials) <= most:
         return trials
     downwards = study.directions[0] == StudyDirection.MINIMIZE
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    kept, best = {trial.number for trial in best_trials(study)[:BEST_DRAWN]}, math.inf
+    kept, best = {trial.number for trial in best_trials(study)[: most // 4]}, math.inf
     for trial in complete:
         value = trial.values[0] if downwards else -trial.values[0]
         if value < best:
             best = value
             kept.add(trial.number)
     others = [trial for trial in trials if trial.number not in kept]
-    wanted = max(0, MOST_DRAWN - len(kept))
+    wanted = max(0, most - len(kept))
     kept |= {others[len(others) * place // wanted].number for place in range(wanted)}
     return [trial for trial in trials if trial.number in kept]
 
@@ -173,7 +175,7 @@ def write_figures(study: Study, folder: StudyFolder, content: dict[str, Any]) ->
         content: Its summary.
     """
     within(folder.path, folder.figures.name).mkdir(parents=True, exist_ok=True)
-    trials, names = to_draw(study), list(content["objectives"])
+    trials, names = to_draw(study, MOST_DRAWN), list(content["objectives"])
     short = short_names(sorted({name for row in content["trials"] for name in row["params"]}))
     shares = {short[name]: share for name, share in content["importances"].items()}
     copy = for_figures(study, trials, short)
