@@ -132,7 +132,7 @@ def test_a_refusal_is_one_line_and_one_status(tmp_path, launcher, who):
 def test_a_signal_to_one_that_waits_ends_both(tmp_path, number):
     settings = [*flags(**LONG, trainer__default_root_dir=tmp_path), *TWO]
     job = Job("slurm", *settings)
-    wait_for(lambda: run_folders(tmp_path), 60)
+    wait_for(lambda: any((run / "run.rank1.log").exists() for run in run_folders(tmp_path)), 60)
     job.processes[1].send_signal(number)
     statuses, said = job.end(60)
     assert set(statuses) <= {0, 128 + number}, said[-3000:]

@@ -9,7 +9,7 @@ import pytest
 
 from visionforge.engine import team as module
 from visionforge.engine.team import FAILURE, MISTAKE, Place, Team
-from visionforge.errors import PeerEndedError, SettingsError
+from visionforge.errors import PeerEndedError, RunError, SettingsError
 
 
 @pytest.fixture
@@ -44,6 +44,15 @@ def test_the_others_follow_the_first(team):
     (first, second, third), _ = team(3)
     threading.Timer(0.2, first.tell, ({"folder": "a", "checkpoint": None},)).start()
     assert second.follow() == third.follow() == {"folder": "a", "checkpoint": None}
+
+
+def test_a_process_that_does_not_come_is_told(team, monkeypatch):
+    (first, _), _ = team(2)
+    monkeypatch.setattr(module, "MEET_S", 0.2)
+    first.size = 3
+    with pytest.raises(RunError, match="2 of 3 processes have come within 0 s"):
+        first.tell({})
+    first.size = 2
 
 
 @pytest.mark.parametrize("who", [0, 1])

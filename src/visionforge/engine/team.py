@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Self
 
-from visionforge.errors import PeerEndedError, SettingsError, TrainingError, VisionForgeError
+from visionforge.errors import PeerEndedError, RunError, SettingsError, TrainingError, VisionForgeError
 from visionforge.runs.session import FOLDER
 from visionforge.runs.signals import Interrupted
 
@@ -129,7 +129,22 @@ class Team:
     # --- decisions
 
     def tell(self, decision: Mapping[str, str | None]) -> None:
-        """Let the others know what the first process has decided."""
+        """Let the others know what the first process has decided, once all of them are there.
+
+        Raises:
+            PeerEndedError: If one of them has ended.
+            RunError: If one does not come.
+        """
+        limit = time.monotonic() + MEET_S
+        while len(self._links) + 1 < self.size:
+            if self.ended is not None:
+                raise self.ended
+            if time.monotonic() > limit:
+                there = len(self._links) + 1
+                raise RunError(
+                    f"{there} of {self.size} processes have come within {MEET_S:.0f} s; see the others' output"
+                )
+            time.sleep(0.02)
         self._store.set(_DECISION, json.dumps(decision))
 
     def follow(self) -> dict[str, str | None]:
