@@ -34,7 +34,7 @@ def cluster(tmp_path, monkeypatch):
     told.mkdir()
     programs = {
         "sbatch": f'cat > {told}/script; echo "$@" > {told}/options; echo "4711;cluster"',
-        "srun": 'exec "$@"',
+        "srun": 'shift; exec "$@"',
         "scontrol": f'echo "$@" >> {told}/scontrol',
     }
     for name, text in programs.items():
@@ -76,7 +76,7 @@ def test_a_training_is_told_of_the_end_of_its_time_and_goes_on():
         "output": "logs/%x-%j.log",
     }
     last = shlex.split(text.splitlines()[-1])
-    own = ["exec", "srun", sys.executable, "-m", "visionforge"]
+    own = ["exec", "srun", "--kill-on-bad-exit=1", sys.executable, "-m", "visionforge"]
     assert last == [*own, *FIT, "--trainer.num_nodes", "2", "--trainer.devices", "4"]
 
 
@@ -98,7 +98,11 @@ def test_what_is_typed_stays_one_word(cluster, tmp_path, capsys):
     assert main(["submit", "--", "tune", *FIT[1:], "--tune.study", odd]) == 0
     assert capsys.readouterr().out == "submitted job 4711; its output is in logs\n"
     assert (cluster / "options").read_text() == "--parsable\n"
-    text = (cluster / "script").read_text().replace(f"srun {sys.executable} -m visionforge", "printf '%s|'")
+    text = (
+        (cluster / "script")
+        .read_text()
+        .replace(f"srun --kill-on-bad-exit=1 {sys.executable} -m visionforge", "printf '%s|'")
+    )
     done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.stdout == "|".join(["tune", *FIT[1:], "--tune.study", odd, ""])
     assert not [name for name in "xyz" if (tmp_path / name).exists()]
@@ -110,7 +114,7 @@ def test_a_search_whose_time_is_over_is_requeued(cluster):
     text = (cluster / "script").read_text()
     for status, requeued in ((0, False), (2, False), (138, True)):
         (cluster / "script").write_text(
-            text.replace(f"srun {sys.executable} -m visionforge", f"bash -c 'exit {status}'")
+            text.replace(f"srun --kill-on-bad-exit=1 {sys.executable} -m visionforge", f"bash -c 'exit {status}'")
         )
         (cluster / "scontrol").unlink(missing_ok=True)
         assert begin(cluster).returncode == status

@@ -202,7 +202,7 @@ def slurm_script(job: Job, logs: str | Path = "logs") -> str:
         f"#SBATCH --{key}{f'={value}' if value != '' else ''}" for key, value in options.items() if value is not None
     ]
     lines += ["export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK"]
-    command = shlex.join(["srun", sys.executable, "-m", "visionforge", *job.command])
+    command = shlex.join(["srun", "--kill-on-bad-exit=1", sys.executable, "-m", "visionforge", *job.command])
     if job.seeds:
         index = "$SLURM_ARRAY_TASK_ID" if count > 1 else "0"
         lines += [f"seeds=({' '.join(map(str, job.seeds))})"]
