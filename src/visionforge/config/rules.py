@@ -282,7 +282,7 @@ def _steps_per_epoch(settings: RunSettings, facts: Facts) -> Iterator[str]:
     if facts.backbone and facts.backbone.final_map <= 1 and size == ranks:
         name, least = ("batch_size", 2) if data.global_batch_size is None else ("global_batch_size", 2 * ranks)
         yield (
-            f"data.{name}: {size if name != 'batch_size' else 1} is too small for {facts.backbone.name} at "
+            f"data.{name}: {least // 2} is too small for {facts.backbone.name} at "
             f"{network_resolution(data.resize, data.resolution)} pixels, where batch "
             f"normalisation sees a single value; at least {least}"
         )

@@ -239,9 +239,14 @@ def numbers_for(
         places: (N,) int64 places of the images, on their device.
         own_seed: Of the generator that operations share which do not draw by image.
     """
-    generator = torch.Generator(places.device).manual_seed(own_seed)
+    generator: torch.Generator | None = None  # made where it is needed: most batches need none
     for place, operation in enumerate(operations):
-        yield Draws.at(derive_seed(seed, "operation", place), places) if operation.by_image else generator
+        if operation.by_image:
+            yield Draws.at(derive_seed(seed, "operation", place), places)
+            continue
+        if generator is None:
+            generator = torch.Generator(places.device).manual_seed(own_seed)
+        yield generator
 
 
 def apply_operations(

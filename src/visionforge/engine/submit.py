@@ -104,6 +104,11 @@ class Job:
     seeds: tuple[int, ...]
     resources: Resources
 
+    @property
+    def count(self) -> int:
+        """Return how many jobs of SLURM it is."""
+        return len(self.seeds) or self.resources.copies
+
     @classmethod
     def of(cls, command: Sequence[str], resources: Resources) -> "Job":
         """Read a command as it would be typed, without the program's name.
@@ -180,7 +185,7 @@ def slurm_script(job: Job, logs: str | Path = "logs") -> str:
     """
     if re.search(r"[\s%\"'\\]", str(logs)):
         raise SettingsError(f"logs: {str(logs)!r} is not allowed; allowed: a folder without spaces, quotes and %")
-    given, count = job.resources, len(job.seeds) or job.resources.copies
+    given, count = job.resources, job.count
     options = {
         "job-name": given.name,
         "nodes": given.nodes,

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
 
@@ -36,6 +37,7 @@ _MEETING, _DECISION = "meeting", "decision"
 _teams = 0  # that this process was part of, so that a later one does not read what an earlier one has left
 
 
+@dataclass(frozen=True)
 class Place:
     """Where a launcher has put this process.
 
@@ -47,8 +49,11 @@ class Place:
         hosts_store: The first process makes the store; otherwise it is the launcher's.
     """
 
-    def __init__(self, rank: int, size: int, host: str, port: int, hosts_store: bool) -> None:
-        self.rank, self.size, self.host, self.port, self.hosts_store = rank, size, host, port, hosts_store
+    rank: int
+    size: int
+    host: str
+    port: int
+    hosts_store: bool
 
     @classmethod
     def of_environment(cls) -> Self | None:
@@ -196,7 +201,7 @@ class Team:
     def cause(self, error: BaseException) -> BaseException:
         """Return what an error comes from: often another process, of whose end this one hears in a moment."""
         if isinstance(error, RuntimeError) and self.ended is None:
-            threading.Event().wait(1.0)
+            time.sleep(1.0)
         return error if self.ended is None or isinstance(error, VisionForgeError) else self.ended
 
     # --- what the threads do

@@ -1,26 +1,12 @@
 """`visionforge submit`: a command as a job of a cluster."""
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
 from visionforge.cli.arguments import CommandParser
 from visionforge.cli.command import Command
 from visionforge.streams import say, say_text
-
-_RESOURCES = (
-    "nodes",
-    "gpus",
-    "cpus",
-    "memory",
-    "time",
-    "copies",
-    "at_once",
-    "name",
-    "partition",
-    "account",
-    "image",
-    "claim",
-)
 
 
 def parser() -> CommandParser:
@@ -66,7 +52,7 @@ def run(arguments: list[str]) -> int:
 def _submit(options: argparse.Namespace, command: list[str]) -> int:
     from visionforge.engine.submit import Job, Resources, kubernetes_manifest, slurm_script, submit_to_slurm
 
-    job = Job.of(command, Resources(**{name: getattr(options, name) for name in _RESOURCES}))
+    job = Job.of(command, Resources(**{field.name: getattr(options, field.name) for field in fields(Resources)}))
     if options.scheduler == "kubernetes":
         say_text(kubernetes_manifest(job).rstrip())
         return 0
@@ -74,9 +60,9 @@ def _submit(options: argparse.Namespace, command: list[str]) -> int:
     if options.print:
         say_text(script.rstrip())
         return 0
-    count = len(job.seeds) or job.resources.copies
     number = submit_to_slurm(script, Path(options.logs))
-    say(f"submitted job {number}{f', an array of {count}' if count > 1 else ''}; its output is in {options.logs}")
+    several = f", an array of {job.count}" if job.count > 1 else ""
+    say(f"submitted job {number}{several}; its output is in {options.logs}")
     return 0
 
 
