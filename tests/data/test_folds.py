@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from visionforge.config.schema import DataSettings
-from visionforge.data.batches import JoinedRecords, MappedRecords
 from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.folds import fold_numbers, plan_folds
+from visionforge.data.records import JoinedRecords, MappedRecords
 from visionforge.data.side_table import SideTable
 from visionforge.errors import DataError, SettingsError
 

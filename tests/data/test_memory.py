@@ -84,7 +84,7 @@ def test_device_without_a_gpu_is_one_line(archives):
 def test_mapped_records_are_read_by_position(tmp_path):
     import pickle
 
-    from visionforge.data.batches import MappedRecords
+    from visionforge.data.records import MappedRecords
 
     array = np.random.default_rng(0).integers(0, 256, (40, 5, 3), dtype=np.uint8)
     np.save(tmp_path / "a.npy", array)

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from visionforge.config.schema.data import FOLD_POOLS, DataSettings
 from visionforge.config.seeding import derive_seed
 from visionforge.data.archive import SplitArrays
-from visionforge.data.batches import JoinedRecords, MappedRecords
 from visionforge.data.info import Split
+from visionforge.data.records import JoinedRecords, MappedRecords
 from visionforge.data.stratify import strata_of
 from visionforge.errors import DataError
 
