@@ -1,6 +1,10 @@
-"""Fetch a file over HTTPS: continued after failures, verified, never visible under its name before it is whole."""
+"""Fetch a file over HTTPS or from an object store.
+
+It is continued after failures, verified, and never visible under its name before it is whole.
+"""
 
 import contextlib
+import errno
 import hashlib
 import http.client
 import logging
@@ -16,7 +20,7 @@ from email.message import Message
 from email.utils import parsedate_to_datetime
 from http.client import HTTPMessage
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 from urllib.parse import urlsplit
 from urllib.request import Request
 
@@ -27,6 +31,7 @@ from visionforge.redaction import redact_url
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 18
+OBJECT_STORES = {"s3": "s3fs", "gs": "gcsfs", "abfs": "adlfs"}  # scheme → the package that reads it
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504)  # HTTP answers that may be different next time
 
 
@@ -77,6 +82,13 @@ class Checksum:
         return self.of(path) == self.value
 
 
+class _Readable(Protocol):
+    """What bytes come from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return some bytes, and none at the end."""
+
+
 class _TryAgainError(Exception):
     """The attempt failed in a way that may pass."""
 
@@ -92,18 +104,20 @@ def fetch(url: str, path: Path, checksum: Checksum | None, max_bytes: int, retri
     out wrong after it was continued is fetched once more from the start.
 
     Args:
-        url: An HTTPS address.
+        url: An address of HTTPS or of an object store, such as ``s3://bucket/name``, whose credentials are those of
+            the environment.
         path: Where the file goes.
         checksum: What the file must have; None is not checked.
         max_bytes: Refuse to receive more.
         retries: How often and how patiently it is tried.
 
     Raises:
-        DataError: If the URL is not HTTPS, the answer is a page or too large, or the checksum is wrong.
+        DataError: If the URL is another, the package for its store is missing, the answer is a page or too large, or
+            the checksum is wrong.
         OSError: If the connection fails for good, or the file cannot be written.
     """
-    if urlsplit(url).scheme != "https":
-        raise DataError(f"{url}: only HTTPS is downloaded")
+    if urlsplit(url).scheme not in ("https", *OBJECT_STORES):
+        raise DataError(f"{url}: only HTTPS is downloaded, and {', '.join(OBJECT_STORES)} of object stores")
     partial = path.with_name(f"{path.name}.part")
     log.info("downloading %s to %s", redact_url(url), path)
     continued = _size(partial) > 0
@@ -129,7 +143,10 @@ def _receive_all(url: str, partial: Path, max_bytes: int, retries: Retries) -> N
     while True:
         before = _size(partial)
         try:
-            _receive(url, partial, max_bytes, retries.timeout_s)
+            if urlsplit(url).scheme in OBJECT_STORES:
+                _receive_object(url, partial, max_bytes)
+            else:
+                _receive(url, partial, max_bytes, retries.timeout_s)
             return
         except _TryAgainError as error:
             failures = 1 if _size(partial) > before else failures + 1
@@ -172,9 +189,37 @@ def _receive(url: str, partial: Path, max_bytes: int, timeout_s: float) -> None:
         raise _TryAgainError(f"the connection failed ({error or type(error).__name__})") from error
 
 
+def _receive_object(url: str, partial: Path, max_bytes: int) -> None:
+    """Receive the bytes of an object that are missing."""
+    import fsspec  # with Lightning
+
+    scheme, have = urlsplit(url).scheme, _size(partial)
+    try:
+        store, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:  # of the package, or of what it is configured with
+        package = OBJECT_STORES[scheme]
+        raise DataError(f"{url}: {scheme} needs the package {package} (`pip install {package}`): {error}") from error
+    try:
+        total = int(store.size(path))
+        if total > max_bytes:
+            raise DataError(f"{url}: {total:,} bytes are more than this file can have ({max_bytes:,}); refused")
+        with store.open(path, "rb") as source:
+            source.seek(min(have, total))
+            _write(source, partial, min(have, total), total, url, max_bytes)
+    except (TimeoutError, ConnectionError) as error:
+        raise _TryAgainError(f"the connection failed ({error or type(error).__name__})") from error
+    except (DataError, _TryAgainError):
+        raise
+    except Exception as error:  # the packages have errors of their own, for one of credentials
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):  # of this machine
+            raise
+        raise DataError(f"{url}: cannot be read ({type(error).__name__}: {' '.join(str(error).split())})") from error
+
+
 def _check_kind(url: str, response: http.client.HTTPResponse) -> None:
     kind = response.headers.get_content_type()
-    if kind.startswith("text/") or kind == "application/json":
+    wanted = urlsplit(url).path.endswith(".json")
+    if kind.startswith("text/") or (kind == "application/json" and not wanted):
         raise DataError(f"{url}: the server sent a page ({kind}) instead of a file")
 
 
@@ -189,9 +234,7 @@ def _range_of(response: http.client.HTTPResponse, have: int) -> tuple[int, int |
     return 0, int(length) if length.isdigit() else None
 
 
-def _write(
-    response: http.client.HTTPResponse, partial: Path, start: int, total: int | None, url: str, max_bytes: int
-) -> None:
+def _write(response: _Readable, partial: Path, start: int, total: int | None, url: str, max_bytes: int) -> None:
     """Append what arrives; what has arrived survives whatever happens next."""
     received = start
     with partial.open("r+b" if start else "wb") as file, transfer_bar(partial.stem, total) as advance:

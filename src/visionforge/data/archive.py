@@ -169,6 +169,22 @@ def read_split(path: Path, info: DatasetInfo, split: Split) -> SplitArrays:
     return SplitArrays(images, check_split_labels(path, info, split, images.shape[1]))
 
 
+def read_labels(path: Path, info: DatasetInfo, split: Split, resolution: int) -> npt.NDArray[Any]:
+    """Return the labels of one split of an archive of labels, as their task keeps them.
+
+    Raises:
+        DataError: If they are damaged, or not what the catalog says.
+    """
+    try:
+        with open_zip(path) as archive:
+            problem = _header_problem(archive, split, "labels", info, resolution)
+    except READ_ERRORS as error:
+        problem = f"cannot be read ({error})"
+    if problem is not None:
+        raise DataError(f"{path}: {split}_labels: {problem}; get it again")
+    return check_split_labels(path, info, split, resolution)
+
+
 def check_split_labels(path: Path, info: DatasetInfo, split: Split, resolution: int) -> npt.NDArray[Any]:
     """Unpack and return the labels of one split; see `check_labels`."""
     images = getattr(info.splits, split)

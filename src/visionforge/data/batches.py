@@ -11,10 +11,12 @@ from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
 from visionforge.config.seeding import derive_seed
 from visionforge.data.archive import SplitArrays, channels_of
-from visionforge.data.records import Records, is_mapped, records_of
+from visionforge.data.records import Ahead, Records, is_mapped, records_of
 from visionforge.errors import DataError
 
 Batch = tuple[Tensor, Tensor]
+_NUMBERS_AT_ONCE = 1 << 16  # positions that are Python's numbers together
+MOST_CATEGORIES = 1 << 24  # of torch.multinomial
 _LABELS_AT_ONCE = 512  # of a map: masks of 256 pixels are then 32 MB
 Draw = Callable[[np.random.Generator, int], npt.NDArray[np.integer] | None]
 
@@ -111,6 +113,14 @@ class ArrayDataset(Dataset[Batch]):
         self._slices = self._label_slices = None
         return self
 
+    def look_ahead(self, order: Tensor) -> Ahead | None:
+        """Return what gets the files of an epoch ahead of its batches; None if there is nothing to get.
+
+        Args:
+            order: (N,) int64 positions of the epoch's images.
+        """
+        return self._slices.look_ahead(self._places(order)) if isinstance(self._slices, Records) else None
+
     def _slice(self, chosen: Tensor) -> Tensor:
         assert self._slices is not None
         return _channels_first(self._slices[self._places(chosen)])
@@ -122,7 +132,7 @@ class ArrayDataset(Dataset[Batch]):
 
 def _channels_first(images: npt.NDArray[np.uint8]) -> Tensor:
     """Return (N[, D], H, W[, 3]) images as a contiguous tensor (N, C[, D], H, W)."""
-    tensor = torch.from_numpy(np.array(images) if isinstance(images, np.memmap) else images)
+    tensor = torch.from_numpy(np.array(images) if is_mapped(images) else images)
     return (tensor.movedim(-1, 1) if channels_of(images.shape) == 3 else tensor.unsqueeze(1)).contiguous()
 
 
@@ -178,7 +188,10 @@ class EpochSampler(DistributedSampler[int]):
     def __iter__(self) -> Iterator[int]:
         """Yield the positions of this rank in the current epoch."""
         start, self.start = self.start, 0
-        return iter(self.positions()[start:].tolist())
+        parts = torch.split(
+            self.positions()[start:], _NUMBERS_AT_ONCE
+        )  # a list of all would take five times the memory
+        return (position for part in parts for position in part.tolist())
 
     def positions(self) -> Tensor:
         """Return (M,) int64, all positions of this rank in the current epoch."""
@@ -191,8 +204,23 @@ class EpochSampler(DistributedSampler[int]):
             return _positions(drawn, self.size)
         generator = torch.Generator().manual_seed(seed)
         if self.weights is not None:
-            return torch.multinomial(self.weights, self.size, replacement=True, generator=generator)
+            return drawn_by_weight(self.weights, self.size, generator)
         return torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
+
+
+def drawn_by_weight(weights: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+    """Return (draws,) int64 positions drawn with replacement, proportionally to weights.
+
+    Args:
+        weights: (N,) float64.
+        draws: Number of positions.
+        generator: All randomness.
+    """
+    if len(weights) <= MOST_CATEGORIES:
+        return torch.multinomial(weights, draws, replacement=True, generator=generator)
+    bounds = weights.cumsum(0)
+    at = torch.rand(draws, dtype=torch.float64, generator=generator) * bounds[-1]
+    return torch.searchsorted(bounds, at, right=True).clamp(max=len(weights) - 1)
 
 
 def _positions(drawn: npt.NDArray[np.integer], size: int) -> Tensor:

@@ -13,12 +13,16 @@ from visionforge.data.duplicates import Duplicates
 from visionforge.data.info import SPLITS, DatasetInfo
 from visionforge.data.label_statistics import labels_text
 from visionforge.data.leakage import duplicates_of, leak_findings, remember
+from visionforge.data.memory import free_memory
+from visionforge.data.shard_index import is_sharded, read_index
+from visionforge.data.sharded import side_archive, verify_shards
 from visionforge.data.shared_groups import SharedGroups, shared_groups
 from visionforge.data.side_table import read_side_table
 from visionforge.data.source import local_archive, offered_resolution
 from visionforge.errors import DataError
 
 Features = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]  # of the images of a split
+MOST_PROBLEMS = 10  # that a line names
 MOST_PAIRS = 10_000  # that JSON holds
 
 
@@ -45,6 +49,7 @@ class ArchiveReport:
 
     Attributes:
         path: The file.
+        resolution: Height and width of its images.
         checks: Its MD5, structure, labels and groups.
         leaks: Pictures that two splits share, and those that have two labels; empty if the archive is not whole.
         groups: The groups that splits share, where it says which there are.
@@ -53,6 +58,7 @@ class ArchiveReport:
     """
 
     path: Path
+    resolution: int
     checks: list[Check]
     leaks: list[Check] = field(default_factory=list)
     groups: list[SharedGroups] = field(default_factory=list)
@@ -121,17 +127,22 @@ def check_dataset(
     path = local_archive(info, resolution, root)
     checks = check_archive(path, info, resolution)
     if not all(check.ok for check in checks):
-        return ArchiveReport(path, checks)
-    tables = {split: read_side_table(path, split, getattr(info.splits, split)) for split in SPLITS}
+        return ArchiveReport(path, resolution, checks)
+    side = side_archive(path, info, resolution)
+    tables = {split: read_side_table(side, split, getattr(info.splits, split)) for split in SPLITS}
     groups = shared_groups(tables)
     for shared in groups:
         pair = f"{shared.first} and {shared.second}"
         checks.append(Check(f"{pair} share no group", not shared.groups, str(shared), f"groups of {pair}"))
-    found = duplicates_of(path, info, tables, exactly=exactly, features=features)
+    most = info.image_bytes(resolution) * max(info.splits.model_dump().values())
+    if is_sharded(path) and 2 * most > free_memory():
+        untold = Check("pictures that splits share", True, f"not looked for: a split has {most / 1e9:.1f} GB")
+        return ArchiveReport(path, resolution, checks, [untold], groups)
+    found = duplicates_of(path, info, resolution, tables, exactly=exactly, features=features)
     if not exactly:
         remember(path, groups, found)
     leaks = [Check(*finding) for finding in leak_findings(found)]
-    return ArchiveReport(path, checks, leaks, groups, found)
+    return ArchiveReport(path, resolution, checks, leaks, groups, found)
 
 
 def check_archive(path: Path, info: DatasetInfo, resolution: int) -> list[Check]:
@@ -139,6 +150,8 @@ def check_archive(path: Path, info: DatasetInfo, resolution: int) -> list[Check]
     expected, actual = info.archives[resolution].md5, md5_of(path)
     found = actual if expected in (actual, None) else f"{actual}, the catalog says {expected}"
     results = [Check("MD5", expected in (actual, None), found)]
+    if is_sharded(path):
+        return [*results, *_check_shards(path, info, resolution)]
     problems = structure_problems(path, info, resolution)
     structure = "6 arrays as the catalog says" if not problems else "; ".join(problems)
     results.append(Check("keys, dtypes, shapes and counts", not problems, structure))
@@ -153,3 +166,15 @@ def check_archive(path: Path, info: DatasetInfo, resolution: int) -> list[Check]
         found = f"{len(part.images):,} images, {labels_text(info, part.labels)}"
         results.append(Check(f"{split} data", True, found))
     return results
+
+
+def _check_shards(path: Path, info: DatasetInfo, resolution: int) -> list[Check]:
+    """Return what was found of the files of a sharded archive, each of which is read."""
+    try:
+        index = read_index(path, info, resolution, None)
+        problems = verify_shards(path, info, resolution)
+    except DataError as error:
+        return [Check("files", False, "; ".join(error.problems))]
+    total = sum(file.bytes for file in index.files)
+    good = f"{len(index.files):,} files, {total:,} bytes, as the index says"
+    return [Check("files", not problems, "; ".join(problems[:MOST_PROBLEMS]) or good)]

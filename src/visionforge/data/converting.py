@@ -20,6 +20,7 @@ from visionforge.data.formats.hdf5 import NEEDS_H5PY, has_h5py, hdf5_pools
 from visionforge.data.formats.idx import idx_pools
 from visionforge.data.formats.pool import Pool, Wanted
 from visionforge.data.info import SPLITS, DatasetInfo, Split
+from visionforge.data.npy import npy_header
 from visionforge.data.originals import AnyOriginal
 from visionforge.data.published import published_files
 from visionforge.data.stratify import stratified_order
@@ -32,7 +33,6 @@ log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1 << 24  # of published images in memory
 SPARE_BYTES = 64 << 20  # disk that is left for everybody else
-_ALIGNMENT = 64  # bytes; of the data of a .npy file
 
 READERS: Final[dict[str, Callable[[Any, Mapping[str, Path], Wanted], list[Pool]]]] = {
     "idx": idx_pools,
@@ -195,7 +195,7 @@ def _add(
     dtype: np.dtype[Any],
     blocks: Iterable[bytes],
 ) -> None:
-    header = _npy_header(shape, dtype)
+    header = npy_header(shape, dtype)
     member = zipfile.ZipInfo(f"{name}.npy")  # without the time
     member.create_system = 3  # as Unix says it, wherever it is made
     member.file_size = len(header) + prod(shape) * dtype.itemsize
@@ -203,11 +203,3 @@ def _add(
         target.write(header)
         for block in blocks:
             target.write(block)
-
-
-def _npy_header(shape: Sequence[int], dtype: np.dtype[Any]) -> bytes:
-    """Return the beginning of a .npy file of version 1.0; NumPy's own has had other padding in other releases."""
-    text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {tuple(shape)}, }}"
-    filled = -(len(text) + 11) % _ALIGNMENT  # magic string, version and length have 10 bytes, the line break one
-    line = (text + " " * filled + "\n").encode("latin1")
-    return b"\x93NUMPY\x01\x00" + len(line).to_bytes(2, "little") + line

@@ -36,6 +36,7 @@ from visionforge.data.draws import Draws
 from visionforge.data.info import Split, TaskSpec
 from visionforge.data.loader import ResumableLoader, seed_worker
 from visionforge.data.memory import CacheChoice, CacheMode, choose_cache, free_memory
+from visionforge.data.records import is_mapped
 from visionforge.data.registry import dataset_info
 from visionforge.data.side_table import SideTable
 from visionforge.data.source import prepare
@@ -284,7 +285,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         """
         device, device_free = self._device(), None
         mode = self.settings.cache
-        if mode == "mmap" and not isinstance(arrays.images, np.memmap):
+        if mode == "mmap" and not is_mapped(arrays.images):
             return CacheChoice("ram", "there is no file to map")
         if device.type == "cuda":
             device_free = torch.cuda.mem_get_info(device)[0]

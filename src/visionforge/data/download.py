@@ -4,6 +4,7 @@ from pathlib import Path
 
 from visionforge.data.fetch_once import fetch_once
 from visionforge.data.info import DatasetInfo
+from visionforge.data.shard_index import MAX_INDEX, is_sharded
 from visionforge.errors import DataError
 from visionforge.fetch import DEFAULT_RETRIES, Checksum, Retries
 from visionforge.runs.paths import data_folder, resolve
@@ -32,6 +33,7 @@ def ensure_archive(
     if path.is_file():
         return path
     archive, most = info.archives[resolution], info.max_archive_bytes(resolution)
+    most = MAX_INDEX if is_sharded(path) else most
     if archive.url is None and info.original is not None:
         from visionforge.data.converting import make_archive  # readers that other data sets do without
 

@@ -14,7 +14,7 @@ from visionforge.config.schema.data import FOLD_POOLS, DataSettings
 from visionforge.config.seeding import derive_seed
 from visionforge.data.archive import SplitArrays
 from visionforge.data.info import Split
-from visionforge.data.records import JoinedRecords, MappedRecords
+from visionforge.data.records import JoinedRecords, is_mapped, records_of
 from visionforge.data.stratify import strata_of
 from visionforge.errors import DataError
 
@@ -185,8 +185,8 @@ def joined(parts: Sequence[tuple[SplitArrays, Positions]], in_memory: bool) -> S
 
 def joined_records(parts: Sequence[tuple[npt.NDArray[Any], Positions]], in_memory: bool = True) -> Any:
     """Return chosen records of several arrays as one array, or as what reads them from their maps; see `joined`."""
-    if not in_memory and all(isinstance(array, np.memmap) for array, _ in parts):
-        return JoinedRecords([(MappedRecords(array), chosen) for array, chosen in parts])
+    if not in_memory and all(is_mapped(array) for array, _ in parts):
+        return JoinedRecords([(records_of(array), chosen) for array, chosen in parts])
     chosen = [array[positions] for array, positions in parts]
     if chosen[0].ndim == 3 and chosen[0].dtype == np.float32:  # boxes: as many rows as the fullest picture has
         most = max(each.shape[1] for each in chosen)

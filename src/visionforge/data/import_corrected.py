@@ -8,8 +8,8 @@ from visionforge.data.corrections import apply_corrections
 from visionforge.data.import_settings import ImportSettings
 from visionforge.data.info import SPLITS, DatasetInfo, Split
 from visionforge.data.registry import dataset_info, dataset_names
-from visionforge.data.side_table import SideTable, read_side_table
-from visionforge.data.source import load_split, local_archive, offered_resolution
+from visionforge.data.side_table import SideTable
+from visionforge.data.source import load_split, offered_resolution, stored_side_table
 from visionforge.errors import DataError
 
 
@@ -35,10 +35,7 @@ def corrected_parts(
         raise DataError(f"corrections: are for classes and labels of images; {info.name} is {info.task}")
     resolution = offered_resolution(info, settings.resolution)
     parts = {split: load_split(info, resolution, settings.root, split) for split in SPLITS}
-    sides = {split: SideTable() for split in SPLITS}
-    if info.archives:
-        path = local_archive(info, resolution, settings.root)
-        sides = {split: read_side_table(path, split, len(parts[split].labels)) for split in SPLITS}
+    sides = {split: stored_side_table(info, resolution, settings.root, split) for split in SPLITS}
     side = SideTable.joined([sides[split] for split in SPLITS])
     places = [(split, index) for split in SPLITS for index in range(len(parts[split].labels))]
     labels = np.concatenate([parts[split].labels for split in SPLITS])

@@ -72,7 +72,7 @@ def write_pair(
                 with held(Path(f"{entry}.lock"), f"name: {info.name!r}", LOCK_TIMEOUT_S):
                     check_free(info.name, replace)
                     old = _archives_of_entry(info.name)
-                    write_atomic(entry, _as_yaml(info))
+                    write_entry(info)
             for name in old - {path.name}:
                 if _is_ours(name, info.name) and name not in _named_by_entries():
                     (folder / name).unlink(missing_ok=True)
@@ -81,8 +81,10 @@ def write_pair(
         raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from error
 
 
-def _as_yaml(info: DatasetInfo) -> str:
-    return yaml.safe_dump(info.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=118)
+def write_entry(info: DatasetInfo) -> None:
+    """Write an entry into the user's catalog."""
+    text = yaml.safe_dump(info.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=118)
+    write_atomic(entry_path(info.name), text)
 
 
 @contextlib.contextmanager
@@ -92,7 +94,7 @@ def _archive(
     """Put an archive in its place, marked until the block ends; an error in the block takes it away again."""
     temporary = _temporary(info.name, folder)
     try:
-        _write_npz(temporary, content)
+        write_npz(temporary, content)
         stem = info.archive_name(resolution).removesuffix(".npz")
         path = folder / f"{stem}-{md5_of(temporary)[:DIGEST]}.npz"
         mark, new = path.with_name(path.name + MARK), not path.exists()
@@ -114,7 +116,7 @@ def _temporary(name: str, folder: Path) -> Path:
     return folder / f".{name}.writing.npz"
 
 
-def _write_npz(path: Path, content: Mapping[str, npt.NDArray[Any]]) -> None:
+def write_npz(path: Path, content: Mapping[str, npt.NDArray[Any]]) -> None:
     """Write an NPZ: images and labels uncompressed, since they are mapped in place later, and texts compressed."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, array in content.items():

@@ -43,7 +43,7 @@ from visionforge.data.pictures import PictureError, read_picture
 from visionforge.data.placement import Fit
 from visionforge.data.positive import Positive
 from visionforge.data.registry import is_builtin
-from visionforge.data.side_table import MAX_BYTES, MAX_CHARACTERS, SideTable, well_formed
+from visionforge.data.side_table import SideTable, side_members, well_formed
 from visionforge.data.splitting import assign_splits
 from visionforge.data.volume_files import is_volume, read_volume
 from visionforge.errors import DataError, SettingsError
@@ -312,20 +312,5 @@ def _content(parts: dict[Split, _Part], notes: list[str]) -> dict[str, npt.NDArr
     for split, part in parts.items():
         content[f"{split}_images"] = part.images
         content[f"{split}_labels"] = part.labels
-        for kind, texts in (("names", part.side.names), ("groups", part.side.groups)):
-            if texts is None:
-                continue
-            longest = max(map(len, texts))
-            if longest > MAX_CHARACTERS or 4 * longest * len(texts) > MAX_BYTES:
-                notes.append(f"the {kind} of {split} are not kept: texts of {longest:,} characters take too much room")
-            else:
-                content[f"{split}_{kind}"] = np.array(texts, dtype=f"<U{max(1, longest)}")
-        if part.side.columns:
-            cells = np.array(list(part.side.columns.values())).T
-            if cells.nbytes > MAX_BYTES:
-                raise DataError(
-                    f"columns: those of {split} take {cells.nbytes:,} bytes, more than {MAX_BYTES:,}; keep fewer"
-                )
-            content["column_names"] = np.array(list(part.side.columns))
-            content[f"{split}_columns"] = cells
+        content |= side_members(part.side, split, notes)
     return content

@@ -36,7 +36,7 @@ Prose = Annotated[str, Field(max_length=20_000)]
 
 
 class Archive(Section):
-    """One downloadable NPZ file."""
+    """One NPZ file, or the index of many files."""
 
     url: str | None = Field(
         description="Where it is downloaded from; null if it exists on this machine only, or is made of `original`."
@@ -44,8 +44,9 @@ class Archive(Section):
     md5: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="MD5 of the file; null is not checked.")
     file: str | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\.npz$",
-        description="Its name in the folder of the archives; null is NAME.npz, or NAME_RESOLUTION.npz unless at 28.",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\.(npz|shards\.json)$",
+        description="Its name in the folder of the archives; null is NAME.npz, or NAME_RESOLUTION.npz unless at 28. "
+        "NAME.shards.json is the index of shards.",
     )
 
 

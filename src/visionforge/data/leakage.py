@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from visionforge.config.schema.tasks import task_named
-from visionforge.data.archive import read_split
 from visionforge.data.duplicates import Duplicates, DuplicateSearch, Pair
 from visionforge.data.info import SPLITS, DatasetInfo, Split
 from visionforge.data.inspect import equal_images
 from visionforge.data.shared_groups import SharedGroups, shared_groups
-from visionforge.data.side_table import SideTable, read_side_table
-from visionforge.data.source import EMBEDDED, load_split
+from visionforge.data.side_table import SideTable
+from visionforge.data.source import EMBEDDED, load_split, stored_side_table, whole_split
 from visionforge.data.store import stored_md5
 from visionforge.reading import read_json
 from visionforge.runs.files import write_atomic
@@ -63,6 +62,7 @@ class SplitLeak:
 def duplicates_of(
     path: Path,
     info: DatasetInfo,
+    resolution: int,
     tables: Mapping[Split, SideTable],
     *,
     exactly: bool = False,
@@ -73,13 +73,14 @@ def duplicates_of(
     Args:
         path: The archive.
         info: Its entry.
+        resolution: Height and width in pixels.
         tables: Split → names and groups.
         exactly: Compare by equality only.
         features: Returns (N, D) features of images.
     """
     search, found = None, []
     for split in SPLITS:
-        part = read_split(path, info, split)
+        part = whole_split(path, info, resolution, split)
         search = search or DuplicateSearch(part.images.shape[1], exactly)
         search.add(split, part.images, tables[split].names, label_texts(info, part.labels))
         found += [] if features is None else [features(part.images)]
@@ -161,7 +162,7 @@ def training_leaks(info: DatasetInfo, resolution: int, root: str | None, path: P
     kept = _kept(path)
     if kept is not None:
         return [leak for leak in kept if str(leak)]
-    groups = shared_groups({split: read_side_table(path, split, getattr(info.splits, split)) for split in SPLITS})
+    groups = shared_groups({split: stored_side_table(info, resolution, root, split) for split in SPLITS})
     equal: dict[Split, int] = {}
     if info.images * info.image_bytes(resolution) <= MOST_BYTES:
         images = {split: load_split(info, resolution, root, split).images for split in SPLITS}

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from visionforge.config.seeding import derive_seed
 from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, FixedOrder
+from visionforge.data.records import Ahead
 
 
 class ResumableLoader(DataLoader[Batch]):
@@ -43,7 +44,19 @@ class ResumableLoader(DataLoader[Batch]):
         if isinstance(dataset, ArrayDataset) and dataset.device.type != "cpu" and size is not None:
             return self._on_device(dataset, sampler.positions().to(dataset.device), size, skip)
         sampler.start = skip * (size or 1)
-        return super().__iter__()
+        ahead = dataset.look_ahead(sampler.positions()) if isinstance(dataset, ArrayDataset) else None
+        return super().__iter__() if ahead is None else self._got_ahead(ahead, skip)
+
+    def _got_ahead(self, ahead: Ahead, skip: int) -> Iterator[Batch]:
+        """Yield batches whose files are got while others are trained on."""
+        size = self.batch_size or 1
+        try:
+            ahead.advance(skip * size)
+            for step, batch in enumerate(super().__iter__(), skip + 1):
+                ahead.advance(step * size)
+                yield batch
+        finally:
+            ahead.close()
 
     def _on_device(self, dataset: ArrayDataset, positions: Tensor, size: int, skip: int) -> Iterator[Batch]:
         """Yield batches of images on a device, which is told the order of the whole epoch at once."""

@@ -7,6 +7,7 @@ with none. The grammar here is what NumPy and other writers of arrays of numbers
 import re
 import struct
 import sys
+from collections.abc import Sequence
 from math import prod
 from typing import IO, Any
 
@@ -17,6 +18,7 @@ MAX_HEADER = 4096  # bytes; NumPy writes 128 for arrays like these
 MAX_DIMENSIONS = 32  # NumPy 1 has no more
 MAX_BYTES = (1 << 63) - 1  # of an array; what Python's len() can say
 _CHUNK = 1 << 20
+_ALIGNMENT = 64  # bytes; of the data of a file that we write
 _MAGIC = b"\x93NUMPY"
 _LENGTHS = {(1, 0): "<H", (2, 0): "<I", (3, 0): "<I"}
 _VALUE = r"""(?:'[^']*'|"[^"]*"|True|False|\([0-9L,\s]*\)|\[[^:]*\])"""
@@ -113,3 +115,11 @@ def read_array(file: IO[bytes], size: int, most: int) -> npt.NDArray[Any]:
         if int(codes.max()) > sys.maxunicode:  # Python would end in an internal error
             raise ValueError("holds what is no text")
     return array
+
+
+def npy_header(shape: Sequence[int], dtype: np.dtype[Any]) -> bytes:
+    """Return the beginning of a .npy file of version 1.0; NumPy's own has had other padding in other releases."""
+    text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {tuple(shape)}, }}"
+    filled = -(len(text) + 11) % _ALIGNMENT  # magic string, version and length have 10 bytes, the line break one
+    line = (text + " " * filled + "\n").encode("latin1")
+    return b"\x93NUMPY\x01\x00" + len(line).to_bytes(2, "little") + line

@@ -3,14 +3,44 @@
 import io
 import itertools
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 
-class MappedRecords:
+class Records:
+    """Records of files, which are read when they are asked for by position."""
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        raise NotImplementedError
+
+    def __getitem__(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Return the records at the given positions."""
+        raise NotImplementedError
+
+    def look_ahead(self, order: npt.NDArray[np.int64]) -> "Ahead | None":
+        """Return what gets the files of an epoch in time; None if they are on this machine.
+
+        Args:
+            order: (N,) positions of the records of the epoch.
+        """
+        return None
+
+
+class Ahead(Protocol):
+    """Gets files ahead of a position in the order of an epoch."""
+
+    def advance(self, position: int) -> None:
+        """Ask for the files that are needed from a position on."""
+
+    def close(self) -> None:
+        """Stop."""
+
+
+class MappedRecords(Records):
     """Reads records of a memory-mapped array by position, without mapping them into this process.
 
     A random access to a map can bring megabytes around it into resident memory, since the system maps whole folios of
@@ -43,28 +73,54 @@ class MappedRecords:
         """
         if self._file is None:
             self._file = io.FileIO(self._path)
-        out = np.empty((len(positions), *self._shape[1:]), dtype=np.uint8)
-        view, handle = memoryview(out.reshape(-1).data), self._file.fileno()
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(positions) != 1) + 1, [len(positions)]]).tolist()
-        for first, last in itertools.pairwise(starts):
-            start, stop = first * self._bytes, last * self._bytes
-            offset = self._offset + int(positions[first]) * self._bytes
-            while start < stop:
-                count = os.preadv(handle, [view[start:stop]], offset)
-                if count == 0:
-                    raise OSError(f"{self._path}: is shorter than its manifest says")
-                start, offset = start + count, offset + count
+        out, file = np.empty((len(positions), *self._shape[1:]), dtype=np.uint8), self._file
+        breaks = np.flatnonzero(np.diff(positions) != 1) + 1
+        offsets = self._offset + positions * self._bytes
+        read_records(out, [0, *breaks.tolist(), len(positions)], offsets, None, lambda _: file)
         return out
 
 
-class JoinedRecords:
+def read_records(
+    out: npt.NDArray[np.uint8],
+    bounds: Sequence[int],
+    offsets: npt.NDArray[np.int64],
+    owners: npt.NDArray[np.int64] | None,
+    handle: Callable[[int], io.FileIO],
+) -> None:
+    """Read records at their places in files.
+
+    Args:
+        out: (N, …) where they go.
+        bounds: (R + 1) of the runs of records that follow each other in a file, which are read together.
+        offsets: (N,) bytes before each record in its file.
+        owners: (N,) number of its file; None if there is one.
+        handle: Number of a file → the open file.
+
+    Raises:
+        OSError: If a file has become shorter.
+    """
+    each = out[0].size if len(out) else 0
+    view = memoryview(out.reshape(-1).data)
+    for first, last in itertools.pairwise(bounds):
+        if first == last:
+            continue
+        file = handle(0 if owners is None else int(owners[first]))
+        start, stop, offset = first * each, last * each, int(offsets[first])
+        while start < stop:
+            count = os.preadv(file.fileno(), [view[start:stop]], offset)
+            if count == 0:
+                raise OSError(f"{file.name!s}: is shorter than was said")
+            start, offset = start + count, offset + count
+
+
+class JoinedRecords(Records):
     """Records of several arrays as if they were one.
 
     Args:
         parts: Arrays, and the positions of the records that are taken of each.
     """
 
-    def __init__(self, parts: Sequence[tuple[MappedRecords, npt.NDArray[np.int64]]]) -> None:
+    def __init__(self, parts: Sequence[tuple[Records, npt.NDArray[np.int64]]]) -> None:
         self._parts = parts
         self._starts = np.cumsum([0, *(len(chosen) for _, chosen in parts)])
 
@@ -87,14 +143,11 @@ class JoinedRecords:
         return found
 
 
-Records = MappedRecords | JoinedRecords
-
-
 def is_mapped(array: Any) -> bool:
     """Return whether an array lies in a file and is not read yet."""
-    return isinstance(array, np.memmap | MappedRecords | JoinedRecords)
+    return isinstance(array, np.memmap | Records)
 
 
 def records_of(array: Any) -> Records:
     """Return what reads the records of such an array by position."""
-    return array if isinstance(array, MappedRecords | JoinedRecords) else MappedRecords(array)
+    return array if isinstance(array, Records) else MappedRecords(array)

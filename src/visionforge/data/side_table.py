@@ -88,6 +88,37 @@ def read_side_table(path: Path, split: Split, count: int) -> SideTable:
         raise DataError(f"{path}: cannot be read ({error}); delete the file and get it again") from error
 
 
+def side_members(side: SideTable, split: Split, notes: list[str]) -> dict[str, npt.NDArray[np.str_]]:
+    """Return the members of an archive that hold the names, groups and columns of a split.
+
+    Args:
+        side: What is known of its images.
+        split: Which split.
+        notes: Names or groups that would take too much room are left out, which is noted here.
+
+    Raises:
+        DataError: If the columns take too much room.
+    """
+    members: dict[str, npt.NDArray[np.str_]] = {}
+    for kind, texts in (("names", side.names), ("groups", side.groups)):
+        if texts is None:
+            continue
+        longest = max(map(len, texts))
+        if longest > MAX_CHARACTERS or 4 * longest * len(texts) > MAX_BYTES:
+            notes.append(f"the {kind} of {split} are not kept: texts of {longest:,} characters take too much room")
+        else:
+            members[f"{split}_{kind}"] = np.array(texts, dtype=f"<U{max(1, longest)}")
+    if side.columns:
+        cells = np.array(list(side.columns.values())).T
+        if cells.nbytes > MAX_BYTES:
+            raise DataError(
+                f"columns: those of {split} take {cells.nbytes:,} bytes, more than {MAX_BYTES:,}; keep fewer"
+            )
+        members["column_names"] = np.array(list(side.columns))
+        members[f"{split}_columns"] = cells
+    return members
+
+
 def read_headings(path: Path) -> tuple[str, ...]:
     """Return the headings of the columns that an archive keeps beside its images.
 

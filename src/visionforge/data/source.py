@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from visionforge.data.archive import SplitArrays, read_split
 from visionforge.data.download import data_root, ensure_archive
 from visionforge.data.embedded import digits_split, synthetic_split
 from visionforge.data.info import DatasetInfo, Split
+from visionforge.data.shard_index import is_sharded
+from visionforge.data.sharded import download_shards, open_sharded, side_archive
 from visionforge.data.side_table import SideTable, read_side_table
 from visionforge.data.store import StoreError, open_archive, open_split, stored_md5
 from visionforge.errors import DataError, SettingsError
@@ -86,8 +90,12 @@ def download_archive(info: DatasetInfo, resolution: int | None = None, root: str
     if not info.archives:
         raise DataError(f"{info.name}: is made on this machine, there is no archive to download")
     path = ensure_archive(info, resolution, root, download=True)
-    open_archive(path, info, resolution)
-    return Downloaded(path, path.stat().st_size, info.archives[resolution].md5)
+    if is_sharded(path):
+        size = download_shards(path, info, resolution)
+    else:
+        open_archive(path, info, resolution)
+        size = path.stat().st_size
+    return Downloaded(path, size, info.archives[resolution].md5)
 
 
 def prepare(info: DatasetInfo, resolution: int, root: str | None, download: bool) -> None:
@@ -99,13 +107,25 @@ def prepare(info: DatasetInfo, resolution: int, root: str | None, download: bool
     if info.source not in EMBEDDED:
         path = ensure_archive(info, resolution, root, download)
         try:
-            open_archive(path, info, resolution)
+            if is_sharded(path):
+                side_archive(path, info, resolution, download)
+            else:
+                open_archive(path, info, resolution)
         except StoreError as error:  # the archive is verified; it will be read into memory instead
             log.warning("%s", error)
 
 
-def load_split(info: DatasetInfo, resolution: int, root: str | None, split: Split) -> SplitArrays:
+def load_split(
+    info: DatasetInfo, resolution: int, root: str | None, split: Split, download: bool = False
+) -> SplitArrays:
     """Return the images and labels of one split; `prepare` has been called before.
+
+    Args:
+        info: The data set.
+        resolution: Height and width in pixels.
+        root: Folder of the archives; None is where they lie by default.
+        split: Which split.
+        download: Get shards that are missing when they are read.
 
     Raises:
         DataError: If the archive has gone, its data is damaged, or a label is out of range.
@@ -113,10 +133,24 @@ def load_split(info: DatasetInfo, resolution: int, root: str | None, split: Spli
     if info.source in EMBEDDED:
         return EMBEDDED[info.source](info, resolution, split)
     path = ensure_archive(info, resolution, root, download=False)
+    if is_sharded(path):
+        return open_sharded(path, info, resolution, split, download)
     try:
         return open_split(path, info, resolution, split)
     except StoreError:
         return read_split(path, info, split)
+
+
+def whole_split(path: Path, info: DatasetInfo, resolution: int, split: Split) -> SplitArrays:
+    """Return one split of a verified archive in memory.
+
+    Raises:
+        DataError: If the data is damaged.
+    """
+    if not is_sharded(path):
+        return read_split(path, info, split)
+    arrays = open_sharded(path, info, resolution, split, download=False)
+    return SplitArrays(np.asarray(arrays.images), arrays.labels)
 
 
 def stored_side_table(info: DatasetInfo, resolution: int, root: str | None, split: Split) -> SideTable:
@@ -128,7 +162,7 @@ def stored_side_table(info: DatasetInfo, resolution: int, root: str | None, spli
     if info.source in EMBEDDED:
         return SideTable()
     path = ensure_archive(info, resolution, root, download=False)
-    return read_side_table(path, split, getattr(info.splits, split))
+    return read_side_table(side_archive(path, info, resolution), split, getattr(info.splits, split))
 
 
 def fingerprint(info: DatasetInfo, resolution: int, root: str | None) -> str | None:

@@ -107,7 +107,8 @@ class SplitSource:
         return SideTable.joined([self._table(name) for name in FOLD_POOLS[self._settings.fold_pool]])
 
     def _whole(self, split: Split) -> SplitArrays:
-        return load_split(self._info, self._settings.resolution, self._settings.root, split)
+        settings = self._settings
+        return load_split(self._info, settings.resolution, settings.root, split, settings.download)
 
     def _table(self, split: Split) -> SideTable:
         return stored_side_table(self._info, self._settings.resolution, self._settings.root, split)

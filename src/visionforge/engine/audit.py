@@ -16,8 +16,8 @@ from visionforge.config.schema import Synthetic
 from visionforge.data.archive import SplitArrays
 from visionforge.data.info import SPLITS, DatasetInfo, Split, TaskSpec
 from visionforge.data.registry import dataset_info, dataset_names
-from visionforge.data.side_table import SideTable, read_side_table
-from visionforge.data.source import load_split, local_archive, offered_resolution
+from visionforge.data.side_table import SideTable
+from visionforge.data.source import load_split, local_archive, offered_resolution, stored_side_table
 from visionforge.engine.pixel_model import FOLDS, LEAST_FOLDS, MODEL, MOST_FOLDS, out_of_fold
 from visionforge.errors import DataError, RunError, SettingsError, VisionForgeError
 from visionforge.evaluation.class_names import unique_names
@@ -223,9 +223,7 @@ def _of_workspace(run: Workspace, root: str | None) -> _Subject:
 def _part(subject: _Subject, split: Split) -> tuple[SplitArrays, SideTable]:
     info, resolution = subject.info, subject.resolution
     arrays = load_split(info, resolution, subject.root, split)
-    if not info.archives:
-        return arrays, SideTable()
-    return arrays, read_side_table(local_archive(info, resolution, subject.root), split, len(arrays.labels))
+    return arrays, stored_side_table(info, resolution, subject.root, split)
 
 
 def _of_run(subject: _Subject, run: Workspace, wanted: tuple[Split, ...], explicit: bool) -> FoldTable:

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from visionforge.data.archive import channels_of, read_split
+from visionforge.data.archive import channels_of
 from visionforge.data.checks import ArchiveReport
 from visionforge.data.duplicates import KINDS, Pair, Place
 from visionforge.data.info import SPLITS, DatasetInfo, Split
+from visionforge.data.source import whole_split
 from visionforge.evaluation.evaluation import Array
 from visionforge.evaluation.slices import as_picture
 from visionforge.evaluation.table_writers import cell_safe
@@ -104,7 +105,7 @@ def write_pairs(folder: OwnedFolder, report: ArchiveReport, info: DatasetInfo) -
     """
     pairs = [] if report.duplicates is None else report.duplicates.pairs
     chosen = _sections(pairs)
-    images = _images(report.path, info, [pair for _, some, _ in chosen for pair in some])
+    images = _images(report, info, [pair for _, some, _ in chosen for pair in some])
     sections = [
         PairSection(title, [_shown(pair, images) for pair in some], total - len(some)) for title, some, total in chosen
     ]
@@ -144,14 +145,14 @@ def _sections(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair], int]]:
     return [(f"{title[0].upper()}{title[1:]}", group[:MOST_SHOWN], len(group)) for title, group in found]
 
 
-def _images(path: Path, info: DatasetInfo, pairs: Sequence[Pair]) -> dict[tuple[Split, int], Array]:
+def _images(report: ArchiveReport, info: DatasetInfo, pairs: Sequence[Pair]) -> dict[tuple[Split, int], Array]:
     """Return the images (H, W, C) that are shown; a split is in memory at a time."""
     found: dict[tuple[Split, int], Array] = {}
     for split in SPLITS:
         wanted = {p.position for pair in pairs for p in (pair.first, pair.second) if p.split == split}
         if not wanted:
             continue
-        images = read_split(path, info, split).images
+        images = whole_split(report.path, info, report.resolution, split).images
         channels = channels_of(images.shape)
         for position in wanted:
             image = np.moveaxis(images[position], -1, 0) if channels == 3 else images[position][None]

@@ -1,4 +1,4 @@
-"""`visionforge datasets …`: list, describe, download, check, count, show and import data sets."""
+"""`visionforge datasets …`: list, describe, download, check, count, show, shard and import data sets."""
 
 import argparse
 from pathlib import Path
@@ -46,6 +46,15 @@ def subcommands() -> Subcommands:
     show = archive("show", _show, "write a picture of images and of what augmentation does to them")
     show.add_argument("--output", default=None, help="PNG file; default NAME.png")
     show.add_argument("--preset", choices=tuple(PRESETS), default="standard", help="augmentation")
+    shard = group.add("shard", _shard, "copy a data set into files of equal size, for more than a disk or memory holds")
+    shard.add_argument("source", help="catalog name of the data set")
+    shard.add_argument("--name", required=True, help="catalog name of the copy: small letters, digits and _")
+    shard.add_argument("--output", metavar="FOLDER", help="where the copy goes; default: the folder of the archives")
+    shard.add_argument("--root", help="folder of the archives; default $VISIONFORGE_DATA or the cache")
+    shard.add_argument("--resolution", type=int, help="default: the data set's smallest")
+    shard.add_argument("--shard-mb", type=float, default=64, help="size of a file in 10⁶ bytes; default 64")
+    shard.add_argument("--url", help="address of the folder into which the copy will be put on a server")
+    shard.add_argument("--replace", action="store_true", help="write a catalog entry of that name anew")
     bring = group.add("import", _import, "turn pictures or volumes with labels, masks or boxes into a data set")
     bring.add_argument(
         "source", type=Path, help="folder of class folders (or of train, val, test), of pictures, or a CSV"
@@ -160,9 +169,25 @@ def _import(options: argparse.Namespace) -> int:
     return 0
 
 
+def _shard(options: argparse.Namespace) -> int:
+    from visionforge.data.registry import dataset_info
+    from visionforge.data.sharding import shard_dataset
+    from visionforge.runs.logfile import RunLog
+
+    given = vars(options)
+    as_json, source = given.pop("json"), given.pop("source")
+    with RunLog():
+        made = shard_dataset(dataset_info(source), **given)
+    if as_json:
+        print_json(made.as_dict())
+    else:
+        say_lines(made.lines())
+    return 0
+
+
 COMMAND = Command(
     "datasets",
-    "list | info | download | check | stats | show | import: the catalog of data sets",
+    "list | info | download | check | stats | show | shard | import: the catalog of data sets",
     run,
     place=110,
     tells=True,

@@ -1,0 +1,221 @@
+"""The images of a sharded split as one array, of which a batch is read from whichever shards it lies in."""
+
+import io
+import shutil
+from collections import OrderedDict
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from visionforge.data.archive import SplitArrays, read_labels
+from visionforge.data.fetch_once import fetch_once
+from visionforge.data.info import SPLITS, DatasetInfo, Split
+from visionforge.data.records import Records, read_records
+from visionforge.data.shard_files import LookAhead, ShardFiles, cache_limit, shards_cache
+from visionforge.data.shard_index import (
+    Shard,
+    ShardIndex,
+    index_md5,
+    is_sharded,
+    read_index,
+    shard_address,
+    shard_folder,
+)
+from visionforge.errors import DataError
+
+OPEN_FILES = 256  # of a split; a process may open 1,024 by default
+SPARE_BYTES = 64 << 20  # disk that is left for everybody else
+TRIES = 3  # to open a shard that another process takes out of the cache meanwhile
+
+
+class ShardRecords(Records):
+    """Images of shards by position, in the order of the split.
+
+    It has what an array has as far as that needs no memory: shape, type, length, and items by position. Slices and
+    positions give arrays; `numpy.asarray` reads everything.
+
+    Args:
+        files: Where the shards lie.
+        shards: The shards, in order.
+        shape: Shape of an image.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, files: ShardFiles, shards: tuple[Shard, ...], shape: tuple[int, ...]) -> None:
+        self._files, self._shards = files, shards
+        self._starts = np.cumsum([0, *(shard.images for shard in shards)], dtype=np.int64)
+        self.shape = (int(self._starts[-1]), *shape)
+        self._open: OrderedDict[int, io.FileIO] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the open files out: another process opens its own."""
+        return {**self.__dict__, "_open": OrderedDict()}
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all images take in memory."""
+        return prod(self.shape)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Return all images."""
+        return np.asarray(self[:], dtype=dtype)
+
+    def __getitem__(self, key: Any) -> npt.NDArray[np.uint8]:
+        """Return an image, or those of a slice, of positions, or of a mask (N,).
+
+        Raises:
+            DataError: If a shard is missing and cannot be got.
+            IndexError: If there is no such position.
+        """
+        if isinstance(key, slice):
+            return self._at(np.arange(*key.indices(len(self)), dtype=np.int64))
+        wanted = np.asarray(key)
+        if wanted.dtype == np.bool_:
+            wanted = np.flatnonzero(wanted)
+        positions = np.atleast_1d(wanted).astype(np.int64)
+        positions = np.where(positions < 0, positions + len(self), positions)
+        if len(positions) and not 0 <= positions.min() <= positions.max() < len(self):
+            raise IndexError(f"positions from {positions.min()} to {positions.max()} of {len(self)} images")
+        found = self._at(positions)
+        return found if wanted.ndim else found[0]
+
+    def _at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        out = np.empty((len(positions), *self.shape[1:]), dtype=np.uint8)
+        owners = np.searchsorted(self._starts, positions, side="right") - 1
+        breaks = np.flatnonzero((np.diff(positions) != 1) | (np.diff(owners) != 0)) + 1
+        offsets = np.array([shard.offset for shard in self._shards], dtype=np.int64)[owners]
+        offsets += (positions - self._starts[owners]) * prod(self.shape[1:])
+        read_records(out, [0, *breaks.tolist(), len(positions)], offsets, owners, self._handle)
+        return out
+
+    def _handle(self, place: int) -> io.FileIO:
+        """Return an open shard; those that were not read for long are closed."""
+        file = self._open.get(place)
+        if file is None:
+            file = self._opened(self._shards[place])
+            self._open[place] = file
+            if len(self._open) > OPEN_FILES:
+                self._open.popitem(last=False)[1].close()
+        self._open.move_to_end(place)
+        return file
+
+    def _opened(self, shard: Shard) -> io.FileIO:
+        for left in reversed(range(TRIES)):
+            path = self._files.path(shard)
+            try:
+                return io.FileIO(path)
+            except FileNotFoundError:
+                if not left:
+                    raise
+        raise AssertionError
+
+    def look_ahead(self, order: npt.NDArray[np.int64]) -> LookAhead | None:
+        """Return what gets the shards of an epoch in time; None if they are on this machine.
+
+        Args:
+            order: (N,) positions of the images of the epoch.
+
+        Raises:
+            DataError: See `LookAhead`.
+        """
+        return None if self._files.here else LookAhead(self._files, self._shards, self._starts, order)
+
+
+def shard_files(path: Path, index: ShardIndex, info: DatasetInfo, resolution: int, download: bool) -> ShardFiles:
+    """Return where the files of a sharded archive lie, and may be got from."""
+    folder, url = shard_folder(path), info.archives[resolution].url if download else None
+    whole = url is None or all((folder / file.file).is_file() for file in index.files)
+    return ShardFiles(folder, url, shards_cache() / index_md5(path), 0 if whole else cache_limit(), whole)
+
+
+def open_sharded(path: Path, info: DatasetInfo, resolution: int, split: Split, download: bool) -> SplitArrays:
+    """Return one split of a sharded archive; its labels are in memory.
+
+    Args:
+        path: The index.
+        info: The catalog entry.
+        resolution: Height and width of the images, and depth of volumes.
+        split: Which split.
+        download: Get shards that are missing.
+
+    Raises:
+        DataError: If it is not what the catalog says, or labels are damaged.
+    """
+    index = read_index(path, info, resolution, info.archives[resolution].md5)
+    files = shard_files(path, index, info, resolution, download)
+    images = ShardRecords(files, index.of(split), index.shape)
+    labels = read_labels(files.path(index.labels), info, split, resolution)
+    return SplitArrays(images, labels)  # type: ignore[arg-type]  # it stands for the array
+
+
+def side_archive(path: Path, info: DatasetInfo, resolution: int, download: bool = False) -> Path:
+    """Return where the names, groups and columns of an archive lie, and of a sharded one the labels.
+
+    Args:
+        path: The archive, or the index of a sharded one.
+        info: The catalog entry.
+        resolution: Height and width of the images.
+        download: Get it if it is missing.
+
+    Raises:
+        DataError: If it is missing, or the index is not what the catalog says.
+    """
+    if not is_sharded(path):
+        return path
+    index = read_index(path, info, resolution, info.archives[resolution].md5)
+    return shard_files(path, index, info, resolution, download).path(index.labels)
+
+
+def download_shards(path: Path, info: DatasetInfo, resolution: int) -> int:
+    """Get all files of a sharded archive that are missing, and return the bytes of all.
+
+    Raises:
+        DataError: If there is no room, or one cannot be got.
+    """
+    archive = info.archives[resolution]
+    index, folder = read_index(path, info, resolution, archive.md5), shard_folder(path)
+    missing = [file for file in index.files if not (folder / file.file).is_file()]
+    needed = sum(file.bytes for file in missing)
+    if missing and archive.url is None:
+        raise DataError(f"{folder / missing[0].file}: missing, and there is no address to get it from")
+    if needed + SPARE_BYTES > shutil.disk_usage(path.parent).free:
+        raise DataError(f"{folder}: there is no room for {needed / 1e9:,.1f} GB")
+    for file in missing:
+        by_hand = f"place it in {folder}"
+        fetch_once(shard_address(str(archive.url), file.file), folder / file.file, file.checksum, file.bytes, by_hand)
+    return sum(file.bytes for file in index.files)
+
+
+def verify_shards(path: Path, info: DatasetInfo, resolution: int) -> list[str]:
+    """Return what is wrong with the files of a sharded archive, each of which is read completely.
+
+    Raises:
+        DataError: If its index is not what the catalog says.
+    """
+    index = read_index(path, info, resolution, info.archives[resolution].md5)
+    folder, problems = shard_folder(path), []
+    for file in index.files:
+        here = folder / file.file
+        if not here.is_file():
+            problems.append(f"{file.file} is missing")
+        elif here.stat().st_size != file.bytes or not file.checksum.fits(here):
+            problems.append(f"{file.file} is damaged")
+    for split in SPLITS if not problems else ():
+        try:
+            open_sharded(path, info, resolution, split, download=False)
+        except DataError as error:
+            problems += error.problems
+    return problems
