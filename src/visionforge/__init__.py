@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from visionforge.data.duplicates import find_duplicates
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
+    from visionforge.data.sharding import shard_dataset, write_shards
     from visionforge.engine.audit import Audit
     from visionforge.engine.dataset_check import check_dataset
     from visionforge.engine.embeddings import Embeddings
@@ -145,7 +146,9 @@ _HOMES = {
     "register_schedule": "visionforge.config.parts",
     "register_task": "visionforge.config.schema.tasks",
     "robustness": "visionforge.api",
+    "shard_dataset": "visionforge.data.sharding",
     "tune": "visionforge.api",
+    "write_shards": "visionforge.data.sharding",
 }
 
 _MODULES = ("augmentations", "losses", "metrics")
@@ -225,7 +228,9 @@ __all__ = [
     "register_schedule",
     "register_task",
     "robustness",
+    "shard_dataset",
     "tune",
+    "write_shards",
 ]
 
 

@@ -1,7 +1,11 @@
 """The imports of a training, which take seconds: made where they are needed, and as fast as they can be."""
 
 import gc
+import logging
+import os
 import sys
+
+_PROCESSES = ("torch.distributed.distributed_c10d", "torch.nn.parallel.distributed")
 
 
 def import_lightning() -> None:
@@ -18,8 +22,17 @@ def import_lightning() -> None:
         import lightning.pytorch  # noqa: F401
 
         import visionforge.engine.stage  # noqa: F401
+
+        _quiet_processes()
     finally:
         if fresh:  # nobody has tensors yet, of which one could hang on a cycle that is garbage
             gc.freeze()  # else the next collection looks at all of them, for half a second
         if enabled:
             gc.enable()
+
+
+def _quiet_processes() -> None:
+    """Leave out which backend every process group has, unless $TORCH_LOGS asks for it."""
+    if "TORCH_LOGS" not in os.environ:
+        for name in _PROCESSES:
+            logging.getLogger(name).setLevel(logging.WARNING)

@@ -29,8 +29,8 @@ def threads_for(workers: int) -> int:
     return max(1, usable_cores() // workers)
 
 
-def start_worker(module: str, sent: bytes, number: int, workers: int, accelerator: str) -> Process:
-    """Start a module of Python with its share of the processor, and a device of its own where there are several.
+def start_worker(module: str, sent: bytes, number: int, workers: int, accelerator: str, each: int = 1) -> Process:
+    """Start a module of Python with its share of the processor, and devices of its own where there are several.
 
     Args:
         module: Its name.
@@ -38,6 +38,7 @@ def start_worker(module: str, sent: bytes, number: int, workers: int, accelerato
         number: Which of the workers it is, from 0.
         workers: How many there are.
         accelerator: What the settings ask for.
+        each: How many devices a worker trains on.
     """
     import torch
 
@@ -46,7 +47,8 @@ def start_worker(module: str, sent: bytes, number: int, workers: int, accelerato
     devices = torch.cuda.device_count()
     if devices > 1 and accelerator in ("auto", "gpu", "cuda"):
         seen = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(devices)))).split(",")
-        environment["CUDA_VISIBLE_DEVICES"] = seen[number % len(seen)]
+        own = [seen[(number * each + place) % len(seen)] for place in range(min(each, len(seen)))]
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(own)
     process = subprocess.Popen(
         [sys.executable, "-m", module],
         env=environment,

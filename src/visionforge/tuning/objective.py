@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,11 @@ class BestEpoch(Callback):
         if trainer.sanity_checking:  # of a network that is not trained
             return
         value = float(trainer.callback_metrics[self._metric])
-        self._compare(trainer.current_epoch, value)
+        self.take(trainer.current_epoch, value)
+
+    def take(self, epoch: int, value: float) -> None:
+        """Compare the value of an epoch, from 0, with the best so far, and tell of it."""
+        self._compare(epoch, value)
         self._told(self.epochs, value)
 
     def _compare(self, epoch: int, value: float) -> None:
@@ -134,14 +139,20 @@ class TrialFit:
         folder: Where the run folder is made.
         callbacks: Further callbacks.
         parent: What the manifest says of its origin.
+        best: Is told of the epochs by itself where the training is not in this process.
         run: The run that it goes on with; None for a new one.
+        ends: Reports the value of an epoch, and returns whether the trial ends; None if it never does.
+        pauses: It ends after the epoch's checkpoint.
     """
 
     config: dict[str, Any]
     folder: Path
     callbacks: list[Callback]
     parent: dict[str, Any]
+    best: BestEpoch
     run: Workspace | None = None
+    ends: Callable[[int, float], bool] | None = None
+    pauses: bool = False
 
 
 Fit = Callable[[TrialFit], Path]  # returns the run folder
@@ -266,7 +277,9 @@ class Objective:
             TrainingError: If there is none.
         """
         parent = {"study": self._name, "trial": trial.number, "reason": "trial"}
-        run = self._fit(TrialFit(config, self._folder.trials, callbacks, parent, taken_up))
+        halves = self._tune.pruner == "halving"
+        ends = None if self._tune.second_metric or self._tune.cross_validate else partial(_ends, trial)
+        run = self._fit(TrialFit(config, self._folder.trials, callbacks, parent, best, taken_up, ends, halves))
         if best.value is None or math.isnan(best.value):
             what = "was validated" if best.value is None else f"has a defined {self._tune.metric}"
             raise TrainingError(f"tune.metric: no epoch of the trial {what}")
@@ -320,6 +333,12 @@ class Objective:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _ends(trial: Trial, epoch: int, value: float) -> bool:
+    """Report the value of an epoch, and return whether the trial ends."""
+    trial.report(value, epoch)
+    return trial.should_prune()
 
 
 def _reason(error: Exception) -> str:

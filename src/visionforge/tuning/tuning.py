@@ -104,7 +104,12 @@ def require_tunable(settings: RunSettings) -> None:
     if (teacher := settings.model.distillation.teacher) is not None:
         find_checkpoint(teacher, "model.distillation.teacher")
     if processes_of(settings.trainer.model_dump()) is not None:
-        problems.append("trainer.devices: a trial runs on one device; set it to 1, and tune.workers to their number")
+        nodes = settings.trainer.model_dump().get("num_nodes") or 1
+        if nodes > 1:
+            problems.append(
+                f"trainer.num_nodes: {nodes} is not allowed; a trial runs on one machine, and others take part with a "
+                "search of their own on the same tune.storage"
+            )
     if settings.ckpt_path is not None or settings.resume is not None:
         problems.append("ckpt_path and resume: a search begins anew or goes on by itself; leave them out")
     if tune.second_metric is not None and tune.pruner != "none":
@@ -383,13 +388,31 @@ class _Runner:
         """Fit, and return the run folder."""
         import optuna
 
-        part = TrialPart(trial.callbacks, optuna.TrialPruned, self._settings.tune.metric)
         config = {key: value for key, value in trial.config.items() if key not in ("resume", "ckpt_path")}
-        config["trainer"] = {**config["trainer"], "default_root_dir": str(trial.folder), "devices": 1}
+        processes = processes_of(config["trainer"]) or 1
+        devices = {} if processes > 1 else {"devices": 1}
+        config["trainer"] = {**config["trainer"], "default_root_dir": str(trial.folder), **devices}
         settings = check_settings(config, "fit")
+        if processes > 1:
+            return self._apart(trial, settings, processes)
+        part = TrialPart(trial.callbacks, optuna.TrialPruned, self._settings.tune.metric)
         stored = None if trial.run is None else training_config(trial.run, None, "trial")
         request = Request(settings, {}, run=trial.run, stored=stored)
         return fit(request, self._interruption, Origin(trial.parent, part)).path
+
+    def _apart(self, trial: "TrialFit", settings: RunSettings, processes: int) -> Path:
+        """Fit in processes of its own."""
+        from visionforge.tuning.apart import Watch, fit_apart
+
+        def begun(run: Path) -> None:
+            trial.best.run = run
+
+        def ended(epoch: int, value: float) -> bool:
+            trial.best.take(epoch, value)
+            return trial.ends is not None and trial.ends(epoch, value)
+
+        watch = Watch(begun, ended, trial.pauses, self._settings.tune.metric)
+        return fit_apart(settings, processes, trial.run, trial.parent, watch, self._interruption)
 
 
 def rebuild(text: str, settings: RunSettings) -> Study:

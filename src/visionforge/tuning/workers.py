@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 
 from visionforge.config.schema import RunSettings
 from visionforge.engine.worker_processes import EXIT_MISTAKE, Process, end_workers, start_worker
+from visionforge.runs.config_hash import processes_of
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.tuning.search import reason_to_stop
 from visionforge.tuning.trials import finished, recover, without_owner
@@ -124,5 +125,5 @@ def _start(number: int, settings: RunSettings, deadline: float | None) -> Proces
         changed["timeout_minutes"] = max(1e-3, (deadline - time.monotonic()) / 60)
     own = settings.model_copy(update={"tune": settings.tune.model_copy(update=changed)})
     sent = own.model_dump_json(exclude_unset=True).encode()
-    asked = settings.tune.workers, settings.trainer.accelerator
+    asked = settings.tune.workers, settings.trainer.accelerator, processes_of(settings.trainer.model_dump()) or 1
     return start_worker("visionforge.tuning.worker", sent, number, *asked)
