@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-BATCH, ROUNDS, SECONDS = 128, 5, 8.0
+BATCH, ROUNDS, SECONDS = 128, 5, 5.0
 TRAINED = {"resnet18": 32, "mini_cnn": 128}  # images of a step; 128 of ResNet-18 take over 1 GB themselves
 SMALL_GB, VALIDATION, AT_ONCE = 1.0, 2000, 1 << 14
 BLOCKS = {"name": "blocks", "size": 8192, "together": 8}

@@ -87,7 +87,7 @@ def commands_of(block: Block) -> Iterator[list[str]]:
 
 @pytest.fixture
 def reader_folder(tmp_path, monkeypatch, own_parts_forgotten) -> Iterator[Path]:
-    """A reader's folder: configurations, the files that pages show or name, and data sets `mine`, `nuclei`, `voc`."""
+    """A reader's folder: configurations, the files that pages show or name, and data sets `mine`, `nuclei`, …"""
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     (tmp_path / "mine.yaml").write_text("trainer: {max_epochs: 5}\n", encoding="utf-8")
     for block in BLOCKS:
@@ -97,6 +97,8 @@ def reader_folder(tmp_path, monkeypatch, own_parts_forgotten) -> Iterator[Path]:
     catalog.mkdir()
     mine = dataset_info("breastmnist").model_dump(mode="json") | {"name": "mine"}
     (catalog / "mine.yaml").write_text(yaml.safe_dump(mine), encoding="utf-8")
+    shards = dataset_info("pathmnist").model_dump(mode="json") | {"name": "path_shards"}
+    (catalog / "path_shards.yaml").write_text(yaml.safe_dump(shards), encoding="utf-8")
     masks = mine | {"name": "nuclei", "task": "segmentation", "classes": ["background", "foreground"], "positive": None}
     masks |= {"archives": {256: {"url": None}}, "resolutions": [256]}
     (catalog / "nuclei.yaml").write_text(yaml.safe_dump(masks), encoding="utf-8")

@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -119,7 +120,8 @@ def fetch(url: str, path: Path, checksum: Checksum | None, max_bytes: int, retri
     if urlsplit(url).scheme not in ("https", *OBJECT_STORES):
         raise DataError(f"{url}: only HTTPS is downloaded, and {', '.join(OBJECT_STORES)} of object stores")
     partial = path.with_name(f"{path.name}.part")
-    log.info("downloading %s to %s", redact_url(url), path)
+    level = logging.DEBUG if _without_bars.get() else logging.INFO
+    log.log(level, "downloading %s to %s", redact_url(url), path)
     continued = _size(partial) > 0
     _receive_all(url, partial, max_bytes, retries)
     if checksum is not None and continued and not checksum.fits(partial):
@@ -130,7 +132,7 @@ def fetch(url: str, path: Path, checksum: Checksum | None, max_bytes: int, retri
         partial.unlink()
         raise DataError(f"{url}: the download has {checksum.name} {actual}, expected {checksum.value}; discarded")
     partial.replace(path)
-    log.info("downloaded %s bytes", f"{_size(path):,}")
+    log.log(level, "downloaded %s bytes", f"{_size(path):,}")
 
 
 def _size(path: Path) -> int:
@@ -276,10 +278,23 @@ class _SecureRedirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
+_without_bars: ContextVar[bool] = ContextVar("without_bars", default=False)
+
+
+@contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Show no progress of transfers within, and tell of them to debug only; a thread has its own."""
+    token = _without_bars.set(True)
+    try:
+        yield
+    finally:
+        _without_bars.reset(token)
+
+
 @contextlib.contextmanager
 def transfer_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Show a progress bar for a transfer on a terminal; yields the function that advances it by some bytes."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if _without_bars.get() or sys.stderr is None or not sys.stderr.isatty():
         yield lambda count: None
         return
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn

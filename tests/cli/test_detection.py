@@ -11,7 +11,7 @@ from PIL import Image
 
 import visionforge as vf
 from tests.cli.test_interruption import ends_alike_though_killed
-from tests.conftest import flags, run_folders
+from tests.conftest import EXHAUSTIVE, flags, run_folders
 from tests.scoring.boxes import scored_by_coco
 from visionforge.cli.main import main
 
@@ -139,7 +139,9 @@ def test_what_else_is_made_of_a_run(run, tmp_path):
 @pytest.mark.parametrize(
     ("detector", "changes"),
     [
-        ("faster_rcnn", {"model__mixup__cutmix_alpha": 1.0}),  # what it looks at is drawn at random
+        pytest.param(  # what it looks at is drawn at random
+            "faster_rcnn", {"model__mixup__cutmix_alpha": 1.0}, marks=EXHAUSTIVE
+        ),
         ("fcos", {"data__augmentation__preset": "standard", "model__optimizer__name": "adamw"}),
     ],
 )

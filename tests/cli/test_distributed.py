@@ -91,7 +91,7 @@ def test_two_ranks_find_the_same_boxes(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
-@pytest.mark.parametrize("whom", [pytest.param("first", marks=EXHAUSTIVE), "second", "all"])
+@pytest.mark.parametrize("whom", [*(pytest.param(who, marks=EXHAUSTIVE) for who in ("first", "second")), "all"])
 def test_two_ranks_stop_after_the_same_step_and_go_on(tmp_path, whom):
     outputs = tmp_path / "outputs"
     settings = flags(data__synthetic__train=320, trainer__max_epochs=8, trainer__deterministic="true")

@@ -23,7 +23,7 @@ LONG = {
     "checkpoint_minutes": 0.001,  # with every step or two
     "model__backbone__dropout": 0.2,
 }
-KILLS = 50 if os.environ.get("VISIONFORGE_EXHAUSTIVE") else 14
+KILLS = 50 if os.environ.get("VISIONFORGE_EXHAUSTIVE") else 8
 SEED = 20261124
 
 

@@ -122,6 +122,7 @@ def test_evaluation_logs_where_it_is_told_to(copied, tmp_path, stage, split):
     assert float(row[f"{split}/accuracy"]) == pytest.approx(content["without_tta"]["accuracy"])
 
 
+@pytest.mark.slow
 def test_mlflow_and_another_from_a_file(tmp_path):
     tracking = pytest.importorskip("mlflow.tracking")
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -208,6 +209,7 @@ def wandb_records(content: bytes) -> Iterator[bytes]:
             record = b""
 
 
+@pytest.mark.slow
 def test_wandb_offline(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb")
     from wandb.proto.wandb_internal_pb2 import Record

@@ -44,7 +44,7 @@ FIGURES = (
     "intermediate_values",
     "timeline",
 )
-KILLS = 30 if os.environ.get("VISIONFORGE_EXHAUSTIVE") else 10
+KILLS = 30 if os.environ.get("VISIONFORGE_EXHAUSTIVE") else 6
 
 
 def arguments(outputs, **changes):
@@ -306,7 +306,7 @@ def test_too_many_failures_in_a_row_stop_with_the_cause(fleet, tmp_path):
     assert len(ended(tmp_path)) == 3, "the configuration itself, and two that failed"
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=EXHAUSTIVE)])
 def test_signal_ends_the_search_in_order_and_it_goes_on_the_same(fleet, whole, tmp_path, name):
     number = getattr(signal, name)
     pid = fleet.start("tune", *arguments(tmp_path))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import flags
+from tests.conftest import EXHAUSTIVE, flags
 from tests.runs.helpers import readable_folder, wait_for
 
 SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -58,6 +58,7 @@ def server():
             process.wait(30)
 
 
+@EXHAUSTIVE  # test_two_hosts.py has it across a network, where the kernel lets it
 @pytest.mark.slow
 def test_two_commands_share_a_study_and_the_number_is_exact(server, tmp_path):
     import optuna

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import flags, run_folders
+from tests.conftest import EXHAUSTIVE, flags, run_folders
 from tests.runs.helpers import readable_folder, wait_for
 
 pytestmark = pytest.mark.slow
@@ -96,6 +96,7 @@ def test_a_training_of_two_hosts_is_that_of_one(hosts, tmp_path):
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
+@EXHAUSTIVE
 def test_a_host_that_is_lost_ends_the_other_and_the_run_goes_on(hosts, tmp_path):
     long = flags(
         trainer__default_root_dir=tmp_path, trainer__num_nodes=2, trainer__devices=1, trainer__max_epochs=30,

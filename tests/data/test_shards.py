@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import pickle
 import signal
 import ssl
@@ -21,6 +22,7 @@ from tests.data.test_published import Handler
 from tests.training.helpers import MINI, fit, weights
 from visionforge.cli.main import main
 from visionforge.data.batches import ArrayDataset, EpochSampler, drawn_by_weight
+from visionforge.data.records import records_of
 from visionforge.data.registry import dataset_info, synthetic_info
 from visionforge.data.shard_files import cache_limit
 from visionforge.data.shard_index import read_index, shard_folder
@@ -322,6 +324,18 @@ def test_shards_are_got_when_they_are_needed(served, server, tmp_path, monkeypat
     assert torch.equal(test, torch.from_numpy(np.moveaxis(whole("test"), -1, 1).copy()))
 
 
+def test_a_cached_shard_that_was_cut_is_got_again(served, tmp_path):
+    module = module_of(tmp_path)
+    module.prepare_data()
+    module.setup("fit")
+    train = module.dataset_for("train")
+    train.at(torch.arange(90))
+    assert len(cached(tmp_path)) == 7
+    cached(tmp_path)[0].write_bytes(b"cut")
+    again = module_of(tmp_path).dataset_for("train").at(torch.arange(90))[0]
+    assert torch.equal(again, torch.from_numpy(np.moveaxis(whole("train"), -1, 1).copy()))
+
+
 def test_whole_set_is_downloaded(served, server, tmp_path, capsys):
     assert main(["datasets", "download", "many", "--root", str(tmp_path / "here")]) == 0
     assert f"{served.size:,} bytes, verified" in capsys.readouterr().out
@@ -333,7 +347,7 @@ def test_whole_set_is_downloaded(served, server, tmp_path, capsys):
 
 
 def test_order_that_needs_more_than_the_cache_is_refused(served, tmp_path, monkeypatch):
-    monkeypatch.setenv("VISIONFORGE_SHARDS_GB", str(9 * 10_200 / 1e9))
+    monkeypatch.setenv("VISIONFORGE_SHARDS_GB", str(5 * 10_200 / 1e9))
     module = module_of(tmp_path)
     module.prepare_data()
     module.setup("fit")
@@ -414,3 +428,27 @@ def test_more_categories_than_multinomial_takes(monkeypatch):
     assert abs(share[3] - 0.75) < 0.01
     sampler = EpochSampler(200_000, 0)
     assert list(sampler) == sampler.positions().tolist()
+
+
+def test_the_system_is_told_of_what_follows_where_neighbours_are_needed(made, monkeypatch):
+    told = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda handle, start, size, advice: told.append((start, size)))
+    monkeypatch.setattr("visionforge.data.read_ahead.WINDOW_RECORDS", 26)
+    images = open_sharded(made.index, made.info, 16, "train", download=False).images
+    order = np.concatenate([np.random.default_rng(0).permutation(26), np.arange(40, 50), np.arange(26, 40)])
+    ahead = images.look_ahead(order)
+    ahead.advance(0)
+    ahead._pool.shutdown()  # wait
+    assert sum(size for _, size in told) == 50 * 768  # two windows, each stretch once
+    assert all(start >= 128 for start, _ in told)
+    told.clear()
+    sparse = images.look_ahead(np.arange(0, 90, 3))
+    sparse.advance(0)
+    sparse._pool.shutdown()
+    assert told == []
+    mapped = records_of(np.load(shard_folder(made.index) / "train-000000.npy", mmap_mode="r"))
+    ahead = mapped.look_ahead(np.arange(13)[::-1])
+    ahead.advance(0)
+    ahead._pool.shutdown()
+    assert told == [(128, 13 * 768)]
+    np.testing.assert_array_equal(mapped[np.array([3, 1])], whole("train")[[3, 1]])

@@ -162,7 +162,7 @@ def test_what_is_complete_is_not_trained_again(made, tmp_path):
 
 @pytest.mark.slow
 def test_workers_share_the_folds(tmp_path):
-    longer = {"data.synthetic.train": 2000, "trainer.max_epochs": 8}
+    longer = {"data.synthetic.train": 1000, "trainer.max_epochs": 6}
     found = vf.fit(**settings(tmp_path, **longer), folds=4, workers=2)
     assert [run.config["data"]["fold"] for run in found.runs] == [0, 1, 2, 3]
     assert len({run.stored.manifest.sessions[0].process["pid"] for run in found.runs}) == 2

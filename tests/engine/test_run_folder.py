@@ -12,7 +12,7 @@ import yaml
 
 import visionforge as vf
 from tests.cli.fleet import results, same_weights
-from tests.conftest import REPOSITORY, run_folders
+from tests.conftest import EXHAUSTIVE, REPOSITORY, run_folders
 from tests.engine import own_training
 from visionforge.cli.main import main
 
@@ -57,7 +57,7 @@ def test_a_training_by_callbacks_alone_leaves_a_whole_run(whole):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "status"), [("SIGKILL", -9), ("SIGTERM", 1)])
+@pytest.mark.parametrize(("name", "status"), [("SIGKILL", -9), pytest.param("SIGTERM", 1, marks=EXHAUSTIVE)])
 def test_what_ends_it_is_gone_on_from_bit_by_bit(whole, tmp_path, name, status):
     ended = train(tmp_path, STOP="2.3", SIGNAL=name)
     assert ended.returncode == status, ended.stderr

@@ -193,7 +193,8 @@ def test_input_kinds(exported, tmp_path):
         assert onnx.load(folder / "model.onnx").graph.input[0].type.tensor_type.elem_type == kind
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", pytest.param("vit_tiny", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["resnet18", pytest.param("vit_tiny", marks=EXHAUSTIVE)])
 def test_common_backbones(tmp_path, backbone):
     model = model_of(backbone, tta="light")
     for runtime in export(model, tmp_path).values():
@@ -251,6 +252,7 @@ def test_the_model_itself_is_not_changed(tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_int8_is_smaller_and_close(tmp_path):
     model = model_of("resnet18", tta="light")
     export(model, tmp_path, formats=("onnx",))

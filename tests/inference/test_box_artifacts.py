@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import EXHAUSTIVE
 from tests.tasks.helpers import box_data, box_spec, noise
 from tests.training.helpers import fit
 from tests.training.test_box_outputs import box_model
@@ -61,11 +62,11 @@ def test_an_artifact_says_what_its_network_says(kind, tta, weight, detector):
 @pytest.mark.parametrize(
     ("detector", "tta"),
     [
-        ("fcos", "full"),
-        pytest.param("fcos", "off", marks=pytest.mark.slow),
-        pytest.param("retinanet", "off", marks=pytest.mark.slow),
+        ("fcos", "off"),
+        pytest.param("fcos", "full", marks=pytest.mark.slow),
+        pytest.param("retinanet", "off", marks=[pytest.mark.slow, EXHAUSTIVE]),
         pytest.param("retinanet", "full", marks=pytest.mark.slow),
-        pytest.param("faster_rcnn", "off", marks=pytest.mark.slow),
+        pytest.param("faster_rcnn", "off", marks=[pytest.mark.slow, EXHAUSTIVE]),
         pytest.param("faster_rcnn", "full", marks=pytest.mark.slow),
     ],
 )

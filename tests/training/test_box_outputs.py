@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import visionforge as vf
+from tests.conftest import EXHAUSTIVE
 from tests.tasks.helpers import box_data, box_spec, drawn_boxes, noise, said_boxes
 from tests.training.helpers import MINI, fit, trainer, weights
 from visionforge.config.schema import Augmentation, EvaluationSettings, Loss
@@ -157,7 +158,7 @@ def test_views_are_merged_and_their_settings_followed():
     assert not torch.equal(even, own)
 
 
-@pytest.mark.parametrize("detector", ["fcos", "faster_rcnn"])
+@pytest.mark.parametrize("detector", ["fcos", pytest.param("faster_rcnn", marks=EXHAUSTIVE)])
 def test_resumed_run_is_bit_identical(tmp_path, detector):
     """Five steps per epoch: interrupted in the middle and at the end of an epoch; regions are drawn at random."""
 

@@ -1,5 +1,6 @@
 """Records of arrays that lie in files, read by position when a batch asks for them."""
 
+import copy
 import io
 import itertools
 import os
@@ -8,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from visionforge.data.read_ahead import ReadAhead
 
 
 class Records:
@@ -71,13 +74,27 @@ class MappedRecords(Records):
         Raises:
             OSError: If the file has become shorter.
         """
-        if self._file is None:
-            self._file = io.FileIO(self._path)
-        out, file = np.empty((len(positions), *self._shape[1:]), dtype=np.uint8), self._file
+        out = np.empty((len(positions), *self._shape[1:]), dtype=np.uint8)
         breaks = np.flatnonzero(np.diff(positions) != 1) + 1
         offsets = self._offset + positions * self._bytes
-        read_records(out, [0, *breaks.tolist(), len(positions)], offsets, None, lambda _: file)
+        read_records(out, [0, *breaks.tolist(), len(positions)], offsets, None, self._handle)
         return out
+
+    def _handle(self, place: int = 0) -> io.FileIO:
+        if self._file is None:
+            self._file = io.FileIO(self._path)
+        return self._file
+
+    def look_ahead(self, order: npt.NDArray[np.int64]) -> "Ahead | None":
+        """Return what has records read before the epoch comes to them; None where that gains nothing."""
+        if not ReadAhead.helps(self._bytes):
+            return None
+        own = copy.copy(self)  # with an open file of its own, for its thread
+
+        def places(positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+            return np.zeros_like(positions), self._offset + positions * self._bytes
+
+        return ReadAhead(order, self._bytes, places, own._handle)
 
 
 def read_records(

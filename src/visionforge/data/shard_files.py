@@ -16,6 +16,7 @@ import numpy.typing as npt
 from visionforge.data.fetch_once import LOCK_TIMEOUT_S, fetch_once
 from visionforge.data.shard_index import ShardFile, shard_address
 from visionforge.errors import DataError, SettingsError
+from visionforge.fetch import without_bars
 from visionforge.runs.locks import held
 from visionforge.runs.paths import cache_folder
 
@@ -63,9 +64,11 @@ class ShardFiles:
             os.utime(kept)  # used last
         if _size(kept) == file.bytes:
             return kept
+        kept.unlink(missing_ok=True)  # somebody has cut it
         self._make_room(file)
         by_hand = f"place the files of {self.address.removesuffix('.json')} in {self.folder}"
-        fetch_once(shard_address(self.address, file.file), kept, file.checksum, file.bytes, by_hand)
+        with without_bars():  # a training has its own
+            fetch_once(shard_address(self.address, file.file), kept, file.checksum, file.bytes, by_hand)
         return kept
 
     @property
@@ -152,7 +155,7 @@ class LookAhead:
         ]
         self._bytes = np.array([shard.bytes for shard in shards])
         most = max((int(self._bytes[needed].sum()) for needed in self._steps), default=0)
-        if 2 * most > files.limit:
+        if min(2 * most, int(self._bytes.sum())) > files.limit:  # those that are read, and those that come next
             raise DataError(
                 f"{files.address}: {SCHEDULED:,} images in a row lie in {most / 1e9:.1f} GB of shards, and their "
                 f"cache may have {files.limit / 1e9:.1f} GB; set data.sampler to blocks, raise {LIMIT}, or get all of "

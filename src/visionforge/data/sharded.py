@@ -1,5 +1,6 @@
 """The images of a sharded split as one array, of which a batch is read from whichever shards it lies in."""
 
+import copy
 import io
 import shutil
 from collections import OrderedDict
@@ -13,7 +14,8 @@ import numpy.typing as npt
 from visionforge.data.archive import SplitArrays, read_labels
 from visionforge.data.fetch_once import fetch_once
 from visionforge.data.info import SPLITS, DatasetInfo, Split
-from visionforge.data.records import Records, read_records
+from visionforge.data.read_ahead import ReadAhead
+from visionforge.data.records import Ahead, Records, read_records
 from visionforge.data.shard_files import LookAhead, ShardFiles, cache_limit, shards_cache
 from visionforge.data.shard_index import (
     Shard,
@@ -94,12 +96,16 @@ class ShardRecords(Records):
 
     def _at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         out = np.empty((len(positions), *self.shape[1:]), dtype=np.uint8)
-        owners = np.searchsorted(self._starts, positions, side="right") - 1
+        owners, offsets = self._places(positions)
         breaks = np.flatnonzero((np.diff(positions) != 1) | (np.diff(owners) != 0)) + 1
-        offsets = np.array([shard.offset for shard in self._shards], dtype=np.int64)[owners]
-        offsets += (positions - self._starts[owners]) * prod(self.shape[1:])
         read_records(out, [0, *breaks.tolist(), len(positions)], offsets, owners, self._handle)
         return out
+
+    def _places(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the number of the shard of each image, and the bytes before it there."""
+        owners = np.searchsorted(self._starts, positions, side="right") - 1
+        offsets = np.array([shard.offset for shard in self._shards], dtype=np.int64)[owners]
+        return owners, offsets + (positions - self._starts[owners]) * prod(self.shape[1:])
 
     def _handle(self, place: int) -> io.FileIO:
         """Return an open shard; those that were not read for long are closed."""
@@ -122,8 +128,8 @@ class ShardRecords(Records):
                     raise
         raise AssertionError
 
-    def look_ahead(self, order: npt.NDArray[np.int64]) -> LookAhead | None:
-        """Return what gets the shards of an epoch in time; None if they are on this machine.
+    def look_ahead(self, order: npt.NDArray[np.int64]) -> Ahead | None:
+        """Return what gets the shards of an epoch in time, or has them read where they are on this machine.
 
         Args:
             order: (N,) positions of the images of the epoch.
@@ -131,7 +137,11 @@ class ShardRecords(Records):
         Raises:
             DataError: See `LookAhead`.
         """
-        return None if self._files.here else LookAhead(self._files, self._shards, self._starts, order)
+        if not self._files.here:
+            return LookAhead(self._files, self._shards, self._starts, order)
+        each = prod(self.shape[1:])
+        own = copy.copy(self)  # with open files of its own, for its thread
+        return ReadAhead(order, each, own._places, own._handle) if ReadAhead.helps(each) else None
 
 
 def shard_files(path: Path, index: ShardIndex, info: DatasetInfo, resolution: int, download: bool) -> ShardFiles:
