@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, run_folders
+from visionforge.distribution import DISTRIBUTION, how_to_install
 
 pytestmark = pytest.mark.slow
 
@@ -65,6 +66,18 @@ def test_wheel_holds_every_file(built):
     with zipfile.ZipFile(wheel) as archive:
         held = {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
     assert held == {f"visionforge/{name}": content for name, content in expected().items()}
+
+
+def test_hints_find_what_was_built(built, tmp_path):
+    """In an empty environment pip takes a hint for this package, and no other one."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    hint = how_to_install("onnx").removeprefix("pip install ").strip('"')
+    options = ["--dry-run", "--no-deps", "--no-index", "--find-links", built]
+    done = subprocess.run(
+        [tmp_path / "venv" / "bin" / "pip", "install", *options, hint], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"Would install {DISTRIBUTION}-" in done.stdout
 
 
 def test_source_distribution_holds_every_file_in_its_place(built):

@@ -242,9 +242,9 @@ if not TYPE_CHECKING:  # which would take every name for one of the package's
 
     def __getattr__(name: str) -> Any:
         if name == "__version__":
-            from importlib.metadata import version
+            from visionforge.distribution import own_version
 
-            return version("visionforge")
+            return own_version()
         if name in _MODULES:
             return import_module(f"visionforge.{name}")
         if name in _HOMES:

@@ -135,7 +135,7 @@ def test_mistakes_are_told_in_a_line(quick_run, tmp_path, refuse, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "pyarrow" else found(name))
     (line,) = refuse(*run, "--output", "x.parquet")
-    assert line == '--output: x.parquet needs the package pyarrow: pip install "visionforge[parquet]"'
+    assert line == '--output: x.parquet needs the package pyarrow: pip install "visionforge-lightning[parquet]"'
 
 
 def test_configuration_can_be_printed(quick_run, capsys):

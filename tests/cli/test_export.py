@@ -276,7 +276,7 @@ def test_a_missing_extra_is_named(refuse, quick_run, tmp_path, monkeypatch):
     real = formats.find_spec
     monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxscript" else real(name))
     (line,) = refuse("export", "--run", str(quick_run), "--out", str(tmp_path / "x"))
-    assert line == '--format: onnx needs onnxscript: pip install "visionforge[onnx]"'
+    assert line == '--format: onnx needs onnxscript: pip install "visionforge-lightning[onnx]"'
 
 
 @pytest.mark.parametrize(

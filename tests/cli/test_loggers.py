@@ -322,7 +322,7 @@ def test_missing_package_is_one_line(refuse, tmp_path, monkeypatch, name, packag
     arguments = config_file(tmp_path, ("CSVLogger", {"save_dir": "logs"}), (name, {"save_dir": "logs"}))
     (line,) = refuse("fit", *flags(trainer__default_root_dir=tmp_path / "outputs"), *arguments)
     assert line.startswith(f"trainer.logger: {name} needs the package {packages[0]}, which is not installed")
-    assert f'pip install "visionforge[{extra}]"' in line
+    assert f'pip install "visionforge-lightning[{extra}]"' in line
 
 
 def test_mistake_in_a_logger_is_one_line(refuse, tmp_path):

@@ -132,7 +132,7 @@ def test_a_scan_is_predicted_and_explained_as_its_array(untrained, tmp_path, ref
     assert len(list((tmp_path / "maps").glob("*.png"))) == 3
     monkeypatch.setattr("visionforge.data.nifti.find_spec", lambda name: None)
     (line,) = refuse("predict", *flags, "--out", str(table), "--overwrite")
-    assert line.endswith('b.nii.gz needs the package nibabel: pip install "visionforge[nifti]"')
+    assert line.endswith('b.nii.gz needs the package nibabel: pip install "visionforge-lightning[nifti]"')
 
 
 def probabilities(path):

@@ -134,5 +134,5 @@ def test_package_is_asked_for_before_anything_is_downloaded(tmp_path, monkeypatc
     info = hdf5_entry(b"x")
     with pytest.raises(DataError) as caught:
         make_archive(info, 8, tmp_path / "data", download=True, retries=DEFAULT_RETRIES)
-    assert caught.value.problems == ('published: needs the package h5py: pip install "visionforge[hdf5]"',)
+    assert caught.value.problems == ('published: needs the package h5py: pip install "visionforge-lightning[hdf5]"',)
     assert not (tmp_path / "data").exists()

@@ -347,7 +347,7 @@ def test_without_the_package_one_line_names_it(tmp_path, monkeypatch):
     with pytest.raises(DataError) as refused:
         list_pictures([tmp_path])
     (line,) = refused.value.problems
-    assert line.endswith('a.nii.gz needs the package nibabel: pip install "visionforge[nifti]"')
+    assert line.endswith('a.nii.gz needs the package nibabel: pip install "visionforge-lightning[nifti]"')
     with pytest.raises(PictureError, match="needs the package nibabel"):
         read_nifti(tmp_path / "a.nii.gz", SIDE)
 

@@ -125,4 +125,4 @@ def test_missing_pyarrow_is_one_line(monkeypatch, tmp_path):
     with pytest.raises(SettingsError) as caught:
         require_format(tmp_path / "x.parquet")
     (line,) = caught.value.problems
-    assert line.endswith('needs the package pyarrow: pip install "visionforge[parquet]"')
+    assert line.endswith('needs the package pyarrow: pip install "visionforge-lightning[parquet]"')

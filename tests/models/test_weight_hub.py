@@ -244,7 +244,7 @@ def test_names_that_the_hub_does_not_allow(name, cache):
 
 def test_without_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert "`pip install 'visionforge[hub]'`" in refused(NAME)
+    assert '`pip install "visionforge-lightning[hub]"`' in refused(NAME)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from types import TracebackType
 from visionforge.cli.commands import commands
 from visionforge.config.environment import keep_freed_memory, prepare_environment, shield_matplotlib
 from visionforge.config.problems import nearest
+from visionforge.distribution import own_version
 from visionforge.errors import PeerEndedError, SettingsError, VisionForgeError
 from visionforge.printable import traceback_lines
 from visionforge.runs.signals import Interrupted
@@ -120,9 +121,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name == "--version":
-        from importlib.metadata import version
-
-        say(f"visionforge {version('visionforge')}")
+        say(f"visionforge {own_version()}")
         return 0
     if name not in COMMANDS:
         close = nearest(name, COMMANDS) or list(COMMANDS)

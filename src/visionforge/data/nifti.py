@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from visionforge.data.nifti_header import NiftiHeader, read_header
 from visionforge.data.pictures import MAX_ASPECT, PictureError
+from visionforge.distribution import how_to_install
 
 SUFFIXES = (".nii", ".nii.gz")
-NEEDS_NIBABEL = 'needs the package nibabel: pip install "visionforge[nifti]"'
+NEEDS_NIBABEL = f"needs the package nibabel: {how_to_install('nifti')}"
 PERCENTILES = (0.5, 99.5)  # of the cube's values, which become 0 and 255
 _CHUNK = 1 << 20  # bytes that are passed over at once
 

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +16,7 @@ from visionforge.data.info import SPLITS, Split
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
 from visionforge.data.source import fingerprint
 from visionforge.data.stream import picture_batches
+from visionforge.distribution import own_version
 from visionforge.engine.embedding import Features, network_fingerprint, split_features
 from visionforge.engine.embedding_files import columns_of, frame_of, require_output, write_embeddings
 from visionforge.engine.feature_cache import features_folder
@@ -255,7 +255,7 @@ def _metadata(network: FrozenNetwork) -> dict[str, Any]:
         weights |= {"checkpoint": target.checkpoint.name, "run": "" if target.run is None else target.run.path.name}
         weights |= {"config_hash": target.config_hash or ""}
     return {
-        "visionforge": version("visionforge"),
+        "visionforge": own_version(),
         "network": {
             "name": network.name,
             "backbone": model.settings.backbone.model_dump(mode="json", exclude={"weights"}),

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from visionforge.distribution import how_to_install
 from visionforge.errors import SettingsError
 from visionforge.redaction import redact_settings
 from visionforge.runs.workspace import Workspace
@@ -54,7 +55,7 @@ def logger_problems(chosen: object) -> list[str]:
         if packages and not any(find_spec(package) for package in packages):
             problems.append(
                 f"trainer.logger: {name} needs the package {packages[0]}, which is not installed; "
-                f'pip install "visionforge[{extra}]", or leave the logger out'
+                f"{how_to_install(extra)}, or leave the logger out"
             )
     return problems
 

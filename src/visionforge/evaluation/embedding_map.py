@@ -11,6 +11,7 @@ from scipy.linalg import eigh
 
 from visionforge.config.schema.evaluation import EmbeddingMethod
 from visionforge.data.batches import ArrayDataset
+from visionforge.distribution import how_to_install
 from visionforge.errors import SettingsError
 
 MOST_IMAGES = 3000  # of a map, drawn at random from a larger split; a page with more is slow
@@ -89,7 +90,7 @@ def method_of(setting: EmbeddingMethod) -> Method | None:
         return None
     if setting == "umap" and not umap_installed():
         raise SettingsError(
-            'evaluation.embedding: umap needs the package umap-learn: pip install "visionforge[umap]"; or choose pca'
+            f"evaluation.embedding: umap needs the package umap-learn: {how_to_install('umap')}; or choose pca"
         )
     return "umap" if setting == "umap" or (setting == "auto" and umap_installed()) else "pca"
 

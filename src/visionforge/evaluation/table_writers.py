@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
 from visionforge.data.side_table import well_formed
+from visionforge.distribution import how_to_install
 from visionforge.errors import RunError, SettingsError
 from visionforge.reading import read_text
 from visionforge.runs.files import replacing
@@ -102,7 +103,7 @@ def require_format(path: Path, where: str = "out") -> None:
             f"{where}: {path} has the suffix {path.suffix!r}, which means no table; allowed: {', '.join(_WRITERS)}"
         )
     if path.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise SettingsError(f'{where}: {path} needs the package pyarrow: pip install "visionforge[parquet]"')
+        raise SettingsError(f"{where}: {path} needs the package pyarrow: {how_to_install('parquet')}")
 
 
 @contextlib.contextmanager

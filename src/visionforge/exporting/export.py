@@ -18,6 +18,7 @@ from visionforge.data.info import DatasetInfo, Split
 from visionforge.data.picture_sources import list_pictures
 from visionforge.data.registry import dataset_info
 from visionforge.data.stream import picture_batches
+from visionforge.distribution import distributed_as
 from visionforge.errors import DataError, SettingsError, VisionForgeError
 from visionforge.evaluation.comparison import positive_of
 from visionforge.evaluation.metric_names import PROVEN
@@ -284,7 +285,7 @@ def _versions() -> dict[str, str]:
     found = {}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            found[name] = version(distributed_as(name))
         except PackageNotFoundError:
             continue
     return found

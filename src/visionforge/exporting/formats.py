@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from visionforge.distribution import how_to_install
 from visionforge.errors import RunError, SettingsError
 from visionforge.exporting.onnx_operations import translations
 from visionforge.inference.artifacts import Pixels, Runtime, prepared, reason_of, torch_runtime
@@ -34,7 +35,7 @@ def require_packages(kind: Format) -> None:
     """
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if kind == "onnx" and find_spec(name) is None]
     if missing:
-        raise SettingsError(f'--format: onnx needs {", ".join(missing)}: pip install "visionforge[onnx]"')
+        raise SettingsError(f"--format: onnx needs {', '.join(missing)}: {how_to_install('onnx')}")
 
 
 # --- ONNX

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from visionforge.config.schema import ModelSettings
 from visionforge.data.info import TaskSpec
+from visionforge.distribution import how_to_install
 from visionforge.errors import RunError, SettingsError, WeightsError
 from visionforge.inference.contract import KEY, Contract, read_contract
 from visionforge.inference.exported import ExportedClassifier
@@ -134,7 +135,7 @@ def load_onnx(path: Path) -> Runtime:
         SettingsError: If ONNX Runtime is not installed.
     """
     if find_spec("onnxruntime") is None:
-        raise SettingsError(f'{path}: needs onnxruntime: pip install "visionforge[onnx]"')
+        raise SettingsError(f"{path}: needs onnxruntime: {how_to_install('onnx')}")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

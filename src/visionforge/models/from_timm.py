@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from visionforge.distribution import how_to_install
 from visionforge.errors import SettingsError, WeightsError
 from visionforge.models.entry import IMAGENET_MEAN, IMAGENET_STD, BackboneEntry
 from visionforge.models.weight_files import Pixels, PretrainedState
@@ -16,7 +17,7 @@ try:
     import timm
 except ImportError as error:
     raise SettingsError(
-        "model.backbone.name: timm is not installed; `pip install 'visionforge[timm]'`, or choose another backbone"
+        f"model.backbone.name: timm is not installed; `{how_to_install('timm')}`, or choose another backbone"
     ) from error
 
 

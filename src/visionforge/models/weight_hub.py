@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from visionforge.distribution import how_to_install
 from visionforge.errors import WeightsError
 from visionforge.models.weight_files import MAX_BYTES, SETTING, Pixels, PretrainedState, from_file
 
@@ -45,7 +46,7 @@ def from_hub(name: str) -> PretrainedState:
         import huggingface_hub  # noqa: F401
     except ImportError as error:
         raise WeightsError(
-            f"{SETTING}: {PREFIX}{name}: huggingface_hub is not installed; `pip install 'visionforge[hub]'`"
+            f"{SETTING}: {PREFIX}{name}: huggingface_hub is not installed; `{how_to_install('hub')}`"
         ) from error
     repository, revision = match["repository"], match["revision"]
     path = _weight_file(repository, revision)

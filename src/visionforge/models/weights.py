@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch import Tensor
 
+from visionforge.distribution import how_to_install
 from visionforge.errors import SettingsError, WeightsError
 from visionforge.models import weight_hub, weight_package
 from visionforge.models.entry import BackboneEntry
@@ -116,5 +117,5 @@ def _from_timm(model: str, tag: str | None, resolution: int) -> PretrainedState:
     try:
         from visionforge.models.from_timm import published_state
     except SettingsError as error:
-        raise WeightsError(f"{SETTING}: timm is not installed; `pip install 'visionforge[timm]'`") from error
+        raise WeightsError(f"{SETTING}: timm is not installed; `{how_to_install('timm')}`") from error
     return published_state(model, tag, resolution)

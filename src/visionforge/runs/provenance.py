@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 import visionforge
+from visionforge.distribution import distributed_as, own_version
 from visionforge.runs.paths import project_folder
 
 PACKAGES = (
@@ -68,7 +69,7 @@ def package_versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "system": platform.platform()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            found[name] = version(distributed_as(name))
         except PackageNotFoundError:
             continue
     return found
@@ -123,7 +124,7 @@ def _processor_facts() -> dict[str, str]:
 def code_state() -> dict[str, Any]:
     """Return the version of visionforge, and commit and state of the work trees of the package and of the project."""
     package = Path(visionforge.__file__).parent
-    found: dict[str, Any] = {"version": version("visionforge"), "package": git_state(package)}
+    found: dict[str, Any] = {"version": own_version(), "package": git_state(package)}
     project = project_folder()
     if project is not None and not package.is_relative_to(project):
         found["project"] = git_state(project)

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from visionforge.data.formats.pool import Pool, Wanted, damaged
 from visionforge.data.originals import Hdf5Original
+from visionforge.distribution import how_to_install
 from visionforge.errors import DataError
 
-NEEDS_H5PY = 'needs the package h5py: pip install "visionforge[hdf5]"'
+NEEDS_H5PY = f"needs the package h5py: {how_to_install('hdf5')}"
 MAX_CHUNK = 1 << 28  # bytes that the library unpacks at once
 
 
