@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from visionforge.distribution import distributed_as
 from visionforge.runs.provenance import processor
 
 HERE = Path(__file__).parent
@@ -197,5 +198,5 @@ def _versions() -> dict[str, str]:
     found = {}
     for name in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
+            found[name] = version(distributed_as(name))
     return found

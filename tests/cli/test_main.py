@@ -16,6 +16,7 @@ from tests.conftest import REPOSITORY, flags
 from tests.runs.helpers import small_disk
 from visionforge.cli.main import COMMANDS, USAGE, main
 from visionforge.data.registry import dataset_info
+from visionforge.distribution import DISTRIBUTION
 
 HEAVY = ("torch", "lightning", "torchvision", "sklearn", "pandas", "matplotlib", "optuna")
 
@@ -89,11 +90,11 @@ def test_public_names_load():
 
 def test_version(capsys):
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"visionforge {version('visionforge')}\n"
+    assert capsys.readouterr().out == f"visionforge {version(DISTRIBUTION)}\n"
     done = subprocess.run(
         [sys.executable, "-m", "visionforge", "--version"], capture_output=True, text=True, check=True
     )
-    assert done.stdout == f"visionforge {version('visionforge')}\n"
+    assert done.stdout == f"visionforge {version(DISTRIBUTION)}\n"
 
 
 def test_usage_names_every_command():
