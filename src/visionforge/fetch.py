@@ -215,13 +215,15 @@ def _receive_object(url: str, partial: Path, max_bytes: int) -> None:
     except Exception as error:  # the packages have errors of their own, for one of credentials
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):  # of this machine
             raise
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | PermissionError):
+            raise _TryAgainError(f"the store failed ({' '.join(str(error).split())})") from error
         raise DataError(f"{url}: cannot be read ({type(error).__name__}: {' '.join(str(error).split())})") from error
 
 
 def _check_kind(url: str, response: http.client.HTTPResponse) -> None:
     kind = response.headers.get_content_type()
     wanted = urlsplit(url).path.endswith(".json")
-    if kind.startswith("text/") or (kind == "application/json" and not wanted):
+    if (kind.startswith("text/") or kind == "application/json") and not (wanted and kind != "text/html"):
         raise DataError(f"{url}: the server sent a page ({kind}) instead of a file")
 
 

@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import pickle
+import shutil
 import signal
 import ssl
 import subprocess
@@ -18,6 +19,7 @@ import torch
 import trustme
 
 import visionforge as vf
+from tests.conftest import flags, run_folders
 from tests.data.test_published import Handler
 from tests.training.helpers import MINI, fit, weights
 from visionforge.cli.main import main
@@ -28,7 +30,7 @@ from visionforge.data.shard_files import cache_limit
 from visionforge.data.shard_index import read_index, shard_folder
 from visionforge.data.sharded import open_sharded
 from visionforge.data.sharding import shard_dataset, write_shards
-from visionforge.data.source import load_split
+from visionforge.data.source import load_split, prepare
 from visionforge.errors import DataError, SettingsError
 
 COUNTS = {"train": 90, "val": 30, "test": 31}
@@ -82,6 +84,9 @@ def test_images_are_those_of_one_array(made, tmp_path):
         assert (images.ndim, images.nbytes, len(images)) == (4, expected.nbytes, len(expected))
         np.testing.assert_array_equal(np.asarray(images), expected)
         np.testing.assert_array_equal(arrays.labels, np.arange(len(expected)) % 3)
+        for key in ((1, 2), np.ones(3, bool), np.zeros((2, 2), np.int64)):
+            with pytest.raises(IndexError, match="images are chosen by"):
+                images[key]
         for key in (0, -1, slice(5, 29, 3), [3, 3, 12, 13, 2], np.arange(len(expected)) % 5 == 0, slice(9, 9)):
             np.testing.assert_array_equal(images[key], expected[key])
         np.testing.assert_array_equal(pickle.loads(pickle.dumps(images))[[1, 20]], expected[[1, 20]])
@@ -169,6 +174,7 @@ def test_check_reads_every_file(made, tmp_path, capsys):
     ("change", "said"),
     [
         (lambda c: c["train"].pop(), "77 images of train|78 images of train, the catalog says 90"),
+        (lambda c: c.update(test=[{}] * 10), "test"),
         (lambda c: c["train"][0].update(file="../x.npy"), r"train: '../x.npy' is not allowed"),
         (lambda c: c["train"][0].update(file="/etc/x.npy"), r"train: '/etc/x.npy' is not allowed"),
         (lambda c: c["train"][0].update(bytes=10**9), "are not those of 13 images"),
@@ -177,6 +183,9 @@ def test_check_reads_every_file(made, tmp_path, capsys):
         (lambda c: c.update(format=2), "format"),
         (lambda c: c.update(shape=[16, 16]), "are not those of 13 images"),
         (lambda c: c.pop("labels"), "labels"),
+        (lambda c: c["labels"].update(bytes=10**12), "1,000,000,000,000 bytes, expected labels.npz"),
+        (lambda c: c["labels"].update(file="other.npz"), "expected labels.npz of this data set"),
+        (lambda c: c["val"][0].update(file="val-000000.npz"), "val: 'val-000000.npz' is not allowed"),
     ],
 )
 def test_index_of_others_is_not_trusted(change, said, made):
@@ -228,12 +237,32 @@ def test_arguments_that_are_refused(tmp_path, made, refuse):
     assert "--name: 'Many' is not allowed" in refuse("datasets", "shard", "digits", "--name", "Many")[0]
     assert "it is built in" in refuse("datasets", "shard", "digits", "--name", "bloodmnist")[0]
     assert "--shard-mb: 0.001 is not" in refuse("datasets", "shard", "digits", "--name", "x", "--shard-mb", "0.001")[0]
-    assert "--url: 'host' is not" in refuse("datasets", "shard", "digits", "--name", "x", "--url", "host")[0]
+    for url in ("host", "http://host/sets", "https://host/sets?signed=1"):
+        assert f"--url: '{url}' is not" in refuse("datasets", "shard", "digits", "--name", "x", "--url", url)[0]
     assert "exists already" in refuse("datasets", "shard", "digits", "--name", "many")[0]
     with pytest.raises(SettingsError, match="its images have masks"):
         write_shards(info_of().model_copy(update={"task": "segmentation"}), 16, [])
     with pytest.raises(DataError, match="there is no image of val; each split needs one"):
         write_shards(info_of("less"), 16, blocks(counts={"train": 9, "test": 9}), output=tmp_path / "data")
+
+
+def test_a_block_may_be_used_again(tmp_path, made):
+    def reused():
+        images, labels = np.empty((7, *SHAPE), np.uint8), np.empty(7, np.int64)
+        for split, some, classes in blocks():
+            images[: len(some)], labels[: len(some)] = some, classes
+            yield split, images[: len(some)], labels[: len(some)]
+            images[:], labels[:] = 0, -1
+
+    again = write_shards(info_of("again"), 16, reused(), output=tmp_path / "again", shard_mb=0.01)
+    assert again.info.archives[16].md5 == made.info.archives[16].md5
+
+
+def test_the_same_name_with_other_content_is_not_taken(tmp_path, made):
+    path = shard_folder(made.index) / "test-000000.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    with pytest.raises(DataError, match="is there already, with other content; move it away"):
+        write_shards(info_of(), 16, blocks(), output=tmp_path / "data", shard_mb=0.01, replace=True)
 
 
 def test_killed_writer_leaves_nothing_that_stays(tmp_path):
@@ -336,6 +365,75 @@ def test_a_cached_shard_that_was_cut_is_got_again(served, tmp_path):
     assert torch.equal(again, torch.from_numpy(np.moveaxis(whole("train"), -1, 1).copy()))
 
 
+def test_a_fit_and_its_test_need_nothing_but_the_entry(served, tmp_path):
+    settings = flags(
+        data__dataset="many", data__resolution=16, data__root=tmp_path / "here", data__cache="mmap",
+        trainer__default_root_dir=tmp_path / "outputs", trainer__max_epochs=1,
+    )  # fmt: skip
+    assert main(["fit", *settings]) == 0
+    (run,) = run_folders(tmp_path / "outputs")
+    assert json.loads((run / "metrics.json").read_text())["images"] == 31
+    assert not list((tmp_path / "here").glob("*.shards"))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_shard_that_cannot_be_got_is_one_line_from_every_process(served, server, tmp_path, workers):
+    name = next(name for name in server.files if name.endswith("val-000000.npy"))
+    module = module_of(tmp_path, num_workers=workers)
+    module.prepare_data()
+    module.setup("validate")
+    server.files[name] = b"\0" * len(server.files[name])
+    with pytest.raises(DataError, match=r"the download has SHA-256 .*, expected") as caught:
+        list(module.val_dataloader())
+    assert len(caught.value.problems) == 1
+    assert "Traceback" not in str(caught.value)
+
+
+def test_folds_of_shards_that_are_got_are_refused(served, tmp_path):
+    module = module_of(tmp_path, folds=3, fold=0)
+    with pytest.raises(DataError, match=r"data\.folds: need all shards on this machine"):
+        module.dataset_for("train")
+
+
+def test_cache_that_is_too_small_for_a_shard_or_no_folder(served, tmp_path, monkeypatch):
+    monkeypatch.setenv("VISIONFORGE_SHARDS_GB", str(9_000 / 1e9))
+    with pytest.raises(DataError, match=r"has 0\.00 GB, and the cache of shards may have 0\.00 GB; raise"):
+        module_of(tmp_path).dataset_for("val").at(torch.tensor([0]))
+    monkeypatch.delenv("VISIONFORGE_SHARDS_GB")
+    (tmp_path / "cache" / "visionforge").mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(tmp_path / "cache" / "visionforge" / "shards", ignore_errors=True)
+    (tmp_path / "cache" / "visionforge" / "shards").write_text("no folder")
+    with pytest.raises(DataError, match="shards"):
+        module_of(tmp_path).dataset_for("val").at(torch.tensor([0]))
+
+
+def test_removed_shards_are_let_go(served, tmp_path):
+    images = load_split(served.info, 16, str(prepared(served, tmp_path)), "train", download=True).images
+    images[[0, 20]]
+    assert len(images._open) == 2
+    for path in cached(tmp_path):
+        path.unlink()
+    images[40]
+    assert len(images._open) == 1
+
+
+def prepared(served, tmp_path) -> Path:
+    prepare(served.info, 16, str(tmp_path / "here"), download=True)
+    return tmp_path / "here"
+
+
+def test_download_mends_what_is_damaged(served, tmp_path):
+    arguments = ["datasets", "download", "many", "--root", str(tmp_path / "here")]
+    assert main(arguments) == 0
+    folder = tmp_path / "here" / shard_folder(served.index).name
+    whole_file = (folder / "train-000001.npy").read_bytes()
+    (folder / "train-000001.npy").write_bytes(whole_file[:-1] + b"\0")
+    (folder / "val-000000.npy").write_bytes(b"cut")
+    assert main(arguments) == 0
+    assert (folder / "train-000001.npy").read_bytes() == whole_file
+    assert main(["datasets", "check", "many", "--root", str(tmp_path / "here")]) == 0
+
+
 def test_whole_set_is_downloaded(served, server, tmp_path, capsys):
     assert main(["datasets", "download", "many", "--root", str(tmp_path / "here")]) == 0
     assert f"{served.size:,} bytes, verified" in capsys.readouterr().out
@@ -351,7 +449,9 @@ def test_order_that_needs_more_than_the_cache_is_refused(served, tmp_path, monke
     module = module_of(tmp_path)
     module.prepare_data()
     module.setup("fit")
-    with pytest.raises(DataError, match=r"set data.sampler to blocks, raise VISIONFORGE_SHARDS_GB, or get all of them"):
+    with pytest.raises(
+        DataError, match=r"blocks, with fewer together, raise VISIONFORGE_SHARDS_GB, or get all of them"
+    ):
         next(iter(module.train_dataloader()))
     monkeypatch.setenv("VISIONFORGE_SHARDS_GB", "much")
     with pytest.raises(SettingsError, match="VISIONFORGE_SHARDS_GB: 'much' is not allowed"):
@@ -441,6 +541,16 @@ def test_the_system_is_told_of_what_follows_where_neighbours_are_needed(made, mo
     ahead._pool.shutdown()  # wait
     assert sum(size for _, size in told) == 50 * 768  # two windows, each stretch once
     assert all(start >= 128 for start, _ in told)
+    told.clear()
+    later = images.look_ahead(order)
+    later.advance(26)  # a resumed epoch does not read what was trained on
+    later._pool.shutdown()
+    assert sum(size for _, size in told) == 24 * 768
+    told.clear()
+    shared = images.look_ahead(np.arange(0, 90, 3), processes=3)
+    shared.advance(0)
+    shared._pool.shutdown()
+    assert told
     told.clear()
     sparse = images.look_ahead(np.arange(0, 90, 3))
     sparse.advance(0)

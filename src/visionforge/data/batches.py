@@ -1,24 +1,36 @@
 """Whole batches of uint8 images by index, in an order that is a function of (seed, epoch) alone."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
+from torch.utils.data import Dataset, DistributedSampler, SequentialSampler, get_worker_info
 
 from visionforge.config.seeding import derive_seed
 from visionforge.data.archive import SplitArrays, channels_of
 from visionforge.data.records import Ahead, Records, is_mapped, records_of
-from visionforge.errors import DataError
+from visionforge.errors import DataError, VisionForgeError
 
 Batch = tuple[Tensor, Tensor]
 _NUMBERS_AT_ONCE = 1 << 16  # positions that are Python's numbers together
 MOST_CATEGORIES = 1 << 24  # of torch.multinomial
 _LABELS_AT_ONCE = 512  # of a map: masks of 256 pixels are then 32 MB
 Draw = Callable[[np.random.Generator, int], npt.NDArray[np.integer] | None]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a loader process returns in the place of a batch, whose error would lose its words on the way.
+
+    Attributes:
+        problems: A line for each.
+    """
+
+    problems: tuple[str, ...]
 
 
 class ArrayDataset(Dataset[Batch]):
@@ -58,8 +70,17 @@ class ArrayDataset(Dataset[Batch]):
         return images[0], labels[0]
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        """Return the batch of the given positions: (B, C[, D], H, W) uint8 and labels (B,), (B, L), masks or boxes."""
-        return self.at(torch.tensor(indices))
+        """Return the batch of the given positions: (B, C[, D], H, W) uint8 and labels (B,), (B, L), masks or boxes.
+
+        In a loader process a `Failure` stands for it where its files cannot be read.
+        """
+        try:
+            return self.at(torch.tensor(indices))
+        except (VisionForgeError, OSError) as error:
+            if get_worker_info() is None:
+                raise
+            lines = error.problems if isinstance(error, VisionForgeError) else (str(error),)
+            return Failure(lines)  # type: ignore[return-value]
 
     def at(self, positions: Tensor) -> Batch:
         """Return the batch of the given positions (B,) int64; on a GPU, if they are, without waiting for it."""
@@ -113,13 +134,15 @@ class ArrayDataset(Dataset[Batch]):
         self._slices = self._label_slices = None
         return self
 
-    def look_ahead(self, order: Tensor) -> Ahead | None:
-        """Return what gets the files of an epoch ahead of its batches; None if there is nothing to get.
+    def look_ahead(self, order: Tensor, processes: int = 1) -> Ahead | None:
+        """Return what gets or reads the files of an epoch ahead of its batches; None if nothing does.
 
         Args:
-            order: (N,) int64 positions of the epoch's images.
+            order: (N,) int64 positions of the epoch's images, of this process.
+            processes: How many take turns in the whole order.
         """
-        return self._slices.look_ahead(self._places(order)) if isinstance(self._slices, Records) else None
+        records = self._slices
+        return records.look_ahead(self._places(order), processes) if isinstance(records, Records) else None
 
     def _slice(self, chosen: Tensor) -> Tensor:
         assert self._slices is not None

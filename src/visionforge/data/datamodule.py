@@ -340,8 +340,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         settings = self.settings
         sampler = settings.sampler.resolved(settings.balanced_sampling)
         if self._sampled_by is None or len(self._sampled_by) != len(dataset):  # of masks they take a look at each pixel
-            parts = [self._image_labels(part) for part in dataset.label_parts()]
-            self._sampled_by = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            self._sampled_by = np.concatenate([self._image_labels(part) for part in dataset.label_parts()])
         labels = self._sampled_by
         weights = sampler.weights(labels)
         rank, replicas = self._rank()

@@ -186,6 +186,11 @@ def joined(parts: Sequence[tuple[SplitArrays, Positions]], in_memory: bool) -> S
 def joined_records(parts: Sequence[tuple[npt.NDArray[Any], Positions]], in_memory: bool = True) -> Any:
     """Return chosen records of several arrays as one array, or as what reads them from their maps; see `joined`."""
     if not in_memory and all(is_mapped(array) for array, _ in parts):
+        if any(records_of(array).streams for array, _ in parts):
+            raise DataError(
+                "data.folds: need all shards on this machine; get them with `visionforge datasets download`, or set "
+                "data.cache to ram"
+            )
         return JoinedRecords([(records_of(array), chosen) for array, chosen in parts])
     chosen = [array[positions] for array, positions in parts]
     if chosen[0].ndim == 3 and chosen[0].dtype == np.float32:  # boxes: as many rows as the fullest picture has

@@ -49,6 +49,13 @@ class Archive(Section):
         "NAME.shards.json is the index of shards.",
     )
 
+    @model_validator(mode="after")
+    def _shards_are_named(self) -> Self:
+        ending = ".shards.json"
+        if self.url is not None and self.url.endswith(ending) != (self.file or "").endswith(ending):
+            raise ValueError(f"url and file: of shards both end in {ending}, of other archives neither")
+        return self
+
 
 class Splits(Section):
     """Number of images per split."""

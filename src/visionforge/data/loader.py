@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from visionforge.config.seeding import derive_seed
-from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, FixedOrder
+from visionforge.data.batches import ArrayDataset, Batch, EpochSampler, Failure, FixedOrder
 from visionforge.data.records import Ahead
+from visionforge.errors import DataError
 
 
 class ResumableLoader(DataLoader[Batch]):
@@ -33,6 +34,8 @@ class ResumableLoader(DataLoader[Batch]):
             skip = self.consumed() or 0
         self._handed_out = skip
         for batch in self._batches(skip):
+            if isinstance(batch, Failure):  # of a loader process
+                raise DataError(batch.problems)
             self._handed_out += 1
             yield batch
         self._handed_out = 0
@@ -44,15 +47,19 @@ class ResumableLoader(DataLoader[Batch]):
         if isinstance(dataset, ArrayDataset) and dataset.device.type != "cpu" and size is not None:
             return self._on_device(dataset, sampler.positions().to(dataset.device), size, skip)
         sampler.start = skip * (size or 1)
-        ahead = dataset.look_ahead(sampler.positions()) if isinstance(dataset, ArrayDataset) else None
-        return super().__iter__() if ahead is None else self._got_ahead(ahead, skip)
+        if not isinstance(dataset, ArrayDataset):
+            return super().__iter__()
+        processes = sampler.num_replicas if isinstance(sampler, EpochSampler) else 1
+        ahead = dataset.look_ahead(sampler.positions(), processes)
+        batches = super().__iter__()  # loader processes are forked here, before there are threads
+        return batches if ahead is None else self._got_ahead(batches, ahead, skip)
 
-    def _got_ahead(self, ahead: Ahead, skip: int) -> Iterator[Batch]:
+    def _got_ahead(self, batches: Iterator[Batch], ahead: Ahead, skip: int) -> Iterator[Batch]:
         """Yield batches whose files are got while others are trained on."""
         size = self.batch_size or 1
         try:
             ahead.advance(skip * size)
-            for step, batch in enumerate(super().__iter__(), skip + 1):
+            for step, batch in enumerate(batches, skip + 1):
                 ahead.advance(step * size)
                 yield batch
         finally:

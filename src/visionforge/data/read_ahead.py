@@ -30,12 +30,19 @@ class ReadAhead:
         each: Bytes of a record.
         places: Positions → the number of the file of each, and its bytes before the record.
         handle: Number of a file → the open file.
+        processes: How many take turns in the whole order; what others need in a stretch counts, too.
     """
 
     def __init__(
-        self, order: npt.NDArray[np.int64], each: int, places: Place, handle: Callable[[int], io.FileIO]
+        self,
+        order: npt.NDArray[np.int64],
+        each: int,
+        places: Place,
+        handle: Callable[[int], io.FileIO],
+        processes: int = 1,
     ) -> None:
         self._order, self._each, self._places, self._handle = order, each, places, handle
+        self._dense = DENSE / processes
         self._window = max(1, min(WINDOW_RECORDS, WINDOW_BYTES // each))
         self._asked = 0  # positions in the order that the system knows of
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
@@ -47,6 +54,7 @@ class ReadAhead:
 
     def advance(self, position: int) -> None:
         """Tell of the window after the one that the position is in."""
+        self._asked = max(self._asked, position)  # an epoch may begin in its middle
         while self._asked < min(len(self._order), position + 2 * self._window):
             part = self._order[self._asked : self._asked + self._window]
             self._asked += len(part)
@@ -63,7 +71,7 @@ class ReadAhead:
         breaks = np.flatnonzero((np.diff(wanted) > LARGEST_GAP) | (np.diff(owners) != 0)) + 1
         first, last = np.concatenate([[0], breaks]), np.concatenate([breaks, [len(wanted)]]) - 1
         lengths = wanted[last] - wanted[first] + 1
-        dense = (last - first + 1) >= DENSE * lengths
+        dense = (last - first + 1) >= self._dense * lengths
         for start, stop in zip(first[dense & (lengths > 1)], last[dense & (lengths > 1)], strict=True):
             size = int(offsets[stop] - offsets[start]) + self._each
             handle = self._handle(int(owners[start])).fileno()

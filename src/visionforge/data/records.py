@@ -24,11 +24,17 @@ class Records:
         """Return the records at the given positions."""
         raise NotImplementedError
 
-    def look_ahead(self, order: npt.NDArray[np.int64]) -> "Ahead | None":
-        """Return what gets the files of an epoch in time; None if they are on this machine.
+    @property
+    def streams(self) -> bool:
+        """Whether their files are got while they are needed."""
+        return False
+
+    def look_ahead(self, order: npt.NDArray[np.int64], processes: int = 1) -> "Ahead | None":
+        """Return what gets files, or has them read, before an epoch comes to them; None where that gains nothing.
 
         Args:
-            order: (N,) positions of the records of the epoch.
+            order: (N,) positions of the records of the epoch, of this process.
+            processes: How many take turns in the whole order.
         """
         return None
 
@@ -85,7 +91,7 @@ class MappedRecords(Records):
             self._file = io.FileIO(self._path)
         return self._file
 
-    def look_ahead(self, order: npt.NDArray[np.int64]) -> "Ahead | None":
+    def look_ahead(self, order: npt.NDArray[np.int64], processes: int = 1) -> "Ahead | None":
         """Return what has records read before the epoch comes to them; None where that gains nothing."""
         if not ReadAhead.helps(self._bytes):
             return None
@@ -94,7 +100,7 @@ class MappedRecords(Records):
         def places(positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
             return np.zeros_like(positions), self._offset + positions * self._bytes
 
-        return ReadAhead(order, self._bytes, places, own._handle)
+        return ReadAhead(order, self._bytes, places, own._handle, processes)
 
 
 def read_records(

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from visionforge.data.fetch_once import LOCK_TIMEOUT_S, fetch_once
 from visionforge.data.shard_index import ShardFile, shard_address
 from visionforge.errors import DataError, SettingsError
-from visionforge.fetch import without_bars
+from visionforge.fetch import DEFAULT_RETRIES, Retries, without_bars
 from visionforge.runs.locks import held
 from visionforge.runs.paths import cache_folder
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 LIMIT = "VISIONFORGE_SHARDS_GB"  # 10⁹ bytes that the cache may take
 SHARE = 0.5  # of the free disk, where nobody says how much
 THREADS = 4  # that fetch what is needed next
+ONCE = Retries(attempts=1)  # of those: whoever reads it tries again
+ABANDONED_S = 3600.0  # after which nobody goes on with a part of a file
 SCHEDULED = 1 << 13  # images whose shards are looked up together
 
 
@@ -37,47 +40,63 @@ class ShardFiles:
         address: Of the index, where they can be got from; None if nowhere.
         cache: Where those that are got are kept for a time.
         limit: Bytes that the cache may take.
-        whole: Whether all files are in the folder.
     """
 
     folder: Path
     address: str | None
     cache: Path
     limit: int
-    whole: bool
 
-    def path(self, file: ShardFile) -> Path:
+    def path(self, file: ShardFile, retries: Retries = DEFAULT_RETRIES) -> Path:
         """Return where a file lies, after it was got if need be.
+
+        Args:
+            file: The file.
+            retries: How often and how patiently that is tried.
 
         Raises:
             DataError: If it is missing, has another size, or cannot be got.
         """
+        try:
+            return self._path(file, retries)
+        except OSError as error:
+            where = error.filename or self.cache
+            raise DataError(f"{where}: cannot be used for shards ({error.strerror or error})") from error
+
+    def _path(self, file: ShardFile, retries: Retries) -> Path:
         here = self.folder / file.file
         if (size := _size(here)) is not None:
             if size != file.bytes:
                 raise DataError(f"{here}: {size:,} bytes, its index says {file.bytes:,}; get it again")
             return here
-        if self.address is None:
-            raise DataError(f"{here}: missing, and there is no address to get it from")
         kept = self.cache / file.file
-        with contextlib.suppress(OSError):
-            os.utime(kept)  # used last
-        if _size(kept) == file.bytes:
+        size = _size(kept)
+        if size == file.bytes:
+            with contextlib.suppress(OSError):
+                os.utime(kept)  # used last
             return kept
-        kept.unlink(missing_ok=True)  # somebody has cut it
+        if self.address is None:
+            raise DataError(f"{here}: missing, and there is no address to get it from, or data.download is false")
+        if size is not None:
+            kept.unlink(missing_ok=True)  # somebody has cut it
         self._make_room(file)
         by_hand = f"place the files of {self.address.removesuffix('.json')} in {self.folder}"
         with without_bars():  # a training has its own
-            fetch_once(shard_address(self.address, file.file), kept, file.checksum, file.bytes, by_hand)
+            fetch_once(shard_address(self.address, file.file), kept, file.checksum, file.bytes, by_hand, retries)
         return kept
 
     @property
     def here(self) -> bool:
         """Whether nothing has to be got, or can be."""
-        return self.address is None or self.whole
+        return self.address is None
 
     def _make_room(self, file: ShardFile) -> None:
         """Remove what was used longest ago, until a file fits."""
+        if file.bytes > self.limit:
+            raise DataError(
+                f"{self.address}: {file.file} has {file.bytes / 1e9:.2f} GB, and the cache of shards may have "
+                f"{self.limit / 1e9:.2f} GB; raise {LIMIT}"
+            )
         root = self.cache.parent
         root.mkdir(parents=True, exist_ok=True)
         with held(root / ".lock", str(root), LOCK_TIMEOUT_S):
@@ -118,17 +137,19 @@ def cache_limit() -> int:
 
 def _kept(root: Path) -> Iterator[tuple[Path, int, int]]:
     """Yield the files of all folders of the cache: path, bytes, and when each was used last."""
-    for path in root.glob("*/*.npy"):
+    for path in root.glob("*/*"):
         with contextlib.suppress(OSError):
             found = path.stat()
-            yield path, found.st_size, found.st_mtime_ns
+            arriving = path.suffix == ".part" and time.time() - found.st_mtime < ABANDONED_S
+            if path.suffix in (".npy", ".npz", ".part") and not arriving:
+                yield path, found.st_size, found.st_mtime_ns
 
 
 def _size(path: Path) -> int | None:
     """Return the bytes of a file; None if it is not there."""
     try:
         return path.stat().st_size
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
@@ -158,8 +179,8 @@ class LookAhead:
         if min(2 * most, int(self._bytes.sum())) > files.limit:  # those that are read, and those that come next
             raise DataError(
                 f"{files.address}: {SCHEDULED:,} images in a row lie in {most / 1e9:.1f} GB of shards, and their "
-                f"cache may have {files.limit / 1e9:.1f} GB; set data.sampler to blocks, raise {LIMIT}, or get all of "
-                "them with `visionforge datasets download`"
+                f"cache may have {files.limit / 1e9:.1f} GB; set data.sampler to blocks, with fewer "
+                f"together, raise {LIMIT}, or get all of them with `visionforge datasets download`"
             )
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="shards")
         self._asked: dict[int, Future[Path]] = {}
@@ -181,7 +202,7 @@ class LookAhead:
         self._asked = {place: asked for place, asked in self._asked.items() if place in wanted}
         for place in wanted:
             if place not in self._asked:
-                self._asked[place] = self._pool.submit(self._files.path, self._shards[place])
+                self._asked[place] = self._pool.submit(self._files.path, self._shards[place], ONCE)
 
     def close(self) -> None:
         """Stop; what is being got is finished."""

@@ -9,7 +9,7 @@ all splits, names, groups and columns are an NPZ archive without images.
 import hashlib
 from math import prod
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -28,13 +28,14 @@ MAX_SHARDS = 1 << 18  # of a split
 MAX_SHARD_BYTES = 1 << 40
 MAX_HEADER = 1 << 12  # bytes before the first image of a shard
 
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}\.(npy|npz)$")]
+_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}"
+MAX_VALUES = 4_000_000  # brackets and commas of an index
 
 
 class ShardFile(Section):
     """A file of the folder."""
 
-    file: FileName = Field(description="Its name.")
+    file: str = Field(pattern=rf"{_NAME}\.(npy|npz)$", description="Its name.")
     bytes: int = Field(ge=1, le=MAX_SHARD_BYTES, description="Its size.")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="Its SHA-256.")
 
@@ -47,6 +48,7 @@ class ShardFile(Section):
 class Shard(ShardFile):
     """Some images of a split, one after the other."""
 
+    file: str = Field(pattern=rf"{_NAME}\.npy$", description="Its name.")
     images: int = Field(ge=1, description="Number of images.")
     offset: int = Field(ge=0, le=MAX_HEADER, description="Bytes before the first one.")
 
@@ -90,6 +92,8 @@ class ShardIndex(Section):
         """Return in what it differs from a catalog entry."""
         wanted, counts = info.image_shape(resolution), info.splits.model_dump()
         found = [] if self.shape == wanted else [f"images have the shape {self.shape}, the catalog says {wanted}"]
+        if self.labels.file != LABELS or self.labels.bytes > info.max_archive_bytes(resolution):
+            found.append(f"{self.labels.file} of {self.labels.bytes:,} bytes, expected {LABELS} of this data set")
         return found + [
             f"{self.images_of(split):,} images of {split}, the catalog says {counts[split]:,}"
             for split in SPLITS
@@ -153,6 +157,8 @@ def _parsed(path: Path) -> tuple[ShardIndex, str]:
         if kept is not None and kept[0] == state:
             return kept[1:]
         text = read_text(path, MAX_INDEX)
+        if sum(map(text.count, "[{,")) > MAX_VALUES:
+            raise UnreadableError(f"holds more than {MAX_VALUES:,} values")
         index = ShardIndex.model_validate(read_json_text(text))
     except ValidationError as error:
         raise DataError([f"{path}: {line}" for line in validation_problems(error, ShardIndex)[:3]]) from error

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import os
 import shutil
 from collections import OrderedDict
 from math import prod
@@ -19,6 +20,7 @@ from visionforge.data.records import Ahead, Records, read_records
 from visionforge.data.shard_files import LookAhead, ShardFiles, cache_limit, shards_cache
 from visionforge.data.shard_index import (
     Shard,
+    ShardFile,
     ShardIndex,
     index_md5,
     is_sharded,
@@ -85,6 +87,8 @@ class ShardRecords(Records):
         if isinstance(key, slice):
             return self._at(np.arange(*key.indices(len(self)), dtype=np.int64))
         wanted = np.asarray(key)
+        if isinstance(key, tuple) or wanted.ndim > 1 or (wanted.dtype == np.bool_ and len(wanted) != len(self)):
+            raise IndexError("images are chosen by a position, a slice, positions (n,) or a mask (N,)")
         if wanted.dtype == np.bool_:
             wanted = np.flatnonzero(wanted)
         positions = np.atleast_1d(wanted).astype(np.int64)
@@ -111,12 +115,25 @@ class ShardRecords(Records):
         """Return an open shard; those that were not read for long are closed."""
         file = self._open.get(place)
         if file is None:
+            self._let_go()
             file = self._opened(self._shards[place])
             self._open[place] = file
             if len(self._open) > OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
         self._open.move_to_end(place)
         return file
+
+    def _let_go(self) -> None:
+        """Close shards that the cache has removed: their bytes are free only then."""
+        if self.streams:
+            for place, file in list(self._open.items()):
+                if os.fstat(file.fileno()).st_nlink == 0:
+                    self._open.pop(place).close()
+
+    @property
+    def streams(self) -> bool:
+        """Whether shards are got while they are needed."""
+        return not self._files.here
 
     def _opened(self, shard: Shard) -> io.FileIO:
         for left in reversed(range(TRIES)):
@@ -125,14 +142,15 @@ class ShardRecords(Records):
                 return io.FileIO(path)
             except FileNotFoundError:
                 if not left:
-                    raise
+                    raise DataError(f"{path}: another process removes it from the cache again and again") from None
         raise AssertionError
 
-    def look_ahead(self, order: npt.NDArray[np.int64]) -> Ahead | None:
+    def look_ahead(self, order: npt.NDArray[np.int64], processes: int = 1) -> Ahead | None:
         """Return what gets the shards of an epoch in time, or has them read where they are on this machine.
 
         Args:
             order: (N,) positions of the images of the epoch.
+            processes: How many take turns in the whole order.
 
         Raises:
             DataError: See `LookAhead`.
@@ -141,14 +159,15 @@ class ShardRecords(Records):
             return LookAhead(self._files, self._shards, self._starts, order)
         each = prod(self.shape[1:])
         own = copy.copy(self)  # with open files of its own, for its thread
-        return ReadAhead(order, each, own._places, own._handle) if ReadAhead.helps(each) else None
+        return ReadAhead(order, each, own._places, own._handle, processes) if ReadAhead.helps(each) else None
 
 
 def shard_files(path: Path, index: ShardIndex, info: DatasetInfo, resolution: int, download: bool) -> ShardFiles:
     """Return where the files of a sharded archive lie, and may be got from."""
     folder, url = shard_folder(path), info.archives[resolution].url if download else None
-    whole = url is None or all((folder / file.file).is_file() for file in index.files)
-    return ShardFiles(folder, url, shards_cache() / index_md5(path), 0 if whole else cache_limit(), whole)
+    if url is not None and all((folder / file.file).is_file() for file in index.files):
+        url = None  # all of them are here
+    return ShardFiles(folder, url, shards_cache() / index_md5(path), 0 if url is None else cache_limit())
 
 
 def open_sharded(path: Path, info: DatasetInfo, resolution: int, split: Split, download: bool) -> SplitArrays:
@@ -197,7 +216,9 @@ def download_shards(path: Path, info: DatasetInfo, resolution: int) -> int:
     """
     archive = info.archives[resolution]
     index, folder = read_index(path, info, resolution, archive.md5), shard_folder(path)
-    missing = [file for file in index.files if not (folder / file.file).is_file()]
+    missing = [file for file in index.files if not _is_right(folder / file.file, file)]
+    for file in missing:
+        (folder / file.file).unlink(missing_ok=True)  # else it would be taken for the one that is got
     needed = sum(file.bytes for file in missing)
     if missing and archive.url is None:
         raise DataError(f"{folder / missing[0].file}: missing, and there is no address to get it from")
@@ -207,6 +228,11 @@ def download_shards(path: Path, info: DatasetInfo, resolution: int) -> int:
         by_hand = f"place it in {folder}"
         fetch_once(shard_address(str(archive.url), file.file), folder / file.file, file.checksum, file.bytes, by_hand)
     return sum(file.bytes for file in index.files)
+
+
+def _is_right(path: Path, file: ShardFile) -> bool:
+    """Return whether a file has the size and the checksum of an index."""
+    return path.is_file() and path.stat().st_size == file.bytes and file.checksum.fits(path)
 
 
 def verify_shards(path: Path, info: DatasetInfo, resolution: int) -> list[str]:
@@ -221,7 +247,7 @@ def verify_shards(path: Path, info: DatasetInfo, resolution: int) -> list[str]:
         here = folder / file.file
         if not here.is_file():
             problems.append(f"{file.file} is missing")
-        elif here.stat().st_size != file.bytes or not file.checksum.fits(here):
+        elif not _is_right(here, file):
             problems.append(f"{file.file} is damaged")
     for split in SPLITS if not problems else ():
         try:

@@ -5,12 +5,13 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +23,11 @@ from visionforge.data.import_files import LOCK_TIMEOUT_S, check_free, entry_path
 from visionforge.data.info import SPLITS, Archive, DatasetInfo, Split, Splits
 from visionforge.data.npy import npy_header
 from visionforge.data.registry import is_builtin
-from visionforge.data.shard_index import FORMAT, LABELS, SUFFIX, shard_folder
+from visionforge.data.shard_index import FORMAT, LABELS, MAX_INDEX, MAX_SHARDS, SUFFIX, shard_folder
 from visionforge.data.side_table import SideTable, side_members
 from visionforge.data.source import load_split, offered_resolution, prepare, stored_side_table
 from visionforge.errors import DataError, SettingsError
-from visionforge.fetch import Checksum, transfer_bar
+from visionforge.fetch import OBJECT_STORES, Checksum, transfer_bar
 from visionforge.runs.files import write_atomic
 from visionforge.runs.locks import LockedError, held
 from visionforge.runs.paths import shown
@@ -139,7 +140,7 @@ def write_shards(
     replace: bool = False,
     tables: Mapping[Split, SideTable] | None = None,
 ) -> Sharded:
-    """Write blocks of images as a sharded archive and its catalog entry; one shard and all labels are in memory.
+    """Write blocks of images as a sharded archive and its catalog entry; in memory are a shard of each split and labels.
 
     Nothing is visible under its name before it is whole, and what a killed process left is removed by the next one of
     that name. The same images in the same order give the same files, however they are divided into blocks.
@@ -186,8 +187,9 @@ def _check_arguments(name: str, shard_mb: float, url: str | None) -> None:
         raise SettingsError(f"name: {name!r} is not allowed; {allowed}")
     if not MIN_SHARD_MB <= shard_mb <= MAX_SHARD_MB:
         raise SettingsError(f"shard_mb: {shard_mb:g} is not allowed; allowed: {MIN_SHARD_MB} to {MAX_SHARD_MB}")
-    if url is not None and "://" not in url:
-        raise SettingsError(f"url: {url!r} is not allowed; allowed: the address of a folder, such as https://host/data")
+    if url is not None and (urlsplit(url).scheme not in ("https", *OBJECT_STORES) or urlsplit(url).query):
+        schemes = ", ".join(("https", *OBJECT_STORES))
+        raise SettingsError(f"url: {url!r} is not allowed; allowed: the address of a folder, by {schemes}")
 
 
 def _require_labels(info: DatasetInfo) -> None:
@@ -200,16 +202,13 @@ def _require_labels(info: DatasetInfo) -> None:
 
 @dataclass
 class _Split:
-    """What was written of a split: its shards, labels, and images that wait for the next shard."""
+    """What was written of a split: its shards and labels, and the images of the next shard."""
 
+    waiting: npt.NDArray[np.uint8]
+    held: int = 0  # images that wait
+    images: int = 0
     shards: list[dict[str, Any]] = field(default_factory=list)
     labels: list[npt.NDArray[Any]] = field(default_factory=list)
-    waiting: list[npt.NDArray[np.uint8]] = field(default_factory=list)
-    held: int = 0
-
-    @property
-    def images(self) -> int:
-        return sum(map(len, self.labels))
 
 
 def _write(
@@ -224,25 +223,28 @@ def _write(
 ) -> Sharded:
     shape = info.image_shape(resolution)
     each = max(1, shard_bytes // prod(shape))
-    parts: dict[Split, _Split] = {split: _Split() for split in SPLITS}
+    parts: dict[Split, _Split] = {split: _Split(np.empty((each, *shape), np.uint8)) for split in SPLITS}
     with transfer_bar(info.name, None) as advance:
         for split, images, labels in blocks:
             _check_block(split, images, labels, shape)
             part = parts[split]
-            part.labels.append(np.asarray(labels))
-            part.waiting.append(images)
-            part.held += len(images)
-            if part.held >= each:
-                _flush(work, split, part, each, advance, whole=False)
+            part.labels.append(np.array(labels))  # whoever yields may use the array again
+            part.images += len(images)
+            for start in range(0, len(images), each):
+                for some in np.split(images[start : start + each], [each - part.held]):
+                    part.waiting[part.held : part.held + len(some)] = some
+                    part.held += len(some)
+                    if part.held == each:
+                        _flush(work, split, part, advance)
         for split, part in parts.items():
-            _flush(work, split, part, each, advance, whole=True)
+            _flush(work, split, part, advance)
     if empty := [split for split in SPLITS if not parts[split].images]:
         raise DataError(f"{info.name}: there is no image of {', '.join(empty)}; each split needs one")
     content: dict[str, npt.NDArray[Any]] = {}
     notes: list[str] = []
     for split, part in parts.items():
         labels = np.concatenate(part.labels)
-        part.labels = [labels]
+        part.labels = []
         check_labels(labels, info, f"{info.name}: labels of {split}", len(labels), resolution)
         content[f"{split}_labels"] = labels.astype(np.uint8 if labels.max(initial=0) < 1 << 8 else np.int64)
         content |= side_members(tables[split], split, notes) if split in tables else {}
@@ -252,9 +254,13 @@ def _write(
     text = json.dumps(index) + "\n"
     md5 = hashlib.md5(text.encode()).hexdigest()
     target = work.with_name(f"{info.name}-{md5[:12]}{SUFFIX}")
+    if len(text) > MAX_INDEX:
+        raise DataError(f"{info.name}: {sum(map(len, files.values())):,} shards are too many; raise shard_mb")
     kept = shard_folder(target)
-    if not kept.is_dir():  # the same images were written before
+    if not kept.exists():
         work.replace(kept)
+    elif any((kept / file.name).read_bytes() != file.read_bytes() for file in work.iterdir()):
+        raise DataError(f"{kept}: is there already, with other content; move it away")
     write_atomic(target, text)
     address = None if url is None else f"{url.rstrip('/')}/{target.name}"
     counts = Splits(train=parts["train"].images, val=parts["val"].images, test=parts["test"].images)
@@ -290,23 +296,20 @@ def _check_block(split: str, images: npt.NDArray[Any], labels: npt.NDArray[Any],
         raise DataError(f"{split}: {len(labels):,} labels for {len(images):,} images")
 
 
-def _flush(work: Path, split: str, part: _Split, each: int, advance: Any, whole: bool) -> None:
-    """Write the images that wait as shards; the last ones of a split make one that may be smaller."""
+def _flush(work: Path, split: str, part: _Split, advance: Callable[[int], None]) -> None:
+    """Write the images that wait as a shard."""
     if not part.held:
         return
-    images = part.waiting[0] if len(part.waiting) == 1 else np.concatenate(part.waiting)
-    stop = len(images) if whole else len(images) - len(images) % each
-    for start in range(0, stop, each):
-        some = np.ascontiguousarray(images[start : min(start + each, stop)])
-        path = work / f"{split}-{len(part.shards):06d}.npy"
-        header = npy_header(some.shape, some.dtype)
-        with path.open("wb") as file:
-            file.write(header)
-            file.write(some.data)
-        part.shards.append({**_described(path), "images": len(some), "offset": len(header)})
-        advance(some.nbytes)
-    part.waiting = [images[stop:].copy()] if stop < len(images) else []
-    part.held = len(images) - stop
+    if len(part.shards) == MAX_SHARDS:
+        raise DataError(f"{split}: more than {MAX_SHARDS:,} shards; raise shard_mb")
+    images = part.waiting[: part.held]
+    path, header = work / f"{split}-{len(part.shards):06d}.npy", npy_header(images.shape, images.dtype)
+    with path.open("wb") as file:
+        file.write(header)
+        file.write(images.data)
+    part.shards.append({**_described(path), "images": part.held, "offset": len(header)})
+    part.held = 0
+    advance(images.nbytes)
 
 
 def _described(path: Path) -> dict[str, Any]:

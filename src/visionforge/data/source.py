@@ -153,8 +153,17 @@ def whole_split(path: Path, info: DatasetInfo, resolution: int, split: Split) ->
     return SplitArrays(np.asarray(arrays.images), arrays.labels)
 
 
-def stored_side_table(info: DatasetInfo, resolution: int, root: str | None, split: Split) -> SideTable:
+def stored_side_table(
+    info: DatasetInfo, resolution: int, root: str | None, split: Split, download: bool = False
+) -> SideTable:
     """Return what the archive of a data set holds beside all images of a split; an embedded data set has nothing.
+
+    Args:
+        info: The data set.
+        resolution: Height and width in pixels.
+        root: Folder of the archives; None is where they lie by default.
+        split: Which split.
+        download: Get what is missing of a sharded archive.
 
     Raises:
         DataError: If the archive is missing, or what it has beside its images is no table of them.
@@ -162,7 +171,7 @@ def stored_side_table(info: DatasetInfo, resolution: int, root: str | None, spli
     if info.source in EMBEDDED:
         return SideTable()
     path = ensure_archive(info, resolution, root, download=False)
-    return read_side_table(side_archive(path, info, resolution), split, getattr(info.splits, split))
+    return read_side_table(side_archive(path, info, resolution, download), split, getattr(info.splits, split))
 
 
 def fingerprint(info: DatasetInfo, resolution: int, root: str | None) -> str | None:

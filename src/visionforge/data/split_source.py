@@ -111,4 +111,5 @@ class SplitSource:
         return load_split(self._info, settings.resolution, settings.root, split, settings.download)
 
     def _table(self, split: Split) -> SideTable:
-        return stored_side_table(self._info, self._settings.resolution, self._settings.root, split)
+        settings = self._settings
+        return stored_side_table(self._info, settings.resolution, settings.root, split, settings.download)

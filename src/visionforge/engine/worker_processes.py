@@ -43,7 +43,7 @@ def start_worker(module: str, sent: bytes, number: int, workers: int, accelerato
     import torch
 
     environment = dict(os.environ)
-    environment.setdefault("OMP_NUM_THREADS", str(threads_for(workers)))
+    environment.setdefault("OMP_NUM_THREADS", str(threads_for(workers * each)))
     devices = torch.cuda.device_count()
     if devices > 1 and accelerator in ("auto", "gpu", "cuda"):
         seen = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(devices)))).split(",")

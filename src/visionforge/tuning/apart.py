@@ -33,6 +33,9 @@ from visionforge.engine.fit import Origin, Request, TrialPart, fit
 from visionforge.engine.worker_processes import EXIT_MISTAKE, end_workers, threads_for
 from visionforge.errors import TrainingError, VisionForgeError
 from visionforge.inference.trust import training_config
+from visionforge.printable import LONGEST_LINE as LONGEST_PRINTED
+from visionforge.printable import printable
+from visionforge.redaction import redact_text
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.runs.workspace import Workspace
 from visionforge.training.checkpoints import LastCheckpoint
@@ -116,10 +119,12 @@ def fit_apart(
 
 def _wait_or_end(process: subprocess.Popen[bytes]) -> None:
     """Give a process that has said its last word the time to part from the others; otherwise ask it to end."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
+    try:
         process.wait(5.0 if sys.exc_info()[0] is not Interrupted else 0.0)
-        return
-    end_workers([process])
+    except subprocess.TimeoutExpired:
+        end_workers([process])
+    with contextlib.suppress(OSError):  # whoever it has started, and could not end
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _watched(link: socket.socket, watch: Watch, interruption: Interruption) -> Path:
@@ -130,7 +135,8 @@ def _watched(link: socket.socket, watch: Watch, interruption: Interruption) -> P
             watch.begun(Path(said["run"]))
         elif "epoch" in said:
             end = bool(watch.ended(int(said["epoch"]), float(said["value"])))
-            link.sendall(json.dumps({"end": end}).encode() + b"\n")
+            with contextlib.suppress(OSError):  # it has gone, which is read next
+                link.sendall(json.dumps({"end": end}).encode() + b"\n")
         elif "done" in said:
             return Path(said["done"])
         elif "pruned" in said:
@@ -279,10 +285,13 @@ def main(path: Path) -> int:
             made = fit(Request(settings, {}, run=run, stored=stored), interruption, Origin(job["parent"], part))
             if link is not None and current_rank() == 0:
                 link.conclude(done=str(made.path))
-    except VisionForgeError:
+    except VisionForgeError as error:
+        if link is None:
+            for problem in error.problems:
+                print(f"error: {printable(redact_text(problem), LONGEST_PRINTED)}", file=sys.stderr)
         return EXIT_MISTAKE
     except Interrupted as interrupted:
-        return interrupted.exit_status
+        return 0 if link is None else interrupted.exit_status  # another's would make its launcher kill the first
     return 0
 
 
