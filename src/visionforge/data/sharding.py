@@ -140,7 +140,7 @@ def write_shards(
     replace: bool = False,
     tables: Mapping[Split, SideTable] | None = None,
 ) -> Sharded:
-    """Write blocks of images as a sharded archive and its catalog entry; in memory are a shard of each split and labels.
+    """Write blocks of images as a sharded archive and its entry; in memory are a shard of each split and labels.
 
     Nothing is visible under its name before it is whole, and what a killed process left is removed by the next one of
     that name. The same images in the same order give the same files, however they are divided into blocks.
