@@ -437,7 +437,10 @@ MISTAKES = {
     "pool without use": (["--tune.pool", "[resnet18]"], "tune.pool: would be ignored"),
     "unknown backbone": (["--tune.preset", "architectures", "--tune.pool", "[resnet19]"], "tune.pool: 'resnet19'"),
     "name with a slash": (["--tune.study", "../x"], "tune.study: '../x' is not allowed"),
-    "several devices": (["--trainer.devices", "2"], "trainer.devices: a trial runs on one device"),
+    "several machines": (
+        ["--trainer.num_nodes", "2"],
+        "trainer.num_nodes: 2 is not allowed; a trial runs on one machine",
+    ),
     "resume": (["--resume", "auto"], "a search begins anew or goes on by itself"),
     "storage": (["--tune.storage", "foo"], "tune.storage: is no address of a database"),
     "no study": (["--report", "nothing"], "--report: nothing is no study"),

@@ -24,6 +24,7 @@ from tests.docker.dockerfile import Stage, left_out, pairs, parse, patterns_of
 from tests.runs.helpers import readable_folder
 from visionforge.config.loading import read_arguments
 from visionforge.config.schema import RunSettings
+from visionforge.distribution import DISTRIBUTION
 from visionforge.engine.validation import check_settings
 
 FOLDER = REPOSITORY / "docker"
@@ -506,4 +507,4 @@ def test_doctor_and_smoke_pass_in_the_image(image):
 def test_packages_of_the_dashboard_are_those_it_needs():
     (step,) = [each.text for each in STAGES["dashboard"].all("RUN")]
     assert {"optuna", "optuna-dashboard", "psycopg2-binary"} <= set(step.split())
-    assert "psycopg2-binary" in {Requirement(text).name for text in requires("visionforge") or ()}
+    assert "psycopg2-binary" in {Requirement(text).name for text in requires(DISTRIBUTION) or ()}

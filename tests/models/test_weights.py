@@ -111,7 +111,7 @@ def test_a_tag_of_timm_that_is_not_here_names_the_cache_folder(tmp_path, monkeyp
 def test_without_timm(weights, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     monkeypatch.delitem(sys.modules, "visionforge.models.from_timm", raising=False)
-    with pytest.raises(WeightsError, match=r"timm is not installed; `pip install 'visionforge\[timm\]'`"):
+    with pytest.raises(WeightsError, match=r'timm is not installed; `pip install "visionforge-lightning\[timm\]"`'):
         pretrained_state(backbone_entry("vit_tiny"), weights, 28)
     with pytest.raises(WeightsError, match=r"'a1_in1k' does not exist; .* or one of IMAGENET1K_V1$"):
         pretrained_state(backbone_entry("resnet18"), "a1_in1k", 28)
