@@ -1,26 +1,21 @@
 """Sharded archives: the images of one array, from a folder or an address, within bounds, and never anything else."""
 
-import http.server
 import json
 import os
 import pickle
 import shutil
 import signal
-import ssl
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import trustme
 
 import visionforge as vf
 from tests.conftest import flags, run_folders
-from tests.data.test_published import Handler
 from tests.training.helpers import MINI, fit, weights
 from visionforge.cli.main import main
 from visionforge.data.batches import ArrayDataset, EpochSampler, drawn_by_weight
@@ -289,29 +284,6 @@ def test_killed_writer_leaves_nothing_that_stays(tmp_path):
 
 
 # --- from an address
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    ca = trustme.CA()
-    pem = tmp_path_factory.mktemp("ca") / "ca.pem"
-    ca.cert_pem.write_to_path(str(pem))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("localhost").configure_cert(context)
-    return pem, context
-
-
-@pytest.fixture
-def server(authority, monkeypatch):
-    pem, context = authority
-    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        httpd.requests, httpd.files = [], {}
-        httpd.url = f"https://localhost:{httpd.server_port}"
-        httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
-        threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        yield httpd
-        httpd.shutdown()
 
 
 @pytest.fixture

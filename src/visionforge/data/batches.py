@@ -211,9 +211,7 @@ class EpochSampler(DistributedSampler[int]):
     def __iter__(self) -> Iterator[int]:
         """Yield the positions of this rank in the current epoch."""
         start, self.start = self.start, 0
-        parts = torch.split(
-            self.positions()[start:], _NUMBERS_AT_ONCE
-        )  # a list of all would take five times the memory
+        parts = torch.split(self.positions()[start:], _NUMBERS_AT_ONCE)  # a list takes five times the memory
         return (position for part in parts for position in part.tolist())
 
     def positions(self) -> Tensor:

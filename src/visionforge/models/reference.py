@@ -12,18 +12,17 @@ RESOLUTIONS = (28, 64, 128, 224)
 
 
 def models_table() -> str:
-    """Return a Markdown table: per backbone and resolution the map after each stage, and the multiply-adds."""
+    """Return a Markdown table: per built-in backbone and resolution the map after each stage, and multiply-adds."""
     lines = [
         "| backbone | resolution | stem's downsampling | map after each stage | multiply-adds |",
         "|---|---|---|---|---|",
     ]
-    for name in backbone_names():
-        entry = backbone_entry(name)
+    for entry in filter(lambda entry: entry.is_builtin, map(backbone_entry, backbone_names())):
         for resolution in RESOLUTIONS:
             found = profile(entry, resolution)
             stem = "standard" if found.scale == 1 else f"÷ {found.scale}"
             lines.append(
-                f"| `{name}` | {resolution} | {stem} | {map_sizes(found)} | {found.multiply_adds / 1e6:,.0f} M |"
+                f"| `{entry.name}` | {resolution} | {stem} | {map_sizes(found)} | {found.multiply_adds / 1e6:,.0f} M |"
             )
     return "\n".join(lines) + "\n"
 
