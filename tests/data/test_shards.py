@@ -468,6 +468,7 @@ def test_object_store(served, server, tmp_path, monkeypatch):
         Store().pipe_file(f"/bucket/{name}", content)
     archive = served.info.archives[16].model_copy(update={"url": f"s3://bucket/sets/{served.index.name}"})
     entry = served.info.model_copy(update={"name": "stored", "archives": {16: archive}})
+    monkeypatch.setattr("visionforge.data.registry._registered", {})  # it is forgotten afterwards
     vf.register_dataset(entry)
     module = module_of(tmp_path, dataset="stored")
     assert torch.equal(module.dataset_for("val").images, torch.from_numpy(np.moveaxis(whole("val"), -1, 1).copy()))
