@@ -31,7 +31,7 @@ def authority(tmp_path_factory):
     pem = tmp_path_factory.mktemp("ca") / "ca.pem"
     ca.cert_pem.write_to_path(str(pem))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("localhost").configure_cert(context)
+    ca.issue_cert("localhost", "127.0.0.1").configure_cert(context)
     return pem, context
 
 

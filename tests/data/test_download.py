@@ -8,7 +8,6 @@ import random
 import re
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -16,7 +15,6 @@ import time
 from email.utils import formatdate
 
 import pytest
-import trustme
 
 from visionforge.data.download import data_root, ensure_archive
 from visionforge.data.info import Archive
@@ -153,16 +151,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     def handle_error(self, request, client_address):
         """Clients that are killed are part of the test."""
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    ca = trustme.CA()
-    pem = tmp_path_factory.mktemp("ca") / "ca.pem"
-    ca.cert_pem.write_to_path(str(pem))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("localhost", "127.0.0.1").configure_cert(context)
-    return pem, context
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from visionforge.data.info import SPLITS, DatasetInfo, Split
 from visionforge.data.npy import npy_header
 from visionforge.data.originals import AnyOriginal
 from visionforge.data.published import published_files
+from visionforge.data.store import SPARE_BYTES
 from visionforge.data.stratify import stratified_order
 from visionforge.errors import DataError
 from visionforge.fetch import Retries, transfer_bar
@@ -32,7 +33,6 @@ from visionforge.runs.locks import LockedError, held
 log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1 << 24  # of published images in memory
-SPARE_BYTES = 64 << 20  # disk that is left for everybody else
 
 READERS: Final[dict[str, Callable[[Any, Mapping[str, Path], Wanted], list[Pool]]]] = {
     "idx": idx_pools,

@@ -28,6 +28,7 @@ MAX_TEXT = 500  # characters of a class name
 LARGEST_MEAN, SMALLEST_STD, LARGEST_STD = 10.0, 1e-7, 10.0  # far beyond what values in [0, 1] can have
 SIDE_TEXTS, SIDE_CHARACTERS = 2, 256  # names and groups beside the images, and the mean length that has room
 MAX_COLUMNS = 32  # further columns beside them
+SHARDS = ".shards.json"  # how the name of an index of shards ends
 _CHARACTER_BYTES = 4  # of NumPy's text arrays
 
 Resolution = Annotated[int, Field(ge=MIN_RESOLUTION, le=MAX_RESOLUTION)]
@@ -51,9 +52,8 @@ class Archive(Section):
 
     @model_validator(mode="after")
     def _shards_are_named(self) -> Self:
-        ending = ".shards.json"
-        if self.url is not None and self.url.endswith(ending) != (self.file or "").endswith(ending):
-            raise ValueError(f"url and file: of shards both end in {ending}, of other archives neither")
+        if self.url is not None and self.url.endswith(SHARDS) != (self.file or "").endswith(SHARDS):
+            raise ValueError(f"url and file: of shards both end in {SHARDS}, of other archives neither")
         return self
 
 

@@ -47,7 +47,7 @@ class ResumableLoader(DataLoader[Batch]):
         if isinstance(dataset, ArrayDataset) and dataset.device.type != "cpu" and size is not None:
             return self._on_device(dataset, sampler.positions().to(dataset.device), size, skip)
         sampler.start = skip * (size or 1)
-        if not isinstance(dataset, ArrayDataset):
+        if not isinstance(dataset, ArrayDataset) or dataset.in_memory:
             return super().__iter__()
         processes = sampler.num_replicas if isinstance(sampler, EpochSampler) else 1
         ahead = dataset.look_ahead(sampler.positions(), processes)

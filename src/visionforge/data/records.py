@@ -4,13 +4,24 @@ import copy
 import io
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from visionforge.data.read_ahead import ReadAhead
+
+
+class Ahead(Protocol):
+    """Gets files ahead of a position in the order of an epoch."""
+
+    def advance(self, position: int) -> None:
+        """Ask for the files that are needed from a position on."""
+
+    def close(self) -> None:
+        """Stop."""
 
 
 class Records:
@@ -29,7 +40,7 @@ class Records:
         """Whether their files are got while they are needed."""
         return False
 
-    def look_ahead(self, order: npt.NDArray[np.int64], processes: int = 1) -> "Ahead | None":
+    def look_ahead(self, order: npt.NDArray[np.int64], processes: int = 1) -> Ahead | None:
         """Return what gets files, or has them read, before an epoch comes to them; None where that gains nothing.
 
         Args:
@@ -39,17 +50,65 @@ class Records:
         return None
 
 
-class Ahead(Protocol):
-    """Gets files ahead of a position in the order of an epoch."""
+class FileRecords(Records):
+    """Records of one shape that lie one after the other in files.
 
-    def advance(self, position: int) -> None:
-        """Ask for the files that are needed from a position on."""
+    A kind has `_places` and `_handle`.
 
-    def close(self) -> None:
-        """Stop."""
+    Args:
+        shape: (N, …) of all records together, of which each value is a byte.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return self.shape[0]
+
+    def __getitem__(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Return the records at the given positions; neighbours are read together.
+
+        Raises:
+            OSError: If a file has become shorter.
+        """
+        out = np.empty((len(positions), *self.shape[1:]), dtype=np.uint8)
+        if not len(positions):
+            return out
+        owners, offsets = self._places(positions)
+        breaks = np.flatnonzero((np.diff(positions) != 1) | (np.diff(owners) != 0)) + 1
+        each, view = self._each, memoryview(out.reshape(-1).data)
+        for first, last in itertools.pairwise([0, *breaks.tolist(), len(positions)]):
+            file = self._handle(int(owners[first]))
+            start, stop, offset = first * each, last * each, int(offsets[first])
+            while start < stop:
+                count = os.preadv(file.fileno(), [view[start:stop]], offset)
+                if count == 0:
+                    raise OSError(f"{file.name!s}: is shorter than was said")
+                start, offset = start + count, offset + count
+        return out
+
+    def look_ahead(self, order: npt.NDArray[np.int64], processes: int = 1) -> Ahead | None:
+        """Return what has records read before the epoch comes to them; None where that gains nothing."""
+        own = copy.copy(self)  # with open files of its own, for its thread
+        helps = ReadAhead.helps(self._each)
+        return ReadAhead(order, self._each, own._places, own._handle, processes) if helps else None
+
+    @property
+    def _each(self) -> int:
+        """Bytes of a record."""
+        return prod(self.shape[1:])
+
+    def _places(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the number of the file of each record, and the bytes before it there."""
+        raise NotImplementedError
+
+    def _handle(self, place: int) -> io.FileIO:
+        """Return an open file by its number."""
+        raise NotImplementedError
 
 
-class MappedRecords(Records):
+class MappedRecords(FileRecords):
     """Reads records of a memory-mapped array by position, without mapping them into this process.
 
     A random access to a map can bring megabytes around it into resident memory, since the system maps whole folios of
@@ -62,78 +121,21 @@ class MappedRecords(Records):
     def __init__(self, array: npt.NDArray[np.uint8]) -> None:
         assert isinstance(array, np.memmap)
         assert array.dtype == np.uint8
-        self._path, self._offset, self._shape = str(array.filename), array.offset, array.shape
-        self._bytes = int(np.prod(self._shape[1:]))
+        super().__init__(array.shape)
+        self._path, self._offset = str(array.filename), array.offset
         self._file: io.FileIO | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the open file out: another process opens its own."""
         return {**self.__dict__, "_file": None}
 
-    def __len__(self) -> int:
-        """Return the number of records."""
-        return int(self._shape[0])
+    def _places(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        return np.zeros_like(positions), self._offset + positions * self._each
 
-    def __getitem__(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """Return the records at the given positions; neighbours are read together.
-
-        Raises:
-            OSError: If the file has become shorter.
-        """
-        out = np.empty((len(positions), *self._shape[1:]), dtype=np.uint8)
-        breaks = np.flatnonzero(np.diff(positions) != 1) + 1
-        offsets = self._offset + positions * self._bytes
-        read_records(out, [0, *breaks.tolist(), len(positions)], offsets, None, self._handle)
-        return out
-
-    def _handle(self, place: int = 0) -> io.FileIO:
+    def _handle(self, place: int) -> io.FileIO:
         if self._file is None:
             self._file = io.FileIO(self._path)
         return self._file
-
-    def look_ahead(self, order: npt.NDArray[np.int64], processes: int = 1) -> "Ahead | None":
-        """Return what has records read before the epoch comes to them; None where that gains nothing."""
-        if not ReadAhead.helps(self._bytes):
-            return None
-        own = copy.copy(self)  # with an open file of its own, for its thread
-
-        def places(positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-            return np.zeros_like(positions), self._offset + positions * self._bytes
-
-        return ReadAhead(order, self._bytes, places, own._handle, processes)
-
-
-def read_records(
-    out: npt.NDArray[np.uint8],
-    bounds: Sequence[int],
-    offsets: npt.NDArray[np.int64],
-    owners: npt.NDArray[np.int64] | None,
-    handle: Callable[[int], io.FileIO],
-) -> None:
-    """Read records at their places in files.
-
-    Args:
-        out: (N, …) where they go.
-        bounds: (R + 1) of the runs of records that follow each other in a file, which are read together.
-        offsets: (N,) bytes before each record in its file.
-        owners: (N,) number of its file; None if there is one.
-        handle: Number of a file → the open file.
-
-    Raises:
-        OSError: If a file has become shorter.
-    """
-    each = out[0].size if len(out) else 0
-    view = memoryview(out.reshape(-1).data)
-    for first, last in itertools.pairwise(bounds):
-        if first == last:
-            continue
-        file = handle(0 if owners is None else int(owners[first]))
-        start, stop, offset = first * each, last * each, int(offsets[first])
-        while start < stop:
-            count = os.preadv(file.fileno(), [view[start:stop]], offset)
-            if count == 0:
-                raise OSError(f"{file.name!s}: is shorter than was said")
-            start, offset = start + count, offset + count
 
 
 class JoinedRecords(Records):

@@ -15,12 +15,11 @@ from pydantic import Field, ValidationError, model_validator
 
 from visionforge.config.problems import validation_problems
 from visionforge.config.schema.base import Section
-from visionforge.data.info import SPLITS, DatasetInfo, Split
+from visionforge.data.info import SHARDS, SPLITS, DatasetInfo, Split
 from visionforge.errors import DataError
 from visionforge.fetch import Checksum
 from visionforge.reading import UnreadableError, read_json_text, read_text
 
-SUFFIX = ".shards.json"
 LABELS = "labels.npz"
 FORMAT = 1
 MAX_INDEX = 1 << 26  # bytes; of 250,000 shards
@@ -103,7 +102,7 @@ class ShardIndex(Section):
 
 def is_sharded(path: Path | str) -> bool:
     """Return whether an archive of that name is the index of a sharded one."""
-    return str(path).endswith(SUFFIX)
+    return str(path).endswith(SHARDS)
 
 
 def shard_folder(index: Path) -> Path:

@@ -1,6 +1,5 @@
 """The images of a sharded split as one array, of which a batch is read from whichever shards it lies in."""
 
-import copy
 import io
 import os
 import shutil
@@ -15,8 +14,7 @@ import numpy.typing as npt
 from visionforge.data.archive import SplitArrays, read_labels
 from visionforge.data.fetch_once import fetch_once
 from visionforge.data.info import SPLITS, DatasetInfo, Split
-from visionforge.data.read_ahead import ReadAhead
-from visionforge.data.records import Ahead, Records, read_records
+from visionforge.data.records import Ahead, FileRecords
 from visionforge.data.shard_files import LookAhead, ShardFiles, cache_limit, shards_cache
 from visionforge.data.shard_index import (
     Shard,
@@ -28,14 +26,14 @@ from visionforge.data.shard_index import (
     shard_address,
     shard_folder,
 )
+from visionforge.data.store import SPARE_BYTES
 from visionforge.errors import DataError
 
 OPEN_FILES = 256  # of a split; a process may open 1,024 by default
-SPARE_BYTES = 64 << 20  # disk that is left for everybody else
 TRIES = 3  # to open a shard that another process takes out of the cache meanwhile
 
 
-class ShardRecords(Records):
+class ShardRecords(FileRecords):
     """Images of shards by position, in the order of the split.
 
     It has what an array has as far as that needs no memory: shape, type, length, and items by position. Slices and
@@ -52,16 +50,13 @@ class ShardRecords(Records):
     def __init__(self, files: ShardFiles, shards: tuple[Shard, ...], shape: tuple[int, ...]) -> None:
         self._files, self._shards = files, shards
         self._starts = np.cumsum([0, *(shard.images for shard in shards)], dtype=np.int64)
-        self.shape = (int(self._starts[-1]), *shape)
+        self._offsets = np.array([shard.offset for shard in shards], dtype=np.int64)
+        super().__init__((int(self._starts[-1]), *shape))
         self._open: OrderedDict[int, io.FileIO] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the open files out: another process opens its own."""
         return {**self.__dict__, "_open": OrderedDict()}
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return self.shape[0]
 
     @property
     def ndim(self) -> int:
@@ -85,7 +80,7 @@ class ShardRecords(Records):
             IndexError: If there is no such position.
         """
         if isinstance(key, slice):
-            return self._at(np.arange(*key.indices(len(self)), dtype=np.int64))
+            return super().__getitem__(np.arange(*key.indices(len(self)), dtype=np.int64))
         wanted = np.asarray(key)
         if isinstance(key, tuple) or wanted.ndim > 1 or (wanted.dtype == np.bool_ and len(wanted) != len(self)):
             raise IndexError("images are chosen by a position, a slice, positions (n,) or a mask (N,)")
@@ -95,21 +90,13 @@ class ShardRecords(Records):
         positions = np.where(positions < 0, positions + len(self), positions)
         if len(positions) and not 0 <= positions.min() <= positions.max() < len(self):
             raise IndexError(f"positions from {positions.min()} to {positions.max()} of {len(self)} images")
-        found = self._at(positions)
+        found = super().__getitem__(positions)
         return found if wanted.ndim else found[0]
-
-    def _at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        out = np.empty((len(positions), *self.shape[1:]), dtype=np.uint8)
-        owners, offsets = self._places(positions)
-        breaks = np.flatnonzero((np.diff(positions) != 1) | (np.diff(owners) != 0)) + 1
-        read_records(out, [0, *breaks.tolist(), len(positions)], offsets, owners, self._handle)
-        return out
 
     def _places(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return the number of the shard of each image, and the bytes before it there."""
         owners = np.searchsorted(self._starts, positions, side="right") - 1
-        offsets = np.array([shard.offset for shard in self._shards], dtype=np.int64)[owners]
-        return owners, offsets + (positions - self._starts[owners]) * prod(self.shape[1:])
+        return owners, self._offsets[owners] + (positions - self._starts[owners]) * self._each
 
     def _handle(self, place: int) -> io.FileIO:
         """Return an open shard; those that were not read for long are closed."""
@@ -157,9 +144,7 @@ class ShardRecords(Records):
         """
         if not self._files.here:
             return LookAhead(self._files, self._shards, self._starts, order)
-        each = prod(self.shape[1:])
-        own = copy.copy(self)  # with open files of its own, for its thread
-        return ReadAhead(order, each, own._places, own._handle, processes) if ReadAhead.helps(each) else None
+        return super().look_ahead(order, processes)
 
 
 def shard_files(path: Path, index: ShardIndex, info: DatasetInfo, resolution: int, download: bool) -> ShardFiles:

@@ -1,5 +1,6 @@
 """Write a sharded archive: from one that is here, or from blocks of images of any number that come one by one."""
 
+import filecmp
 import hashlib
 import json
 import logging
@@ -20,10 +21,10 @@ from visionforge.config.schema.tasks import task_named
 from visionforge.data.archive import check_labels
 from visionforge.data.download import data_root
 from visionforge.data.import_files import LOCK_TIMEOUT_S, check_free, entry_path, write_entry, write_npz
-from visionforge.data.info import SPLITS, Archive, DatasetInfo, Split, Splits
+from visionforge.data.info import SHARDS, SPLITS, Archive, DatasetInfo, Split, Splits
 from visionforge.data.npy import npy_header
 from visionforge.data.registry import is_builtin
-from visionforge.data.shard_index import FORMAT, LABELS, MAX_INDEX, MAX_SHARDS, SUFFIX, shard_folder
+from visionforge.data.shard_index import FORMAT, LABELS, MAX_INDEX, MAX_SHARDS, shard_folder
 from visionforge.data.side_table import SideTable, side_members
 from visionforge.data.source import load_split, offered_resolution, prepare, stored_side_table
 from visionforge.errors import DataError, SettingsError
@@ -253,13 +254,13 @@ def _write(
     index: dict[str, Any] = {"format": FORMAT, "shape": list(shape), "labels": _described(work / LABELS), **files}
     text = json.dumps(index) + "\n"
     md5 = hashlib.md5(text.encode()).hexdigest()
-    target = work.with_name(f"{info.name}-{md5[:12]}{SUFFIX}")
+    target = work.with_name(f"{info.name}-{md5[:12]}{SHARDS}")
     if len(text) > MAX_INDEX:
         raise DataError(f"{info.name}: {sum(map(len, files.values())):,} shards are too many; raise shard_mb")
     kept = shard_folder(target)
     if not kept.exists():
         work.replace(kept)
-    elif any((kept / file.name).read_bytes() != file.read_bytes() for file in work.iterdir()):
+    elif not all(filecmp.cmp(file, kept / file.name, shallow=False) for file in work.iterdir()):
         raise DataError(f"{kept}: is there already, with other content; move it away")
     write_atomic(target, text)
     address = None if url is None else f"{url.rstrip('/')}/{target.name}"

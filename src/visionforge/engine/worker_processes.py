@@ -12,10 +12,9 @@ from visionforge.config.environment import keep_freed_memory
 from visionforge.config.imports import import_modules
 from visionforge.config.schema import RunSettings
 from visionforge.errors import VisionForgeError
-from visionforge.printable import LONGEST_LINE, printable
-from visionforge.redaction import redact_text
 from visionforge.runs.provenance import usable_cores
 from visionforge.runs.signals import Interrupted, Interruption
+from visionforge.streams import warn
 
 END_WAIT_S = 90.0  # a worker finishes its step and its checkpoint
 
@@ -77,7 +76,7 @@ def serve(work: Callable[[RunSettings, Interruption], object]) -> int:
             work(settings, interruption)
     except VisionForgeError as error:
         for problem in error.problems:
-            print(f"error: {printable(redact_text(problem), LONGEST_LINE)}", file=sys.stderr)
+            warn(f"error: {problem}")
         return EXIT_MISTAKE
     except Interrupted as interrupted:
         return interrupted.exit_status

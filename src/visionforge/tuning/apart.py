@@ -28,16 +28,13 @@ from lightning.pytorch.callbacks import Callback
 from visionforge.config.environment import keep_freed_memory
 from visionforge.config.imports import import_modules
 from visionforge.config.schema import RunSettings
-from visionforge.engine.distributed import current_rank
 from visionforge.engine.fit import Origin, Request, TrialPart, fit
 from visionforge.engine.worker_processes import EXIT_MISTAKE, end_workers, threads_for
 from visionforge.errors import TrainingError, VisionForgeError
 from visionforge.inference.trust import training_config
-from visionforge.printable import LONGEST_LINE as LONGEST_PRINTED
-from visionforge.printable import printable
-from visionforge.redaction import redact_text
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.runs.workspace import Workspace
+from visionforge.streams import warn
 from visionforge.training.checkpoints import LastCheckpoint
 
 SOCKET = "VISIONFORGE_TRIAL_SOCKET"  # number of the file descriptor, in the first process of a trial
@@ -283,12 +280,12 @@ def main(path: Path) -> int:
             told = Told(link, job["metric"], job["pauses"])
             part = TrialPart([told], optuna.TrialPruned, job["metric"])
             made = fit(Request(settings, {}, run=run, stored=stored), interruption, Origin(job["parent"], part))
-            if link is not None and current_rank() == 0:
+            if link is not None:
                 link.conclude(done=str(made.path))
     except VisionForgeError as error:
         if link is None:
             for problem in error.problems:
-                print(f"error: {printable(redact_text(problem), LONGEST_PRINTED)}", file=sys.stderr)
+                warn(f"error: {problem}")
         return EXIT_MISTAKE
     except Interrupted as interrupted:
         return 0 if link is None else interrupted.exit_status  # another's would make its launcher kill the first

@@ -103,13 +103,11 @@ def require_tunable(settings: RunSettings) -> None:
     tune, problems = settings.tune, []
     if (teacher := settings.model.distillation.teacher) is not None:
         find_checkpoint(teacher, "model.distillation.teacher")
-    if processes_of(settings.trainer.model_dump()) is not None:
-        nodes = settings.trainer.model_dump().get("num_nodes") or 1
-        if nodes > 1:
-            problems.append(
-                f"trainer.num_nodes: {nodes} is not allowed; a trial runs on one machine, and others take part with a "
-                "search of their own on the same tune.storage"
-            )
+    if (nodes := settings.trainer.model_dump().get("num_nodes") or 1) > 1:
+        problems.append(
+            f"trainer.num_nodes: {nodes} is not allowed; a trial runs on one machine, and others take part with a "
+            "search of their own on the same tune.storage"
+        )
     if settings.ckpt_path is not None or settings.resume is not None:
         problems.append("ckpt_path and resume: a search begins anew or goes on by itself; leave them out")
     if tune.second_metric is not None and tune.pruner != "none":
