@@ -288,6 +288,7 @@ def _steps_per_epoch(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
 
 
+FULLY_SHARD = "fully_shard"  # as trainer.strategy
 EFFECTIVE = "effective-number"  # of model.loss.class_weights
 
 
@@ -495,6 +496,28 @@ def _trainer_flags(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
 
 
+def _sharded(settings: RunSettings, facts: Facts) -> Iterator[str]:
+    """What needs a network whole in the middle of a training does not go with one that lies on several devices."""
+    if (settings.trainer.model_extra or {}).get("strategy") != FULLY_SHARD:
+        return
+    model, mend = settings.model, "or trainer.strategy to ddp"
+    if not model.averaging.off:
+        told = f"{model.averaging.name} keeps a whole second network"
+        yield f"model.averaging.name: {told}, which {FULLY_SHARD} divides; set it to none, {mend}"
+    if model.finetuning.freeze_epochs > 0:
+        yield f"model.finetuning.freeze_epochs: {FULLY_SHARD} shards what is trained at the start; set it to 0, {mend}"
+    if model.warm_start != "none":
+        told = f"{model.warm_start} exchanges a layer that {FULLY_SHARD} has divided"
+        yield f"model.warm_start: {told}; set it to none, {mend}"
+    if model.compile:
+        yield f"model.compile: {FULLY_SHARD} trains networks as they are; set it to false, {mend}"
+    if str(settings.trainer.precision) in ("16", "16-mixed", "16-true"):
+        told = f"{settings.trainer.precision} scales gradients that {FULLY_SHARD} has divided"
+        yield f"trainer.precision: {told}; set it to bf16-mixed or 32-true, {mend}"
+    if facts.dataset is not None and task_named(facts.dataset.task).detects:
+        yield f"trainer.strategy: {FULLY_SHARD} is not for detectors; set it to ddp"
+
+
 def graph_problems(other_device: str | None, accumulated: int, devices: int, detects: bool) -> Iterator[str]:
     """Yield why a training cannot be replayed as CUDA graphs, a line each.
 
@@ -650,6 +673,7 @@ RULES = (
     _pretrained_weights,
     _constants,
     _freezing,
+    _sharded,
     _warm_start,
     *EVALUATION_RULES,
     _steps_per_epoch,

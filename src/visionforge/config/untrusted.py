@@ -28,8 +28,8 @@ _EVALUATION = (
     "use_distributed_sampler",
 )
 _SPAN = r"\d{1,4}(?::\d{1,2}){3}"  # such as 00:12:00:00
-# Flags of the Trainer that can be a word → the words that are taken. Of strategies these are Lightning's own, without
-# those that write to places outside the run; what other packages have registered under a name is theirs.
+# Flags of the Trainer that can be a word → the words that are taken. Of strategies these are Lightning's own and ours,
+# without those that write to places outside the run; what other packages have registered under a name is theirs.
 WORDS: dict[str, str] = {
     "accelerator": "auto|cpu|cuda|gpu|mps|tpu",
     "deterministic": "warn",
@@ -39,7 +39,7 @@ WORDS: dict[str, str] = {
     "precision": "transformer-engine(?:-float16)?|(?:bf)?16(?:-true|-mixed)?|(?:32|64)(?:-true)?",
     "profiler": "simple|advanced",
     "strategy": "auto|single_device|deepspeed(?:_stage_[123])?|deepspeed_stage_[23]_offload|fsdp(?:_cpu_offload)?|"
-    "ddp(?:_spawn|_fork|_notebook)?(?:_find_unused_parameters_(?:true|false))?|(?:single_)?xla|single_tpu",
+    "fully_shard|ddp(?:_spawn|_fork|_notebook)?(?:_find_unused_parameters_(?:true|false))?|(?:single_)?xla|single_tpu",
     "val_check_interval": _SPAN,
 }
 _SPANS = ("max_time", "val_check_interval")  # which can be a mapping, such as {hours: 1}

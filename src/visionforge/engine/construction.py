@@ -23,6 +23,7 @@ from visionforge.engine.validation import gather_facts
 from visionforge.errors import SettingsError
 from visionforge.printable import printable
 from visionforge.runs.config_hash import digest, with_portable_paths
+from visionforge.training import fully_shard  # noqa: F401  # a name of a strategy, which the Trainer then knows
 from visionforge.training.classifier import ImageClassifier
 
 TRAINER_DEFAULTS = {

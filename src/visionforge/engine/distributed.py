@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionforge.config.loading import SETTINGS
 from visionforge.config.schema import RunSettings
-from visionforge.errors import RunError
+from visionforge.errors import PeerEndedError, RunError, VisionForgeError
 from visionforge.runs.config_hash import processes_of
 from visionforge.runs.session import FOLDER
 from visionforge.runs.signals import Interrupted
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import lightning.pytorch as pl
 
 _LONGEST = 100_000  # characters of a variable of the environment; Linux takes 131,072 bytes
+LOST_S = 2.0  # until the end of a process is known whose connection has ended
 CHECKPOINT = "VISIONFORGE_RUN_CHECKPOINT"  # environment variable: what the other ranks continue from
 
 
@@ -90,6 +92,32 @@ def leave_process_group() -> None:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+
+
+def lost_process(error: BaseException, trainer: "pl.Trainer | None", parent: int) -> BaseException:
+    """Return what an error comes from: a process of a training that Lightning has started may have been killed.
+
+    Args:
+        error: What ended this process, such as a collective that nobody answered.
+        trainer: The Trainer, if there is one.
+        parent: The process that had started this one.
+    """
+    if trainer is None or trainer.world_size == 1 or not isinstance(error, RuntimeError):
+        return error
+    started = getattr(trainer.strategy.launcher, "procs", [])
+    if isinstance(error, VisionForgeError) or (trainer.local_rank == 0 and not started):  # of another launcher
+        return error
+    until = time.monotonic() + LOST_S
+    while time.monotonic() < until:
+        if trainer.local_rank > 0:
+            killed = [0] if os.getppid() != parent else []
+        else:
+            killed = [k for k, process in enumerate(started, 1) if (process.poll() or 0) < 0]
+        if killed:
+            tells = trainer.local_rank == (1 if killed[0] == 0 else 0)
+            return PeerEndedError(f"process {killed[0]} of {trainer.world_size} was lost", 1, told=not tells)
+        time.sleep(0.05)
+    return error
 
 
 def leave_or_end(trainer: "pl.Trainer", error: Interrupted) -> None:

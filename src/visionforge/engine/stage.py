@@ -26,6 +26,7 @@ from visionforge.engine.distributed import (
     inherited_folder,
     leave_or_end,
     leave_process_group,
+    lost_process,
 )
 from visionforge.engine.failure import conclude, requeue, translate
 from visionforge.engine.lightning_compat import ignore_hook_warning, use_current_leaf_spec
@@ -84,6 +85,7 @@ class Stage(ABC):
         self.parent: dict[str, Any] = {}
         self.provenance: dict[str, Any] = {}  # further facts for `metrics.json`
         self._team = current_team()
+        self._parent_process = os.getppid()
         self._device_lock: Lock | None = None
         self._trainer: pl.Trainer | None = None
         self._embedded: Embedded | None = None
@@ -140,7 +142,10 @@ class Stage(ABC):
         except BaseException as error:
             if self._team is not None:
                 self._team.writes = True
-            told = translate(error if self._team is None else self._team.cause(error))
+            if self._team is None:
+                told = translate(lost_process(error, self._trainer, self._parent_process))
+            else:
+                told = translate(self._team.cause(error))
             self._end(told)
             if isinstance(error, SystemExit) and self._trainer is not None and self._trainer.interrupted:
                 raise KeyboardInterrupt from None  # which Lightning turned into an exit

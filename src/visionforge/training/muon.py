@@ -12,6 +12,8 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
+from visionforge.training.shards import is_shard, shard_like, whole
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic coefficients of Jordan et al., steepest at zero
 ITERATIONS = 5
 UPDATE_RMS = 0.2  # root mean square of AdamW's updates in practice, Liu et al., section 2.2
@@ -107,9 +109,10 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(p)
         velocity = state["momentum"].lerp_(grad, 1 - beta)
         direction = grad.lerp(velocity, beta) if group["nesterov"] else velocity
-        matrix = direction.flatten(1)
+        matrix = whole(direction).flatten(1)
         scale = UPDATE_RMS * math.sqrt(max(matrix.shape))
-        return orthogonalise(matrix).view(direction.shape) * scale
+        found = orthogonalise(matrix).view(direction.shape) * scale
+        return shard_like(found, direction) if is_shard(direction) else found
 
     def _adam_update(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> Tensor:
         state, beta1, beta2 = self.state[p], group["momentum"], group["beta2"]
