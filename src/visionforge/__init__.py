@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from visionforge.engine.run import EvaluationResult, Run, list_runs, open_run
     from visionforge.engine.run_folder import RunFolder
     from visionforge.engine.split_report import SplitReport
+    from visionforge.engine.starter import Starter, starter
     from visionforge.errors import SettingsError, VisionForgeError
     from visionforge.evaluation.comparison import Comparison
     from visionforge.exporting.export import ExportResult
@@ -87,6 +88,8 @@ _HOMES = {
     "Decoder": "visionforge.config.schema",
     "Detector": "visionforge.config.schema",
     "Embeddings": "visionforge.engine.embeddings",
+    "Starter": "visionforge.engine.starter",
+    "starter": "visionforge.engine.starter",
     "EvaluationResult": "visionforge.engine.run",
     "Explanations": "visionforge.engine.explanations",
     "ExportResult": "visionforge.exporting.export",
@@ -185,6 +188,7 @@ __all__ = [
     "Schedule",
     "SettingsError",
     "SplitReport",
+    "Starter",
     "Study",
     "Task",
     "TaskSpec",
@@ -229,6 +233,7 @@ __all__ = [
     "register_task",
     "robustness",
     "shard_dataset",
+    "starter",
     "tune",
     "write_shards",
 ]

@@ -13,6 +13,7 @@ from visionforge.cli.commands import (
     ensemble,
     explain,
     export,
+    init,
     models,
     predict,
     reproduce,
@@ -33,12 +34,13 @@ PARSERS = {
     "ensemble": ensemble,
     "explain": explain,
     "export": export,
+    "init": init,
     "reproduce": reproduce,
     "robustness": robustness,
     "submit": submit,
 }
 OWN = {  # what is read before a parser is asked, and what a parser of Lightning's takes beside the settings
-    "fit": {"--seeds", "--folds", "--workers", "--distill", "--profile", "--resume", "--import"},
+    "fit": {"--minutes", "--seeds", "--folds", "--workers", "--distill", "--profile", "--resume", "--import"},
     "validate": {"--run", "--import"},
     "test": {"--run", "--import"},
     "predict": {"--run", "--images", "--import"},

@@ -16,6 +16,7 @@ import yaml
 from tests.conftest import REPOSITORY, flags, run_folders
 from tests.runs.helpers import HOLD_RUN, create, python
 from visionforge.cli.main import main
+from visionforge.evaluation.run_facts import size_text
 from visionforge.runs.processes import RECORD, this_process
 from visionforge.runs.signature import PROCESSES, canonical_content, sign
 
@@ -57,7 +58,7 @@ def test_list_shows_every_run_in_a_line(outputs, capsys, quick_run):
     lines = text.splitlines()
     assert len(lines) == 4
     assert lines[1].split()[0] == "20200101_synthetic_mini_cnn_000000"
-    assert lines[1].split()[-1] == "0.1250"
+    assert lines[1].split()[-3] == "0.1250"
     (interrupted,) = [line for line in lines if "interrupted" in line]
     assert "3/8" in interrupted
     assert "–" in interrupted
@@ -132,17 +133,59 @@ def test_compare_puts_metrics_beside_each_other(outputs, capsys, quick_run):
 def test_clean_lists_first_and_removes_only_what_is_incomplete_and_free(outputs, capsys, quick_run):
     cut = next(path.name for path in run_folders(outputs) if "_d_m_" in path.name)
     (outputs / ".20200101_d_m_00000a.new-abc").mkdir()
+    size = size_text(sum(path.stat().st_size for path in (outputs / cut).rglob("*") if path.is_file()))
     status, text = said(capsys, "runs", "clean", "--incomplete")
-    assert (status, text.splitlines()[0]) == (0, f"would be removed: {cut} (interrupted, 3/8 epochs)")
+    assert (status, text.splitlines()[0]) == (0, f"would be removed: {cut} (interrupted, 3/8 epochs, {size})")
     assert (outputs / cut).is_dir()
-    assert said(capsys, "runs", "clean", "--incomplete", "--yes")[1] == f"removed: {cut} (interrupted, 3/8 epochs)\n"
+    told = f"removed: {cut} (interrupted, 3/8 epochs, {size})\n"
+    assert said(capsys, "runs", "clean", "--incomplete", "--yes")[1] == told
     assert {path.name for path in outputs.iterdir()} == {quick_run.name, "20200101_synthetic_mini_cnn_000000", "latest"}
     assert (outputs / "latest").exists()
 
 
+def test_clean_keeps_the_best_of_each_data_set_and_what_is_new(outputs, capsys, quick_run):
+    worse = "20200101_synthetic_mini_cnn_000000"
+    for metric, name in ((None, worse), ("loss", quick_run.name)):  # of a loss the lowest is best
+        if metric:
+            stored = json.loads((outputs / worse / "metrics.json").read_text())
+            stored["with_tta"] = {**stored["with_tta"], "loss": 0.0}
+            (outputs / worse / "metrics.json").write_text(json.dumps(stored))
+        chosen = ["--by", metric] if metric else []
+        text = said(capsys, "runs", "clean", "--keep-best", "1", *chosen)[1]
+        assert text.startswith(f"would be removed: {name} (complete, ")
+        assert text.splitlines()[-1].startswith("nothing was removed; `--yes` removes them, ")
+    assert "would be removed" not in said(capsys, "runs", "clean", "--keep-best", "2", "--dry-run")[1]
+    assert main(["runs", "clean", "--keep-best", "0", "--by", "beauty"]) == 0
+    assert f"{worse}: has no beauty, so it is kept" in capsys.readouterr().err
+    manifest = json.loads((outputs / worse / "run.json").read_text())
+    manifest |= {"ended": "2020-01-02T00:00:00+00:00"}
+    (outputs / worse / "run.json").write_text(json.dumps(manifest))
+    old = json.loads(said(capsys, "runs", "clean", "--older-than", "30d", "--json")[1])
+    assert [row["run"] for row in old["found"]] == [worse]
+    assert old["bytes"] == [sum(path.stat().st_size for path in (outputs / worse).rglob("*") if path.is_file())]
+    assert json.loads(said(capsys, "runs", "clean", "--older-than", "30d", "--incomplete", "--json")[1])["found"] == []
+    manifest |= {"parent": {"study": "a study"}}
+    (outputs / worse / "run.json").write_text(json.dumps(manifest))
+    assert worse not in said(capsys, "runs", "clean", "--keep-best", "0")[1]
+    assert said(capsys, "runs", "clean", "--keep-best", "0", "--yes")[1].startswith(f"removed: {quick_run.name} (")
+    assert not (outputs / quick_run.name).exists()
+    assert (outputs / worse).is_dir()
+
+
+def test_lists_tell_of_sizes(outputs, capsys, quick_run):
+    rows = json.loads(said(capsys, "runs", "list", "--json", "--sort", "bytes", "--reverse")[1])
+    expected = {
+        path.name: sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) for path in run_folders(outputs)
+    }
+    assert {row["run"]: row["bytes"] for row in rows} == expected
+    assert [row["bytes"] for row in rows] == sorted(expected.values(), reverse=True)
+    assert size_text(expected[quick_run.name]) in said(capsys, "runs", "list")[1]
+    assert size_text(expected[quick_run.name]) in said(capsys, "runs", "show", quick_run.name)[1]
+
+
 def test_clean_keeps_a_run_in_use(tmp_path, capsys):
     with python(HOLD_RUN, tmp_path / "outputs", cwd=REPOSITORY):
-        assert said(capsys, "runs", "clean", "--incomplete", "--yes") == (0, "no incomplete runs in outputs\n")
+        assert said(capsys, "runs", "clean", "--incomplete", "--yes") == (0, "no such runs in outputs\n")
         assert len(run_folders(tmp_path / "outputs")) == 1
 
 
@@ -155,7 +198,11 @@ def test_clean_keeps_a_run_in_use(tmp_path, capsys):
         (["list", "--sort", "beauty"], "invalid choice: 'beauty'"),
         (["list", "--outputs", "none"], "none is no folder"),
         (["list", "--outputs", "s3://x"], "--outputs: s3://x: no such anchor"),
-        (["clean"], "the following arguments are required: --incomplete"),
+        (["clean"], "runs clean: give --incomplete, --keep-best or --older-than: which runs are to go"),
+        (["clean", "--older-than", "3"], "--older-than: 3 is not allowed; allowed: hours, days or weeks such as 12h"),
+        (["clean", "--keep-best", "-1"], "--keep-best: -1 is not allowed; allowed: an integer, at least 0"),
+        (["clean", "--incomplete", "--by", "auc"], "--by: is for --keep-best; leave it out"),
+        (["clean", "--incomplete", "--yes", "--dry-run"], "not allowed with argument --yes"),
     ],
 )
 def test_mistakes_are_one_line(refuse, arguments, line):

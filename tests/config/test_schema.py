@@ -24,7 +24,7 @@ DEFAULTS = {
     "data.augmentation.min_scale": 0.95,
     "model.tta": "full",
     "model.backbone.name": "resnet18",
-    "model.backbone.pretrained": True,
+    "model.backbone.pretrained": "auto",
     "data.force_rgb": True,
     "data.resolution": 28,
     "data.dataset": "bloodmnist",

@@ -76,7 +76,7 @@ def test_the_cat_is_a_cat(theirs):
 
 
 def test_the_report_of_the_package(real):
-    network, report = build_network(Backbone(name="efficientnet_lite0"), 1, 2, 28)
+    network, report = build_network(Backbone(name="efficientnet_lite0", pretrained=True), 1, 2, 28)
     assert report.source == f"package {ENTRY.package} 0.1.0, efficientnet-lite0-57934424.pth"
     assert report.sha256 == "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
     assert (report.revision, report.mapping, report.resampled) == ("0.1.0", "order", ["features.0.0.weight"])

@@ -16,6 +16,7 @@ from visionforge.engine.validation import trainer_flags
 from visionforge.runs.config_hash import NEUTRAL, VOLATILE, canonical, digest, with_images_of_step, with_portable_paths
 
 BASE = RunSettings().model_dump(mode="json")
+BASE["model"]["backbone"]["pretrained"] = True  # a run never has `auto`, which is settled before
 LEAVES = [p for p, f in flatten(RunSettings).items() if not hasattr(f.annotation, "model_fields")]
 
 
@@ -77,8 +78,11 @@ def test_the_number_of_devices_counts_unless_their_images_do(devices):
 
 
 def settings(changes: dict) -> dict:
-    """Return settings as the configuration of a fit has them, which says nothing of a probe."""
-    return RunSettings.model_validate(changes).model_dump(mode="json", exclude={"probe"})
+    """Return settings as the configuration of a fit has them, which says nothing of a probe and has settled weights."""
+    found = RunSettings.model_validate(changes).model_dump(mode="json", exclude={"probe"})
+    assert found["model"]["backbone"]["pretrained"] == "auto"
+    found["model"]["backbone"]["pretrained"] = True
+    return found
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -93,7 +97,9 @@ from visionforge.config import RunSettings
 from visionforge.runs.config_hash import digest
 
 for changes in json.load(sys.stdin):
-    print(digest(RunSettings.model_validate(changes).model_dump(mode="json", exclude={"probe"})))
+    found = RunSettings.model_validate(changes).model_dump(mode="json", exclude={"probe"})
+    found["model"]["backbone"]["pretrained"] = True
+    print(digest(found))
 """
 
 

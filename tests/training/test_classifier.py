@@ -70,7 +70,7 @@ def test_equals_a_plain_loop():
             step += 1
     assert step == steps
     reference = torch.cat([p.detach().flatten() for p in network.parameters()])
-    torch.testing.assert_close(weights(module), reference, atol=1e-6, rtol=0)
+    torch.testing.assert_close(weights(module), reference, atol=2e-6, rtol=0)  # sums are grouped by the processor
 
 
 BASE = {

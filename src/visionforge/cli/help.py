@@ -12,6 +12,7 @@ OWN: dict[str, str] = {  # flags that are no settings
     "by key.",
     "import": "Python module or file whose registered backbones, data sets and metrics are then known by name; may be "
     "given several times (`imports` in YAML).",
+    "minutes": "With a source: how long the training may take on a CPU; default 10.",
     "seeds": "Train for several seeds: 3 is the configured one and the next two, 1,7,42 are these.",
     "folds": "Cross-validation: a network for each of so many folds of train and val; a fit joins them, a search takes "
     "their mean.",
@@ -39,7 +40,19 @@ OWN: dict[str, str] = {  # flags that are no settings
 }
 OF_STAGE: dict[str, tuple[str, ...]] = {
     "fit": (
-        *("config", "import", "resume", "seeds", "folds", "workers", "distill", "profile", "ckpt_path", "trust"),
+        *(
+            "config",
+            "import",
+            "minutes",
+            "resume",
+            "seeds",
+            "folds",
+            "workers",
+            "distill",
+            "profile",
+            "ckpt_path",
+            "trust",
+        ),
         *("print_config", "help"),
     ),
     "validate": ("config", "import", "run", "ckpt_path", "print_config", "help"),

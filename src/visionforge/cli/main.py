@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from visionforge.cli.commands import commands
+from visionforge.config.aliases import command_meant
 from visionforge.config.environment import keep_freed_memory, prepare_environment, shield_matplotlib
 from visionforge.config.problems import nearest
 from visionforge.distribution import own_version
@@ -124,6 +125,8 @@ def _dispatch(arguments: list[str]) -> int:
         say(f"visionforge {own_version()}")
         return 0
     if name not in COMMANDS:
+        if (meant := command_meant(name, rest)) is not None:
+            raise SettingsError(f"{name}: unknown command; type: {meant}")
         close = nearest(name, COMMANDS) or list(COMMANDS)
         raise SettingsError(f"{name}: unknown command; nearest: {', '.join(close)} (`visionforge --help` shows all)")
     return COMMANDS[name].run(rest)

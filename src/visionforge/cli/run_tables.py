@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visionforge.cli.printing import heading, plain_table, print_table, value_text
-from visionforge.evaluation.run_facts import cell_text, run_facts
+from visionforge.evaluation.run_facts import cell_text, run_facts, size_text
 from visionforge.runs.cleaning import Cleaning
 from visionforge.runs.query import StoredRun
 from visionforge.streams import say
 
-SHOWN = ("run", "state", "started", "seconds", "epochs", "accuracy", "auc")  # the name of a run says more
+SHOWN = ("run", "state", "started", "seconds", "epochs", "accuracy", "auc", "bytes")  # the name of a run says more
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each run."""
-    table = plain_table(*SHOWN, right=("seconds", "epochs", "accuracy", "auc"))
+    table = plain_table(*SHOWN, right=("seconds", "epochs", "accuracy", "auc", "bytes"))
     for row in rows:
         table.add_row(*(cell_text(name, row) for name in SHOWN))
     print_table(table)
@@ -47,10 +47,10 @@ def print_cleaning(cleaning: Cleaning, outputs: str, removing: bool) -> None:
         outputs: The folder, as it is shown.
         removing: Whether they were to be removed.
     """
-    for run in cleaning.found:
+    for run, size in zip(cleaning.found, cleaning.sizes, strict=True):
         verb = "removed" if run.name in cleaning.removed else "kept" if removing else "would be removed"
-        say(f"{verb}: {run.name} ({run.state}, {cell_text('epochs', run.as_row())} epochs)")
+        say(f"{verb}: {run.name} ({run.state}, {cell_text('epochs', run.as_row())} epochs, {size_text(size)})")
     if not cleaning.found:
-        say(f"no incomplete runs in {outputs}")
+        say(f"no such runs in {outputs}")
     elif not removing:
-        say("nothing was removed; `--yes` removes them")
+        say(f"nothing was removed; `--yes` removes them, {size_text(sum(cleaning.sizes))}")

@@ -10,25 +10,36 @@ if TYPE_CHECKING:
     from visionforge.engine.run import EvaluationResult
 
 
-def read_settings(stage: str, arguments: list[str], further: Callable[[], str] | None = None) -> "RawConfig | None":
+def read_settings(
+    stage: str,
+    arguments: list[str],
+    further: Callable[[], str] | None = None,
+    begun: "Callable[[RawConfig], RawConfig] | None" = None,
+) -> "RawConfig | None":
     """Read the settings of a stage; None if only its help or its configuration was asked for, which is printed.
 
     Args:
         stage: The command, such as `fit`, `probe` or `tune`.
         arguments: What follows it on the command line.
         further: What the help says at its end.
+        begun: Puts further settings underneath those that were read.
 
     Raises:
         VisionForgeError: For every mistake that the user can mend.
     """
+    from visionforge.cli.help import OF_STAGE
+    from visionforge.config.aliases import refuse_other_words
     from visionforge.config.loading import read_arguments
 
+    refuse_other_words(stage, arguments, OF_STAGE[stage])
     raw = read_arguments(arguments)
     if raw.help is not None:
         from visionforge.cli.help import stage_help
 
         say_text(stage_help(stage, raw.help, further))
         return None
+    if begun is not None:
+        raw = begun(raw)
     if raw.print_config is not None:
         import yaml
 

@@ -37,7 +37,7 @@ SWITCHES = (  # flags that need no value
 )
 _HELP, _PRINT = ("--help", "-h"), "--print_config"
 _OWN = frozenset(
-    ("run", "seeds", "folds", "workers", "distill", "profile", "trust", "report")
+    ("run", "minutes", "seeds", "folds", "workers", "distill", "profile", "trust", "report")
 )  # flags of commands, no settings
 _YES, _NO = ("true", "yes", "on"), ("", "false", "no", "off", "none")
 _NULLS = ("null", "~", "Null", "NULL", "")

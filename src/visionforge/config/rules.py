@@ -319,8 +319,8 @@ def _unread(settings: RunSettings, facts: Facts) -> Iterator[str]:
         )
     if finetuning.batch_norm == "keep" and not settings.model.backbone.pretrained and settings.ckpt_path is None:
         yield (
-            "model.finetuning.batch_norm: keep of a backbone with random weights, whose statistics are those of no "
-            "images; set model.backbone.pretrained to true, or batch_norm to auto"
+            f"model.finetuning.batch_norm: keep of a backbone with random weights{_why(settings)}, whose statistics "
+            "are those of no images; set model.backbone.pretrained to true, or batch_norm to auto"
         )
     if getattr(schedule, "cosine_fraction", None) == 1.0:
         for name in ("scheduler_patience", "gamma"):
@@ -556,12 +556,18 @@ def _evaluated_batches(flag: str) -> Callable[[RunSettings, Facts], Iterator[str
     return rule
 
 
+def _why(settings: RunSettings) -> str:
+    """Return why `pretrained: auto` has become random weights, in brackets."""
+    reason = settings.model.backbone._from_scratch
+    return "" if reason is None else f" ({reason})"
+
+
 def _freezing(settings: RunSettings, facts: Facts) -> Iterator[str]:
     if settings.model.finetuning.freeze_epochs == 0:
         return
     if not settings.model.backbone.pretrained:
         yield (
-            "model.finetuning.freeze_epochs: freezes a backbone with random weights; "
+            f"model.finetuning.freeze_epochs: freezes a backbone with random weights{_why(settings)}; "
             "set model.backbone.pretrained to true, or freeze_epochs to 0"
         )
     devices, strategy = settings.trainer.devices, str((settings.trainer.model_extra or {}).get("strategy") or "auto")
@@ -579,8 +585,8 @@ def _warm_start(settings: RunSettings, facts: Facts) -> Iterator[str]:
         return
     if not model.backbone.pretrained:
         yield (
-            f"model.warm_start: {model.warm_start} of a backbone with random weights; set model.backbone.pretrained to "
-            "true, or warm_start to none"
+            f"model.warm_start: {model.warm_start} of a backbone with random weights{_why(settings)}; set "
+            "model.backbone.pretrained to true, or warm_start to none"
         )
     if settings.ckpt_path is not None:
         yield (
@@ -633,6 +639,11 @@ def _frozen(settings: RunSettings, facts: Facts) -> Iterator[str]:
     """What gives features is not trained: its weights have to come from somewhere."""
     if settings.model.backbone.pretrained:
         yield from _pretrained_weights(settings, facts)
+    elif (reason := settings.model.backbone._from_scratch) is not None:
+        yield (
+            f"model.backbone: {reason}, and random ones give no features; choose another backbone, name a file in "
+            "model.backbone.weights, or a trained network with --run RUN"
+        )
     else:
         yield (
             "model.backbone.pretrained: false leaves random weights, whose features say nothing; set it to true, or "

@@ -20,6 +20,7 @@ from visionforge.errors import DataError, SettingsError
 from visionforge.printable import printable
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
+LABEL_COLUMNS = ("label", "labels", "class", "target", "category", "diagnosis", "y")  # which a starter looks for
 SEPARATORS = "|;"  # between the labels of one cell
 MISSING = ("", "nan", "<na>", "#n/a")  # what programs write where there is nothing
 MAX_BYTES = 1 << 28  # of the file; some millions of rows
@@ -52,6 +53,27 @@ class _Problems:
             f"{source}, line{'s' if len(lines) > 1 else ''} {some(lines)}: {kind}" for kind, lines in self.kinds.items()
         ]
         return [*grouped, *self.lines][:MAX_PROBLEMS]
+
+
+def group_columns(source: Path) -> list[str]:
+    """Return the columns of a table that may say which pictures belong together.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    rows = _read(source)
+    return _groups(rows, list(rows[0].cells))
+
+
+def label_column_of(source: Path) -> str | None:
+    """Return the column of a table that has the labels, by its name; None if no column is called so.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    columns = list(_read(source)[0].cells)
+    known = [column for column in map(_matching(columns), LABEL_COLUMNS) if column is not None]
+    return known[0] if known else None
 
 
 def list_csv(settings: ImportSettings) -> Listing:
@@ -207,13 +229,16 @@ def _value(row: _Row, column: str, problems: _Problems) -> str:
 
 def _refuse_unused_groups(source: Path, rows: Sequence[_Row], columns: Sequence[str]) -> None:
     """Refuse a table with a column that says which pictures belong together, if nobody said what to do with it."""
-    found = [name for name in columns if _names_groups(name) and _repeats([row.cells[name] for row in rows])]
-    if found:
+    if found := _groups(rows, columns):
         raise DataError(
             f"{source}: the column {' and the column '.join(found)} may say which pictures belong together; those of "
             "one patient in both training and test make results look better than they are; "
             f"choose `group_column` {found[0]}, or `no_groups` if that does not matter"
         )
+
+
+def _groups(rows: Sequence[_Row], columns: Sequence[str]) -> list[str]:
+    return [name for name in columns if _names_groups(name) and _repeats([row.cells[name] for row in rows])]
 
 
 def _names_groups(column: str) -> bool:

@@ -33,6 +33,21 @@ def entry_path(name: str) -> Path:
     return catalog_folder() / f"{name}.yaml"
 
 
+def is_imported(info: DatasetInfo) -> bool:
+    """Return whether archives and entry of a data set were written by an import: a digest is in the archives' names."""
+    files = {info.archive_name(resolution): archive.url for resolution, archive in info.archives.items()}
+    ours = all(
+        url is None and _is_ours(file, info.name) and re.search("-[0-9a-f]+[.]npz$", file)
+        for file, url in files.items()
+    )
+    return ours and entry_path(info.name).is_file()
+
+
+def held_for_import(name: str, folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which no import of that name writes into a folder of archives."""
+    return held(folder / f".{name}.import.lock", f"name: {name!r}", LOCK_TIMEOUT_S)
+
+
 def check_free(name: str, replace: bool) -> None:
     """Raise DataError if an entry of that name is there and must not be replaced."""
     entry = entry_path(name)
@@ -62,7 +77,7 @@ def write_pair(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         entry.parent.mkdir(parents=True, exist_ok=True)
-        with held(folder / f".{info.name}.import.lock", f"name: {info.name!r}", LOCK_TIMEOUT_S):
+        with held_for_import(info.name, folder):
             _remove_unfinished(info.name, folder)
             check_free(info.name, replace)
             with _archive(info, resolution, content, folder) as path:

@@ -28,11 +28,12 @@ class ImportReport:
     notes: list[str] = field(default_factory=list)
     positive: Positive | None = None
 
-    def lines(self, root: str | None = None) -> list[str]:
+    def lines(self, root: str | None = None, then: bool = True) -> list[str]:
         """Return it as a terminal shows it, with the command that trains on the data.
 
         Args:
             root: Folder of the archives, if it is not where they lie by default.
+            then: Whether somebody asks what comes next.
         """
         info = self.info
         sizes = " / ".join(f"{count:,} {split}" for split, count in info.splits.model_dump().items())
@@ -43,9 +44,9 @@ class ImportReport:
         if self.positive is not None:
             sign = " " if self.positive.certain else "!"
             lines.append(f"{sign} positive {self.positive.name}, {self.positive.reason}; --positive CLASS changes it")
-        where = f" --data.root {root}" if root else ""
-        size = next(iter(info.archives))
-        lines.append(f"  next     visionforge fit --data.dataset {info.name} --data.resolution {size}{where}")
+        if then:
+            where = f" --data.root {root}" if root else ""
+            lines.append(f"  next     visionforge fit {info.name}{where}")
         return lines
 
     def as_dict(self) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from visionforge.data.nifti import nibabel_problem
 from visionforge.data.pictures import PictureError, read_picture
 from visionforge.data.placement import Fit
 from visionforge.data.positive import Positive
-from visionforge.data.registry import is_builtin
+from visionforge.data.registry import MAX_NAME, is_builtin
 from visionforge.data.side_table import SideTable, side_members, well_formed
 from visionforge.data.splitting import assign_splits
 from visionforge.data.volume_files import is_volume, read_volume
@@ -57,7 +57,6 @@ _OF_LABELS: dict[str, tuple[str, ...]] = {  # settings of some forms of labels o
     "classes": (MASKS, BOXES),
 }
 COUNTED_BYTES = 1 << 24  # of images whose values are counted together; counting takes eight times as much
-MAX_NAME = 60  # characters of a catalog name; it stands in names of folders and files
 __all__ = ["ImportReport", "ImportSettings", "channel_statistics", "import_images"]
 
 

@@ -1,6 +1,8 @@
 """The catalog: find a data set by name. Entries are YAML files; nothing here knows a particular archive."""
 
 import os
+import re
+import shlex
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
@@ -14,9 +16,11 @@ from visionforge.config.schema import Synthetic
 from visionforge.config.schema.tasks import task_named
 from visionforge.data.info import DatasetInfo, DomainFlags, Normalisation, Splits
 from visionforge.errors import DataError, SettingsError, VisionForgeError
+from visionforge.printable import printable
 from visionforge.reading import UnreadableError, read_text, read_yaml_text
 
 SYNTHETIC = "synthetic"
+MAX_NAME = 60  # characters of a catalog name; it stands in names of folders and files
 ENTRY_POINTS = "visionforge.datasets"  # of other packages: a DatasetInfo, or a function that returns one
 _registered: dict[str, DatasetInfo] = {}
 
@@ -105,10 +109,21 @@ def dataset_info(name: str, synthetic: Synthetic | None = None) -> DatasetInfo:
         return _own_entry(path, name)
     if name in _packaged():
         return _packaged_entry(name)
+    if (path := Path(name)).exists():
+        word = name_from(path)
+        raise SettingsError(
+            f"data.dataset: {printable(name)} is a path and no name of the catalog; make a data set of it with "
+            f"`visionforge datasets import {shlex.quote(printable(name))} --name {word}`, then --data.dataset {word}"
+        )
     close = nearest(name, dataset_names()) or dataset_names()
     raise SettingsError(
         f"data.dataset: {name!r} is unknown; nearest: {', '.join(close)} (`visionforge datasets list` shows all)"
     )
+
+
+def name_from(path: Path) -> str:
+    """Return a catalog name that a folder or file suggests."""
+    return re.sub(r"[^a-z0-9]+", "_", path.resolve().stem.lower()).strip("_")[:MAX_NAME].strip("_") or "mine"
 
 
 @cache

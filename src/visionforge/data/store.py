@@ -113,7 +113,7 @@ def open_archive(path: Path, info: DatasetInfo, resolution: int) -> dict[str, Me
         DataError: If the archive is not what the catalog says, or cannot be unpacked.
         StoreError: If there is no room, or no permission, for the unpacked arrays.
     """
-    folder = _folder_of(path)
+    folder = unpacked_folder(path)
     expected = info.archives[resolution].md5 if resolution in info.archives else None
     members = _read_store(folder, path, expected)
     if members is not None:
@@ -140,7 +140,7 @@ def open_archive(path: Path, info: DatasetInfo, resolution: int) -> dict[str, Me
 def stored_md5(path: Path) -> str:
     """Return the MD5 of an archive, from its manifest if that is current."""
     try:
-        manifest = read_json(_folder_of(path) / MANIFEST)
+        manifest = read_json(unpacked_folder(path) / MANIFEST)
         stat = path.stat()
         if (manifest["size"], manifest["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns):
             return str(manifest["md5"])
@@ -149,7 +149,7 @@ def stored_md5(path: Path) -> str:
     return md5_of(path)
 
 
-def _folder_of(path: Path) -> Path:
+def unpacked_folder(path: Path) -> Path:
     """Return where an archive's arrays are unpacked; archives of the same name in other places have their own."""
     return store_folder() / f"{path.stem}-{hashlib.blake2b(str(path.resolve()).encode(), digest_size=6).hexdigest()}"
 

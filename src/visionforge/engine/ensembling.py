@@ -15,6 +15,7 @@ from visionforge.config.schema import EvaluationSettings, ModelSettings, Resize
 from visionforge.config.schema.base import fields_of
 from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.info import Split, TaskSpec
+from visionforge.distribution import written_by
 from visionforge.engine.construction import Construction
 from visionforge.engine.reporting import default_settings
 from visionforge.engine.resume import outputs_of
@@ -216,6 +217,7 @@ def joined_checkpoint(members: Sequence[Member]) -> dict[str, Any]:
         stored["spec"] = {**stored["spec"], "resize": Resize().model_dump(mode="json")}
     thresholds = [content["thresholds"] for content in contents if content.get("thresholds") is not None]
     return {
+        "visionforge": written_by(),
         "pytorch-lightning_version": first.get("pytorch-lightning_version"),
         "state_dict": state,
         "hyper_parameters": {**stored, "restoring": True, "members": [_settings_of(content) for content in contents]},

@@ -109,7 +109,7 @@ def request_of(raw: RawConfig) -> Request:
         if (teacher := settings.model.distillation.teacher) is not None:
             find_checkpoint(teacher, "model.distillation.teacher")
         _require_one_profiler(settings, profile)
-        return Request(settings, raw.sources, _with_precision(given, settings), profile=profile)
+        return Request(settings, raw.sources, _settled(given, settings), profile=profile)
     stored = training_config(run, None if trust is None else str(trust), "--resume")
     shared = sharing_its_images(stored, given, run)
     raw = raw.over(shared, f"in {run.config}")
@@ -117,15 +117,17 @@ def request_of(raw: RawConfig) -> Request:
     if (together := settings.data.global_batch_size) is not None:  # other ranks may see the run as this one leaves it
         given = {**given, "data": {**(given.get("data") or {}), "global_batch_size": together}}
     _require_one_profiler(settings, profile)
-    return Request(settings, raw.sources, _with_precision(given, settings), run, stored, profile)
+    return Request(settings, raw.sources, _settled(given, settings), run, stored, profile)
 
 
-def _with_precision(given: Mapping[str, Any], settings: RunSettings) -> Mapping[str, Any]:
-    """Return what other ranks are told, who are to compute in what this one has chosen, not in what they would."""
-    trainer = given.get("trainer")
-    if not isinstance(trainer, Mapping) or trainer.get("precision") != AUTO:
-        return given
-    return {**given, "trainer": {**trainer, "precision": settings.trainer.precision}}
+def _settled(given: Mapping[str, Any], settings: RunSettings) -> Mapping[str, Any]:
+    """Return what other ranks are told, who are to go by what this one has chosen, not by what they would."""
+    told, trainer, model = dict(given), given.get("trainer"), given.get("model", {})
+    if isinstance(trainer, Mapping) and trainer.get("precision") == AUTO:
+        told["trainer"] = {**trainer, "precision": settings.trainer.precision}
+    if isinstance(model, Mapping) and isinstance(backbone := model.get("backbone", {}), Mapping):
+        told["model"] = {**model, "backbone": {**backbone, "pretrained": settings.model.backbone.pretrained}}
+    return told
 
 
 def _require_one_profiler(settings: RunSettings, profile: bool) -> None:

@@ -260,6 +260,8 @@ class Training(Stage):
             device = device_facts(self.settings.trainer.accelerator)
             if device is not None and device.fast_bfloat16:
                 log.info("%s multiplies in bfloat16: --trainer.precision auto trains most networks faster", device.name)
+        if (reason := self.settings.model.backbone._from_scratch) is not None and not self._resumed:
+            log.info("random first weights: %s", reason)
         if told := cut_short(self.settings, gather_facts(self.settings)):
             log.warning("%s", told)
         if self.checkpoint is not None:

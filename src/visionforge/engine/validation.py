@@ -1,7 +1,7 @@
 """Check a whole configuration before anything heavy is imported, downloaded or built, and tell all mistakes at once."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,11 +14,13 @@ from visionforge.config.loading import RawConfig
 from visionforge.config.problems import unknown_setting, validation_problems
 from visionforge.config.resizing import network_resolution
 from visionforge.config.rules import BackboneFacts, DatasetFacts, DeviceFacts, Facts, check_rules
-from visionforge.config.schema import DataSettings, RunSettings
+from visionforge.config.schema import Backbone, DataSettings, RunSettings
 from visionforge.config.schema.data import FOLD_POOLS
+from visionforge.config.schema.model import AUTO as UNSETTLED
 from visionforge.data.registry import dataset_info
 from visionforge.engine.loggers import logger_problems
 from visionforge.errors import SettingsError, VisionForgeError
+from visionforge.models.first_weights import expected_pretrained, is_pretrained
 from visionforge.models.registry import backbone_entry, backbones_taking
 from visionforge.redaction import hidden_settings
 from visionforge.runs.config_hash import PATHS
@@ -88,13 +90,19 @@ def check_settings(
     problems += unknown + _path_problems(values)
     if settings is not None:
         settings = with_precision(settings, stage)
-    if (
-        rules and settings is not None and not unknown
-    ):  # the rules need complete settings, and what they name has to exist
-        problems += check_rules(settings, gather_facts(settings), stage)
-    if problems or settings is None:
+    if settings is None or not rules or unknown:  # the rules need complete settings, and what they name has to exist
+        if problems or settings is None:
+            raise SettingsError(problems)
+        return settings
+    settled = with_weights(settings, expected_pretrained)
+    if problems := [*problems, *check_rules(settled, gather_facts(settled), stage)]:
         raise SettingsError(problems)
-    return settings
+    if settings.model.backbone.pretrained != UNSETTLED or stage != "fit":
+        return settled
+    settled = with_weights(settings, is_pretrained)  # which may ask the host of the weights
+    if problems := check_rules(settled, gather_facts(settled), stage):
+        raise SettingsError(problems)
+    return settled
 
 
 def _import_problems(names: Any) -> list[str]:
@@ -209,6 +217,23 @@ def with_precision(settings: RunSettings, stage: str) -> RunSettings:
     device = device_facts(settings.trainer.accelerator) if stage in _OF_NETWORKS else None
     precision = "bf16-mixed" if device is not None and device.fast_bfloat16 else "32-true"
     return settings.model_copy(update={"trainer": settings.trainer.model_copy(update={"precision": precision})})
+
+
+def with_weights(settings: RunSettings, answer: Callable[[Backbone, int], tuple[bool, str | None]]) -> RunSettings:
+    """Return settings whose `model.backbone.pretrained: auto` is what it means, and which remember why it means false.
+
+    Args:
+        settings: The settings; with true or false they are returned as they are.
+        answer: Says what it means for a backbone and a number of channels, and why not.
+    """
+    backbone = settings.model.backbone
+    if backbone.pretrained != UNSETTLED:
+        return settings
+    channels = 3 if settings.data.force_rgb else dataset_info(settings.data.dataset, settings.data.synthetic).channels
+    brings, reason = answer(backbone, channels)
+    settled = backbone.model_copy(update={"pretrained": brings})
+    settled._from_scratch = reason
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"backbone": settled})})
 
 
 def _device_facts(settings: RunSettings) -> DeviceFacts | None:

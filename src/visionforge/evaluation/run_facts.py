@@ -22,6 +22,7 @@ def run_facts(run: StoredRun) -> dict[str, str]:
         "worked on": cell_text("seconds", row),
         "resumed": f"{resumes} ×" if (resumes := len(run.manifest.sessions) - 1) > 0 else None,
         "epochs": cell_text("epochs", row),
+        "size": size_text(run.size),
         "seed": row["seed"],
         "data": ", ".join(f"{key} {value}" for key, value in run.manifest.data.items() if value and key != "images"),
         "weights": (run.manifest.weights or {}).get("source", "random"),
@@ -64,9 +65,21 @@ def cell_text(name: str, row: Mapping[str, Any]) -> str:
         return datetime.datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M")
     if name == "seconds":
         return duration(value)
+    if name == "bytes":
+        return size_text(value)
     if name == "epochs" and row["max_epochs"]:
         return f"{value}/{row['max_epochs']}"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def size_text(count: int) -> str:
+    """Return a number of bytes as people read it, for instance ``12.3 MB``."""
+    size, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.0f} {unit}" if size >= 100 or unit == "B" else f"{size:.1f} {unit}"
 
 
 def duration(seconds: float) -> str:

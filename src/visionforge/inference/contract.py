@@ -1,5 +1,6 @@
 """What an artifact says of itself: what it takes, what it gives, where it comes from; it travels inside the file."""
 
+import json
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, Self
 
@@ -8,6 +9,7 @@ from pydantic import Field, model_validator
 import visionforge
 from visionforge.config.schema import ModelSettings, Section
 from visionforge.data.info import TaskSpec
+from visionforge.distribution import newer
 from visionforge.errors import RunError
 from visionforge.inference.predictor import DISAGREEMENT, thresholds_of
 from visionforge.models.feature_heads import StoredHead
@@ -15,6 +17,7 @@ from visionforge.training.classifier import ImageClassifier
 from visionforge.training.ensemble import MOST_MEMBERS, MemberInput
 from visionforge.training.tta import named_views
 
+FORMAT = 1
 KEY = "visionforge"  # of the metadata entry that holds the contract as JSON
 Share = Annotated[float, Field(ge=0, le=1)]
 InputKind = Literal["uint8", "float32"]
@@ -224,6 +227,12 @@ def read_contract(text: str | None, where: str) -> Contract:
     """
     if text is None:
         raise RunError(f"{where}: was not exported by visionforge: it does not say what it takes and gives")
+    try:
+        written = json.loads(text)
+    except ValueError:
+        written = None  # the validation tells what is wrong
+    if isinstance(written, dict) and (problem := newer(written.get("format_version"), FORMAT, written.get("version"))):
+        raise RunError(f"{where}: {problem}")
     try:
         return Contract.model_validate_json(text)
     except ValueError as error:

@@ -14,6 +14,7 @@ from visionforge.config.schema import Backbone
 from visionforge.config.volumes import dimension_problems
 from visionforge.errors import SettingsError, WeightsError
 from visionforge.models.entry import BackboneEntry, load_function
+from visionforge.models.first_weights import is_pretrained
 from visionforge.models.key_mapping import map_keys
 from visionforge.models.registry import backbone_entry, backbones_taking
 from visionforge.models.transfer import Fit, TransferReport, fit_convolution, transfer_weights
@@ -42,7 +43,8 @@ def build_network(
         num_classes: Number of logits K.
         resolution: Height and width of the images in pixels, or the side of volumes in voxels; below 112 or 56 the stem
             may be adapted.
-        pretrained: Overrides `settings.pretrained`; False when a checkpoint will bring the weights.
+        pretrained: Overrides `settings.pretrained`; False when a checkpoint will bring the weights. Where nobody says,
+            `auto` asks whether they can be had.
         spatial_dims: 2 for images, 3 for volumes.
 
     Returns:
@@ -54,7 +56,7 @@ def build_network(
         WeightsError: If pretrained weights are missing or do not fit.
     """
     entry = backbone_entry(settings.name)
-    brings = settings.pretrained if pretrained is None else pretrained
+    brings = is_pretrained(settings, in_channels)[0] if pretrained is None else pretrained
     require_dimensions(entry, settings, spatial_dims)
     with building(entry, (in_channels, *(resolution,) * spatial_dims)):
         network = _untrained(settings, in_channels, num_classes, resolution, spatial_dims)

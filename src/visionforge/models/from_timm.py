@@ -120,6 +120,11 @@ def published_state(model: str, tag: str | None, resolution: int) -> PretrainedS
     return PretrainedState(network.state_dict(), f"timm {name}", mean=mean, std=std)
 
 
+def hub_repository(model: str) -> str:
+    """Return the repository of the Hugging Face Hub that has the weights of a model."""
+    return str(_config(model).hf_hub_id or f"timm/{model}")
+
+
 def _pixels(values: Sequence[float] | None, otherwise: Pixels) -> Pixels:
     """Return what weights expect of red, green and blue; what others expect where they are not of three channels."""
     return (values[0], values[1], values[2]) if values is not None and len(values) == 3 else otherwise

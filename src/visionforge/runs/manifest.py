@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from visionforge.distribution import newer
 from visionforge.errors import RunError
 from visionforge.reading import read_json
 from visionforge.runs.files import write_atomic
@@ -56,6 +57,7 @@ class Manifest(_Part):
     """What `run.json` holds."""
 
     format: int = Field(FORMAT, description="Version of this layout.")
+    version: str | None = Field(None, description="Version of visionforge that made the run.")
     run: str = Field(description="Name of the folder.")
     mark: str = Field(description="A number that no other run has; its processes carry it.")
     stage: str = Field("fit", description="`fit`, or the evaluation that the folder was made for.")
@@ -100,7 +102,7 @@ def read_manifest(path: Path) -> Manifest:
         RunError: If it is missing or not valid.
     """
     try:
-        return Manifest.model_validate(read_json(path, MAX_BYTES))
+        found = Manifest.model_validate(read_json(path, MAX_BYTES))
     except FileNotFoundError:
         raise RunError(f"{path.parent}: holds no run.json, so it is no run") from None
     except ValidationError as error:
@@ -110,6 +112,9 @@ def read_manifest(path: Path) -> Manifest:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{path}: cannot be read as the manifest of a run ({reason})") from error
+    if problem := newer(found.format, FORMAT, found.version):
+        raise RunError(f"{path}: {problem}")
+    return found
 
 
 def utc_now() -> str:

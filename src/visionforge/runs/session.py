@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from visionforge.distribution import own_version
 from visionforge.errors import RunError
 from visionforge.redaction import redact_arguments, redact_settings, redact_text
 from visionforge.runs.files import refuse_links, remove_temporary, umask, write_atomic
@@ -101,6 +102,7 @@ class ActiveRun:
                 workspace = _free_folder(outputs, name, past_interrupted or not trains, past_running)
                 kept = redact_settings(config)
                 manifest = Manifest(
+                    version=own_version(),
                     run=workspace.path.name,
                     mark=uuid.uuid4().hex,
                     stage=stage,

@@ -18,13 +18,16 @@ from visionforge.config.rules import part_problems
 from visionforge.config.schema import EvaluationSettings, Loss, ModelSettings, Optimizer, TtaMode, WarmStart
 from visionforge.config.schema.base import fields_of
 from visionforge.config.schema.metrics import watched_problem
+from visionforge.config.schema.model import AUTO
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.augment import normalise
 from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.info import TaskSpec
 from visionforge.data.resizing import Resizing
+from visionforge.distribution import written_by
 from visionforge.errors import SettingsError
 from visionforge.models.feature_heads import StoredHead
+from visionforge.models.first_weights import is_pretrained
 from visionforge.models.stages import Parts
 from visionforge.models.transfer import TransferReport
 from visionforge.models.volumes import to_channels_last
@@ -320,6 +323,7 @@ class ImageClassifier(Seeded, EvaluatingModule):
         if any(self.heads):
             stored["heads"] = [None if each is None else each.model_dump() for each in self.heads]
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {**self.hparams, "restoring": True, **stored}
+        checkpoint["visionforge"] = written_by()
         checkpoint["thresholds"] = None if self.thresholds is None else self.thresholds.tolist()
         checkpoint["calibration"] = None if self.calibration is None else asdict(self.calibration)
         checkpoint["outliers"] = None if self.outliers is None else self.outliers.stored()
@@ -377,6 +381,8 @@ class ImageClassifier(Seeded, EvaluatingModule):
             self.resizing = None if self.inputs else Resizing.of(self.spec)  # or each network by itself
             self._build_members(brought)
             return
+        if pretrained is None:
+            self._settle_weights(self.spec.channels)
         spec, settings, classes = self.spec, self.settings, len(self.spec.classes)
         if problems := list(part_problems(settings, spec.kind, spec.dataset)):
             raise SettingsError(problems)
@@ -396,6 +402,18 @@ class ImageClassifier(Seeded, EvaluatingModule):
             self.cumulative = CumulativeLogits(classes)
         if not self.restoring:
             log.info("%s: %s parameters", settings.backbone.name, f"{sum(p.numel() for p in self.parameters()):,}")
+
+    def _settle_weights(self, channels: int) -> None:
+        """Let the settings say whether the network begins with pretrained weights, where that was left open."""
+        backbone = self.settings.backbone
+        if backbone.pretrained != AUTO:
+            return
+        brings, reason = is_pretrained(backbone, channels)
+        if reason is not None:
+            log.info("random first weights: %s", reason)
+        settled = backbone.model_copy(update={"pretrained": brings})
+        self.settings = self.settings.model_copy(update={"backbone": settled})
+        self._remember()
 
     def _build_members(self, brought: Mapping[str, Tensor] | None) -> None:
         """Build an ensemble, whose networks may differ; its own outputs are logits of the task."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionforge.data.info import TaskSpec
 from visionforge.data.registry import dataset_info
+from visionforge.distribution import CHECKPOINT_FORMAT, newer
 from visionforge.errors import RunError, VisionForgeError, WeightsError
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise RunError(f"{checkpoint}: is no checkpoint: it holds no state_dict of tensors")
+    by = content.get("visionforge")
+    if isinstance(by, dict) and (problem := newer(by.get("format"), CHECKPOINT_FORMAT, by.get("version"))):
+        raise RunError(f"{checkpoint}: {problem}")
     return dict(content)
 
 

@@ -47,9 +47,6 @@ else:  # the command line derives its flags from these
 def as_sections(given: Mapping[str, Any], restoring: bool = False) -> dict[str, Any]:
     """Return the sections of a model as plain values that can be validated.
 
-    A backbone that is only named starts from pretrained weights if there are published ones, as the settings' default
-    says, and else from random ones.
-
     Args:
         given: Section → settings, a mapping, or a name.
         restoring: They come from a checkpoint: what they say of parts that are not known here is left out.

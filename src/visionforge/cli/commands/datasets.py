@@ -1,4 +1,4 @@
-"""`visionforge datasets …`: list, describe, download, check, count, show, shard and import data sets."""
+"""`visionforge datasets …`: list, describe, download, check, count, show, shard, import and remove data sets."""
 
 import argparse
 from pathlib import Path
@@ -43,6 +43,11 @@ def subcommands() -> Subcommands:
     check.add_argument("--embedding", metavar="RUN", help="compare by features of a trained run, too, or of `pixels`")
     check.add_argument("--pictures", type=Path, metavar="FOLDER", help="write a page of the pairs, and a table")
     archive("stats", _stats, "count the classes, and compute mean and standard deviation")
+    remove = group.add("remove", _remove, "remove archives, their unpacked arrays, and the entry of an imported one")
+    remove.add_argument("name", help="catalog name")
+    remove.add_argument("--root", help="folder of the archives; default $VISIONFORGE_DATA or the cache")
+    remove.add_argument("--resolution", type=int, help="only this archive; default: all")
+    remove.add_argument("--yes", action="store_true", help="remove them; without it, they are only listed")
     show = archive("show", _show, "write a picture of images and of what augmentation does to them")
     show.add_argument("--output", default=None, help="PNG file; default NAME.png")
     show.add_argument("--preset", choices=tuple(PRESETS), default="standard", help="augmentation")
@@ -77,14 +82,15 @@ def _entry(options: argparse.Namespace) -> "DatasetInfo":
 def _list(options: argparse.Namespace) -> int:
     from visionforge.cli.dataset_tables import print_catalog
     from visionforge.data.registry import catalog
+    from visionforge.data.removal import disk_bytes
 
     entries, problems = catalog()
     for problem in problems:  # somebody's own entry; the others are still listed
         caution(problem)
     if options.json:
-        print_json([entry.model_dump(mode="json") for entry in entries])
+        print_json([{**entry.model_dump(mode="json"), "bytes": disk_bytes(entry)} for entry in entries])
     else:
-        print_catalog(entries)
+        print_catalog(entries, {entry.name: disk_bytes(entry) for entry in entries})
     return 0
 
 
@@ -112,6 +118,18 @@ def _download(options: argparse.Namespace) -> int:
         print_json(got.as_dict())
     else:
         say(f"✓ {got.path} ({got.size:,} bytes, verified)")
+    return 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    from visionforge.cli.dataset_tables import print_removal
+    from visionforge.data.removal import remove_dataset
+
+    found = remove_dataset(options.name, resolution=options.resolution, root=options.root, remove=options.yes)
+    if options.json:
+        print_json(found.as_dict())
+    else:
+        print_removal(found)
     return 0
 
 
@@ -187,7 +205,7 @@ def _shard(options: argparse.Namespace) -> int:
 
 COMMAND = Command(
     "datasets",
-    "list | info | download | check | stats | show | shard | import: the catalog of data sets",
+    "list | info | download | check | stats | show | shard | import | remove: the catalog of data sets",
     run,
     place=110,
     tells=True,

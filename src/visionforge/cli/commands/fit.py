@@ -7,7 +7,7 @@ from visionforge.cli.command import Command
 from visionforge.cli.stages import print_result, read_settings
 from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
-from visionforge.streams import say
+from visionforge.streams import say, say_lines
 
 if TYPE_CHECKING:
     from visionforge.config.loading import RawConfig
@@ -20,10 +20,21 @@ def run(arguments: list[str]) -> int:
     from visionforge.engine.team import launched_together
 
     with launched_together():
-        raw = read_settings("fit", arguments)
+        source, rest = (arguments[0], arguments[1:]) if arguments[:1] and arguments[0][:1] != "-" else (None, arguments)
+        raw = read_settings("fit", rest, begun=lambda given: _begun(given, source))
         if raw is not None:
             _fit(raw)
     return 0
+
+
+def _begun(raw: "RawConfig", source: str | None) -> "RawConfig":
+    """Return settings with those of a starter underneath, if there is a source; its data set is told of."""
+    from visionforge.engine.starter import begin_with
+
+    raw, found = begin_with(raw, source)
+    if found is not None and found.imported is not None and raw.print_config is None:
+        say_lines(found.imported.lines(then=False))
+    return raw
 
 
 def _fit(raw: "RawConfig") -> None:

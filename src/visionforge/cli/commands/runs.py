@@ -21,7 +21,7 @@ def subcommands() -> Subcommands:
 
     group = Subcommands("visionforge runs", "The runs of an outputs folder.")
     listing = group.add("list", _list, "all runs, a line each")
-    clean = group.add("clean", _clean, "remove runs that are not complete and not in use")
+    clean = group.add("clean", _clean, "remove runs that are not complete, not among the best, or old")
     for command in (listing, clean):
         command.add_argument("--outputs", help="folder of the runs; default $VISIONFORGE_OUTPUTS or the project's")
     listing.add_argument("--sort", choices=COLUMNS, default="started", help="column to sort by; default started")
@@ -29,8 +29,19 @@ def subcommands() -> Subcommands:
     listing.add_argument(
         "--state", choices=("running", "complete", "interrupted", "failed", "pruned"), help="only these"
     )
-    clean.add_argument("--incomplete", action="store_true", required=True, help="interrupted and failed runs")
-    clean.add_argument("--yes", action="store_true", help="remove them; without it, they are only listed")
+    clean.add_argument("--incomplete", action="store_true", help="interrupted and failed runs")
+    clean.add_argument(
+        "--keep-best", dest="keep_best", type=int, metavar="K", help="complete ones but the K best of each data set"
+    )
+    clean.add_argument(
+        "--by", metavar="METRIC", help="with --keep-best: a metric of metrics.json; default auc, or dice, or map"
+    )
+    clean.add_argument(
+        "--older-than", dest="older_than", metavar="AGE", help="only those that ended so long ago: 12h, 30d, 2w"
+    )
+    removing = clean.add_mutually_exclusive_group()
+    removing.add_argument("--yes", action="store_true", help="remove them; without it, they are only listed")
+    removing.add_argument("--dry-run", dest="dry_run", action="store_true", help="only list them, as without --yes")
     group.add("show", _show, "everything that is known of a run").add_argument(
         "name", metavar="RUN", help="folder or name"
     )
@@ -141,11 +152,19 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _clean(options: argparse.Namespace) -> int:
     from visionforge.cli.run_tables import print_cleaning
-    from visionforge.runs.cleaning import clean
+    from visionforge.runs.cleaning import clean, parse_age
     from visionforge.runs.query import named_outputs
 
     folder = named_outputs(options.outputs)
-    cleaning = clean(folder, remove=options.yes, told=caution)
+    cleaning = clean(
+        folder,
+        incomplete=options.incomplete,
+        keep_best=options.keep_best,
+        by=options.by,
+        older_than=None if options.older_than is None else parse_age(options.older_than),
+        remove=options.yes,
+        told=caution,
+    )
     if options.json:
         print_json(cleaning.as_dict())
     else:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from visionforge.config.schema.base import Section
 from visionforge.config.schema.components import Component, Family
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
     from lightning.pytorch.callbacks import Callback
     from torch import Tensor, nn
+
+AUTO: Literal["auto"] = "auto"  # of `model.backbone.pretrained`
 
 Momentum = Annotated[float, Field(ge=0.0, lt=1.0, description="Momentum of SGD and Muon, and AdamW's beta 1.")]
 Nesterov = Annotated[bool, Field(description="Nesterov's form of the momentum of SGD and Muon.")]
@@ -64,7 +66,12 @@ class Backbone(Section):
         default="resnet18",
         description="Backbone: a registered name (`visionforge models list`), torchvision/NAME or timm/NAME.",
     )
-    pretrained: bool = Field(default=True, description="Start from pretrained weights instead of random ones.")
+    pretrained: bool | Literal["auto"] = Field(
+        default=AUTO,
+        description="Start from pretrained weights instead of random ones. auto does where weights of this backbone "
+        "are published, fit the images' channels, and are on this machine or can be downloaded; what it has become is "
+        "what a run stores.",
+    )
     weights: str | None = Field(
         default=None,
         description="Pretrained weights: a tag such as IMAGENET1K_V1, a .pth or .safetensors file, the folder or "
@@ -87,6 +94,8 @@ class Backbone(Section):
         description="What the k×k kernels of a network become in that for volumes: 3d, k×k×k, pretrained ones "
         "inflated; or acs, k×k in three directions (axial, coronal, sagittal), pretrained ones as they are.",
     )
+
+    _from_scratch: str | None = PrivateAttr(default=None)  # why `auto` means random weights
 
 
 class Decoder(Component):

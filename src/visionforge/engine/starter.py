@@ -1,0 +1,402 @@
+"""A configuration to begin with: what fits a data set, this machine and some minutes, and why.
+
+Pictures that are no data set yet become one. What is chosen depends on the data, on whether there is a GPU, on the
+number of cores and on the minutes; nothing is measured, so that the same question has the same answer.
+"""
+
+import datetime
+import logging
+import os
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+from PIL import Image
+
+from visionforge.config.loading import SETTINGS, RawConfig, is_first_process, read_yaml
+from visionforge.config.schema.tasks import TaskName, task_named
+from visionforge.config.shipped import recipe_for, shipped_files
+from visionforge.data.csv_listing import group_columns, label_column_of
+from visionforge.data.import_report import ImportReport
+from visionforge.data.importing import BOXES, MASKS, ImportSettings, import_images
+from visionforge.data.info import DatasetInfo
+from visionforge.data.picture_sources import is_picture, walk_pictures, walk_volumes
+from visionforge.data.registry import dataset_info, dataset_names, name_from
+from visionforge.distribution import own_version
+from visionforge.engine.validation import check_settings, device_facts
+from visionforge.errors import DataError, SettingsError
+from visionforge.printable import printable
+from visionforge.runs.files import write_atomic
+from visionforge.runs.paths import shown
+
+log = logging.getLogger(__name__)
+
+MINUTES = 10.0
+LONGEST = 7 * 24 * 60.0
+_ALLOWED = f"a number, above 0 to {LONGEST:g}"
+PER_CORE = {  # images of 28×28 pixels that a CPU core trains in a second (AVX-512, float32), validation included
+    "fastnet": 230.0,
+    "masks": 70.0,  # resnet18 with unet
+    "boxes": 60.0,  # resnet18 with fcos
+}
+SHARE = 0.7  # of the minutes that are trained: the rest is for start, test and report
+LOOKED_AT = 64  # pictures whose sizes are asked for
+SMALL, MIDDLE, LARGE, LARGEST = 28, 64, 128, 224  # pixels
+MANY = 5_000  # pictures of 64 pixels that a CPU trains for long
+_DENSE_EPOCHS, _DENSE_RATE = 30, 1e-3
+_REASONS = {
+    "data.batch_size": "small batches for small data sets: a step of the optimiser needs few images",
+    "data.balanced_sampling": "classes are drawn as often as they occur; true draws rare ones more often",
+    "data.force_rgb": "grey pictures stay grey: pretrained weights would need three channels",
+    "data.augmentation": "what a picture may look like and stay what it is: `visionforge datasets show {name}`",
+    "model.backbone": "trained from random weights: the network that gets furthest in minutes on small images",
+    "model.optimizer": "found by a search on data sets of this size",
+    "model.schedule": "the rate rises for a fifth of the steps and falls to the end, so that few epochs are enough",
+    "model.loss": "a share of the target is spread over the other classes where images are few",
+    "model.mixup": "pairs of images are mixed where there are enough of them",
+    "model.tta": "test pictures are looked at mirrored, too, where that is allowed",
+    "model.decoder": "feature maps become a class of every pixel",
+    "model.detector": "feature maps become boxes",
+}
+
+
+@dataclass(frozen=True)
+class Starter:
+    """A configuration, and what is to be said of it.
+
+    Attributes:
+        info: The data set.
+        settings: The settings, nested: ``vf.fit(starter.settings)`` trains.
+        reasons: Dotted path of a setting or section → why it is so.
+        minutes: About how long the training will take; None where nobody can say.
+        device: What it was chosen for.
+        imported: What was made of pictures; None of a data set that was there.
+    """
+
+    info: DatasetInfo
+    settings: Mapping[str, Any]
+    reasons: Mapping[str, str]
+    minutes: float | None
+    device: str
+    imported: ImportReport | None = None
+
+    def yaml(self, file: str = "x.yaml") -> str:
+        """Return the settings as a YAML file with a comment for every choice.
+
+        Args:
+            file: How it will be called, for the command in its first lines.
+        """
+        sizes = " / ".join(f"{count:,} {split}" for split, count in self.info.splits.model_dump().items())
+        today = datetime.datetime.now(tz=datetime.UTC).date()
+        lines = [
+            f"# {self.info.name}: {self.info.task}, {len(self.info.classes)} classes, {sizes}.",
+            f"# Written by visionforge {own_version()} on {today} for {self.device}; train with",
+            f"#     visionforge fit --config {file}",
+            f"# `visionforge fit --help all` tells of every setting.{self._duration()}",
+        ]
+        for section, content in self.settings.items():
+            lines += ["", f"{section}:"]
+            for name, value in content.items():
+                reason = self.reasons.get(f"{section}.{name}")
+                lines += [f"  # {reason}"] if reason else []
+                lines.append(f"  {name}: {_flow(value)}")
+        return "\n".join(lines) + "\n"
+
+    def _duration(self) -> str:
+        return "" if self.minutes is None else f" This takes about {max(1, round(self.minutes))} minutes here."
+
+    def write(self, path: Path, overwrite: bool = False) -> Path:
+        """Write the YAML file.
+
+        Args:
+            path: The file.
+            overwrite: Take the place of a file that is there.
+
+        Raises:
+            SettingsError: If there is one, or it is no YAML file by its name.
+        """
+        if path.suffix not in (".yaml", ".yml"):
+            raise SettingsError(f"output: {shown(path)} is not allowed; allowed: a name that ends in .yaml or .yml")
+        if path.exists() and not overwrite:
+            raise SettingsError(f"output: {shown(path)} is there already; name another, or give `overwrite`")
+        write_atomic(path, self.yaml(str(shown(path))))
+        return path
+
+
+def starter(
+    source: str | Path = ".",
+    *,
+    name: str | None = None,
+    minutes: float = MINUTES,
+    task: TaskName | None = None,
+    root: str | Path | None = None,
+) -> Starter:
+    """Return a configuration to begin with; pictures become a data set first.
+
+    Args:
+        source: A data set of the catalog; or a folder of class folders, of ``images`` and ``masks``, or with boxes of
+            Pascal VOC or COCO, or a table (CSV) with columns of paths and labels, or a folder in which exactly one of
+            these is. Of a table, a column that names patients or slides keeps each of them within one split.
+        name: Catalog name of what is made of pictures; None makes one of the source's. If there is a data set of that
+            name it is taken as it is.
+        minutes: How long the training may take on a CPU; on a GPU it has all epochs.
+        task: Kind of labels; None follows from what the pictures have.
+        root: Folder of the archives; None is where they lie by default.
+
+    Raises:
+        SettingsError: If an argument is out of its range, or nothing is there to be trained on.
+        DataError: If pictures or table cannot be used.
+
+    >>> import visionforge as vf
+    >>> found = vf.starter("digits", minutes=2)
+    >>> found.settings["model"]["backbone"]["name"]
+    'fastnet'
+    """
+    if not 0 < minutes <= LONGEST:
+        raise SettingsError(f"minutes: {minutes:g} is not allowed; allowed: {_ALLOWED}")
+    device = device_facts("auto")
+    gpu = device is not None and device.gpu
+    info, imported = _dataset(source, name, task, gpu, root)
+    cores = psutil.cpu_count(logical=False) or 1
+    told = device.name if device is not None and gpu else f"{cores} CPU core{'s' if cores > 1 else ''}"
+    settings, reasons, expected = _choose(info, minutes, gpu, cores)
+    if root is not None:
+        settings["data"]["root"] = str(root)
+    check_settings(settings, "fit", rules=False)
+    return Starter(info, settings, reasons, expected, told, imported)
+
+
+def begin_with(raw: RawConfig, source: str | None) -> tuple[RawConfig, Starter | None]:
+    """Return settings with those of a starter underneath, and the starter; without a source, the settings as they are.
+
+    Args:
+        raw: The settings as they were given, and `minutes`.
+        source: What `starter` takes.
+
+    Raises:
+        VisionForgeError: If there are minutes without a source, or the source cannot be used.
+    """
+    raw = raw.copy()
+    minutes = raw.values.pop("minutes", None)
+    if source is None:
+        if minutes is not None:
+            raise SettingsError("--minutes: is for `visionforge fit SOURCE`; otherwise set trainer.max_epochs")
+        return raw, None
+    if not is_first_process():
+        if SETTINGS in os.environ:  # it is told of all settings
+            return raw, None
+        if source not in dataset_names():
+            raise SettingsError(f"{source}: pictures become a data set in one process; run `visionforge init` before")
+    try:
+        allowed = MINUTES if minutes is None else float(str(minutes))
+    except ValueError:
+        raise SettingsError(f"--minutes: {minutes} is not allowed; allowed: {_ALLOWED}") from None
+    data = raw.values.get("data")
+    given = data if isinstance(data, Mapping) else {}
+    if given.get("dataset") not in (None, source):
+        raise SettingsError(f"data.dataset: {given['dataset']} given beside {source}; leave one of them out")
+    found = starter(source, minutes=allowed, root=given.get("root"))
+    return raw.over(found.settings, f"for {source}"), found
+
+
+# --- the data set
+
+
+def _dataset(
+    source: str | Path, name: str | None, task: TaskName | None, gpu: bool, root: str | Path | None
+) -> tuple[DatasetInfo, ImportReport | None]:
+    text = str(source)
+    if text in dataset_names() and (name is None or name == text):
+        return dataset_info(text), None
+    path = Path(source).expanduser()
+    if not path.exists():
+        if len(path.parts) > 1 or text.endswith("/") or path.suffix:
+            raise DataError(f"{printable(text)}: does not exist")
+        dataset_info(text)  # tells of the nearest names
+    path = _found(path)
+    chosen = name or name_from(path)
+    if chosen in dataset_names():
+        log.info("%s is in the catalog already, and %s is not read again", chosen, shown(path))
+        return dataset_info(chosen), None
+    settings: dict[str, Any] = {"task": task, "root": None if root is None else Path(root)}
+    if path.is_file():
+        if (label := label_column_of(path)) is not None:
+            settings["label_column"] = label
+        if groups := group_columns(path):
+            settings["group_column"] = groups[0]
+    pictures = _pictures(path)
+    kind = _kind(path)
+    settings["resolution"] = _resolution(pictures, kind, gpu)
+    if kind == MASKS:
+        settings |= _values_of_masks(path)
+    report = import_images(ImportSettings(source=path, name=chosen, **settings))
+    if (column := settings.get("group_column")) is not None:
+        report.notes.insert(0, f"pictures of the same {column} are in the same split")
+    return report.info, report
+
+
+def _found(path: Path) -> Path:
+    """Return the folder or table of pictures that a path means, which may lie in it.
+
+    Raises:
+        DataError: If there is none, or several.
+    """
+    if path.is_file():
+        if path.suffix.lower() != ".csv":
+            raise DataError(f"{shown(path)}: is no table (.csv), folder or name of the catalog")
+        return path
+    tables = sorted(each for each in path.iterdir() if each.suffix.lower() == ".csv")
+    if len(tables) == 1 and label_column_of(tables[0]) is not None:
+        return tables[0]
+    if _is_source(path):
+        return path
+    below = [each for each in sorted(path.iterdir()) if each.is_dir() and not each.name.startswith(".")]
+    found = [*tables, *(each for each in below if _is_source(each))]
+    if len(found) == 1:
+        return found[0]
+    there = (
+        f"{len(found)} of them: {', '.join(printable(each.name) for each in found[:4])}; name one"
+        if found
+        else ("none of them; `visionforge datasets list` shows data sets that are ready")
+    )
+    raise DataError(
+        f"{shown(path)}: looked for a folder of class folders, pictures with masks or boxes, or a table (.csv); "
+        f"there {'are' if len(found) > 1 else 'is'} {there}"
+    )
+
+
+def _is_source(folder: Path) -> bool:
+    """Return whether a folder has folders of pictures, of volumes, or of the splits of such."""
+    names = {each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")}
+    if {"images", "masks"} <= names or {"JPEGImages", "Annotations"} <= names or "annotations" in names:
+        return True
+    if "train" in names:
+        return _is_source(folder / "train")
+    return sum(any(is_picture(each) for each in (folder / name).iterdir() if each.is_file()) for name in names) > 1
+
+
+def _kind(path: Path) -> str | None:
+    """Return what a source seems to have beside classes."""
+    inside = path / "train" if (path / "train").is_dir() else path
+    if (inside / "masks").is_dir():
+        return MASKS
+    if path.is_dir() and ((path / "Annotations").is_dir() or (path / "annotations").is_dir()):
+        return BOXES
+    return None
+
+
+def _values_of_masks(folder: Path) -> dict[str, Any]:
+    """Return what masks seem to mean: all above 0 is one class, or 255 stands for pixels that count for nothing."""
+    masks = sorted((folder / "train" if (folder / "train").is_dir() else folder).joinpath("masks").rglob("*"))
+    values = set[int]()
+    for path in [each for each in masks if is_picture(each)][:LOOKED_AT]:
+        try:
+            with Image.open(path) as mask:
+                values |= {value for _, value in mask.convert("L").getcolors(256) or []}  # type: ignore[misc]
+        except (OSError, ValueError, Image.DecompressionBombError):  # which the import tells of
+            continue
+    if values <= {0, 255} and 255 in values:
+        return {"mask_values": "foreground"}
+    return {"ignore": 255} if 255 in values else {}
+
+
+def _pictures(path: Path) -> list[str]:
+    folder = path.parent if path.is_file() else path
+    return list(walk_pictures(folder)) or list(walk_volumes(folder))
+
+
+def _resolution(pictures: list[str], kind: str | None, gpu: bool) -> int:
+    """Return the side in pixels that pictures are stored with."""
+    step = max(1, len(pictures) // LOOKED_AT)
+    sides = []
+    for name in pictures[::step][:LOOKED_AT]:
+        try:
+            with Image.open(name) as picture:
+                sides.append(min(picture.size))
+        except (OSError, ValueError, Image.DecompressionBombError):  # a volume, or one that the import tells of
+            continue
+    side = statistics.median(sides) if sides else SMALL
+    if kind is not None:
+        return LARGE if side <= LARGE * 1.5 or not gpu else 2 * LARGE
+    if side <= 1.5 * SMALL or (not gpu and len(pictures) > MANY):
+        return SMALL
+    if side <= 1.5 * MIDDLE or not gpu:
+        return MIDDLE
+    return LARGE if side <= 1.5 * LARGE else LARGEST
+
+
+# --- the settings
+
+
+def _choose(info: DatasetInfo, minutes: float, gpu: bool, cores: int) -> tuple[dict[str, Any], dict[str, str], Any]:
+    sides = sorted(info.resolutions or (SMALL, MIDDLE))  # of drawn images any
+    resolution = max((side for side in sides if gpu or side <= MIDDLE), default=sides[0])
+    if not gpu and info.splits.train > MANY and SMALL in sides:
+        resolution = SMALL
+    images, forms = info.splits.train, task_named(info.task).forms
+    reasons = dict(_REASONS)
+    if MASKS in forms or BOXES in forms:
+        kind = "masks" if MASKS in forms else "boxes"
+        tree = _dense(info, kind)
+        reasons["data.batch_size"] = "whole pictures with a class of every pixel, or boxes, take much memory"
+        reasons["data.augmentation"] = "the sampler draws pictures as they are, mirrored and a little turned"
+        reasons["model.backbone"] = "a small residual network in front of the decoder or detector"
+        reasons["model.optimizer"] = "AdamW needs no search for a usable rate"
+        reasons["model.mixup"] = "masks and boxes are not mixed"
+    else:
+        kind, recipe = "fastnet", recipe_for(images)
+        tree = read_yaml(shipped_files()[recipe])
+        reasons["model.optimizer"] = f"found by a search on data sets of this size (recipe {recipe})"
+        if not tree["model"]["mixup"]["alpha"]:
+            reasons["model.mixup"] = "so few images are not mixed"
+        if not tree["model"]["loss"]["label_smoothing"]:
+            reasons["model.loss"] = "cross-entropy as it is: with so many images nothing was gained by smoothing"
+        if task_named(info.task).several or info.task == "ordinal":
+            tree["model"].pop("loss")
+        if info.spatial_dims == 3:
+            tree["model"].pop("mixup")
+    tree["data"] |= {"dataset": info.name, "resolution": resolution}
+    while tree["data"]["batch_size"] > max(2, images // 4):
+        tree["data"]["batch_size"] //= 2
+    if info.channels == 3:
+        tree["data"].pop("force_rgb", None)
+    planned = tree["trainer"]["max_epochs"]
+    epochs, expected = planned, None
+    if not gpu:
+        voxels = resolution / SMALL if info.spatial_dims == 3 else 1.0
+        rate = PER_CORE[kind] * cores * (SMALL / resolution) ** 2 / (voxels * (10 if info.spatial_dims == 3 else 1))
+        epochs = max(1, min(planned, int(minutes * 60 * SHARE * rate / images)))
+        expected = epochs * images / rate / 60 + 0.25
+    tree["trainer"] |= {"max_epochs": epochs, "precision": "auto"}
+    short = f", of {planned} that would be better: --minutes {minutes:g} allows no more" if epochs < planned else ""
+    reasons |= {
+        "data.dataset": f"{printable(info.title)}",
+        "data.resolution": f"height and width in pixels; there are {', '.join(map(str, sides))}",
+        "trainer.max_epochs": f"passes over {images:,} training images{short}",
+        "trainer.precision": "bfloat16 where the device multiplies in it, else float32",
+    }
+    reasons["data.augmentation"] = reasons["data.augmentation"].format(name=info.name)
+    return {name: tree[name] for name in ("data", "model", "trainer")}, reasons, expected
+
+
+def _dense(info: DatasetInfo, kind: str) -> dict[str, Any]:
+    part = {"decoder": {"name": "unet"}} if kind == "masks" else {"detector": {"name": "fcos"}}
+    return {
+        "data": {"batch_size": 8, "augmentation": {"preset": "standard"}},
+        "model": {
+            "backbone": {"name": "resnet18", "pretrained": False},
+            **part,
+            "optimizer": {"name": "adamw", "learning_rate": _DENSE_RATE},
+            "mixup": {"alpha": 0.0},
+        },
+        "trainer": {"max_epochs": _DENSE_EPOCHS},
+    }
+
+
+def _flow(value: Any) -> str:
+    """Return a value as YAML on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6).removesuffix("...\n").strip()

@@ -1,0 +1,207 @@
+"""A starter looks at what is there and gives settings that work, whatever the task, and says why."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import visionforge as vf
+from tests.conftest import run_folders
+from visionforge import SettingsError, starter
+from visionforge.cli.main import main
+from visionforge.config.rules import DeviceFacts
+from visionforge.config.schema import Synthetic
+from visionforge.data.registry import dataset_info
+from visionforge.engine import starter as module
+from visionforge.engine.validation import check_settings
+from visionforge.errors import DataError
+
+TASKS = ("binary", "multi-class", "multi-label", "ordinal", "segmentation", "detection")
+GPU = DeviceFacts("a GPU", float16=True, bfloat16=True, gpu=True, fast_bfloat16=True)
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    """Let archives and entries lie in the test's folder, in which it works."""
+    monkeypatch.setenv("VISIONFORGE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("VISIONFORGE_CATALOG", str(tmp_path / "catalog"))
+    monkeypatch.setenv("VISIONFORGE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+def picture(path, brightness, side=40):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(str(path))).integers(0, 60, (side, side + 10, 3))
+    Image.fromarray((noise + brightness).astype(np.uint8)).save(path)
+
+
+def photos(folder, count=20, side=40):
+    for name, brightness in (("dark", 0), ("light", 150)):
+        for i in range(count):
+            picture(folder / name / f"{i}.png", brightness, side)
+    return folder
+
+
+def patients(file, columns=("path", "diagnosis", "patient_id")):
+    photos(file.parent / "photos")
+    with file.open("w", newline="") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(columns)
+        for name in ("dark", "light"):
+            writer.writerows([f"photos/{name}/{i}.png", name, f"{name} {i // 2}"] for i in range(20))
+    return file
+
+
+# --- what is chosen
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("gpu", [False, True])
+def test_settings_of_every_task_are_valid(task, gpu, monkeypatch):
+    info = dataset_info("synthetic", Synthetic(task=task))
+    settings, reasons, minutes = module._choose(info, 10, gpu, 2)
+    settings["data"]["synthetic"] = {"task": task}
+    checked = check_settings(settings, "fit")
+    assert checked.data.dataset == "synthetic"
+    assert (minutes is None) == gpu
+    found = vf.Starter(info, settings, reasons, minutes, "a test")
+    assert yaml.safe_load(found.yaml()) == settings
+    keys = [f"{section}.{name}" for section, content in settings.items() for name in content]
+    assert sorted(set(keys) - {*reasons, "data.synthetic"}) == [], "every choice has its reason"
+
+
+@pytest.mark.parametrize("name", [name for name in vf.dataset_names() if name != "synthetic"])
+def test_settings_of_every_data_set_of_the_catalog_are_valid(name):
+    info = dataset_info(name)
+    for gpu in (False, True):
+        settings, *_ = module._choose(info, 10, gpu, 2)
+        check_settings(settings, "fit")
+
+
+def test_more_minutes_are_more_epochs_and_a_gpu_has_all_of_them(monkeypatch):
+    epochs = {
+        minutes: starter("bloodmnist", minutes=minutes).settings["trainer"]["max_epochs"] for minutes in (1, 10, 600)
+    }
+    assert 1 <= epochs[1] < epochs[10] < epochs[600] == 30
+    found = starter("bloodmnist", minutes=1)
+    assert "of 30 that would be better: --minutes 1 allows no more" in found.yaml()
+    monkeypatch.setattr(module, "device_facts", lambda accelerator: GPU)
+    on_gpu = starter("bloodmnist", minutes=1)
+    assert (on_gpu.settings["trainer"]["max_epochs"], on_gpu.minutes, on_gpu.device) == (30, None, "a GPU")
+    assert on_gpu.settings["data"]["resolution"] == 224
+    assert found.settings["data"]["resolution"] == 28
+
+
+# --- what is there
+
+
+def test_a_folder_of_classes_becomes_a_data_set_and_a_file(own_folders, capsys):
+    photos(own_folders / "My photos")
+    assert main(["init", "My photos"]) == 0
+    told = capsys.readouterr().out
+    assert "next     visionforge fit --config my_photos.yaml     (about " in told
+    text = (own_folders / "my_photos.yaml").read_text()
+    assert "#     visionforge fit --config my_photos.yaml" in text
+    assert check_settings(yaml.safe_load(text), "fit").data.dataset == "my_photos"
+    assert main(["init", "My photos"]) == 2
+    assert "--output: my_photos.yaml is there already; name another, or give --overwrite" in capsys.readouterr().err
+    assert main(["init", "My photos", "--overwrite", "--json", "--minutes", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["file"] == "my_photos.yaml"
+
+
+def test_it_finds_the_only_source_in_a_folder(own_folders):
+    photos(own_folders / "photos")
+    (own_folders / "notes").mkdir()
+    assert starter().info.name == "photos"
+    photos(own_folders / "others")
+    with pytest.raises(DataError, match=r"there are 2 of them: others, photos; name one"):
+        starter()
+    assert starter("others").info.splits.train > 0
+
+
+def test_patients_of_a_table_stay_together(own_folders):
+    found = starter(patients(own_folders / "patients.csv"))
+    assert "pictures of the same patient_id are in the same split" in found.imported.notes
+    tables = [
+        vf.ImageDataModule("patients", resolution=found.info.resolutions[0]).side_table(s) for s in ("train", "test")
+    ]
+    one, other = (set(table.groups) for table in tables)
+    assert one
+    assert other
+    assert not one & other
+
+
+@pytest.mark.parametrize(("side", "resolution"), [(30, 28), (90, 64), (300, 64)])
+def test_pictures_are_stored_as_large_as_a_cpu_can_train(own_folders, side, resolution):
+    photos(own_folders / "photos", 8, side)
+    assert starter("photos").info.resolutions == (resolution,)
+
+
+def test_pictures_with_masks_get_a_decoder(own_folders):
+    for i in range(12):
+        picture(own_folders / "cells" / "images" / f"{i}.png", 10, 64)
+        mask = np.zeros((64, 74), np.uint8)
+        mask[10:30, 20:40] = 255
+        (own_folders / "cells" / "masks").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(own_folders / "cells" / "masks" / f"{i}.png")
+    found = starter("cells")
+    assert found.info.task == "segmentation"
+    assert found.settings["model"]["decoder"] == {"name": "unet"}
+    check_settings(found.settings, "fit")
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("nothing/", "nothing/: does not exist"),
+        ("bloodmnst", "data.dataset: 'bloodmnst' is unknown; nearest: bloodmnist"),
+        ("empty", "empty: looked for a folder of class folders"),
+        ("file.txt", "file.txt: is no table"),
+    ],
+)
+def test_what_cannot_be_a_source_is_one_line(own_folders, capsys, source, line):
+    (own_folders / "empty").mkdir()
+    (own_folders / "file.txt").touch()
+    for command in ("init", "fit"):
+        assert main([command, source]) == 2
+        error = capsys.readouterr().err
+        assert line in error
+        assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("minutes", [0, -1, float("nan"), 1e9])
+def test_minutes_have_a_range(minutes):
+    with pytest.raises(SettingsError, match=r"minutes: .* is not allowed; allowed: a number, above 0 to 10080"):
+        starter("digits", minutes=minutes)
+
+
+# --- a fit of a source
+
+
+def test_fit_takes_a_folder(own_folders, capsys):
+    photos(own_folders / "photos")
+    quick = ["--trainer.max_epochs", "1", "--evaluation.figures", "false", "--evaluation.report", "false"]
+    assert main(["fit", "photos/", "--minutes", "1", *quick, "--model.backbone.name", "mini_cnn"]) == 0
+    said = capsys.readouterr()
+    assert "✓ photos: binary, 2 classes" in said.out
+    (run,) = run_folders(own_folders / "outputs")
+    stored = yaml.safe_load((run / "config.yaml").read_text())
+    assert (stored["data"]["dataset"], stored["trainer"]["max_epochs"]) == ("photos", 1)
+    assert stored["model"]["schedule"]["name"] == "one_cycle"
+    assert main(["fit", "photos", *quick, "--print_config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["backbone"]["name"] == "fastnet"
+
+
+def test_a_source_leaves_out_what_would_contradict_it(own_folders, capsys):
+    for arguments, line in (
+        (["digits", "--data.dataset", "bloodmnist"], "data.dataset: bloodmnist given beside digits"),
+        (["--minutes", "3"], "--minutes: is for `visionforge fit SOURCE`"),
+        (["digits", "--minutes", "soon"], "--minutes: soon is not allowed"),
+    ):
+        assert main(["fit", *arguments]) == 2
+        assert line in capsys.readouterr().err
