@@ -15,6 +15,7 @@ from visionforge.data.import_files import entry_path
 from visionforge.data.removal import disk_bytes, remove_dataset
 from visionforge.data.store import open_archive, unpacked_folder
 from visionforge.errors import DataError
+from visionforge.runs.paths import shown
 
 
 @pytest.fixture
@@ -39,11 +40,8 @@ def test_an_imported_one_goes_with_its_entry_and_its_pictures_stay(imported, tmp
     arrays, entry = unpacked_folder(imported), entry_path("mine")
     assert main(["datasets", "remove", "mine"]) == 0
     told = capsys.readouterr().out
-    assert [line.split(": ")[1].split(" (")[0] for line in told.splitlines()[:3]] == [
-        str(imported),
-        str(arrays),
-        str(entry),
-    ]
+    named = [line.split(": ")[1].split(" (")[0] for line in told.splitlines()[:3]]
+    assert named == [str(shown(path)) for path in (imported, arrays, entry)]
     assert "nothing was removed; `--yes` removes" in told
     assert all(path.exists() for path in (imported, arrays, entry))
     sizes = remove_dataset("mine").sizes
@@ -70,7 +68,7 @@ def test_an_entry_that_somebody_wrote_stays(imported):
     entry = yaml.safe_load(entry_path("mine").read_text())
     own = imported.with_name("mine.npz")
     shutil.copy(imported, own)
-    entry["archives"][28]["file"] = own.name
+    entry["archives"]["28"]["file"] = own.name
     entry_path("mine").write_text(yaml.safe_dump(entry))
     found = remove_dataset("mine", remove=True)
     assert list(found.sizes) == [own]

@@ -69,7 +69,8 @@ OF_STAGE: dict[str, tuple[str, ...]] = {
     ),
 }
 PURPOSE = {
-    "fit": "Train a network, test its best checkpoint, and write everything into a run folder.",
+    "fit": "Train a network, test its best checkpoint, and write everything into a run folder. `fit SOURCE`, pictures, "
+    "a table or a data set of the catalog, begins with what `visionforge init SOURCE` would write.",
     "validate": "Evaluate a run on the validation split.",
     "test": "Evaluate a run on the test split.",
     "predict": "Write the class probabilities of a run for the test split.",

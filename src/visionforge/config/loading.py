@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from visionforge.config.environment import strict_defaults, strict_problems
+from visionforge.config.functions import with_names
 from visionforge.config.problems import flatten
 from visionforge.config.schema import RunSettings
 from visionforge.config.schema.components import Component
@@ -231,7 +232,7 @@ def read_values(config: Config | Sequence[Config] | None, settings: Mapping[str,
     for each in several:
         try:
             if isinstance(each, RunSettings | Mapping):
-                raw.merge(_plain(each), IN_PYTHON)
+                raw.merge(_plain(with_names(each)), IN_PYTHON)
             elif isinstance(each, str | Path):
                 _apply(raw, FLAGS[0], str(each))
             else:
@@ -240,7 +241,7 @@ def read_values(config: Config | Sequence[Config] | None, settings: Mapping[str,
         except SettingsError as error:
             problems.extend(error.problems)
     for path, value in settings.items():
-        raw.set(path, _plain(value), IN_PYTHON)
+        raw.set(path, _plain(with_names(value, path)), IN_PYTHON)
     problems += strict_problems(raw.values, raw.sources)
     if problems:
         raise SettingsError(problems)

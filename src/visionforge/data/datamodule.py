@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from visionforge.config.folds import fold_problems
+from visionforge.config.functions import with_names
 from visionforge.config.problems import validation_problems
 from visionforge.config.resizing import resize_problems
 from visionforge.config.schema import Augmentation, DataSettings, Preset, Resize, Sampler, Synthetic
@@ -153,7 +154,9 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
                     "sampler": sampler,
                     "max_samples": max_samples,
                     "force_rgb": force_rgb,
-                    "augmentation": {"preset": augmentation} if isinstance(augmentation, str) else augmentation,
+                    "augmentation": {"preset": augmentation}
+                    if isinstance(augmentation, str)
+                    else with_names(augmentation, "data.augmentation"),
                     "synthetic": synthetic,
                     "folds": folds,
                     "fold": fold,

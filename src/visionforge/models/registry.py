@@ -4,14 +4,16 @@ A backbone comes from the built-in table, from `register_backbone`, from another
 `visionforge.backbones`, or, under the prefixes ``torchvision/`` and ``timm/``, from one of those libraries.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatch
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Protocol
+from typing import Any, Protocol
 
+from visionforge.config.functions import PLACES, builder_of
 from visionforge.config.problems import nearest
 from visionforge.config.registration import origin, same_definition
 from visionforge.errors import SettingsError, VisionForgeError
@@ -34,16 +36,26 @@ LIBRARIES = ("torchvision", "timm")
 _ENTRIES: dict[str, BackboneEntry] = {entry.name: entry for entry in BUILTIN}
 
 
-def register_backbone(entry: BackboneEntry, replace: bool = False) -> None:
+def register_backbone(entry: BackboneEntry | Callable[..., Any], replace: bool = False) -> Any:
     """Add a backbone under its name; the same again, as when a notebook cell is run twice, takes its own place.
 
     Args:
-        entry: The backbone. Two builders are the same if module, name and code are.
+        entry: The backbone. Two builders are the same if module, name and code are. Or a function of ``in_channels``,
+            ``num_classes`` and, where it reads them, ``dropout``, ``resolution`` and ``scale`` that returns a network
+            from (N, C, H, W) to logits (N, K), whose name and docstring are the backbone's; this is then a decorator.
         replace: Take the place of another builder that was registered under this name before.
 
+    Returns:
+        What was given.
+
     Raises:
-        ValueError: If the name is taken, or has the form of a library's.
+        ValueError: If the name is taken, or has the form of a library's, or a function takes other arguments.
     """
+    if not isinstance(entry, BackboneEntry):
+        told = (inspect.getdoc(entry) or f"A function of {entry.__module__}").splitlines()[0].rstrip(".")
+        made = BackboneEntry(name=entry.__name__, builder=builder_of(entry), description=told, feature_maps=False)
+        register_backbone(made, replace)
+        return entry
     if "/" in entry.name:
         raise ValueError(f"a backbone's name has no slash: {entry.name!r}")
     known = _ENTRIES.get(entry.name)
@@ -55,6 +67,10 @@ def register_backbone(entry: BackboneEntry, replace: bool = False) -> None:
             "choose another name, or give replace=True"
         )
     _ENTRIES[entry.name] = entry
+    return entry
+
+
+PLACES |= dict.fromkeys(("model.backbone", "model.backbone.name"), register_backbone)
 
 
 @cache

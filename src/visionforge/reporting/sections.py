@@ -14,6 +14,7 @@ from visionforge.evaluation.metric_names import (
     methods_text,
     metric_name,
 )
+from visionforge.evaluation.plain_words import in_words
 from visionforge.reporting.context import ReportContext, changed_settings, origin_rows
 from visionforge.reporting.figures.interactive import training_plots
 from visionforge.reporting.presentation import Card, Presentation, Section
@@ -93,7 +94,7 @@ def _result(evaluation: SplitEvaluation) -> Section:
 def _notes(evaluation: SplitEvaluation) -> list[str]:
     """Return what must be known to read the numbers."""
     settings = evaluation.settings
-    notes = []
+    notes = [] if (words := in_words(evaluation)) is None else [words]
     if settings.resamples:
         notes.append(
             f"Ranges are {settings.confidence:.0%} intervals. They say how much the result depends on which images "

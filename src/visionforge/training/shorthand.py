@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from visionforge.config.functions import with_names
 from visionforge.config.problems import validation_problems
 from visionforge.config.schema import (
     Averaging,
@@ -54,7 +55,7 @@ def as_sections(given: Mapping[str, Any], restoring: bool = False) -> dict[str, 
     Raises:
         SettingsError: If a backbone that is only named is unknown; the nearest names are in the message.
     """
-    sections = dict(plain(given))
+    sections = dict(plain(with_names(given, "model")))
     if restoring:
         sections = dict(of_known_parts({"model": sections})["model"])
     if isinstance(name := sections["backbone"], str):
