@@ -65,7 +65,7 @@ def summaries() -> dict[str, str]:
     """Return command → its line in `visionforge --help`."""
     from visionforge.cli.main import COMMANDS, USAGE
 
-    found = dict(re.findall(r"^  (\w+) +(.+)$", USAGE.split("options:")[0], re.MULTILINE))
+    found = dict(re.findall(r"^  ([\w-]+) +(.+)$", USAGE.split("options:")[0], re.MULTILINE))
     return {name: found[name] for name in COMMANDS}
 
 

@@ -159,7 +159,10 @@ def check_command(arguments: list[str], monkeypatch) -> None:
         if argument == "--config" and rest[position + 1].startswith("outputs/"):
             del rest[position : position + 2]
             break
+    if name == "fit" and rest[:1] and not rest[0].startswith("-"):  # a source, which is not there
+        del rest[0]
     raw = read_arguments(rest)
+    raw.values.pop("minutes", None)
     if name == "benchmark":
         take_benchmark_flags(raw)
         check_settings(with_suite(raw).values, "fit", rules=False)

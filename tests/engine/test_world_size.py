@@ -7,6 +7,8 @@ import sys
 import pytest
 import torch
 
+from tests.conftest import EXHAUSTIVE
+
 SCRIPT = '''
 import sys
 import lightning.pytorch as pl
@@ -66,17 +68,18 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
-def test_two_and_four_processes_learn_what_one_learns(tmp_path):
+@pytest.mark.parametrize("more", [(2,), pytest.param((4,), marks=EXHAUSTIVE)])
+def test_two_and_four_processes_learn_what_one_learns(tmp_path, more):
     (tmp_path / "train.py").write_text(SCRIPT)
     states = {}
-    for devices in (1, 2, 4):
+    for devices in (1, *more):
         out = tmp_path / f"{devices}.pt"
         command = [sys.executable, "train.py", str(devices), str(out)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
         states[devices] = torch.load(out, weights_only=True)
-    for devices in (2, 4):
+    for devices in more:
         for name, value in states[1].items():
             allowed = 1e-6 if name.startswith("sgd") else 5e-6  # the others make more of a last digit
             torch.testing.assert_close(states[devices][name], value, rtol=0, atol=allowed)

@@ -27,15 +27,16 @@ Train, evaluate and compare image classifiers on small images, with PyTorch Ligh
 """
 _OPTIONS = """\
 options:
-  --version  print the version
-  --debug    after any command: print the traceback of an error
-  -h, --help this text; `visionforge COMMAND --help` lists the settings of a command
+  --version       print the version
+  --debug         after any command: print the traceback of an error
+  -h, --help      this text; `visionforge COMMAND --help` lists the settings of a command
 """
 
 
 def usage() -> str:
     """Return the list of commands."""
-    lines = [f"  {command.name:<10} {command.summary}" for command in COMMANDS.values()]
+    width = max(map(len, COMMANDS))
+    lines = [f"  {command.name:<{width}} {command.summary}" for command in COMMANDS.values()]
     examples = [f"  visionforge {example}" for command in COMMANDS.values() for example in command.examples]
     return "\n".join([_HEAD, "commands:", *lines, "", _OPTIONS, "examples:", *examples])
 

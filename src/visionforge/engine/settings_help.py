@@ -137,13 +137,14 @@ def _settings() -> dict[str, Any]:
             fields[path] = field
             fields |= {name: _item_text(name, each) for name, each in item_fields(path, field).items()}
     found: dict[str, Any] = {}
-    for name, text in _trainer_flags().items():
+    for name, text in trainer_flag_texts().items():
         path = f"trainer.{name}"
         found[path] = fields.pop(path, None) or f"  --{path}\n      {text}"
     return {**fields, **found}
 
 
-def _trainer_flags() -> dict[str, str]:
+@cache
+def trainer_flag_texts() -> dict[str, str]:
     """Return the Trainer's flags with the first sentence of their description, read from Lightning's source."""
     constructor = trainer_constructor()
     text = inspect.cleandoc(ast.get_docstring(constructor) or "")

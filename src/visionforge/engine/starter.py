@@ -355,7 +355,7 @@ def _choose(info: DatasetInfo, minutes: float, gpu: bool, cores: int) -> tuple[d
             reasons["model.mixup"] = "so few images are not mixed"
         if not tree["model"]["loss"]["label_smoothing"]:
             reasons["model.loss"] = "cross-entropy as it is: with so many images nothing was gained by smoothing"
-        if task_named(info.task).several or info.task == "ordinal":
+        if {"labels", "grades"} & {*forms}:  # whose usual loss is another
             tree["model"].pop("loss")
         if info.spatial_dims == 3:
             tree["model"].pop("mixup")

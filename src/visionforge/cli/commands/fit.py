@@ -112,6 +112,7 @@ COMMAND = Command(
     run,
     place=10,
     examples=(
+        "fit photos/ --minutes 10",
         "fit --config configs/quickstart.yaml",
         "fit --config configs/resnet18_28.yaml --data.dataset breastmnist --trainer.max_epochs 10",
     ),

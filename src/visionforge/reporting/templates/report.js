@@ -22,6 +22,12 @@
         legend: { orientation: "h", yref: "container", y: 0.01, yanchor: "bottom", x: 0, font: { size: 11 } }, ...spec.layout,
         font: { color: text, size: 12, family: "system-ui, sans-serif" },
       };
+      const title = typeof layout.title === "string" ? { text: layout.title } : layout.title;
+      // a long one gets smaller letters where the figure is narrow
+      if (title && title.text) {
+        const size = Math.max(11, Math.min(17, 1.7 * box.clientWidth / title.text.length));
+        layout.title = { font: { size }, ...title };
+      }
       for (const key of Object.keys(layout)) {
         if (/^[xy]axis/.test(key)) {
           layout[key] = { gridcolor: grid, zerolinecolor: grid, automargin: true, ...layout[key] };

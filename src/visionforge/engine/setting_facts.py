@@ -1,0 +1,165 @@
+"""Everything that is known of one setting: what it means, where it counts, and which others it is checked with."""
+
+import ast
+import inspect
+import re
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+from visionforge.config import rules
+from visionforge.config.problems import describe_allowed, flatten, nearest
+from visionforge.config.schema import RunSettings
+from visionforge.config.schema.components import Component, Family
+from visionforge.engine.settings_help import trainer_flag_texts
+from visionforge.errors import SettingsError
+from visionforge.runs.config_hash import VOLATILE
+
+_PATH = re.compile(r"\b(?:data|model|trainer|tune|benchmark|evaluation|probe)(?:\.[a-z_]+)+")
+_PAGES = {  # the longest that a setting begins with → the page that explains it
+    "data": "data.md",
+    "data.augmentation": "data.md#augmentation",
+    "data.fold": "howto/cross-validation.md",
+    "data.resize": "data.md#the-size-that-the-network-reads",
+    "model": "training.md",
+    "model.averaging": "training.md#averaged-weights",
+    "model.backbone": "models.md",
+    "model.decoder": "howto/segmentation.md",
+    "model.detector": "howto/detection.md",
+    "model.distillation": "training.md#distillation",
+    "model.finetuning": "models.md#freezing-and-staged-unfreezing",
+    "model.loss": "training.md#loss",
+    "model.mixup": "training.md#mixup-and-cutmix",
+    "model.optimizer": "training.md#optimiser",
+    "model.schedule": "training.md#schedule",
+    "model.tta": "training.md#test-time-augmentation",
+    "trainer": "training.md",
+    "trainer.deterministic": "training.md#determinism",
+    "trainer.devices": "training.md#several-devices",
+    "tune": "tuning.md",
+    "benchmark": "howto/benchmark.md",
+    "evaluation": "evaluation.md",
+    "probe": "howto/probe.md",
+}
+
+
+@dataclass(frozen=True)
+class SettingFacts:
+    """What is known of a setting.
+
+    Attributes:
+        setting: Its dotted path.
+        means: What it does.
+        allowed: What it takes.
+        default: What it is where nobody says so, as JSON has it.
+        kinds: Of a component's setting, the kinds that have it.
+        identifies: Whether a run with another value is another run.
+        related: Settings that are checked together with it.
+        page: The page of the documentation that explains it.
+    """
+
+    setting: str
+    means: str
+    allowed: str
+    default: Any
+    kinds: tuple[str, ...]
+    identifies: bool
+    related: tuple[str, ...]
+    page: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """Return it as a terminal shows it."""
+        shown = (
+            "null"
+            if self.default is None
+            else str(self.default).lower()
+            if isinstance(self.default, bool)
+            else self.default
+        )
+        identity = (
+            "yes, a run with another value is another run" if self.identifies else "no, it may change on resuming"
+        )
+        facts = {
+            "means": self.means,
+            "allowed": self.allowed,
+            "default": shown,
+            "read by": ", ".join(self.kinds),
+            "identifies": identity,
+            "related": ", ".join(self.related),
+            "page": f"docs/{self.page}",
+        }
+        width = max(map(len, facts))
+        return [self.setting, *(f"  {name:<{width}}  {text}" for name, text in facts.items() if str(text))]
+
+
+def explain_setting(path: str) -> SettingFacts:
+    """Return what is known of a setting.
+
+    Args:
+        path: Its dotted path, with or without leading dashes.
+
+    Raises:
+        SettingsError: If there is none; the nearest are in the message.
+
+    >>> explain_setting("model.mixup.alpha").allowed
+    'a number, 0 to 1'
+    """
+    path = path.removeprefix("--")
+    fields = flatten(RunSettings)
+    flags = {f"trainer.{name}": text for name, text in trainer_flag_texts().items()}
+    leaves = {name: field for name, field in fields.items() if not hasattr(field.annotation, "model_fields")}
+    if path not in leaves and path not in flags:
+        inside = [name for name in (*leaves, *flags) if name.startswith(f"{path}.")]
+        told = (
+            f"is a section, with {', '.join(inside)}"
+            if inside
+            else f"is no setting; nearest: {', '.join(nearest(path, (*leaves, *flags)))}"
+        )
+        raise SettingsError(f"setting: {path} {told}")
+    field = leaves.get(path)
+    identity = path not in VOLATILE and path.partition(".")[0] not in VOLATILE
+    page = (
+        next(page for start, page in sorted(_PAGES.items(), reverse=True) if path.startswith(start))
+        if "." in path
+        else "settings.md"
+    )
+    related = tuple(sorted(_related().get(path, ())))
+    if field is None:
+        return SettingFacts(path, flags[path], "as Lightning's Trainer takes it", None, (), identity, related, page)
+    default = field.get_default(call_default_factory=True)
+    shown = default if isinstance(default, bool | int | float | str | None) else str(default)
+    return SettingFacts(
+        path, field.description or "", describe_allowed(field), shown, _kinds(path), identity, related, page
+    )
+
+
+def _kinds(path: str) -> tuple[str, ...]:
+    """Return the kinds of a component that have a setting, where not all of them do."""
+    parent, _, name = path.rpartition(".")
+    for base in Component.__subclasses__():
+        family = base.__dict__.get("family")
+        if isinstance(family, Family) and family.path == parent and name != "name":
+            readers = family.readers(name)
+            return () if len(readers) == len(family.kinds) else readers
+    return ()
+
+
+@cache
+def _related() -> dict[str, set[str]]:
+    """Return setting → the others that a rule's messages name with it, read from the rules themselves."""
+    known = {*flatten(RunSettings), *(f"trainer.{name}" for name in trainer_flag_texts())}
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(ast.parse(inspect.getsource(rules))):
+        if not isinstance(node, ast.Yield):  # a message
+            continue
+        texts = [
+            part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)
+        ]
+        named = {path for text in texts for path in _PATH.findall(text)} & known
+        for path in named:
+            found.setdefault(path, set()).update(named - {path})
+    return found

@@ -1,0 +1,65 @@
+"""What is told of a setting is what holds of it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from visionforge import SettingsError
+from visionforge.cli.main import main
+from visionforge.config.problems import flatten
+from visionforge.config.schema import RunSettings
+from visionforge.engine.setting_facts import _PAGES, explain_setting
+from visionforge.engine.validation import trainer_flags
+
+LEAVES = [path for path, field in flatten(RunSettings).items() if not hasattr(field.annotation, "model_fields")]
+
+
+@pytest.mark.parametrize("path", [*LEAVES, *(f"trainer.{flag}" for flag in trainer_flags())])
+def test_every_setting_is_explained(path):
+    found = explain_setting(path)
+    assert found.setting == path
+    assert found.means
+    assert found.allowed
+    assert json.dumps(found.as_dict())
+    assert found.lines()[0] == path
+
+
+@pytest.mark.parametrize("page", sorted(set(_PAGES.values())))
+def test_pages_and_their_headings_exist(page):
+    name, _, anchor = page.partition("#")
+    text = (Path(REPOSITORY) / "docs" / name).read_text(encoding="utf-8")
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", line.lstrip("# ").lower()).replace(" ", "-")
+        for line in text.splitlines()
+        if line.startswith("#")
+    }
+    assert not anchor or anchor in headings
+
+
+def test_what_is_told(capsys):
+    assert main(["explain-setting", "--model.optimizer.nesterov".removeprefix("--"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["kinds"] == ["sgd", "muon"]
+    assert found["identifies"]
+    assert not explain_setting("data.num_workers").identifies
+    assert "data.force_rgb" in explain_setting("model.backbone.pretrained").related
+    assert explain_setting("--data.batch_size") == explain_setting("data.batch_size")
+    assert main(["explain-setting", "model.mixup.alpha"]) == 0
+    assert "  allowed     a number, 0 to 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("model.mixup", "setting: model.mixup is a section, with model.mixup.name, "),
+        ("trainer.max_epoch", "setting: trainer.max_epoch is no setting; nearest: trainer.max_epochs"),
+        ("nonsense", "setting: nonsense is no setting"),
+    ],
+)
+def test_what_is_none_is_one_line(path, line):
+    with pytest.raises(SettingsError) as caught:
+        explain_setting(path)
+    assert caught.value.problems[0].startswith(line)
