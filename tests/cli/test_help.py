@@ -7,6 +7,7 @@ import pytest
 
 from visionforge.cli.commands import (
     audit,
+    completion,
     datasets,
     doctor,
     embed,
@@ -31,6 +32,7 @@ LIGHTNING = ("fit", "validate", "test", "predict")
 GROUPS = {"datasets": datasets, "models": models, "runs": runs}
 PARSERS = {
     "audit": audit,
+    "completion": completion,
     "doctor": doctor,
     "ensemble": ensemble,
     "explain": explain,
