@@ -26,6 +26,7 @@ from visionforge.data.info import DatasetInfo
 from visionforge.data.registry import dataset_info
 from visionforge.engine.validation import check_settings
 from visionforge.errors import SettingsError
+from visionforge.models import registry
 
 DOCS = REPOSITORY / "docs"
 ELSEWHERE = ("README.md", "CONTRIBUTING.md", "docker/README.md")
@@ -105,6 +106,7 @@ def reader_folder(tmp_path, monkeypatch, own_parts_forgotten) -> Iterator[Path]:
     boxes = masks | {"name": "voc", "task": "detection", "classes": ["cat", "dog"]}
     (catalog / "voc.yaml").write_text(yaml.safe_dump(boxes), encoding="utf-8")
     monkeypatch.setenv("VISIONFORGE_CATALOG", str(catalog))
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))  # of backbones, which a page may register
     yield tmp_path
     for block in BLOCKS:  # what a command of a page has imported
         sys.modules.pop(Path(block.title or "").stem, None)

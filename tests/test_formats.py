@@ -67,6 +67,11 @@ def test_an_artifact_of_a_later_format_is_one_line():
         read_contract(text, "x.onnx")
 
 
+def test_metadata_that_is_nested_too_deep_is_one_line():
+    with pytest.raises(RunError, match=r"x\.onnx: its metadata cannot be read \(is nested deeper"):
+        read_contract("[" * 100_000, "x.onnx")
+
+
 @pytest.mark.parametrize(
     ("form", "version", "told"),
     [

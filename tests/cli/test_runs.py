@@ -155,8 +155,8 @@ def test_clean_keeps_the_best_of_each_data_set_and_what_is_new(outputs, capsys, 
         assert text.startswith(f"would be removed: {name} (complete, ")
         assert text.splitlines()[-1].startswith("nothing was removed; `--yes` removes them, ")
     assert "would be removed" not in said(capsys, "runs", "clean", "--keep-best", "2", "--dry-run")[1]
-    assert main(["runs", "clean", "--keep-best", "0", "--by", "beauty"]) == 0
-    assert f"{worse}: has no beauty, so it is kept" in capsys.readouterr().err
+    assert main(["runs", "clean", "--keep-best", "0", "--by", "map"]) == 0
+    assert f"{worse}: has no map, so it is kept" in capsys.readouterr().err
     manifest = json.loads((outputs / worse / "run.json").read_text())
     manifest |= {"ended": "2020-01-02T00:00:00+00:00"}
     (outputs / worse / "run.json").write_text(json.dumps(manifest))
@@ -201,6 +201,7 @@ def test_clean_keeps_a_run_in_use(tmp_path, capsys):
         (["clean"], "runs clean: give --incomplete, --keep-best or --older-than: which runs are to go"),
         (["clean", "--older-than", "3"], "--older-than: 3 is not allowed; allowed: hours, days or weeks such as 12h"),
         (["clean", "--keep-best", "-1"], "--keep-best: -1 is not allowed; allowed: an integer, at least 0"),
+        (["clean", "--keep-best", "1", "--by", "beauty"], "--by: beauty is no metric; nearest: "),
         (["clean", "--incomplete", "--by", "auc"], "--by: is for --keep-best; leave it out"),
         (["clean", "--incomplete", "--yes", "--dry-run"], "not allowed with argument --yes"),
     ],

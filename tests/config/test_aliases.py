@@ -42,6 +42,10 @@ def test_every_alias_means_something_that_exists():
         (["evaluate", "--run", "a b"], "visionforge test --run 'a b'"),
         (["sweep", "--trials", "5"], "visionforge tune --tune.n_trials 5"),
         (["help"], "visionforge --help"),
+        (["fit", "one/photos", "--epochs", "3"], "type: visionforge fit one/photos --trainer.max_epochs 3"),
+        (["import", "photos/", "--resolution", "64"], "type: visionforge datasets import photos/ --resolution 64"),
+        (["fit", "--amp", "true", "--epochs", "3"], "fit --trainer.precision=auto --trainer.max_epochs 3"),
+        (["embed", "--output", "x.npz", "--batch", "4"], "visionforge embed --output x.npz --data.batch_size 4"),
     ],
 )
 def test_the_command_to_type_is_told(capsys, arguments, meant):

@@ -1,5 +1,7 @@
 """Plain functions as loss, augmentation, metric and backbone: by a decorator, or given where a name would stand."""
 
+from functools import partial
+
 import lightning.pytorch as pl
 import numpy as np
 import pytest
@@ -188,6 +190,27 @@ def test_the_same_again_is_no_error_and_another_is():
 def test_other_arguments_are_refused(register, function, line):
     with pytest.raises(ValueError, match=line):
         register(function)
+
+
+def test_annotations_that_are_texts_and_functions_without_a_name():
+    later: dict = {"__name__": "later"}
+    text = """from __future__ import annotations
+def later(logits, targets, *, gamma: float = 2, alpha: float | None = None):
+    return logits.sum(dim=1)
+"""
+    exec(text, later)  # a file that says so
+    vf.register_loss(later["later"])
+    assert Loss.family.kinds["later"](gamma=1.5, alpha=0.5).gamma == 1.5
+    with pytest.raises(ValueError, match="has no name that a configuration could have"):
+        vf.register_loss(lambda logits, targets: logits)
+    with pytest.raises(ValueError, match="has no name that a configuration could have"):
+        vf.register_loss(partial(brier))
+
+
+def test_a_function_as_the_backbone_of_a_fit():
+    from visionforge.config.loading import read_values
+
+    assert read_values(None, {"model": {"backbone": tiny}}).values["model"]["backbone"] == {"name": "tiny"}
 
 
 def test_a_single_number_cannot_be_weighted():

@@ -71,9 +71,31 @@ def test_an_entry_that_somebody_wrote_stays(imported):
     entry["archives"]["28"]["file"] = own.name
     entry_path("mine").write_text(yaml.safe_dump(entry))
     found = remove_dataset("mine", remove=True)
-    assert list(found.sizes) == [own]
+    assert not found.sizes
+    assert found.notes == [f"{own} lies on this machine only, and no import has written it"]
+    assert all(path.exists() for path in (entry_path("mine"), imported, own))
+
+
+def test_an_entry_without_archives_or_whose_archive_is_elsewhere_stays(imported, tmp_path):
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    shutil.move(imported, moved / imported.name)
+    found = remove_dataset("mine", remove=True)
     assert entry_path("mine").exists()
-    assert imported.exists(), "which no entry names any more"
+    assert any("so the entry is kept; name its folder with `root`" in note for note in found.notes)
+    assert (moved / imported.name).exists()
+    entry = yaml.safe_load(entry_path("mine").read_text())
+    entry_path("mine").write_text(yaml.safe_dump({**entry, "archives": {}, "resolutions": [28]}))
+    assert not remove_dataset("mine", remove=True).sizes
+    assert entry_path("mine").exists()
+
+
+def test_an_archive_that_another_entry_names_stays(imported):
+    entry = yaml.safe_load(entry_path("mine").read_text())
+    entry_path("other").write_text(yaml.safe_dump({**entry, "name": "other"}))
+    found = remove_dataset("mine", remove=True)
+    assert imported.exists()
+    assert any("is named by another entry, too" in note for note in found.notes)
 
 
 def test_one_resolution_and_a_wrong_one(imported):

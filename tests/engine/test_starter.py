@@ -174,6 +174,64 @@ def test_what_cannot_be_a_source_is_one_line(own_folders, capsys, source, line):
         assert error.count("\n") == 1
 
 
+def test_the_same_source_again_is_taken_as_it_is_and_another_is_refused(own_folders, capsys):
+    photos(own_folders / "one" / "photos")
+    photos(own_folders / "two" / "photos", count=12)
+    assert starter("one/photos").imported is not None
+    again = starter("one/photos")
+    assert again.imported is None
+    assert "photos was made of it before" in again.note
+    assert main(["init", "one/photos"]) == 0
+    assert "! photos was made of it before" in capsys.readouterr().out
+    with pytest.raises(SettingsError, match=r"there is another data set 'photos'; make this one with"):
+        starter("two/photos")
+    assert starter("two/photos", name="photos_2").info.splits.train < again.info.splits.train
+    photos(own_folders / "digits")
+    with pytest.raises(SettingsError, match=r"there is another data set 'digits'"):
+        starter("digits/")
+    for given in ({"name": "mine"}, {"task": "ordinal"}):
+        with pytest.raises(SettingsError, match=r"is for pictures, and bloodmnist is a data set of the catalog"):
+            starter("bloodmnist", **given)
+    with pytest.raises(SettingsError, match=r"task: photos was made as binary"):
+        starter("one/photos", task="multi-class")
+
+
+def test_a_table_that_names_no_pictures_is_none(own_folders):
+    photos(own_folders / "photos")
+    (own_folders / "photos" / "log.csv").touch()
+    (own_folders / "photos" / "runs.csv").write_text("run,class\n1,2\n")
+    assert starter("photos").info.name == "photos"
+
+
+def test_a_wrong_name_of_the_file_is_told_before_pictures_are_read(own_folders, capsys):
+    photos(own_folders / "photos")
+    assert main(["init", "photos", "--output", "x.txt"]) == 2
+    assert "--output: x.txt is not allowed" in capsys.readouterr().err
+    assert "photos" not in vf.dataset_names()
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "value"),
+    [
+        (["--model.schedule.name", "cosine"], "model.schedule.name", "cosine"),
+        (["--data.augmentation.preset", "none"], "data.augmentation.preset", "none"),
+        (["--model.backbone.name", "mini_cnn"], "model.backbone.name", "mini_cnn"),
+        (
+            ["--model.optimizer.name", "adamw", "--model.optimizer.learning_rate", "0.001"],
+            "model.optimizer.name",
+            "adamw",
+        ),
+        (["--model.schedule.rise_fraction", "0.4"], "model.schedule.rise_fraction", 0.4),
+    ],
+)
+def test_a_part_that_is_named_takes_the_place_of_the_starters(capsys, given, path, value):
+    assert main(["fit", "digits", *given, "--print_config"]) == 0
+    found = yaml.safe_load(capsys.readouterr().out)
+    for part in path.split("."):
+        found = found[part]
+    assert found == value
+
+
 @pytest.mark.parametrize("minutes", [0, -1, float("nan"), 1e9])
 def test_minutes_have_a_range(minutes):
     with pytest.raises(SettingsError, match=r"minutes: .* is not allowed; allowed: a number, above 0 to 10080"):

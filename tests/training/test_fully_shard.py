@@ -18,7 +18,7 @@ from tests.runs.helpers import wait_for
 from visionforge import ImageClassifier, SettingsError, TaskSpec
 from visionforge.cli.main import main
 from visionforge.config.rules import FULLY_SHARD
-from visionforge.training.fully_shard import FullyShardStrategy, _parts, _without_memory
+from visionforge.training.fully_shard import FullyShardStrategy, _outside_inference, _parts, _without_memory
 
 SHARDED = ["--trainer.devices", "2", "--trainer.strategy", FULLY_SHARD]
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
@@ -172,6 +172,7 @@ def test_killed_again_and_again_it_ends_with_the_same_weights(tmp_path, kills):
     ("setting", "value", "line"),
     [
         ("model__averaging__name", "ema", "model.averaging.name: ema keeps a whole second network"),
+        ("model__cuda_graphs", "true", "model.cuda_graphs: fully_shard gathers parameters in every pass"),
         ("model__compile", "true", "model.compile: fully_shard trains networks as they are"),
         ("data__synthetic__task", "detection", "trainer.strategy: fully_shard is not for detectors"),
         ("trainer__precision", "16-mixed", "trainer.precision: 16-mixed scales gradients"),
@@ -206,6 +207,75 @@ def test_a_copy_without_memory_has_shapes_ties_and_layout():
     assert copy[0].weight.stride() == network[0].weight.stride()
     assert not copy[1].weight.requires_grad
     assert network[0].weight.device.type == "cpu"
+
+
+class Buffers(pl.LightningModule):
+    """A network with a buffer that no checkpoint has, and as many validations as somebody wants."""
+
+    def __init__(self, inner=None):
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)) if inner is None else inner
+        self.network.register_buffer("table", torch.arange(4), persistent=False)
+
+    def training_step(self, batch, batch_idx):
+        return self.network(batch[0]).square().mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", self.network(batch[0]).square().mean())
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters())
+
+
+def fit_alone(tmp_path, module, **flags):
+    """Train in this process, which is all of the group."""
+    batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.randn(8, 4)), batch_size=4)
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = pl.Trainer(max_epochs=2, accelerator="cpu", devices=1, strategy=FullyShardStrategy(least_parameters=5),
+                         default_root_dir=tmp_path, **quiet, **flags)  # fmt: skip
+    try:
+        trainer.fit(module, batches, batches)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    return trainer
+
+
+@needs_processes
+def test_what_no_checkpoint_has_is_there_afterwards(tmp_path):
+    module = Buffers()
+    fit_alone(tmp_path, module)
+    assert module.network.table.tolist() == [0, 1, 2, 3]
+    assert all(type(parameter.data) is torch.Tensor for parameter in module.parameters())
+
+
+def test_what_is_gathered_in_inference_mode_can_be_trained():
+    """A GPU validates in inference mode, whose tensors a training step may not change."""
+    with torch.inference_mode():
+        with _outside_inference():
+            gathered = torch.empty(2)
+        assert torch.empty(2).is_inference()
+    assert not gathered.is_inference()
+    assert not gathered.requires_grad
+
+
+@needs_processes
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        (lambda: Buffers(nn.ModuleList([nn.Linear(4, 2)])), "network is a ModuleList"),
+        (lambda: Buffers(Scaled()), "cannot divide a single number"),
+    ],
+)
+def test_what_torch_cannot_shard_is_one_line(tmp_path, module, line):
+    with pytest.raises(SettingsError, match=line):
+        fit_alone(tmp_path, module())
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
 
 
 def test_parameters_of_the_module_itself_are_one_line(tmp_path):

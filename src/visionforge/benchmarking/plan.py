@@ -12,8 +12,9 @@ from typing import Any
 from visionforge.config.loading import RawConfig, read_values, read_yaml
 from visionforge.config.problems import value_at
 from visionforge.config.resizing import network_resolution
-from visionforge.config.schema import BenchmarkSettings, RunSettings
+from visionforge.config.schema import Backbone, BenchmarkSettings, RunSettings
 from visionforge.config.schema.benchmark import BY_SIZE, DEFAULT_RECIPE
+from visionforge.config.schema.model import AUTO
 from visionforge.config.shipped import described, recipe_for, require_config
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import prepare
@@ -21,6 +22,7 @@ from visionforge.engine.probe import PROBES
 from visionforge.engine.several_fits import FITS, for_each
 from visionforge.engine.validation import training_images
 from visionforge.errors import DataError, SettingsError, VisionForgeError
+from visionforge.models.first_weights import expected_pretrained
 from visionforge.models.registry import backbone_entry
 from visionforge.runs.config_hash import digest
 from visionforge.runs.session import PROBE
@@ -28,6 +30,7 @@ from visionforge.runs.session import PROBE
 STAGES = {"fit": FITS, "probe": PROBES}  # what a recipe may ask for
 SEEDS = 3
 RESOLUTION, BACKBONE = "data.resolution", "model.backbone.name"
+PRETRAINED = "model.backbone.pretrained"
 MOST_CELLS = 100_000
 _OF_THE_WHOLE = ("benchmark", "tune", "resume", "stage")  # sections that are no part of a cell
 
@@ -194,6 +197,10 @@ def _cell(
         if value is not None:  # else it is what recipe and configuration say
             raw.set(setting, value, where)
     side, name = (value_at(raw.values, setting) for setting in (RESOLUTION, BACKBONE))
+    if value_at(raw.values, PRETRAINED) in (None, AUTO):  # for all workers and times the same, so no host is asked
+        channels = 3 if value_at(raw.values, "data.force_rgb") is not False else dataset_info(dataset).channels
+        weights = value_at(raw.values, "model.backbone.weights")
+        raw.set(PRETRAINED, expected_pretrained(Backbone(name=name, weights=weights), channels)[0], where)
     cell = Cell(dataset, side, name, recipe.name, seed, stage=recipe.stage)
     try:
         settings = for_each(STAGES[recipe.stage].request_of(raw).settings, "a benchmark")

@@ -40,9 +40,9 @@ def print_removal(found: "Removal") -> None:
     for path, size in found.sizes.items():
         say(f"{verb}: {shown(path)} ({size_text(size)})")
     say_lines([f"kept: {note}" for note in found.notes])
-    if not found.sizes:
+    if not found.sizes and not found.notes:
         say(f"nothing of {found.name} is on the disk")
-    elif not found.removed:
+    elif found.sizes and not found.removed:
         say(f"nothing was removed; `--yes` removes {size_text(sum(found.sizes.values()))}")
 
 

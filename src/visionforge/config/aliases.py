@@ -110,6 +110,7 @@ _SWITCHES: Mapping[str, tuple[str, str]] = {
 _OF_COMMAND: Mapping[str, Mapping[str, str]] = {
     "tune": {"epochs": "tune.epochs"},
 }
+_CONFIGURED = ("fit", "test", "validate", "predict", "tune")  # commands that take settings
 _FILES = (".yaml", ".yml")
 _WHOLE = ("model", "data")  # which take the name of a configuration file
 
@@ -119,7 +120,7 @@ def command_meant(name: str, arguments: Sequence[str]) -> str | None:
     if name not in COMMANDS:
         return None
     meant = COMMANDS[name]
-    return _line(meant, _translated(meant, arguments) or list(arguments))
+    return _line(meant, (_translated(meant, arguments) if meant in _CONFIGURED else None) or list(arguments))
 
 
 def refuse_other_words(command: str, arguments: Sequence[str], own: Sequence[str] = ()) -> None:
@@ -168,8 +169,11 @@ def _meant(command: str, flag: str, value: str, own: Sequence[str]) -> tuple[str
 def _translated(command: str, arguments: Sequence[str], own: Sequence[str] = ()) -> list[str] | None:
     """Return arguments with the names that settings have here; None if they have them already."""
     found: list[str] = []
-    changed = False
+    changed = swallows = False
     for place, argument in enumerate(arguments):
+        if swallows and argument.lower() in ("true", "false"):  # which the switch before it says itself
+            swallows = False
+            continue
         flag, equals, value = argument.partition("=")
         after = arguments[place + 1] if place + 1 < len(arguments) else ""
         meant = _meant(command, flag, value or after, own)
@@ -178,5 +182,6 @@ def _translated(command: str, arguments: Sequence[str], own: Sequence[str] = ())
             continue
         changed = True
         setting, switch = meant
+        swallows = switch is not None and not equals
         found.append(f"--{setting}{equals}{value}" if switch is None else f"--{setting}={switch}")
     return found if changed else None

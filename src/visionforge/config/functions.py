@@ -38,7 +38,7 @@ def loss_of(function: Callable[..., Any], name: str | None = None, tasks: tuple[
             value = function(logits, targets, **more)
             if weights is not None and value.ndim == 0:
                 raise ValueError(
-                    f"model.loss.class_weights: {function.__name__} returns one number; let it return the loss of each "
+                    f"model.loss.class_weights: {_shown(function)} returns one number; let it return the loss of each "
                     "image, or take weights as its third argument"
                 )
             if weights is not None:
@@ -90,7 +90,7 @@ def builder_of(function: Callable[..., Any]) -> Callable[..., Any]:
         ValueError: If it takes other arguments.
     """
     known = ("in_channels", "num_classes", "dropout", "resolution", "scale")
-    parameters = inspect.signature(function).parameters
+    parameters = _signature(function).parameters
     others = [p.name for p in parameters.values() if p.name not in known and p.default is p.empty]
     missing = [name for name in known[:2] if name not in parameters]
     if others or missing:
@@ -125,7 +125,8 @@ def with_names(settings: Any, path: str = "") -> Any:
 
     if is_function(settings) and (known := PLACES.get(path)) is not None:
         known(settings, replace=True)
-        return settings.__name__
+        name = part_name(settings)
+        return {"name": name} if path == "model.backbone" else name
     if isinstance(settings, Mapping):
         return {key: with_names(value, f"{path}.{key}" if path else str(key)) for key, value in settings.items()}
     if isinstance(settings, list | tuple) and path == OPERATIONS:
@@ -137,7 +138,7 @@ def _arguments(
     function: Callable[..., Any], first: tuple[str, ...], then: tuple[str, ...], at_least: int = 0
 ) -> tuple[tuple[str, ...], dict[str, inspect.Parameter]]:
     """Return the names of a function's positional arguments, and the others, which are settings."""
-    parameters = list(inspect.signature(function).parameters.values())
+    parameters = list(_signature(function).parameters.values())
     taken = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
     settings = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
     wrong = len(taken) - len(first) not in range(at_least, 2) or (taken[len(first) :] and taken[-1] not in then)
@@ -162,24 +163,39 @@ def _kind(
     annotations: dict[str, Any],
 ) -> Any:
     """Return a component class that does what a function does."""
-    chosen = name or function.__name__
+    if taken := [setting for setting in settings if setting in base.model_fields]:
+        raise ValueError(f"{_shown(function)}: {taken[0]} is a setting that every such part has; rename it")
+    chosen = name or part_name(function)
     namespace: dict[str, Any] = {
-        "__module__": function.__module__,
-        "__qualname__": function.__qualname__,
+        "__module__": function.__module__ or "__main__",
+        "__qualname__": _shown(function),
         "__doc__": (inspect.getdoc(function) or f"{chosen}: a function of {function.__module__}.").strip(),
         "__annotations__": {**annotations, "name": Literal[chosen]},
         "name": chosen,
         **members,
     }
     for setting, parameter in settings.items():
-        if setting in base.model_fields:
-            raise ValueError(f"{_shown(function)}: {setting} is a setting that every such part has; rename it")
         given = parameter.annotation
         kind = type(parameter.default) if given is parameter.empty or isinstance(given, str) else given
         namespace["__annotations__"][setting] = kind
-        namespace[setting] = Field(default=parameter.default, description=f"Argument of {function.__name__}.")
+        namespace[setting] = Field(default=parameter.default, description=f"Argument of {chosen}.")
     metaclass: Any = type(base)
-    return metaclass(function.__name__, (base,), namespace)
+    return metaclass(chosen, (base,), namespace)
+
+
+def part_name(function: Callable[..., Any]) -> str:
+    """Return the name of a function, which a configuration can have."""
+    name = getattr(function, "__name__", None)
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"{_shown(function)}: has no name that a configuration could have; define it with def")
+    return name
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function, eval_str=True)
+    except NameError:  # an annotation of what is imported for type checkers only
+        return inspect.signature(function)
 
 
 def _shown(function: Callable[..., Any]) -> str:

@@ -509,6 +509,8 @@ def _sharded(settings: RunSettings, facts: Facts) -> Iterator[str]:
     if model.warm_start != "none":
         told = f"{model.warm_start} exchanges a layer that {FULLY_SHARD} has divided"
         yield f"model.warm_start: {told}; set it to none, {mend}"
+    if model.cuda_graphs:
+        yield f"model.cuda_graphs: {FULLY_SHARD} gathers parameters in every pass; set it to false, {mend}"
     if model.compile:
         yield f"model.compile: {FULLY_SHARD} trains networks as they are; set it to false, {mend}"
     if str(settings.trainer.precision) in ("16", "16-mixed", "16-true"):

@@ -76,6 +76,30 @@ def label_column_of(source: Path) -> str | None:
     return known[0] if known else None
 
 
+def names_pictures(source: Path) -> bool:
+    """Return whether a file is a table with a column of paths and one of labels; what cannot be read is none."""
+    try:
+        columns = list(_read(source)[0].cells)
+    except DataError:
+        return False
+    return _path_column(columns) is not None and label_column_of(source) is not None
+
+
+def pictures_of_table(source: Path) -> list[str]:
+    """Return the paths that a table names, relative ones from its folder; nobody has looked whether they are there.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    rows = _read(source)
+    column = _path_column(list(rows[0].cells))
+    return [] if column is None else [str(source.parent / row.cells[column].strip()) for row in rows]
+
+
+def _path_column(columns: Sequence[str]) -> str | None:
+    return next((column for column in map(_matching(columns), PATH_COLUMNS) if column), None)
+
+
 def list_csv(settings: ImportSettings) -> Listing:
     """List the pictures that a CSV file names, by paths relative to it.
 
@@ -86,7 +110,7 @@ def list_csv(settings: ImportSettings) -> Listing:
     source = settings.source
     rows = _read(source)
     columns = list(rows[0].cells)
-    path_column = settings.path_column or next((c for c in map(_matching(columns), PATH_COLUMNS) if c), "path")
+    path_column = settings.path_column or _path_column(columns) or "path"
     label_column = _matching(columns)(settings.label_column) or settings.label_column
     split_column = _matching(columns)(settings.split_column)
     group_column = settings.group_column

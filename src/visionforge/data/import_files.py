@@ -36,7 +36,7 @@ def entry_path(name: str) -> Path:
 def is_imported(info: DatasetInfo) -> bool:
     """Return whether archives and entry of a data set were written by an import: a digest is in the archives' names."""
     files = {info.archive_name(resolution): archive.url for resolution, archive in info.archives.items()}
-    ours = all(
+    ours = bool(files) and all(
         url is None and _is_ours(file, info.name) and re.search("-[0-9a-f]+[.]npz$", file)
         for file, url in files.items()
     )
@@ -171,6 +171,11 @@ def _archives_of_entry(name: str) -> set[str]:
     ):  # none, or one that cannot be read and so names nothing; that of another package may raise anything
         return set()
     return {info.archive_name(resolution) for resolution in info.archives}
+
+
+def named_by_others(name: str) -> set[str]:
+    """Return the archives that entries of other names name."""
+    return {file for other in dataset_names() if other != name for file in _archives_of_entry(other)}
 
 
 def _named_by_entries() -> set[str]:

@@ -264,6 +264,7 @@ def _describe(
         name=settings.name,
         title=settings.name,
         description=f"Imported from {well_formed(settings.source.name)}.",
+        made_from=well_formed(str(settings.source.resolve())),
         task=task,
         classes=classes,
         positive=None if positive is None else positive.name,

@@ -160,6 +160,9 @@ class DatasetInfo(Section):
         description="Columns that the archive keeps beside the images, such as age, sex and site.",
     )
     source: Text = Field("archive", description="Where the arrays come from: archive, or an embedded source's name.")
+    made_from: str | None = Field(
+        None, max_length=4096, description="Of an import: the folder or table, on that machine."
+    )
     archives: dict[Resolution, Archive] = Field(default_factory=dict, description="Archive per resolution.")
     original: AnyOriginal | None = Field(
         None, description="Published files of another format, of which the archives without an address are made."

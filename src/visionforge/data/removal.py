@@ -8,7 +8,7 @@ from typing import Any
 
 from visionforge.data.archive import md5_of
 from visionforge.data.download import data_root
-from visionforge.data.import_files import entry_path, held_for_import, is_imported
+from visionforge.data.import_files import entry_path, held_for_import, is_imported, named_by_others
 from visionforge.data.info import DatasetInfo
 from visionforge.data.registry import dataset_info
 from visionforge.data.shard_index import is_sharded
@@ -49,9 +49,9 @@ def remove_dataset(
 ) -> Removal:
     """Find what a data set takes on the disk, and remove it if that is wanted.
 
-    Removed are archives that are what the catalog says, by their MD5, so that they can be downloaded or made again, or
-    that an import of that name has written; their unpacked arrays; and of imported data sets the catalog entry. The
-    pictures that an archive was made of are never touched.
+    Removed are archives that are what the catalog says, by their MD5, and can be downloaded or made again, or that an
+    import of that name has written; their unpacked arrays; and of imported data sets the catalog entry. What another
+    entry names, too, is kept, and so are the pictures that an archive was made of.
 
     Args:
         name: Of the data set.
@@ -63,31 +63,44 @@ def remove_dataset(
         SettingsError: If the data set is unknown.
         DataError: If it has no such archive, consists of shards, or a file cannot be removed.
     """
-    info, found = dataset_info(name), Removal(name)
+    info, found, folder = dataset_info(name), Removal(name), data_root(root)
     if resolution is not None and resolution not in info.archives:
         there = ", ".join(map(str, sorted(info.archives)))
         raise DataError(f"resolution: {name} has no archive of {resolution} pixels; it has: {there}")
-    folder = data_root(root)
     with held_for_import(name, folder) if is_imported(info) else contextlib.nullcontext():
-        for path in _archives(info, root, resolution):
-            if is_sharded(path):
-                raise DataError(f"{path}: is the index of shards, whose folder is yours to remove")
-            side = next(side for side in info.archives if folder / info.archive_name(side) == path)
-            if path.is_file():
-                if (expected := info.archives[side].md5) is None or md5_of(path) != expected:
-                    found.notes.append(f"{path} is not the archive that the catalog describes, so it is kept")
-                    continue
-                found.sizes[path] = _bytes(path)
-            if (arrays := unpacked_folder(path)).is_dir():
-                found.sizes[arrays] = _bytes(arrays)
+        info = dataset_info(name)  # an import may just have written another
+        imported, others = is_imported(info), named_by_others(name)
+        for side in info.archives if resolution is None else (resolution,):
+            _look(found, info, side, folder, imported, others)
         whole = resolution is None or len(info.archives) == 1
-        if is_imported(info) and whole and not found.notes:
+        if imported and whole and not found.notes:
             found.sizes[entry_path(name)] = _bytes(entry_path(name))
         if remove:
             for path in found.sizes:
                 _remove(path)
             found.removed = True
     return found
+
+
+def _look(found: Removal, info: DatasetInfo, side: int, folder: Path, imported: bool, others: set[str]) -> None:
+    """Add what an archive takes, or why it is kept."""
+    path, archive = folder / info.archive_name(side), info.archives[side]
+    if is_sharded(path):
+        raise DataError(f"{path}: is the index of shards, whose folder is yours to remove")
+    if path.is_file():
+        again = archive.url is not None or info.original is not None or imported
+        if archive.md5 is None or md5_of(path) != archive.md5:
+            found.notes.append(f"{path} is not the archive that the catalog describes")
+        elif not again:
+            found.notes.append(f"{path} lies on this machine only, and no import has written it")
+        elif path.name in others:
+            found.notes.append(f"{path} is named by another entry, too")
+        else:
+            found.sizes[path] = _bytes(path)
+    elif imported:
+        found.notes.append(f"{path} is not there, so the entry is kept; name its folder with `root`")
+    if (arrays := unpacked_folder(path)).is_dir():
+        found.sizes[arrays] = _bytes(arrays)
 
 
 def _archives(info: DatasetInfo, root: str | None, resolution: int | None = None) -> list[Path]:

@@ -19,23 +19,13 @@ from visionforge.engine.class_paths import class_problems
 from visionforge.engine.limits import integers_first
 from visionforge.engine.loggers import logger_error
 from visionforge.engine.parser import NotAllowedError, Parser, dump
-from visionforge.engine.validation import gather_facts
+from visionforge.engine.validation import TRAINER_DEFAULTS, gather_facts
 from visionforge.errors import SettingsError
 from visionforge.printable import printable
 from visionforge.runs.config_hash import digest, with_portable_paths
 from visionforge.training import fully_shard  # noqa: F401  # a name of a strategy, which the Trainer then knows
 from visionforge.training.classifier import ImageClassifier
 
-TRAINER_DEFAULTS = {
-    "max_epochs": 60,
-    "accelerator": "auto",
-    "devices": "auto",
-    "precision": "32-true",
-    "deterministic": False,
-    "enable_model_summary": False,  # one line in the log says as much
-    "log_every_n_steps": 1,  # epochs of small data sets are shorter than Lightning's default of 50 steps
-    "num_sanity_val_steps": 0,  # the archive is verified; metrics of two batches would only mislead
-}
 _LISTS = ("callbacks", "logger", "plugins")  # flags that take several things
 _DATA = (str, int, float, bool, Mapping, list, type(None))
 _LONGEST = 200  # characters of a value in a message

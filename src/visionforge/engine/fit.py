@@ -3,14 +3,16 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionforge.config.environment import warn_of_environment
 from visionforge.config.folds import fold_problems
 from visionforge.config.loading import RawConfig, is_first_process, switched
+from visionforge.config.problems import value_at
 from visionforge.config.schema import RunSettings
+from visionforge.config.schema.model import AUTO as UNSETTLED
 from visionforge.config.seeding import STRICT_VARIABLE
 from visionforge.engine.distributed import (
     CHECKPOINT,
@@ -20,7 +22,14 @@ from visionforge.engine.distributed import (
     told_to_ranks,
 )
 from visionforge.engine.first_imports import import_lightning
-from visionforge.engine.resume import WORDS, interrupted_run, outputs_of, require_same_settings, sharing_its_images
+from visionforge.engine.resume import (
+    WORDS,
+    interrupted_run,
+    may_go_on,
+    outputs_of,
+    require_same_settings,
+    sharing_its_images,
+)
 from visionforge.engine.run import Run
 from visionforge.engine.team import Team, current_team
 from visionforge.engine.validation import AUTO, check_arguments, settings_of
@@ -76,6 +85,7 @@ class Request:
         run: A run that was named to be continued.
         stored: The configuration of that run.
         profile: It is also measured where the time goes.
+        open_weights: Nobody has said whether the network begins with pretrained weights.
     """
 
     settings: RunSettings
@@ -84,6 +94,7 @@ class Request:
     run: Workspace | None = None
     stored: Mapping[str, Any] | None = None
     profile: bool = False
+    open_weights: bool = False
 
 
 def request_of(raw: RawConfig) -> Request:
@@ -109,7 +120,8 @@ def request_of(raw: RawConfig) -> Request:
         if (teacher := settings.model.distillation.teacher) is not None:
             find_checkpoint(teacher, "model.distillation.teacher")
         _require_one_profiler(settings, profile)
-        return Request(settings, raw.sources, _settled(given, settings), profile=profile)
+        left_open = value_at(raw.values, "model.backbone.pretrained") in (None, UNSETTLED)
+        return Request(settings, raw.sources, _settled(given, settings), profile=profile, open_weights=left_open)
     stored = training_config(run, None if trust is None else str(trust), "--resume")
     shared = sharing_its_images(stored, given, run)
     raw = raw.over(shared, f"in {run.config}")
@@ -128,6 +140,13 @@ def _settled(given: Mapping[str, Any], settings: RunSettings) -> Mapping[str, An
     if isinstance(model, Mapping) and isinstance(backbone := model.get("backbone", {}), Mapping):
         told["model"] = {**model, "backbone": {**backbone, "pretrained": settings.model.backbone.pretrained}}
     return told
+
+
+def _with_other_weights(settings: RunSettings) -> RunSettings:
+    """Return settings in which `pretrained: auto` has become the opposite."""
+    backbone = settings.model.backbone
+    other = backbone.model_copy(update={"pretrained": not backbone.pretrained})
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"backbone": other})})
 
 
 def _require_one_profiler(settings: RunSettings, profile: bool) -> None:
@@ -175,6 +194,10 @@ def fit(request: Request, interruption: Interruption, origin: Origin | None = No
         warn_of_environment()
         construction = Construction(settings, sources=request.sources)
         run = _continued(request, construction, first)
+        if run is None and first and request.open_weights and may_go_on(settings.resume):
+            other = Construction(_with_other_weights(settings), sources=request.sources)
+            if (run := _continued(request, other, first)) is not None:  # begun where weights could be had, or could not
+                construction, request = other, replace(request, given=_settled(request.given, other.settings))
         with (
             _following(None if first else team),
             _reopened(run, first) as (active, checkpoint),

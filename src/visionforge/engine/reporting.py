@@ -15,7 +15,7 @@ from visionforge.config.schema import EvaluationSettings, RunSettings
 from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.info import DatasetInfo, Split
 from visionforge.data.registry import is_builtin
-from visionforge.engine.construction import TRAINER_DEFAULTS
+from visionforge.engine.validation import TRAINER_DEFAULTS
 from visionforge.errors import RunError
 from visionforge.evaluation.embedding_map import Embedded, Features, Method
 from visionforge.evaluation.evaluation import Partial

@@ -18,6 +18,13 @@ from visionforge.runs.workspace import Workspace
 WORDS = ("auto", "never")
 
 
+def may_go_on(choice: str | None) -> bool:
+    """Return whether a fit looks for an interrupted run of its settings: it is asked to, or SLURM has requeued it."""
+    scheduler = detect_scheduler()
+    requeued = scheduler is not None and scheduler.name == "SLURM" and scheduler.restarts > 0
+    return choice == "auto" or (choice is None and requeued)
+
+
 def interrupted_run(choice: str | None, config: Mapping[str, Any], outputs: Path, processes: int) -> Workspace | None:
     """Return the newest interrupted run that a fit goes on with by itself, or None for a new one.
 
@@ -30,8 +37,7 @@ def interrupted_run(choice: str | None, config: Mapping[str, Any], outputs: Path
         processes: How many processes are going to train.
     """
     scheduler = detect_scheduler()
-    requeued = scheduler is not None and scheduler.name == "SLURM" and scheduler.restarts > 0
-    if choice == "never" or (choice is None and not requeued):
+    if not may_go_on(choice):
         return None
     interrupted = [run for run in stored_runs(outputs)[0] if (run.manifest.stage, run.state) == ("fit", "interrupted")]
     found = [run for run in interrupted if goes_on(run, config, processes)]

@@ -12,6 +12,7 @@ from visionforge.config.problems import describe_allowed, flatten, nearest
 from visionforge.config.schema import RunSettings
 from visionforge.config.schema.components import Component, Family
 from visionforge.engine.settings_help import trainer_flag_texts
+from visionforge.engine.validation import TRAINER_DEFAULTS, trainer_constructor
 from visionforge.errors import SettingsError
 from visionforge.runs.config_hash import VOLATILE
 
@@ -129,11 +130,23 @@ def explain_setting(path: str) -> SettingFacts:
     )
     related = tuple(sorted(_related().get(path, ())))
     if field is None:
-        return SettingFacts(path, flags[path], "as Lightning's Trainer takes it", None, (), identity, related, page)
+        own = _trainer_default(path.removeprefix("trainer."))
+        return SettingFacts(path, flags[path], "as Lightning's Trainer takes it", own, (), identity, related, page)
     default = field.get_default(call_default_factory=True)
     shown = default if isinstance(default, bool | int | float | str | None) else str(default)
     return SettingFacts(
         path, field.description or "", describe_allowed(field), shown, _kinds(path), identity, related, page
+    )
+
+
+def _trainer_default(flag: str) -> Any:
+    """Return what a flag of the Trainer is where nobody says so, by us or by Lightning."""
+    if flag in TRAINER_DEFAULTS:
+        return TRAINER_DEFAULTS[flag]
+    arguments = trainer_constructor().args
+    found = dict(zip((each.arg for each in arguments.kwonlyargs), arguments.kw_defaults, strict=True))[flag]
+    return (
+        found.value if isinstance(found, ast.Constant) and isinstance(found.value, bool | int | float | str) else None
     )
 
 

@@ -5,7 +5,6 @@ number of cores and on the minutes; nothing is measured, so that the same questi
 """
 
 import datetime
-import logging
 import os
 import statistics
 from collections.abc import Mapping
@@ -18,9 +17,15 @@ import yaml
 from PIL import Image
 
 from visionforge.config.loading import SETTINGS, RawConfig, is_first_process, read_yaml
+from visionforge.config.problems import value_at
 from visionforge.config.schema.tasks import TaskName, task_named
 from visionforge.config.shipped import recipe_for, shipped_files
-from visionforge.data.csv_listing import group_columns, label_column_of
+from visionforge.data.csv_listing import (
+    group_columns,
+    label_column_of,
+    names_pictures,
+    pictures_of_table,
+)
 from visionforge.data.import_report import ImportReport
 from visionforge.data.importing import BOXES, MASKS, ImportSettings, import_images
 from visionforge.data.info import DatasetInfo
@@ -32,8 +37,6 @@ from visionforge.errors import DataError, SettingsError
 from visionforge.printable import printable
 from visionforge.runs.files import write_atomic
 from visionforge.runs.paths import shown
-
-log = logging.getLogger(__name__)
 
 MINUTES = 10.0
 LONGEST = 7 * 24 * 60.0
@@ -75,6 +78,7 @@ class Starter:
         minutes: About how long the training will take; None where nobody can say.
         device: What it was chosen for.
         imported: What was made of pictures; None of a data set that was there.
+        note: What is to be said of a data set that was there already.
     """
 
     info: DatasetInfo
@@ -83,6 +87,11 @@ class Starter:
     minutes: float | None
     device: str
     imported: ImportReport | None = None
+    note: str | None = None
+
+    def lines(self) -> list[str]:
+        """Return what became of the source, as a terminal shows it."""
+        return self.imported.lines(then=False) if self.imported is not None else [f"! {self.note}"] if self.note else []
 
     def yaml(self, file: str = "x.yaml") -> str:
         """Return the settings as a YAML file with a comment for every choice.
@@ -119,12 +128,17 @@ class Starter:
         Raises:
             SettingsError: If there is one, or it is no YAML file by its name.
         """
-        if path.suffix not in (".yaml", ".yml"):
-            raise SettingsError(f"output: {shown(path)} is not allowed; allowed: a name that ends in .yaml or .yml")
-        if path.exists() and not overwrite:
-            raise SettingsError(f"output: {shown(path)} is there already; name another, or give `overwrite`")
+        check_output(path, overwrite)
         write_atomic(path, self.yaml(str(shown(path))))
         return path
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """Refuse a file that must not be written; see `Starter.write`."""
+    if path.suffix not in (".yaml", ".yml"):
+        raise SettingsError(f"output: {shown(path)} is not allowed; allowed: a name that ends in .yaml or .yml")
+    if path.exists() and not overwrite:
+        raise SettingsError(f"output: {shown(path)} is there already; name another, or give `overwrite`")
 
 
 def starter(
@@ -141,8 +155,8 @@ def starter(
         source: A data set of the catalog; or a folder of class folders, of ``images`` and ``masks``, or with boxes of
             Pascal VOC or COCO, or a table (CSV) with columns of paths and labels, or a folder in which exactly one of
             these is. Of a table, a column that names patients or slides keeps each of them within one split.
-        name: Catalog name of what is made of pictures; None makes one of the source's. If there is a data set of that
-            name it is taken as it is.
+        name: Catalog name of what is made of pictures; None makes one of the source's. A data set that was made of the
+            same source is taken as it is.
         minutes: How long the training may take on a CPU; on a GPU it has all epochs.
         task: Kind of labels; None follows from what the pictures have.
         root: Folder of the archives; None is where they lie by default.
@@ -160,14 +174,14 @@ def starter(
         raise SettingsError(f"minutes: {minutes:g} is not allowed; allowed: {_ALLOWED}")
     device = device_facts("auto")
     gpu = device is not None and device.gpu
-    info, imported = _dataset(source, name, task, gpu, root)
+    info, imported, note = _dataset(source, name, task, gpu, root)
     cores = psutil.cpu_count(logical=False) or 1
     told = device.name if device is not None and gpu else f"{cores} CPU core{'s' if cores > 1 else ''}"
     settings, reasons, expected = _choose(info, minutes, gpu, cores)
     if root is not None:
         settings["data"]["root"] = str(root)
     check_settings(settings, "fit", rules=False)
-    return Starter(info, settings, reasons, expected, told, imported)
+    return Starter(info, settings, reasons, expected, told, imported, note)
 
 
 def begin_with(raw: RawConfig, source: str | None) -> tuple[RawConfig, Starter | None]:
@@ -200,7 +214,23 @@ def begin_with(raw: RawConfig, source: str | None) -> tuple[RawConfig, Starter |
     if given.get("dataset") not in (None, source):
         raise SettingsError(f"data.dataset: {given['dataset']} given beside {source}; leave one of them out")
     found = starter(source, minutes=allowed, root=given.get("root"))
-    return raw.over(found.settings, f"for {source}"), found
+    return raw.over(_beside(found.settings, raw.values), f"for {source}"), found
+
+
+def _beside(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a starter's settings without what belongs to a part in whose place the user has named another."""
+    kept = {section: dict(content) for section, content in settings.items()}
+    for name, chosen in settings["model"].items():
+        other = value_at(given, f"model.{name}")
+        other = other if isinstance(other, str) else value_at(given, f"model.{name}.name")
+        if isinstance(chosen, Mapping) and other is not None and other != chosen.get("name", other):
+            del kept["model"][name]
+    backbone = kept["model"].get("backbone")
+    if backbone is not None and value_at(given, "model.backbone.weights") is not None:
+        kept["model"]["backbone"] = {key: value for key, value in backbone.items() if key != "pretrained"}
+    if value_at(given, "data.augmentation.preset") is not None:
+        kept["data"].pop("augmentation", None)
+    return kept
 
 
 # --- the data set
@@ -208,10 +238,13 @@ def begin_with(raw: RawConfig, source: str | None) -> tuple[RawConfig, Starter |
 
 def _dataset(
     source: str | Path, name: str | None, task: TaskName | None, gpu: bool, root: str | Path | None
-) -> tuple[DatasetInfo, ImportReport | None]:
+) -> tuple[DatasetInfo, ImportReport | None, str | None]:
     text = str(source)
-    if text in dataset_names() and (name is None or name == text):
-        return dataset_info(text), None
+    if text in dataset_names():
+        if name not in (None, text) or task is not None:
+            given = "name" if name not in (None, text) else "task"
+            raise SettingsError(f"{given}: is for pictures, and {text} is a data set of the catalog; leave it out")
+        return dataset_info(text), None, None
     path = Path(source).expanduser()
     if not path.exists():
         if len(path.parts) > 1 or text.endswith("/") or path.suffix:
@@ -220,8 +253,7 @@ def _dataset(
     path = _found(path)
     chosen = name or name_from(path)
     if chosen in dataset_names():
-        log.info("%s is in the catalog already, and %s is not read again", chosen, shown(path))
-        return dataset_info(chosen), None
+        return _known(chosen, path, task)
     settings: dict[str, Any] = {"task": task, "root": None if root is None else Path(root)}
     if path.is_file():
         if (label := label_column_of(path)) is not None:
@@ -236,7 +268,25 @@ def _dataset(
     report = import_images(ImportSettings(source=path, name=chosen, **settings))
     if (column := settings.get("group_column")) is not None:
         report.notes.insert(0, f"pictures of the same {column} are in the same split")
-    return report.info, report
+    return report.info, report, None
+
+
+def _known(name: str, path: Path, task: TaskName | None) -> tuple[DatasetInfo, None, str]:
+    """Return a data set that was made of the same source before.
+
+    Raises:
+        SettingsError: If it was made of something else, or is to have another kind of labels.
+    """
+    info = dataset_info(name)
+    if info.made_from != str(path.resolve()):
+        raise SettingsError(
+            f"name: there is another data set {name!r}; make this one with "
+            f"`visionforge init {printable(str(path))} --name {name}_2`, or name the other as the source: {name}"
+        )
+    if task not in (None, info.task):
+        raise SettingsError(f"task: {name} was made as {info.task}; give it another `name`")
+    note = f"{name} was made of it before; `visionforge datasets import … --replace` would read it again"
+    return info, None, note
 
 
 def _found(path: Path) -> Path:
@@ -249,8 +299,8 @@ def _found(path: Path) -> Path:
         if path.suffix.lower() != ".csv":
             raise DataError(f"{shown(path)}: is no table (.csv), folder or name of the catalog")
         return path
-    tables = sorted(each for each in path.iterdir() if each.suffix.lower() == ".csv")
-    if len(tables) == 1 and label_column_of(tables[0]) is not None:
+    tables = sorted(each for each in path.iterdir() if each.suffix.lower() == ".csv" and names_pictures(each))
+    if len(tables) == 1:
         return tables[0]
     if _is_source(path):
         return path
@@ -305,8 +355,9 @@ def _values_of_masks(folder: Path) -> dict[str, Any]:
 
 
 def _pictures(path: Path) -> list[str]:
-    folder = path.parent if path.is_file() else path
-    return list(walk_pictures(folder)) or list(walk_volumes(folder))
+    if path.is_file():
+        return pictures_of_table(path)
+    return list(walk_pictures(path)) or list(walk_volumes(path))
 
 
 def _resolution(pictures: list[str], kind: str | None, gpu: bool) -> int:

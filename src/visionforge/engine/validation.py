@@ -28,6 +28,16 @@ from visionforge.runs.paths import is_anchored, resolve
 from visionforge.runs.provenance import fast_bfloat16
 
 AUTO = "auto"  # of `trainer.precision`
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "max_epochs": 60,
+    "accelerator": "auto",
+    "devices": "auto",
+    "precision": "32-true",
+    "deterministic": False,
+    "enable_model_summary": False,  # one line in the log says as much
+    "log_every_n_steps": 1,  # epochs of small data sets are shorter than Lightning's default of 50 steps
+    "num_sanity_val_steps": 0,  # the archive is verified; metrics of two batches would only mislead
+}
 _OF_NETWORKS = ("fit", "validate", "test", "predict")  # stages that follow it
 
 

@@ -1,6 +1,5 @@
 """What an artifact says of itself: what it takes, what it gives, where it comes from; it travels inside the file."""
 
-import json
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, Self
 
@@ -13,6 +12,7 @@ from visionforge.distribution import newer
 from visionforge.errors import RunError
 from visionforge.inference.predictor import DISAGREEMENT, thresholds_of
 from visionforge.models.feature_heads import StoredHead
+from visionforge.reading import UnreadableError, read_json_text
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.ensemble import MOST_MEMBERS, MemberInput
 from visionforge.training.tta import named_views
@@ -228,9 +228,9 @@ def read_contract(text: str | None, where: str) -> Contract:
     if text is None:
         raise RunError(f"{where}: was not exported by visionforge: it does not say what it takes and gives")
     try:
-        written = json.loads(text)
-    except ValueError:
-        written = None  # the validation tells what is wrong
+        written = read_json_text(text)
+    except UnreadableError as error:
+        raise RunError(f"{where}: its metadata cannot be read ({error})") from error
     if isinstance(written, dict) and (problem := newer(written.get("format_version"), FORMAT, written.get("version"))):
         raise RunError(f"{where}: {problem}")
     try:

@@ -1,5 +1,6 @@
 """What `pretrained: auto` means here and now: published weights where they can be had, random ones elsewhere."""
 
+import http.client
 import os
 import urllib.request
 from functools import cache
@@ -92,7 +93,7 @@ def _unanswered(entry: BackboneEntry, url: str) -> str | None:
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=ANSWER_S):  # https
             return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         where = urlsplit(url).hostname
         return f"those of {entry.name} are not on this machine, and {where} does not answer ({_told(error)})"
 

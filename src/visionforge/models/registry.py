@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
-from visionforge.config.functions import PLACES, builder_of
+from visionforge.config.functions import PLACES, builder_of, part_name
 from visionforge.config.problems import nearest
 from visionforge.config.registration import origin, same_definition
 from visionforge.errors import SettingsError, VisionForgeError
@@ -53,7 +53,8 @@ def register_backbone(entry: BackboneEntry | Callable[..., Any], replace: bool =
     """
     if not isinstance(entry, BackboneEntry):
         told = (inspect.getdoc(entry) or f"A function of {entry.__module__}").splitlines()[0].rstrip(".")
-        made = BackboneEntry(name=entry.__name__, builder=builder_of(entry), description=told, feature_maps=False)
+        builder = builder_of(entry)
+        made = BackboneEntry(name=part_name(entry), builder=builder, description=told, feature_maps=False)
         register_backbone(made, replace)
         return entry
     if "/" in entry.name:

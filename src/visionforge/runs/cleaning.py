@@ -17,7 +17,6 @@ from visionforge.runs.session import repoint_latest
 from visionforge.runs.workspace import remove_run
 
 BEST_BY = ("auc", "dice", "map")  # the metric by which runs are kept: the first that one has
-_LOWER = ("loss", "error", "ece", "brier", "mae", "rmse")  # in the names of metrics of which less is better
 _OWN = re.compile(r"\.\d{8}_.+_[0-9a-f]{6}\.(?:new-\w+|lock)")  # names of what a killed process leaves beside the runs
 
 
@@ -50,6 +49,7 @@ def clean(
     incomplete: bool = False,
     keep_best: int | None = None,
     by: str | None = None,
+    higher_is_better: bool = True,
     older_than: datetime.timedelta | None = None,
     remove: bool = False,
     told: Callable[[str], None] = _ignore,
@@ -64,7 +64,8 @@ def clean(
         keep_best: Of complete trainings, those that are not among so many best ones of their data set. Trainings that a
             search, folds, or another run has made are kept, and those without the metric.
         by: Metric of `metrics.json` that says which are best; None is the AUC, the Dice coefficient or the mean
-            average precision, whichever a run has. Of losses and errors the lowest are best.
+            average precision, whichever a run has.
+        higher_is_better: Which way `by` is better.
         older_than: Of these, and without the others of all, only runs that ended so long ago.
         remove: Remove them; else they are only found.
         told: Is given a line for each run that cannot be read, is kept, or leaves files behind.
@@ -85,7 +86,7 @@ def clean(
     if incomplete or keep_best is not None:
         wanted = {run.name for run in found if incomplete and run.state in ("interrupted", "failed")}
         if keep_best is not None:
-            wanted |= _beyond_best(found, keep_best, by, told)
+            wanted |= _beyond_best(found, keep_best, by, 1.0 if higher_is_better else -1.0, told)
         found = [run for run in found if run.name in wanted]
     if older_than is not None:
         before = datetime.datetime.now(tz=datetime.UTC) - older_than
@@ -104,7 +105,9 @@ def clean(
     return Cleaning(found, removed, sizes)
 
 
-def _beyond_best(runs: Sequence[StoredRun], keep: int, by: str | None, told: Callable[[str], None]) -> set[str]:
+def _beyond_best(
+    runs: Sequence[StoredRun], keep: int, by: str | None, sign: float, told: Callable[[str], None]
+) -> set[str]:
     """Return the names of complete trainings that are not among the best of their data set."""
     scored: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
     for run in runs:
@@ -118,7 +121,6 @@ def _beyond_best(runs: Sequence[StoredRun], keep: int, by: str | None, told: Cal
         if value is None:
             told(f"{run.name}: has no {metric}, so it is kept")
             continue
-        sign = -1.0 if any(word in metric for word in _LOWER) else 1.0
         scored[run.manifest.dataset, metric].append((sign * value, run.name))
     return {name for each in scored.values() for _, name in sorted(each, reverse=True)[keep:]}
 

@@ -8,6 +8,7 @@ the optimiser, and go on with any other number of processes, sharded or not.
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
@@ -43,8 +44,8 @@ class FullyShardStrategy(DDPStrategy):
         arguments: Those of Lightning's `DDPStrategy`.
 
     Raises:
-        SettingsError: When a training begins, if the module has parameters of its own, beside those of its children,
-            or its weights are averaged.
+        SettingsError: When a training begins, if the module has parameters of its own, beside those of its children, or
+            children that are lists; if a parameter is a single number; if weights are averaged; before torch 2.8.
     """
 
     strategy_name = NAME
@@ -102,15 +103,17 @@ class FullyShardStrategy(DDPStrategy):
         if self._whole and self.world_size > 1:
             assert self.lightning_module is not None
             _sync_buffers(self.lightning_module)
-        for part in self._sharded():
-            part.unshard()
-            part.set_reshard_after_forward(False, recurse=False)
+        with _outside_inference():
+            for part in self._sharded():
+                part.unshard()
+                part.set_reshard_after_forward(False, recurse=False)
 
     def on_validation_end(self) -> None:
         """Let every process have its part again."""
-        for part in self._sharded():
-            part.set_reshard_after_forward(True, recurse=False)
-            part.reshard()
+        with _outside_inference():
+            for part in self._sharded():
+                part.set_reshard_after_forward(True, recurse=False)
+                part.reshard()
 
     # --- whole tensors for checkpoints
 
@@ -177,18 +180,45 @@ class FullyShardStrategy(DDPStrategy):
             sharded: nn.Module = getattr(module, name)
             own.to_empty(device=self.root_device)
             places = own.state_dict(keep_vars=True)
+            buffers = dict(own.named_buffers())
             with torch.no_grad():
                 for key, value in sharded.state_dict().items():
                     places[key].copy_(whole(value))
+                for key, value in sharded.named_buffers():  # also of those that no state has
+                    buffers[key].copy_(value)
             setattr(module, name, own.train(sharded.training))
 
 
+@contextmanager
+def _outside_inference() -> Iterator[None]:
+    """Let what is gathered be plain tensors, which a training step may change, also where a GPU validates."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
 def _check(module: pl.LightningModule, trainer: pl.Trainer) -> None:
+    from torch.distributed.fsdp import FSDPModule
+
+    if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
+        raise SettingsError(
+            f"trainer.strategy: {NAME} needs torch 2.8 or later, this is {torch.__version__}; set it to ddp"
+        )
     own = [name for name, _ in module.named_parameters(recurse=False)]
     if own:
         raise SettingsError(
             f"trainer.strategy: {NAME} shards the children of a module, and {type(module).__name__} has parameters of "
             f"its own ({', '.join(own[:3])}); put them into a child, or set the strategy to ddp"
+        )
+    for name, child in module.named_children():
+        if isinstance(child, nn.ModuleList | nn.ModuleDict) and next(child.parameters(), None) is not None:
+            raise SettingsError(
+                f"trainer.strategy: {NAME} shards modules that are called, and {name} is a {type(child).__name__}; put "
+                "it into a module of its own, or set the strategy to ddp"
+            )
+    if scalars := [name for name, parameter in module.named_parameters() if parameter.ndim == 0]:
+        raise SettingsError(
+            f"trainer.strategy: {NAME} cannot divide a single number ({', '.join(scalars[:3])}); give it one "
+            "dimension, or set the strategy to ddp"
         )
     callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
     if any(isinstance(callback, WeightAveraging) for callback in callbacks):

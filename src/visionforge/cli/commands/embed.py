@@ -5,8 +5,10 @@ from pathlib import Path
 
 from visionforge.cli.arguments import CommandParser, flags_named
 from visionforge.cli.command import Command
+from visionforge.cli.help import OF_STAGE
 from visionforge.cli.progress import progress_bar
 from visionforge.cli.stages import read_settings
+from visionforge.config.aliases import refuse_other_words
 from visionforge.runs.signals import Interruption
 from visionforge.streams import caution, say
 
@@ -30,6 +32,7 @@ def run(arguments: list[str]) -> int:
     """Run the command and return its exit status."""
     from visionforge.config.loading import normalise
 
+    refuse_other_words("embed", arguments, OF_STAGE["embed"])
     own, rest = _parsed(normalise(arguments))
     raw = read_settings("embed", rest)
     if raw is None:

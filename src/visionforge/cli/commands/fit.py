@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from visionforge.cli.command import Command
+from visionforge.cli.help import OF_STAGE
 from visionforge.cli.stages import print_result, read_settings
+from visionforge.config.aliases import refuse_other_words
 from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
 from visionforge.streams import say, say_lines
@@ -20,6 +22,7 @@ def run(arguments: list[str]) -> int:
     from visionforge.engine.team import launched_together
 
     with launched_together():
+        refuse_other_words("fit", arguments, OF_STAGE["fit"])  # with the source, which is part of what is to be typed
         source, rest = (arguments[0], arguments[1:]) if arguments[:1] and arguments[0][:1] != "-" else (None, arguments)
         raw = read_settings("fit", rest, begun=lambda given: _begun(given, source))
         if raw is not None:
@@ -32,8 +35,8 @@ def _begun(raw: "RawConfig", source: str | None) -> "RawConfig":
     from visionforge.engine.starter import begin_with
 
     raw, found = begin_with(raw, source)
-    if found is not None and found.imported is not None and raw.print_config is None:
-        say_lines(found.imported.lines(then=False))
+    if found is not None and raw.print_config is None:
+        say_lines(found.lines())
     return raw
 
 

@@ -43,14 +43,12 @@ def parser() -> CommandParser:
 
 
 def _init(options: argparse.Namespace) -> int:
-    from visionforge.engine.starter import starter
+    from visionforge.engine.starter import check_output, starter
 
     given = dict(vars(options))
     as_json, output, overwrite = given.pop("json"), given.pop("output"), given.pop("overwrite")
-    if output is not None and output.exists() and not overwrite:  # before pictures are read
-        from visionforge.errors import SettingsError
-
-        raise SettingsError(f"output: {shown(output)} is there already; name another, or give `overwrite`")
+    if output is not None:
+        check_output(output, overwrite)  # before pictures are read
     found = starter(**given)
     path = found.write(output or Path(f"{found.info.name}.yaml"), overwrite)
     if as_json:
@@ -58,8 +56,7 @@ def _init(options: argparse.Namespace) -> int:
             {"file": str(path), "dataset": found.info.name, "minutes": found.minutes, "settings": found.settings}
         )
         return 0
-    if found.imported is not None:
-        say_lines(found.imported.lines(then=False))
+    say_lines(found.lines())
     say(f"  file     {shown(path)}")
     say(f"  next     visionforge fit --config {shown(path)}{duration(found.minutes)}")
     return 0

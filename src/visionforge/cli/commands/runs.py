@@ -39,6 +39,7 @@ def subcommands() -> Subcommands:
     clean.add_argument(
         "--older-than", dest="older_than", metavar="AGE", help="only those that ended so long ago: 12h, 30d, 2w"
     )
+    add_import_flag(clean, "metrics are known, too")
     removing = clean.add_mutually_exclusive_group()
     removing.add_argument("--yes", action="store_true", help="remove them; without it, they are only listed")
     removing.add_argument("--dry-run", dest="dry_run", action="store_true", help="only list them, as without --yes")
@@ -152,11 +153,12 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _clean(options: argparse.Namespace) -> int:
     from visionforge.cli.run_tables import print_cleaning
-    from visionforge.runs.cleaning import clean, parse_age
+    from visionforge.engine.clean_runs import clean_runs
+    from visionforge.runs.cleaning import parse_age
     from visionforge.runs.query import named_outputs
 
     folder = named_outputs(options.outputs)
-    cleaning = clean(
+    cleaning = clean_runs(
         folder,
         incomplete=options.incomplete,
         keep_best=options.keep_best,
