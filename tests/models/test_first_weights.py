@@ -1,5 +1,6 @@
 """`pretrained: auto` is published weights where they can be had, and says why where it is random ones."""
 
+import functools
 import http.server
 import json
 import threading
@@ -9,8 +10,10 @@ import torch
 import torchvision
 import yaml
 
+from tests.cli.test_elastic import interrupted
 from tests.conftest import flags, run_folders
 from visionforge import ImageClassifier, SettingsError, TaskSpec
+from visionforge.benchmarking.plan import plan
 from visionforge.cli.main import main
 from visionforge.config.schema import Backbone
 from visionforge.engine.validation import check_settings
@@ -116,6 +119,32 @@ def test_a_run_stores_what_it_has_become_and_says_why(tmp_path, capsys):
     assert main(["fit", *plain]) == 0
     (other,) = run_folders(tmp_path / "other")
     assert json.loads((run / "run.json").read_text())["hash"] == json.loads((other / "run.json").read_text())["hash"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_where_weights_can_be_had_meanwhile(tmp_path, monkeypatch, capsys):
+    """It was begun with random ones, for want of a network, and is not begun anew with others."""
+    given = dict(
+        zip(*[iter(flags(model__backbone__name="mobilenet_v3_small", trainer__max_epochs=12))] * 2, strict=True)
+    )
+    given.pop("--model.backbone.pretrained")
+    settings = [text for pair in given.items() for text in pair]
+    run = interrupted(tmp_path, settings, [])
+    monkeypatch.setattr(first_weights, "_missing", functools.cache(lambda name: None))
+    assert main(["fit", *settings, "--resume", "auto", "--trainer.default_root_dir", str(tmp_path)]) == 0
+    assert run_folders(tmp_path) == [run]
+    assert "continues from" in capsys.readouterr().err
+    stored = json.loads((run / "run.json").read_text())
+    assert (stored["state"], stored["progress"]["epochs"]) == ("complete", 12)
+
+
+def test_cells_of_a_benchmark_ask_no_host(monkeypatch):
+    asked = []
+    monkeypatch.setattr(first_weights, "_missing", functools.cache(asked.append))
+    values = {"data": {"dataset": "bloodmnist"}, "benchmark": {"backbones": ["resnet18", "mini_cnn"], "seeds": [1]}}
+    cells = plan(check_settings(values, "fit", rules=False))
+    assert [cell.settings.model.backbone.pretrained for cell in cells] == [True, False]
+    assert not asked
 
 
 def test_rules_hold_for_what_it_has_become():
