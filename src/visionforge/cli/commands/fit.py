@@ -7,6 +7,7 @@ from visionforge.cli.command import Command
 from visionforge.cli.help import OF_STAGE
 from visionforge.cli.stages import print_result, read_settings
 from visionforge.config.aliases import refuse_other_words
+from visionforge.errors import SettingsError
 from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
 from visionforge.streams import say, say_lines
@@ -21,6 +22,11 @@ def run(arguments: list[str]) -> int:
     """Run the command and return its exit status."""
     from visionforge.engine.team import launched_together
 
+    if not arguments:
+        raise SettingsError(
+            "fit: say what is trained on; type: visionforge fit --config quickstart (real digits, no download), "
+            "visionforge fit photos/ (yours), or visionforge fit --data.dataset bloodmnist (a download)"
+        )
     with launched_together():
         refuse_other_words("fit", arguments, OF_STAGE["fit"])  # with the source, which is part of what is to be typed
         source, rest = (arguments[0], arguments[1:]) if arguments[:1] and arguments[0][:1] != "-" else (None, arguments)
