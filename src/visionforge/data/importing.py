@@ -24,6 +24,7 @@ from visionforge.data.import_corrected import corrected_parts, is_data_set
 from visionforge.data.import_files import check_free, entry_path, write_pair
 from visionforge.data.import_masks import MaskLabels, MaskReader
 from visionforge.data.import_notes import absent_classes, alike_classes, lost_classes, shared_pictures
+from visionforge.data.import_npz import is_npz, read_npz
 from visionforge.data.import_report import ImportReport
 from visionforge.data.import_settings import ImportSettings
 from visionforge.data.info import (
@@ -83,6 +84,8 @@ def import_images(settings: ImportSettings) -> ImportReport:
     check_free(settings.name, settings.replace)
     if is_data_set(settings):
         return _import_corrected(settings)
+    if is_npz(settings):
+        return _import_npz(settings)
     source = _source(settings)
     listing = source.listing
     volumes = bool(listing.paths) and all(map(is_volume, listing.paths))
@@ -114,6 +117,24 @@ def import_images(settings: ImportSettings) -> ImportReport:
     content = _content(parts, notes)
     info, archive = write_pair(info, settings.resolution, content, data_root(settings.root), settings.replace)
     return ImportReport(info, archive, entry_path(settings.name), broken, notes, positive)
+
+
+def _import_npz(settings: ImportSettings) -> ImportReport:
+    """Make a data set of an NPZ file, whose arrays stay as they are."""
+    found = read_npz(settings)
+    task, parts = task_named(found.task), dict[Split, _Part]()
+    for split, labels in found.labels.items():
+        flat = labels if "labels" in task.forms else labels[:, 0]
+        present = [int(count) for count in task.counts(flat, len(found.classes))]
+        parts[split] = _Part(found.images[split], labels, present, SideTable())
+    positive = positive_class(settings, found.task, found.classes)
+    notes = absent_classes(found.classes, {split: part.present for split, part in parts.items()})
+    places = {split: [f"{split} {number}" for number in range(len(part.images))] for split, part in parts.items()}
+    notes += shared_pictures({split: part.images for split, part in parts.items()}, places)
+    info = _describe(settings, found.task, found.classes, positive, parts, "crop")
+    content = _content(parts, notes)
+    info, archive = write_pair(info, found.resolution, content, data_root(settings.root), settings.replace)
+    return ImportReport(info, archive, entry_path(settings.name), [], notes, positive)
 
 
 def _import_corrected(settings: ImportSettings) -> ImportReport:

@@ -26,6 +26,7 @@ from visionforge.data.csv_listing import (
     names_pictures,
     pictures_of_table,
 )
+from visionforge.data.import_npz import SUFFIX
 from visionforge.data.import_report import ImportReport
 from visionforge.data.importing import BOXES, MASKS, ImportSettings, import_images
 from visionforge.data.info import DatasetInfo
@@ -152,9 +153,10 @@ def starter(
     """Return a configuration to begin with; pictures become a data set first.
 
     Args:
-        source: A data set of the catalog; or a folder of class folders, of ``images`` and ``masks``, or with boxes of
-            Pascal VOC or COCO, or a table (CSV) with columns of paths and labels, or a folder in which exactly one of
-            these is. Of a table, a column that names patients or slides keeps each of them within one split.
+        source: A data set of the catalog; an NPZ file in MedMNIST's layout; a folder of class folders, of ``images``
+            and ``masks``, or with boxes of Pascal VOC or COCO; a table (CSV) with columns of paths and labels; or a
+            folder in which exactly one of the last two is. Of a table, a column that names patients or slides keeps
+            each of them within one split.
         name: Catalog name of what is made of pictures; None makes one of the source's. A data set that was made of the
             same source is taken as it is.
         minutes: How long the training may take on a CPU; on a GPU it has all epochs.
@@ -255,6 +257,9 @@ def _dataset(
     if chosen in dataset_names():
         return _known(chosen, path, task)
     settings: dict[str, Any] = {"task": task, "root": None if root is None else Path(root)}
+    if path.suffix.lower() == SUFFIX and path.is_file():
+        report = import_images(ImportSettings(source=path, name=chosen, task=task, root=settings["root"]))
+        return report.info, report, None
     if path.is_file():
         if (label := label_column_of(path)) is not None:
             settings["label_column"] = label
@@ -296,8 +301,8 @@ def _found(path: Path) -> Path:
         DataError: If there is none, or several.
     """
     if path.is_file():
-        if path.suffix.lower() != ".csv":
-            raise DataError(f"{shown(path)}: is no table (.csv), folder or name of the catalog")
+        if path.suffix.lower() not in (".csv", SUFFIX):
+            raise DataError(f"{shown(path)}: is no table (.csv), archive (.npz), folder or name of the catalog")
         return path
     tables = sorted(each for each in path.iterdir() if each.suffix.lower() == ".csv" and names_pictures(each))
     if len(tables) == 1:

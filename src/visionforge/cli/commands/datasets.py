@@ -62,7 +62,9 @@ def subcommands() -> Subcommands:
     shard.add_argument("--replace", action="store_true", help="write a catalog entry of that name anew")
     bring = group.add("import", _import, "turn pictures or volumes with labels, masks or boxes into a data set")
     bring.add_argument(
-        "source", type=Path, help="folder of class folders (or of train, val, test), of pictures, or a CSV"
+        "source",
+        type=Path,
+        help="folder of class folders (or of train, val, test) or of pictures, a CSV, or an NPZ file",
     )
     bring.add_argument("--name", required=True, help="catalog name: small letters, digits and _")
     for flag, given in import_flags().items():
