@@ -115,9 +115,8 @@ def test_a_run_is_tested_predicts_and_is_exported_as_any_other(tmp_path, more):
 
 @pytest.mark.slow
 @needs_processes
-@pytest.mark.parametrize(
-    ("batch", "first", "then"), [(16, SHARDED, ONE), pytest.param(32, ONE, SHARDED, marks=EXHAUSTIVE)]
-)
+@EXHAUSTIVE
+@pytest.mark.parametrize(("batch", "first", "then"), [(16, SHARDED, ONE), (32, ONE, SHARDED)])
 def test_a_run_goes_on_sharded_or_not(tmp_path, batch, first, then):
     settings = flags(**{**SETTINGS, "data__batch_size": batch, "trainer__max_epochs": 25})
     run = interrupted(tmp_path, settings, first)

@@ -68,7 +68,8 @@ def test_values_are_those_of_one_device(tmp_path):
     assert {json.loads((run / "run.json").read_text())["state"] for run in runs} == {"complete"}
 
 
-@pytest.mark.parametrize("pruner", ["median", pytest.param("halving", marks=EXHAUSTIVE)])
+@EXHAUSTIVE
+@pytest.mark.parametrize("pruner", ["median", "halving"])
 def test_all_processes_end_where_the_search_says_so(tmp_path, pruner):
     more = {"tune__n_warmup_epochs": 1, "tune__n_startup_trials": 1, "tune__n_trials": 4, "tune__epochs": 4}
     tune(tmp_path, trainer__devices=2, tune__pruner=pruner, **more)

@@ -1,7 +1,7 @@
 """Decorators by which a class or function of anyone's becomes a part that a configuration chooses by name."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 from visionforge.config.functions import OPERATIONS, PLACES, is_function, loss_of, operation_of
 from visionforge.config.schema import (
@@ -27,7 +27,16 @@ DecoderT = TypeVar("DecoderT", bound=Decoder)
 DetectorT = TypeVar("DetectorT", bound=Detector)
 SamplerT = TypeVar("SamplerT", bound=Sampler)
 OperationT = TypeVar("OperationT", bound=AugmentationOperation)
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+class _Tensor(Protocol):
+    """What a function of tensors returns; a class, which is called likewise, returns no such thing."""
+
+    @property
+    def ndim(self) -> int: ...
+
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., _Tensor])
 
 
 def register_optimizer(kind: type[OptimizerT], replace: bool = False) -> type[OptimizerT]:
