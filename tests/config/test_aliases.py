@@ -44,6 +44,7 @@ def test_every_alias_means_something_that_exists():
         (["help"], "visionforge --help"),
         (["fit", "one/photos", "--epochs", "3"], "type: visionforge fit one/photos --trainer.max_epochs 3"),
         (["import", "photos/", "--resolution", "64"], "type: visionforge datasets import photos/ --resolution 64"),
+        (["fit", "--amp", "--data.force_rgb", "true"], "--trainer.precision=auto --data.force_rgb true"),
         (["fit", "--amp", "true", "--epochs", "3"], "fit --trainer.precision=auto --trainer.max_epochs 3"),
         (["embed", "--output", "x.npz", "--batch", "4"], "visionforge embed --output x.npz --data.batch_size 4"),
     ],

@@ -104,12 +104,12 @@ def _options(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def _settings() -> list[str]:
-    from visionforge.config.problems import flatten
+    from visionforge.config.problems import leaves
     from visionforge.config.schema import RunSettings
     from visionforge.engine.validation import trainer_flags
 
-    leaves = [path for path, field in flatten(RunSettings).items() if not hasattr(field.annotation, "model_fields")]
-    return [f"--{path}" for path in dict.fromkeys([*leaves, *(f"trainer.{flag}" for flag in trainer_flags())])]
+    paths = dict.fromkeys([*leaves(RunSettings), *(f"trainer.{flag}" for flag in trainer_flags())])
+    return [f"--{path}" for path in paths]
 
 
 def _values() -> dict[str, list[str]]:

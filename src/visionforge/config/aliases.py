@@ -120,7 +120,7 @@ def command_meant(name: str, arguments: Sequence[str]) -> str | None:
     if name not in COMMANDS:
         return None
     meant = COMMANDS[name]
-    return _line(meant, (_translated(meant, arguments) if meant in _CONFIGURED else None) or list(arguments))
+    return _line(meant, _translated(meant, arguments)[0] if meant in _CONFIGURED else arguments)
 
 
 def refuse_other_words(command: str, arguments: Sequence[str], own: Sequence[str] = ()) -> None:
@@ -134,22 +134,13 @@ def refuse_other_words(command: str, arguments: Sequence[str], own: Sequence[str
     Raises:
         SettingsError: With the command line to type, if there is any such flag.
     """
-    translated = _translated(command, arguments, own)
-    if translated is not None:
-        words = ", ".join(_other_words(command, arguments, own))
-        raise SettingsError(f"{words}: settings have longer names here; type: {_line(command, translated)}")
+    translated, words = _translated(command, arguments, own)
+    if words:
+        raise SettingsError(f"{', '.join(words)}: settings have longer names here; type: {_line(command, translated)}")
 
 
 def _line(command: str, arguments: Sequence[str]) -> str:
     return " ".join(["visionforge", command, *map(shlex.quote, arguments)])
-
-
-def _other_words(command: str, arguments: Sequence[str], own: Sequence[str]) -> list[str]:
-    found: list[str] = []
-    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
-        flag, _, value = argument.partition("=")
-        found += [flag] if _meant(command, flag, value or after, own) is not None else []
-    return found
 
 
 def _meant(command: str, flag: str, value: str, own: Sequence[str]) -> tuple[str, str | None] | None:
@@ -166,22 +157,22 @@ def _meant(command: str, flag: str, value: str, own: Sequence[str]) -> tuple[str
     return None if setting is None else (setting, None)
 
 
-def _translated(command: str, arguments: Sequence[str], own: Sequence[str] = ()) -> list[str] | None:
-    """Return arguments with the names that settings have here; None if they have them already."""
+def _translated(command: str, arguments: Sequence[str], own: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """Return arguments with the names that settings have here, and the flags that had other names."""
     found: list[str] = []
-    changed = swallows = False
-    for place, argument in enumerate(arguments):
-        if swallows and argument.lower() in ("true", "false"):  # which the switch before it says itself
-            swallows = False
+    words: list[str] = []
+    switched = False  # by the argument before, which may be followed by true or false
+    for argument, after in zip(arguments, [*arguments, ""][1:], strict=True):
+        follows, switched = switched, False
+        if follows and argument.lower() in ("true", "false"):
             continue
         flag, equals, value = argument.partition("=")
-        after = arguments[place + 1] if place + 1 < len(arguments) else ""
         meant = _meant(command, flag, value or after, own)
         if meant is None:
             found.append(argument)
             continue
-        changed = True
+        words.append(flag)
         setting, switch = meant
-        swallows = switch is not None and not equals
+        switched = switch is not None and not equals
         found.append(f"--{setting}{equals}{value}" if switch is None else f"--{setting}={switch}")
-    return found if changed else None
+    return found, words

@@ -52,6 +52,11 @@ def flatten(model: type[BaseModel], prefix: str = "", values: Mapping[str, Any] 
     return fields
 
 
+def leaves(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Map the dotted path of every setting that is no section to its field; see `flatten`."""
+    return {path: field for path, field in flatten(model).items() if not hasattr(field.annotation, "model_fields")}
+
+
 def value_at(tree: Mapping[str, Any], path: str) -> Any:
     """Return the value at a dotted path of a nested mapping; None if there is none."""
     value: Any = tree

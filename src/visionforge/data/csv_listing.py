@@ -55,45 +55,38 @@ class _Problems:
         return [*grouped, *self.lines][:MAX_PROBLEMS]
 
 
-def group_columns(source: Path) -> list[str]:
-    """Return the columns of a table that may say which pictures belong together.
+@dataclass(frozen=True)
+class TableFacts:
+    """What a table seems to have, by the names of its columns.
+
+    Attributes:
+        paths: Those that it names, relative ones from its folder; nobody has looked whether they are there.
+        label_column: The column of the labels; None if none is called so.
+        group_columns: Columns that may say which pictures belong together.
+    """
+
+    paths: list[str]
+    label_column: str | None
+    group_columns: list[str]
+
+    @property
+    def names_pictures(self) -> bool:
+        """Return whether it has a column of paths and one of labels."""
+        return bool(self.paths) and self.label_column is not None
+
+
+def table_facts(source: Path) -> TableFacts:
+    """Return what a table seems to have.
 
     Raises:
         DataError: If it cannot be read.
     """
     rows = _read(source)
-    return _groups(rows, list(rows[0].cells))
-
-
-def label_column_of(source: Path) -> str | None:
-    """Return the column of a table that has the labels, by its name; None if no column is called so.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
-    columns = list(_read(source)[0].cells)
-    known = [column for column in map(_matching(columns), LABEL_COLUMNS) if column is not None]
-    return known[0] if known else None
-
-
-def names_pictures(source: Path) -> bool:
-    """Return whether a file is a table with a column of paths and one of labels; what cannot be read is none."""
-    try:
-        columns = list(_read(source)[0].cells)
-    except DataError:
-        return False
-    return _path_column(columns) is not None and label_column_of(source) is not None
-
-
-def pictures_of_table(source: Path) -> list[str]:
-    """Return the paths that a table names, relative ones from its folder; nobody has looked whether they are there.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
-    rows = _read(source)
-    column = _path_column(list(rows[0].cells))
-    return [] if column is None else [str(source.parent / row.cells[column].strip()) for row in rows]
+    columns = list(rows[0].cells)
+    path = _path_column(columns)
+    label = next((column for column in map(_matching(columns), LABEL_COLUMNS) if column), None)
+    paths = [] if path is None else [str(source.parent / row.cells[path].strip()) for row in rows]
+    return TableFacts(paths, label, _groups(rows, columns))
 
 
 def _path_column(columns: Sequence[str]) -> str | None:

@@ -89,7 +89,7 @@ def write_pair(
                     old = _archives_of_entry(info.name)
                     write_entry(info)
             for name in old - {path.name}:
-                if _is_ours(name, info.name) and name not in _named_by_entries():
+                if _is_ours(name, info.name) and name not in named_by_entries():
                     (folder / name).unlink(missing_ok=True)
             return info, path
     except OSError as error:
@@ -152,7 +152,7 @@ def _remove_unfinished(name: str, folder: Path) -> None:
         path = mark.with_name(mark.name.removesuffix(MARK))
         if not _is_ours(path.name, name):
             continue
-        named = _named_by_entries() if named is None else named
+        named = named_by_entries() if named is None else named
         if path.name not in named:
             path.unlink(missing_ok=True)
         mark.unlink()
@@ -173,10 +173,6 @@ def _archives_of_entry(name: str) -> set[str]:
     return {info.archive_name(resolution) for resolution in info.archives}
 
 
-def named_by_others(name: str) -> set[str]:
-    """Return the archives that entries of other names name."""
-    return {file for other in dataset_names() if other != name for file in _archives_of_entry(other)}
-
-
-def _named_by_entries() -> set[str]:
-    return {file for name in dataset_names() for file in _archives_of_entry(name)}
+def named_by_entries(but: str | None = None) -> set[str]:
+    """Return the archives that entries name, those of one data set left out."""
+    return {file for name in dataset_names() if name != but for file in _archives_of_entry(name)}

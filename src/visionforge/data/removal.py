@@ -8,12 +8,13 @@ from typing import Any
 
 from visionforge.data.archive import md5_of
 from visionforge.data.download import data_root
-from visionforge.data.import_files import entry_path, held_for_import, is_imported, named_by_others
+from visionforge.data.import_files import entry_path, held_for_import, is_imported, named_by_entries
 from visionforge.data.info import DatasetInfo
 from visionforge.data.registry import dataset_info
 from visionforge.data.shard_index import is_sharded
 from visionforge.data.store import unpacked_folder
 from visionforge.errors import DataError
+from visionforge.runs.files import bytes_of
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Removal:
 def disk_bytes(info: DatasetInfo, root: str | None = None) -> int:
     """Return how many bytes the archives of a data set and their unpacked arrays take."""
     paths = _archives(info, root)
-    return sum(_bytes(path) + _bytes(unpacked_folder(path)) for path in paths)
+    return sum(bytes_of(path) + bytes_of(unpacked_folder(path)) for path in paths)
 
 
 def remove_dataset(
@@ -69,12 +70,12 @@ def remove_dataset(
         raise DataError(f"resolution: {name} has no archive of {resolution} pixels; it has: {there}")
     with held_for_import(name, folder) if is_imported(info) else contextlib.nullcontext():
         info = dataset_info(name)  # an import may just have written another
-        imported, others = is_imported(info), named_by_others(name)
+        imported, others = is_imported(info), named_by_entries(but=name)
         for side in info.archives if resolution is None else (resolution,):
             _look(found, info, side, folder, imported, others)
         whole = resolution is None or len(info.archives) == 1
         if imported and whole and not found.notes:
-            found.sizes[entry_path(name)] = _bytes(entry_path(name))
+            found.sizes[entry_path(name)] = bytes_of(entry_path(name))
         if remove:
             for path in found.sizes:
                 _remove(path)
@@ -96,25 +97,16 @@ def _look(found: Removal, info: DatasetInfo, side: int, folder: Path, imported: 
         elif path.name in others:
             found.notes.append(f"{path} is named by another entry, too")
         else:
-            found.sizes[path] = _bytes(path)
+            found.sizes[path] = bytes_of(path)
     elif imported:
         found.notes.append(f"{path} is not there, so the entry is kept; name its folder with `root`")
     if (arrays := unpacked_folder(path)).is_dir():
-        found.sizes[arrays] = _bytes(arrays)
+        found.sizes[arrays] = bytes_of(arrays)
 
 
 def _archives(info: DatasetInfo, root: str | None, resolution: int | None = None) -> list[Path]:
     folder = data_root(root)
     return [folder / info.archive_name(side) for side in info.archives if resolution in (None, side)]
-
-
-def _bytes(path: Path) -> int:
-    try:
-        if path.is_dir():
-            return sum(each.lstat().st_size for each in path.rglob("*") if each.is_file())
-        return path.lstat().st_size
-    except OSError:
-        return 0
 
 
 def _remove(path: Path) -> None:

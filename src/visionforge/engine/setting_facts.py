@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from visionforge.config import rules
-from visionforge.config.problems import describe_allowed, flatten, nearest
+from visionforge.config.problems import describe_allowed, flatten, leaves, nearest
 from visionforge.config.schema import RunSettings
 from visionforge.config.schema.components import Component, Family
 from visionforge.engine.settings_help import trainer_flag_texts
@@ -110,18 +110,17 @@ def explain_setting(path: str) -> SettingFacts:
     'a number, 0 to 1'
     """
     path = path.removeprefix("--")
-    fields = flatten(RunSettings)
     flags = {f"trainer.{name}": text for name, text in trainer_flag_texts().items()}
-    leaves = {name: field for name, field in fields.items() if not hasattr(field.annotation, "model_fields")}
-    if path not in leaves and path not in flags:
-        inside = [name for name in (*leaves, *flags) if name.startswith(f"{path}.")]
+    fields = leaves(RunSettings)
+    if path not in fields and path not in flags:
+        inside = [name for name in (*fields, *flags) if name.startswith(f"{path}.")]
         told = (
             f"is a section, with {', '.join(inside)}"
             if inside
-            else f"is no setting; nearest: {', '.join(nearest(path, (*leaves, *flags)))}"
+            else f"is no setting; nearest: {', '.join(nearest(path, (*fields, *flags)))}"
         )
         raise SettingsError(f"setting: {path} {told}")
-    field = leaves.get(path)
+    field = fields.get(path)
     identity = path not in VOLATILE and path.partition(".")[0] not in VOLATILE
     page = (
         next(page for start, page in sorted(_PAGES.items(), reverse=True) if path.startswith(start))

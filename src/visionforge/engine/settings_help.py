@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from visionforge.config.problems import describe_allowed, flatten, item_fields, nearest
+from visionforge.config.problems import describe_allowed, item_fields, leaves, nearest
 from visionforge.config.schema import RunSettings
 from visionforge.engine.validation import trainer_constructor
 from visionforge.errors import SettingsError
@@ -130,12 +130,10 @@ def _lines(fields: dict[str, Any]) -> list[str]:
 @cache
 def _settings() -> dict[str, Any]:
     """Return dotted path → its field, or the text for a flag that only Lightning describes, in the order of a file."""
-    every = flatten(RunSettings).items()
     fields: dict[str, Any] = {}
-    for path, field in every:
-        if not hasattr(field.annotation, "model_fields"):
-            fields[path] = field
-            fields |= {name: _item_text(name, each) for name, each in item_fields(path, field).items()}
+    for path, field in leaves(RunSettings).items():
+        fields[path] = field
+        fields |= {name: _item_text(name, each) for name, each in item_fields(path, field).items()}
     found: dict[str, Any] = {}
     for name, text in trainer_flag_texts().items():
         path = f"trainer.{name}"

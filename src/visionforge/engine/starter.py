@@ -4,6 +4,7 @@ Pictures that are no data set yet become one. What is chosen depends on the data
 number of cores and on the minutes; nothing is measured, so that the same question has the same answer.
 """
 
+import contextlib
 import datetime
 import os
 import statistics
@@ -14,23 +15,18 @@ from typing import Any
 
 import psutil
 import yaml
-from PIL import Image
 
 from visionforge.config.loading import SETTINGS, RawConfig, is_first_process, read_yaml
 from visionforge.config.problems import value_at
 from visionforge.config.schema.tasks import TaskName, task_named
 from visionforge.config.shipped import recipe_for, shipped_files
-from visionforge.data.csv_listing import (
-    group_columns,
-    label_column_of,
-    names_pictures,
-    pictures_of_table,
-)
+from visionforge.data.csv_listing import table_facts
 from visionforge.data.import_npz import SUFFIX
 from visionforge.data.import_report import ImportReport
 from visionforge.data.importing import BOXES, MASKS, ImportSettings, import_images
 from visionforge.data.info import DatasetInfo
 from visionforge.data.picture_sources import is_picture, walk_pictures, walk_volumes
+from visionforge.data.pictures import PictureError, opened_picture
 from visionforge.data.registry import dataset_info, dataset_names, name_from
 from visionforge.distribution import own_version
 from visionforge.engine.validation import check_settings, device_facts
@@ -211,11 +207,10 @@ def begin_with(raw: RawConfig, source: str | None) -> tuple[RawConfig, Starter |
         allowed = MINUTES if minutes is None else float(str(minutes))
     except ValueError:
         raise SettingsError(f"--minutes: {minutes} is not allowed; allowed: {_ALLOWED}") from None
-    data = raw.values.get("data")
-    given = data if isinstance(data, Mapping) else {}
-    if given.get("dataset") not in (None, source):
-        raise SettingsError(f"data.dataset: {given['dataset']} given beside {source}; leave one of them out")
-    found = starter(source, minutes=allowed, root=given.get("root"))
+    dataset = value_at(raw.values, "data.dataset")
+    if dataset not in (None, source):
+        raise SettingsError(f"data.dataset: {dataset} given beside {source}; leave one of them out")
+    found = starter(source, minutes=allowed, root=value_at(raw.values, "data.root"))
     return raw.over(_beside(found.settings, raw.values), f"for {source}"), found
 
 
@@ -261,11 +256,14 @@ def _dataset(
         report = import_images(ImportSettings(source=path, name=chosen, task=task, root=settings["root"]))
         return report.info, report, None
     if path.is_file():
-        if (label := label_column_of(path)) is not None:
-            settings["label_column"] = label
-        if groups := group_columns(path):
-            settings["group_column"] = groups[0]
-    pictures = _pictures(path)
+        table = table_facts(path)
+        pictures = table.paths
+        if table.label_column is not None:
+            settings["label_column"] = table.label_column
+        if table.group_columns:
+            settings["group_column"] = table.group_columns[0]
+    else:
+        pictures = list(walk_pictures(path)) or list(walk_volumes(path))
     kind = _kind(path)
     settings["resolution"] = _resolution(pictures, kind, gpu)
     if kind == MASKS:
@@ -304,7 +302,7 @@ def _found(path: Path) -> Path:
         if path.suffix.lower() not in (".csv", SUFFIX):
             raise DataError(f"{shown(path)}: is no table (.csv), archive (.npz), folder or name of the catalog")
         return path
-    tables = sorted(each for each in path.iterdir() if each.suffix.lower() == ".csv" and names_pictures(each))
+    tables = sorted(each for each in path.iterdir() if each.suffix.lower() == ".csv" and _is_table(each))
     if len(tables) == 1:
         return tables[0]
     if _is_source(path):
@@ -322,6 +320,14 @@ def _found(path: Path) -> Path:
         f"{shown(path)}: looked for a folder of class folders, pictures with masks or boxes, or a table (.csv); "
         f"there {'are' if len(found) > 1 else 'is'} {there}"
     )
+
+
+def _is_table(path: Path) -> bool:
+    """Return whether a file is a table of pictures and labels; what cannot be read is none."""
+    try:
+        return table_facts(path).names_pictures
+    except DataError:
+        return False
 
 
 def _is_source(folder: Path) -> bool:
@@ -349,20 +355,11 @@ def _values_of_masks(folder: Path) -> dict[str, Any]:
     masks = sorted((folder / "train" if (folder / "train").is_dir() else folder).joinpath("masks").rglob("*"))
     values = set[int]()
     for path in [each for each in masks if is_picture(each)][:LOOKED_AT]:
-        try:
-            with Image.open(path) as mask:
-                values |= {value for _, value in mask.convert("L").getcolors(256) or []}  # type: ignore[misc]
-        except (OSError, ValueError, Image.DecompressionBombError):  # which the import tells of
-            continue
+        with contextlib.suppress(PictureError), opened_picture(path) as mask:  # the import tells of what is none
+            values |= {value for _, value in mask.convert("L").getcolors(256) or []}  # type: ignore[misc]
     if values <= {0, 255} and 255 in values:
         return {"mask_values": "foreground"}
     return {"ignore": 255} if 255 in values else {}
-
-
-def _pictures(path: Path) -> list[str]:
-    if path.is_file():
-        return pictures_of_table(path)
-    return list(walk_pictures(path)) or list(walk_volumes(path))
 
 
 def _resolution(pictures: list[str], kind: str | None, gpu: bool) -> int:
@@ -370,11 +367,8 @@ def _resolution(pictures: list[str], kind: str | None, gpu: bool) -> int:
     step = max(1, len(pictures) // LOOKED_AT)
     sides = []
     for name in pictures[::step][:LOOKED_AT]:
-        try:
-            with Image.open(name) as picture:
-                sides.append(min(picture.size))
-        except (OSError, ValueError, Image.DecompressionBombError):  # a volume, or one that the import tells of
-            continue
+        with contextlib.suppress(PictureError), opened_picture(Path(name), decode=False) as picture:  # no volume
+            sides.append(min(picture.size))
     side = statistics.median(sides) if sides else SMALL
     if kind is not None:
         return LARGE if side <= LARGE * 1.5 or not gpu else 2 * LARGE

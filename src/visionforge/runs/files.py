@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from functools import cache
@@ -51,6 +52,17 @@ def within(folder: Path, *parts: str) -> Path:
     if _leads_out(path, folder):
         raise RunError(f"{path}: is a link that leads out of {folder}; remove it")
     return path
+
+
+def bytes_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder; links are not followed, and what is gone has none."""
+    names = [os.path.join(folder, name) for folder, _, files in os.walk(path) for name in files]  # noqa: PTH118  # faster
+    total = 0
+    for name in names or [str(path)]:
+        with contextlib.suppress(OSError):
+            found = os.lstat(name)
+            total += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
+    return total
 
 
 def refuse_links(folder: Path) -> None:

@@ -1,8 +1,6 @@
 """The runs of an outputs folder: found, read, compared; nothing here changes one."""
 
-import contextlib
 import datetime
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 
 from visionforge.errors import RunError, SettingsError
 from visionforge.reading import UnreadableError, read_json, read_yaml
+from visionforge.runs.files import bytes_of
 from visionforge.runs.manifest import Manifest, State, read_manifest
 from visionforge.runs.paths import outputs_folder, resolve, shown
 from visionforge.runs.session import derived_state
@@ -63,12 +62,7 @@ class StoredRun:
     @property
     def size(self) -> int:
         """Return the bytes of its files; links are not followed."""
-        total = 0
-        for folder, _, names in os.walk(self.workspace.path):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118  # three times as fast
-        return total
+        return bytes_of(self.workspace.path)
 
     @property
     def seconds(self) -> float:

@@ -55,23 +55,16 @@ class FullyShardStrategy(DDPStrategy):
         self._least = least_parameters
         self._whole: dict[str, nn.Module] = {}  # children of the module as they were, without memory
         self._mesh: DeviceMesh | None = None
-        self._trainer: pl.Trainer | None = None
 
     @classmethod
     def register_strategies(cls, strategy_registry: Any) -> None:
         """Leave Lightning's names as they are."""
 
-    def setup(self, trainer: pl.Trainer) -> None:
-        """Shard the network where it is trained, and only then make the optimiser."""
-        self._trainer = trainer
-        super().setup(trainer)
-
     def configure_ddp(self) -> None:
-        """Shard instead of wrapping."""
-        module, trainer = self.lightning_module, self._trainer
+        """Shard instead of wrapping; the optimiser is made afterwards."""
+        module = self.lightning_module
         assert module is not None
-        assert trainer is not None
-        _check(module, trainer)
+        _check(module)
         _sync_module_states(module)  # every process keeps a part of its own weights
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
@@ -167,7 +160,8 @@ class FullyShardStrategy(DDPStrategy):
 
     def teardown(self) -> None:
         """Make the module whole, unless somebody has failed, for whom the others would wait."""
-        if self._trainer is not None and self._trainer.state.status != TrainerStatus.INTERRUPTED:
+        module = self.lightning_module
+        if module is not None and module.trainer.state.status != TrainerStatus.INTERRUPTED:
             self._make_whole()
         self._whole = {}
         super().teardown()
@@ -196,7 +190,7 @@ def _outside_inference() -> Iterator[None]:
         yield
 
 
-def _check(module: pl.LightningModule, trainer: pl.Trainer) -> None:
+def _check(module: pl.LightningModule) -> None:
     from torch.distributed.fsdp import FSDPModule
 
     if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
@@ -220,7 +214,7 @@ def _check(module: pl.LightningModule, trainer: pl.Trainer) -> None:
             f"trainer.strategy: {NAME} cannot divide a single number ({', '.join(scalars[:3])}); give it one "
             "dimension, or set the strategy to ddp"
         )
-    callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks: list[object] = module.trainer.callbacks  # type: ignore[attr-defined]
     if any(isinstance(callback, WeightAveraging) for callback in callbacks):
         raise SettingsError(f"trainer.strategy: {NAME} has no averaged weights; leave them out, or set it to ddp")
 

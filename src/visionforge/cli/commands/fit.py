@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> int:
         )
     with launched_together():
         refuse_other_words("fit", arguments, OF_STAGE["fit"])  # with the source, which is part of what is to be typed
-        source, rest = (arguments[0], arguments[1:]) if arguments[:1] and arguments[0][:1] != "-" else (None, arguments)
+        source, rest = (None, arguments) if arguments[0].startswith("-") else (arguments[0], arguments[1:])
         raw = read_settings("fit", rest, begun=lambda given: _begun(given, source))
         if raw is not None:
             _fit(raw)
