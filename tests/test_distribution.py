@@ -39,6 +39,6 @@ def test_code_has_no_hint_of_its_own():
         for path in (REPOSITORY / "src").rglob("*.py")
         for extra in re.findall(r"how_to_install\(['\"](\w+)['\"]\)", path.read_text(encoding="utf-8"))
     }
-    assert found >= {"onnx", "timm", "hub", "parquet", "umap", "nifti", "hdf5"}
+    assert found >= {"onnx", "timm", "hub", "parquet", "umap", "nifti", "hdf5", "dicom"}
     assert found <= set(PROJECT["optional-dependencies"])
     assert how_to_install("onnx") == f'pip install "{DISTRIBUTION}[onnx]"'

@@ -124,12 +124,12 @@ def test_folder_without_a_name_is_no_class(tmp_path):
 def test_what_cannot_be_read_is_told(tmp_path):
     pictures(*(tmp_path / split / name for split in SPLITS for name in ("cat", "dog")))
     (tmp_path / "train" / "owl").mkdir()
-    for name in ("0.png", "1.heic", "2.dcm", "3.dcm"):
+    for name in ("0.png", "1.heic", "2.nrrd", "3.nrrd"):
         (tmp_path / "train" / "owl" / name).write_bytes(b"no picture")
     report = imported(tmp_path)
     assert report.info.classes == ("cat", "dog")
     assert report.notes == [
-        "3 files in the folders of train are no pictures that are read (.dcm, .heic); left out",
+        "3 files in the folders of train are no pictures that are read (.heic, .nrrd); left out",
         "no picture of owl can be read; left out",
     ]
     for path in (tmp_path / "test").rglob("*.png"):

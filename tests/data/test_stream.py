@@ -92,7 +92,7 @@ def test_all_mistakes_are_told(tmp_path):
     with pytest.raises(DataError) as caught:
         list_pictures([tmp_path / "empty", tmp_path / "nowhere", tmp_path / "pipe.png"])
     empty, nowhere, pipe = caught.value.problems
-    assert "holds no pictures (.bmp, .gif" in empty
+    assert "holds no pictures (.bmp, .dcm, .dicom, .gif" in empty
     assert nowhere.endswith("nowhere does not exist")
     assert pipe.endswith("is neither a file nor a folder")
 
@@ -179,7 +179,9 @@ def test_no_more_is_decoded_ahead_than_asked_for(tmp_path, monkeypatch):
         (tmp_path / f"{number:03d}.png").touch()
     decoded = []
     monkeypatch.setattr(
-        stream, "read_picture", lambda path, size, fit: decoded.append(path) or np.zeros((size, size), np.uint8)
+        stream,
+        "read_picture",
+        lambda path, size, fit, intensity: decoded.append(path) or np.zeros((size, size), np.uint8),
     )
     batches = picture_batches(list_pictures([tmp_path]), 8, 1, 10, 2)
     next(batches)
@@ -193,7 +195,7 @@ def test_no_more_is_decoded_ahead_than_asked_for(tmp_path, monkeypatch):
 
 
 def test_unforeseen_errors_of_a_reader_name_the_file(tmp_path, monkeypatch):
-    def read_picture(path, size, fit):
+    def read_picture(path, size, fit, intensity):
         raise IndexError
 
     save(tmp_path / "a.png")

@@ -123,9 +123,9 @@ def begun(monkeypatch):
     """The names of the pictures that threads have begun to decode."""
     names = []
 
-    def noted(path, side, fit):
+    def noted(path, side, fit, intensity=None):
         names.append(path.name)
-        return read_whole(path, side, fit)
+        return read_whole(path, side, fit, intensity)
 
     monkeypatch.setattr(module, "read_whole", noted)
     return names

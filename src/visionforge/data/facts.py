@@ -17,6 +17,11 @@ def dataset_facts(entry: DatasetInfo) -> dict[str, str]:
         **({"dimensions": "3 (volumes, cubes)"} if entry.spatial_dims == 3 else {}),
         "channels": "3 (colour)" if entry.channels == 3 else "1 (grey)",
         **({"pictures": "scaled as a whole, filled with black"} if entry.fit == "pad" else {}),
+        **(
+            {"intensity": "grey values {:g} to {:g} become 0 to 255".format(*entry.intensity)}
+            if entry.intensity
+            else {}
+        ),
         "splits": ", ".join(f"{name} {count:,}" for name, count in entry.splits.model_dump().items()),
         **({"columns": ", ".join(entry.columns)} if entry.columns else {}),
         "resolutions": resolutions_text(entry),

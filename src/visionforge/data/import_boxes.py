@@ -91,7 +91,9 @@ class BoxReader:
         """
         assert self._listing.boxes is not None
         found = self._listing.boxes[position]
-        picture, size = read_annotated(self._listing.paths[position], self._settings.resolution, self._fit)
+        picture, size = read_annotated(
+            self._listing.paths[position], self._settings.resolution, self._fit, self._settings.intensity
+        )
         problems = _problems(found, size)
         self._problems += problems
         if len(self._problems) > MAX_PROBLEMS:

@@ -99,7 +99,9 @@ class MaskReader:
         """
         assert self._listing.masks is not None
         path = self._listing.masks[position]
-        picture, size = read_annotated(self._listing.paths[position], self._settings.resolution, self._fit)
+        picture, size = read_annotated(
+            self._listing.paths[position], self._settings.resolution, self._fit, self._settings.intensity
+        )
         try:
             mask = self._encoded(read_mask(path), size)
         except PictureError as error:

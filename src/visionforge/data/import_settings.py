@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 from visionforge.config.schema import TaskName
 from visionforge.config.schema.tasks import task_names
+from visionforge.data.intensity import Range
 from visionforge.data.placement import Fit
 
 MaskValues = Literal["classes", "foreground"]
+Frames = Literal["middle", "volume"]
 
 
 def _flag(text: str, **more: Any) -> dict[str, Any]:
@@ -47,6 +49,10 @@ class ImportSettings:
             names that the files have.
         fit: `crop` scales the shorter side of a picture and cuts the middle out, `pad` scales the longer one and fills
             the rest with black; None pads pictures with boxes and crops others.
+        intensity: Grey values of more than eight bits that become 0 and 255; of DICOM in the units of the modality,
+            such as Hounsfield units. None takes the window of each DICOM file, percentiles of each volume, and of
+            other pictures one range for all. What is said or found is stored with the data set.
+        frames: Of a DICOM file with several frames: the one in the middle is a picture, or all are a volume.
         hflip: Left and right may be swapped.
         vflip: Top and bottom may be swapped.
         dflip: Front and back of volumes may be swapped.
@@ -108,6 +114,20 @@ class ImportSettings:
         metadata=_flag(
             "crop to the middle, or pad with black; default: pad for boxes, else crop", choices=("crop", "pad")
         ),
+    )
+    intensity: Range | None = field(
+        default=None,
+        metadata=_flag(
+            "grey values of more than 8 bits that become 0 and 255, such as -1000 400 of a CT; default: a DICOM file's "
+            "own window, of other pictures one range for all",
+            type=float,
+            nargs=2,
+            metavar=("LOW", "HIGH"),
+        ),
+    )
+    frames: Frames = field(
+        default="middle",
+        metadata=_flag("DICOM: the middle frame is a picture, or all are a volume", choices=("middle", "volume")),
     )
     hflip: bool = field(default=True, metadata=_flag("left and right may not be swapped"))
     vflip: bool = field(default=False, metadata=_flag("top and bottom may be swapped"))

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import prod
+from functools import partial
+from math import inf, prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ from visionforge.data.archive import channels_of
 from visionforge.data.box_listing import list_boxes
 from visionforge.data.corrections import apply_corrections
 from visionforge.data.csv_listing import list_csv
+from visionforge.data.deep_pictures import intensity_of
+from visionforge.data.dicom import is_dicom, pydicom_problem
 from visionforge.data.download import data_root
 from visionforge.data.import_boxes import BoxLabels, BoxReader
 from visionforge.data.import_classes import ClassLabels, class_labels, positive_class
@@ -87,8 +90,8 @@ def import_images(settings: ImportSettings) -> ImportReport:
     if is_npz(settings):
         return _import_npz(settings)
     source = _source(settings)
-    listing = source.listing
-    volumes = bool(listing.paths) and all(map(is_volume, listing.paths))
+    listing, settings = source.listing, source.settings
+    volumes = _are_volumes(settings, listing)
     _check_kind(settings, listing, volumes)
     images, kept, broken = _read_all(listing, settings, source.reader or _reader(listing, settings, volumes), volumes)
     lost = lost_classes(listing, kept, settings)
@@ -106,7 +109,7 @@ def import_images(settings: ImportSettings) -> ImportReport:
         if empty := [split for split in SPLITS if not (split_of == split).any()]:
             raise DataError(f"corrections: {settings.corrections} leaves no picture of {', '.join(empty)}")
     parts = {split: _part(listing, images, labels, np.flatnonzero(split_of == split)) for split in SPLITS}
-    notes = [*listing.notes, *lost, *labels.notes, *alike_classes(labels.classes), *told]
+    notes = [*listing.notes, *source.notes, *lost, *labels.notes, *alike_classes(labels.classes), *told]
     notes += absent_classes(labels.classes, {split: part.present for split, part in parts.items()})
     pictures = {split: part.images for split, part in parts.items()}
     notes += shared_pictures(pictures, {split: part.side.names or () for split, part in parts.items()})
@@ -154,26 +157,49 @@ def _import_corrected(settings: ImportSettings) -> ImportReport:
 
 @dataclass(frozen=True)
 class _Source:
-    """The pictures of a source, and what reads them if they have masks or boxes."""
+    """The pictures of a source, what reads them if they have masks or boxes, and how they are to be read."""
 
     listing: Listing
-    reader: MaskReader | BoxReader | None = None
+    settings: ImportSettings
+    reader: MaskReader | BoxReader | None
+    notes: list[str]
 
 
 def _source(settings: ImportSettings) -> _Source:
     """List what the source holds: masks, boxes or classes, whichever is asked for or found."""
+    listing, reader = _listed(settings)
+    if (problem := pydicom_problem(listing.paths)) is not None:
+        raise DataError(problem)
+    shared, notes = (None, list[str]()) if _are_volumes(settings, listing) else intensity_of(listing.paths, settings)
+    settings = replace(settings, intensity=settings.intensity or shared)
+    return _Source(listing, settings, None if reader is None else reader(settings), notes)
+
+
+def _are_volumes(settings: ImportSettings, listing: Listing) -> bool:
+    """Return whether a source is of volumes: by the names, or by what is asked for DICOM files.
+
+    Raises:
+        SettingsError: If frames are asked for of files that have none.
+    """
+    if settings.frames == "volume" and not all(map(is_dicom, listing.paths)):
+        raise SettingsError(f"frames: volume is for DICOM files; {settings.source} holds others, too")
+    return bool(listing.paths) and (settings.frames == "volume" or all(map(is_volume, listing.paths)))
+
+
+def _listed(settings: ImportSettings) -> tuple[Listing, Callable[[ImportSettings], MaskReader | BoxReader] | None]:
+    """Return the pictures, and what makes a reader of those with masks or boxes."""
     forms = (MASKS, BOXES) if settings.task is None else task_named(settings.task).forms
     if MASKS in forms and settings.boxes is None and (listing := list_masks(settings)) is not None:
         _refuse(settings, MASKS)
-        return _Source(listing, MaskReader(listing, settings))
+        return listing, partial(MaskReader, listing)
     if BOXES in forms and settings.masks is None and (found := list_boxes(settings)) is not None:
         _refuse(settings, BOXES)
-        return _Source(found[0], BoxReader(*found, settings))
+        return found[0], partial(BoxReader, *found)
     _refuse(settings, None if settings.task is None else forms[0])
     if settings.task is not None and (MASKS in forms or BOXES in forms):
         wanted = "`masks`, a folder of masks" if MASKS in forms else "`boxes`, files of Pascal VOC or COCO"
         raise DataError(f"{settings.source}: {settings.task} needs {wanted}; none are in their usual places")
-    return _Source(list_csv(settings) if settings.source.is_file() else list_folder(settings.source))
+    return list_csv(settings) if settings.source.is_file() else list_folder(settings.source), None
 
 
 def _refuse(settings: ImportSettings, form: str | None) -> None:
@@ -200,6 +226,11 @@ def _check_settings(settings: ImportSettings) -> None:
         )
     if not 0 <= settings.seed < 1 << 32:
         raise SettingsError(f"seed: {settings.seed} is not allowed; allowed: 0 to {(1 << 32) - 1}")
+    if settings.intensity is not None and not -inf < settings.intensity[0] < settings.intensity[1] < inf:
+        low, high = settings.intensity
+        raise SettingsError(
+            f"intensity: {low:g} {high:g} is not allowed; allowed: two numbers, the second above the first"
+        )
     if settings.group_column is not None and settings.no_groups:
         raise SettingsError("no_groups: is not allowed beside `group_column`; leave one of them out")
     if settings.group_column is not None and settings.source.is_dir():
@@ -234,8 +265,9 @@ def _check_kind(settings: ImportSettings, listing: Listing, volumes: bool) -> No
 def _reader(listing: Listing, settings: ImportSettings, volumes: bool) -> Reader:
     """Return what reads the picture or volume at a position."""
     if volumes:
-        return lambda position: read_volume(listing.paths[position], settings.resolution)
-    return lambda position: read_picture(listing.paths[position], settings.resolution, settings.fit or "crop")
+        return lambda position: read_volume(listing.paths[position], settings.resolution, settings.intensity)
+    fit = settings.fit or "crop"
+    return lambda position: read_picture(listing.paths[position], settings.resolution, fit, settings.intensity)
 
 
 def _read_all(
@@ -292,6 +324,7 @@ def _describe(
         channels=channels,
         spatial_dims=3 if train.ndim - (channels == 3) == 4 else 2,
         fit=fit,
+        intensity=settings.intensity,
         splits=Splits(**{split: len(part.images) for split, part in parts.items()}),
         columns=tuple(parts["train"].side.columns),
         normalisation=Normalisation(mean=mean, std=std, source="computed"),

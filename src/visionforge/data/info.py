@@ -11,6 +11,7 @@ from visionforge.config.schema.base import Section
 from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION, Resize
 from visionforge.config.schema.task import IGNORED, Task
 from visionforge.config.schema.tasks import TaskName, task_named, task_of_form, usual_task
+from visionforge.data.intensity import INTENSITY_TEXT, Intensity
 from visionforge.data.originals import AnyOriginal
 from visionforge.errors import DataError
 
@@ -153,6 +154,7 @@ class DatasetInfo(Section):
     channels: Literal[1, 3] = Field(description="1 for grey, 3 for colour.")
     spatial_dims: Literal[2, 3] = Field(2, description="2 for images, 3 for volumes, which are cubes.")
     fit: Literal["crop", "pad"] = Field("crop", description=FIT_TEXT)
+    intensity: Intensity | None = Field(None, description=INTENSITY_TEXT)
     splits: Splits = Field(description="Number of images per split.")
     columns: tuple[Text, ...] = Field(
         (),
@@ -275,6 +277,7 @@ class TaskSpec(Section):
     std: tuple[float, ...] = Field(description="Standard deviation per channel.")
     flags: DomainFlags = Field(default=NO_CHANGES, description="Which changes keep the label.")
     fit: Literal["crop", "pad"] = Field(default="crop", description=FIT_TEXT)
+    intensity: Intensity | None = Field(default=None, description=INTENSITY_TEXT)
     resize: Resize = Field(default=Resize(), description="The size that the network reads, as of `data.resize`.")
     positive: int | None = Field(
         default=None,
@@ -296,6 +299,7 @@ class TaskSpec(Section):
             std: Sequence[float] | None = None,
             flags: DomainFlags | Mapping[str, Any] = NO_CHANGES,
             fit: Literal["crop", "pad"] = "crop",
+            intensity: tuple[float, float] | None = None,
             resize: Resize | Mapping[str, Any] = Resize(),  # noqa: B008  # frozen
             positive: int | None = None,
         ) -> None: ...
@@ -389,6 +393,7 @@ class TaskSpec(Section):
             std=info.normalisation.std * repeat,
             flags=info.flags,
             fit=info.fit,
+            intensity=info.intensity,
             resize=resize,
             positive=None if info.positive is None else info.classes.index(info.positive),
         )

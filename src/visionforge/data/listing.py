@@ -14,7 +14,7 @@ from visionforge.data.split_names import split_of
 from visionforge.data.volume_files import VOLUME_SUFFIXES, is_volume
 from visionforge.errors import DataError
 
-UNREAD_VOLUMES = (".mha", ".mhd", ".nrrd", ".dcm")  # told, not read
+UNREAD_VOLUMES = (".mha", ".mhd", ".nrrd")  # told, not read
 MAX_PROBLEMS = 20  # lines of a message
 SHOWN = 5  # names or numbers in a message
 Wanted = Callable[[str | Path], bool]  # whether a file is to be listed

@@ -14,6 +14,7 @@ from typing import IO, cast
 import numpy as np
 import numpy.typing as npt
 
+from visionforge.data.intensity import Range
 from visionforge.data.nifti_header import NiftiHeader, read_header
 from visionforge.data.pictures import MAX_ASPECT, PictureError
 from visionforge.distribution import how_to_install
@@ -40,7 +41,7 @@ def nibabel_problem(paths: Iterable[str | Path]) -> str | None:
     return None if first is None else f"{first} {NEEDS_NIBABEL}"
 
 
-def read_nifti(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
+def read_nifti(path: Path, resolution: int, intensity: Range | None = None) -> npt.NDArray[np.uint8]:
     """Read a volume from a ``.nii`` or ``.nii.gz`` file, and cut, scale and turn it for a network.
 
     As of pictures, the middle is kept: the largest cube, measured in millimetres by the header's voxel sizes, around
@@ -52,6 +53,7 @@ def read_nifti(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
     Without an orientation (`sform_code` and `qform_code` are 0) the file's last axis is depth, its first is width.
 
     Values of uint8 without a slope, and RGB, stay as they are. Others become slope · value + intercept, of which
+    those of `intensity` become 0 and 255. Without it,
     the 0.5th percentile of the cube becomes 0 and the 99.5th 255, what is beyond them, too: a few bright voxels
     of metal or noise would otherwise leave no contrast to the rest. Where both percentiles are the same, as in masks of
     small things, the smallest and the largest value take their place.
@@ -59,6 +61,7 @@ def read_nifti(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
     Args:
         path: The file; it may come from strangers.
         resolution: Depth, height and width R of the result, in voxels.
+        intensity: Values that become 0 and 255; None takes percentiles of each volume.
 
     Returns:
         (R, R, R), or (R, R, R, 3) of RGB.
@@ -75,11 +78,11 @@ def read_nifti(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
         with path.open("rb") as packed, gzip.open(packed) if path.suffix.lower() == ".gz" else packed as opened:
             file = cast(IO[bytes], opened)
             header = read_header(file)
-            cube = _resampled(header, _slices(file, header), resolution)
+            cube = middle_cube(header.shape, header.voxel_sizes, _slices(file, header), resolution)
     except (OSError, EOFError, zlib.error) as error:  # gzip's own are of these
         raise PictureError(f"cannot be read as NIfTI ({error})") from error
     plain = header.dtype == np.uint8 and header.scaling is None
-    return _oriented(np.rint(np.clip(cube if plain else _stretched(cube), 0, 255)).astype(np.uint8), header)
+    return _oriented(np.rint(np.clip(cube if plain else stretched(cube, intensity), 0, 255)).astype(np.uint8), header)
 
 
 # --- the voxels
@@ -109,21 +112,36 @@ def _slices(file: IO[bytes], header: NiftiHeader) -> Iterator[npt.NDArray[np.flo
     file.read(1)  # at its end, gzip compares the checksum
 
 
-def _resampled(
-    header: NiftiHeader, slices: Iterator[npt.NDArray[np.float64]], resolution: int
+def middle_cube(
+    shape: tuple[int, int, int],
+    voxel_sizes: npt.NDArray[np.float64],
+    slices: Iterable[npt.NDArray[np.float64]],
+    resolution: int,
 ) -> npt.NDArray[np.float64]:
-    """Return the middle cube (R, R, R, colours) of the slices, with the file's axes in reverse."""
-    sizes = np.asarray(header.shape) * header.voxel_sizes
+    """Return the middle cube (R, R, R, colours) of slices, which come one by one; see `read_nifti`.
+
+    Args:
+        shape: Width, height and number of the slices.
+        voxel_sizes: (3,) distances along these axes, in millimetres.
+        slices: (height, width, colours) each.
+        resolution: R.
+
+    Raises:
+        PictureError: If one side is far longer than another.
+    """
+    sizes = np.asarray(shape) * voxel_sizes
     if sizes.max() > MAX_ASPECT * sizes.min():
         raise PictureError(f"is longer along one axis than {MAX_ASPECT} times along another")
-    kept = [float(side * sizes.min() / size) for side, size in zip(header.shape, sizes, strict=True)]
-    across, down, through = map(triangle_weights, header.shape, kept, (resolution,) * 3)
-    cube = np.zeros((*(resolution,) * 3, header.colours))
+    kept = [float(side * sizes.min() / size) for side, size in zip(shape, sizes, strict=True)]
+    across, down, through = map(triangle_weights, shape, kept, (resolution,) * 3)
+    cube: npt.NDArray[np.float64] | None = None
     for index, part in enumerate(slices):
         rows = np.flatnonzero(through[:, index])
         if len(rows):
-            small = np.stack([down @ part[..., colour] @ across.T for colour in range(header.colours)], axis=-1)
+            small = np.stack([down @ part[..., colour] @ across.T for colour in range(part.shape[2])], axis=-1)
+            cube = np.zeros((*(resolution,) * 3, part.shape[2])) if cube is None else cube
             cube[rows] += through[rows, index, None, None, None] * small
+    assert cube is not None
     return cube
 
 
@@ -142,9 +160,13 @@ def triangle_weights(side: int, kept: float, resolution: int) -> npt.NDArray[np.
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def _stretched(cube: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return values whose `PERCENTILES` are 0 and 255."""
-    low, high = np.percentile(cube, PERCENTILES)
+def stretched(cube: npt.NDArray[np.float64], intensity: Range | None) -> npt.NDArray[np.float64]:
+    """Return values whose `PERCENTILES`, or those of `intensity`, are 0 and 255.
+
+    Raises:
+        PictureError: If they are too large to be scaled.
+    """
+    low, high = np.percentile(cube, PERCENTILES) if intensity is None else np.asarray(intensity)
     if high <= low:
         low, high = cube.min(), cube.max()
     with np.errstate(over="ignore"):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION
+from visionforge.data.dicom import is_dicom, pydicom_problem
 from visionforge.data.info import SPLITS, Split
 from visionforge.data.nifti import nibabel_problem
 from visionforge.data.npy import read_header
@@ -109,9 +110,8 @@ def list_pictures(
             problems += error.problems
         except OSError as error:
             problems.append(f"{where}: {error.filename or source}: {(error.strerror or str(error)).lower()}")
-    paths = (path for source in listed if isinstance(source, PictureFiles) for path in source.paths)
-    if (problem := nibabel_problem(paths)) is not None:
-        problems.append(f"{where}: {problem}")
+    paths = [path for source in listed if isinstance(source, PictureFiles) for path in source.paths]
+    problems += [f"{where}: {problem}" for problem in (nibabel_problem(paths), pydicom_problem(paths)) if problem]
     if problems:
         raise DataError(problems)
     return listed
@@ -123,8 +123,8 @@ def is_junk(name: str) -> bool:
 
 
 def is_picture(path: str | Path) -> bool:
-    """Return whether a file's name ends as that of a picture."""
-    return Path(path).suffix.lower() in SUFFIXES
+    """Return whether a file's name ends as that of a picture, or it is one of DICOM without such a name."""
+    return Path(path).suffix.lower() in SUFFIXES or is_dicom(path)
 
 
 def walk_pictures(folder: Path) -> Iterator[str]:

@@ -12,10 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from visionforge.data.dicom import SUFFIXES as DICOM_SUFFIXES
+from visionforge.data.dicom import DicomError, is_dicom, opened_dicom
+from visionforge.data.intensity import Presentation, Range, ValuesError, own_range, to_eight_bits
 from visionforge.data.picture_headers import check_tags, upright
 from visionforge.data.placement import Fit, place_mask, placement
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", *DICOM_SUFFIXES})
 FORMATS = (
     "PNG",
     "JPEG",
@@ -30,8 +33,8 @@ PIXEL_BYTES = 4  # of a decoded picture: Pillow pads three colours
 MAX_FILE = 1 << 30  # bytes; uncompressed, the largest picture has fewer
 MAX_ASPECT = 100  # the longer side by the shorter one; of what is longer, next to nothing would be left
 _WHOLE_ASPECT = 8  # up to here the whole picture is scaled and then cut, beyond only what is left is scaled
-_CHUNK = 1 << 20  # values that are scaled together
-_DEPTHS = (8, 10, 12, 14, 16)  # bits of the values that cameras and scanners give
+_CHUNK = 1 << 20  # pixels that are put on black together
+_PRESENTATION = "visionforge: presentation"  # among a picture's facts, of which those of a file are texts
 _DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})  # modes with more than eight bits per value
 _LAYERED = frozenset({"LA", "PA", "RGBA", "RGBa", "La"})
 _GREY = frozenset({"1", "L", "LA", "La", *_DEEP})
@@ -41,11 +44,14 @@ class PictureError(Exception):
     """The file is no picture that can be read; the message says why."""
 
 
-def read_picture(path: Path, resolution: int, fit: Fit = "crop") -> npt.NDArray[np.uint8]:
+def read_picture(
+    path: Path, resolution: int, fit: Fit = "crop", intensity: Range | None = None
+) -> npt.NDArray[np.uint8]:
     """Read a picture, turn it upright, scale its shorter side to `resolution` and cut the middle out.
 
     Grey, palette, CMYK and transparent pictures are handled; transparency is put on black. Of an animation, the first
-    frame is taken. Deep grey values become 8 bits:
+    frame is taken, of a DICOM file the middle one. Deep grey values become 8 bits by `intensity`; without it, those of
+    a DICOM file by its own window or table, and others by what the picture has:
 
     - Integers from 0 to 65,535 are divided so that the largest number of 8, 10, 12, 14 or 16 bits becomes 255: the
       fewest bits that hold all values of the picture. Pictures of one series are treated alike as a rule.
@@ -56,6 +62,7 @@ def read_picture(path: Path, resolution: int, fit: Fit = "crop") -> npt.NDArray[
         path: The file; it may come from strangers.
         resolution: Height and width of the result, in pixels.
         fit: `pad` scales the longer side instead, and leaves the rest black, below or at the right.
+        intensity: Deep grey values that become 0 and 255; of DICOM in the units of the modality.
 
     Returns:
         (R, R) for grey pictures, (R, R, 3) for coloured ones.
@@ -66,12 +73,14 @@ def read_picture(path: Path, resolution: int, fit: Fit = "crop") -> npt.NDArray[
     with opened_picture(path) as picture:
         turn = upright(picture)
         if fit == "pad":
-            return _square(picture if turn is None else picture.transpose(turn), resolution, fit)
-        square = _square(picture, resolution, fit)
+            return _square(picture if turn is None else picture.transpose(turn), resolution, fit, intensity)
+        square = _square(picture, resolution, fit, intensity)
         return square if turn is None else np.asarray(Image.fromarray(square).transpose(turn))
 
 
-def read_annotated(path: Path, resolution: int, fit: Fit) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+def read_annotated(
+    path: Path, resolution: int, fit: Fit, intensity: Range | None = None
+) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
     """Read a picture of which places are known, and its width and height; see `read_picture`.
 
     It is turned upright before it is scaled: if an uneven number of pixels is cut off, that decides where the middle
@@ -80,21 +89,77 @@ def read_annotated(path: Path, resolution: int, fit: Fit) -> tuple[npt.NDArray[n
     with opened_picture(path) as picture:
         turn = upright(picture)
         turned = picture if turn is None else picture.transpose(turn)
-        return _square(turned, resolution, fit), turned.size
+        return _square(turned, resolution, fit, intensity), turned.size
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Return width and height of a picture as it lies in its file, without decoding it.
+
+    Raises:
+        PictureError: If it cannot be read; see `opened_picture`.
+    """
+    if is_dicom(path):
+        with as_picture_errors():
+            check_file(path)
+            with opened_dicom(path, MAX_PIXELS) as found:
+                return found.width, found.height
+    with opened_picture(path, decode=False) as picture:
+        return picture.size
 
 
 def decoded_bytes(path: Path) -> int:
     """Return how many bytes a picture takes while it is decoded, without decoding it; 0 if it cannot be read."""
     try:
-        with opened_picture(path, decode=False) as picture:
-            return picture.width * picture.height * PIXEL_BYTES
+        width, height = picture_size(path)
     except PictureError:
         return 0
+    return width * height * PIXEL_BYTES
+
+
+def deep_range(path: Path) -> tuple[float, float, bool] | None:
+    """Return what `own_range` says of a picture with deep grey values.
+
+    None if it has none, cannot be read, or is a DICOM file that says itself how it is shown.
+    """
+    try:
+        if not is_dicom(path):
+            with opened_picture(path, decode=False) as picture:
+                if picture.mode not in _DEEP:
+                    return None
+        with opened_picture(path) as picture:
+            if picture.mode not in _DEEP or _presentation(picture).show is not None:
+                return None
+            return own_range(np.asarray(picture))
+    except (PictureError, ValuesError):
+        return None
+
+
+def warn_of_bombs_only() -> None:
+    """Make an error of Pillow's warning of a decompression bomb, and leave out what pydicom finds odd in files."""
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
+
+
+@contextmanager
+def as_picture_errors() -> Iterator[None]:
+    """Make a `PictureError` of whatever fails in a block."""
+    try:
+        yield
+    except PictureError:
+        raise
+    except (DicomError, ValuesError) as error:
+        raise PictureError(str(error)) from error
+    except UnidentifiedImageError as error:
+        raise PictureError("is no picture") from error
+    except Exception as error:  # on damaged files, readers raise almost anything
+        raise PictureError(f"cannot be read ({str(error) or type(error).__name__})") from error
 
 
 @contextmanager
 def opened_picture(path: Path, decode: bool = True) -> Iterator[Image.Image]:
     """Open and decode a picture whose size was looked at first; what fails until the block ends is a `PictureError`.
+
+    Of a DICOM file it is the middle frame, which is always decoded.
 
     Args:
         path: The file; it may come from strangers.
@@ -103,29 +168,44 @@ def opened_picture(path: Path, decode: bool = True) -> Iterator[Image.Image]:
     Raises:
         PictureError: If the file is not a picture, is damaged, too large, or far longer than wide.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            found = path.stat()  # before it is opened: a pipe would be waited for
-            if not stat.S_ISREG(found.st_mode):
-                raise PictureError("is no file")
-            if found.st_size > MAX_FILE:
-                raise PictureError(f"has {found.st_size:,} bytes, more than {MAX_FILE:,}")
-            with path.open("rb") as file:
-                check_tags(file)
-                with Image.open(file, formats=FORMATS) as picture:
-                    if picture.width * picture.height > MAX_PIXELS:
-                        raise PictureError(f"has {picture.width}×{picture.height} pixels, more than {MAX_PIXELS:,}")
-                    _check_aspect(picture)
-                    if decode:
-                        picture.load()
-                    yield picture
-    except PictureError:
-        raise
-    except UnidentifiedImageError as error:
-        raise PictureError("is no picture") from error
-    except Exception as error:  # on damaged files, Pillow's readers raise almost anything
-        raise PictureError(f"cannot be read ({str(error) or type(error).__name__})") from error
+    with as_picture_errors(), warnings.catch_warnings():
+        warn_of_bombs_only()
+        check_file(path)
+        if is_dicom(path):
+            yield _frame(path)
+            return
+        with path.open("rb") as file:
+            check_tags(file)
+            with Image.open(file, formats=FORMATS) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise PictureError(f"has {picture.width}×{picture.height} pixels, more than {MAX_PIXELS:,}")
+                _check_aspect(picture)
+                if decode:
+                    picture.load()
+                yield picture
+
+
+def check_file(path: Path) -> None:
+    """Raise PictureError unless a path is a file of a size that is read, before it is opened: pipes are waited for."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise PictureError("is no file")
+    if found.st_size > MAX_FILE:
+        raise PictureError(f"has {found.st_size:,} bytes, more than {MAX_FILE:,}")
+
+
+def _frame(path: Path) -> Image.Image:
+    """Return the middle frame of a DICOM file, which carries how it is shown."""
+    with opened_dicom(path, MAX_PIXELS) as found:
+        picture, presentation = found.picture(found.frames // 2)
+    _check_aspect(picture)
+    picture.info[_PRESENTATION] = presentation
+    return picture
+
+
+def _presentation(picture: Image.Image) -> Presentation:
+    found = picture.info.get(_PRESENTATION)
+    return found if isinstance(found, Presentation) else Presentation()
 
 
 def _check_aspect(picture: Image.Image) -> None:
@@ -133,13 +213,16 @@ def _check_aspect(picture: Image.Image) -> None:
         raise PictureError(f"has {picture.width}×{picture.height} pixels, longer than {MAX_ASPECT} times its width")
 
 
-def read_whole(path: Path, side: int | None, fit: Fit = "crop") -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+def read_whole(
+    path: Path, side: int | None, fit: Fit = "crop", intensity: Range | None = None
+) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
     """Read a whole picture, turned upright, and return its own height and width beside it; see `read_picture`.
 
     Args:
         path: The file; it may come from strangers.
         side: The shorter side is scaled to so many pixels; None keeps the size.
         fit: `pad` scales the longer side instead.
+        intensity: Deep grey values that become 0 and 255.
 
     Raises:
         PictureError: If the file is not a picture, is damaged, too large, or far longer than wide.
@@ -147,7 +230,7 @@ def read_whole(path: Path, side: int | None, fit: Fit = "crop") -> tuple[npt.NDA
     with opened_picture(path) as picture:
         turn = upright(picture)
         turned = picture if turn is None else picture.transpose(turn)
-        return scaled_whole(_plain(turned), side, fit), (turned.height, turned.width)
+        return scaled_whole(_plain(turned, intensity), side, fit), (turned.height, turned.width)
 
 
 def scaled_whole(picture: Image.Image, side: int | None, fit: Fit = "crop") -> npt.NDArray[np.uint8]:
@@ -165,15 +248,15 @@ def scaled_whole(picture: Image.Image, side: int | None, fit: Fit = "crop") -> n
     return _eight_bits(np.array(picture))
 
 
-def _square(picture: Image.Image, resolution: int, fit: Fit) -> npt.NDArray[np.uint8]:
+def _square(picture: Image.Image, resolution: int, fit: Fit, intensity: Range | None) -> npt.NDArray[np.uint8]:
     resize = pad_square if fit == "pad" else resize_square
-    return resize(_plain(picture), resolution)
+    return resize(_plain(picture, intensity), resolution)
 
 
-def _plain(picture: Image.Image) -> Image.Image:
+def _plain(picture: Image.Image, intensity: Range | None) -> Image.Image:
     """Return a picture in mode L, F (values 0 to 255) or RGB."""
     if picture.mode in _DEEP:
-        return Image.fromarray(_to_eight_bits(np.asarray(picture)))
+        return Image.fromarray(to_eight_bits(np.asarray(picture), intensity, _presentation(picture)))
     mode = "L" if picture.mode in _GREY else "RGB"
     transparent = picture.mode in _LAYERED or "transparency" in picture.info
     if picture.mode != mode or transparent:
@@ -192,37 +275,6 @@ def _flat(picture: Image.Image, mode: str, transparent: bool) -> Image.Image:
             part = Image.alpha_composite(Image.new("RGBA", layers.size, (0, 0, 0, 255)), layers)
         flat.paste(part.convert(mode), (0, top))
     return flat
-
-
-def _to_eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Return deep grey values (H, W) as float32 in [0, 255]."""
-    low, high = _range(values)
-    if values.dtype.kind in "iu" and low >= 0 and high < 1 << 16:
-        bits = next(bits for bits in _DEPTHS if high < 1 << bits)
-        low, high = 0.0, float((1 << bits) - 1)
-    scale = 255 / (high - low) if high > low else 0.0
-    out = np.empty(values.shape, dtype=np.float32)
-    step = max(1, _CHUNK // max(1, values.shape[1]))
-    for start in range(0, len(values), step):  # a part at a time, since double precision takes room
-        with np.errstate(invalid="ignore"):  # of NaN that signals
-            part = values[start : start + step].astype(np.float64)
-        part = np.nan_to_num(part, nan=low, posinf=high, neginf=low)
-        out[start : start + step] = (part - low) * scale
-    return out
-
-
-def _range(values: npt.NDArray[Any]) -> tuple[float, float]:
-    """Return the smallest and the largest value that is a number."""
-    if values.dtype.kind != "f":
-        return float(values.min()), float(values.max())
-    with np.errstate(invalid="ignore"):
-        finite = np.isfinite(values)
-    if not finite.any():
-        raise PictureError("has no finite value")
-    return (
-        float(values.min(where=finite, initial=np.inf)),
-        float(values.max(where=finite, initial=-np.inf)),
-    )
 
 
 def resize_square(picture: Image.Image, resolution: int) -> npt.NDArray[np.uint8]:

@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from visionforge.data.intensity import Range
 from visionforge.data.npy import read_header
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles
-from visionforge.data.pictures import PictureError, pad_square, read_picture, resize_square
+from visionforge.data.pictures import PictureError, pad_square, read_picture, resize_square, warn_of_bombs_only
 from visionforge.data.placement import Fit
 from visionforge.data.volume_files import read_volume, require_cube, volume_with_channels
 from visionforge.data.zipped import READ_ERRORS, open_zip
@@ -60,6 +61,7 @@ def picture_batches(
     threads: int,
     spatial_dims: int = 2,
     fit: Fit = "crop",
+    intensity: Range | None = None,
 ) -> Generator[Batch, None, None]:
     """Yield all pictures in input order, decoded ahead by a few batches at most.
 
@@ -73,6 +75,7 @@ def picture_batches(
         threads: Number of threads that decode.
         spatial_dims: 3 for volumes, which must have R voxels along each axis.
         fit: How a picture becomes a square, see `read_picture`; of the training images, as a rule.
+        intensity: Deep grey values that become 0 and 255; of the training images.
 
     Raises:
         DataError: If an archive is damaged, or holds images where volumes are asked for, or the other way round.
@@ -101,7 +104,7 @@ def picture_batches(
 
     with bombs_refused(), ThreadPoolExecutor(threads, "visionforge-decode") as pool:
         try:
-            pieces = _pieces(listed, resolution, channels, stop, spatial_dims, fit)
+            pieces = _pieces(listed, resolution, channels, stop, spatial_dims, fit, intensity)
             ahead = in_order(pool, pieces, threads + ceil(batch_size / PIECE))  # the next batch, a piece per thread
             for name, result in chain.from_iterable(ahead):
                 if isinstance(result, PictureError):
@@ -143,7 +146,7 @@ def bombs_refused() -> Iterator[None]:
     away from one that is inside.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warn_of_bombs_only()
         yield
 
 
@@ -154,6 +157,7 @@ def _pieces(
     stop: threading.Event,
     spatial_dims: int,
     fit: Fit,
+    intensity: Range | None,
 ) -> Iterator[Callable[[], list[Decoded]]]:
     """Yield functions that decode a few pictures each; the parts of an archive are read here, one after the other."""
     volumes = spatial_dims == 3
@@ -176,8 +180,8 @@ def _pieces(
     def files(paths: Sequence[str]) -> list[Decoded]:
         names = [path.encode("utf-8", "backslashreplace").decode("utf-8") for path in paths]
         if volumes:
-            return decode(names, lambda position: read_volume(Path(paths[position]), resolution))
-        return decode(names, lambda position: read_picture(Path(paths[position]), resolution, fit))
+            return decode(names, lambda position: read_volume(Path(paths[position]), resolution, intensity))
+        return decode(names, lambda position: read_picture(Path(paths[position]), resolution, fit, intensity))
 
     def rows(names: Sequence[str], part: Pixels) -> list[Decoded]:
         if volumes:

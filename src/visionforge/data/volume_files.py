@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from visionforge.data.dicom import is_dicom
+from visionforge.data.dicom_volumes import read_frames
+from visionforge.data.intensity import Range
 from visionforge.data.nifti import SUFFIXES, is_nifti, read_nifti
 from visionforge.data.npy import read_array, read_header
 from visionforge.data.pictures import PictureError
@@ -19,28 +22,32 @@ def is_volume(path: str | Path) -> bool:
     return str(path).lower().endswith(VOLUME_SUFFIXES)
 
 
-def read_volume(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
-    """Read a volume from an ``.npy`` or a NIfTI file, whose header is checked before memory is taken.
+def read_volume(path: Path, resolution: int, intensity: Range | None = None) -> npt.NDArray[np.uint8]:
+    """Read a volume from an ``.npy``, NIfTI or DICOM file, whose header is checked before memory is taken.
 
-    An array has to have the network's size; a NIfTI file is cut and scaled to it, see `read_nifti`.
+    An array has to have the network's size; a NIfTI file, and the frames of a DICOM file, are cut and scaled to it, see
+    `read_nifti` and `read_frames`.
 
     Args:
         path: The file; it may come from strangers.
         resolution: Depth, height and width of the result, in voxels.
+        intensity: Values that become 0 and 255; None is as `read_nifti` says. Of uint8 they stay.
 
     Returns:
         (R, R, R), or (R, R, R, 3) with colours.
 
     Raises:
-        PictureError: If it is no such array of uint8, or no such NIfTI file.
+        PictureError: If it is no such array of uint8, or no such file.
     """
+    if is_dicom(path):
+        return read_frames(path, resolution, intensity)
     if not is_volume(path):
         raise PictureError(
-            "is no volume; the network takes volumes: .npy files of uint8, NIfTI files (.nii, .nii.gz), or an .npz "
-            "archive"
+            "is no volume; the network takes volumes: .npy files of uint8, NIfTI files (.nii, .nii.gz), DICOM files "
+            "of several frames, or an .npz archive"
         )
     if is_nifti(path):
-        return read_nifti(path, resolution)
+        return read_nifti(path, resolution, intensity)
     if path.exists() and not path.is_file():
         raise PictureError("is no file")
     try:

@@ -4,12 +4,14 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from visionforge.data.intensity import Range
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles
 from visionforge.data.pictures import PIXEL_BYTES, PictureError, decoded_bytes, read_whole, scaled_whole
 from visionforge.data.placement import Fit
@@ -39,7 +41,12 @@ class WholePicture:
 
 
 def whole_pictures(
-    listed: Sequence[PictureFiles | ArchiveImages], side: int | None, channels: int, threads: int, fit: Fit = "crop"
+    listed: Sequence[PictureFiles | ArchiveImages],
+    side: int | None,
+    channels: int,
+    threads: int,
+    fit: Fit = "crop",
+    intensity: Range | None = None,
 ) -> Generator[WholePicture, None, None]:
     """Yield all pictures in input order, some decoded ahead, as far as that takes little memory.
 
@@ -49,6 +56,7 @@ def whole_pictures(
         channels: 1 turns colours into luma, 3 repeats grey.
         threads: Number of threads that decode.
         fit: `pad` scales the longer side instead.
+        intensity: Deep grey values that become 0 and 255; of the training images.
 
     Raises:
         DataError: If an archive is damaged, or holds volumes.
@@ -75,7 +83,7 @@ def whole_pictures(
             if isinstance(source, PictureFiles):
                 for path in source.paths:
                     name = path.encode("utf-8", "backslashreplace").decode("utf-8")
-                    yield name, decoded_bytes(Path(path)), lambda path=path: read_whole(Path(path), side, fit)  # type: ignore[misc]
+                    yield name, decoded_bytes(Path(path)), partial(read_whole, Path(path), side, fit, intensity)
             else:
                 for names, part in archive_slices(source):
                     for name, array in zip(names, part, strict=True):

@@ -216,7 +216,7 @@ def _of_pictures(
     assert spec is not None
     threads = min(MOST_THREADS, os.cpu_count() or 1)
     batches = picture_batches(
-        listed, spec.resolution, spec.channels, batch_size(spec), threads, spec.spatial_dims, spec.fit
+        listed, spec.resolution, spec.channels, batch_size(spec), threads, spec.spatial_dims, spec.fit, spec.intensity
     )
     errors = None if file is None else errors_of(file)
     parts: list[npt.NDArray[np.float32]] = []

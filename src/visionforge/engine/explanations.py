@@ -128,7 +128,9 @@ def explain_pictures(
             f"explain: there are no maps of where a network for {spec.task} looks; `visionforge predict "
             "--images` shows what it says of each place"
         )
-    batches = picture_batches(listed, spec.resolution, spec.channels, BATCH, THREADS, spec.spatial_dims, spec.fit)
+    batches = picture_batches(
+        listed, spec.resolution, spec.channels, BATCH, THREADS, spec.spatial_dims, spec.fit, spec.intensity
+    )
     with contextlib.closing(batches), owned.writing(overwrite) as staged:
         rows = _explain(model, batches, staged, chosen, limit, warn)
         if not rows:

@@ -309,7 +309,7 @@ class _Stream:
         spec, done = self.predictor.spec, 0
         predictors, size = predictors_for(self.predictor, self.threads, total, self.batch_size)
         batches = picture_batches(
-            self.listed, spec.resolution, spec.channels, size, self.threads, spec.spatial_dims, spec.fit
+            self.listed, spec.resolution, spec.channels, size, self.threads, spec.spatial_dims, spec.fit, spec.intensity
         )
         with contextlib.ExitStack() as stack:
             stack.enter_context(folder_for(out.absolute().parent))

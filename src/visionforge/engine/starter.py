@@ -26,7 +26,7 @@ from visionforge.data.import_report import ImportReport
 from visionforge.data.importing import BOXES, MASKS, ImportSettings, import_images
 from visionforge.data.info import DatasetInfo
 from visionforge.data.picture_sources import is_picture, walk_pictures, walk_volumes
-from visionforge.data.pictures import PictureError, opened_picture
+from visionforge.data.pictures import PictureError, opened_picture, picture_size
 from visionforge.data.registry import dataset_info, dataset_names, name_from
 from visionforge.distribution import own_version
 from visionforge.engine.validation import check_settings, device_facts
@@ -367,8 +367,8 @@ def _resolution(pictures: list[str], kind: str | None, gpu: bool) -> int:
     step = max(1, len(pictures) // LOOKED_AT)
     sides = []
     for name in pictures[::step][:LOOKED_AT]:
-        with contextlib.suppress(PictureError), opened_picture(Path(name), decode=False) as picture:  # no volume
-            sides.append(min(picture.size))
+        with contextlib.suppress(PictureError):  # of a volume
+            sides.append(min(picture_size(Path(name))))
     side = statistics.median(sides) if sides else SMALL
     if kind is not None:
         return LARGE if side <= LARGE * 1.5 or not gpu else 2 * LARGE

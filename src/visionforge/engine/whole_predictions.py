@@ -78,7 +78,7 @@ class WholeStream:
         """
         spec = self.spec
         side = spec.resolution if self.tiles.scaled else None
-        pictures = whole_pictures(self.listed, side, spec.channels, self.threads, spec.fit)
+        pictures = whole_pictures(self.listed, side, spec.channels, self.threads, spec.fit, spec.intensity)
         with contextlib.ExitStack() as stack:
             table: TableWriter | None = None
             failures = Failures(errors, self.warn, stack)

@@ -328,7 +328,9 @@ def _given_images(wanted: _Wanted, spec: Any, most: int) -> Any:
 
     parts, names = [], 0
     listed = list_pictures(wanted.pictures or ())
-    for batch in picture_batches(listed, spec.resolution, spec.channels, 64, 2, spec.spatial_dims, spec.fit):
+    for batch in picture_batches(
+        listed, spec.resolution, spec.channels, 64, 2, spec.spatial_dims, spec.fit, spec.intensity
+    ):
         for name, reason in batch.failures:
             wanted.warn(f"{name}: {reason}")
         if batch.names:

@@ -25,17 +25,18 @@ SQUARES = {
     "crop": "scale the shorter side to {r} pixels (antialiased bicubic), cut the middle {r}×{r} out",
     "pad": "scale the longer side to {r} pixels (antialiased bicubic), fill up with black below or at the right",
 }
-RESIZE = (
-    "turn upright (EXIF), {square}; "
-    "transparency on black; grey integers from 0 to 65,535 are divided so that the largest number of 8, 10, 12, 14 or "
+RESIZE = "turn upright (EXIF), {square}; transparency on black; {deep}"
+DEEP = (
+    "grey integers from 0 to 65,535 are divided so that the largest number of 8, 10, 12, 14 or "
     "16 bits (the fewest that hold the picture) becomes 255, other depths are scaled from the picture's own range"
 )
+RANGE = "of grey values of more than 8 bits, {low:g} becomes 0 and {high:g} becomes 255, what is beyond them, too"
 RESIZE_VOLUMES = (
     "arrays have {r}×{r}×{r} voxels as they are; of a NIfTI file, cut the largest middle cube in millimetres out and "
     "resample it to {r}×{r}×{r} voxels (antialiased, trilinear), depth from feet to head, height from front to back, "
-    "width from the right to the left of the patient; uint8 without a slope stays, other values are scaled so that the "
-    "0.5th and 99.5th percentiles of the cube become 0 and 255"
+    "width from the right to the left of the patient; uint8 without a slope stays, {deep}"
 )
+PERCENTILES = "other values are scaled so that the 0.5th and 99.5th percentiles of the cube become 0 and 255"
 
 
 class SetsContract(Section):
@@ -141,7 +142,10 @@ class Contract(Section):
     def _resize(self) -> str:
         spec = self.spec
         text = RESIZE_VOLUMES if spec.spatial_dims == 3 else RESIZE.replace("{square}", SQUARES[spec.fit])
-        return text.format(r=spec.resolution)
+        deep = PERCENTILES if spec.spatial_dims == 3 else DEEP
+        if spec.intensity is not None:
+            deep = RANGE.format(low=spec.intensity[0], high=spec.intensity[1])
+        return text.format(r=spec.resolution, deep=deep)
 
     def as_text(self) -> dict[str, Any]:
         """Return what a reader of `export.json` needs to know to use the artifact."""

@@ -1,0 +1,33 @@
+"""Which grey values of more than eight bits become 0 and 255 in pictures that are imported together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from visionforge.data.dicom import is_dicom
+from visionforge.data.import_settings import ImportSettings
+from visionforge.data.intensity import Range, shared_range
+from visionforge.data.pictures import deep_range
+
+
+def intensity_of(paths: Sequence[Path], settings: ImportSettings) -> tuple[Range | None, list[str]]:
+    """Return one range for the pictures of a source, and what there is to say of it, a line each.
+
+    None if a range is given, no picture is deep, or some are DICOM files that say themselves how they are shown.
+
+    Args:
+        paths: The pictures; those that are deep are decoded once more for it.
+        settings: What to import.
+    """
+    if settings.intensity is not None:
+        return None, []
+    ranges = [(path, deep_range(path)) for path in paths]
+    dicom = [found for path, found in ranges if is_dicom(path)]
+    if None in dicom:  # they say how they are shown, have colours, or cannot be read, of which others tell
+        told = f"{len(dicom):,} DICOM files are shown as they say, by windows for example; `intensity` takes one range"
+        return None, [told]
+    found = [found for _, found in ranges if found is not None]
+    if not found:
+        return None, []
+    low, high = shared_range(found)
+    told = f"{len(found):,} pictures have more than 8 bits: {low:g} to {high:g} become 0 to 255 (`intensity`: others)"
+    return (low, high), [told]

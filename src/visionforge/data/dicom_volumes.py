@@ -1,0 +1,56 @@
+"""The frames of a DICOM file as a volume."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from visionforge.data.dicom import DicomFile, opened_dicom
+from visionforge.data.intensity import Range
+from visionforge.data.nifti import middle_cube, stretched
+from visionforge.data.nifti_header import MAX_SLICE, MAX_VOXELS
+from visionforge.data.pictures import PictureError, as_picture_errors, check_file
+
+
+def read_frames(path: Path, resolution: int, intensity: Range | None = None) -> npt.NDArray[np.uint8]:
+    """Read the frames of a DICOM file, and cut and scale their middle cube for a network.
+
+    They are the slices along the depth, in the order of the file, as its header says how far apart; otherwise
+    as of `read_nifti`. Windows count for nothing here: values are those of the modality, of which percentiles of the
+    cube become 0 and 255.
+
+    Args:
+        path: The file; it may come from strangers.
+        resolution: Depth, height and width R of the result, in voxels.
+        intensity: Values that become 0 and 255; None takes percentiles of each volume.
+
+    Returns:
+        (R, R, R), or (R, R, R, 3) of colours.
+
+    Raises:
+        PictureError: If it is no such file, is damaged or too large, has one frame, or one side is far longer than
+            another.
+    """
+    with as_picture_errors():
+        check_file(path)
+        with opened_dicom(path, MAX_SLICE) as found:
+            if found.frames < 2:
+                raise PictureError("has one frame; a volume has several. Of a series of files, make one of NIfTI")
+            if (voxels := found.width * found.height * found.frames) > MAX_VOXELS:
+                raise PictureError(f"has {voxels:,} voxels, more than {MAX_VOXELS:,}")
+            shape = found.width, found.height, found.frames
+            cube = middle_cube(shape, np.asarray(found.spacing()), _slices(found), resolution)
+            if found.is_grey:
+                cube = stretched(cube, intensity)
+                if found.inverted:
+                    cube = 255 - cube
+    volume = np.rint(np.clip(cube, 0, 255)).astype(np.uint8)
+    return volume[..., 0] if found.is_grey else volume
+
+
+def _slices(found: DicomFile) -> Iterator[npt.NDArray[np.float64]]:
+    for frame in range(found.frames):
+        picture, _ = found.picture(frame)
+        values = np.asarray(picture, dtype=np.float64)
+        yield values[..., None] if values.ndim == 2 else values
