@@ -52,10 +52,13 @@ if TYPE_CHECKING:
     from visionforge.data.corruption import Corruption, register_corruption
     from visionforge.data.datamodule import ImageDataModule, MedMNISTDataModule
     from visionforge.data.duplicates import find_duplicates
+    from visionforge.data.import_report import ImportReport
+    from visionforge.data.importing import import_dataset
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
     from visionforge.data.sharding import shard_dataset, write_shards
     from visionforge.engine.audit import Audit
+    from visionforge.engine.comparison import Comparison
     from visionforge.engine.dataset_check import check_dataset
     from visionforge.engine.embeddings import Embeddings
     from visionforge.engine.explanations import Explanations
@@ -67,7 +70,6 @@ if TYPE_CHECKING:
     from visionforge.engine.split_report import SplitReport
     from visionforge.engine.starter import Starter, starter
     from visionforge.errors import SettingsError, VisionForgeError
-    from visionforge.evaluation.comparison import Comparison
     from visionforge.exporting.export import ExportResult
     from visionforge.models.registry import backbone_names, register_backbone
     from visionforge.training.classifier import ImageClassifier
@@ -82,7 +84,7 @@ _HOMES = {
     "AugmentationOperation": "visionforge.config.schema",
     "Averaging": "visionforge.config.schema",
     "Benchmark": "visionforge.benchmarking.found",
-    "Comparison": "visionforge.evaluation.comparison",
+    "Comparison": "visionforge.engine.comparison",
     "Corruption": "visionforge.data.corruption",
     "DatasetInfo": "visionforge.data.info",
     "Decoder": "visionforge.config.schema",
@@ -94,6 +96,7 @@ _HOMES = {
     "FoldRuns": "visionforge.engine.folds",
     "ImageClassifier": "visionforge.training.classifier",
     "ImageDataModule": "visionforge.data.datamodule",
+    "ImportReport": "visionforge.data.import_report",
     "Loss": "visionforge.config.schema",
     "MedMNISTDataModule": "visionforge.data.datamodule",
     "Metric": "visionforge.config.schema.metrics",
@@ -128,6 +131,7 @@ _HOMES = {
     "export": "visionforge.api",
     "find_duplicates": "visionforge.data.duplicates",
     "fit": "visionforge.api",
+    "import_dataset": "visionforge.data.importing",
     "list_runs": "visionforge.engine.run",
     "open_run": "visionforge.engine.run",
     "open_study": "visionforge.api",
@@ -174,6 +178,7 @@ __all__ = [
     "FoldRuns",
     "ImageClassifier",
     "ImageDataModule",
+    "ImportReport",
     "Loss",
     "MedMNISTDataModule",
     "Metric",
@@ -210,6 +215,7 @@ __all__ = [
     "export",
     "find_duplicates",
     "fit",
+    "import_dataset",
     "list_runs",
     "losses",
     "metrics",

@@ -18,10 +18,10 @@ from visionforge.runs.signals import Interrupted, Interruption
 if TYPE_CHECKING:
     from visionforge.benchmarking.found import Benchmark
     from visionforge.data.corruption import Corruption
+    from visionforge.engine.comparison import Comparison
     from visionforge.engine.embeddings import Embeddings
     from visionforge.engine.folds import FoldRuns
     from visionforge.engine.robustness import Robustness
-    from visionforge.evaluation.comparison import Comparison
     from visionforge.exporting.export import ExportResult
     from visionforge.tuning.found import Study
 
@@ -820,7 +820,8 @@ def compare(
         SettingsError: If there are fewer than two runs, a number is out of its bounds, or a margin cannot be judged.
         RunError: If there is no such run.
     """
-    from visionforge.evaluation.comparison import MOST_RESAMPLES, Comparison, comparison
+    from visionforge.engine.comparison import Comparison
+    from visionforge.evaluation.comparison import MOST_RESAMPLES, comparison
 
     if len(runs) < 2 or not 0 <= resamples <= MOST_RESAMPLES or not 0.5 < confidence < 1:
         bounds = f"0 to {MOST_RESAMPLES:,} resamples and a confidence in 0.5 to 1"

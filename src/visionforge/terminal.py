@@ -38,6 +38,11 @@ def print_line(text: str, style: StyleType | None = None) -> None:
     plain_console().print(Text(printable(text, LONGEST_LINE)), style=style)
 
 
+def in_notebook() -> bool:
+    """Return whether a notebook's kernel runs this, which shows HTML and is no terminal."""
+    return Console().is_jupyter
+
+
 def plain_console(stderr: bool = False) -> Console:
     """Return a console that neither colours numbers, nor reads markup or names of emoji, nor breaks lines."""
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)

@@ -96,6 +96,7 @@ class Benchmark:
         return render(
             "notebook_study.html.j2",
             headline=repr(self).splitlines()[0],
+            curves="",
             table=self.leaderboard[[*columns, *means]].to_html(index=False),
             link=shown(self.report).as_posix(),
         )

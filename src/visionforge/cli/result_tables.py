@@ -1,6 +1,5 @@
 """The results of a run, and a comparison of runs, as tables and lines."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 
 from visionforge.cli.printing import heading, plain_table, print_table, value_text
 from visionforge.evaluation.comparison import NAMES
-from visionforge.evaluation.comparison_texts import comparison_tables
+from visionforge.evaluation.comparison_texts import comparison_tables, mean_text
 from visionforge.evaluation.metric_names import (
     NO_INTERVAL,
     READINGS,
@@ -123,7 +122,7 @@ def print_comparison(content: Mapping[str, Any]) -> None:
         headings = [f"{group['name']} (n = {len(group['runs'])})" for group in groups]
         table = plain_table("", *(headings if several else [f"n = {len(groups[0]['runs'])}"]))
         for name in content["metrics"]:
-            table.add_row(name, *(_mean_text(group["metrics"][name]) for group in groups))
+            table.add_row(name, *(mean_text(group["metrics"][name]) for group in groups))
         print_table(table)
     if content["differences"]:
         say()
@@ -150,9 +149,3 @@ def print_comparison(content: Mapping[str, Any]) -> None:
     elif content["note"]:
         say()
         say(content["note"])
-
-
-def _mean_text(value: Mapping[str, Any] | None) -> str:
-    if value is None or not math.isfinite(value["mean"]):
-        return "–"
-    return f"{value['mean']:.4f}" if value["sd"] is None else f"{value['mean']:.4f} ± {value['sd']:.4f}"

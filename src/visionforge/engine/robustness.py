@@ -85,7 +85,9 @@ class Robustness:
         """Return the same, and the address of the page, for notebooks."""
         from visionforge.reporting.rendering import render
 
-        return render("notebook_study.html.j2", headline=repr(self), table="", link=shown(self.report).as_posix())
+        return render(
+            "notebook_study.html.j2", headline=repr(self), curves="", table="", link=shown(self.report).as_posix()
+        )
 
 
 def measure_robustness(

@@ -45,6 +45,7 @@ from visionforge.runs.logfile import RunLog
 from visionforge.runs.session import FOLDER, ActiveRun
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.runs.workspace import Workspace, run_name
+from visionforge.terminal import in_notebook
 from visionforge.training.calibration import sets_asked
 from visionforge.training.checkpoints import BEST, keep_calibration
 from visionforge.training.kept_features import KeptFeatures
@@ -52,6 +53,15 @@ from visionforge.training.kept_features import KeptFeatures
 log = logging.getLogger(__name__)
 
 BAR_REFRESH_STEPS = 10  # a refresh costs as much as a training step of a small network
+
+
+def _progress_bar() -> Callback:
+    """Return the bar for where this runs."""
+    if in_notebook():
+        from visionforge.engine.notebook_progress import NotebookProgress
+
+        return NotebookProgress()
+    return RichProgressBar(refresh_rate=BAR_REFRESH_STEPS)
 
 
 class Stage(ABC):
@@ -176,7 +186,7 @@ class Stage(ABC):
         wanted = flags.get("enable_progress_bar")
         bar = self.shows_progress() if wanted is None else bool(wanted)
         if bar:
-            callbacks.append(RichProgressBar(refresh_rate=BAR_REFRESH_STEPS))
+            callbacks.append(_progress_bar())
         more |= {"default_root_dir": str(self.workspace.path), "enable_progress_bar": bar}
         self.trainer = self._trainer = self.construction.make_trainer(callbacks, loggers, **more)
         if self.settings.exclusive_device:
@@ -189,7 +199,7 @@ class Stage(ABC):
 
     def shows_progress(self) -> bool:
         """Return whether there is a progress bar where nobody has said so."""
-        return sys.stdout.isatty()
+        return sys.stdout.isatty() or in_notebook()
 
     def _end(self, error: BaseException | None) -> None:
         """Let go of run and device, and write how the run ended."""

@@ -34,63 +34,6 @@ class Group:
     runs: list[StoredRun]
 
 
-class Comparison:
-    """Runs beside each other: settings that differ, metrics, means over seeds, and paired differences.
-
-    Attributes:
-        content: Everything, as `visionforge runs compare --json` prints it.
-    """
-
-    def __init__(self, content: dict[str, Any]) -> None:
-        self.content = content
-
-    @property
-    def metrics(self) -> Any:
-        """A table with a row per metric and a column per run."""
-        import pandas as pd
-
-        return pd.DataFrame(self.content["metrics"], index=self.content["runs"]).T
-
-    @property
-    def differences(self) -> Any:
-        """A table of the paired differences, with intervals and p-values; empty if there are none."""
-        import pandas as pd
-
-        return pd.DataFrame(self.content["differences"])
-
-    @property
-    def tests(self) -> Any:
-        """A table of DeLong's and McNemar's tests; empty if there are none, as of masks and boxes."""
-        import pandas as pd
-
-        return pd.DataFrame(self.content["tests"])
-
-    @property
-    def verdicts(self) -> Any:
-        """A table of what the margins say; empty if none were given."""
-        import pandas as pd
-
-        return pd.DataFrame(self.content["verdicts"])
-
-    @property
-    def _further(self) -> list[Any]:
-        tables = {"differences": self.differences, "tests": self.tests, "verdicts": self.verdicts}
-        return [table for name, table in tables.items() if self.content[name]]
-
-    def __repr__(self) -> str:
-        """Return the metrics, and the differences, tests and verdicts if there are any."""
-        texts = [self.metrics.to_string(), *(table.to_string(index=False) for table in self._further)]
-        return "\n\n".join([*texts, *self._notes])
-
-    def _repr_html_(self) -> str:
-        more = "".join(str(table.to_html(index=False)) for table in self._further)
-        return f"{self.metrics.to_html()}{more}{''.join(f'<p>{note}</p>' for note in self._notes)}"
-
-    @property
-    def _notes(self) -> list[str]:
-        return [*self.content["left_out"], *filter(None, [self.content["adjusted"]])]
-
-
 def groups_of(runs: Sequence[StoredRun]) -> list[Group]:
     """Return the runs in groups of equal settings, in the order of their first run."""
     found: dict[str, list[StoredRun]] = {}

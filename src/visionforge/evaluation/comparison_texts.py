@@ -1,5 +1,6 @@
 """Paired differences, tests and verdicts as the cells of tables, with the notes that go below them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,6 +49,17 @@ def comparison_tables(content: Mapping[str, Any]) -> list[TextTable]:
     last = tables.pop()
     notes = [*last.notes, *content["left_out"], *filter(None, [content["adjusted"]])]
     return [*tables, replace(last, notes=notes)]
+
+
+def mean_text(value: Mapping[str, Any] | None) -> str:
+    """Return mean and standard deviation over seeds as tables show them.
+
+    >>> mean_text({"mean": 0.9, "sd": 0.01}), mean_text({"mean": 0.9, "sd": None}), mean_text(None)
+    ('0.9000 ± 0.0100', '0.9000', '–')
+    """
+    if value is None or not math.isfinite(value["mean"]):
+        return "–"
+    return f"{value['mean']:.4f}" if value["sd"] is None else f"{value['mean']:.4f} ± {value['sd']:.4f}"
 
 
 def p_text(p: float | None) -> str:

@@ -47,8 +47,8 @@ def render(template: str, **shown: Any) -> str:
     Raises:
         jinja2.UndefinedError: If the template uses a name that is not given.
 
-    >>> render("notebook_study.html.j2", headline="<i>", table="", link="")
-    '<div><b>&lt;i&gt;</b></div>'
+    >>> render("notebook_study.html.j2", headline="<i>", curves="", table="", link="")
+    '<div><b>&lt;i&gt;</b><br></div>'
     """
     return _environment().get_template(template).render(shown)
 

@@ -9,6 +9,7 @@ from typing import Self, TextIO
 
 from visionforge.printable import LONGEST_LINE, printable, traceback_lines
 from visionforge.redaction import redact_text
+from visionforge.terminal import in_notebook
 
 
 class _OneLine(logging.Formatter):
@@ -39,14 +40,18 @@ _BUFFER = 100_000  # lines said before the run folder exists; far more than ther
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
-    """Writes to what `sys.stderr` is at that moment: a live progress bar replaces it to keep its line free."""
+    """Writes to what `sys.stderr` is at that moment: a live progress bar replaces it to keep its line free.
+
+    In a notebook it is standard output, since that puts what goes to the other on a red ground, as if it had failed.
+    """
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
+        self._notebook = in_notebook()
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
-        return sys.stderr
+        return sys.stdout if self._notebook else sys.stderr
 
 
 class _Console(logging.Filter):

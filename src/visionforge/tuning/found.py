@@ -78,7 +78,8 @@ class Study:
         import pandas as pd
 
         rows = [dict(trial) for trial in self.summary["trials"]]
-        return pd.DataFrame([{**row, **(row.pop("params", None) or {})} for row in rows])
+        params = [row.pop("params", None) or {} for row in rows]
+        return pd.DataFrame([{**row, **more} for row, more in zip(rows, params, strict=True)])
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -124,15 +125,20 @@ class Study:
     def _repr_html_(self) -> str:
         """Return the trials as a table, the best one on top, for notebooks."""
         from visionforge.reporting.rendering import render
+        from visionforge.reporting.sparklines import curves_svg
 
-        table = self.trials
+        table, curves = self.trials, ""
         for name, direction in (self.summary.get("objectives") or {}).items():
             if name in table:
+                values = table[name].dropna()
+                best = values.cummin() if direction == "minimize" else values.cummax()
+                curves = curves_svg({name: values.to_list(), "best so far": best.to_list()} if len(best) > 1 else {})
                 table = table.sort_values(name, ascending=direction == "minimize", na_position="last")
                 break
         return render(
             "notebook_study.html.j2",
             headline=f"{printable(self.name)}: {self._counts()}",
-            table=table.head(20).to_html(index=False),
+            curves=curves,
+            table=table.dropna(axis="columns", how="all").head(20).to_html(index=False),
             link="" if self.report is None else shown(self.report).as_posix(),
         )
