@@ -9,7 +9,7 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,15 @@ class Remote:
 
     Attributes:
         private: Whether few may see it.
-        commit: The commit of the branch; None if there is no such branch.
+        commit: The commit of the branch, or of the main one that it will begin with; None of one without commits.
         files: Paths of its files at that commit.
+        has_branch: Whether the branch is there.
     """
 
     private: bool
     commit: str | None
     files: frozenset[str]
+    has_branch: bool = True
 
 
 def is_repository(text: str) -> bool:
@@ -60,11 +62,10 @@ def require_hub(repository: str, revision: str | None) -> None:
         raise SettingsError(f"revision: {revision} is not allowed; allowed: the name of a branch, a tag, a commit")
     try:
         from huggingface_hub.errors import HFValidationError
-        from huggingface_hub.utils import validate_repo_id
     except ImportError as error:
         raise SettingsError(f"repository: needs huggingface_hub, which is missing: {how_to_install('hub')}") from error
     try:
-        validate_repo_id(repository)
+        _utils().validate_repo_id(repository)
     except HFValidationError as error:
         raise SettingsError(f"repository: {repository} is not allowed ({_first_line(error)})") from error
 
@@ -95,14 +96,18 @@ def look(repository: str, revision: str) -> Remote | None:
     with _told(repository, revision):
         api = _api()
         try:
-            info = api.model_info(repository, revision=revision)
-            return Remote(bool(info.private), info.sha, frozenset(each.rfilename for each in info.siblings or ()))
+            return _remote(api.model_info(repository, revision=revision), True)
         except RevisionNotFoundError:
-            return Remote(bool(api.model_info(repository).private), None, frozenset())
+            return _remote(api.model_info(repository), False)
         except GatedRepoError:
             raise
         except RepositoryNotFoundError:
             return None
+
+
+def _remote(info: Any, has_branch: bool) -> Remote:
+    files = frozenset(each.rfilename for each in info.siblings or ())
+    return Remote(bool(info.private), info.sha, files, has_branch)
 
 
 def commit_of(repository: str, name: str, revision: str | None) -> str | None:
@@ -120,25 +125,24 @@ def commit_of(repository: str, name: str, revision: str | None) -> str | None:
         except RemoteEntryNotFoundError:
             return None
     if found is None or _COMMIT.fullmatch(found) is None:
-        raise RunError(f"repository: {repository}: {_endpoint()} does not say which commit it has, so it is no hub")
+        raise RunError(f"repository: {repository}: {endpoint()} does not say which commit it has, so it is no hub")
     return found
 
 
-def received(repository: str, name: str, commit: str) -> Iterator[bytes]:
+def received(repository: str, name: str, commit: str) -> Generator[bytes]:
     """Yield a file of a commit, part by part; whoever takes them counts them.
 
     Raises:
         RunError: If it cannot be had.
     """
     from huggingface_hub import constants, get_session, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
     with _told(repository, commit):
         # as it is: something small that unpacks into something large would be unpacked here
-        headers = {**build_hf_headers(**_about_us()), "Accept-Encoding": "identity"}
+        headers = {**_utils().build_hf_headers(**_about_us()), "Accept-Encoding": "identity"}
         url, wait = hf_hub_url(repository, name, revision=commit), constants.HF_HUB_DOWNLOAD_TIMEOUT
         with get_session().stream("GET", url, headers=headers, timeout=wait, follow_redirects=True) as response:
-            hf_raise_for_status(response)
+            _utils().hf_raise_for_status(response)
             yield from response.iter_raw(_CHUNK_BYTES)
 
 
@@ -182,8 +186,8 @@ def send(
         if remote is None:
             with _told(repository, branch):
                 api.create_repo(repository, private=private or None)
-            remote = Remote(private, api.model_info(repository).sha if branch == MAIN else None, frozenset())
-        if remote.commit is None and branch != MAIN:
+            remote = _remote(api.model_info(repository), branch == MAIN)
+        if not remote.has_branch:
             api.create_branch(repository, branch=branch, exist_ok=True)
         operations: list[Any] = [CommitOperationAdd(path.name, path) for path in files]
         operations += [CommitOperationDelete(name) for name in stale]
@@ -195,7 +199,7 @@ def send(
                 revision=branch,
                 parent_commit=remote.commit,  # what somebody else pushed meanwhile is not replaced
             )
-    return done.oid, f"{_endpoint()}/{repository}"
+    return done.oid, f"{endpoint()}/{repository}"
 
 
 def _api() -> Any:
@@ -204,21 +208,25 @@ def _api() -> Any:
     return HfApi(**_about_us())
 
 
-def _about_us() -> dict[str, str]:
+def _utils() -> Any:
+    import huggingface_hub.utils
+
+    return huggingface_hub.utils
+
+
+def _about_us() -> dict[str, Any]:
     return {"library_name": "visionforge", "library_version": own_version()}
 
 
 @contextlib.contextmanager
 def _quietly(warn: Callable[[str], None]) -> Iterator[None]:
     """Show the client's bars on a terminal only, hand its warnings on, and leave its log to errors."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
     log = logging.getLogger("huggingface_hub")
-    level, hide = log.level, not sys.stderr.isatty() and not are_progress_bars_disabled()
+    level, hide = log.level, not sys.stderr.isatty() and not _utils().are_progress_bars_disabled()
     try:
         log.setLevel(logging.ERROR)
         if hide:
-            disable_progress_bars()
+            _utils().disable_progress_bars()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             yield
@@ -228,13 +236,14 @@ def _quietly(warn: Callable[[str], None]) -> Iterator[None]:
     finally:
         log.setLevel(level)
         if hide:
-            enable_progress_bars()
+            _utils().enable_progress_bars()
 
 
 # --- errors
 
 
-def _endpoint() -> str:
+def endpoint() -> str:
+    """Return the address of the Hub."""
     from huggingface_hub import constants
 
     return str(constants.ENDPOINT)
@@ -278,8 +287,8 @@ def _reason(error: BaseException, revision: str | None) -> str:
     if isinstance(error, ValueError) and "Invalid metadata" in str(error):
         return f"the Hub does not take the card ({' '.join(str(error).split())[:200]})"
     if isinstance(error, ValueError | KeyError | TypeError | AttributeError):
-        return f"the answer of {_endpoint()} is not that of a hub ({_first_line(error)})"
-    return f"{_endpoint()} cannot be reached ({_first_line(error)})"
+        return f"the answer of {endpoint()} is not that of a hub ({_first_line(error)})"
+    return f"{endpoint()} cannot be reached ({_first_line(error)})"
 
 
 def _of_status(status: int, said: str) -> str:

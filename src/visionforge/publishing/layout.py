@@ -28,7 +28,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")  # a later version may write more
 
 
-class Listed(_Part):
+class ListedFile(_Part):
     """A file as it is listed."""
 
     file: Word
@@ -46,7 +46,7 @@ class Description(_Part):
     dataset: Word
     task: Word
     backbone: Word
-    files: tuple[Listed, ...] = Field(max_length=len(LARGEST))
+    files: tuple[ListedFile, ...] = Field(max_length=len(LARGEST))
 
     @property
     def artifacts(self) -> list[str]:
@@ -94,9 +94,7 @@ def _require_known(found: Description, where: str) -> None:
             allowed = ", ".join(LARGEST)
             raise RunError(f"{where}: {DESCRIPTION} lists {each.file}, which is not taken; allowed: {allowed}")
         if each.bytes > LARGEST[each.file]:
-            raise RunError(
-                f"{where}: {each.file} is of {each.bytes:,} bytes; at most {LARGEST[each.file]:,} are taken"
-            )
+            raise RunError(f"{where}: {each.file} is of {each.bytes:,} bytes; at most {LARGEST[each.file]:,} are taken")
     if len(set(names)) < len(names):
         raise RunError(f"{where}: {DESCRIPTION} lists a file twice")
     missing = [name for name in REQUIRED if name not in names]

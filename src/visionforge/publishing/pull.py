@@ -6,10 +6,10 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from visionforge.errors import RunError, SettingsError
 from visionforge.fetch import transfer_bar
@@ -23,7 +23,7 @@ from visionforge.publishing.layout import (
     MOST_TEXT,
     PULLED,
     Description,
-    Listed,
+    ListedFile,
     read_description,
 )
 from visionforge.reading import read_text
@@ -67,17 +67,6 @@ class PullResult:
         return "\n".join(printable(line, LONGEST_LINE) for line in lines)
 
 
-class _Source(Protocol):
-    """What files come from."""
-
-    name: str
-    commit: str | None
-    facts: dict[str, Any]
-
-    def parts(self, name: str) -> Iterator[bytes]:
-        """Yield a file, part by part."""
-
-
 def pull_network(source: str, *, revision: str | None = None, out: Path | None = None) -> PullResult:
     """Fetch a published network into a new folder.
 
@@ -92,8 +81,8 @@ def pull_network(source: str, *, revision: str | None = None, out: Path | None =
     """
     found = _source(source, revision)
     folder = Path(found.name.rpartition("/")[2]) if out is None else out
-    with contextlib.closing(_bounded(found.parts(DESCRIPTION), MOST_TEXT, f"{found.name}: {DESCRIPTION}")) as parts:
-        description = b"".join(parts)
+    with contextlib.closing(found.parts(DESCRIPTION)) as parts:
+        description = b"".join(_bounded(parts, MOST_TEXT, f"{found.name}: {DESCRIPTION}"))
     content = read_description(_text(description, found.name), found.name)
     fetched = True
     if isinstance(found, _Folder) and folder.resolve() == found.path:
@@ -112,7 +101,7 @@ def pull_network(source: str, *, revision: str | None = None, out: Path | None =
 # --- sources
 
 
-def _source(text: str, revision: str | None) -> "_Folder | _Repository":
+def _source(text: str, revision: str | None) -> "_Source":
     """Return where a network comes from; ``OWNER/NAME`` is a repository whatever lies in the working folder."""
     if hub.is_repository(text):
         return _Repository(text, revision)
@@ -125,17 +114,31 @@ def _source(text: str, revision: str | None) -> "_Folder | _Repository":
     return _Folder(path)
 
 
-class _Folder:
-    """A folder of this machine; links in it are not followed."""
+class _Source:
+    """What files come from.
 
-    commit = None
+    Args:
+        name: What people call it; its last part names the folder.
+        commit: The commit of a repository.
+        facts: What `pulled.json` says of it.
+    """
+
+    def __init__(self, name: str, commit: str | None, facts: dict[str, Any]) -> None:
+        self.name, self.commit, self.facts = name, commit, facts
+
+    def parts(self, name: str) -> Generator[bytes]:
+        """Yield a file, part by part."""
+        raise NotImplementedError
+
+
+class _Folder(_Source):
+    """A folder of this machine; links in it are not followed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
-        self.name = self.path.name
-        self.facts: dict[str, Any] = {"folder": self.name}
+        super().__init__(self.path.name, None, {"folder": self.path.name})
 
-    def parts(self, name: str) -> Iterator[bytes]:
+    def parts(self, name: str) -> Generator[bytes]:
         """Yield a file, part by part."""
         path = self.path / name
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -147,14 +150,15 @@ class _Folder:
             raise RunError(_lacks(self.name, name)) from None
         except OSError as error:
             raise RunError(f"{self.name}: {name} cannot be read ({error.strerror})") from error
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise RunError(f"{self.name}: {name} is no file")
         with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise RunError(f"{self.name}: {name} is no file")
             while part := file.read(_CHUNK_BYTES):
                 yield part
 
 
-class _Repository:
+class _Repository(_Source):
     """A repository of the Hub at one commit."""
 
     def __init__(self, name: str, revision: str | None) -> None:
@@ -162,12 +166,16 @@ class _Repository:
         commit = hub.commit_of(name, DESCRIPTION, revision)
         if commit is None:
             raise RunError(_lacks(name, DESCRIPTION))
-        self.name, self.commit = name, commit
-        self.facts = {"repository": name, "revision": revision or hub.MAIN, "commit": commit}
+        super().__init__(
+            name,
+            commit,
+            {"hub": hub.endpoint(), "repository": name, "revision": revision or hub.MAIN, "commit": commit},
+        )
+        self._commit = commit
 
-    def parts(self, name: str) -> Iterator[bytes]:
+    def parts(self, name: str) -> Generator[bytes]:
         """Yield a file, part by part."""
-        return hub.received(self.name, name, self.commit)
+        return hub.received(self.name, name, self._commit)
 
 
 def _lacks(source: str, name: str) -> str:
@@ -221,11 +229,11 @@ def _ours(path: Path) -> bool:
 
 def _receive_all(source: _Source, content: Description, place: Callable[[str], Path]) -> None:
     for each in content.files:
-        with contextlib.closing(source.parts(each.file)) as parts:  # type: ignore[type-var]
+        with contextlib.closing(source.parts(each.file)) as parts:
             _receive(parts, each, place(each.file), source.name)
 
 
-def _receive(parts: Iterator[bytes], listed: Listed, path: Path, source: str) -> None:
+def _receive(parts: Iterator[bytes], listed: ListedFile, path: Path, source: str) -> None:
     """Write a file, and compare it with what is listed while it comes."""
     digest, count, first = hashlib.sha256(), 0, b""
     with path.open("wb") as file, transfer_bar(listed.file, listed.bytes) as advance:

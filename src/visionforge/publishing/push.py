@@ -42,10 +42,11 @@ class PushResult:
     Attributes:
         files: Name → bytes of the files.
         repository: ``OWNER/NAME``; None for a folder.
-        commit: The commit; None where nothing was sent.
+        commit: The commit that the branch is at; None where nothing was sent.
         url: The page of the repository; None where nothing was sent.
         folder: The folder that was written; None for a repository.
         content: What `visionforge.json` says.
+        changed: Whether a commit was made; a repository that has all of it already gets none.
     """
 
     files: dict[str, int]
@@ -54,6 +55,7 @@ class PushResult:
     url: str | None
     folder: Path | None
     content: dict[str, Any]
+    changed: bool = False
 
     def __repr__(self) -> str:
         """Return where it is."""
@@ -62,7 +64,7 @@ class PushResult:
         elif self.commit is None:
             text = "nothing was sent or written"
         else:
-            text = f"{self.url} is at {self.commit[:12]}"
+            text = f"{self.url} {'is at' if self.changed else 'has all of it already, at'} {self.commit[:12]}"
         return printable(text, LONGEST_LINE)
 
 
@@ -136,7 +138,8 @@ def push_run(
             message=message or f"{content['backbone']} on {content['dataset']}: run {content['run']}",
             warn=warn,
         )
-    return PushResult(files, repository, commit, url, None, content)
+    changed = remote is None or commit != remote.commit
+    return PushResult(files, repository, commit, url, None, content, changed)
 
 
 def _check(
@@ -159,7 +162,7 @@ def _check(
         )
     if licence is not None and _LICENCE.fullmatch(licence) is None:
         raise SettingsError(
-            f"licence: {licence} is not allowed; allowed: an identifier of the Hub's, such as mit, apache-2.0, cc-by-4.0"
+            f"licence: {licence} is not allowed; allowed: an identifier of the Hub's, such as mit or cc-by-4.0"
         )
     if message is not None and not 0 < len(message) <= _MOST_MESSAGE:
         raise SettingsError(f"message: has {len(message)} characters; allowed: 1 to {_MOST_MESSAGE}")
