@@ -395,6 +395,22 @@ def test_a_push_that_fails_changes_nothing(hub, plain_run, refuse, monkeypatch, 
     assert len(hub.repositories[NAME].messages) == 1
 
 
+def test_what_was_pushed_meanwhile_is_not_replaced(hub, plain_run, refuse, monkeypatch):
+    from visionforge.publishing import push as module
+
+    repository, write = hub.made(NAME, {".gitattributes": b""}), module.write_contents
+
+    def while_others_push(wanted, folder):
+        repository.commit("main", {"README.md": b"of somebody"})
+        return write(wanted, folder)
+
+    monkeypatch.setattr(module, "write_contents", while_others_push)
+    assert (
+        "somebody else has changed it meanwhile (412: A commit has happened" in refuse("push", str(plain_run), NAME)[0]
+    )
+    assert pushed(hub) == {"README.md": b"of somebody"}
+
+
 def test_a_new_repository_whose_push_fails_is_empty_and_that_is_said(hub, plain_run, refuse):
     hub.answers["POST /api/models/me/net/commit"] = (409, {}, b"")
     (line,) = refuse("push", str(plain_run), NAME)

@@ -187,7 +187,7 @@ def send(
             with _told(repository, branch):
                 api.create_repo(repository, private=private or None)
             remote = _remote(api.model_info(repository), branch == MAIN)
-        if not remote.has_branch:
+        if branch != MAIN and not remote.has_branch:
             api.create_branch(repository, branch=branch, exist_ok=True)
         operations: list[Any] = [CommitOperationAdd(path.name, path) for path in files]
         operations += [CommitOperationDelete(name) for name in stale]

@@ -166,11 +166,8 @@ class _Repository(_Source):
         commit = hub.commit_of(name, DESCRIPTION, revision)
         if commit is None:
             raise RunError(_lacks(name, DESCRIPTION))
-        super().__init__(
-            name,
-            commit,
-            {"hub": hub.endpoint(), "repository": name, "revision": revision or hub.MAIN, "commit": commit},
-        )
+        facts = {"hub": hub.endpoint(), "repository": name, "revision": revision or hub.MAIN, "commit": commit}
+        super().__init__(name, commit, facts)
         self._commit = commit
 
     def parts(self, name: str) -> Generator[bytes]:
