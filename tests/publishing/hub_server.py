@@ -1,6 +1,7 @@
 """A hub on loopback that keeps repositories as the Hugging Face Hub does: made, committed to, and read, in memory."""
 
 import base64
+import gzip
 import hashlib
 import http.server
 import json
@@ -222,6 +223,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.server.large[digest] = content
             headers |= {"Location": f"{self.server.url}/cdn/{digest}", "X-Linked-Size": str(len(content))}
             return self._send(302, b"", headers)
+        if "gzip" in self.headers.get("Accept-Encoding", ""):  # texts come packed, if the client takes them
+            content, headers["Content-Encoding"] = gzip.compress(content), "gzip"
         return self._send(200, content, headers, self.server.claims.get(path))
 
     # --- answers
