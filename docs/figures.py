@@ -12,7 +12,7 @@ FONT = "font-family='Helvetica, Arial, sans-serif'"
 # Rows of the architecture from top to bottom; imports go downwards only
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "api"),
-    ("benchmarking",),
+    ("benchmarking", "publishing"),
     ("tuning", "exporting"),
     ("engine", "tasks"),
     ("reporting",),

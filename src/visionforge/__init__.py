@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         open_study,
         predict,
         probe,
+        pull,
+        push,
         robustness,
         tune,
     )
@@ -72,6 +74,8 @@ if TYPE_CHECKING:
     from visionforge.errors import SettingsError, VisionForgeError
     from visionforge.exporting.export import ExportResult
     from visionforge.models.registry import backbone_names, register_backbone
+    from visionforge.publishing.pull import PullResult
+    from visionforge.publishing.push import PushResult
     from visionforge.training.classifier import ImageClassifier
     from visionforge.training.temperature_scaling import TemperatureScaling
     from visionforge.tuning.found import Study
@@ -103,6 +107,8 @@ _HOMES = {
     "Mixing": "visionforge.config.schema",
     "Optimizer": "visionforge.config.schema",
     "PicturePredictions": "visionforge.engine.picture_predictions",
+    "PullResult": "visionforge.publishing.pull",
+    "PushResult": "visionforge.publishing.push",
     "Robustness": "visionforge.engine.robustness",
     "Run": "visionforge.engine.run",
     "RunFolder": "visionforge.engine.run_folder",
@@ -137,6 +143,8 @@ _HOMES = {
     "open_study": "visionforge.api",
     "predict": "visionforge.api",
     "probe": "visionforge.api",
+    "pull": "visionforge.api",
+    "push": "visionforge.api",
     "register_augmentation": "visionforge.config.parts",
     "register_averaging": "visionforge.config.parts",
     "register_backbone": "visionforge.models.registry",
@@ -185,6 +193,8 @@ __all__ = [
     "Mixing",
     "Optimizer",
     "PicturePredictions",
+    "PullResult",
+    "PushResult",
     "Robustness",
     "Run",
     "RunFolder",
@@ -223,6 +233,8 @@ __all__ = [
     "open_study",
     "predict",
     "probe",
+    "pull",
+    "push",
     "register_augmentation",
     "register_averaging",
     "register_backbone",

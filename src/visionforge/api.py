@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from visionforge.engine.folds import FoldRuns
     from visionforge.engine.robustness import Robustness
     from visionforge.exporting.export import ExportResult
+    from visionforge.publishing.pull import PullResult
+    from visionforge.publishing.push import PushResult
     from visionforge.tuning.found import Study
 
 log = logging.getLogger(__name__)
@@ -635,6 +637,84 @@ def export(
         )
 
 
+def push(
+    run: str | Path | Run,
+    repository: str | None = None,
+    *,
+    formats: Sequence[Literal["safetensors", "onnx"]] = ("safetensors",),
+    folder: str | Path | None = None,
+    private: bool = False,
+    revision: str | None = None,
+    message: str | None = None,
+    licence: str | None = None,
+    dry_run: bool = False,
+    overwrite: bool = False,
+    pictures: Pictures | None = None,
+    root: str | Path | None = None,
+) -> "PushResult":
+    """Publish the network of a run on the Hugging Face Hub, or as a folder, as `visionforge push` does.
+
+    Args:
+        run: The run: its folder, its name, or the object.
+        repository: ``OWNER/NAME``, made if it is not there; with `folder`, what the card calls it.
+        formats: Of the network.
+        folder: Write the files there, and send nothing.
+        private: Make a new repository private; one that is public is refused.
+        revision: The branch, made if it is not there; None is the main one.
+        message: Of the commit.
+        licence: Identifier of the network's licence, as the Hub has them: ``mit``, ``cc-by-4.0``.
+        dry_run: Prove everything; send and write nothing.
+        overwrite: Replace a card that was edited, and files that no push has written.
+        pictures: Prove it on these instead of the test split.
+        root: Folder of the archives; None is as the run was configured.
+
+    Raises:
+        SettingsError: If an argument is not allowed, a package is missing, or a file would be lost.
+        RunError: If the run is not complete, its network cannot be proven, or the Hub does not take it; the repository
+            has what it had then.
+    """
+    from visionforge.publishing.push import push_run
+
+    with _interruptible():
+        return push_run(
+            **_named_runs(run=run),
+            repository=repository,
+            formats=formats,
+            folder=_path(folder),
+            private=private,
+            revision=revision,
+            message=message,
+            licence=licence,
+            dry_run=dry_run,
+            overwrite=overwrite,
+            pictures=None if pictures is None else _paths(pictures),
+            root=None if root is None else str(root),
+            tell=_tell,
+            warn=_warn,
+        )
+
+
+def pull(source: str | Path, *, revision: str | None = None, out: str | Path | None = None) -> "PullResult":
+    """Fetch a network that `push` has published, as `visionforge pull` does; nothing in it is executed.
+
+    Args:
+        source: ``OWNER/NAME`` on the Hugging Face Hub, or a folder of the same files, as ``./NAME``.
+        revision: Branch, tag or commit; None is the main branch.
+        out: The folder, which must not exist, unless it holds the same network; None is NAME in the working folder.
+
+    Returns:
+        What was fetched; `predict` takes its `model`.
+
+    Raises:
+        SettingsError: If a name is not allowed, something else is in the way, or a package is missing.
+        RunError: If there is no such network, or what is there is not what it says; nothing is left behind then.
+    """
+    from visionforge.publishing.pull import pull_network
+
+    with _interruptible():
+        return pull_network(_place(source), revision=revision, out=_path(out))
+
+
 def tune(
     config: Config | Sequence[Config] | None = None,
     *,
@@ -788,6 +868,15 @@ def _paths(pictures: Pictures) -> list[Path]:
     if not paths:
         raise SettingsError("pictures: name a folder, a picture file or an .npz archive at least")
     return paths
+
+
+def _place(source: str | Path) -> str:
+    """Return a source as text; a path is a folder, also where its text could be the name of a repository."""
+    return str(source if isinstance(source, str) else source.absolute())
+
+
+def _tell(text: str) -> None:
+    log.info("%s", printable(text))
 
 
 def _warn(text: str) -> None:

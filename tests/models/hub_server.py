@@ -61,3 +61,12 @@ def served(files: dict[str, bytes]) -> Iterator[http.server.ThreadingHTTPServer]
     finally:
         server.shutdown()
         server.server_close()
+
+
+def point_to(url, monkeypatch):
+    """Let huggingface_hub ask another server, as HF_ENDPOINT would have when it was imported."""
+    from huggingface_hub import constants
+
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "ENDPOINT", url)

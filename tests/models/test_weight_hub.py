@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from tests.models.hub_server import COMMIT, REPOSITORY, served
+from tests.models.hub_server import COMMIT, REPOSITORY, point_to, served
 from visionforge.config.schema import Backbone
 from visionforge.errors import WeightsError
 from visionforge.models import weight_hub
@@ -59,15 +59,6 @@ def online(cache, monkeypatch):
     with served({}) as server:
         point_to(server.url, monkeypatch)
         yield server
-
-
-def point_to(url, monkeypatch):
-    """Let huggingface_hub ask another server, as HF_ENDPOINT would have when it was imported."""
-    from huggingface_hub import constants
-
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "ENDPOINT", url)
 
 
 def place(cache, files, revision="main"):

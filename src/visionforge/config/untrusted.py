@@ -151,6 +151,12 @@ def for_training(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return {**kept, "trainer": flags}, refused
 
 
+def plain_callbacks(value: Any) -> list[Any] | None:
+    """Return those of a configuration's callbacks that are in `CALLBACKS`, with plain arguments; None of none."""
+    items = value if isinstance(value, list) else [] if value is None else [value]
+    return [item for at, item in enumerate(items) if not _callback_problems(item, at)] or None
+
+
 def _texts(value: Any) -> list[str]:
     return [
         str(item)[:200] for item in (value if isinstance(value, list | tuple) else [] if value is None else [value])

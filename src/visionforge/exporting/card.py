@@ -113,14 +113,16 @@ def _inside(contract: Contract) -> str:
     return f"{parts} inside, and the average over {len(contract.views)} views: {', '.join(contract.views)}.{resized}"
 
 
-def _reading(contract: Contract) -> str:
+def reading_of(contract: Contract) -> str:
     """Return which numbers of a run are those of the artifact."""
     return "without_tta" if len(contract.views) == 1 else "with_tta"
 
 
 def _results(contract: Contract, metrics: Mapping[str, Any]) -> list[str]:
-    reading = _reading(contract)
+    reading = reading_of(contract)
     plain = metrics.get(reading)
+    if not metrics.get("split"):
+        return ["The run was not tested, so nothing is known of how good it is."]
     if not plain:
         return ["The run has no results of this kind."]
     intervals = metrics.get("intervals") or {}
@@ -149,7 +151,7 @@ def _calibration(contract: Contract, metrics: Mapping[str, Any]) -> str:
         return f"What the network says is not calibrated: there is no such method for {contract.spec.task} here."
     if contract.temperature is None:
         return "The probabilities are as the network gives them; no temperature was fitted."
-    found = (metrics.get("calibration") or {}).get(_reading(contract)) or {}
+    found = (metrics.get("calibration") or {}).get(reading_of(contract)) or {}
     text = f"Temperature {contract.temperature:.4g}, fitted on the validation split, is inside."
     before, after = found.get("before"), found.get("after")
     if before and after:

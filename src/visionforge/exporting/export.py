@@ -266,7 +266,7 @@ def _export(wanted: _Wanted, target: Target, folder: Path) -> dict[str, Any]:
         content["speed"] = speed_table(works, contract.shape[1:], outputs)
     metrics = load_run(target.run).metrics if target.run is not None and target.run.manifest.is_file() else {}
     metrics = {**metrics, "positive": positive_of(metrics)}  # which the run's figures are of
-    info = _info(model.spec.dataset)
+    info = catalog_entry(model.spec.dataset)
     (folder / CARD).write_text(model_card(contract, info, content, metrics), encoding="utf-8")
     content["files"] = [described(path) for path in sorted(folder.iterdir())]
     (folder / DESCRIPTION).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -291,7 +291,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _info(dataset: str) -> DatasetInfo | None:
+def catalog_entry(dataset: str) -> DatasetInfo | None:
+    """Return what the catalog here says of a data set; None if it does not know it."""
     try:
         return dataset_info(dataset)
     except VisionForgeError:

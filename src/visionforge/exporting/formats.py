@@ -168,7 +168,8 @@ def write_weights(module: ExportedClassifier, contract: Contract, path: Path) ->
     from safetensors.torch import save_file
 
     tensors = {name: value.contiguous().clone() for name, value in module.state_dict().items()}
-    save_file(tensors, str(path), metadata={KEY: contract.model_dump_json(), "format": "pt"})
+    # one entry alone: several are written in an order that changes from time to time, and with it the SHA-256
+    save_file(tensors, str(path), metadata={KEY: contract.model_dump_json()})
 
 
 # --- helpers

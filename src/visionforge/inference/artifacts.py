@@ -192,6 +192,26 @@ def load_weights(path: Path) -> Runtime:
     return torch_runtime(module, contract, path)
 
 
+def contract_of_weights(path: Path, where: str) -> Contract:
+    """Return what a weight file says of itself; its tensors are not read.
+
+    Args:
+        path: The file.
+        where: Whose it is, for messages.
+
+    Raises:
+        RunError: If it cannot be read, or says nothing.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            text = (file.metadata() or {}).get(KEY)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RunError(f"{where}: cannot be read as safetensors ({reason_of(error)})") from error
+    return read_contract(text, where)
+
+
 def _take_outliers(model: ImageClassifier, contract: Contract, state: Mapping[str, Tensor]) -> None:
     """Give a model the score of images that are far out, whose tensors are among those of a file.
 

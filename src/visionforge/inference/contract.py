@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 import visionforge
+from visionforge.config.publishable import without_places
 from visionforge.config.schema import ModelSettings, Section
 from visionforge.data.info import TaskSpec
 from visionforge.distribution import newer
@@ -206,8 +207,8 @@ def contract_of(
     sets = None if calibration is None else calibration.sets if len(views) == 1 else calibration.sets_tta
     return Contract(
         spec=spec,
-        settings=model.settings,
-        members=model.members,
+        settings=_given_away(model.settings),
+        members=tuple(map(_given_away, model.members)),
         inputs=model.inputs,
         heads=model.heads,
         input=kind,
@@ -221,6 +222,13 @@ def contract_of(
         config_hash=config_hash,
         checkpoint=checkpoint,
     )
+
+
+def _given_away(settings: ModelSettings) -> ModelSettings:
+    """Return settings that tell no folder or host of this machine: of the weights it began with, the name stays."""
+    tree = settings.model_dump(mode="json")
+    clean = without_places(tree)
+    return settings if clean == tree else ModelSettings.model_validate(clean)
 
 
 def read_contract(text: str | None, where: str) -> Contract:

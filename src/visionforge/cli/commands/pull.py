@@ -1,0 +1,43 @@
+"""`visionforge pull OWNER/NAME`: a published network into a folder."""
+
+import argparse
+from pathlib import Path
+
+from visionforge.cli.arguments import CommandParser
+from visionforge.cli.command import Command
+from visionforge.runs.signals import Interruption
+from visionforge.streams import say_lines
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    made = CommandParser(
+        prog="visionforge pull",
+        description="Fetch a network that `visionforge push` has published: only files that it lists, compared with "
+        "their SHA-256. Nothing in them is executed.",
+    )
+    add = made.add_argument
+    text = "repository on the Hub; or a folder of the same files, as ./NAME"
+    add("source", metavar="OWNER/NAME", help=text)
+    add("--revision", metavar="REV", help="branch, tag or commit; default main")
+    add("--out", type=Path, metavar="DIR", help="new folder; default NAME in the working folder")
+    return made
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command and return its exit status."""
+    from visionforge.config.loading import normalise
+
+    return parser().run(normalise(arguments), _pull)
+
+
+def _pull(options: argparse.Namespace) -> int:
+    from visionforge.publishing.pull import pull_network
+
+    with Interruption():
+        pulled = pull_network(**vars(options))
+    say_lines(repr(pulled).splitlines())
+    return 0
+
+
+COMMAND = Command("pull", "fetch a published network from the Hugging Face Hub, or from a folder", run, place=72)
