@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from visionforge.data.corruption import Corruption, register_corruption
     from visionforge.data.datamodule import ImageDataModule, MedMNISTDataModule
     from visionforge.data.duplicates import find_duplicates
+    from visionforge.data.import_dataset import import_dataset
     from visionforge.data.import_report import ImportReport
-    from visionforge.data.importing import import_dataset
     from visionforge.data.info import DatasetInfo, TaskSpec
     from visionforge.data.registry import dataset_info, dataset_names, register_dataset
     from visionforge.data.sharding import shard_dataset, write_shards
@@ -137,7 +137,7 @@ _HOMES = {
     "export": "visionforge.api",
     "find_duplicates": "visionforge.data.duplicates",
     "fit": "visionforge.api",
-    "import_dataset": "visionforge.data.importing",
+    "import_dataset": "visionforge.data.import_dataset",
     "list_runs": "visionforge.engine.run",
     "open_run": "visionforge.engine.run",
     "open_study": "visionforge.api",

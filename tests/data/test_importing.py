@@ -1,6 +1,7 @@
 """Pictures of any kind become a data set; splits keep classes and groups; what is broken is listed."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,3 +226,37 @@ def test_statistics_are_exact():
 def test_entry_is_plain_yaml(folder):
     report = imported(folder)
     assert yaml.safe_load(report.entry.read_text())["name"] == "mine"
+
+
+def test_from_python_every_setting_is_passed_on(monkeypatch):
+    """The function has the settings of the command, each with the same default, and none goes astray."""
+    import inspect
+
+    from visionforge.data import import_dataset as module
+
+    taken = []
+    monkeypatch.setattr(module, "import_images", taken.append)
+    module.import_dataset("photos", "mine")
+    assert taken == [ImportSettings(Path("photos"), "mine")]
+    other = {
+        **{"resolution": 64, "task": "ordinal", "fractions": (0.5, 0.2, 0.3), "seed": 1, "path_column": "p"},
+        **{"label_column": "l", "split_column": "s", "group_column": "g", "columns": ["a", "b"], "no_groups": True},
+        **{
+            "positive": "x",
+            "masks": "m",
+            "mask_values": "foreground",
+            "ignore": 9,
+            "boxes": "b",
+            "classes": ("c", "d"),
+        },
+        **{"fit": "pad", "intensity": (0.0, 9.0), "frames": "volume", "hflip": False, "vflip": True, "dflip": True},
+        **{"rotation": "any", "corrections": "s.csv", "replace": True, "root": "r"},
+    }
+    assert set(other) | {"source", "name"} == set(inspect.signature(module.import_dataset).parameters)
+    module.import_dataset("photos", "mine", **other)
+    texts = {
+        "columns": "a,b",
+        "classes": "c,d",
+        **{name: Path(other[name]) for name in ("masks", "boxes", "corrections")},
+    }
+    assert taken[1] == ImportSettings(Path("photos"), "mine", **{**other, **texts})

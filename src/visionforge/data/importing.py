@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from math import inf, prod
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from visionforge.config.problems import nearest
 from visionforge.config.schema import TaskName
 from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION
 from visionforge.config.schema.tasks import task_named
@@ -62,7 +61,7 @@ _OF_LABELS: dict[str, tuple[str, ...]] = {  # settings of some forms of labels o
     "classes": (MASKS, BOXES),
 }
 COUNTED_BYTES = 1 << 24  # of images whose values are counted together; counting takes eight times as much
-__all__ = ["ImportReport", "ImportSettings", "channel_statistics", "import_dataset", "import_images"]
+__all__ = ["ImportReport", "ImportSettings", "channel_statistics", "import_images"]
 
 
 @dataclass(frozen=True)
@@ -73,38 +72,6 @@ class _Part:
     labels: npt.NDArray[Any]
     present: list[int]
     side: SideTable
-
-
-def import_dataset(source: str | Path, name: str, **settings: Any) -> ImportReport:
-    """Make a data set of pictures or volumes with labels, masks or boxes, as `visionforge datasets import` does.
-
-    Args:
-        source: A folder of class folders, of splits, or of pictures with masks or boxes; a CSV file, or an NPZ file.
-        name: Catalog name of the new data set: small letters, digits and _.
-        settings: Those of `ImportSettings`: `resolution=64`, `group_column="patient"`, `intensity=(-1000, 400)`, …
-
-    Returns:
-        The catalog entry, the archive, what was left out, and what there is to say.
-
-    Raises:
-        SettingsError: If a setting is unknown or out of its range.
-        DataError: If the source or the name cannot be used, or a split would be empty.
-
-    >>> import visionforge as vf
-    >>> vf.import_dataset("nowhere", "mine", resolutoin=64)
-    Traceback (most recent call last):
-    ...
-    visionforge.errors.SettingsError: resolutoin: unknown setting of an import; nearest: resolution...
-    """
-    known = {each.name for each in fields(ImportSettings)} - {"source", "name"}
-    if unknown := sorted(set(settings) - known):
-        hints = {each: ", ".join(nearest(each, known)) or "none" for each in unknown}
-        raise SettingsError([f"{each}: unknown setting of an import; nearest: {hint}" for each, hint in hints.items()])
-    paths = {key: Path(settings[key]) for key in ("masks", "boxes", "corrections") if settings.get(key) is not None}
-    root = settings.get("root")
-    return import_images(
-        ImportSettings(Path(source), name, **{**settings, **paths, "root": None if root is None else str(root)})
-    )
 
 
 def import_images(settings: ImportSettings) -> ImportReport:
