@@ -13,7 +13,7 @@ from visionforge.config.schema.tasks import UnknownTaskError, task_named
 from visionforge.errors import VisionForgeError
 from visionforge.evaluation.margins import check_judged, check_margins, verdict_row
 from visionforge.evaluation.metric_names import READINGS
-from visionforge.runs.config_hash import canonical, digest
+from visionforge.runs.config_hash import canonical
 from visionforge.runs.query import StoredRun, differences, flat
 
 SEED = "seed_everything"
@@ -96,7 +96,7 @@ def groups_of(runs: Sequence[StoredRun]) -> list[Group]:
     found: dict[str, list[StoredRun]] = {}
     for run in runs:
         config = {key: value for key, value in run.config.items() if key != SEED}
-        found.setdefault(digest(config), []).append(run)
+        found.setdefault(canonical(config), []).append(run)  # six digits are too few to tell a thousand
     return [
         Group(NAMES[place] if place < len(NAMES) else str(place + 1), members)
         for place, members in enumerate(found.values())
