@@ -218,7 +218,11 @@ def _cells(run: RunSummary, settings: Sequence[str], folder: Path, label: str | 
 def _measured(found: Measured | None, partial: bool, named: bool = False) -> Value:
     if found is None:
         return Value("–")
-    told = [found.label if named else "", interval_text(found.ends, None, " – "), "part of the images" if partial else ""]
+    told = [
+        found.label if named else "",
+        interval_text(found.ends, None, " – "),
+        "part of the images" if partial else "",
+    ]
     text = f"{found.value:.4f}" if abs(found.value) < _FIXED else f"{found.value:.4g}"
     return Value(text, ", ".join(filter(None, told)), found.value)
 

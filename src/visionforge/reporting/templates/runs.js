@@ -5,10 +5,12 @@
   const at = (id) => document.getElementById(id);
   const data = JSON.parse(at("curves").textContent);
   const table = at("runs"), rows = [...table.tBodies[0].rows], groups = at("groups");
+  const NAMESPACE = at("chart").firstElementChild.namespaceURI;
   const groupRows = groups ? [...groups.tBodies[0].rows] : [];
   const hasCurves = (run) => data.runs[run].values !== undefined;
   const selects = ["state", "dataset", "model"];
-  const chosen = [];  // places of runs, each with the colour that it keeps: {run, slot}
+  // places of runs, each with the colour that it keeps: {run, slot}
+  const chosen = [];
   let cursor = null;
 
   // --- the address
@@ -59,7 +61,8 @@
     const { kind } = heading.dataset, place = heading.cellIndex, sign = way === "ascending" ? 1 : -1;
     const keyed = [...of.tBodies[0].rows].map((row) => [order(row, place, kind), row]);
     keyed.sort(([a], [b]) => {
-      if (a === null || b === null) return (a === null) - (b === null);  // whichever way the others are sorted
+      // a missing one comes last, whichever way the others are sorted
+      if (a === null || b === null) return (a === null) - (b === null);
       return sign * (kind === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true }));
     });
     of.tBodies[0].append(...keyed.map(([, row]) => row));
@@ -95,7 +98,8 @@
     showDifferences();
     at("count").textContent = `${shown.size} of ${rows.length} shown`;
   };
-  const showDifferences = () => {  // a setting that all shown runs have alike is no news
+  // A setting that all shown runs have alike is no news.
+  const showDifferences = () => {
     const shown = rows.filter((row) => !row.classList.contains("out"));
     for (const heading of table.tHead.rows[0].cells) {
       if (!heading.classList.contains("setting")) continue;
@@ -131,7 +135,7 @@
   // --- the chart
 
   const svg = (name, attributes, parent) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    const made = document.createElementNS(NAMESPACE, name);
     for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
     parent?.append(made);
     return made;
@@ -161,7 +165,8 @@
     }
     return found.filter((value) => value >= low && value <= high);
   };
-  let drawing = null;  // what the cursor needs
+  // what the cursor needs
+  let drawing = null;
 
   const draw = () => {
     for (const row of rows) {
@@ -208,7 +213,8 @@
             pen = "L";
           }
         }
-        if (way.length === 1) way.push("h.1");  // a point
+        // a single point is drawn as a short line
+        if (way.length === 1) way.push("h.1");
         curve.path = svg("path", { class: look(curve.slot), d: way.join(""), "stroke-linecap": "round" }, picture);
       }
       const needle = svg("line", { class: "cursor", y1: top, y2: height - bottom, visibility: "hidden" }, picture);
@@ -253,7 +259,8 @@
     if (!known.length || x < known[0][0] - 1e-9 || x > known[known.length - 1][0] + 1e-9) return null;
     return known.reduce((best, each) => Math.abs(each[0] - x) < Math.abs(best[0] - x) ? each : best)[1];
   };
-  const point = (stop) => {  // without a place, each curve says its last value
+  // Without a place, each curve says its last value.
+  const point = (stop) => {
     const box = at("chart");
     at("where").textContent = "";
     box.setAttribute("aria-valuetext", "no curves");
