@@ -203,12 +203,19 @@ def _is_grouped(content: Mapping[str, Any]) -> bool:
 
 
 def spread(values: Sequence[float | None]) -> dict[str, float | int | None] | None:
-    """Return mean, sample standard deviation (None for one value) and number; None where a value is missing."""
+    """Return mean, sample standard deviation (None for one value) and number; None where a value is missing.
+
+    >>> spread([0.5, 1.0]), spread([0.5, None]), spread([1e308, 1e308])
+    ({'mean': 0.75, 'sd': 0.3535533905932738, 'n': 2}, None, None)
+    """
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None
-    deviation = statistics.stdev(known) if len(known) > 1 else None
-    return {"mean": statistics.fmean(known), "sd": deviation, "n": len(known)}
+    try:
+        deviation = statistics.stdev(known) if len(known) > 1 else None
+        return {"mean": statistics.fmean(known), "sd": deviation, "n": len(known)}
+    except OverflowError:  # of a stranger's numbers
+        return None
 
 
 def _differences(

@@ -25,6 +25,7 @@ MOST_VALUES = 400_000  # of the curves of all runs together, about 3 MB as JSON
 MOST_POINTS, FEWEST_POINTS = 200, 20  # of a curve
 _VALUES_OF_POINT = 8  # epoch, minutes, losses, metrics and learning rate
 _LONGEST = 120  # characters of a value
+_LARGEST = 1e9  # a metric that is larger is none
 _COLUMNS = (SEED, "data.dataset", "model.backbone.name")  # settings that are told of every run in any case
 
 
@@ -135,19 +136,19 @@ def _measured(content: Mapping[str, Any], name: str) -> Measured | None:
     """Return a metric as results are told: with test-time views where there are any."""
     reading = next((reading for reading in reversed(READINGS) if content.get(reading)), None)
     value = _finite(content[reading].get(name)) if reading else None
-    if value is None:
+    if value is None or abs(value) > _LARGEST:
         return None
     intervals = content.get("intervals")
     of_reading = intervals.get(reading) if isinstance(intervals, Mapping) else None
     pair = of_reading.get(name) if isinstance(of_reading, Mapping) else None
     ends = [_finite(end) for end in pair] if isinstance(pair, list) and len(pair) == 2 else []
-    known = [end for end in ends if end is not None]
+    known = [end for end in ends if end is not None and abs(end) <= _LARGEST]
     return Measured(name, value, (known[0], known[1]) if len(known) == 2 else None)
 
 
 def _finite(value: object) -> float | None:
     """Return a number as a float, if it is one that a float can be."""
-    return float(value) if type(value) in (int, float) and math.isfinite(value) else None  # type: ignore[arg-type]
+    return float(value) if isinstance(value, int | float) and type(value) is not bool and math.isfinite(value) else None
 
 
 def _settings(config: Mapping[str, Any], run: StoredRun) -> tuple[dict[str, Any], frozenset[str], str | None]:
@@ -175,8 +176,12 @@ def different_settings(runs: Sequence[RunSummary]) -> list[str]:
     """Return the dotted paths of the settings in which runs differ, first those that tell the most of them apart."""
     known = [run for run in runs if run.configuration is not None]
     paths = frozenset().union(*(run.counted for run in known)) - set(_COLUMNS)
-    apart = {}
-    for path in sorted(paths):
-        values = Counter(run.settings.get(path) for run in known)
-        apart[path] = len(known) - max(values.values())
+    values: dict[str, Counter[Any]] = {path: Counter() for path in sorted(paths)}
+    for run in known:
+        for path, value in run.settings.items():
+            if path in values:
+                values[path][value] += 1
+    for found in values.values():
+        found[None] += len(known) - found.total()  # where it is missing
+    apart = {path: len(known) - max(found.values()) for path, found in values.items()}
     return sorted((path for path in apart if apart[path]), key=lambda path: -apart[path])

@@ -58,19 +58,19 @@ class Value:
     Attributes:
         text: What it says.
         small: What stands below in small letters.
-        order: By what it is sorted; None comes last.
+        order: By which number it is sorted; None comes last among numbers, and is its text among texts.
         link: Where it leads.
     """
 
     text: str
     small: str = ""
-    order: float | str | None = None
+    order: float | None = None
     link: str = ""
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line of a table, and which runs it is about, by their place."""
+class Group:
+    """A line for a configuration, and its runs by their places."""
 
     cells: Sequence[Value]
     runs: Sequence[int]
@@ -149,7 +149,7 @@ def _shown(runs: Sequence[RunSummary], folder: Path) -> dict[str, Any]:
     series = _series(runs)
     return {
         "columns": _columns(runs, settings, label),
-        "lines": [Line(_cells(run, settings, folder, label), [place]) for place, run in enumerate(runs)],
+        "lines": [_cells(run, settings, folder, label) for run in runs],
         "filters": {
             "state": sorted({str(run.row["state"]) for run in runs}),
             "dataset": sorted({_name(run, "dataset") for run in runs}),
@@ -230,7 +230,7 @@ def _measured(found: Measured | None, partial: bool, named: bool = False) -> Val
 def _setting(value: Any) -> Value:
     if value is None:
         return Value("–")
-    return Value(f"{value:.6g}", order=value) if isinstance(value, float) else Value(value, order=value)
+    return Value(f"{value:.6g}", order=value) if isinstance(value, float) else Value(value)
 
 
 def _link(report: Path | None, folder: Path) -> str:
@@ -268,7 +268,7 @@ def _groups(runs: Sequence[RunSummary], settings: Sequence[str], label: str | No
         Column("accuracy", "accuracy", "number"),
     ]
     lines = [
-        Line(_group_cells([runs[place] for place in members], alike, settings, label is None), members)
+        Group(_group_cells([runs[place] for place in members], alike, settings, label is None), members)
         for members in places.values()
     ]
     return {"groups": lines, "group_columns": columns}
