@@ -140,7 +140,11 @@
     parent?.append(made);
     return made;
   };
-  const look = (slot) => `curve c${slot % COLOURS} d${(slot + Math.floor(slot / COLOURS)) % DASHES}`;
+  // Neighbours, and colours that some eyes take for each other, differ in their dashes, too.
+  const look = (slot) => {
+    const colour = slot % COLOURS, turns = Math.floor(slot / COLOURS) + Math.floor(colour / DASHES);
+    return `curve c${colour} d${(colour + turns) % DASHES}`;
+  };
   const text = (value) => value === null ? "–" : String(Number(value.toPrecision(4)));
   const points = (run) => {
     const { values, epochs, minutes } = data.runs[run], along = at("x").value === "minutes" ? minutes : epochs;
