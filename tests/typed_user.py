@@ -71,6 +71,7 @@ assert_type(compared, vf.Comparison)
 latest = vf.open_run("latest")
 assert_type(latest, vf.Run)
 listed = vf.list_runs()
+assert_type(vf.runs_page("outputs", out="runs.html"), Path)
 assert_type(listed, list[vf.Run])
 try:
     vf.fit(data={"dataset": "breastmnst"})

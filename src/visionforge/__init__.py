@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from visionforge.models.registry import backbone_names, register_backbone
     from visionforge.publishing.pull import PullResult
     from visionforge.publishing.push import PushResult
+    from visionforge.reporting.runs_page import runs_page
     from visionforge.training.classifier import ImageClassifier
     from visionforge.training.temperature_scaling import TemperatureScaling
     from visionforge.tuning.found import Study
@@ -160,6 +161,7 @@ _HOMES = {
     "register_schedule": "visionforge.config.parts",
     "register_task": "visionforge.config.schema.tasks",
     "robustness": "visionforge.api",
+    "runs_page": "visionforge.reporting.runs_page",
     "shard_dataset": "visionforge.data.sharding",
     "starter": "visionforge.engine.starter",
     "tune": "visionforge.api",
@@ -250,6 +252,7 @@ __all__ = [
     "register_schedule",
     "register_task",
     "robustness",
+    "runs_page",
     "shard_dataset",
     "starter",
     "tune",

@@ -76,6 +76,19 @@ def test_list_is_sorted_by_any_column(outputs, capsys, quick_run):
     assert said(capsys, "runs", "list", "--state", "failed") == (0, "no failed runs in outputs\n")
 
 
+def test_page_is_written_beside_the_runs_or_where_it_is_wanted(outputs, capsys, tmp_path, refuse):
+    assert said(capsys, "runs", "page") == (0, "✓ outputs/runs.html\n")
+    assert all(name in (outputs / "runs.html").read_text() for name in listed(capsys))
+    status, text = said(capsys, "runs", "page", "--outputs", "outputs", "--out", "all.html", "--json")
+    assert (status, json.loads(text)) == (0, {"page": str(tmp_path / "all.html")})
+    assert said(capsys, "runs", "page", "--out", "all.html")[0] == 0  # an earlier page
+    (tmp_path / "mine.html").write_text("mine")
+    assert refuse("runs", "page", "--out", "mine.html") == [
+        "--out: mine.html exists already, and this command has not written it; name another file"
+    ]
+    assert (tmp_path / "mine.html").read_text() == "mine"
+
+
 def test_list_of_another_folder_and_of_none(outputs, capsys, tmp_path):
     outputs.rename(tmp_path / "elsewhere")
     assert said(capsys, "runs", "list") == (0, "no runs in outputs\n")

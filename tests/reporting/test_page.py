@@ -191,11 +191,32 @@ def test_spreadsheet(tmp_path, task):
     assert configuration["seed_everything"][1].value == 7
     assert configuration["seed_everything"][1].fill.fgColor.rgb.endswith("FFF3CD")
     assert configuration["data.batch_size"][1].fill.fill_type is None
+    assert rows["data set"][0] == "Any"
     if task == "multi-class":
         absent = [row for row in book["Per class"].iter_rows(min_row=2, values_only=True) if row[1] == 0]
         assert len(absent) == 1
         assert absent[0][2] == "absent"
     assert [row[0].value for row in book["Epochs"].iter_rows(min_row=2)] == [1, 2, 3, 4]
+
+
+def test_the_spreadsheet_can_be_read(tmp_path):
+    """Long headings are broken, long texts widen no column of numbers, and settings are as they were written."""
+    evaluation = evaluation_of()
+    write_summary(tmp_path / "summary.xlsx", evaluation, presented(evaluation))
+    book = openpyxl.load_workbook(tmp_path / "summary.xlsx")
+    summary, classes, configuration = (book[name] for name in ("Summary", "Per class", "Configuration"))
+    assert all(summary.column_dimensions[letter].width < 20 for letter in "BCDEFG")
+    assert max(len(row[1]) for row in summary.iter_rows(values_only=True) if isinstance(row[1], str)) <= 90
+    widest = max(range(1, classes.max_column + 1), key=lambda column: len(str(classes.cell(1, column).value)))
+    assert classes.cell(1, widest).value == "average precision, image alone, from"
+    letter = openpyxl.utils.get_column_letter(widest)
+    assert len("average precision,") < classes.column_dimensions[letter].width < 25
+    assert classes.row_dimensions[1].height == 45
+    values = {row[0].value: row[1] for row in configuration.iter_rows(min_row=2)}
+    rate, report = values["model.optimizer.learning_rate"], values["evaluation.report"]
+    assert (rate.value, rate.number_format) == (0.008, "General")
+    assert (report.value, report.data_type, "TRUE" in report.number_format) == (True, "b", True)
+    assert all(sheet.print_title_rows == "$1:$1" for sheet in book)
 
 
 def test_numbers_of_two_classes_are_named_after_the_positive_one(tmp_path):

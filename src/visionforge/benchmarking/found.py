@@ -5,8 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from visionforge.evaluation.metric_names import metric_text
 from visionforge.printable import printable
-from visionforge.reporting.benchmark_page import metric_text
 from visionforge.runs.paths import resolve, shown
 
 if TYPE_CHECKING:

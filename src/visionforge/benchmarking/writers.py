@@ -11,12 +11,12 @@ from optuna.study import Study
 from visionforge.benchmarking.leaderboard import leaderboard
 from visionforge.benchmarking.plan import Cell, with_problems
 from visionforge.benchmarking.study import WITHOUT_DATA, BenchmarkFolder, statuses
+from visionforge.evaluation.metric_names import metric_text
 from visionforge.printable import printable
 from visionforge.reporting.benchmark_page import (
     COSTS,
     best_published,
     cost_text,
-    metric_text,
     notes_of,
     rank_text,
     write_benchmark_page,

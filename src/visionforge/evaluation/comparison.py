@@ -13,7 +13,7 @@ from visionforge.config.schema.tasks import UnknownTaskError, task_named
 from visionforge.errors import VisionForgeError
 from visionforge.evaluation.margins import check_judged, check_margins, verdict_row
 from visionforge.evaluation.metric_names import READINGS
-from visionforge.runs.config_hash import canonical, digest
+from visionforge.runs.config_hash import canonical
 from visionforge.runs.query import StoredRun, differences, flat
 
 SEED = "seed_everything"
@@ -39,7 +39,7 @@ def groups_of(runs: Sequence[StoredRun]) -> list[Group]:
     found: dict[str, list[StoredRun]] = {}
     for run in runs:
         config = {key: value for key, value in run.config.items() if key != SEED}
-        found.setdefault(digest(config), []).append(run)
+        found.setdefault(canonical(config), []).append(run)  # six digits are too few to tell a thousand
     return [
         Group(NAMES[place] if place < len(NAMES) else str(place + 1), members)
         for place, members in enumerate(found.values())
@@ -146,12 +146,19 @@ def _is_grouped(content: Mapping[str, Any]) -> bool:
 
 
 def spread(values: Sequence[float | None]) -> dict[str, float | int | None] | None:
-    """Return mean, sample standard deviation (None for one value) and number; None where a value is missing."""
+    """Return mean, sample standard deviation (None for one value) and number; None where a value is missing.
+
+    >>> spread([0.5, 1.0]), spread([0.5, None]), spread([1e308, 1e308])
+    ({'mean': 0.75, 'sd': 0.3535533905932738, 'n': 2}, None, None)
+    """
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None
-    deviation = statistics.stdev(known) if len(known) > 1 else None
-    return {"mean": statistics.fmean(known), "sd": deviation, "n": len(known)}
+    try:
+        deviation = statistics.stdev(known) if len(known) > 1 else None
+        return {"mean": statistics.fmean(known), "sd": deviation, "n": len(known)}
+    except OverflowError:  # of a stranger's numbers
+        return None
 
 
 def _differences(

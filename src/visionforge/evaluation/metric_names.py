@@ -102,6 +102,17 @@ def interval_text(ends: Sequence[float] | None, value: object, joint: str = " to
     return f"{ends[0]:.3f}{joint}{ends[1]:.3f}"
 
 
+def metric_text(found: Mapping[str, Any] | None) -> str:
+    """Return mean ± standard deviation over seeds.
+
+    >>> metric_text({"mean": 0.9, "sd": 0.01}), metric_text({"mean": 0.9, "sd": None}), metric_text(None)
+    ('0.900 ± 0.010', '0.900', '–')
+    """
+    if found is None:
+        return "–"
+    return f"{found['mean']:.3f}" if found["sd"] is None else f"{found['mean']:.3f} ± {found['sd']:.3f}"
+
+
 def methods_text(methods: Mapping[str, str]) -> str:
     """Return which metrics have intervals of which method, as a sentence.
 

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from visionforge.evaluation.metric_names import interval_text
+from visionforge.evaluation.metric_names import interval_text, metric_text
 from visionforge.printable import printable
 from visionforge.reporting.figures.critical_difference import critical_difference_figure
 from visionforge.reporting.figures.static import own_style, save_figure
@@ -118,17 +118,6 @@ def write_benchmark_page(path: Path, figures: Path, content: Content) -> None:
         figures=[],
     )
     write_atomic(path, page)
-
-
-def metric_text(found: Content | None) -> str:
-    """Return mean ± standard deviation over seeds.
-
-    >>> metric_text({"mean": 0.9, "sd": 0.01}), metric_text({"mean": 0.9, "sd": None}), metric_text(None)
-    ('0.900 ± 0.010', '0.900', '–')
-    """
-    if found is None:
-        return "–"
-    return f"{found['mean']:.3f}" if found["sd"] is None else f"{found['mean']:.3f} ± {found['sd']:.3f}"
 
 
 def cost_text(row: Content, name: str) -> str:

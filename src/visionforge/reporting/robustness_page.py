@@ -23,7 +23,6 @@ from visionforge.runs.files import write_atomic
 
 HEADLINE = ("accuracy", "balanced_accuracy", "auc", "kappa_quadratic")  # of which those are shown that a task has
 _POINTS = 100  # of an error, in per cent
-_DARK = 0.7  # share of the deepest shade from which on letters are white
 _PIXELS = 96  # of the longer side of a sample
 _DPI = 160
 
@@ -35,12 +34,10 @@ class Heat:
     Attributes:
         text: The increase of the error in percentage points.
         shade: 0 for none to 1 for the largest.
-        dark: The shade is so deep that letters have to be white.
     """
 
     text: str
     shade: float
-    dark: bool
 
 
 @dataclass(frozen=True)
@@ -150,7 +147,7 @@ def _rows(content: Mapping[str, Any], severities: Sequence[int], pictures: Seque
 
 def _heat(value: float, largest: float) -> Heat:
     shade = float(np.clip(value / largest, 0, 1))
-    return Heat(f"{_POINTS * value:+.1f}", round(shade, 3), shade > _DARK)
+    return Heat(f"{_POINTS * value:+.1f}", round(shade, 3))
 
 
 def _interval(interval: Sequence[float] | None) -> str:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from openpyxl import Workbook
@@ -29,38 +30,71 @@ from visionforge.reporting.sections import rarest_first
 from visionforge.runs.files import write_atomic
 from visionforge.runs.query import flat
 
-_HEAD = Font(bold=True, color="FFFFFF")
+_HEAD = Font(name="Calibri", bold=True, color="FFFFFF")  # that of the other cells; without a name some take another
 _HEAD_FILL = PatternFill("solid", fgColor="2F4B7C")
 _CHANGED_FILL = PatternFill("solid", fgColor="FFF3CD")
 _WIDEST = 60
+_HEAD_WIDTH = 16  # characters, after which a heading is broken into lines
+_LINE_HEIGHT = 15  # points
+_LONGEST_LINE = 90  # characters of a text that runs over the cells beside it
+_MOST_COLUMNS = 16  # that are printed on one page
+_BOOLEAN = '"TRUE";"TRUE";"FALSE"'  # without which LibreOffice shows 1 and 0
 _MEASURED_ROWS = 200  # a column is as wide as what its first rows need
+_FACTS = {"": "data set", "at": "resolution"}  # of a report's second line, where they need no names
 MAX_ROWS = 1_048_575  # of a worksheet, without the heading
 
 Row = Sequence[Any]
 
 
 class _Sheet:
-    """One worksheet with a frozen, filtered heading, written row by row."""
+    """One worksheet with a frozen, filtered heading, written row by row.
 
-    def __init__(self, book: Workbook, title: str, headings: Sequence[str], rows: Iterable[Row]) -> None:
+    Args:
+        book: Where it goes.
+        title: Its name.
+        headings: Of the columns.
+        rows: What stands below.
+        measured: The numbers are measured ones, of which four digits are shown.
+    """
+
+    def __init__(
+        self, book: Workbook, title: str, headings: Sequence[str], rows: Iterable[Row], measured: bool = True
+    ) -> None:
         listed = list(rows)[:MAX_ROWS]
+        self._measured = measured
         self._sheet = book.create_sheet(title)
         self._sheet.freeze_panes = "B2"
+        lines = 1
         for index, heading in enumerate(headings):
-            texts = [_text(row[index]) for row in listed[:_MEASURED_ROWS] if index < len(row)]
-            width = max([len(heading), *map(len, texts)]) + 3
+            broken = wrap(heading, _HEAD_WIDTH, break_long_words=False)
+            # the last text of a short row runs over the empty cells beside it
+            texts = [
+                _text(row[index]) for row in listed[:_MEASURED_ROWS] if index < len(row) - (len(row) < len(headings))
+            ]
+            width = max(map(len, [*broken, *texts])) + 3
             self._sheet.column_dimensions[get_column_letter(index + 1)].width = min(_WIDEST, width)
+            lines = max(lines, len(broken))
+        self._sheet.row_dimensions[1].height = lines * _LINE_HEIGHT
+        self._print_well(len(headings))
         self._sheet.auto_filter.ref = f"A1:{get_column_letter(len(headings))}{len(listed) + 1}"
         self._append(headings, head=True)
         for row in listed:
             self._append(row)
+
+    def _print_well(self, columns: int) -> None:
+        """Let the columns be printed beside each other, as long as they can be read, and the heading on every page."""
+        self._sheet.print_title_rows = "1:1"
+        self._sheet.page_setup.orientation = "landscape"
+        if columns <= _MOST_COLUMNS:
+            self._sheet.sheet_properties.pageSetUpPr.fitToPage = True
+            self._sheet.page_setup.fitToHeight = 0
 
     def _append(self, row: Row, head: bool = False) -> None:
         self._sheet.append([self._cell(value, head) for value in row])
 
     def _cell(self, value: Any, head: bool) -> Any:
         if isinstance(value, Changed):
-            cell = WriteOnlyCell(self._sheet, _plain(value.value))
+            cell = self._numbered(_plain(value.value))
             cell.fill = _CHANGED_FILL
             return cell
         if head:
@@ -68,11 +102,16 @@ class _Sheet:
             cell.font, cell.fill, cell.alignment = _HEAD, _HEAD_FILL, Alignment(vertical="center", wrap_text=True)
             return cell
         plain = _plain(value)
-        if isinstance(plain, float):
-            cell = WriteOnlyCell(self._sheet, plain)
-            cell.number_format = "0.0000" if 1e-3 <= abs(plain) < 1e4 or plain == 0 else "0.00E+00"
-            return cell
-        return plain
+        return self._numbered(plain) if isinstance(plain, bool | float) else plain
+
+    def _numbered(self, value: Any) -> Any:
+        """Return a cell in which a number has the form that it is read in."""
+        cell = WriteOnlyCell(self._sheet, value)
+        if isinstance(value, bool):
+            cell.number_format = _BOOLEAN
+        elif isinstance(value, float) and self._measured:
+            cell.number_format = "0.0000" if 1e-3 <= abs(value) < 1e4 or value == 0 else "0.00E+00"
+        return cell
 
 
 class Changed:
@@ -119,7 +158,7 @@ def write_summary(path: Path, evaluation: SplitEvaluation, shown: Presentation) 
         _Sheet(book, "Subgroup gaps", *_gaps(evaluation, evaluation.subgroups))
     _Sheet(book, "Epochs", *_epochs(background.epochs))
     _Sheet(book, "Predictions", *shown.predictions())
-    _Sheet(book, "Configuration", *_configuration(background))
+    _Sheet(book, "Configuration", *_configuration(background), measured=False)
     _Sheet(book, "Environment", ["group", "name", "value"], origin_rows(background))
     buffer = io.BytesIO()
     book.save(buffer)
@@ -146,7 +185,8 @@ def _summary(evaluation: SplitEvaluation, background: ReportContext) -> tuple[li
         for name in evaluation.readings:
             row += [values[name], None, None]
         rows.append(row)
-    rows += [[name, text] for name, text in {"run": background.title, **background.facts}.items()]
+    facts = {_FACTS.get(name, name): text for name, text in background.facts.items()}
+    rows += [[name, text] for name, text in {"run": background.title, **facts}.items()]
     rows.append(["images", len(evaluation.labels)])
     if evaluation.partial is not None:
         rows.append(["partial evaluation", str(evaluation.partial)])
@@ -158,7 +198,8 @@ def _summary(evaluation: SplitEvaluation, background: ReportContext) -> tuple[li
     rows.append(["bootstrap resamples", evaluation.settings.resamples])
     rows.append(["confidence of the intervals", evaluation.settings.confidence])
     if evaluation.settings.resamples:
-        rows.append(["methods of the intervals", methods_text(evaluation.best.estimate.methods)])
+        first, *more = wrap(methods_text(evaluation.best.estimate.methods), _LONGEST_LINE)
+        rows += [["methods of the intervals", first], *([None, line] for line in more)]
     return headings, rows
 
 

@@ -190,7 +190,12 @@ def anchored(text: str) -> str:
         return text
     is_path = "/" in text or "\\" in text or text.startswith("~") or text.endswith((".pth", ".safetensors", ".ckpt"))
     is_address = "://" in text and not is_anchored(text)
-    return portable(text) if is_path and not is_address else text
+    if not is_path or is_address:
+        return text
+    try:
+        return portable(text)
+    except RuntimeError:  # below the home folder of somebody whom this machine does not know
+        return text
 
 
 def with_images_of_step(config: Mapping[str, Any], processes: int | None = None) -> dict[str, Any]:
@@ -217,7 +222,7 @@ def processes_of(trainer: Mapping[str, Any]) -> int | None:
     if isinstance(devices, str):
         names = [name for name in devices.split(",") if name.strip()]
         number = devices.strip().lstrip("-")
-        devices = names if "," in devices else int(devices) if number.isdecimal() else "auto"
+        devices = names if "," in devices else int(devices) if number.isdecimal() and len(number) < 10 else "auto"
     count = len(devices) if isinstance(devices, list | tuple) else devices if isinstance(devices, int) else 1
     nodes = trainer.get("num_nodes")
     total = max(1, count) * (nodes if isinstance(nodes, int) else 1)

@@ -1,4 +1,4 @@
-"""`visionforge runs …`: list, show, diff, compare and clean the runs of an outputs folder."""
+"""`visionforge runs …`: list, show, diff, compare and clean the runs of an outputs folder, and a page of them."""
 
 import argparse
 
@@ -22,8 +22,10 @@ def subcommands() -> Subcommands:
     group = Subcommands("visionforge runs", "The runs of an outputs folder.")
     listing = group.add("list", _list, "all runs, a line each")
     clean = group.add("clean", _clean, "remove runs that are not complete, not among the best, or old")
-    for command in (listing, clean):
+    page = group.add("page", _page, "one page that compares all runs, with their curves; it opens offline")
+    for command in (listing, clean, page):
         command.add_argument("--outputs", help="folder of the runs; default $VISIONFORGE_OUTPUTS or the project's")
+    page.add_argument("--out", metavar="FILE", help="the page; default runs.html in the folder of the runs")
     listing.add_argument("--sort", choices=COLUMNS, default="started", help="column to sort by; default started")
     listing.add_argument("--reverse", action="store_true", help="largest first")
     listing.add_argument(
@@ -174,9 +176,20 @@ def _clean(options: argparse.Namespace) -> int:
     return 0
 
 
+def _page(options: argparse.Namespace) -> int:
+    from visionforge.reporting.runs_page import runs_page
+
+    path = runs_page(options.outputs, options.out)
+    if options.json:
+        print_json({"page": str(path)})
+    else:
+        say(f"✓ {shown(path)}")
+    return 0
+
+
 COMMAND = Command(
     "runs",
-    "list | show | diff | compare | clean: what the outputs folder holds",
+    "list | show | diff | compare | page | clean: what the outputs folder holds",
     run,
     place=80,
     tells=True,
