@@ -318,3 +318,12 @@ def test_tutorial_runs_as_it_is_written(tmp_path):
     assert (tmp_path / "predictions.csv").is_file()
     assert (tmp_path / "digits.png").is_file()
     assert (tmp_path / "outputs" / "studies" / "digits_tutorial" / "index.html").is_file()
+
+
+def test_the_site_loads_nothing_from_elsewhere():
+    """What the theme would take from another host is a file of ours: the search works from the file system."""
+    text = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")
+    polyfills = re.search(r"polyfills: \[(.*)\]", text)[1].split(", ")
+    assert [name for name in polyfills if "iframe-worker" in name]
+    assert all((DOCS / name).is_file() for name in polyfills)
+    assert "font: false" in text
