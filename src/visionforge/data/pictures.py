@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,9 @@ class PictureError(Exception):
     """The file is no picture that can be read; the message says why."""
 
 
-def read_picture(path: Path, resolution: int, fit: Fit = "crop") -> npt.NDArray[np.uint8]:
+def read_picture(
+    source: Path | IO[bytes], resolution: int, fit: Fit = "crop", max_pixels: int = MAX_PIXELS
+) -> npt.NDArray[np.uint8]:
     """Read a picture, turn it upright, scale its shorter side to `resolution` and cut the middle out.
 
     Grey, palette, CMYK and transparent pictures are handled; transparency is put on black. Of an animation, the first
@@ -53,9 +55,10 @@ def read_picture(path: Path, resolution: int, fit: Fit = "crop") -> npt.NDArray[
       infinity and NaN left out: these become its ends, NaN the lower one.
 
     Args:
-        path: The file; it may come from strangers.
+        source: The file, or its content; it may come from strangers.
         resolution: Height and width of the result, in pixels.
         fit: `pad` scales the longer side instead, and leaves the rest black, below or at the right.
+        max_pixels: A larger picture is refused before it is decoded.
 
     Returns:
         (R, R) for grey pictures, (R, R, 3) for coloured ones.
@@ -63,7 +66,7 @@ def read_picture(path: Path, resolution: int, fit: Fit = "crop") -> npt.NDArray[
     Raises:
         PictureError: If the file is not a picture, is damaged, too large, or far longer than wide.
     """
-    with opened_picture(path) as picture:
+    with opened_picture(source, max_pixels=max_pixels) as picture:
         turn = upright(picture)
         if fit == "pad":
             return _square(picture if turn is None else picture.transpose(turn), resolution, fit)
@@ -93,12 +96,39 @@ def decoded_bytes(path: Path) -> int:
 
 
 @contextmanager
-def opened_picture(path: Path, decode: bool = True) -> Iterator[Image.Image]:
+def opened_file(source: Path | IO[bytes], max_bytes: int | None = None) -> Iterator[IO[bytes]]:
+    """Open a file that is one, and not too large; content that is in memory is passed on.
+
+    Args:
+        source: The file, or its content.
+        max_bytes: The most of a file; None takes any.
+
+    Raises:
+        PictureError: If it is no file, or too large.
+        OSError: If it cannot be opened.
+    """
+    if not isinstance(source, Path):
+        yield source
+        return
+    found = source.stat()  # before it is opened: a pipe would be waited for
+    if not stat.S_ISREG(found.st_mode):
+        raise PictureError("is no file")
+    if max_bytes is not None and found.st_size > max_bytes:
+        raise PictureError(f"has {found.st_size:,} bytes, more than {max_bytes:,}")
+    with source.open("rb") as file:
+        yield file
+
+
+@contextmanager
+def opened_picture(
+    source: Path | IO[bytes], decode: bool = True, max_pixels: int = MAX_PIXELS
+) -> Iterator[Image.Image]:
     """Open and decode a picture whose size was looked at first; what fails until the block ends is a `PictureError`.
 
     Args:
-        path: The file; it may come from strangers.
+        source: The file, or its content; it may come from strangers.
         decode: Read the pixels, too.
+        max_pixels: The most that are allowed.
 
     Raises:
         PictureError: If the file is not a picture, is damaged, too large, or far longer than wide.
@@ -106,16 +136,11 @@ def opened_picture(path: Path, decode: bool = True) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            found = path.stat()  # before it is opened: a pipe would be waited for
-            if not stat.S_ISREG(found.st_mode):
-                raise PictureError("is no file")
-            if found.st_size > MAX_FILE:
-                raise PictureError(f"has {found.st_size:,} bytes, more than {MAX_FILE:,}")
-            with path.open("rb") as file:
+            with opened_file(source, MAX_FILE) as file:
                 check_tags(file)
                 with Image.open(file, formats=FORMATS) as picture:
-                    if picture.width * picture.height > MAX_PIXELS:
-                        raise PictureError(f"has {picture.width}×{picture.height} pixels, more than {MAX_PIXELS:,}")
+                    if picture.width * picture.height > max_pixels:
+                        raise PictureError(f"has {picture.width}×{picture.height} pixels, more than {max_pixels:,}")
                     _check_aspect(picture)
                     if decode:
                         picture.load()
@@ -133,18 +158,21 @@ def _check_aspect(picture: Image.Image) -> None:
         raise PictureError(f"has {picture.width}×{picture.height} pixels, longer than {MAX_ASPECT} times its width")
 
 
-def read_whole(path: Path, side: int | None, fit: Fit = "crop") -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+def read_whole(
+    source: Path | IO[bytes], side: int | None, fit: Fit = "crop", max_pixels: int = MAX_PIXELS
+) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
     """Read a whole picture, turned upright, and return its own height and width beside it; see `read_picture`.
 
     Args:
-        path: The file; it may come from strangers.
+        source: The file, or its content; it may come from strangers.
         side: The shorter side is scaled to so many pixels; None keeps the size.
         fit: `pad` scales the longer side instead.
+        max_pixels: A larger picture is refused before it is decoded.
 
     Raises:
         PictureError: If the file is not a picture, is damaged, too large, or far longer than wide.
     """
-    with opened_picture(path) as picture:
+    with opened_picture(source, max_pixels=max_pixels) as picture:
         turn = upright(picture)
         turned = picture if turn is None else picture.transpose(turn)
         return scaled_whole(_plain(turned), side, fit), (turned.height, turned.width)

@@ -1,14 +1,16 @@
 """One volume of a file or an archive to the cube of voxels that a network takes."""
 
+import io
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from visionforge.data.nifti import SUFFIXES, is_nifti, read_nifti
+from visionforge.data.nifti_header import MAX_VOXELS
 from visionforge.data.npy import read_array, read_header
-from visionforge.data.pictures import PictureError
+from visionforge.data.pictures import PictureError, opened_file
 
 VOLUME_SUFFIXES = (".npy", *SUFFIXES)  # of names; that of a path would be .gz
 COLOURS = 3
@@ -19,7 +21,9 @@ def is_volume(path: str | Path) -> bool:
     return str(path).lower().endswith(VOLUME_SUFFIXES)
 
 
-def read_volume(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
+def read_volume(
+    path: Path, resolution: int, content: IO[bytes] | None = None, max_voxels: int = MAX_VOXELS
+) -> npt.NDArray[np.uint8]:
     """Read a volume from an ``.npy`` or a NIfTI file, whose header is checked before memory is taken.
 
     An array has to have the network's size; a NIfTI file is cut and scaled to it, see `read_nifti`.
@@ -27,6 +31,8 @@ def read_volume(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
     Args:
         path: The file; it may come from strangers.
         resolution: Depth, height and width of the result, in voxels.
+        content: What is in it; None opens it.
+        max_voxels: The most of a NIfTI file.
 
     Returns:
         (R, R, R), or (R, R, R, 3) with colours.
@@ -40,18 +46,17 @@ def read_volume(path: Path, resolution: int) -> npt.NDArray[np.uint8]:
             "archive"
         )
     if is_nifti(path):
-        return read_nifti(path, resolution)
-    if path.exists() and not path.is_file():
-        raise PictureError("is no file")
+        return read_nifti(path, resolution, content, max_voxels)
     try:
-        with path.open("rb") as file:
+        with opened_file(path if content is None else content) as file:
             shape, dtype = read_header(file)
             if dtype != np.uint8:
                 kind = "Python objects, which are never loaded" if dtype.hasobject else str(dtype)
                 raise PictureError(f"holds {kind}; voxels are uint8")
             require_cube(shape, resolution)
+            size = file.seek(0, io.SEEK_END)
             file.seek(0)
-            volume = read_array(file, path.stat().st_size, resolution**3 * COLOURS)
+            volume = read_array(file, size, resolution**3 * COLOURS)
             return volume[..., 0] if volume.shape[3:] == (1,) else volume
     except (OSError, ValueError) as error:
         raise PictureError(f"cannot be read as an array ({error})") from error

@@ -291,6 +291,8 @@ class BoxTask(Task):
         Raises:
             RunError: If rows are none, because the artifact was changed.
         """
+        import numpy as np
+
         from visionforge.inference.box_predictor import BoxPrediction
 
         spec = contract.spec
