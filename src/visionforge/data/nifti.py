@@ -76,7 +76,7 @@ def read_nifti(
         raise PictureError(NEEDS_NIBABEL)
     try:
         with opened_file(path if content is None else content) as packed:
-            file = cast(IO[bytes], gzip.open(packed)) if path.suffix.lower() == ".gz" else packed
+            file = cast(IO[bytes], gzip.GzipFile(fileobj=packed)) if path.suffix.lower() == ".gz" else packed
             header = read_header(file)
             if prod(header.shape) > max_voxels:
                 raise PictureError(f"has {'×'.join(map(str, header.shape))} voxels, more than {max_voxels:,}")
