@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from visionforge.data.info import TaskSpec
     from visionforge.inference.predictions import Predictor
+    from visionforge.training.classifier import ImageClassifier
 
 MOST_THREADS = 8  # that decode; more wait for each other
 
@@ -142,7 +143,7 @@ def predict_pictures(
     if out is not None:
         _check_output(out, overwrite, made=False)
     if artifact is not None:
-        _check_artifact(run is not None or checkpoint is not None, tta, accelerator)
+        check_artifact(run is not None or checkpoint is not None, tta, accelerator)
     target = None if artifact is not None else find_target("predict", run, checkpoint)
     table = _default_output(target) if out is None else out
     _check_output(table, overwrite, made=out is None)
@@ -209,6 +210,14 @@ def predictor_of(
         if loaded.spec.kind.located:
             require_torch(f"artifact: {artifact} predicts {loaded.spec.kind.forms[0]}, which")
         return loaded
+    model = model_of(target, tta, accelerator, num_threads)
+    assert model.spec is not None
+    found: Predictor = model.spec.kind.predictor(model, tta)
+    return found
+
+
+def model_of(target: Target, tta: bool | None, accelerator: str, num_threads: int | None) -> "ImageClassifier":
+    """Return the network of a checkpoint on its device; see `predictor_of`."""
     import_lightning()
     if num_threads is not None:
         import torch
@@ -217,12 +226,10 @@ def predictor_of(
     model = load_classifier(target.checkpoint)
     if tta and model.settings.tta == "off":
         model.settings = model.settings.model_copy(update={"tta": "full"})
-    assert model.spec is not None
-    found: Predictor = model.spec.kind.predictor(model.to(device_of(accelerator)), tta)
-    return found
+    return model.to(device_of(accelerator))
 
 
-def _check_artifact(named: bool, tta: bool | None, accelerator: str) -> None:
+def check_artifact(named: bool, tta: bool | None, accelerator: str) -> None:
     """Refuse what an artifact does not have.
 
     Args:

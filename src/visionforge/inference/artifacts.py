@@ -80,6 +80,11 @@ class ArtifactPredictor:
         return replace(said, columns=columns | {name: found[name] for name in further})
 
     @property
+    def contract(self) -> Contract:
+        """Return what it says of itself."""
+        return self._runtime.contract
+
+    @property
     def averages(self) -> bool:
         """Return whether it averages test-time views."""
         return len(self._runtime.contract.views) > 1

@@ -1,0 +1,77 @@
+"""Pictures of many requests gathered into batches, which one thread answers, one after the other."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+Given = TypeVar("Given")
+Found = TypeVar("Found")
+
+
+class Batcher(Generic[Given, Found]):
+    """Answers what is submitted in batches.
+
+    While a batch is answered, the next one gathers, so under load batches fill themselves; the time to wait decides how
+    many the first pictures of a quiet moment share a pass with. The thread begins with the first submission.
+
+    Args:
+        answer: Answers a batch, in its order; only one call at a time.
+        batch_size: The most of a batch.
+        max_wait_s: So long a batch waits for more, from its first on, in seconds.
+    """
+
+    def __init__(self, answer: Callable[[list[Given]], Sequence[Found]], batch_size: int, max_wait_s: float) -> None:
+        self._answer = answer
+        self._batch_size = batch_size
+        self._max_wait_s = max_wait_s
+        self._waiting: queue.SimpleQueue[tuple[Given, Future[Found]] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def submit(self, given: Given) -> "Future[Found]":
+        """Return what will be found."""
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="visionforge-serve", daemon=True)
+                self._thread.start()
+        future: Future[Found] = Future()
+        self._waiting.put((given, future))
+        return future
+
+    def close(self) -> None:
+        """Answer what was submitted, and end the thread; a later submission begins another."""
+        with self._starting:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._waiting.put(None)
+            thread.join()
+
+    def _work(self) -> None:
+        ends = False
+        while not ends and (first := self._waiting.get()) is not None:
+            batch, latest = [first], time.monotonic() + self._max_wait_s
+            while len(batch) < self._batch_size:
+                try:
+                    further = self._waiting.get(timeout=max(0.0, latest - time.monotonic()))
+                except queue.Empty:
+                    break
+                if further is None:
+                    ends = True
+                    break
+                batch.append(further)
+            self._settle([each for each in batch if each[1].set_running_or_notify_cancel()])
+
+    def _settle(self, batch: "list[tuple[Given, Future[Found]]]") -> None:
+        if not batch:
+            return
+        try:
+            answers = self._answer([given for given, _ in batch])
+        except Exception as error:  # whoever waits is told
+            for _, future in batch:
+                future.set_exception(error)
+            return
+        for (_, future), found in zip(batch, answers, strict=True):
+            future.set_result(found)
