@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from visionforge.evaluation.comparison import Comparison
     from visionforge.exporting.export import ExportResult
     from visionforge.models.registry import backbone_names, register_backbone
+    from visionforge.serving.server import serve, serving_app
     from visionforge.training.classifier import ImageClassifier
     from visionforge.training.temperature_scaling import TemperatureScaling
     from visionforge.tuning.found import Study
@@ -148,6 +149,8 @@ _HOMES = {
     "register_schedule": "visionforge.config.parts",
     "register_task": "visionforge.config.schema.tasks",
     "robustness": "visionforge.api",
+    "serve": "visionforge.serving.server",
+    "serving_app": "visionforge.serving.server",
     "shard_dataset": "visionforge.data.sharding",
     "starter": "visionforge.engine.starter",
     "tune": "visionforge.api",
@@ -232,6 +235,8 @@ __all__ = [
     "register_schedule",
     "register_task",
     "robustness",
+    "serve",
+    "serving_app",
     "shard_dataset",
     "starter",
     "tune",

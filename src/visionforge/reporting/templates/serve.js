@@ -47,7 +47,7 @@ function classes(answer) {
   const parts = [made("p", { className: "said", textContent: answer.abstain ? "I don't know" : chosen.join(", ") || "none of them" })];
   parts.push(bars(rows.slice(0, SHOWN), chosen));
   if (rows.length > SHOWN) parts.push(further(`${rows.length - SHOWN} more`, bars(rows.slice(SHOWN), chosen)));
-  if (answer.set) parts.push(note(answer.set.length ? `It is one of: ${answer.set.join(", ")}.` : "No class is probable enough."));
+  if (answer.set) parts.push(note(`Set of classes: ${answer.set.join(", ") || "none"}.`));
   if (answer.abstain) parts.push(note(`The most probable is ${chosen.join(", ")}.`));
   if ("ood_score" in answer) {
     const far = facts.ood_threshold !== null && answer.ood_score > facts.ood_threshold;
@@ -120,7 +120,7 @@ async function ask(file) {
     const content = await response.json();
     if (content.error) throw new Error(content.error);
     const [answer] = content.predictions;
-    if (answer.error) throw new Error(`The picture ${answer.error}.`);
+    if (answer.error) throw new Error(`The file ${answer.error}.`);
     return answer;
   }
 }
