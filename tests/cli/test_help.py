@@ -21,6 +21,7 @@ from visionforge.cli.commands import (
     reproduce,
     robustness,
     runs,
+    serve,
     submit,
 )
 from visionforge.cli.main import COMMANDS, main
@@ -41,6 +42,7 @@ PARSERS = {
     "init": init,
     "reproduce": reproduce,
     "robustness": robustness,
+    "serve": serve,
     "submit": submit,
 }
 OWN = {  # what is read before a parser is asked, and what a parser of Lightning's takes beside the settings
