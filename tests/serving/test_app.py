@@ -20,6 +20,7 @@ from tests.cli.test_predict_images import checkpoint, photos  # noqa: F401  # a 
 from tests.engine.test_box_predictions import made, picture, saved
 from tests.evaluation.test_explain import model_of
 from tests.export.test_formats import export, knowing
+from tests.runs.helpers import wait_for
 from tests.serving.helpers import CLASSES, Stub, encoded, files, png
 from tests.tasks.helpers import box_spec, mask_model
 from visionforge.errors import RunError, SettingsError
@@ -304,11 +305,27 @@ def test_other_paths_and_methods(asked):
 
 
 def test_concurrent_requests_share_a_pass(asked):
-    stub = Stub()
-    client = asked(stub, batch_size=6, max_wait_ms=20_000)
-    with ThreadPoolExecutor(6) as pool:
-        given = list(pool.map(lambda value: client.post("/predict", files=files(png(value))), range(40, 46)))
-    assert stub.batches == [6]  # a batch that is full does not wait
+    begun, free = threading.Event(), threading.Event()
+
+    def wait():
+        begun.set()
+        free.wait(20)
+
+    stub = Stub(wait)
+    client = asked(stub, batch_size=6, max_wait_ms=5000)
+
+    def ask(value):
+        return client.post("/predict", files=files(png(value)))
+
+    with ThreadPoolExecutor(7) as pool:
+        first = pool.submit(ask, 0)
+        assert begun.wait(20)
+        later = [pool.submit(ask, value) for value in range(40, 46)]
+        wait_for(lambda: "visionforge_waiting_pictures 7.0" in client.get("/metrics").text)
+        free.set()
+        assert first.result(20).status_code == 200
+        given = [each.result(20) for each in later]
+    assert stub.batches == [1, 6]
     found = [each.json()["predictions"][0]["probabilities"]["ant"] for each in given]
     assert found == pytest.approx([value / 255 for value in range(40, 46)])
     assert 'visionforge_batch_pictures_bucket{le="8.0"} 1.0' in client.get("/metrics").text

@@ -10,7 +10,7 @@ from visionforge.serving.batching import Batcher
 
 def test_a_batch_waits_for_more_and_ends_when_it_is_full():
     seen = []
-    batcher = Batcher(lambda given: seen.append(given) or [2 * each for each in given], 3, 5.0)
+    batcher = Batcher(lambda given: seen.append(given) or [2 * each for each in given], 3, 5.0, lambda: True)
     futures = [batcher.submit(number) for number in range(7)]
     batcher.close()  # answers what was submitted
     assert [future.result() for future in futures] == [0, 2, 4, 6, 8, 10, 12]
@@ -25,7 +25,7 @@ def test_without_waiting_a_batch_is_what_is_there_already():
         free.wait(10)
         return given
 
-    batcher = Batcher(answer, 10, 0.0)
+    batcher = Batcher(answer, 10, 0.0, lambda: True)
     first = batcher.submit(0)
     while not seen:
         time.sleep(0.001)
@@ -33,6 +33,19 @@ def test_without_waiting_a_batch_is_what_is_there_already():
     free.set()
     assert [future.result(10) for future in (first, *later)] == [0, 1, 2, 3, 4]
     assert seen == [[0], [1, 2, 3, 4]]
+    batcher.close()
+
+
+def test_it_does_not_wait_for_what_is_not_on_the_way():
+    coming = threading.Event()
+    coming.set()
+    batcher = Batcher(lambda given: [len(given)] * len(given), 10, 600.0, coming.is_set)
+    first = batcher.submit(0)
+    second = batcher.submit(1)
+    assert not first.done()
+    coming.clear()
+    assert (first.result(10), second.result(10)) == (2, 2)
+    assert batcher.submit(2).result(10) == 1
     batcher.close()
 
 
@@ -46,7 +59,7 @@ def test_an_error_is_that_of_its_batch_alone_and_what_nobody_waits_for_is_left_o
             raise ValueError("no")
         return given
 
-    batcher = Batcher(answer, 1, 0.0)
+    batcher = Batcher(answer, 1, 0.0, lambda: True)
     good, bad, gone, after = map(batcher.submit, ("good", "bad", "gone", "after"))
     assert gone.cancel()
     free.set()

@@ -74,15 +74,22 @@ def post(port, content, kind="application/json"):
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_waits_for_requests_in_work(served, name):
-    process, port = served("--max_wait_ms", "1500", "--batch_size", "8")
+    process, port = served("--max_wait_ms", "20000", "--batch_size", "2")
     content = json.dumps({"images": [encoded(png())]}).encode()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("POST", "/predict", content, {"content-type": "application/json"})
-    time.sleep(0.4)  # it waits for more pictures
-    os.kill(process.pid, getattr(signal, name))
-    response = connection.getresponse()
-    assert response.status == 200
-    assert len(json.loads(response.read())["predictions"]) == 1
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as other:
+        head = ("POST /predict HTTP/1.1", "Host: localhost", "Content-Type: application/json")
+        other.sendall("\r\n".join([*head, f"Content-Length: {len(content)}", "", ""]).encode())
+        time.sleep(0.2)
+        connection.request("POST", "/predict", content, {"content-type": "application/json"})
+        time.sleep(0.4)  # it waits for the picture of the other one
+        os.kill(process.pid, getattr(signal, name))
+        time.sleep(0.2)
+        other.sendall(content)
+        assert other.recv(100).startswith(b"HTTP/1.1 200 OK")
+        response = connection.getresponse()
+        assert response.status == 200
+        assert len(json.loads(response.read())["predictions"]) == 1
     out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")
     assert out == "stopped; everything was answered\n"

@@ -60,8 +60,9 @@ class Service:
         self._uploads = Uploads(settings)
         self._pool = ThreadPoolExecutor(threads, "visionforge-decode")
         self._batcher: Batcher[Picture, Answer] = Batcher(
-            self._answers, settings.batch_size, settings.max_wait_ms / 1000
+            self._answers, settings.batch_size, settings.max_wait_ms / 1000, lambda: self._coming > 0
         )
+        self._coming = 0  # requests that arrive, and pictures that are decoded
         self.cut_off = False
         self._admitted = 0
         self._page, self._policy = page_of(network, settings)
@@ -101,9 +102,11 @@ class Service:
         """Return what is said of the pictures of a request; 422 if none of them could be read."""
         started = time.perf_counter()
         try:
-            async with self._uploads.of(request) as uploads:
-                with self._admitting(len(uploads)):
-                    answers = await asyncio.gather(*map(self._one, uploads))
+            async with contextlib.AsyncExitStack() as stack:
+                with self._arriving():
+                    uploads = await stack.enter_async_context(self._uploads.of(request))
+                stack.enter_context(self._admitting(len(uploads)))
+                answers = await asyncio.gather(*map(self._one, uploads))
         except asyncio.CancelledError:
             self.cut_off = True
             raise
@@ -112,6 +115,15 @@ class Service:
         self.measures.pictures.inc(len(answers) - failed)
         self.measures.seconds.observe(time.perf_counter() - started)
         return JSONResponse({"predictions": answers}, 422 if failed == len(answers) else 200)
+
+    @contextlib.contextmanager
+    def _arriving(self) -> Iterator[None]:
+        """Let a batch wait until the block ends."""
+        self._coming += 1
+        try:
+            yield
+        finally:
+            self._coming -= 1
 
     @contextlib.contextmanager
     def _admitting(self, count: int) -> Iterator[None]:
@@ -130,11 +142,12 @@ class Service:
     async def _one(self, upload: Upload) -> Answer:
         if upload.content is None:
             return {"name": upload.name, "error": "is no base64"}
-        loop = asyncio.get_running_loop()
+        read = self.network.reader.read
         try:
-            picture = await loop.run_in_executor(
-                self._pool, self.network.reader.read, upload.name, upload.content, self.settings.max_pixels
-            )
+            with self._arriving():
+                picture = await asyncio.get_running_loop().run_in_executor(
+                    self._pool, read, upload.name, upload.content, self.settings.max_pixels
+                )
         except PictureError as error:
             return {"name": upload.name, "error": printable(error)}
         return await asyncio.wrap_future(self._batcher.submit(picture))

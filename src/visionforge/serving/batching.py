@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
+_LOOK_S = 0.001  # so often a batch that waits looks whether more is on the way
 Given = TypeVar("Given")
 Found = TypeVar("Found")
 
@@ -14,19 +15,27 @@ Found = TypeVar("Found")
 class Batcher(Generic[Given, Found]):
     """Answers what is submitted in batches.
 
-    While a batch is answered, the next one gathers, so under load batches fill themselves; the time to wait decides how
-    many the first pictures of a quiet moment share a pass with. The thread begins with the first submission.
+    While a batch is answered, the next one gathers, so under load batches fill themselves. A batch waits for what is on
+    the way alone: where one client asks, it would wait for nothing. The thread begins with the first submission.
 
     Args:
         answer: Answers a batch, in its order; only one call at a time.
         batch_size: The most of a batch.
-        max_wait_s: So long a batch waits for more, from its first on, in seconds.
+        max_wait_s: So long a batch waits for more at most, from its first on, in seconds.
+        on_the_way: Whether more is about to be submitted.
     """
 
-    def __init__(self, answer: Callable[[list[Given]], Sequence[Found]], batch_size: int, max_wait_s: float) -> None:
+    def __init__(
+        self,
+        answer: Callable[[list[Given]], Sequence[Found]],
+        batch_size: int,
+        max_wait_s: float,
+        on_the_way: Callable[[], bool],
+    ) -> None:
         self._answer = answer
         self._batch_size = batch_size
         self._max_wait_s = max_wait_s
+        self._on_the_way = on_the_way
         self._waiting: queue.SimpleQueue[tuple[Given, Future[Found]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -53,15 +62,18 @@ class Batcher(Generic[Given, Found]):
         ends = False
         while not ends and (first := self._waiting.get()) is not None:
             batch, latest = [first], time.monotonic() + self._max_wait_s
-            while len(batch) < self._batch_size:
+            while len(batch) < self._batch_size and not ends:
+                left = latest - time.monotonic() if self._on_the_way() else 0.0
                 try:
-                    further = self._waiting.get(timeout=max(0.0, latest - time.monotonic()))
+                    further = self._waiting.get(timeout=min(max(left, 0.0), _LOOK_S))
                 except queue.Empty:
-                    break
+                    if left <= 0:
+                        break
+                    continue
                 if further is None:
                     ends = True
-                    break
-                batch.append(further)
+                else:
+                    batch.append(further)
             self._settle([each for each in batch if each[1].set_running_or_notify_cancel()])
 
     def _settle(self, batch: "list[tuple[Given, Future[Found]]]") -> None:

@@ -1,6 +1,7 @@
 """A network at an address: `serve` answers until it is told to stop, `serving_app` is for one's own application."""
 
 import ipaddress
+import os
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from visionforge.engine.run import Run
 
 HOST, PORT = "127.0.0.1", 8000
+BACKLOG = 1024  # connections that wait to be taken
 GRACE_S = 30  # in which requests are answered after a signal
 _OWN_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
@@ -57,7 +59,7 @@ def serve(
         allowed_hosts: Names by which browsers may ask for it; None is those of this machine at a loopback address, and
             any at others.
         batch_size: Pictures of a pass at most; of masks and boxes tiles of a picture.
-        max_wait_ms: So long a batch waits for more pictures, in milliseconds.
+        max_wait_ms: So long a batch waits for pictures that are on the way, in milliseconds.
         max_upload_mb: Bytes of a request, in millions.
         max_pixels: Pixels of a picture, and voxels of a NIfTI file.
         max_queue: Pictures in work or waiting; what is beyond is told to ask again.
@@ -102,7 +104,7 @@ def serving_app(
         source: A run (folder, name or object), a checkpoint file, or an exported `.onnx` or `.safetensors` file.
         allowed_hosts: Names by which browsers may ask for it; None leaves that to the application it is mounted in.
         batch_size: Pictures of a pass at most; of masks and boxes tiles of a picture.
-        max_wait_ms: So long a batch waits for more pictures, in milliseconds.
+        max_wait_ms: So long a batch waits for pictures that are on the way, in milliseconds.
         max_upload_mb: Bytes of a request, in millions.
         max_pixels: Pixels of a picture, and voxels of a NIfTI file.
         max_queue: Pictures in work or waiting; what is beyond is told to ask again.
@@ -162,15 +164,23 @@ def _listening(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65_535:
         raise SettingsError(f"port: {port} is not allowed; allowed: 0 (one that is free) to 65535")
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+        )[0]
     except (OSError, UnicodeError) as error:
         raise SettingsError(f"host: {printable(host, 200)} is no address of this machine ({error})") from error
+    listener = socket.socket(family, kind, protocol)  # named, or answers would wait for an acknowledgement (40 ms)
     try:
-        return socket.create_server((str(address[0]), port), family=family, backlog=1024)
+        if os.name == "posix":  # elsewhere it would let two services listen at one address
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
     except OSError as error:
+        listener.close()
         raise SettingsError(
             f"port: {port} of {printable(host, 200)} cannot be listened at ({describe(error)}); choose another, or 0"
         ) from error
+    return listener
 
 
 def _is_loopback(listener: socket.socket) -> bool:

@@ -19,7 +19,7 @@ class ServingSettings:
 
     Attributes:
         batch_size: Pictures of a pass at most.
-        max_wait_ms: So long a batch waits for more pictures, from its first on, in milliseconds.
+        max_wait_ms: So long a batch waits for pictures that are on the way, from its first on, in milliseconds.
         max_upload_mb: Bytes of a request, in millions.
         max_pixels: Pixels of a picture, and voxels of a NIfTI file.
         max_queue: Pictures that may be in work or wait, of all requests together, and so of a single one, too.

@@ -34,7 +34,7 @@ def parser() -> CommandParser:
     add("--allowed_hosts", nargs="+", metavar="NAME", help=text)
     text = f"pictures of a pass at most, of masks and boxes tiles; default {settings.BATCH_SIZE}"
     add("--batch_size", type=int, default=settings.BATCH_SIZE, metavar="N", help=text)
-    text = f"so long a batch waits for more pictures; default {settings.MAX_WAIT_MS:g}"
+    text = f"so long a batch waits for pictures that are on the way; default {settings.MAX_WAIT_MS:g}"
     add("--max_wait_ms", type=float, default=settings.MAX_WAIT_MS, metavar="MS", help=text)
     text = f"bytes of a request, in millions; default {settings.MAX_UPLOAD_MB:g}"
     add("--max_upload_mb", type=float, default=settings.MAX_UPLOAD_MB, metavar="MB", help=text)
