@@ -248,6 +248,14 @@ def test_bytes_are_bounded_also_where_nobody_says_how_many(asked):
     assert told.status_code == 413
 
 
+def test_nothing_is_written_to_disk(asked, monkeypatch):
+    def refuse(self):
+        raise AssertionError("it was to stay in memory")
+
+    monkeypatch.setattr("tempfile.SpooledTemporaryFile.rollover", refuse)
+    assert asked().post("/predict", files=files(png() + bytes(5_000_000))).status_code == 200
+
+
 def test_pictures_of_a_request_are_bounded(asked):
     client = asked(max_queue=3)
     assert client.post("/predict", files=files(*[png()] * 3)).status_code == 200
@@ -328,7 +336,8 @@ def test_concurrent_requests_share_a_pass(asked):
     assert stub.batches == [1, 6]
     found = [each.json()["predictions"][0]["probabilities"]["ant"] for each in given]
     assert found == pytest.approx([value / 255 for value in range(40, 46)])
-    assert 'visionforge_batch_pictures_bucket{le="8.0"} 1.0' in client.get("/metrics").text
+    for most, passes in ((4, 1), (8, 2)):
+        assert f'visionforge_batch_pictures_bucket{{le="{most}.0"}} {passes}.0' in client.get("/metrics").text
 
 
 def test_what_is_beyond_the_queue_is_told_to_ask_again(asked):
@@ -377,6 +386,15 @@ def test_what_the_network_cannot_do_is_told(asked):
     client = asked(Stub(wait))
     told = client.post("/predict", files=files(png()))
     assert (told.status_code, told.json()) == (500, {"error": "its outputs are not finite"})
+
+
+def test_what_nobody_foresaw_is_told_and_counted():
+    stub = Stub(lambda: 1 / 0)
+    app = service_app(stub.network(), ServingSettings(max_wait_ms=0.0), threads=1)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        told = client.post("/predict", files=files(png()))
+        assert (told.status_code, told.json()["error"][:26]) == (500, "something went wrong here;")
+        assert 'path="/predict",status="500"} 1.0' in client.get("/metrics").text
 
 
 # --- what browsers are told
@@ -448,6 +466,7 @@ def test_it_can_be_mounted():
         ("x.ckpt", {"max_wait_ms": float("nan")}, "max_wait_ms: nan is not allowed; allowed: 0 to 60,000"),
         ("x.ckpt", {"max_upload_mb": 0}, "max_upload_mb: 0 is not allowed; allowed: above 0 to 1,024"),
         ("x.ckpt", {"num_threads": 0}, "num_threads: 0 is not allowed"),
+        ("x.ckpt", {"allowed_hosts": ["a*b"]}, "allowed_hosts: a*b is not allowed; allowed: names, *.NAME"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line(tmp_path, source, settings, told):

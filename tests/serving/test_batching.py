@@ -71,3 +71,12 @@ def test_an_error_is_that_of_its_batch_alone_and_what_nobody_waits_for_is_left_o
     batcher.close()
     assert batcher.submit("again").result(10) == "again"  # a thread begins anew
     batcher.close()
+
+
+def test_one_that_fails_is_not_the_error_of_those_that_share_its_batch():
+    batcher = Batcher(lambda given: [1 / each for each in given], 3, 10.0, lambda: True)
+    one, bad, other = map(batcher.submit, (1, 0, 2))
+    assert (one.result(10), other.result(10)) == (1, 0.5)
+    with pytest.raises(ZeroDivisionError):
+        bad.result(10)
+    batcher.close()

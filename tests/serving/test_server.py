@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+import visionforge as vf
 from tests.cli.test_predict_images import noise
 from tests.evaluation.test_explain import model_of
 from tests.export.test_formats import export, knowing
@@ -42,6 +43,7 @@ def artifact(tmp_path_factory):
     """An exported network of three classes with sets and a score; do not change it."""
     folder = tmp_path_factory.mktemp("artifact")
     export(knowing(model_of("mini_cnn"), "energy"), folder, formats=("onnx",))
+    (folder / "a.png").write_bytes(png())
     return folder / "model.onnx"
 
 
@@ -55,7 +57,7 @@ def served(artifact):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         processes.append(process)
         line = process.stdout.readline()
-        found = re.fullmatch(r".*model\.onnx: http://127\.0\.0\.1:(\d+) \(Ctrl-C ends it\)\n", line)
+        found = re.fullmatch(r".*model\.onnx: http://[\d.]+:(\d+) \(Ctrl-C ends it\)\n", line)
         assert found, line + process.stderr.read()
         return process, int(found[1])
 
@@ -128,9 +130,17 @@ def test_what_needs_torch_says_so(tmp_path):
     assert done.stderr == "error: x.safetensors: needs torch: pip install torch torchvision\n"
 
 
-def test_other_names_are_refused_at_a_loopback_address(served):
-    _, port = served()
-    for host, status in {"evil.example": 400, "localhost": 200, f"127.0.0.1:{port}": 200}.items():
+@pytest.mark.parametrize(
+    ("flags", "statuses"),
+    [
+        ((), {"evil.example": 400, "localhost": 200, "127.0.0.1:8000": 200}),
+        (("--host", "0.0.0.0"), {"evil.example": 200, "localhost": 200}),
+        (("--host", "0.0.0.0", "--allowed_hosts", "mine.example"), {"evil.example": 400, "mine.example": 200}),
+    ],
+)
+def test_names_by_which_browsers_may_ask(served, flags, statuses):
+    _, port = served(*flags)
+    for host, status in statuses.items():
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         connection.request("GET", "/health", headers={"host": host})
         response = connection.getresponse()
@@ -156,6 +166,23 @@ def test_a_package_that_is_missing_is_told(refuse, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     (line,) = refuse("serve", "x.onnx")
     assert line == 'serve: needs uvicorn: pip install "visionforge-lightning[serve]"'
+
+
+def test_the_runtime_has_as_many_threads_as_are_asked_for(artifact, monkeypatch):
+    import onnxruntime
+
+    given = []
+    make = onnxruntime.InferenceSession
+
+    def session(data, options, **further):
+        given.append(options.intra_op_num_threads)
+        return make(data, options, **further)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    vf.serving_app(artifact, num_threads=1)
+    vf.predict(artifact, [artifact.with_name("a.png")], num_threads=2, out="a.csv")
+    vf.serving_app(artifact)
+    assert given == [1, 2, 0]
 
 
 @pytest.mark.slow

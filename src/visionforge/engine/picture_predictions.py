@@ -208,7 +208,7 @@ def predictor_of(
         assert artifact is not None
         loaded = load_predictor(artifact, num_threads)
         if loaded.spec.kind.located:
-            require_torch(f"artifact: {artifact} predicts {loaded.spec.kind.forms[0]}, which")
+            require_torch(f"artifact: {artifact} predicts {loaded.spec.kind.forms[0]}")
         return loaded
     model = model_of(target, tta, accelerator, num_threads)
     assert model.spec is not None

@@ -57,12 +57,12 @@ class Service:
         self.network = network
         self.settings = settings
         self.measures = Measures()
+        self._coming = 0  # requests that arrive, and pictures that are decoded
         self._uploads = Uploads(settings)
         self._pool = ThreadPoolExecutor(threads, "visionforge-decode")
         self._batcher: Batcher[Picture, Answer] = Batcher(
             self._answers, settings.batch_size, settings.max_wait_ms / 1000, lambda: self._coming > 0
         )
-        self._coming = 0  # requests that arrive, and pictures that are decoded
         self.cut_off = False
         self._admitted = 0
         self._page, self._policy = page_of(network, settings)
@@ -150,6 +150,8 @@ class Service:
                 )
         except PictureError as error:
             return {"name": upload.name, "error": printable(error)}
+        except Exception as error:  # on damaged files, readers raise almost anything
+            return {"name": upload.name, "error": printable(f"cannot be read ({error or type(error).__name__})")}
         return await asyncio.wrap_future(self._batcher.submit(picture))
 
 
@@ -223,7 +225,11 @@ class Counted:
                 self._measures.requests.labels(known, str(message["status"])).inc()
             await send(message)
 
-        await self._app(scope, receive, counting)
+        try:
+            await self._app(scope, receive, counting)
+        except Exception:  # of which nobody knows, and which is answered outside of this
+            self._measures.requests.labels(known, "500").inc()
+            raise
 
 
 class OwnPages(TrustedHostMiddleware):

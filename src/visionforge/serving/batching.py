@@ -81,9 +81,12 @@ class Batcher(Generic[Given, Found]):
             return
         try:
             answers = self._answer([given for given, _ in batch])
-        except Exception as error:  # whoever waits is told
-            for _, future in batch:
-                future.set_exception(error)
+        except Exception as error:
+            if len(batch) > 1:  # one of them must not be the error of all
+                for each in batch:
+                    self._settle([each])
+            else:
+                batch[0][1].set_exception(error)
             return
         for (_, future), found in zip(batch, answers, strict=True):
             future.set_result(found)

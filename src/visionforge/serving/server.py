@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from visionforge.engine.run import Run
 
 HOST, PORT = "127.0.0.1", 8000
+MOST_CONNECTIONS = 1024  # beyond, uvicorn answers 503
 BACKLOG = 1024  # connections that wait to be taken
 GRACE_S = 30  # in which requests are answered after a signal
 _OWN_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -139,6 +140,11 @@ def _app(
     accelerator: str,
     num_threads: int | None,
 ) -> "Starlette":
+    for name in allowed_hosts or ():
+        if "*" in name[1:] or (name.startswith("*") and name != "*" and name[1:2] != "."):
+            raise SettingsError(
+                f"allowed_hosts: {printable(name, 200)} is not allowed; allowed: names, *.NAME for all below one, or *"
+            )
     from visionforge.serving.app import service_app
     from visionforge.serving.network import open_network
 
@@ -201,6 +207,8 @@ def _run(app: "Starlette", listener: socket.socket) -> None:
         ws="none",
         lifespan="on",
         timeout_graceful_shutdown=GRACE_S,
+        backlog=BACKLOG,
+        limit_concurrency=MOST_CONNECTIONS,
     )
     server = uvicorn.Server(config)
     try:

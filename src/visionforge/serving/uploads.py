@@ -111,17 +111,7 @@ class Uploads:
 
     async def _json(self, request: Request, body: AsyncGenerator[bytes, None]) -> list[Upload]:
         content = b"".join([chunk async for chunk in body])
-        most = self._settings.max_queue
-        if sum(map(content.count, (b"[", b"{", b","))) > most + 1:  # before a long list takes many times its size
-            raise HTTPException(400, f"images: more than {most:,} pictures, or not a list of base64 alone")
-        try:
-            given: Any = read_json_text(content.decode("utf-8"))
-        except (UnreadableError, UnicodeDecodeError) as error:
-            raise HTTPException(400, f"the request: {printable(error, _NAME)}") from None
-        images = given.get("images") if isinstance(given, dict) and len(given) == 1 else None
-        if not isinstance(images, list) or not all(isinstance(each, str) for each in images):
-            raise HTTPException(400, 'the request: is not allowed; allowed: {"images": [base64, …]}')
-        return [Upload(f"images[{number}]", _decoded(each)) for number, each in enumerate(images)]
+        return await asyncio.to_thread(_images_of, content, self._settings.max_queue)  # which takes a while
 
 
 @dataclass
@@ -138,6 +128,20 @@ def busy(why: str) -> HTTPException:
 
 def _too_large(most: int) -> HTTPException:
     return HTTPException(413, f"the request has more than {most:,} bytes; send fewer pictures at once, or smaller ones")
+
+
+def _images_of(content: bytes, most: int) -> list[Upload]:
+    """Return the pictures of a request in JSON."""
+    if sum(map(content.count, (b"[", b"{", b","))) > most + 1:  # before a long list takes many times its size
+        raise HTTPException(400, f"images: more than {most:,} pictures, or not a list of base64 alone")
+    try:
+        given: Any = read_json_text(content.decode("utf-8"))
+    except (UnreadableError, UnicodeDecodeError) as error:
+        raise HTTPException(400, f"the request: {printable(error, _NAME)}") from None
+    images = given.get("images") if isinstance(given, dict) and len(given) == 1 else None
+    if not isinstance(images, list) or not all(isinstance(each, str) for each in images):
+        raise HTTPException(400, 'the request: is not allowed; allowed: {"images": [base64, …]}')
+    return [Upload(f"images[{number}]", _decoded(each)) for number, each in enumerate(images)]
 
 
 def _decoded(text: str) -> bytes | None:
