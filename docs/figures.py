@@ -13,7 +13,7 @@ FONT = "font-family='Helvetica, Arial, sans-serif'"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "api"),
     ("benchmarking", "publishing"),
-    ("tuning", "exporting"),
+    ("tuning", "exporting", "serving"),
     ("engine", "tasks"),
     ("reporting",),
     ("evaluation",),

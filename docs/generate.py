@@ -219,6 +219,7 @@ API_MODULES = {  # heading → modules whose public names are shown
         "visionforge.evaluation.predictions",
     ),
     "Prediction": (
+        "visionforge.inference.predictions",
         "visionforge.inference.predictor",
         "visionforge.inference.artifacts",
     ),

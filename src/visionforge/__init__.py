@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from visionforge.publishing.pull import PullResult
     from visionforge.publishing.push import PushResult
     from visionforge.reporting.runs_page import runs_page
+    from visionforge.serving.server import serve, serving_app
     from visionforge.training.classifier import ImageClassifier
     from visionforge.training.temperature_scaling import TemperatureScaling
     from visionforge.tuning.found import Study
@@ -162,6 +163,8 @@ _HOMES = {
     "register_task": "visionforge.config.schema.tasks",
     "robustness": "visionforge.api",
     "runs_page": "visionforge.reporting.runs_page",
+    "serve": "visionforge.serving.server",
+    "serving_app": "visionforge.serving.server",
     "shard_dataset": "visionforge.data.sharding",
     "starter": "visionforge.engine.starter",
     "tune": "visionforge.api",
@@ -253,6 +256,8 @@ __all__ = [
     "register_task",
     "robustness",
     "runs_page",
+    "serve",
+    "serving_app",
     "shard_dataset",
     "starter",
     "tune",

@@ -23,6 +23,7 @@ from visionforge.cli.commands import (
     reproduce,
     robustness,
     runs,
+    serve,
     submit,
 )
 from visionforge.cli.main import COMMANDS, main
@@ -45,6 +46,7 @@ PARSERS = {
     "push": push,
     "reproduce": reproduce,
     "robustness": robustness,
+    "serve": serve,
     "submit": submit,
 }
 OWN = {  # what is read before a parser is asked, and what a parser of Lightning's takes beside the settings

@@ -1,6 +1,7 @@
 """DICOM files: pydicom's own, and some that are made here, against pydicom's functions and plain formulas."""
 
 import copy
+import io
 import sys
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def test_values_and_windows_are_those_that_pydicom_finds(name):
     stored = pixel_array(path)
     slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
     values = stored * slope + intercept
-    with opened_dicom(path, 1 << 24) as found:
+    with path.open("rb") as file, opened_dicom(file, 1 << 24) as found:
         picture, presentation = found.picture(0)
     inside = stored != header.get("PixelPaddingValue")
     assert np.array_equal(np.asarray(picture)[inside], values[inside])
@@ -147,7 +148,7 @@ def test_tables_of_modality_and_of_presentation(tmp_path):
         np.array([int(4095 * (i / 1600) ** 2) for i in range(1601)], "<u2").tobytes(),
     )
     path = saved(tmp_path / "a.dcm", values, ModalityLUTSequence=[modality], VOILUTSequence=[shown])
-    with opened_dicom(path, 1 << 20) as found:
+    with path.open("rb") as file, opened_dicom(file, 1 << 20) as found:
         picture, presentation = found.picture(0)
     assert np.array_equal(np.asarray(picture), 100 * (values.astype(int) + 1))
     expected = np.floor(4095 * (values / 16) ** 2) / 4095 * 255
@@ -188,7 +189,7 @@ def test_facts_of_a_frame_come_before_those_of_all(tmp_path):
         SharedFunctionalGroupsSequence=[group(slope="2")],
         PerFrameFunctionalGroupsSequence=[group(200), group(225), group(250)],
     )
-    with opened_dicom(path, 1 << 20) as found:
+    with path.open("rb") as file, opened_dicom(file, 1 << 20) as found:
         shown = [(picture := found.picture(k))[1].show(np.asarray(picture[0]))[0, 0] for k in range(3)]
     assert shown == [127.5, 63.75, 0.0]
 
@@ -202,6 +203,19 @@ def test_files_without_a_suffix_are_known_by_their_first_bytes(tmp_path):
     assert not is_dicom(tmp_path / "README")
     assert not is_dicom(tmp_path)
     assert [len(listed) for listed in list_pictures([tmp_path])] == [2]
+
+
+def test_content_in_memory_is_read_as_its_file(tmp_path):
+    path = saved(tmp_path / "a.dcm", hounsfield(), **CT, WindowCenter="40", WindowWidth="400")
+    assert np.array_equal(read_picture(io.BytesIO(path.read_bytes()), 32), read_picture(path, 32))
+    with pytest.raises(PictureError, match="pixels, more than 1,000"):
+        read_picture(io.BytesIO(path.read_bytes()), 32, max_pixels=1000)
+    frames = saved(tmp_path / "b.dcm", np.arange(8 * 64, dtype=np.uint16).reshape(8, 8, 8))
+    content = io.BytesIO(frames.read_bytes())
+    assert np.array_equal(read_volume(Path("b.dcm"), 8, content=content), read_volume(frames, 8))
+    content.seek(0)
+    with pytest.raises(PictureError, match="voxels, more than 100"):
+        read_volume(Path("upload"), 8, content=content, max_voxels=100)
 
 
 def test_a_size_is_told_without_decoding(monkeypatch):

@@ -66,8 +66,9 @@ def test_nothing_is_left_over_in_a_layer(stage: Stage):
     assert not stage.all("ADD"), "COPY does not fetch or unpack"
 
 
-@pytest.mark.parametrize("stage", [STAGES["dashboard"], RUNTIME], ids=["dashboard", "runtime"])
-def test_what_runs_is_not_root_and_has_a_health_check(stage: Stage):
+@pytest.mark.parametrize("stage", ["dashboard", "serve", "runtime"])
+def test_what_runs_is_not_root_and_has_a_health_check(stage: str):
+    stage = STAGES[stage]
     user, _, group = stage.last("USER").text.partition(":")
     assert int(user) > 0
     assert int(group) > 0
@@ -115,6 +116,7 @@ def test_direct_dependencies_are_pinned_within_their_bounds():
             pinned[name.lower()] = Version(version)
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (extras,) = [each.text.partition("=")[2].split(",") for each in STAGES["build"].all("ARG") if "EXTRAS" in each.text]
+    extras += ["serve", "nifti"]  # of the stage that serves
     wanted = [*project["dependencies"], *(text for name in extras for text in project["optional-dependencies"][name])]
     for requirement in map(Requirement, wanted):
         assert pinned[requirement.name.lower()] in requirement.specifier, requirement

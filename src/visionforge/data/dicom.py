@@ -51,23 +51,39 @@ class DicomError(Exception):
     """A DICOM file that cannot be read; the message says why."""
 
 
-def is_dicom(path: str | Path) -> bool:
+def has_dicom_name(path: str | Path) -> bool:
+    """Return whether a file's name ends as that of a DICOM file."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+def is_dicom(source: str | Path | IO[bytes]) -> bool:
     """Return whether a file is one of DICOM by its name, or by its first bytes if the name says nothing.
 
     Archives of hospitals write files without a suffix, or with a number that stands for none.
+
+    Args:
+        source: The file, or its content, which is left at its beginning.
     """
-    suffix = Path(path).suffix.lower()
+    if not isinstance(source, str | Path):
+        begins = _begins_as_dicom(source)
+        source.seek(0)
+        return begins
+    suffix = Path(source).suffix.lower()
     if suffix in SUFFIXES:
         return True
     if suffix and not suffix[1:].isdigit():
         return False
     try:
-        if not Path(path).is_file():  # a pipe would be waited for
+        if not Path(source).is_file():  # a pipe would be waited for
             return False
-        with Path(path).open("rb") as file:
-            return file.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC
+        with Path(source).open("rb") as file:
+            return _begins_as_dicom(file)
     except OSError:
         return False
+
+
+def _begins_as_dicom(file: IO[bytes]) -> bool:
+    return file.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC
 
 
 def has_pydicom() -> bool:
@@ -236,11 +252,11 @@ class DicomFile:
 
 
 @contextmanager
-def opened_dicom(path: Path, max_pixels: int) -> Iterator[DicomFile]:
-    """Open a file and check its header.
+def opened_dicom(file: IO[bytes], max_pixels: int) -> Iterator[DicomFile]:
+    """Check the header of an open file, which may come from strangers.
 
     Args:
-        path: The file; it may come from strangers.
+        file: The file, at its beginning.
         max_pixels: Of a frame, at most.
 
     Raises:
@@ -248,24 +264,26 @@ def opened_dicom(path: Path, max_pixels: int) -> Iterator[DicomFile]:
     """
     if not has_pydicom():
         raise DicomError(NEEDS_PYDICOM)
-    with path.open("rb") as file:
-        header = _header(path, file)
-        width, height, frames = (_count(header, name) for name in ("Columns", "Rows", "NumberOfFrames"))
-        if width * height > max_pixels:
-            raise DicomError(f"has {width}×{height} pixels, more than {max_pixels:,}")
-        if frames > MAX_FRAMES:
-            raise DicomError(f"has {frames:,} frames, more than {MAX_FRAMES:,}")
-        yield DicomFile(width, height, frames, header, file)
+    header = _header(file)
+    width, height, frames = (_count(header, name) for name in ("Columns", "Rows", "NumberOfFrames"))
+    if width * height > max_pixels:
+        raise DicomError(f"has {width}×{height} pixels, more than {max_pixels:,}")
+    if frames > MAX_FRAMES:
+        raise DicomError(f"has {frames:,} frames, more than {MAX_FRAMES:,}")
+    yield DicomFile(width, height, frames, header, file)
 
 
-def _header(path: Path, file: IO[bytes]) -> "Dataset":
+def _header(file: IO[bytes]) -> "Dataset":
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
-    from pydicom.filereader import read_file_meta_info
+    from pydicom.filereader import _read_file_meta_info as read_meta  # the public one opens a path, not a file
+    from pydicom.filereader import read_preamble
 
     try:
-        if read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
+        read_preamble(file, force=False)
+        if read_meta(file).get("TransferSyntaxUID") == _DEFLATED:
             raise DicomError("is compressed as a whole (deflated), which is not read")
+        file.seek(0)
         header = dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
     except DicomError:
         raise

@@ -1,7 +1,9 @@
 """The frames of a DICOM file as a volume."""
 
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +12,12 @@ from visionforge.data.dicom import DicomFile, opened_dicom
 from visionforge.data.intensity import Range
 from visionforge.data.nifti import middle_cube, stretched
 from visionforge.data.nifti_header import MAX_SLICE, MAX_VOXELS
-from visionforge.data.pictures import PictureError, as_picture_errors, check_file
+from visionforge.data.pictures import MAX_FILE, PictureError, as_picture_errors, opened_file
 
 
-def read_frames(path: Path, resolution: int, intensity: Range | None = None) -> npt.NDArray[np.uint8]:
+def read_frames(
+    source: Path | IO[bytes], resolution: int, intensity: Range | None = None, max_voxels: int = MAX_VOXELS
+) -> npt.NDArray[np.uint8]:
     """Read the frames of a DICOM file, and cut and scale their middle cube for a network.
 
     They are the slices along the depth, in the order of the file, as its header says how far apart; otherwise
@@ -21,9 +25,10 @@ def read_frames(path: Path, resolution: int, intensity: Range | None = None) -> 
     cube become 0 and 255.
 
     Args:
-        path: The file; it may come from strangers.
+        source: The file, or its content; it may come from strangers.
         resolution: Depth, height and width R of the result, in voxels.
         intensity: Values that become 0 and 255; None takes percentiles of each volume.
+        max_voxels: The most that it may hold.
 
     Returns:
         (R, R, R), or (R, R, R, 3) of colours.
@@ -32,19 +37,17 @@ def read_frames(path: Path, resolution: int, intensity: Range | None = None) -> 
         PictureError: If it is no such file, is damaged or too large, has one frame, or one side is far longer than
             another.
     """
-    with as_picture_errors():
-        check_file(path)
-        with opened_dicom(path, MAX_SLICE) as found:
-            if found.frames < 2:
-                raise PictureError("has one frame; a volume has several. Of a series of files, make one of NIfTI")
-            if (voxels := found.width * found.height * found.frames) > MAX_VOXELS:
-                raise PictureError(f"has {voxels:,} voxels, more than {MAX_VOXELS:,}")
-            shape = found.width, found.height, found.frames
-            cube = middle_cube(shape, np.asarray(found.spacing()), _slices(found), resolution)
-            if found.is_grey:
-                cube = stretched(cube, intensity)
-                if found.inverted:
-                    cube = 255 - cube
+    with as_picture_errors(), opened_file(source, MAX_FILE) as file, opened_dicom(file, MAX_SLICE) as found:
+        if found.frames < 2:
+            raise PictureError("has one frame; a volume has several. Of a series of files, make one of NIfTI")
+        shape = found.width, found.height, found.frames
+        if prod(shape) > max_voxels:
+            raise PictureError(f"has {'×'.join(map(str, shape))} voxels, more than {max_voxels:,}")
+        cube = middle_cube(shape, np.asarray(found.spacing()), _slices(found), resolution)
+        if found.is_grey:
+            cube = stretched(cube, intensity)
+            if found.inverted:
+                cube = 255 - cube
     volume = np.rint(np.clip(cube, 0, 255)).astype(np.uint8)
     return volume[..., 0] if found.is_grey else volume
 

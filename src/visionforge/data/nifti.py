@@ -8,6 +8,7 @@ import gzip
 import zlib
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import IO, cast
 
@@ -15,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from visionforge.data.intensity import Range
-from visionforge.data.nifti_header import NiftiHeader, read_header
-from visionforge.data.pictures import MAX_ASPECT, PictureError
+from visionforge.data.nifti_header import MAX_VOXELS, NiftiHeader, read_header
+from visionforge.data.pictures import MAX_ASPECT, PictureError, opened_file
 from visionforge.distribution import how_to_install
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -41,7 +42,13 @@ def nibabel_problem(paths: Iterable[str | Path]) -> str | None:
     return None if first is None else f"{first} {NEEDS_NIBABEL}"
 
 
-def read_nifti(path: Path, resolution: int, intensity: Range | None = None) -> npt.NDArray[np.uint8]:
+def read_nifti(
+    path: Path,
+    resolution: int,
+    intensity: Range | None = None,
+    content: IO[bytes] | None = None,
+    max_voxels: int = MAX_VOXELS,
+) -> npt.NDArray[np.uint8]:
     """Read a volume from a ``.nii`` or ``.nii.gz`` file, and cut, scale and turn it for a network.
 
     As of pictures, the middle is kept: the largest cube, measured in millimetres by the header's voxel sizes, around
@@ -62,6 +69,8 @@ def read_nifti(path: Path, resolution: int, intensity: Range | None = None) -> n
         path: The file; it may come from strangers.
         resolution: Depth, height and width R of the result, in voxels.
         intensity: Values that become 0 and 255; None takes percentiles of each volume.
+        content: What is in it; None opens it.
+        max_voxels: The most that it may hold.
 
     Returns:
         (R, R, R), or (R, R, R, 3) of RGB.
@@ -72,12 +81,12 @@ def read_nifti(path: Path, resolution: int, intensity: Range | None = None) -> n
     """
     if not has_nibabel():
         raise PictureError(NEEDS_NIBABEL)
-    if path.exists() and not path.is_file():
-        raise PictureError("is no file")
     try:
-        with path.open("rb") as packed, gzip.open(packed) if path.suffix.lower() == ".gz" else packed as opened:
-            file = cast(IO[bytes], opened)
+        with opened_file(path if content is None else content) as packed:
+            file = cast(IO[bytes], gzip.GzipFile(fileobj=packed)) if path.suffix.lower() == ".gz" else packed
             header = read_header(file)
+            if prod(header.shape) > max_voxels:
+                raise PictureError(f"has {'×'.join(map(str, header.shape))} voxels, more than {max_voxels:,}")
             cube = middle_cube(header.shape, header.voxel_sizes, _slices(file, header), resolution)
     except (OSError, EOFError, zlib.error) as error:  # gzip's own are of these
         raise PictureError(f"cannot be read as NIfTI ({error})") from error

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +45,11 @@ class PictureError(Exception):
 
 
 def read_picture(
-    path: Path, resolution: int, fit: Fit = "crop", intensity: Range | None = None
+    source: Path | IO[bytes],
+    resolution: int,
+    fit: Fit = "crop",
+    intensity: Range | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> npt.NDArray[np.uint8]:
     """Read a picture, turn it upright, scale its shorter side to `resolution` and cut the middle out.
 
@@ -59,10 +63,11 @@ def read_picture(
       infinity and NaN left out: these become its ends, NaN the lower one.
 
     Args:
-        path: The file; it may come from strangers.
+        source: The file, or its content; it may come from strangers.
         resolution: Height and width of the result, in pixels.
         fit: `pad` scales the longer side instead, and leaves the rest black, below or at the right.
         intensity: Deep grey values that become 0 and 255; of DICOM in the units of the modality.
+        max_pixels: A larger picture is refused before it is decoded.
 
     Returns:
         (R, R) for grey pictures, (R, R, 3) for coloured ones.
@@ -70,7 +75,7 @@ def read_picture(
     Raises:
         PictureError: If the file is not a picture, is damaged, too large, or far longer than wide.
     """
-    with opened_picture(path) as picture:
+    with opened_picture(source, max_pixels=max_pixels) as picture:
         turn = upright(picture)
         if fit == "pad":
             return _square(picture if turn is None else picture.transpose(turn), resolution, fit, intensity)
@@ -99,10 +104,8 @@ def picture_size(path: Path) -> tuple[int, int]:
         PictureError: If it cannot be read; see `opened_picture`.
     """
     if is_dicom(path):
-        with as_picture_errors():
-            check_file(path)
-            with opened_dicom(path, MAX_PIXELS) as found:
-                return found.width, found.height
+        with as_picture_errors(), opened_file(path, MAX_FILE) as file, opened_dicom(file, MAX_PIXELS) as found:
+            return found.width, found.height
     with opened_picture(path, decode=False) as picture:
         return picture.size
 
@@ -156,47 +159,64 @@ def as_picture_errors() -> Iterator[None]:
 
 
 @contextmanager
-def opened_picture(path: Path, decode: bool = True) -> Iterator[Image.Image]:
+def opened_file(source: Path | IO[bytes], max_bytes: int | None = None) -> Iterator[IO[bytes]]:
+    """Open a file that is one, and not too large; content that is in memory is passed on.
+
+    Args:
+        source: The file, or its content.
+        max_bytes: The most of a file; None takes any.
+
+    Raises:
+        PictureError: If it is no file, or too large.
+        OSError: If it cannot be opened.
+    """
+    if not isinstance(source, Path):
+        yield source
+        return
+    found = source.stat()  # before it is opened: a pipe would be waited for
+    if not stat.S_ISREG(found.st_mode):
+        raise PictureError("is no file")
+    if max_bytes is not None and found.st_size > max_bytes:
+        raise PictureError(f"has {found.st_size:,} bytes, more than {max_bytes:,}")
+    with source.open("rb") as file:
+        yield file
+
+
+@contextmanager
+def opened_picture(
+    source: Path | IO[bytes], decode: bool = True, max_pixels: int = MAX_PIXELS
+) -> Iterator[Image.Image]:
     """Open and decode a picture whose size was looked at first; what fails until the block ends is a `PictureError`.
 
     Of a DICOM file it is the middle frame, which is always decoded.
 
     Args:
-        path: The file; it may come from strangers.
+        source: The file, or its content; it may come from strangers.
         decode: Read the pixels, too.
+        max_pixels: The most that are allowed.
 
     Raises:
         PictureError: If the file is not a picture, is damaged, too large, or far longer than wide.
     """
     with as_picture_errors(), warnings.catch_warnings():
         warn_of_bombs_only()
-        check_file(path)
-        if is_dicom(path):
-            yield _frame(path)
+        if is_dicom(source):
+            yield _frame(source, max_pixels)
             return
-        with path.open("rb") as file:
+        with opened_file(source, MAX_FILE) as file:
             check_tags(file)
             with Image.open(file, formats=FORMATS) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
-                    raise PictureError(f"has {picture.width}×{picture.height} pixels, more than {MAX_PIXELS:,}")
+                if picture.width * picture.height > max_pixels:
+                    raise PictureError(f"has {picture.width}×{picture.height} pixels, more than {max_pixels:,}")
                 _check_aspect(picture)
                 if decode:
                     picture.load()
                 yield picture
 
 
-def check_file(path: Path) -> None:
-    """Raise PictureError unless a path is a file of a size that is read, before it is opened: pipes are waited for."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise PictureError("is no file")
-    if found.st_size > MAX_FILE:
-        raise PictureError(f"has {found.st_size:,} bytes, more than {MAX_FILE:,}")
-
-
-def _frame(path: Path) -> Image.Image:
+def _frame(source: Path | IO[bytes], max_pixels: int) -> Image.Image:
     """Return the middle frame of a DICOM file, which carries how it is shown."""
-    with opened_dicom(path, MAX_PIXELS) as found:
+    with opened_file(source, MAX_FILE) as file, opened_dicom(file, max_pixels) as found:
         picture, presentation = found.picture(found.frames // 2)
     _check_aspect(picture)
     picture.info[_PRESENTATION] = presentation
@@ -214,20 +234,25 @@ def _check_aspect(picture: Image.Image) -> None:
 
 
 def read_whole(
-    path: Path, side: int | None, fit: Fit = "crop", intensity: Range | None = None
+    source: Path | IO[bytes],
+    side: int | None,
+    fit: Fit = "crop",
+    intensity: Range | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
     """Read a whole picture, turned upright, and return its own height and width beside it; see `read_picture`.
 
     Args:
-        path: The file; it may come from strangers.
+        source: The file, or its content; it may come from strangers.
         side: The shorter side is scaled to so many pixels; None keeps the size.
         fit: `pad` scales the longer side instead.
         intensity: Deep grey values that become 0 and 255.
+        max_pixels: A larger picture is refused before it is decoded.
 
     Raises:
         PictureError: If the file is not a picture, is damaged, too large, or far longer than wide.
     """
-    with opened_picture(path) as picture:
+    with opened_picture(source, max_pixels=max_pixels) as picture:
         turn = upright(picture)
         turned = picture if turn is None else picture.transpose(turn)
         return scaled_whole(_plain(turned, intensity), side, fit), (turned.height, turned.width)

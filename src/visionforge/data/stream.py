@@ -44,13 +44,20 @@ class Batch:
 
     Attributes:
         names: Path of each image, or its place in an archive.
-        images: (B, C, R, R) uint8, or volumes (B, C, R, R, R); B may be 0.
+        pixels: (B, C, R, R) uint8, or volumes (B, C, R, R, R); B may be 0.
         failures: Names of the pictures that could not be read, and why.
     """
 
     names: list[str]
-    images: "Tensor"
+    pixels: Pixels
     failures: list[tuple[str, str]]
+
+    @property
+    def images(self) -> "Tensor":
+        """Return the pixels as a tensor."""
+        import torch
+
+        return torch.from_numpy(self.pixels)
 
 
 def picture_batches(
@@ -80,8 +87,6 @@ def picture_batches(
     Raises:
         DataError: If an archive is damaged, or holds images where volumes are asked for, or the other way round.
     """
-    import torch
-
     for source in listed:
         if isinstance(source, ArchiveImages) and source.spatial_dims != spatial_dims:
             kinds = {2: "images", 3: "volumes"}
@@ -97,7 +102,7 @@ def picture_batches(
 
     def batch() -> Batch:
         stacked = np.stack(images) if images else np.empty((0, channels, *[resolution] * spatial_dims), np.uint8)
-        full = Batch(names[:], torch.from_numpy(stacked), failures[:])
+        full = Batch(names[:], stacked, failures[:])
         for part in (names, images, failures):
             part.clear()
         return full

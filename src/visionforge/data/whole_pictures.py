@@ -68,7 +68,7 @@ def whole_pictures(
     def decoded(name: str, read: Read) -> WholePicture:
         try:
             image, size = read()
-            return WholePicture(name, np.array(with_channels(image, channels), order="C"), size)
+            return WholePicture(name, with_own_channels(image, channels), size)
         except PictureError as error:
             return WholePicture(name, None, (0, 0), str(error))
         except Exception as error:  # on damaged files, Pillow's readers raise almost anything
@@ -103,6 +103,11 @@ def whole_pictures(
                 yield waiting.popleft()[1].result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def with_own_channels(image: Pixels, channels: int) -> Pixels:
+    """Return an image (H, W) or (H, W, 3) as (C, H, W), a copy in its order."""
+    return np.array(with_channels(image, channels), order="C")
 
 
 def _taken(waiting: Iterable[tuple[int, Future[WholePicture]]]) -> int:

@@ -40,18 +40,7 @@ class BoxWriter:
 
     def said(self, image: Tensor, picture: WholePicture) -> Tensor:
         """Return (M, 6) rows [class, score, x1, y1, x2, y2] by falling score, in pixels of the picture as it is."""
-        assert picture.image is not None
-        tiles = self._predictor.spec.resolution, self._tiles.overlap
-        iou, batch_size = self._predictor.settings.detector.nms_iou, self._tiles.batch_size
-        rows = tiled_boxes(self._of_tiles, image, *tiles, iou, batch_size).cpu()
-        (height, width), (own_height, own_width) = picture.image.shape[1:], picture.size
-        boxes = clipped(rows[:, 2:], (height, width))  # what it was padded with is left out
-        scale = torch.tensor([own_width / width, own_height / height] * 2)
-        return torch.cat([rows[:, :2], boxes * scale], dim=1)[wide(boxes)]
-
-    def _of_tiles(self, tiles: Tensor) -> list[Tensor]:
-        found = torch.from_numpy(self._predictor(tiles).labels)
-        return [rows[rows[:, 0] >= 0] for rows in found]
+        return boxes_of(self._predictor, self._tiles, image, picture)
 
     def columns(self, index: int, picture: WholePicture, said: Tensor) -> list[Filled]:
         """Write the boxes of a picture, and return its rows of the table; there may be none."""
@@ -82,6 +71,22 @@ class BoxWriter:
 
     def _write(self, entry: dict[str, Any], first: bool) -> None:
         self._file.write(("" if first else ",\n").encode() + json.dumps(entry, allow_nan=False).encode())
+
+
+def boxes_of(predictor: Any, tiles: Tiles, image: Tensor, picture: WholePicture) -> Tensor:
+    """Return (M, 6) the boxes of a picture in its own pixels, as `BoxWriter.said` does; see `BoxWriter`."""
+
+    def of_tiles(given: Tensor) -> list[Tensor]:
+        found = torch.from_numpy(predictor(given).labels)
+        return [rows[rows[:, 0] >= 0] for rows in found]
+
+    assert picture.image is not None
+    iou = predictor.settings.detector.nms_iou
+    rows = tiled_boxes(of_tiles, image, predictor.spec.resolution, tiles.overlap, iou, tiles.batch_size).cpu()
+    (height, width), (own_height, own_width) = picture.image.shape[1:], picture.size
+    boxes = clipped(rows[:, 2:], (height, width))  # what it was padded with is left out
+    scale = torch.tensor([own_width / width, own_height / height] * 2)
+    return torch.cat([rows[:, :2], boxes * scale], dim=1)[wide(boxes)]
 
 
 @contextlib.contextmanager

@@ -6,10 +6,10 @@ import re
 import subprocess
 
 import lightning.pytorch as pl
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from visionforge.config.problems import nearest
+from visionforge.engine.out_of_memory import is_out_of_memory as is_out_of_memory
 from visionforge.errors import PeerEndedError, SettingsError, TrainingError, VisionForgeError
 from visionforge.runs.manifest import State
 from visionforge.runs.scheduler import detect_scheduler
@@ -79,15 +79,6 @@ def _unknown_metric(text: str) -> str | None:
     close = nearest(found[1].replace("_", "/"), names)
     hint = f"nearest: {', '.join(close)}; " if close else ""
     return f"trainer.callbacks: monitor: {found[1]} is no metric of this training; {hint}there are: {', '.join(names)}"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out, of the device or of the machine; also of what it was translated to."""
-    if isinstance(error, TrainingError) and error.__cause__ is not None:
-        return is_out_of_memory(error.__cause__)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def conclude(active: ActiveRun, error: BaseException | None, pruned: bool = False) -> None:

@@ -53,11 +53,7 @@ class MaskWriter:
         Raises:
             DataError: If it is too large.
         """
-        assert picture.image is not None
-        height, width = picture.image.shape[1:]
-        tiles = self._predictor.spec.resolution, self._tiles.overlap, self._tiles.batch_size
-        blended = predict_tiled(self._predictor.outputs, image, *tiles)[:, :height, :width]
-        return _decided(blended.cpu(), picture.size, self._predictor.averages)
+        return mask_of(self._predictor, self._tiles, image, picture)
 
     def columns(self, index: int, picture: WholePicture, said: MaskPrediction) -> list[Filled]:
         """Write a mask, and return its row of the table.
@@ -86,6 +82,19 @@ def mask_writer(predictor: Any, tiles: Tiles, out: Path) -> Iterator[MaskWriter]
     folder = mask_folder(out)
     with staging(folder.absolute(), _is_own) as staged:
         yield MaskWriter(predictor, tiles, folder, staged)
+
+
+def mask_of(predictor: Any, tiles: Tiles, image: Tensor, picture: WholePicture) -> MaskPrediction:
+    """Return the mask of a picture at its own size; see `MaskWriter`.
+
+    Raises:
+        DataError: If it is too large.
+    """
+    assert picture.image is not None
+    height, width = picture.image.shape[1:]
+    form = predictor.spec.resolution, tiles.overlap, tiles.batch_size
+    blended = predict_tiled(predictor.outputs, image, *form)[:, :height, :width]
+    return _decided(blended.cpu(), picture.size, predictor.averages)
 
 
 def _decided(probabilities: Tensor, size: tuple[int, int], averaged: bool) -> MaskPrediction:

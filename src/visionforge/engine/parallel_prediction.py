@@ -11,10 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from visionforge.data.stream import in_order
-from visionforge.inference.predictor import NetworkPredictor
+from visionforge.inference.artifacts import ArtifactPredictor
 
 if TYPE_CHECKING:
-    from visionforge.inference.predictor import Predictor
+    from visionforge.inference.predictions import Predictor
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
@@ -37,7 +37,11 @@ def predictors_for(
     """
     count = min(threads, batch_size // LEAST_PICTURES)
     worth = count > 1 and pictures >= LEAST_BATCHES * batch_size
-    if not worth or not isinstance(predictor, NetworkPredictor) or predictor.device.type != "cpu":
+    if not worth or isinstance(predictor, ArtifactPredictor):
+        return [predictor], batch_size
+    from visionforge.inference.predictor import NetworkPredictor
+
+    if not isinstance(predictor, NetworkPredictor) or predictor.device.type != "cpu":
         return [predictor], batch_size
     return [predictor, *(predictor.sharing_weights() for _ in range(count - 1))], batch_size // count
 

@@ -13,6 +13,7 @@ from visionforge.data.info import Split
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
 from visionforge.data.stream import Batch, picture_batches
 from visionforge.engine.first_imports import import_lightning
+from visionforge.engine.out_of_memory import is_out_of_memory
 from visionforge.engine.picture_outputs import (
     MOST_OVERLAP,
     OVERLAP,
@@ -27,6 +28,7 @@ from visionforge.engine.picture_outputs import (
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.prediction_table import TEXTS, Filled, headings_of, prediction_columns, rows_of
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table, read_table, require_format
+from visionforge.inference.artifacts import load_predictor, require_torch
 from visionforge.inference.loading import Target, device_of, find_target, load_classifier
 from visionforge.printable import LONGEST_LINE, printable
 from visionforge.runs.owned_files import folder_for
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from visionforge.data.info import TaskSpec
-    from visionforge.inference.predictor import Predictor
+    from visionforge.inference.predictions import Predictor
+    from visionforge.training.classifier import ImageClassifier
 
 MOST_THREADS = 8  # that decode; more wait for each other
 
@@ -140,20 +143,16 @@ def predict_pictures(
     if out is not None:
         _check_output(out, overwrite, made=False)
     if artifact is not None:
-        _check_artifact(run is not None or checkpoint is not None, tta, accelerator)
+        check_artifact(run is not None or checkpoint is not None, tta, accelerator)
     target = None if artifact is not None else find_target("predict", run, checkpoint)
     table = _default_output(target) if out is None else out
     _check_output(table, overwrite, made=out is None)
     listed = list_pictures(pictures, split)
     if split is not None and not any(isinstance(source, ArchiveImages) for source in listed):
         raise SettingsError("split: chooses a part of .npz archives; `pictures` names none")
-    predictor = _predictor(target, artifact, tta, accelerator)
+    predictor = predictor_of(target, artifact, tta, accelerator, num_threads)
     _check_tiles(predictor.spec, scale, overlap)
     check_beside(table, predictor.spec, overwrite)
-    if num_threads is not None:
-        import torch
-
-        torch.set_num_threads(num_threads)
     threads = min(MOST_THREADS, num_threads or os.cpu_count() or 1)
     located = predictor.spec.kind.located
     tiles = Tiles(scale != "native", OVERLAP if overlap is None else overlap, batch_size) if located else None
@@ -196,23 +195,41 @@ def _check_output(out: Path, overwrite: bool, made: bool) -> None:
 # --- the network
 
 
-def _predictor(target: Target | None, artifact: Path | None, tta: bool | None, accelerator: str) -> "Predictor":
-    """Return the network of a checkpoint on its device, or an artifact."""
-    if target is None:
-        from visionforge.inference.artifacts import load_predictor
+def predictor_of(
+    target: Target | None, artifact: Path | None, tta: bool | None, accelerator: str, num_threads: int | None
+) -> "Predictor":
+    """Return the network of a checkpoint on its device, or an artifact.
 
+    Raises:
+        RunError: If it cannot be loaded.
+        SettingsError: If the device is not present, or what runs it is not installed.
+    """
+    if target is None:
         assert artifact is not None
-        return load_predictor(artifact)
-    import_lightning()
-    model = load_classifier(target.checkpoint)
-    if tta and model.settings.tta == "off":
-        model.settings = model.settings.model_copy(update={"tta": "full"})
+        loaded = load_predictor(artifact, num_threads)
+        if loaded.spec.kind.located:
+            require_torch(f"artifact: {artifact} predicts {loaded.spec.kind.forms[0]}")
+        return loaded
+    model = model_of(target, tta, accelerator, num_threads)
     assert model.spec is not None
-    found: Predictor = model.spec.kind.predictor(model.to(device_of(accelerator)), tta)
+    found: Predictor = model.spec.kind.predictor(model, tta)
     return found
 
 
-def _check_artifact(named: bool, tta: bool | None, accelerator: str) -> None:
+def model_of(target: Target, tta: bool | None, accelerator: str, num_threads: int | None) -> "ImageClassifier":
+    """Return the network of a checkpoint on its device; see `predictor_of`."""
+    import_lightning()
+    if num_threads is not None:
+        import torch
+
+        torch.set_num_threads(num_threads)
+    model = load_classifier(target.checkpoint)
+    if tta and model.settings.tta == "off":
+        model.settings = model.settings.model_copy(update={"tta": "full"})
+    return model.to(device_of(accelerator))
+
+
+def check_artifact(named: bool, tta: bool | None, accelerator: str) -> None:
     """Refuse what an artifact does not have.
 
     Args:
@@ -255,7 +272,7 @@ def _columns(predictor: "Predictor", batch: Batch) -> list[Filled]:
     """Return the columns of the table for a batch; none of one without pictures."""
     if not batch.names:
         return []
-    return prediction_columns(predictor.spec, predictor(batch.images), [(Column("path"), batch.names)])
+    return prediction_columns(predictor.spec, predictor(batch.pixels), [(Column("path"), batch.names)])
 
 
 @dataclass(frozen=True)
@@ -272,8 +289,6 @@ class _Stream:
 
     def write(self, out: Path, interruption: Interruption) -> PicturePredictions:
         """Write the table, and that of the files that could not be read if there are any."""
-        from visionforge.engine.failure import is_out_of_memory
-
         errors, total = errors_of(out), sum(map(len, self.listed))
         try:
             failed = self._write(out, errors, total, interruption)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -107,8 +109,13 @@ class WholeStream:
         """
         if picture.image is None:
             raise DataError(picture.reason)
-        image, side = torch.from_numpy(picture.image), self.spec.resolution
-        height, width = image.shape[1:]
-        if self.spec.fit == "pad":  # with black, as training pictures were
-            image = F.pad(image, (0, max(0, side - width), 0, max(0, side - height)))
-        return self.writer.said(image, picture)
+        return self.writer.said(shown_image(self.spec, picture.image), picture)
+
+
+def shown_image(spec: TaskSpec, pixels: npt.NDArray[np.uint8]) -> Tensor:
+    """Return (C, H, W) a whole picture as a network is shown it."""
+    image, side = torch.from_numpy(pixels), spec.resolution
+    height, width = image.shape[1:]
+    if spec.fit == "pad":  # with black, as training pictures were
+        return F.pad(image, (0, max(0, side - width), 0, max(0, side - height)))
+    return image

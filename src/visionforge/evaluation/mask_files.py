@@ -170,10 +170,21 @@ def palette(spec: TaskSpec) -> npt.NDArray[np.uint8]:
 
 
 def write_mask(path: Path, mask: npt.NDArray[np.uint8], colours: npt.NDArray[np.uint8]) -> None:
-    """Write a mask as a PNG with a palette: its pixels are the numbers of the classes, and are shown in their colours.
+    """Write a mask as a file; see `mask_png`.
 
     Args:
         path: The file; its folder is made if need be.
+        mask: (H, W).
+        colours: (K, 3) of the classes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, mask_png(mask, colours))
+
+
+def mask_png(mask: npt.NDArray[np.uint8], colours: npt.NDArray[np.uint8]) -> bytes:
+    """Return a mask as a PNG with a palette: its pixels are the numbers of classes, and are shown in their colours.
+
+    Args:
         mask: (H, W).
         colours: (K, 3) of the classes.
     """
@@ -183,5 +194,4 @@ def write_mask(path: Path, mask: npt.NDArray[np.uint8], colours: npt.NDArray[np.
     origin = PngInfo()
     origin.add_text("Software", SOFTWARE)
     picture.save(buffer, "PNG", optimize=True, pnginfo=origin)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()

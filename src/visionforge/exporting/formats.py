@@ -14,9 +14,10 @@ import torch
 from visionforge.distribution import how_to_install
 from visionforge.errors import RunError, SettingsError
 from visionforge.exporting.onnx_operations import translations
-from visionforge.inference.artifacts import Pixels, Runtime, prepared, reason_of, torch_runtime
+from visionforge.inference.artifacts import Runtime, prepared, reason_of, torch_runtime
 from visionforge.inference.contract import KEY, Contract, read_contract
 from visionforge.inference.exported import ExportedClassifier
+from visionforge.inference.predictions import Pixels
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import torch
 
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
-from visionforge.inference.artifacts import ArtifactPredictor, Pixels, Runtime
-from visionforge.inference.predictor import DISAGREEMENT, Predictor
+from visionforge.inference.artifacts import ArtifactPredictor, Runtime
+from visionforge.inference.predictions import DISAGREEMENT, Pixels, Predictor
 from visionforge.training.classifier import ImageClassifier
 
 BOUND = 1e-4  # of the probabilities, for float32

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from visionforge.inference.artifacts import Pixels, prepared
+from visionforge.inference.artifacts import prepared
 from visionforge.inference.contract import Contract
 from visionforge.inference.exported import ExportedClassifier
+from visionforge.inference.predictions import Pixels
 from visionforge.training.classifier import ImageClassifier
 
 BATCHES = (1, 32, 256)

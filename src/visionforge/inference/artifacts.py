@@ -1,29 +1,27 @@
-"""Exported artifacts, loaded by their own runtime, in the place of a network."""
+"""Exported artifacts, loaded by their own runtime, in the place of a network; those in ONNX need no torch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from visionforge.config.schema import ModelSettings
 from visionforge.data.info import TaskSpec
 from visionforge.distribution import how_to_install
 from visionforge.errors import RunError, SettingsError, WeightsError
 from visionforge.inference.contract import KEY, Contract, read_contract
-from visionforge.inference.exported import ExportedClassifier
-from visionforge.inference.predictor import DISAGREEMENT, Floats
-from visionforge.training.calibration import abstention
-from visionforge.training.classifier import ImageClassifier
-from visionforge.training.conformal import ConformalSets
+from visionforge.inference.predictions import DISAGREEMENT, Floats, Pixels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from visionforge.training.classifier import ImageClassifier
 
 MAX_BYTES = 2_000_000_000  # of a model file: protobuf, which ONNX is, takes no more
-Pixels = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
 
 
@@ -64,50 +62,55 @@ class ArtifactPredictor:
         self.settings: ModelSettings = runtime.contract.settings
         self._runtime = runtime
 
-    def __call__(self, images: Tensor) -> Any:
+    def __call__(self, images: "Pixels | Tensor") -> Any:
         """Return what it says of uint8 images (B, C, R, R), as the task's predictor would."""
         contract = self._runtime.contract
-        found = self._runtime.answers(images.numpy())
+        found = self._runtime.answers(np.asarray(images))
         main, *further = contract.output_names
-        said = self.spec.kind.answer(torch.from_numpy(found[main]), contract)
+        said = self.spec.kind.answer(found[main], contract)
         if not self.spec.kind.abstains:
             return said
-        sets = None if contract.sets is None else ConformalSets(**contract.sets.model_dump())
-        stated, labels = torch.from_numpy(found[main]), torch.from_numpy(said.labels)
-        columns = {
-            name: each.numpy() for name, each in abstention(sets, contract.abstain_below, stated, labels).items()
-        }
-        columns |= {name: found[name] for name in further}
-        if sets is not None and contract.abstain_below is None:  # of the sets that the artifact itself gives
-            right = columns["set"][np.arange(len(said.labels)), said.labels]
-            columns["abstain"] = (columns["set"].sum(axis=1) != 1) | ~right
-        return replace(said, columns=columns)
+        columns: dict[str, Array] = {}
+        images_of, below = np.arange(len(said.labels)), contract.abstain_below
+        if contract.sets is not None:
+            columns["set"] = found["set"]
+            columns["abstain"] = (found["set"].sum(axis=1) != 1) | ~found["set"][images_of, said.labels]
+        if below is not None:
+            columns["abstain"] = found[main][images_of, said.labels] < below
+        return replace(said, columns=columns | {name: found[name] for name in further})
+
+    @property
+    def contract(self) -> Contract:
+        """Return what it says of itself."""
+        return self._runtime.contract
 
     @property
     def averages(self) -> bool:
         """Return whether it averages test-time views."""
         return len(self._runtime.contract.views) > 1
 
-    def outputs(self, images: Tensor) -> Tensor:
+    def outputs(self, images: "Tensor") -> "Tensor":
         """Return what it gives for uint8 images (B, C, R, R): probabilities (B, K), or boxes."""
+        import torch
+
         return torch.from_numpy(self._runtime.run(images.numpy()))
 
 
-def load_predictor(path: Path) -> ArtifactPredictor:
-    """Load an artifact that may come from a stranger, to predict with it.
+def load_predictor(path: Path, threads: int | None = None) -> ArtifactPredictor:
+    """Load an artifact that may come from a stranger, to predict with it; see `load_artifact`."""
+    return ArtifactPredictor(load_artifact(path, threads))
+
+
+def load_artifact(path: Path, threads: int | None = None) -> Runtime:
+    """Load an artifact that may come from a stranger.
+
+    Args:
+        path: The file.
+        threads: CPU threads of its runtime; None leaves them to it, and those of torch as they are.
 
     Raises:
         RunError: If it does not exist, is of a format that may carry code, or cannot be read.
         SettingsError: If its runtime is not installed.
-    """
-    return ArtifactPredictor(load_artifact(path))
-
-
-def load_artifact(path: Path) -> Runtime:
-    """Load an artifact that may come from a stranger.
-
-    Raises:
-        RunError: If it does not exist, is of a format that may carry code, or cannot be read.
     """
     if not path.is_file():
         raise RunError(f"artifact: {path} does not exist")
@@ -118,17 +121,18 @@ def load_artifact(path: Path) -> Runtime:
             else ""
         )
         raise RunError(f"artifact: {path} is of no format that is loaded here; allowed: {', '.join(LOADERS)}{hint}")
-    return LOADERS[path.suffix](path)
+    return LOADERS[path.suffix](path, threads)
 
 
 # --- formats
 
 
-def load_onnx(path: Path) -> Runtime:
+def load_onnx(path: Path, threads: int | None = None) -> Runtime:
     """Load an ONNX model with ONNX Runtime on the CPU.
 
     Args:
         path: The file.
+        threads: Those of an operation; None takes all cores.
 
     Raises:
         RunError: If it cannot be loaded, or was not exported by visionforge.
@@ -140,6 +144,7 @@ def load_onnx(path: Path) -> Runtime:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; warnings speak of optimisations
+    options.intra_op_num_threads = threads or 0
     _require_bounded(path)
     data = path.read_bytes()  # bytes, not a path: the model cannot name further files that would be read
     try:
@@ -162,15 +167,27 @@ def load_onnx(path: Path) -> Runtime:
     return Runtime(contract, answers)
 
 
-def load_weights(path: Path) -> Runtime:
+def load_weights(path: Path, threads: int | None = None) -> Runtime:
     """Rebuild the network of a weight file.
+
+    Args:
+        path: The file.
+        threads: CPU threads of torch, which keeps them; None leaves them as they are.
 
     Raises:
         RunError: If it cannot be read, or does not fit its own contract.
+        SettingsError: If torch is not installed.
     """
+    require_torch(str(path))
+    import torch
     from safetensors import SafetensorError, safe_open
 
+    from visionforge.inference.exported import ExportedClassifier
+    from visionforge.training.classifier import ImageClassifier
+
     _require_bounded(path)
+    if threads is not None:
+        torch.set_num_threads(threads)
     try:
         with safe_open(str(path), framework="pt") as file:
             contract = read_contract((file.metadata() or {}).get(KEY), str(path))
@@ -212,7 +229,22 @@ def contract_of_weights(path: Path, where: str) -> Contract:
     return read_contract(text, where)
 
 
-def _take_outliers(model: ImageClassifier, contract: Contract, state: Mapping[str, Tensor]) -> None:
+def require_torch(what: str) -> None:
+    """Check that torch is there, which an ONNX model of classes does without.
+
+    Args:
+        what: What needs it.
+
+    Raises:
+        SettingsError: If it is not.
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise SettingsError(f"{what}: needs torch: pip install torch torchvision") from error
+
+
+def _take_outliers(model: "ImageClassifier", contract: Contract, state: "Mapping[str, Tensor]") -> None:
     """Give a model the score of images that are far out, whose tensors are among those of a file.
 
     Raises:
@@ -230,8 +262,9 @@ def _require_bounded(path: Path) -> None:
         raise RunError(f"{path}: larger than {MAX_BYTES:,} bytes, so it is no model of this kind")
 
 
-def torch_runtime(module: Callable[[Tensor], Tensor | tuple[Tensor, ...]], contract: Contract, path: Path) -> Runtime:
+def torch_runtime(module: "Callable[[Tensor], Tensor | tuple[Tensor, ...]]", contract: Contract, path: Path) -> Runtime:
     """Return a module of PyTorch as a loaded artifact."""
+    import torch
 
     def answers(images: Pixels) -> Mapping[str, Array]:
         with torch.inference_mode():
@@ -269,4 +302,4 @@ def reason_of(error: Exception) -> str:
     return " ".join(lines[0].split())[:200] if lines else type(error).__name__
 
 
-LOADERS: dict[str, Callable[[Path], Runtime]] = {".onnx": load_onnx, ".safetensors": load_weights}
+LOADERS: dict[str, Callable[[Path, int | None], Runtime]] = {".onnx": load_onnx, ".safetensors": load_weights}

@@ -1,7 +1,7 @@
 """What an artifact says of itself: what it takes, what it gives, where it comes from; it travels inside the file."""
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,12 +11,13 @@ from visionforge.config.schema import ModelSettings, Section
 from visionforge.data.info import TaskSpec
 from visionforge.distribution import newer
 from visionforge.errors import RunError
-from visionforge.inference.predictor import DISAGREEMENT, thresholds_of
-from visionforge.models.feature_heads import StoredHead
+from visionforge.inference.predictions import DISAGREEMENT
+from visionforge.models.stored_head import StoredHead
 from visionforge.reading import UnreadableError, read_json_text
-from visionforge.training.classifier import ImageClassifier
-from visionforge.training.ensemble import MOST_MEMBERS, MemberInput
-from visionforge.training.tta import named_views
+from visionforge.training.member_inputs import MOST_MEMBERS, MemberInput
+
+if TYPE_CHECKING:
+    from visionforge.training.classifier import ImageClassifier
 
 FORMAT = 1
 KEY = "visionforge"  # of the metadata entry that holds the contract as JSON
@@ -186,7 +187,7 @@ class Contract(Section):
 
 
 def contract_of(
-    model: ImageClassifier, kind: InputKind, run: str | None, config_hash: str | None, checkpoint: str | None
+    model: "ImageClassifier", kind: InputKind, run: str | None, config_hash: str | None, checkpoint: str | None
 ) -> Contract:
     """Return the contract of a model's artifact.
 
@@ -197,6 +198,9 @@ def contract_of(
         config_hash: Digest of its configuration.
         checkpoint: Name of the checkpoint.
     """
+    from visionforge.inference.predictor import thresholds_of
+    from visionforge.training.tta import named_views
+
     spec, calibration = model.spec, model.calibration
     assert spec is not None
     views = tuple(named_views(spec, model.settings.tta, spec.resolution))

@@ -1,9 +1,8 @@
-"""What says something of images: a network, or an artifact that was exported from one; and what it says."""
+"""Networks that say something of images; `visionforge.inference.artifacts` has what was exported from them."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,57 +12,14 @@ from torch import Tensor
 from visionforge.config.schema import ModelSettings
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
+from visionforge.inference.predictions import DISAGREEMENT as DISAGREEMENT
+from visionforge.inference.predictions import BatchPrediction as BatchPrediction
+from visionforge.inference.predictions import Pixels
+from visionforge.inference.predictions import Predictor as Predictor
 from visionforge.scoring.decisions import predicted_labels
 from visionforge.training.classifier import ImageClassifier
 from visionforge.training.ensemble import disagreement
 from visionforge.training.tta import named_views
-
-DISAGREEMENT = "disagreement"  # column of an ensemble
-Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class BatchPrediction:
-    """What is said of some images, in their order.
-
-    Attributes:
-        calibrated: (B, K) the probabilities that are stated: over the test-time views if they are on, and calibrated.
-        labels: (B,) the predicted classes, or (B, K) labels 0/1. They are chosen before the calibration, as thresholds
-            are; a temperature never changes the most probable class.
-        raw: (B, K) of the images alone, before calibration; None where they are not known, as of an artifact.
-        raw_tta: (B, K) means over the views, before calibration; None without views, or where they are not known.
-        columns: What else is said, by the name of its column in tables: (B,) numbers or truth values, or (B, K) truth
-            values, which are sets of classes.
-    """
-
-    calibrated: Floats
-    labels: npt.NDArray[np.int64]
-    raw: Floats | None = None
-    raw_tta: Floats | None = None
-    columns: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
-
-    @classmethod
-    def joined(cls, parts: Sequence["BatchPrediction"]) -> "BatchPrediction":
-        """Return what one predictor said of several batches, as if it were one."""
-        joined: dict[str, Any] = {}
-        for each in fields(cls):
-            given = [getattr(part, each.name) for part in parts]
-            if isinstance(given[0], Mapping):
-                joined[each.name] = {name: np.concatenate([columns[name] for columns in given]) for name in given[0]}
-            else:
-                joined[each.name] = None if given[0] is None else np.concatenate(given)
-        return cls(**joined)
-
-
-class Predictor(Protocol):
-    """What says something of images."""
-
-    @property
-    def spec(self) -> TaskSpec:
-        """Return the task."""
-
-    def __call__(self, images: Tensor) -> Any:
-        """Return what is said of uint8 images (B, C, R, R), as `Task.predictor` says it."""
 
 
 class NetworkPredictor:
@@ -91,7 +47,7 @@ class NetworkPredictor:
         return NetworkPredictor(copy.deepcopy(self._model, {id(each): each for each in tensors}), self._tta)
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor) -> BatchPrediction:
+    def __call__(self, images: Pixels | Tensor) -> BatchPrediction:
         """Return what the network says of images (B, C, R, R), uint8 or normalised float.
 
         Raises:
@@ -99,7 +55,7 @@ class NetworkPredictor:
         """
         model = self._model
         with model.members_kept() as members:
-            logits, averaged, scores = model.evaluated(images.to(self.device), self._tta)
+            logits, averaged, scores = model.evaluated(torch.as_tensor(images).to(self.device), self._tta)
         assert model.criterion is not None
         raw, raw_tta = _plain(model.criterion.probabilities(logits)), None if averaged is None else _plain(averaged)
         given, tta = (raw, False) if raw_tta is None else (raw_tta, True)

@@ -5,26 +5,16 @@ built of them, since checkpoints come from strangers. Every operation is one tha
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from visionforge.config.schema import Section
+from visionforge.models.stored_head import StoredHead as StoredHead
 
 FLOOR = 1e-7  # least probability of a class without a vote: its logit stays finite, and a mistake costs at most 16 nats
 TEMPERATURE = 0.07  # of the weights of neighbours (Wu et al., 2018, arXiv:1805.01978)
 BLOCK = 16_384  # images of the bank that are compared at once
-MOST_NEIGHBOURS, MOST_DEPTH = 10_000, 64
-
-
-class StoredHead(Section):
-    """What a checkpoint says of a classifier beside its buffers."""
-
-    kind: Literal["knn", "gradient_boosting"]
-    neighbours: int = Field(1, ge=1, le=MOST_NEIGHBOURS)
-    depth: int = Field(0, ge=0, le=MOST_DEPTH)
 
 
 class FeatureHead(nn.Module):

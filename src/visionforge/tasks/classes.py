@@ -139,6 +139,14 @@ class ClassTask(ImageTask):
         """Return the logarithms, from which the softmax makes the same probabilities."""
         return probabilities.clamp(min=_SMALLEST).log()
 
+    def rescaled(self, probabilities: Array, temperature: float) -> Array:
+        """Return the softmax of the divided logarithms."""
+        import numpy as np
+
+        logits = np.log(np.maximum(probabilities, _SMALLEST)) / temperature
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
     def decide(self, probabilities: Any, thresholds: Any = None) -> Any:
         """Return the most probable class."""
         return probabilities.argmax(axis=1)

@@ -82,17 +82,33 @@ class ImageTask(Task):
 
         return NetworkPredictor(model, tta)
 
-    def answer(self, outputs: Tensor, contract: Any) -> BatchPrediction:
+    def answer(self, outputs: Array, contract: Any) -> BatchPrediction:
         """Return probabilities, and decisions: these are made of what they were before the calibration."""
+        import numpy as np
+
+        from visionforge.inference.predictions import BatchPrediction
+        from visionforge.scoring.decisions import predicted_labels
+
+        raw = outputs.astype(np.float64)
+        if contract.temperature is not None:
+            raw = self.rescaled(raw, 1 / contract.temperature)
+        thresholds = None if contract.thresholds is None else np.array(contract.thresholds)
+        return BatchPrediction(outputs, predicted_labels(raw, self.name, thresholds))
+
+    def rescaled(self, probabilities: Array, temperature: float) -> Array:
+        """Return probabilities whose logits are divided by a temperature, as `training.calibration.scale` does.
+
+        Tasks that can do so without torch do.
+
+        Args:
+            probabilities: (N, K) float64.
+            temperature: Above 1 makes them less sure.
+        """
         import torch
 
-        from visionforge.inference.predictor import BatchPrediction, chosen_labels
         from visionforge.training.calibration import scale
 
-        undone = None if contract.temperature is None else 1 / contract.temperature
-        thresholds = None if contract.thresholds is None else torch.tensor(contract.thresholds, dtype=torch.float64)
-        raw = scale(outputs.double(), undone, self.name)
-        return BatchPrediction(outputs.numpy(), chosen_labels(raw, contract.spec, thresholds))
+        return scale(torch.from_numpy(probabilities), temperature, self.name).numpy()
 
     def scored(self, probabilities: Array, labels: Array, spec: Any) -> dict[str, float | None]:
         """Return all metrics of classes or labels."""

@@ -240,11 +240,13 @@ class MaskTask(Task):
 
         return MaskPredictor(model, tta, keep)
 
-    def answer(self, outputs: Tensor, contract: Any) -> MaskPrediction:
+    def answer(self, outputs: Array, contract: Any) -> MaskPrediction:
         """Return the most probable class of each pixel."""
+        import torch
+
         from visionforge.inference.mask_predictor import MaskPrediction
 
-        return MaskPrediction.of_probabilities(outputs, keep=True, averaged=len(contract.views) > 1)
+        return MaskPrediction.of_probabilities(torch.from_numpy(outputs), keep=True, averaged=len(contract.views) > 1)
 
     def agreement(self, one: MaskPrediction, other: MaskPrediction, spec: Any) -> Agreement:
         """Return how far probabilities are apart, and which share of the pixels is of the same class."""

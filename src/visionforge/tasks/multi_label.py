@@ -158,6 +158,13 @@ class MultiLabel(ImageTask):
         near = probabilities.clamp(_SMALLEST, 1 - _CLOSEST)
         return near.log() - (1 - near).log()
 
+    def rescaled(self, probabilities: Array, temperature: float) -> Array:
+        """Return the sigmoids of the divided log(p / (1-p))."""
+        import numpy as np
+
+        near = np.clip(probabilities, _SMALLEST, 1 - _CLOSEST)
+        return np.asarray(1 / (1 + np.exp((np.log(1 - near) - np.log(near)) / temperature)))
+
     def decide(self, probabilities: Any, thresholds: Any = None) -> Any:
         """Return whether each label is above its threshold."""
         return probabilities > (0.5 if thresholds is None else thresholds)

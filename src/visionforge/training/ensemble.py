@@ -2,48 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
-from visionforge.config.schema import Resize, Task
-from visionforge.config.schema.base import Section
+from visionforge.config.schema import Task
 from visionforge.data.info import TaskSpec
 from visionforge.data.resizing import Resizing
-from visionforge.errors import SettingsError, WeightsError
+from visionforge.errors import WeightsError
 from visionforge.models.volumes import channels_last
 from visionforge.training.criterion import CumulativeLogits, cumulative_probabilities
+from visionforge.training.member_inputs import MOST_MEMBERS as MOST_MEMBERS
+from visionforge.training.member_inputs import MemberInput as MemberInput
 
-MOST_MEMBERS = 100
 Stored = TypeVar("Stored", bound=BaseModel)
-
-
-class MemberInput(Section):
-    """What a network of an ensemble reads of the images that all share."""
-
-    mean: tuple[float, ...] = Field(min_length=1, max_length=3, description="Mean per channel, of values in [0, 1].")
-    std: tuple[float, ...] = Field(min_length=1, max_length=3, description="Standard deviation per channel.")
-    resize: Resize = Field(default=Resize(), description="The size that it reads.")
-
-    @classmethod
-    def of(cls, spec: TaskSpec) -> Self:
-        """Return what the network of a task reads."""
-        return cls(mean=spec.mean, std=spec.std, resize=spec.resize)
-
-    def applied(self, spec: TaskSpec) -> TaskSpec:
-        """Return a task with these pixels.
-
-        Raises:
-            SettingsError: If they do not fit its images.
-        """
-        own = {"mean": self.mean, "std": self.std, "resize": self.resize.model_dump()}
-        try:
-            return TaskSpec.model_validate({**spec.model_dump(), **own})
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise SettingsError(f"ensemble: what one of its networks reads cannot be used ({reason})") from error
 
 
 def read_each(given: Any, kind: type[Stored], what: str) -> tuple[Stored | None, ...]:

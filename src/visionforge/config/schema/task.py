@@ -465,11 +465,11 @@ class Task:
         """
         raise NotImplementedError
 
-    def answer(self, outputs: "Tensor", contract: Any) -> Any:
+    def answer(self, outputs: "Array", contract: Any) -> Any:
         """Return what an artifact says of images, as `predictor` would.
 
         Args:
-            outputs: (N, *output_shape), what the artifact gives.
+            outputs: (N, *output_shape), what the artifact gives. Where it runs without torch, this has to, too.
             contract: What it says of itself, a `visionforge.inference.contract.Contract`.
         """
         raise NotImplementedError
