@@ -13,12 +13,6 @@ function made(name, properties = {}, ...children) {
   return element;
 }
 
-function drawn(name, attributes) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  return element;
-}
-
 function percent(share) {
   const text = (100 * share).toFixed(1);
   return share > 0 && share < 0.0005 ? "below 0.1 %" : share < 1 && text === "100.0" ? "above 99.9 %" : `${text} %`;
@@ -73,10 +67,16 @@ function mask(answer, picture) {
 }
 
 function boxes(answer, picture) {
-  const frame = drawn("svg", { viewBox: `0 0 ${answer.width} ${answer.height}`, class: "over", "aria-hidden": "true" });
-  const list = made("ul", { className: "bars boxes" });
+  const frame = document.getElementById("frame").content.firstElementChild.cloneNode(true);
+  const outline = frame.firstElementChild;
+  frame.setAttribute("viewBox", `0 0 ${answer.width} ${answer.height}`);
+  outline.remove();
+  const list = made("ul", { className: "bars boxes", tabIndex: 0 });
   for (const box of answer.boxes) {
-    frame.append(drawn("rect", { x: box.x1, y: box.y1, width: box.x2 - box.x1, height: box.y2 - box.y1 }));
+    const rect = outline.cloneNode();
+    const sides = { x: box.x1, y: box.y1, width: box.x2 - box.x1, height: box.y2 - box.y1 };
+    for (const [name, value] of Object.entries(sides)) rect.setAttribute(name, value);
+    frame.append(rect);
     const place = [box.x1, box.y1, box.x2, box.y2].map(Math.round).join(", ");
     list.append(made("li", {}, made("span", { textContent: `${box.class} (${place})` }), made("span", { textContent: percent(box.score) })));
   }
@@ -130,6 +130,7 @@ async function work() {
     const { file, picture, said } = waiting.shift();
     try {
       const answer = await ask(file);
+      if (answer.mask || answer.boxes) picture.parentElement.classList.add("places");
       said.replaceChildren(...(answer.mask ? mask : answer.boxes ? boxes : classes)(answer, picture));
     } catch (error) {
       const lost = error instanceof TypeError ? "The service does not answer." : error.message;
