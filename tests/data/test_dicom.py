@@ -3,6 +3,8 @@
 import copy
 import io
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +13,16 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.pixels import apply_windowing, pixel_array
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 
 from visionforge.data import dicom, pictures
-from visionforge.data.dicom import is_dicom, opened_dicom
+from visionforge.data.dicom import DicomFile, is_dicom
+from visionforge.data.dicom_header import read_header
 from visionforge.data.importing import ImportSettings, import_images
 from visionforge.data.info import TaskSpec
 from visionforge.data.intensity import Window
 from visionforge.data.picture_sources import list_pictures
-from visionforge.data.pictures import PictureError, decoded_bytes, picture_size, read_picture, read_whole
+from visionforge.data.pictures import PictureError, decoded_bytes, deep_range, picture_size, read_picture, read_whole
 from visionforge.data.stream import picture_batches
 from visionforge.data.volume_files import read_volume
 from visionforge.errors import DataError, SettingsError
@@ -27,13 +30,14 @@ from visionforge.errors import DataError, SettingsError
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 
 
-def saved(path: Path, values: np.ndarray, **facts: object) -> Path:
+def saved(path: Path, values: np.ndarray, syntax: str = ExplicitVRLittleEndian, **facts: object) -> Path:
     """Write values (H, W), (F, H, W) or (H, W, 3) as a DICOM file."""
     meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = syntax
     meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
     meta.MediaStorageSOPInstanceUID = "1.2.3.4"
     made = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    made.set_original_encoding(False, syntax != ExplicitVRBigEndian)
     made.SOPClassUID, made.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
     made.PatientName = "Somebody^Real"
     colours = values.ndim == 3 and values.shape[-1] == 3
@@ -55,6 +59,12 @@ def saved(path: Path, values: np.ndarray, **facts: object) -> Path:
     return path
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[DicomFile]:
+    with path.open("rb") as file:
+        yield DicomFile(read_header(file, 1 << 24), file)
+
+
 def hounsfield(size: int = 32) -> np.ndarray:
     """Return stored values of a CT with an intercept of -1024: a gradient with metal in a corner."""
     values = np.linspace(0, 2048, size * size).reshape(size, size).astype(np.int16)
@@ -72,7 +82,7 @@ def test_values_and_windows_are_those_that_pydicom_finds(name):
     stored = pixel_array(path)
     slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
     values = stored * slope + intercept
-    with path.open("rb") as file, opened_dicom(file, 1 << 24) as found:
+    with opened(path) as found:
         picture, presentation = found.picture(0)
     inside = stored != header.get("PixelPaddingValue")
     assert np.array_equal(np.asarray(picture)[inside], values[inside])
@@ -120,7 +130,7 @@ def test_a_range_beats_the_files_window_and_monochrome1_is_turned_round(tmp_path
 @pytest.mark.parametrize(("bits", "largest"), [(12, 3000), (16, 40_000), (10, 1023)])
 def test_without_a_window_the_depth_decides_as_of_other_pictures(tmp_path, bits, largest):
     values = np.linspace(0, largest, 256).reshape(16, 16).astype(np.uint16)
-    deep = saved(tmp_path / "a.dcm", values, BitsStored=bits)
+    deep = saved(tmp_path / "a.dcm", values, BitsStored=bits, HighBit=bits - 1)
     Image.fromarray(values).save(tmp_path / "a.png")
     assert np.array_equal(read_picture(deep, 16), read_picture(tmp_path / "a.png", 16))
     assert read_picture(deep, 16).max() == round(largest / ((1 << bits) - 1) * 255)
@@ -148,7 +158,7 @@ def test_tables_of_modality_and_of_presentation(tmp_path):
         np.array([int(4095 * (i / 1600) ** 2) for i in range(1601)], "<u2").tobytes(),
     )
     path = saved(tmp_path / "a.dcm", values, ModalityLUTSequence=[modality], VOILUTSequence=[shown])
-    with path.open("rb") as file, opened_dicom(file, 1 << 20) as found:
+    with opened(path) as found:
         picture, presentation = found.picture(0)
     assert np.array_equal(np.asarray(picture), 100 * (values.astype(int) + 1))
     expected = np.floor(4095 * (values / 16) ** 2) / 4095 * 255
@@ -189,7 +199,7 @@ def test_facts_of_a_frame_come_before_those_of_all(tmp_path):
         SharedFunctionalGroupsSequence=[group(slope="2")],
         PerFrameFunctionalGroupsSequence=[group(200), group(225), group(250)],
     )
-    with path.open("rb") as file, opened_dicom(file, 1 << 20) as found:
+    with opened(path) as found:
         shown = [(picture := found.picture(k))[1].show(np.asarray(picture[0]))[0, 0] for k in range(3)]
     assert shown == [127.5, 63.75, 0.0]
 
@@ -219,7 +229,7 @@ def test_content_in_memory_is_read_as_its_file(tmp_path):
 
 
 def test_a_size_is_told_without_decoding(monkeypatch):
-    monkeypatch.setattr(dicom.DicomFile, "picture", None)
+    monkeypatch.setattr(dicom.DicomFile, "_decoded", None)
     assert picture_size(FILES / "CT_small.dcm") == (128, 128)
     assert decoded_bytes(FILES / "CT_small.dcm") == 65536
     assert decoded_bytes(FILES / "rtplan.dcm") == 0
@@ -270,13 +280,150 @@ def test_run_lengths_that_unpack_to_too_much_are_not_unpacked(tmp_path):
     made.compress(RLELossless)
     made.save_as(tmp_path / "good.dcm")
     assert read_picture(tmp_path / "good.dcm", 64).max() == 0
-    bomb = copy.deepcopy(made)
-    runs = b"\x81\x00" * 500_000  # 64 million bytes
     header = np.array([1, 64, *[0] * 14], "<u4").tobytes()
-    bomb.PixelData = pydicom.encaps.encapsulate([header + runs])
-    bomb.save_as(tmp_path / "bomb.dcm")
-    with pytest.raises(PictureError, match="unpack to more than its pixels"):
-        read_picture(tmp_path / "bomb.dcm", 64)
+    for number, (runs, line) in enumerate(
+        [
+            (b"\x81\x00" * 500_000, "has run lengths of more bytes than its pixels"),
+            (b"\x81\x00" * 2000, "unpack to more than its pixels"),  # 256,000 of 4,096
+            (b"\x80" * 4000, "its run lengths say nothing"),
+        ]
+    ):
+        bomb = copy.deepcopy(made)
+        bomb.PixelData = pydicom.encaps.encapsulate([header + runs])
+        bomb.save_as(tmp_path / f"{number}.dcm")
+        with pytest.raises(PictureError, match=line):
+            read_picture(tmp_path / f"{number}.dcm", 64)
+
+
+def test_a_picture_inside_of_another_size_is_not_decoded(tmp_path, monkeypatch):
+    """The header says 8×8, so a JPEG of 3,000×3,000 is not unpacked to be compared."""
+    inside = io.BytesIO()
+    Image.new("L", (3000, 3000)).save(inside, "JPEG")
+    made = pydicom.dcmread(saved(tmp_path / "a.dcm", np.zeros((8, 8), np.uint8)))
+    made.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    made.PixelData = pydicom.encaps.encapsulate([inside.getvalue()])
+    made.save_as(tmp_path / "b.dcm")
+    monkeypatch.setattr(dicom.DicomFile, "_decoded", None)
+    with pytest.raises(PictureError, match="of another size than its header says"):
+        read_picture(tmp_path / "b.dcm", 8)
+
+
+def test_a_header_of_many_elements_is_not_read_to_its_end(tmp_path):
+    item = b"\xfe\xff\x00\xe0\x00\x00\x00\x00"
+    whole = saved(tmp_path / "a.dcm", hounsfield(), **CT).read_bytes()
+    at = whole.index(b"\x28\x00\x02\x00US")  # in front of SamplesPerPixel
+    sequence = b"\x08\x00\x15\x11SQ\x00\x00\xff\xff\xff\xff" + item * 200_000 + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    (tmp_path / "b.dcm").write_bytes(whole[:at] + sequence + whole[at:])
+    with pytest.raises(PictureError, match="has a header of more than 50,000 elements"):
+        read_picture(tmp_path / "b.dcm", 32)
+
+
+def test_values_that_begin_above_the_lowest_bit_are_refused(tmp_path):
+    with pytest.raises(PictureError, match="values of 12 bits that do not begin with the lowest"):
+        read_picture(saved(tmp_path / "a.dcm", hounsfield() << 4, BitsStored=12, HighBit=15), 32)
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_padding_is_black_whatever_the_slope(tmp_path, inverted):
+    values = hounsfield()
+    values[:, :4] = -32768
+    values[:, 4:6] = -32000
+    facts = {
+        "RescaleSlope": "-2",
+        "RescaleIntercept": "10",
+        "PixelPaddingValue": -32768,
+        "PixelPaddingRangeLimit": -32000,
+    }
+    facts |= {"PhotometricInterpretation": "MONOCHROME1"} if inverted else {}
+    said = read_picture(saved(tmp_path / "a.dcm", values, **facts), 32)
+    assert said[:, :6].max() == 0
+    assert said[:, 6:].min() == 0
+    assert said[:, 6:].max() == 255
+    alone = np.full((8, 8), -32768, np.int16)
+    assert read_picture(saved(tmp_path / "b.dcm", alone, **facts), 8).max() == 0
+
+
+def test_padding_of_a_volume_is_the_least_of_all_its_slices(tmp_path):
+    volume = np.linspace(0, 1000, 16**3).reshape(16, 16, 16).astype(np.int16)
+    padded = volume.copy()
+    padded[0], padded[-1] = -32768, -32768
+    said = read_volume(saved(tmp_path / "a.dcm", padded, **CT, PixelPaddingValue=-32768), 16, (-1024, 0))
+    plain = read_volume(saved(tmp_path / "b.dcm", volume, **CT), 16, (-1024, 0))
+    assert np.array_equal(said[1:-1], plain[1:-1])
+    assert set(np.unique(said[0])) == set(np.unique(said[-1])) == {round((volume[1].min()) / 1024 * 255)}
+
+
+def test_distances_between_frames_are_those_of_their_positions(tmp_path):
+    volume = np.zeros((16, 16, 16), np.int16)
+    volume[6:10] = 500
+    facts = {**CT, "PixelSpacing": ["1", "1"], "SliceThickness": "5"}
+    thick = read_volume(saved(tmp_path / "a.dcm", volume, **facts), 16)
+    told = read_volume(
+        saved(tmp_path / "b.dcm", volume, **facts, GridFrameOffsetVector=[str(k) for k in range(16)]), 16
+    )
+    assert (told.max(axis=(1, 2)) > 127).tolist() == [6 <= k < 10 for k in range(16)]
+    assert not np.array_equal(thick, told)
+
+    def placed(z: float) -> Dataset:
+        place, group = Dataset(), Dataset()
+        place.ImagePositionPatient = ["0", "0", str(z)]
+        group.PlanePositionSequence = [place]
+        return group
+
+    by_place = saved(
+        tmp_path / "c.dcm", volume, **facts, PerFrameFunctionalGroupsSequence=[placed(-k) for k in range(16)]
+    )
+    assert np.array_equal(read_volume(by_place, 16), told)
+
+
+def test_eight_bits_without_units_are_as_they_are(tmp_path):
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    plain = saved(tmp_path / "a.dcm", values)
+    assert np.array_equal(read_picture(plain, 16, intensity=(-1000, 400)), values)
+    inverted = saved(tmp_path / "b.dcm", values, PhotometricInterpretation="MONOCHROME1")
+    assert np.array_equal(read_picture(inverted, 16), 255 - values)
+    assert deep_range(plain) is None
+
+
+def test_large_integers_keep_their_levels(tmp_path):
+    values = (2**30 + np.arange(256, dtype=np.uint32)).reshape(16, 16)
+    path = saved(tmp_path / "a.dcm", values)
+    assert np.array_equal(read_picture(path, 16, intensity=(2**30, 2**30 + 255)).ravel(), np.arange(256))
+    small = np.linspace(0, 3000, 256).reshape(16, 16)
+    wide, narrow = (saved(tmp_path / f"{kind}.dcm", small.astype(kind)) for kind in ("uint32", "uint16"))
+    assert np.array_equal(read_picture(wide, 16), read_picture(narrow, 16))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tables_of_bytes_and_of_words_in_either_order(tmp_path, order):
+    values = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    for bits, kind in ((8, "u1"), (12, f"{order}u2")):
+        shown = Dataset()
+        entries = np.linspace(0, (1 << bits) - 1, 16).astype(kind)
+        shown.LUTDescriptor, shown.LUTData = [16, 0, bits], entries.tobytes()
+        syntax = ExplicitVRBigEndian if order == ">" else ExplicitVRLittleEndian
+        path = saved(tmp_path / "a.dcm", values, syntax, VOILUTSequence=[shown])
+        expected = np.rint(entries.astype(float) / ((1 << bits) - 1) * 255)
+        assert np.array_equal(read_picture(path, 4).ravel(), expected), bits
+
+
+def test_a_palette_of_eight_bits_in_words(tmp_path):
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    entries = np.arange(256, dtype="<u2").tobytes()
+    facts = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour in ("Red", "Green", "Blue"):
+        facts |= {
+            f"{colour}PaletteColorLookupTableDescriptor": [256, 0, 8],
+            f"{colour}PaletteColorLookupTableData": entries,
+        }
+    said = read_picture(saved(tmp_path / "a.dcm", values, **facts), 16)
+    assert np.array_equal(said, np.repeat(values[..., None], 3, axis=2))
+
+
+def test_an_index_of_a_medium_is_no_picture():
+    folder = FILES / "dicomdirtests"
+    assert not is_dicom(folder / "DICOMDIR")
+    assert is_dicom(next(path for path in (folder / "77654033").rglob("*") if path.is_file()))
 
 
 # --- importing, and what is said of pictures later
@@ -319,11 +466,19 @@ def test_without_one_the_range_of_all_is_found_and_told(studies):
     assert any("24 pictures have more than 8 bits" in note for note in report.notes)
 
 
+def test_what_cannot_be_read_takes_the_range_from_nobody(studies):
+    (studies / "full" / "broken.dcm").write_bytes(b"x" * 300)
+    saved(studies / "full" / "colours.dcm", np.zeros((20, 20, 3), np.uint8))
+    report = import_images(ImportSettings(studies, "ct", resolution=20))
+    assert report.info.intensity is not None
+    assert len(report.broken) == 1
+
+
 def test_windows_of_files_are_kept_and_told(studies):
     saved(studies / "full" / "x.dcm", hounsfield(20), **CT, WindowCenter="0", WindowWidth="100")
     report = import_images(ImportSettings(studies, "ct", resolution=20))
     assert report.info.intensity is None
-    assert any("25 DICOM files are shown as they say" in note for note in report.notes)
+    assert any("25 DICOM files are shown by their own windows" in note for note in report.notes)
 
 
 def test_sixteen_bit_pictures_of_a_series_share_their_range(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,24 @@ from tests.security.harness import SOURCES, attack
 from visionforge.data.pictures import PictureError, read_picture
 
 DAMAGED = 40  # of every kind of picture
+
+
+@pytest.mark.parametrize("name", ["CT_small", "SC_rgb_rle_2frame", "SC_rgb_jpeg_dcmtk", "examples_palette"])
+def test_damaged_dicom_files_are_read_or_refused(tmp_path, name):
+    import pydicom
+
+    whole = (Path(pydicom.__file__).parent / "data" / "test_files" / f"{name}.dcm").read_bytes()
+    path = tmp_path / "a.dcm"
+    for data in damaged(whole, DAMAGED, seed=len(name)):
+        path.write_bytes(data)
+        try:
+            picture = read_picture(path, 16)
+        except PictureError as error:
+            said = str(error)
+        else:
+            said = ""
+            assert picture.shape[:2] == (16, 16)
+        assert said.isprintable()
 
 
 @pytest.mark.parametrize("name", sorted(pictures()))

@@ -6,7 +6,7 @@ from pathlib import Path
 from visionforge.data.dicom import is_dicom
 from visionforge.data.import_settings import ImportSettings
 from visionforge.data.intensity import Range, shared_range
-from visionforge.data.pictures import deep_range
+from visionforge.data.pictures import deep_range, says_how_it_is_shown
 
 
 def intensity_of(paths: Sequence[Path], settings: ImportSettings) -> tuple[Range | None, list[str]]:
@@ -20,12 +20,10 @@ def intensity_of(paths: Sequence[Path], settings: ImportSettings) -> tuple[Range
     """
     if settings.intensity is not None:
         return None, []
-    ranges = [(path, deep_range(path)) for path in paths]
-    dicom = [found for path, found in ranges if is_dicom(path)]
-    if None in dicom:  # they say how they are shown, have colours, or cannot be read, of which others tell
-        told = f"{len(dicom):,} DICOM files are shown as they say, by windows for example; `intensity` takes one range"
-        return None, [told]
-    found = [found for _, found in ranges if found is not None]
+    if any(map(says_how_it_is_shown, paths)):
+        count = sum(map(is_dicom, paths))
+        return None, [f"{count:,} DICOM files are shown by their own windows, or by what each has; see `intensity`"]
+    found = [found for path in paths if (found := deep_range(path)) is not None]
     if not found:
         return None, []
     low, high = shared_range(found)

@@ -1,22 +1,21 @@
 """DICOM files from strangers: the grey values or colours of one frame, or the frames of a volume.
 
-pydicom reads the header, of which only what describes the pixels is taken: nothing of a patient gets any further. A
-header is looked at before a pixel is decoded, and one frame at a time is in memory.
+pydicom decodes; how many bytes and pixels that takes is looked at before.
 """
 
+import io
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from math import isfinite
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from visionforge.data.intensity import Presentation, Table, Window, WindowFunction
+from visionforge.data.dicom_header import GREY, PALETTE, DicomError, Header, first_of, number_of
+from visionforge.data.intensity import Presentation, Shown, Table, Window, WindowFunction
 from visionforge.distribution import how_to_install
 from visionforge.printable import printable
 
@@ -25,30 +24,17 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".dcm", ".dicom")
 NEEDS_PYDICOM = f"needs the package pydicom: {how_to_install('dicom')}"
-MAX_FRAMES = 1 << 16
 _PREAMBLE, _MAGIC = 128, b"DICM"  # bytes before the mark
-_DEFLATED = "1.2.840.10008.1.2.1.99"  # the whole file is compressed, to a size that nobody knows before
+_INDEX = "dicomdir"  # of a medium, without pictures
 _DECODERS = "python-gdcm"  # of what Pillow does not decode, for example lossless JPEG
 _RLE = "1.2.840.10008.1.2.5"
 _RLE_HEADER = 64  # bytes: the number of segments, and where each begins
-_COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
-_GREY = ("MONOCHROME1", "MONOCHROME2")
-_PALETTE = "PALETTE COLOR"
-_PALETTES = ("Red", "Green", "Blue")
-_TAGS = (  # of the header that are read; an absent one costs nothing
-    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue"),
-    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
-    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
-    *("PixelSpacing", "ImagerPixelSpacing", "SpacingBetweenSlices", "SliceThickness"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
-    *(f"{colour}PaletteColorLookupTable{part}" for colour in _PALETTES for part in ("Descriptor", "Data")),
-    "SegmentedRedPaletteColorLookupTableData",
-)
-
-
-class DicomError(Exception):
-    """A DICOM file that cannot be read; the message says why."""
+_ELEMENT = 12  # bytes in front of the frames of a compressed file: tag, kind and length
+_WORST = 1.02  # as much larger run lengths may be than what they pack
+_EXACT = 1 << 31  # integers below it are kept as such
+_WORDS = 1 << 16  # entries of a table that says 0
+Values = npt.NDArray[Any]
+Padding = npt.NDArray[np.bool_]
 
 
 def has_dicom_name(path: str | Path) -> bool:
@@ -59,7 +45,8 @@ def has_dicom_name(path: str | Path) -> bool:
 def is_dicom(source: str | Path | IO[bytes]) -> bool:
     """Return whether a file is one of DICOM by its name, or by its first bytes if the name says nothing.
 
-    Archives of hospitals write files without a suffix, or with a number that stands for none.
+    Archives of hospitals write files without a suffix, or with a number that stands for none. The index of a medium
+    (DICOMDIR) is none.
 
     Args:
         source: The file, or its content, which is left at its beginning.
@@ -68,15 +55,16 @@ def is_dicom(source: str | Path | IO[bytes]) -> bool:
         begins = _begins_as_dicom(source)
         source.seek(0)
         return begins
-    suffix = Path(source).suffix.lower()
+    path = Path(source)
+    suffix = path.suffix.lower()
     if suffix in SUFFIXES:
         return True
-    if suffix and not suffix[1:].isdigit():
+    if (suffix and not suffix[1:].isdigit()) or path.name.lower() == _INDEX:
         return False
     try:
-        if not Path(source).is_file():  # a pipe would be waited for
+        if not path.is_file():  # a pipe would be waited for
             return False
-        with Path(source).open("rb") as file:
+        with path.open("rb") as file:
             return _begins_as_dicom(file)
     except OSError:
         return False
@@ -102,32 +90,32 @@ class DicomFile:
     """An open file whose header was checked.
 
     Attributes:
-        width: Columns of a frame.
-        height: Rows of a frame.
-        frames: How many there are.
+        header: What describes its pixels.
+        file: The file.
     """
 
-    width: int
-    height: int
-    frames: int
-    _header: "Dataset"
-    _file: IO[bytes]
+    header: Header
+    file: IO[bytes]
 
     @property
     def is_grey(self) -> bool:
         """Return whether its pixels have one value."""
-        return self._header.PhotometricInterpretation in _GREY
+        return self.header.kind in GREY
 
     @property
     def inverted(self) -> bool:
         """Return whether the smallest of its grey values is white."""
-        return bool(self._header.PhotometricInterpretation == "MONOCHROME1")
+        return self.header.kind == "MONOCHROME1"
+
+    def show(self, frame: int) -> Window | Table | None:
+        """Return how a file says that the grey values of a frame are shown; None if it does not say."""
+        return (self._window(frame) or self._table(frame)) if self.is_grey else None
 
     def picture(self, frame: int) -> tuple[Image.Image, Presentation]:
         """Return a frame as an image, and how it is shown.
 
-        Of grey values the image has mode I or F, in the units of the modality (Hounsfield units, say); colours have
-        eight bits.
+        Of grey values the image has mode I or F, in the units of the modality (Hounsfield units, say), or mode L if
+        they have eight bits and no units; colours have eight bits.
 
         Args:
             frame: From 0.
@@ -135,100 +123,197 @@ class DicomFile:
         Raises:
             DicomError: If it cannot be decoded.
         """
-        array = self._decoded(frame)
-        if self._header.PhotometricInterpretation == _PALETTE:
-            from pydicom.pixels import apply_color_lut
-
-            array = apply_color_lut(array, self._header)
-            return Image.fromarray(_eight_bits(array, 8 * array.dtype.itemsize)), Presentation()
+        self._check_packed([frame])
+        array = next(self._decoded([frame]))
         if not self.is_grey:
-            return Image.fromarray(_eight_bits(array, int(self._header.BitsStored))), Presentation()
-        values = self._of_modality(array, frame)
-        return Image.fromarray(values), Presentation(self._window(frame) or self._table(frame), self.inverted)
+            return Image.fromarray(self._colours(array)), Presentation()
+        values, padding = self._of_modality(array, frame)
+        show = self.show(frame)
+        if values.dtype == np.uint8 and show is None:
+            plain = 255 - values if self.inverted else values
+            return Image.fromarray(plain if padding is None else np.where(padding, 0, plain)), Presentation()
+        whole = values.dtype.kind in "iu"
+        exact = whole and values.min() >= -_EXACT and values.max() < _EXACT
+        picture = Image.fromarray(values.astype(np.int32 if exact else np.float32))
+        return picture, Presentation(show, self.inverted, padding, whole)
+
+    def slices(self) -> Iterator[npt.NDArray[np.float64]]:
+        """Yield all frames (H, W, colours) in their order, grey values in the units of the modality.
+
+        Padding has the smallest other value of the file.
+
+        Raises:
+            DicomError: If one cannot be decoded, or holds NaN or infinity.
+        """
+        self._check_packed(range(self.header.frames))
+        least = self._least() if self.header.padding is not None and self.is_grey else 0.0
+        for frame, array in enumerate(self._decoded(range(self.header.frames))):
+            if not self.is_grey:
+                yield self._colours(array).astype(np.float64)
+                continue
+            values, padding = self._of_modality(array, frame)
+            values = values.astype(np.float64)
+            if padding is not None:
+                values[padding] = least
+            if not np.isfinite(values).all():
+                raise DicomError("holds NaN or infinity")
+            yield values[..., None]
+
+    def _least(self) -> float:
+        found = []
+        for frame, array in enumerate(self._decoded(range(self.header.frames))):
+            values, padding = self._of_modality(array, frame)
+            inside = values if padding is None else values[~padding]
+            found += [float(inside.min())] if inside.size else []
+        return min(found, default=0.0)
 
     def spacing(self) -> tuple[float, float, float]:
-        """Return the distances between columns, rows and frames, in millimetres; ones where it does not say."""
+        """Return the distances between columns, rows and frames, in millimetres; ones where it does not say.
+
+        Those between frames are of their positions, else what the header says between slices, else their thickness.
+        """
         measures = self._groups(0, "PixelMeasuresSequence")
-        pixels = measures.get("PixelSpacing") or self._header.get("ImagerPixelSpacing")
-        between = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness")
-        down, across = (1.0, 1.0) if pixels is None else (_number(pixels[0]), _number(pixels[1]))
-        apart = _number(between) if between is not None else down
+        pixels = measures.get("PixelSpacing") or self.header.get("ImagerPixelSpacing")
+        down, across = (1.0, 1.0) if pixels is None else (number_of(pixels[0]), number_of(pixels[1]))
+        told = self._apart() or measures.get("SpacingBetweenSlices") or measures.get("SliceThickness")
+        apart = down if told is None else abs(number_of(told))
         if min(down, across, apart) <= 0:
             raise DicomError("has distances between pixels that are not above 0")
         return across, down, apart
 
-    def _decoded(self, frame: int) -> npt.NDArray[Any]:
-        from pydicom.pixels import pixel_array
+    def _apart(self) -> float | None:
+        """Return the mean distance between the positions of neighbouring frames, if these are known."""
+        steps = self.header.frames - 1
+        offsets = self.header.get("GridFrameOffsetVector")
+        if offsets is not None and len(offsets) > 1:
+            return abs(number_of(offsets[-1]) - number_of(offsets[0])) / (len(offsets) - 1)
+        ends = [self._groups(frame, "PlanePositionSequence").get("ImagePositionPatient") for frame in (0, steps)]
+        if steps < 1 or any(end is None or len(end) != 3 for end in ends):
+            return None
+        first, last = (np.array([number_of(each) for each in end]) for end in ends)
+        return float(np.linalg.norm(last - first)) / steps or None
 
-        if not 0 <= frame < self.frames:
-            raise DicomError(f"has {self.frames} frames, no frame {frame}")
-        syntax = self._header.file_meta.TransferSyntaxUID
+    # --- decoding
+
+    def _decoded(self, frames: Iterable[int]) -> Iterator[Values]:
+        """Yield frames as they are stored; see `_check_packed`."""
+        from pydicom.pixels import iter_pixels
+
+        shape = (self.header.height, self.header.width)
         try:
-            if syntax == _RLE:
-                self._check_runs(frame)
-            self._file.seek(0)
-            array = pixel_array(self._file, index=frame)
+            self.file.seek(0)
+            for array in iter_pixels(self.file, indices=list(frames)):
+                if array.shape[:2] != shape:
+                    raise DicomError(f"has frames of another size than its header says ({array.shape})")
+                yield np.asarray(array)
         except DicomError:
             raise
         except (NotImplementedError, RuntimeError) as error:  # no decoder, or none that is installed
-            kind = printable(getattr(syntax, "name", syntax))
+            kind = printable(self.header.syntax_name)
             raise DicomError(f"cannot be decoded ({kind}); the package {_DECODERS} decodes more kinds") from error
         except Exception as error:  # on damaged files, anything
             raise DicomError(f"cannot be decoded ({printable(str(error) or type(error).__name__)})") from error
-        if array.shape[:2] != (self.height, self.width):
-            raise DicomError(f"has frames of another size than its header says ({array.shape})")
-        return np.asarray(array)
 
-    def _check_runs(self, frame: int) -> None:
-        """Raise DicomError if run lengths unpack to more than a frame has; nothing is unpacked."""
-        from pydicom import dcmread
-        from pydicom.encaps import get_frame
+    def _check_packed(self, frames: Iterable[int]) -> None:
+        """Raise DicomError if compressed frames unpack to more than the header says; nothing is unpacked."""
+        if not self.header.compressed:
+            return
+        from pydicom.encaps import generate_frames
 
-        self._file.seek(0)
-        data = cast(bytes, dcmread(self._file, specific_tags=["PixelData"]).PixelData)
-        packed = get_frame(data, frame, number_of_frames=self.frames)
-        starts = np.frombuffer(packed[:_RLE_HEADER], "<u4")
-        count = int(starts[0]) if len(starts) == _RLE_HEADER // 4 else 0
-        if not 1 <= count < len(starts):
+        wanted = set(frames)
+        try:
+            self.file.seek(self.header.pixels_at + _ELEMENT)
+            for frame, packed in enumerate(generate_frames(self.file, number_of_frames=self.header.frames)):
+                if frame in wanted:
+                    (self._check_runs if self.header.syntax == _RLE else self._check_size)(packed)
+                if frame >= max(wanted):
+                    return
+        except DicomError:
+            raise
+        except Exception as error:  # on damaged files, anything
+            raise DicomError(f"cannot be decoded ({printable(str(error) or type(error).__name__)})") from error
+
+    def _check_size(self, packed: bytes) -> None:
+        """Raise DicomError if a JPEG or JPEG 2000 picture has another size than the header says."""
+        try:
+            with Image.open(io.BytesIO(packed), formats=("JPEG", "JPEG2000")) as found:
+                size = found.size
+        except UnidentifiedImageError:  # of another kind, which Pillow will not decode
+            return
+        if size != (self.header.width, self.header.height):
+            raise DicomError(f"has frames of another size than its header says ({size[0]}×{size[1]})")
+
+    def _check_runs(self, packed: bytes) -> None:
+        """Raise DicomError if run lengths unpack to more than a frame has, or say nothing."""
+        room = self.header.width * self.header.height
+        parts = self.header.samples * self.header.bits_allocated // 8
+        starts = np.frombuffer(packed[:_RLE_HEADER], "<u4").astype(int).tolist()
+        begins, ends = starts[1 : parts + 1], [*starts[2 : parts + 1], len(packed)]
+        if len(starts) != _RLE_HEADER // 4 or starts[0] != parts or begins != sorted(begins):
             raise DicomError("is damaged: its run lengths have no header")
-        ends = [*(int(each) for each in starts[2 : count + 1]), len(packed)]
-        room = self.width * self.height
-        for start, end in zip(map(int, starts[1 : count + 1]), ends, strict=True):
+        if len(packed) > _RLE_HEADER + parts * (_WORST * room + 2 * self.header.height + 2):
+            raise DicomError("has run lengths of more bytes than its pixels")
+        for start, end in zip(begins, ends, strict=True):
             place, unpacked = start, 0
-            while place < min(end, len(packed)) and unpacked <= 2 * room:
+            while place < min(end, len(packed)) - 1:
                 code = packed[place]
-                unpacked += code + 1 if code < 128 else 257 - code if code > 128 else 0
-                place += code + 2 if code < 128 else 2 if code > 128 else 1
-            if unpacked > room + 1:  # of uneven length, a segment is filled up
-                raise DicomError("has run lengths that unpack to more than its pixels")
+                if code == 128:
+                    raise DicomError("is damaged: its run lengths say nothing")
+                unpacked += code + 1 if code < 128 else 257 - code
+                place += code + 2 if code < 128 else 2
+                if unpacked > room + 1:  # of uneven length, a segment is filled up
+                    raise DicomError("has run lengths that unpack to more than its pixels")
+
+    # --- values
+
+    def _colours(self, array: Values) -> npt.NDArray[np.uint8]:
+        """Return pixels as colours (H, W, 3) of eight bits."""
+        if self.header.kind == PALETTE:
+            from pydicom.pixels import apply_color_lut
+
+            bits = int(self.header.dataset.RedPaletteColorLookupTableDescriptor[2])
+            return _eight_bits(np.asarray(apply_color_lut(array, self.header.dataset)), 16 if bits > 8 else 8)
+        return _eight_bits(array, self.header.bits_stored)
 
     def _groups(self, frame: int, sequence: str) -> "Dataset":
         """Return where facts of a frame stand: its functional group, that of all frames, or the header itself."""
-        each = self._header.get("PerFrameFunctionalGroupsSequence") or ()
-        for group in (*each[frame : frame + 1], *(self._header.get("SharedFunctionalGroupsSequence") or ())[:1]):
+        each = self.header.get("PerFrameFunctionalGroupsSequence") or ()
+        for group in (*each[frame : frame + 1], *(self.header.get("SharedFunctionalGroupsSequence") or ())[:1]):
             if found := group.get(sequence):
                 return cast("Dataset", found[0])
-        return self._header
+        return self.header.dataset
 
-    def _of_modality(self, array: npt.NDArray[Any], frame: int) -> npt.NDArray[Any]:
-        """Return stored values in the units of the modality: int32 where they are whole, else float32."""
+    def _of_modality(self, array: Values, frame: int) -> tuple[Values, Padding | None]:
+        """Return stored values in the units of the modality, and where there is padding, if there is.
+
+        Integers stay integers where they can; eight bits without units stay as they are.
+        """
         from pydicom.pixels import apply_modality_lut
 
         facts = self._groups(frame, "PixelValueTransformationSequence")
-        padding = self._header.get("PixelPaddingValue")
-        if isinstance(padding, int) and (outside := array == padding).any() and not outside.all():
-            array = np.where(outside, array[~outside].min(), array)
+        padding = self._padding(array)
         if facts.get("ModalityLUTSequence"):
-            return np.asarray(apply_modality_lut(array, facts), dtype=np.int32)
-        slope, intercept = _number(facts.get("RescaleSlope", 1)), _number(facts.get("RescaleIntercept", 0))
-        whole = slope == 1 and intercept.is_integer() and abs(intercept) < 1 << 30 and array.dtype.itemsize <= 2
-        if whole:
-            return array.astype(np.int32) + np.int32(intercept)
-        return (array.astype(np.float64) * slope + intercept).astype(np.float32)
+            return np.asarray(apply_modality_lut(array, facts)).astype(np.int64), padding
+        slope, intercept = number_of(facts.get("RescaleSlope", 1)), number_of(facts.get("RescaleIntercept", 0))
+        if (slope, intercept) == (1, 0):
+            plain = array.dtype == np.uint8 and self.header.bits_stored == 8
+            return array if plain or array.dtype.kind == "f" else array.astype(np.int64), padding
+        whole = array.dtype.kind != "f" and slope.is_integer() and intercept.is_integer()
+        if whole and max(abs(slope), abs(intercept)) < _EXACT:
+            return array.astype(np.int64) * int(slope) + int(intercept), padding
+        return array.astype(np.float64) * slope + intercept, padding
+
+    def _padding(self, array: Values) -> Padding | None:
+        """Return the pixels that stand for none; None if there are no such."""
+        if self.header.padding is None or array.dtype.kind == "f":
+            return None
+        low, high = self.header.padding
+        found: Padding = (array >= low) & (array <= high)
+        return found if found.any() else None
 
     def _window(self, frame: int) -> Window | None:
         facts = self._groups(frame, "FrameVOILUTSequence")
-        centre, width = (_first(facts.get(name)) for name in ("WindowCenter", "WindowWidth"))
+        centre, width = (first_of(facts.get(name)) for name in ("WindowCenter", "WindowWidth"))
         if centre is None or width is None:
             return None
         function = facts.get("VOILUTFunction") or "LINEAR"
@@ -243,102 +328,26 @@ class DicomFile:
         tables = self._groups(frame, "FrameVOILUTSequence").get("VOILUTSequence")
         if not tables:
             return None
-        descriptor, data = tables[0].LUTDescriptor, tables[0].LUTData
-        entries = np.frombuffer(data, "<u2") if isinstance(data, bytes) else np.asarray(data)
-        first, bits = int(descriptor[1]), int(descriptor[2])
-        if not len(entries) or not 1 <= bits <= 16:
-            raise DicomError("has a table of grey values that is empty or damaged")
-        return Table(first, np.clip(entries.astype(np.float64) / ((1 << bits) - 1), 0, 1) * 255)
+        count, first, bits = (int(each) for each in tables[0].LUTDescriptor)
+        entries = self._entries(tables[0].LUTData, count or _WORDS)
+        if not 1 <= bits <= 16:
+            raise DicomError("has a table of grey values that is damaged")
+        return Table(first, np.clip(entries / ((1 << bits) - 1), 0, 1) * 255)
+
+    def _entries(self, data: Any, count: int) -> Shown:
+        """Return so many entries of a table, of bytes or of words in the file's order."""
+        if isinstance(data, bytes):
+            words = "<u2" if self.header.little_endian else ">u2"
+            data = np.frombuffer(data, np.uint8 if len(data) in (count, count + count % 2) else words)
+        entries = np.asarray(data, dtype=np.float64)[:count]
+        if len(entries) < count:
+            raise DicomError("has a table of grey values that is damaged")
+        return entries
 
 
-@contextmanager
-def opened_dicom(file: IO[bytes], max_pixels: int) -> Iterator[DicomFile]:
-    """Check the header of an open file, which may come from strangers.
-
-    Args:
-        file: The file, at its beginning.
-        max_pixels: Of a frame, at most.
-
-    Raises:
-        DicomError: If it is no DICOM file with pixels, is damaged, or too large.
-    """
-    if not has_pydicom():
-        raise DicomError(NEEDS_PYDICOM)
-    header = _header(file)
-    width, height, frames = (_count(header, name) for name in ("Columns", "Rows", "NumberOfFrames"))
-    if width * height > max_pixels:
-        raise DicomError(f"has {width}×{height} pixels, more than {max_pixels:,}")
-    if frames > MAX_FRAMES:
-        raise DicomError(f"has {frames:,} frames, more than {MAX_FRAMES:,}")
-    yield DicomFile(width, height, frames, header, file)
-
-
-def _header(file: IO[bytes]) -> "Dataset":
-    from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
-    from pydicom.filereader import _read_file_meta_info as read_meta  # the public one opens a path, not a file
-    from pydicom.filereader import read_preamble
-
-    try:
-        read_preamble(file, force=False)
-        if read_meta(file).get("TransferSyntaxUID") == _DEFLATED:
-            raise DicomError("is compressed as a whole (deflated), which is not read")
-        file.seek(0)
-        header = dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
-    except DicomError:
-        raise
-    except InvalidDicomError as error:
-        raise DicomError("is no DICOM file") from error
-    except Exception as error:  # on damaged files, anything
-        raise DicomError(f"cannot be read as DICOM ({printable(str(error) or type(error).__name__)})") from error
-    kind = header.get("PhotometricInterpretation")
-    samples = header.get("SamplesPerPixel")
-    if kind is None or "Rows" not in header:
-        raise DicomError("holds no picture")
-    if kind not in (*_GREY, *_COLOURS, _PALETTE) or samples != (3 if kind in _COLOURS else 1):
-        raise DicomError(
-            f"has pixels of the kind {printable(kind)!r} with {printable(samples)} values, which is not read"
-        )
-    if "SegmentedRedPaletteColorLookupTableData" in header:
-        raise DicomError("has a palette in segments, which is not read")
-    if header.get("BitsAllocated") not in (8, 16, 32):
-        raise DicomError(f"has {printable(header.get('BitsAllocated'))} bits a value; 8, 16 and 32 are read")
-    return header
-
-
-def _count(header: "Dataset", name: str) -> int:
-    found = header.get(name)
-    if found is None and name == "NumberOfFrames":
-        return 1
-    try:
-        number = int(found)
-    except (TypeError, ValueError) as error:
-        raise DicomError(f"has no number as {name}") from error
-    if number < 1:
-        raise DicomError(f"has {number} as {name}")
-    return number
-
-
-def _first(value: Any) -> float | None:
-    """Return a number, or the first of several; None if there is none."""
-    several = isinstance(value, list | tuple) or (hasattr(value, "__iter__") and not isinstance(value, str))
-    found = next(iter(value), None) if several else value
-    return None if found is None or found == "" else _number(found)
-
-
-def _number(value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise DicomError(f"has {printable(value)!r} where a number has to be") from error
-    if not isfinite(number):
-        raise DicomError(f"has {number} where a number has to be")
-    return number
-
-
-def _eight_bits(array: npt.NDArray[Any], bits: int) -> npt.NDArray[np.uint8]:
+def _eight_bits(array: Values, bits: int) -> npt.NDArray[np.uint8]:
     """Return colours of so many bits with eight."""
-    if bits == 8 and array.dtype == np.uint8:
-        return array
+    if bits == 8:
+        return array if array.dtype == np.uint8 else np.asarray(array.clip(0, 255), dtype=np.uint8)
     scaled = array.astype(np.float32) * np.float32(255 / ((1 << bits) - 1))
     return np.asarray(np.rint(scaled.clip(0, 255)), dtype=np.uint8)

@@ -1,6 +1,5 @@
 """The frames of a DICOM file as a volume."""
 
-from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import IO
@@ -8,7 +7,8 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from visionforge.data.dicom import DicomFile, opened_dicom
+from visionforge.data.dicom import NEEDS_PYDICOM, DicomFile, has_pydicom
+from visionforge.data.dicom_header import read_header
 from visionforge.data.intensity import Range
 from visionforge.data.nifti import middle_cube, stretched
 from visionforge.data.nifti_header import MAX_SLICE, MAX_VOXELS
@@ -20,7 +20,7 @@ def read_frames(
 ) -> npt.NDArray[np.uint8]:
     """Read the frames of a DICOM file, and cut and scale their middle cube for a network.
 
-    They are the slices along the depth, in the order of the file, as its header says how far apart; otherwise
+    They are the slices along the depth, in the order of the file, as far apart as its header says; otherwise
     as of `read_nifti`. Windows count for nothing here: values are those of the modality, of which percentiles of the
     cube become 0 and 255.
 
@@ -34,26 +34,22 @@ def read_frames(
         (R, R, R), or (R, R, R, 3) of colours.
 
     Raises:
-        PictureError: If it is no such file, is damaged or too large, has one frame, or one side is far longer than
-            another.
+        PictureError: If it is no such file, is damaged or too large, has one frame, holds NaN or infinity, or one side
+            is far longer than another.
     """
-    with as_picture_errors(), opened_file(source, MAX_FILE) as file, opened_dicom(file, MAX_SLICE) as found:
-        if found.frames < 2:
+    if not has_pydicom():
+        raise PictureError(NEEDS_PYDICOM)
+    with as_picture_errors(), opened_file(source, MAX_FILE) as file:
+        found = DicomFile(read_header(file, MAX_SLICE), file)
+        shape = found.header.width, found.header.height, found.header.frames
+        if shape[2] < 2:
             raise PictureError("has one frame; a volume has several. Of a series of files, make one of NIfTI")
-        shape = found.width, found.height, found.frames
         if prod(shape) > max_voxels:
             raise PictureError(f"has {'×'.join(map(str, shape))} voxels, more than {max_voxels:,}")
-        cube = middle_cube(shape, np.asarray(found.spacing()), _slices(found), resolution)
+        cube = middle_cube(shape, np.asarray(found.spacing()), found.slices(), resolution)
         if found.is_grey:
             cube = stretched(cube, intensity)
             if found.inverted:
                 cube = 255 - cube
-    volume = np.rint(np.clip(cube, 0, 255)).astype(np.uint8)
-    return volume[..., 0] if found.is_grey else volume
-
-
-def _slices(found: DicomFile) -> Iterator[npt.NDArray[np.float64]]:
-    for frame in range(found.frames):
-        picture, _ = found.picture(frame)
-        values = np.asarray(picture, dtype=np.float64)
-        yield values[..., None] if values.ndim == 2 else values
+        volume = np.rint(np.clip(cube, 0, 255)).astype(np.uint8)
+        return volume[..., 0] if found.is_grey else volume

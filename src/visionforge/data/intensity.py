@@ -87,10 +87,14 @@ class Presentation:
     Attributes:
         show: Values → [0, 255]; None if it does not say.
         inverted: The smallest value is white.
+        padding: (H, W), where there is no value, which is black.
+        whole: The values are integers; None is as their type says.
     """
 
     show: Callable[[Values], Shown] | None = None
     inverted: bool = False
+    padding: npt.NDArray[np.bool_] | None = None
+    whole: bool | None = None
 
 
 def to_eight_bits(
@@ -109,9 +113,10 @@ def to_eight_bits(
     """
     low, high = intensity or (0.0, 0.0)
     show = None if intensity is not None else presentation.show
+    found = own_range(values, presentation)
     if intensity is None and show is None:
-        low, high = shared_range([own_range(values)])
-    finite_low, finite_high = (low, high) if show is None else own_range(values)[:2]
+        low, high = shared_range([found])
+    finite_low, finite_high = found[:2]
     scale = 255 / (high - low) if high > low else 0.0
     out = np.empty(values.shape, dtype=np.float32)
     step = max(1, _CHUNK // max(1, values.shape[1]))
@@ -121,23 +126,39 @@ def to_eight_bits(
         part = np.nan_to_num(part, nan=finite_low, posinf=finite_high, neginf=finite_low)
         shown = (part - low) * scale if show is None else show(part)
         out[start : start + step] = np.clip(shown, 0, 255)
-    return 255 - out if presentation.inverted else out
+    if presentation.inverted:
+        out = 255 - out
+    if presentation.padding is not None:
+        out[presentation.padding] = 0
+    return out
 
 
-def own_range(values: Values) -> tuple[float, float, bool]:
+def own_range(values: Values, presentation: Presentation = Presentation()) -> tuple[float, float, bool]:
     """Return the smallest and the largest value that is a number, and whether all are integers.
+
+    Args:
+        values: (H, W).
+        presentation: Of the file.
 
     Raises:
         ValuesError: If no value is finite.
     """
-    if values.dtype.kind != "f":
-        return float(values.min()), float(values.max()), True
+    whole = values.dtype.kind != "f" if presentation.whole is None else presentation.whole
+    if values.dtype.kind != "f" and presentation.padding is None:
+        return float(values.min()), float(values.max()), whole
     with np.errstate(invalid="ignore"):
         finite = np.isfinite(values)
+    if presentation.padding is not None:
+        finite &= ~presentation.padding
+        if not finite.any():  # a picture of padding alone, which is black
+            return 0.0, 0.0, whole
     if not finite.any():
         raise ValuesError("has no finite value")
+    if values.dtype.kind != "f":
+        inside = values[finite]
+        return float(inside.min()), float(inside.max()), whole
     low, high = values.min(where=finite, initial=np.inf), values.max(where=finite, initial=-np.inf)
-    return float(low), float(high), False
+    return float(low), float(high), whole
 
 
 def shared_range(found: list[tuple[float, float, bool]]) -> Range:

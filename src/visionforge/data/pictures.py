@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from visionforge.data.dicom import NEEDS_PYDICOM, DicomFile, has_pydicom, is_dicom
 from visionforge.data.dicom import SUFFIXES as DICOM_SUFFIXES
-from visionforge.data.dicom import DicomError, is_dicom, opened_dicom
+from visionforge.data.dicom_header import DicomError, read_header
 from visionforge.data.intensity import Presentation, Range, ValuesError, own_range, to_eight_bits
 from visionforge.data.picture_headers import check_tags, upright
 from visionforge.data.placement import Fit, place_mask, placement
@@ -104,8 +105,9 @@ def picture_size(path: Path) -> tuple[int, int]:
         PictureError: If it cannot be read; see `opened_picture`.
     """
     if is_dicom(path):
-        with as_picture_errors(), opened_file(path, MAX_FILE) as file, opened_dicom(file, MAX_PIXELS) as found:
-            return found.width, found.height
+        with as_picture_errors(), opened_file(path, MAX_FILE) as file:
+            header = read_header(file, MAX_PIXELS)
+            return header.width, header.height
     with opened_picture(path, decode=False) as picture:
         return picture.size
 
@@ -119,20 +121,29 @@ def decoded_bytes(path: Path) -> int:
     return width * height * PIXEL_BYTES
 
 
-def deep_range(path: Path) -> tuple[float, float, bool] | None:
-    """Return what `own_range` says of a picture with deep grey values.
+def says_how_it_is_shown(path: Path) -> bool:
+    """Return whether a picture is a DICOM file with a window or a table of its own; its pixels are not decoded."""
+    if not is_dicom(path):
+        return False
+    try:
+        with as_picture_errors(), opened_file(path, MAX_FILE) as file:
+            header = read_header(file, MAX_PIXELS)
+            return DicomFile(header, file).show(header.frames // 2) is not None
+    except PictureError:
+        return False
 
-    None if it has none, cannot be read, or is a DICOM file that says itself how it is shown.
-    """
+
+def deep_range(path: Path) -> tuple[float, float, bool] | None:
+    """Return what `own_range` says of a picture with deep grey values; None if it has none, or cannot be read."""
     try:
         if not is_dicom(path):
             with opened_picture(path, decode=False) as picture:
                 if picture.mode not in _DEEP:
                     return None
         with opened_picture(path) as picture:
-            if picture.mode not in _DEEP or _presentation(picture).show is not None:
+            if picture.mode not in _DEEP:
                 return None
-            return own_range(np.asarray(picture))
+            return own_range(np.asarray(picture), _presentation(picture))
     except (PictureError, ValuesError):
         return None
 
@@ -216,8 +227,11 @@ def opened_picture(
 
 def _frame(source: Path | IO[bytes], max_pixels: int) -> Image.Image:
     """Return the middle frame of a DICOM file, which carries how it is shown."""
-    with opened_file(source, MAX_FILE) as file, opened_dicom(file, max_pixels) as found:
-        picture, presentation = found.picture(found.frames // 2)
+    if not has_pydicom():
+        raise PictureError(NEEDS_PYDICOM)
+    with opened_file(source, MAX_FILE) as file:
+        header = read_header(file, max_pixels)
+        picture, presentation = DicomFile(header, file).picture(header.frames // 2)
     _check_aspect(picture)
     picture.info[_PRESENTATION] = presentation
     return picture
