@@ -1,6 +1,7 @@
 """Text from outside, made fit for a terminal, a log line or a table cell."""
 
 import traceback
+from collections.abc import Iterable
 
 from visionforge.redaction import redact_text
 
@@ -27,6 +28,11 @@ def printable(text: object, longest: int | None = LONGEST) -> str:
     if line.isprintable():
         return line
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
+
+
+def printable_lines(lines: Iterable[str]) -> str:
+    """Return lines as one text, each of them printable."""
+    return "\n".join(printable(line, LONGEST_LINE) for line in lines)
 
 
 def traceback_lines(error: BaseException) -> list[str]:

@@ -557,3 +557,25 @@ def test_a_missing_package_is_told_before_anything_is_read(studies, monkeypatch)
         import_images(ImportSettings(studies, "ct"))
     with pytest.raises(DataError, match="needs the package pydicom"):
         list_pictures([studies])
+
+
+def test_settings_that_would_change_nothing_are_refused_or_told(studies, tmp_path):
+    Image.new("L", (20, 20)).save(studies / "full" / "p.png")
+    for path in studies.rglob("*.dcm"):
+        path.unlink()
+    for label in ("empty", "full"):
+        for number in range(12):
+            Image.new("L", (20, 20), number).save(studies / label / f"{number}.png")
+    report = import_images(ImportSettings(studies, "plain", resolution=20, intensity=(0.0, 9.0)))
+    assert "`intensity` changes nothing: all pictures have 8 bits" in report.notes
+    table = tmp_path / "corrections.csv"
+    table.write_text("split,index,corrected\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="intensity: is that of plain, whose labels are corrected"):
+        import_images(ImportSettings(Path("plain"), "other", corrections=table, intensity=(0.0, 9.0)))
+    (tmp_path / "m" / "images").mkdir(parents=True)
+    (tmp_path / "m" / "masks").mkdir()
+    for number in range(3):
+        saved(tmp_path / "m" / "images" / f"{number}.dcm", hounsfield(), **CT)
+        Image.new("L", (32, 32), 1).save(tmp_path / "m" / "masks" / f"{number}.png")
+    with pytest.raises(SettingsError, match="frames: volume is for classes and labels"):
+        import_images(ImportSettings(tmp_path / "m", "masks", frames="volume"))

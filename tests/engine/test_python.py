@@ -1,5 +1,6 @@
 """The functions and objects of `import visionforge`."""
 
+import shutil
 import subprocess
 import sys
 
@@ -155,3 +156,16 @@ def test_importing_is_light_and_lists_the_public_names():
 def test_what_python_trained_the_commands_know(run, capsys):
     assert main(["runs", "show", str(run.path)]) == 0
     assert run.name in capsys.readouterr().out
+
+
+def test_no_name_of_a_run_steers_a_terminal_or_a_page(run, tmp_path, monkeypatch):
+    """Folders come from strangers: their names are escaped in texts, and are no scheme of an address."""
+    monkeypatch.chdir(tmp_path)
+    named = tmp_path / "javascript:alert(1)\x1b[31m"
+    shutil.copytree(run.path, named)
+    (named / "report.html").write_text("", encoding="utf-8")
+    opened = vf.open_run(named)
+    compared = vf.compare([opened, run], resamples=0)
+    for text in (repr(opened), repr(opened.result), repr(compared), opened._repr_html_(), compared._repr_html_()):
+        assert "\x1b" not in text
+    assert 'href="./javascript%3Aalert' in opened._repr_html_()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionforge.evaluation.metric_names import metric_text
 from visionforge.printable import printable
-from visionforge.runs.paths import resolve, shown
+from visionforge.runs.paths import address_of, resolve, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,5 +98,5 @@ class Benchmark:
             headline=repr(self).splitlines()[0],
             curves="",
             table=self.leaderboard[[*columns, *means]].to_html(index=False),
-            link=shown(self.report).as_posix(),
+            link=address_of(self.report),
         )

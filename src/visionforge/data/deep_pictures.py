@@ -6,7 +6,7 @@ from pathlib import Path
 from visionforge.data.dicom import is_dicom
 from visionforge.data.import_settings import ImportSettings
 from visionforge.data.intensity import Range, shared_range
-from visionforge.data.pictures import deep_range, says_how_it_is_shown
+from visionforge.data.pictures import deep_range, is_deep, says_how_it_is_shown
 
 
 def intensity_of(paths: Sequence[Path], settings: ImportSettings) -> tuple[Range | None, list[str]]:
@@ -19,7 +19,8 @@ def intensity_of(paths: Sequence[Path], settings: ImportSettings) -> tuple[Range
         settings: What to import.
     """
     if settings.intensity is not None:
-        return None, []
+        plain = not any(is_dicom(path) or is_deep(path) for path in paths)
+        return None, ["`intensity` changes nothing: all pictures have 8 bits"] if plain else []
     if any(map(says_how_it_is_shown, paths)):
         count = sum(map(is_dicom, paths))
         return None, [f"{count:,} DICOM files are shown by their own windows, or by what each has; see `intensity`"]

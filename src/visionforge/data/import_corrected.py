@@ -1,5 +1,7 @@
 """A new data set from the archive of another one, with corrected labels; splits, images and constants stay."""
 
+from dataclasses import fields
+
 import numpy as np
 
 from visionforge.config.schema.tasks import task_named
@@ -10,7 +12,9 @@ from visionforge.data.info import SPLITS, DatasetInfo, Split
 from visionforge.data.registry import dataset_info, dataset_names
 from visionforge.data.side_table import SideTable
 from visionforge.data.source import load_split, offered_resolution, stored_side_table
-from visionforge.errors import DataError
+from visionforge.errors import DataError, SettingsError
+
+_TAKEN = ("source", "name", "resolution", "corrections", "replace", "root")
 
 
 def is_data_set(settings: ImportSettings) -> bool:
@@ -29,6 +33,9 @@ def corrected_parts(
         DataError: If it has no classes or labels, its archive is missing, the corrections do not fit, or a split would
             be empty.
     """
+    for each in fields(ImportSettings):
+        if each.name not in _TAKEN and getattr(settings, each.name) != each.default:
+            raise SettingsError(f"{each.name}: is that of {settings.source}, whose labels are corrected; leave it out")
     info = dataset_info(str(settings.source))
     task = task_named(info.task)
     if not {"classes", "labels"} & set(task.forms):

@@ -92,6 +92,8 @@ def import_images(settings: ImportSettings) -> ImportReport:
     source = _source(settings)
     listing, settings = source.listing, source.settings
     volumes = _are_volumes(settings, listing)
+    if volumes and source.reader is not None:
+        raise SettingsError("frames: volume is for classes and labels; masks and boxes are of pictures: leave it out")
     _check_kind(settings, listing, volumes)
     images, kept, broken = _read_all(listing, settings, source.reader or _reader(listing, settings, volumes), volumes)
     lost = lost_classes(listing, kept, settings)

@@ -133,13 +133,20 @@ def says_how_it_is_shown(path: Path) -> bool:
         return False
 
 
+def is_deep(path: Path) -> bool:
+    """Return whether a picture, not one of DICOM, has grey values of more than eight bits; they are not decoded."""
+    try:
+        with opened_picture(path, decode=False) as picture:
+            return picture.mode in _DEEP
+    except PictureError:
+        return False
+
+
 def deep_range(path: Path) -> tuple[float, float, bool] | None:
     """Return what `own_range` says of a picture with deep grey values; None if it has none, or cannot be read."""
     try:
-        if not is_dicom(path):
-            with opened_picture(path, decode=False) as picture:
-                if picture.mode not in _DEEP:
-                    return None
+        if not is_dicom(path) and not is_deep(path):
+            return None
         with opened_picture(path) as picture:
             if picture.mode not in _DEEP:
                 return None

@@ -4,7 +4,7 @@ from typing import Any
 
 from visionforge.evaluation.comparison import NAMES
 from visionforge.evaluation.comparison_texts import comparison_tables, mean_text
-from visionforge.printable import printable
+from visionforge.printable import printable, printable_lines
 
 
 class Comparison:
@@ -53,7 +53,7 @@ class Comparison:
     def __repr__(self) -> str:
         """Return the metrics, and the differences, tests and verdicts if there are any."""
         texts = [self.metrics.to_string(), *(table.to_string(index=False) for table in self._further)]
-        return "\n\n".join([*texts, *self._notes])
+        return printable_lines("\n\n".join([*texts, *self._notes]).split("\n"))
 
     def _repr_html_(self) -> str:
         """Return what `visionforge runs compare` prints, for notebooks."""
@@ -69,11 +69,11 @@ class Comparison:
         return render(
             "notebook_comparison.html.j2",
             runs=[printable(f"{letters[run]}: {run}" if letters else run) for run in content["runs"]],
-            rows=[(name, list(map(_text, row))) for name, row in rows],
+            rows=[(printable(name), list(map(_text, row))) for name, row in rows],
             groups=[f"{group['name']} (n = {len(group['runs'])})" for group in groups] if several else [],
             means=[(name, [mean_text(group["metrics"][name]) for group in groups]) for name in content["metrics"]],
             pairs=pairs,
-            note="" if pairs else content["note"] or "",
+            note="" if pairs else printable(content["note"] or ""),
         )
 
     @property

@@ -39,7 +39,7 @@ class NotebookProgress(ProgressBar):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Show how far the training is."""
-        steps, epochs = self._steps(), trainer.max_epochs or 0
+        steps, epochs = self._steps(), max(0, trainer.max_epochs or 0)
         done = trainer.current_epoch * steps + batch_idx + 1
         total = epochs * steps if epochs > 0 else 0
         self._draw(f"epoch {trainer.current_epoch + 1}/{epochs or '?'}", done, total)
@@ -47,6 +47,10 @@ class NotebookProgress(ProgressBar):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave how long it took."""
         self._end(f"trained, {trainer.current_epoch} epochs")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave that it did not come to its end."""
+        self._end(f"stopped in epoch {trainer.current_epoch + 1}" if trainer.training else "stopped", None)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin, unless it is one between two epochs."""
@@ -103,9 +107,9 @@ class NotebookProgress(ProgressBar):
         left = gone / steps * (total - done) if total and steps > 0 else None
         self._show(what=what, share=done / total if total else None, text="" if left is None else f"{left:.0f} s left")
 
-    def _end(self, what: str) -> None:
+    def _end(self, what: str, share: float | None = 1.0) -> None:
         if self._handle is not None:
-            self._show(what=what, share=1.0, text=f"{time.monotonic() - self._started:.1f} s")
+            self._show(what=what, share=share, text=f"{time.monotonic() - self._started:.1f} s")
 
     def _show(self, **shown: Any) -> None:
         from IPython.display import HTML, display  # a notebook has it

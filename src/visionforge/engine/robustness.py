@@ -17,7 +17,7 @@ from visionforge.printable import LONGEST_LINE, printable
 from visionforge.reading import read_json_text
 from visionforge.runs.files import write_atomic
 from visionforge.runs.owned_files import Listed, OwnedFolder, described
-from visionforge.runs.paths import shown
+from visionforge.runs.paths import address_of, shown
 from visionforge.runs.signals import Interruption
 
 if TYPE_CHECKING:
@@ -85,9 +85,7 @@ class Robustness:
         """Return the same, and the address of the page, for notebooks."""
         from visionforge.reporting.rendering import render
 
-        return render(
-            "notebook_study.html.j2", headline=repr(self), curves="", table="", link=shown(self.report).as_posix()
-        )
+        return render("notebook_study.html.j2", headline=repr(self), curves="", table="", link=address_of(self.report))
 
 
 def measure_robustness(

@@ -9,8 +9,8 @@ from visionforge.engine.step_profile import StepProfile
 from visionforge.errors import RunError
 from visionforge.evaluation.metric_names import READINGS, interval_text, labels_of_metrics, metric_name, partial_text
 from visionforge.evaluation.prediction_table import TEXTS
-from visionforge.printable import LONGEST_LINE, printable
-from visionforge.runs.paths import outputs_folder, resolve, shown
+from visionforge.printable import LONGEST_LINE, printable, printable_lines
+from visionforge.runs.paths import address_of, outputs_folder, resolve, shown
 from visionforge.runs.query import StoredRun, find_run, load_run, read_metrics, stored_runs
 from visionforge.runs.workspace import MAX_EPOCHS_BYTES, Workspace
 
@@ -131,7 +131,8 @@ class EvaluationResult:
         if self._predicted:
             return printable(f"{self._headline()}: {shown(self._workspace.predictions)}", LONGEST_LINE)
         lines = [f"{self._headline()} ({shown(self.path)})"]
-        return "\n".join([*lines, *(f"  {name:<28} {value}  {ends}" for name, value, ends in self._rows())])
+        lines += [f"  {name:<28} {value}  {ends}" for name, value, ends in self._rows()]
+        return printable_lines(lines)
 
     def _repr_html_(self) -> str:
         """Return the same as a table, for notebooks."""
@@ -141,7 +142,7 @@ class EvaluationResult:
 
     def _shown(self) -> dict[str, Any]:
         """Return what a notebook shows: the headline, the metrics, and the address of the report."""
-        link = "" if self.report is None else shown(self.report).as_posix()
+        link = "" if self.report is None else address_of(self.report)
         return {"headline": self._headline(), "metrics": self._rows(), "link": link}
 
 
@@ -295,7 +296,7 @@ class Run:
             described=self._describe(),
             result=self.result._shown() if self.result.content else None,
             curves=self._curves(),
-            files=[(shown(path).as_posix(), path.name) for path in files],
+            files=[(address_of(path), path.name) for path in files],
         )
 
     def _curves(self) -> str:

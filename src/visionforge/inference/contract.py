@@ -30,7 +30,8 @@ SQUARES = {
 RESIZE = "turn upright (EXIF), {square}; transparency on black; {deep}"
 DEEP = (
     "grey integers from 0 to 65,535 are divided so that the largest number of 8, 10, 12, 14 or "
-    "16 bits (the fewest that hold the picture) becomes 255, other depths are scaled from the picture's own range"
+    "16 bits (the fewest that hold the picture) becomes 255, other depths are scaled from the picture's own range; of "
+    "DICOM files by their own window or table where they have one, in the units of the modality, MONOCHROME1 inverted"
 )
 RANGE = "of grey values of more than 8 bits, {low:g} becomes 0 and {high:g} becomes 255, what is beyond them, too"
 RESIZE_VOLUMES = (

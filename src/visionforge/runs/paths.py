@@ -6,6 +6,7 @@ another machine the same text means that machine's folder.
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 from platformdirs import user_cache_path, user_data_path
 
@@ -92,6 +93,16 @@ def writable(folder: Path) -> bool:
     existing = nearest_existing(folder)
     effective = os.access in os.supports_effective_ids
     return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK, effective_ids=effective)
+
+
+def address_of(path: Path) -> str:
+    """Return the address of a file for a link in a notebook, relative to the working folder if it lies in it.
+
+    >>> address_of(Path("/runs/a b/javascript:x/report.html"))
+    '/runs/a%20b/javascript%3Ax/report.html'
+    """
+    near = shown(path)
+    return quote(near.as_posix()) if near.is_absolute() else f"./{quote(near.as_posix())}"
 
 
 def nearest_existing(folder: Path) -> Path:

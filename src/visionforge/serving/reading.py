@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from visionforge.data.dicom import SUFFIXES as DICOM_SUFFIXES
+from visionforge.data.dicom import has_pydicom
 from visionforge.data.nifti import SUFFIXES as NIFTI_SUFFIXES
 from visionforge.data.nifti import has_nibabel
 from visionforge.data.pictures import SUFFIXES, read_picture
@@ -59,7 +61,7 @@ class ClassReader:
     def __init__(self, predictor: "Predictor") -> None:
         self._predictor = predictor
         self._volumes = predictor.spec.spatial_dims == 3
-        volumes = (".npy", *(NIFTI_SUFFIXES if has_nibabel() else ()))
+        volumes = (".npy", *(NIFTI_SUFFIXES if has_nibabel() else ()), *(DICOM_SUFFIXES if has_pydicom() else ()))
         self.suffixes = volumes if self._volumes else tuple(sorted(SUFFIXES))
 
     def read(self, name: str, content: bytes, max_pixels: int) -> Picture:

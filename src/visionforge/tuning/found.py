@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from visionforge.engine.run import Run
 from visionforge.engine.validation import settings_of
 from visionforge.errors import RunError
-from visionforge.printable import printable
+from visionforge.printable import printable, printable_lines
 from visionforge.reading import UnreadableError, read_json, read_yaml
-from visionforge.runs.paths import shown
+from visionforge.runs.paths import address_of, shown
 
 if TYPE_CHECKING:
     import optuna
@@ -120,7 +120,7 @@ class Study:
             return head
         values = ", ".join(f"{name} {self.best.get(name)}" for name in self.summary.get("objectives") or {})
         lines = [f"  {name}: {value}" for name, value in (self.best.get("params") or {}).items()]
-        return "\n".join([head, f"best: trial {self.best.get('trial')}, {values}", *lines])
+        return printable_lines([head, f"best: trial {self.best.get('trial')}, {values}", *lines])
 
     def _repr_html_(self) -> str:
         """Return the trials as a table, the best one on top, for notebooks."""
@@ -139,6 +139,13 @@ class Study:
             "notebook_study.html.j2",
             headline=f"{printable(self.name)}: {self._counts()}",
             curves=curves,
-            table=table.dropna(axis="columns", how="all").head(20).to_html(index=False),
-            link="" if self.report is None else shown(self.report).as_posix(),
+            table=_printable(table.dropna(axis="columns", how="all").head(20)).to_html(index=False),
+            link="" if self.report is None else address_of(self.report),
         )
+
+
+def _printable(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Return a table in which no text can steer a terminal or reorder others."""
+    named = table.rename(columns=printable)
+    texts = named.select_dtypes(exclude="number").columns
+    return named.assign(**{name: named[name].map(printable) for name in texts})
