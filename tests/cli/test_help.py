@@ -23,6 +23,7 @@ from visionforge.cli.commands import (
     reproduce,
     robustness,
     runs,
+    smoke,
     submit,
 )
 from visionforge.cli.main import COMMANDS, main
@@ -45,6 +46,7 @@ PARSERS = {
     "push": push,
     "reproduce": reproduce,
     "robustness": robustness,
+    "smoke": smoke,
     "submit": submit,
 }
 OWN = {  # what is read before a parser is asked, and what a parser of Lightning's takes beside the settings
@@ -56,7 +58,6 @@ OWN = {  # what is read before a parser is asked, and what a parser of Lightning
     "embed": {"--run", "--import"},
     "tune": {"--report", "--folds", "--config"},
     "benchmark": {"--suite", "--workers", "--list", "--leaderboard_only", "--retry_failed", "--config"},
-    "smoke": set(),
 }
 
 
@@ -92,7 +93,7 @@ def test_help_is_a_page_of_what_people_change(capsys, command):
     flags = shown(capsys, command)
     known = {f"--{path}" for path in flatten(RunSettings)} | {f"--trainer.{name}" for name in trainer_flags()}
     pictures = options(predict.parser()) if command == "predict" else set()
-    assert flags - OWN[command] - pictures - {"--config", "--print_config", "--help", "-h"} <= known | {"--trust"}
+    assert flags - OWN[command] - pictures - {"--config", "--json", "--print_config", "--help", "-h"} <= known | {"--trust"}
     assert len({flag for flag in flags if "." in flag}) <= 35
     assert all(flag in flags for flag in ("--data.dataset", "--model.backbone.name", "--trainer.accelerator"))
 
@@ -135,7 +136,7 @@ def test_what_is_no_setting_of_embed(capsys):
 def test_other_commands(capsys):
     assert set(COMMANDS) == {*LIGHTNING, *PARSERS, *GROUPS, *OWN}
     sections = (("tune", TuneSettings), ("benchmark", BenchmarkSettings), ("probe", ProbeSettings))
-    for command in ("smoke", "probe", "tune", "benchmark"):
+    for command in ("probe", "tune", "benchmark"):
         flags = shown(capsys, command)
         assert OWN[command] <= flags
         for name, section in sections:
