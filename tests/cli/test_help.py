@@ -93,7 +93,9 @@ def test_help_is_a_page_of_what_people_change(capsys, command):
     flags = shown(capsys, command)
     known = {f"--{path}" for path in flatten(RunSettings)} | {f"--trainer.{name}" for name in trainer_flags()}
     pictures = options(predict.parser()) if command == "predict" else set()
-    assert flags - OWN[command] - pictures - {"--config", "--json", "--print_config", "--help", "-h"} <= known | {"--trust"}
+    assert flags - OWN[command] - pictures - {"--config", "--json", "--print_config", "--help", "-h"} <= known | {
+        "--trust"
+    }
     assert len({flag for flag in flags if "." in flag}) <= 35
     assert all(flag in flags for flag in ("--data.dataset", "--model.backbone.name", "--trainer.accelerator"))
 

@@ -102,6 +102,10 @@ def _run(arguments: list[str], debug: bool) -> int:
         return error.status
     except VisionForgeError as error:
         _tell(error.problems, debug)
+        from visionforge.engine.error_help import error_help
+
+        if (more := error_help(error, arguments)) is not None:
+            warn(f"help: {more}")
     except OSError as error:
         if error.errno not in _STORAGE_ERRORS:
             raise
