@@ -26,7 +26,9 @@ from visionforge.cli.commands import (
     smoke,
     submit,
 )
+from visionforge.cli.help import OF_STAGE, VALUES
 from visionforge.cli.main import COMMANDS, main
+from visionforge.config.loading import SWITCHES
 from visionforge.config.problems import flatten
 from visionforge.config.schema import BenchmarkSettings, ProbeSettings, RunSettings, TuneSettings
 from visionforge.engine.validation import trainer_flags
@@ -158,3 +160,30 @@ def test_help_of_a_search_tells_of_a_section(capsys):
     assert "--model.schedule.min_lr" in capsys.readouterr().out
     assert main(["tune", "--help", "tune.study"]) == 0
     assert "--tune.study" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [60, 80, 300])
+def test_help_fits_the_terminal(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for topic in ([], ["model.backbone"], ["all"]):
+        assert main(["fit", "--help", *topic]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        long = [line for line in lines if len(line) > min(columns, 100) and not line.startswith("  visionforge ")]
+        assert [line for line in long if len(line.split()) > 1] == []  # a name is not broken
+        if columns == 60 and not topic:
+            assert any(
+                line.startswith("  visionforge fit --config") and len(line) > 60 for line in lines
+            )  # to be copied
+
+
+def test_help_shows_what_follows_a_flag_and_what_could_be_typed(capsys):
+    for command in OF_STAGE:
+        assert main([command, "--help"]) == 0
+        told = capsys.readouterr().out
+        assert ("Examples\n" in told) == bool(COMMANDS[command].examples)
+        for name in OF_STAGE[command]:
+            flag = "-h, --help" if name == "help" else f"--{name}"
+            value = f" {VALUES[name]}" if name in VALUES else ""
+            assert f"\n  {flag}{value}\n" in told
+    assert {name for each in OF_STAGE.values() for name in each} >= set(VALUES)
+    assert not set(VALUES) & set(SWITCHES)
