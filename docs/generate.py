@@ -74,8 +74,11 @@ def cli_page() -> str:
     lines = [
         MARK + "# Commands\n",
         "Text blocks are what `visionforge COMMAND --help` prints. Exit status: 0 if it worked, 1 if a check failed, 2 "
-        "after a mistake, 128 plus the number of the signal that interrupted it. `--debug` after any command prints "
-        "the traceback of an error.\n",
+        "after a mistake, 128 plus the number of the signal that interrupted it.\n",
+        "After any command, `--debug` prints the traceback of an error, and `--quiet` leaves out all that is neither a "
+        "warning, an error, nor what was asked for by `--json`, `--help` or `--print_config`. With `--json`, standard "
+        "output has one JSON document and nothing else: what the function in Python returns, with paths as texts; all "
+        "that is told on the way goes to standard error.\n",
     ]
     for name, summary in summaries().items():
         lines.append(f"## {name}\n\n{_sentence(summary)}\n")

@@ -23,9 +23,13 @@ def say(text: str = "", end: str = "\n") -> None:
 
 
 def say_text(text: str) -> None:
-    """Write a text of several lines, such as a help page, to standard output; it must hold no names from outside."""
-    sys.stdout.write("".join(f"{printable(line, None)}\n" for line in text.split("\n")))
-    sys.stdout.flush()
+    """Write what was asked for, of one or several lines, to standard output; it must hold no names from outside.
+
+    JSON, a help page and a script are such results: a quiet command writes nothing else there.
+    """
+    stream = _result_stream or sys.stdout
+    stream.write("".join(f"{printable(line, None)}\n" for line in text.split("\n")))
+    stream.flush()
 
 
 def say_lines(lines: Iterable[str]) -> None:
@@ -43,6 +47,37 @@ def warn(text: str) -> None:
 def caution(text: str) -> None:
     """Write a warning, one line, to standard error."""
     warn(f"warning: {text}")
+
+
+_quiet = False
+_result_stream: TextIO | None = None  # where results go; None is standard output, with all the rest
+
+
+def is_quiet() -> bool:
+    """Return whether only results, warnings and errors are told."""
+    return _quiet
+
+
+@contextlib.contextmanager
+def results_apart(quiet: bool) -> Iterator[None]:
+    """Keep standard output for results (see `say_text`); whatever else is written there goes to standard error.
+
+    Args:
+        quiet: It goes nowhere, and standard error is taken for no terminal, so that nobody draws a bar on it.
+    """
+    global _quiet, _result_stream
+    saved = sys.stdout, sys.stderr, _quiet, _result_stream
+    with contextlib.ExitStack() as stack:
+        _quiet, _result_stream = quiet, saved[0]
+        if quiet:
+            sys.stdout = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123
+            sys.stderr = cast(TextIO, _NoTerminal(saved[1]))
+        else:
+            sys.stdout = saved[1]
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr, _quiet, _result_stream = saved
 
 
 class Guarded:
@@ -98,6 +133,20 @@ class Guarded:
             number = self._stream.fileno()
             if number in (1, 2):
                 _point_nowhere(number)
+
+
+class _NoTerminal:
+    """A text stream that says that it is no terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def isatty(self) -> bool:
+        """Return that it is none."""
+        return False
 
 
 @contextlib.contextmanager

@@ -24,9 +24,12 @@ from visionforge.cli.commands import (
     robustness,
     runs,
     serve,
+    smoke,
     submit,
 )
+from visionforge.cli.help import OF_STAGE, VALUES
 from visionforge.cli.main import COMMANDS, main
+from visionforge.config.loading import SWITCHES
 from visionforge.config.problems import flatten
 from visionforge.config.schema import BenchmarkSettings, ProbeSettings, RunSettings, TuneSettings
 from visionforge.engine.validation import trainer_flags
@@ -47,6 +50,7 @@ PARSERS = {
     "reproduce": reproduce,
     "robustness": robustness,
     "serve": serve,
+    "smoke": smoke,
     "submit": submit,
 }
 OWN = {  # what is read before a parser is asked, and what a parser of Lightning's takes beside the settings
@@ -58,7 +62,6 @@ OWN = {  # what is read before a parser is asked, and what a parser of Lightning
     "embed": {"--run", "--import"},
     "tune": {"--report", "--folds", "--config"},
     "benchmark": {"--suite", "--workers", "--list", "--leaderboard_only", "--retry_failed", "--config"},
-    "smoke": set(),
 }
 
 
@@ -94,7 +97,9 @@ def test_help_is_a_page_of_what_people_change(capsys, command):
     flags = shown(capsys, command)
     known = {f"--{path}" for path in flatten(RunSettings)} | {f"--trainer.{name}" for name in trainer_flags()}
     pictures = options(predict.parser()) if command == "predict" else set()
-    assert flags - OWN[command] - pictures - {"--config", "--print_config", "--help", "-h"} <= known | {"--trust"}
+    assert flags - OWN[command] - pictures - {"--config", "--json", "--print_config", "--help", "-h"} <= known | {
+        "--trust"
+    }
     assert len({flag for flag in flags if "." in flag}) <= 35
     assert all(flag in flags for flag in ("--data.dataset", "--model.backbone.name", "--trainer.accelerator"))
 
@@ -137,7 +142,7 @@ def test_what_is_no_setting_of_embed(capsys):
 def test_other_commands(capsys):
     assert set(COMMANDS) == {*LIGHTNING, *PARSERS, *GROUPS, *OWN}
     sections = (("tune", TuneSettings), ("benchmark", BenchmarkSettings), ("probe", ProbeSettings))
-    for command in ("smoke", "probe", "tune", "benchmark"):
+    for command in ("probe", "tune", "benchmark"):
         flags = shown(capsys, command)
         assert OWN[command] <= flags
         for name, section in sections:
@@ -157,3 +162,30 @@ def test_help_of_a_search_tells_of_a_section(capsys):
     assert "--model.schedule.min_lr" in capsys.readouterr().out
     assert main(["tune", "--help", "tune.study"]) == 0
     assert "--tune.study" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [60, 80, 300])
+def test_help_fits_the_terminal(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for topic in ([], ["model.backbone"], ["all"]):
+        assert main(["fit", "--help", *topic]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        long = [line for line in lines if len(line) > min(columns, 100) and not line.startswith("  visionforge ")]
+        assert [line for line in long if len(line.split()) > 1] == []  # a name is not broken
+        if columns == 60 and not topic:
+            assert any(
+                line.startswith("  visionforge fit --config") and len(line) > 60 for line in lines
+            )  # to be copied
+
+
+def test_help_shows_what_follows_a_flag_and_what_could_be_typed(capsys):
+    for command in OF_STAGE:
+        assert main([command, "--help"]) == 0
+        told = capsys.readouterr().out
+        assert ("Examples\n" in told) == bool(COMMANDS[command].examples)
+        for name in OF_STAGE[command]:
+            flag = "-h, --help" if name == "help" else f"--{name}"
+            value = f" {VALUES[name]}" if name in VALUES else ""
+            assert f"\n  {flag}{value}\n" in told
+    assert {name for each in OF_STAGE.values() for name in each} >= set(VALUES)
+    assert not set(VALUES) & set(SWITCHES)

@@ -36,7 +36,7 @@ def test_a_site_with_noisy_labels_is_found_in_imported_data(tmp_path, monkeypatc
     small += ["--model.backbone.name", "mini_cnn", "--model.backbone.pretrained", "false", "--data.batch_size", "40"]
     wrong = ["--evaluation.subgroups", "[sites]"]
     assert main(["fit", *small, *wrong]) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "evaluation.subgroups" in line]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: evaluation.subgroups")]
     assert "'sites' is not kept with sites; allowed: site, age, sex; " in line
     few = ["--trainer.max_epochs", "4", "--evaluation.resamples", "300", "--evaluation.figures", "false"]
     assert main(["fit", *small, *few]) == 0

@@ -9,9 +9,10 @@ import pytest
 from tests.conftest import REPOSITORY
 from visionforge import SettingsError
 from visionforge.cli.main import main
+from visionforge.config.pages import SETTINGS
 from visionforge.config.problems import flatten
 from visionforge.config.schema import RunSettings
-from visionforge.engine.setting_facts import _PAGES, explain_setting
+from visionforge.engine.setting_facts import explain_setting
 from visionforge.engine.validation import trainer_flags
 
 LEAVES = [path for path, field in flatten(RunSettings).items() if not hasattr(field.annotation, "model_fields")]
@@ -27,7 +28,7 @@ def test_every_setting_is_explained(path):
     assert found.lines()[0] == path
 
 
-@pytest.mark.parametrize("page", sorted(set(_PAGES.values())))
+@pytest.mark.parametrize("page", sorted(set(SETTINGS.values())))
 def test_pages_and_their_headings_exist(page):
     name, _, anchor = page.partition("#")
     text = (Path(REPOSITORY) / "docs" / name).read_text(encoding="utf-8")

@@ -67,6 +67,10 @@ class Benchmark:
         paths = [path for table in self.content["tables"] for row in table["rows"] for path in row["runs"]]
         return [open_run(resolve(path)) for path in paths]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return its folder, and everything as `leaderboard.json` has it."""
+        return {"path": str(self.path), **self.content}
+
     def _lines(self) -> list[tuple[str, str, list[tuple[str, str]]]]:
         """Return (data set, method, (label, value) of each metric) of every row that has a result."""
         return [

@@ -87,6 +87,11 @@ class Cell:
         """What messages call it."""
         return f"{self.dataset} {self.resolution} {self.backbone} {self.recipe} seed {self.seed}"
 
+    def as_dict(self) -> dict[str, str | int]:
+        """Return what it is, as plain values."""
+        names = ("dataset", "resolution", "backbone", "recipe", "seed")
+        return {name: getattr(self, name) for name in names}
+
     @property
     def place(self) -> str:
         """What it reads."""

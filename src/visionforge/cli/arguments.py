@@ -4,9 +4,10 @@ import argparse
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from visionforge.errors import SettingsError, VisionForgeError
+from visionforge.streams import say_text
 
 Call = Callable[[argparse.Namespace], int]  # the options → exit status
 
@@ -17,6 +18,10 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise with the command's name and where its help is."""
         raise SettingsError(f"{self.prog.removeprefix('visionforge ')}: {message} (`{self.prog} --help`)")
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help, which a quiet command does, too."""
+        say_text(self.format_help().rstrip("\n"))
 
     def flags(self) -> dict[str, str]:
         """Return name of an option → its first flag."""

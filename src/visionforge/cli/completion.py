@@ -83,6 +83,7 @@ def _flags() -> dict[str, list[str]]:
 
     from visionforge.cli.commands import commands
     from visionforge.cli.help import OF_STAGE
+    from visionforge.config.loading import OF_EVERY_COMMAND
 
     found: dict[str, list[str]] = {}
     for name in commands():
@@ -95,7 +96,7 @@ def _flags() -> dict[str, list[str]]:
             words += [*choices, *dict.fromkeys(flag for each in choices.values() for flag in _options(each))]
         if name in OF_STAGE:
             words += [f"--{flag}" for flag in OF_STAGE[name]] + ["SETTINGS"]
-        found[name] = list(dict.fromkeys(words))
+        found[name] = list(dict.fromkeys([*OF_EVERY_COMMAND, *words]))
     return found
 
 

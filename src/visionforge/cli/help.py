@@ -1,5 +1,7 @@
 """The help of the commands that read settings: their flags, and the settings."""
 
+import shutil
+import textwrap
 from collections.abc import Callable
 
 from visionforge.cli.arguments import flags_named
@@ -7,6 +9,7 @@ from visionforge.config.problems import describe_allowed
 from visionforge.config.schema import RunSettings
 from visionforge.engine.settings_help import OF_ONE_COMMAND, settings_help
 
+WIDEST = 100  # columns of a line of help
 OWN: dict[str, str] = {  # flags that are no settings
     "config": "YAML file with settings, or the name of a shipped one; may be given several times, a later one wins key "
     "by key.",
@@ -35,6 +38,7 @@ OWN: dict[str, str] = {  # flags that are no settings
     "leaderboard_only": "Train nothing; write the leaderboard anew from what is there.",
     "retry_failed": "Try cells again that have failed.",
     "trust": "Run that is continued and may be a stranger's: build the classes that its configuration names.",
+    "json": "Print the result as JSON and nothing else on standard output; log lines stay on standard error.",
     "print_config": "Print the configuration that would run, and stop.",
     "help": "This text; `--help all` shows every setting, `--help model.schedule` those of a section.",
 }
@@ -53,19 +57,30 @@ OF_STAGE: dict[str, tuple[str, ...]] = {
             "ckpt_path",
             "trust",
         ),
-        *("print_config", "help"),
+        *("json", "print_config", "help"),
     ),
-    "validate": ("config", "import", "run", "ckpt_path", "print_config", "help"),
-    "test": ("config", "import", "run", "ckpt_path", "print_config", "help"),
-    "predict": ("config", "import", "run", "ckpt_path", "print_config", "help"),
-    "probe": ("config", "import", "run", "seeds", "folds", "print_config", "help"),
+    "validate": ("config", "import", "run", "ckpt_path", "json", "print_config", "help"),
+    "test": ("config", "import", "run", "ckpt_path", "json", "print_config", "help"),
+    "predict": ("config", "import", "run", "ckpt_path", "json", "print_config", "help"),
+    "probe": ("config", "import", "run", "seeds", "folds", "json", "print_config", "help"),
     "embed": (
         *("config", "import", "run", "ckpt_path", "split", "images", "output", "overwrite", "no_cache"),
-        *("print_config", "help"),
+        *("json", "print_config", "help"),
     ),
-    "tune": ("config", "import", "folds", "report", "print_config", "help"),
+    "tune": ("config", "import", "folds", "report", "json", "print_config", "help"),
     "benchmark": (
-        *("config", "import", "suite", "workers", "list", "leaderboard_only", "retry_failed", "print_config", "help"),
+        *(
+            "config",
+            "import",
+            "suite",
+            "workers",
+            "list",
+            "leaderboard_only",
+            "retry_failed",
+            "json",
+            "print_config",
+            "help",
+        ),
     ),
 }
 PURPOSE = {
@@ -78,10 +93,28 @@ PURPOSE = {
     "embed": "Write the features of images: what the last layer of a run, or of a pretrained backbone, is given.",
     "tune": "Search hyperparameters. Every trial is an ordinary fit; the same command again resumes the study.",
     "benchmark": "Train and test a matrix of data sets, resolutions, backbones, recipes and seeds, and write their "
-    "leaderboard. Every\ncell is an ordinary fit; the same command again goes on.",
+    "leaderboard. Every cell is an ordinary fit; the same command again goes on.",
+}
+VALUES = {  # what follows a flag; nothing follows the others
+    "config": "FILE",
+    "import": "MODULE",
+    "minutes": "MINUTES",
+    "resume": "RUN|auto|never",
+    "seeds": "NUMBER|A,B,C",
+    "folds": "NUMBER",
+    "workers": "NUMBER",
+    "ckpt_path": "best|last|FILE",
+    "trust": "RUN",
+    "run": "RUN",
+    "split": "NAME",
+    "images": "PATH ...",
+    "output": "FILE",
+    "report": "STUDY",
+    "suite": "NAME",
+    "help": "[SECTION]",
 }
 END = (
-    "All settings: `--help all`; those of a section: `--help model.schedule`, `--help trainer`. They are written\n"
+    "All settings: `--help all`; those of a section: `--help model.schedule`, `--help trainer`. They are written "
     "in the same way in YAML files and in Python."
 )
 
@@ -97,14 +130,34 @@ def stage_help(stage: str, topic: str, further: Callable[[], str] | None = None)
     Raises:
         SettingsError: If there is no such section.
     """
-    head = f"usage: visionforge {stage} [--config FILE ...] [--SECTION.KEY VALUE ...]\n\n{PURPOSE[stage]}"
+    source = " [SOURCE]" if stage == "fit" else ""
+    head = f"usage: visionforge {stage}{source} [--config FILE ...] [--SECTION.KEY VALUE ...]\n\n{PURPOSE[stage]}"
     with flags_named({"topic": "--help"}):
         own = stage if stage in OF_ONE_COMMAND else ""
         settings = settings_help(topic or own, training=stage == "fit", own=own, frozen=stage == "embed")
     if topic not in ("", "all"):
-        return f"{head}\n{settings}"
+        return _broken(f"{head}\n{settings}")
     more = ["", further()] if further else []
-    return "\n".join([head, "", "Flags", *_flags(stage), settings, "", END, *more])
+    return _broken("\n".join([head, "", *_examples(stage), "Flags", *_flags(stage), settings, "", END, *more]))
+
+
+def _broken(text: str) -> str:
+    """Return a text whose lines fit the terminal; names and what is to be typed are not broken."""
+    width = min(shutil.get_terminal_size().columns, WIDEST)
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        typed = line.startswith(f"{indent}visionforge ")
+        broken = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        lines += [line] if typed else broken or [""]
+    return "\n".join(lines)
+
+
+def _examples(stage: str) -> list[str]:
+    from visionforge.cli.commands import commands
+
+    examples = [f"  visionforge {line}" for line in commands()[stage].examples]
+    return ["Examples", *examples, ""] if examples else []
 
 
 def own_text(name: str) -> str:
@@ -116,4 +169,8 @@ def own_text(name: str) -> str:
 
 
 def _flags(stage: str) -> list[str]:
-    return [f"  {'-h, ' if name == 'help' else ''}--{name}\n      {own_text(name)}" for name in OF_STAGE[stage]]
+    lines = []
+    for name in OF_STAGE[stage]:
+        value = f" {VALUES[name]}" if name in VALUES else ""
+        lines.append(f"  {'-h, ' if name == 'help' else ''}--{name}{value}\n      {own_text(name)}")
+    return lines

@@ -3,6 +3,7 @@
 Nothing heavy is imported here; `--version`, `--help` and the light commands answer without torch.
 """
 
+import contextlib
 import errno
 import os
 import sys
@@ -12,12 +13,13 @@ from types import TracebackType
 from visionforge.cli.commands import commands
 from visionforge.config.aliases import command_meant
 from visionforge.config.environment import keep_freed_memory, prepare_environment, shield_matplotlib
+from visionforge.config.loading import OF_EVERY_COMMAND
 from visionforge.config.problems import nearest
 from visionforge.distribution import own_version
 from visionforge.errors import PeerEndedError, SettingsError, VisionForgeError
 from visionforge.printable import traceback_lines
 from visionforge.runs.signals import Interrupted
-from visionforge.streams import Guarded, guarded, say, say_text, warn
+from visionforge.streams import Guarded, guarded, results_apart, say_text, warn
 
 COMMANDS = commands()
 _HEAD = """\
@@ -28,6 +30,7 @@ Train, evaluate and compare image classifiers on small images, with PyTorch Ligh
 _OPTIONS = """\
 options:
   --version       print the version
+  --quiet         after any command: only warnings, errors, and what is asked for: JSON, help, a script
   --debug         after any command: print the traceback of an error
   -h, --help      this text; `visionforge COMMAND --help` lists the settings of a command
 """
@@ -63,8 +66,13 @@ def main(args: Sequence[str] | None = None) -> int:
     if args is None:  # this process is ours
         sys.excepthook = _tell_unexpected
         keep_freed_memory()
-    with guarded() as output:
-        status = _run(arguments)
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    own, rest = arguments[:place], arguments[place:]  # what follows is a command of its own
+    quiet, debug = "--quiet" in own, "--debug" in own
+    arguments = [argument for argument in own if argument not in OF_EVERY_COMMAND] + rest
+    apart = quiet or "--json" in own
+    with guarded() as output, results_apart(quiet) if apart else contextlib.nullcontext():
+        status = _run(arguments, debug)
         return status if status or _is_told(arguments, output) else EXIT_UNTOLD
 
 
@@ -83,9 +91,7 @@ def _is_told(arguments: list[str], output: Guarded) -> bool:
     return False
 
 
-def _run(arguments: list[str]) -> int:
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+def _run(arguments: list[str], debug: bool) -> int:
     try:
         prepare_environment()
         shield_matplotlib()
@@ -96,6 +102,10 @@ def _run(arguments: list[str]) -> int:
         return error.status
     except VisionForgeError as error:
         _tell(error.problems, debug)
+        from visionforge.engine.error_help import error_help
+
+        if (more := error_help(error, arguments)) is not None:
+            warn(f"help: {more}")
     except OSError as error:
         if error.errno not in _STORAGE_ERRORS:
             raise
@@ -123,7 +133,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name == "--version":
-        say(f"visionforge {own_version()}")
+        say_text(f"visionforge {own_version()}")
         return 0
     if name not in COMMANDS:
         if (meant := command_meant(name, rest)) is not None:

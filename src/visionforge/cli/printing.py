@@ -3,9 +3,9 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from visionforge.streams import say_text
+from visionforge.streams import say_lines, say_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from visionforge.terminal import PlainTable
 
 _WIDEST = 10_000
+
+
+class Found(Protocol):
+    """What functions return: an object that tells of itself as plain values."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
 
 
 def print_json(content: Any) -> None:
@@ -23,6 +30,20 @@ def print_json(content: Any) -> None:
     """
     text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
     say_text("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+
+
+def print_found(found: "Found", as_json: bool, text: str | None = None) -> None:
+    """Print what a function has found, as JSON or as a text.
+
+    Args:
+        found: What it has returned.
+        as_json: JSON was asked for.
+        text: The text; None is how it shows itself.
+    """
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        say_lines((repr(found) if text is None else text).splitlines())
 
 
 def _finite(value: Any) -> Any:

@@ -59,19 +59,22 @@ def evaluate_stage(stage: str, arguments: list[str], further: Callable[[], str] 
         if raw is not None:
             from visionforge.engine.evaluate import evaluate
 
-            print_result(evaluate(raw, stage), stage)
+            print_result(evaluate(raw, stage), stage, raw.json)
     return 0
 
 
-def print_result(result: "EvaluationResult", stage: str) -> None:
+def print_result(result: "EvaluationResult", stage: str, as_json: bool = False) -> None:
     """Print what was found; of several processes the first tells."""
+    from visionforge.cli.printing import print_json
     from visionforge.cli.result_tables import print_results
     from visionforge.config.loading import is_first_process
     from visionforge.runs.workspace import Workspace
 
     if not is_first_process():
         return
-    if stage == "predict":
+    if as_json:
+        print_json(result.as_dict())
+    elif stage == "predict":
         say(f"{result.images:,} predictions: {Workspace(result.path).predictions}")
     elif result.content and result.checkpoint is not None:
         print_results(result.content, Workspace(result.path), result.checkpoint)

@@ -36,7 +36,8 @@ SWITCHES = (  # flags that need no value
     "leaderboard_only",
     "retry_failed",
 )
-_HELP, _PRINT = ("--help", "-h"), "--print_config"
+OF_EVERY_COMMAND = ("--quiet", "--debug")  # flags that are taken before a command sees its arguments
+_HELP, _PRINT, _JSON = ("--help", "-h"), "--print_config", "--json"
 _OWN = frozenset(
     ("run", "minutes", "seeds", "folds", "workers", "distill", "profile", "trust", "report")
 )  # flags of commands, no settings
@@ -70,20 +71,22 @@ class RawConfig:
         sources: Dotted path → where it was written, for error messages.
         help: What help is asked for: a topic, or an empty text; None if none is.
         print_config: How the configuration is to be printed: flags, or an empty text; None if it is not.
+        json: Whether the result is to be printed as JSON.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     help: str | None = None
     print_config: str | None = None
+    json: bool = False
 
     def copy(self) -> "RawConfig":
         """Return a copy whose changes leave this one alone."""
-        return RawConfig(_branches(self.values), dict(self.sources), self.help, self.print_config)
+        return RawConfig(_branches(self.values), dict(self.sources), self.help, self.print_config, self.json)
 
     def over(self, tree: Mapping[str, Any], source: str) -> "RawConfig":
         """Return these settings with others underneath, of which they change single ones."""
-        below = RawConfig(help=self.help, print_config=self.print_config)
+        below = RawConfig(help=self.help, print_config=self.print_config, json=self.json)
         below.merge(tree, source)
         below.merge(self.values, "")
         below.sources.update(self.sources)
@@ -300,6 +303,8 @@ def _named_values(raw: RawConfig, arguments: list[str], problems: list[str]) -> 
             raw.help = text if equals else queue.pop(0) if queue and not queue[0].startswith("-") else ""
         elif name == _PRINT:
             raw.print_config = text
+        elif token == _JSON:
+            raw.json = True
         elif not token.startswith("--") and token != "-c":
             problems.append(f"{token}: unexpected argument; settings are given as --section.key VALUE")
         elif not equals and (not queue or queue[0].startswith("--")):

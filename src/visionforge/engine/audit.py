@@ -66,6 +66,10 @@ class Audit:
         """
         return read_table(self.path / TABLE, _TEXTS)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the folder, and everything as `audit.json` has it."""
+        return {"path": str(self.path), **self.content}
+
     def __repr__(self) -> str:
         """Return how many labels are suspicious, and where they are shown."""
         count = sum(self.content["images"].values())

@@ -69,6 +69,18 @@ class Embeddings:
         """A row per image: its name, split and label as far as they are known, and its features."""
         return frame_of(columns_of(self))
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return as plain values what is known of them, without the features."""
+        places = {"path": self.path, "errors": self.errors}
+        count, size = self.features.shape
+        return {
+            **{name: None if path is None else str(path) for name, path in places.items()},
+            "images": count,
+            "features": size,
+            "failed": self.failed,
+            **self.metadata,
+        }
+
     def __repr__(self) -> str:
         """Return how many images have how many features, of which network, and where they are."""
         count, size = self.features.shape

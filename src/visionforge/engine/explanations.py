@@ -65,6 +65,10 @@ class Explanations:
         """The PNG files, in the order of the table."""
         return [self.path / name for name in self.table["overlay"]]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return where the overlays are, and how many of the pictures are explained."""
+        return {"path": str(self.path), "table": str(self.path / TABLE), "images": self.images, "found": self.found}
+
     def __repr__(self) -> str:
         """Return how many pictures are explained, and where."""
         return printable(f"{self.images:,} overlays: {shown(self.path)}", LONGEST_LINE)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic_core import PydanticSerializationError
 
@@ -40,6 +41,14 @@ class FoldRuns:
     runs: list[Run]
     ensemble: Run | None
     student: Run | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return them as plain values; see `Run.as_dict`."""
+        together = {"ensemble": self.ensemble, "student": self.student}
+        return {
+            "runs": [run.as_dict() for run in self.runs],
+            **{name: None if run is None else run.as_dict() for name, run in together.items()},
+        }
 
 
 def fold_requests(raw: RawConfig, folds: int, making: Making = FITS) -> list[Request]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from visionforge.data.info import Split
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
@@ -81,6 +81,11 @@ class PicturePredictions:
         except (OSError, ValueError) as error:
             raise RunError(f"{self.path}: cannot be read as a table ({error})") from error
         return read_table(self.path, TEXTS)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return where the tables are, and how many pictures were classified."""
+        errors = None if self.errors is None else str(self.errors)
+        return {"path": str(self.path), "errors": errors, "images": self.images, "failed": self.failed}
 
     def __repr__(self) -> str:
         """Return how many pictures were classified, and where the tables are."""

@@ -74,6 +74,10 @@ class Robustness:
         told = [*headline(self.content), "", *table, "", *notes(self.content), f"page: {shown(self.report)}"]
         return [printable(line, LONGEST_LINE) for line in told]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the folder, and everything as `robustness.json` has it."""
+        return {"path": str(self.path), **self.content}
+
     def __repr__(self) -> str:
         """Return the errors on clean and on corrupted images, and where the files are."""
         told = f"error {self.content['clean']['error']['value']:.4f}"

@@ -102,6 +102,20 @@ class EvaluationResult:
         path = self._workspace.report
         return path if path.is_file() else None
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values: places, the metrics on top with their intervals, and the whole content."""
+        predictions = self._workspace.predictions
+        return {
+            "path": str(self.path),
+            "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
+            "report": None if self.report is None else str(self.report),
+            "predictions": str(predictions) if predictions.is_file() else None,
+            "images": self.content.get("images", self.images),
+            "metrics": self.metrics,
+            "intervals": self.intervals,
+            "content": self.content,
+        }
+
     def _rows(self) -> list[tuple[str, str, str]]:
         """Return (name, value, interval) of the metrics, as tables show them."""
         rows, positive, labels = [], self.content.get("positive"), labels_of_metrics()
@@ -275,6 +289,10 @@ class Run:
         from visionforge.inference.loading import find_target, load_classifier
 
         return load_classifier(find_target("model", self.path, None).checkpoint)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values: what it is, and its test; see `EvaluationResult.as_dict`."""
+        return {"run": self.name, "state": self.state, "hash": self.hash, **self.result.as_dict()}
 
     def _describe(self) -> str:
         manifest = self._stored.manifest

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from visionforge.config import rules
+from visionforge.config.pages import page_of_setting
 from visionforge.config.problems import describe_allowed, flatten, leaves, nearest
 from visionforge.config.schema import RunSettings
 from visionforge.config.schema.components import Component, Family
@@ -17,31 +18,6 @@ from visionforge.errors import SettingsError
 from visionforge.runs.config_hash import VOLATILE
 
 _PATH = re.compile(r"\b(?:data|model|trainer|tune|benchmark|evaluation|probe)(?:\.[a-z_]+)+")
-_PAGES = {  # the longest that a setting begins with → the page that explains it
-    "data": "data.md",
-    "data.augmentation": "data.md#augmentation",
-    "data.fold": "howto/cross-validation.md",
-    "data.resize": "data.md#the-size-that-the-network-reads",
-    "model": "training.md",
-    "model.averaging": "training.md#averaged-weights",
-    "model.backbone": "models.md",
-    "model.decoder": "howto/segmentation.md",
-    "model.detector": "howto/detection.md",
-    "model.distillation": "training.md#distillation",
-    "model.finetuning": "models.md#freezing-and-staged-unfreezing",
-    "model.loss": "training.md#loss",
-    "model.mixup": "training.md#mixup-and-cutmix",
-    "model.optimizer": "training.md#optimiser",
-    "model.schedule": "training.md#schedule",
-    "model.tta": "training.md#test-time-augmentation",
-    "trainer": "training.md",
-    "trainer.deterministic": "training.md#determinism",
-    "trainer.devices": "training.md#several-devices",
-    "tune": "tuning.md",
-    "benchmark": "howto/benchmark.md",
-    "evaluation": "evaluation.md",
-    "probe": "howto/probe.md",
-}
 
 
 @dataclass(frozen=True)
@@ -122,11 +98,7 @@ def explain_setting(path: str) -> SettingFacts:
         raise SettingsError(f"setting: {path} {told}")
     field = fields.get(path)
     identity = path not in VOLATILE and path.partition(".")[0] not in VOLATILE
-    page = (
-        next(page for start, page in sorted(_PAGES.items(), reverse=True) if path.startswith(start))
-        if "." in path
-        else "settings.md"
-    )
+    page = page_of_setting(path)
     related = tuple(sorted(_related().get(path, ())))
     if field is None:
         own = _trainer_default(path.removeprefix("trainer."))

@@ -64,6 +64,11 @@ _WEIGHTS = ("model.backbone.pretrained", "model.backbone.weights")
 OF_TRAINING = ("Training", "model.finetuning.freeze_epochs", *_WEIGHTS)
 
 
+_OUR_WORDS = {  # of flags of the Trainer that mean something else here, or more
+    "default_root_dir": "Folder of the runs; default $VISIONFORGE_OUTPUTS, or the project's `outputs`.",
+    "callbacks": "Callback of Lightning, or a list of them: class_path and init_args, as in YAML.",
+    "logger": "Logger of Lightning, or a list of them, such as TensorBoardLogger; none is the default.",
+}
 OF_ONE_COMMAND = ("probe", "tune", "benchmark")  # sections that other commands pass over
 
 
@@ -148,7 +153,8 @@ def trainer_flag_texts() -> dict[str, str]:
     text = inspect.cleandoc(ast.get_docstring(constructor) or "")
     described = dict(re.findall(r"^    (\w+): (.+(?:\n {8}.*\S)*)", text, re.M))
     sentences = {name: " ".join(body.split()).replace("``", "") for name, body in described.items()}
-    return {
+    found = {
         argument.arg: re.split(r"(?<=[.])\s", sentences.get(argument.arg, "A flag of the Trainer."))[0]
         for argument in constructor.args.kwonlyargs
     }
+    return {**found, **_OUR_WORDS}

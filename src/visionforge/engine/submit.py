@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from visionforge.config.loading import RawConfig, read_arguments
+from visionforge.config.loading import OF_EVERY_COMMAND, RawConfig, read_arguments
 from visionforge.config.problems import nearest, value_at
 from visionforge.config.schema import RunSettings
 from visionforge.engine.seeds import parse_seeds
@@ -124,7 +124,7 @@ class Job:
             close = nearest(name, COMMANDS)
             hint = f"nearest: {', '.join(close)}; " if close else ""
             raise SettingsError(f"submit: {name} is not submitted; {hint}allowed: {', '.join(COMMANDS)}")
-        raw = read_arguments(arguments)
+        raw = read_arguments([argument for argument in arguments if argument not in OF_EVERY_COMMAND])
         if raw.help is not None or raw.print_config is not None:
             raise SettingsError(f"submit: what follows -- only prints something; run visionforge {name} itself")
         _require_fitting(name, raw, resources)

@@ -67,6 +67,10 @@ class ExportResult:
         """Return a line per artifact that says how well it agrees with the network."""
         return [_proof(artifact) for artifact in self.content["artifacts"]]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the folder, and everything as `export.json` has it."""
+        return {"path": str(self.path), **self.content}
+
     def __repr__(self) -> str:
         """Return where the artifacts are, and how well each agrees with the network."""
         lines = [f"{self.content['format']} export: {shown(self.path)}", *(f"  {line}" for line in self.proofs())]

@@ -55,6 +55,11 @@ class PullResult:
     fetched: bool
     content: Description
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        places = {"path": str(self.path), "model": str(self.model)}
+        return {**vars(self), **places, "content": self.content.model_dump(mode="json")}
+
     def __repr__(self) -> str:
         """Return what it is, where it lies, and the command that uses it."""
         content = self.content

@@ -57,6 +57,10 @@ class PushResult:
     content: dict[str, Any]
     changed: bool = False
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {**vars(self), "folder": None if self.folder is None else str(self.folder)}
+
     def __repr__(self) -> str:
         """Return where it is."""
         if self.folder is not None:

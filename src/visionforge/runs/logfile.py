@@ -9,6 +9,7 @@ from typing import Self, TextIO
 
 from visionforge.printable import LONGEST_LINE, printable, traceback_lines
 from visionforge.redaction import redact_text
+from visionforge.streams import is_quiet
 from visionforge.terminal import in_notebook
 
 
@@ -70,7 +71,7 @@ class RunLog:
 
     Args:
         level: Least severity on the console: `debug`, `info`, `warning` or `error`. With `debug` the file has those
-            lines, too.
+            lines, too. A quiet command shows none below `warning`.
         rank: Number of the process; all but the first show only errors on the console, marked with their number.
     """
 
@@ -80,7 +81,8 @@ class RunLog:
         self._level = min(LEVELS[level], logging.INFO)
         self._console = _StandardError()
         self._console.setFormatter(CONSOLE_FORMAT if rank == 0 else _OneLine(f"[rank {rank}] %(message)s"))
-        self._console.setLevel(LEVELS[level] if rank == 0 else logging.ERROR)
+        least = max(LEVELS[level], logging.WARNING if is_quiet() else logging.DEBUG)
+        self._console.setLevel(least if rank == 0 else logging.ERROR)
         self._console.addFilter(_Console())
         self._buffer = MemoryHandler(_BUFFER, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
         self._file: logging.FileHandler | None = None

@@ -109,6 +109,16 @@ class Study:
         path = self.path / "index.html"
         return path if path.is_file() else None
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values: places, the run of the best trial, and the summary with every trial."""
+        places = {"report": self.report, "best_config": self.best_config}
+        return {
+            "path": str(self.path),
+            **{name: None if path is None else str(path) for name, path in places.items()},
+            "refit": None if self.refit is None else self.refit.as_dict(),
+            **self.summary,
+        }
+
     def _counts(self) -> str:
         counts = self.summary.get("counts") or {}
         return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no trials yet"

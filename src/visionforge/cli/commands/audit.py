@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from visionforge.cli.arguments import CommandParser, add_import_flag
+from visionforge.cli.arguments import CommandParser, add_import_flag, add_json_flag
 from visionforge.cli.command import Command
+from visionforge.cli.printing import print_found
 from visionforge.runs.signals import Interruption
-from visionforge.streams import say
 
 
 def parser() -> CommandParser:
@@ -28,14 +28,16 @@ def parser() -> CommandParser:
     add("--out", type=Path, metavar="FOLDER", help="default audit in the run's evaluations, or audit_DATASET here")
     add("--overwrite", action="store_true", help="replace what an earlier call wrote there")
     add_import_flag(made)
+    add_json_flag(made)
     return made
 
 
 def _audit(options: argparse.Namespace) -> int:
     from visionforge.engine.audit import audit
 
+    as_json = vars(options).pop("json")
     with Interruption():
-        say(repr(audit(**vars(options))))
+        print_found(audit(**vars(options)), as_json)
     return 0
 
 

@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING
 
 from visionforge.cli.command import Command
+from visionforge.cli.printing import plain_table, print_json, print_table
 from visionforge.cli.stages import read_settings
 from visionforge.printable import printable
 from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
-from visionforge.streams import say, say_text
+from visionforge.streams import say, say_lines
 
 if TYPE_CHECKING:
     from visionforge.benchmarking.found import Benchmark
@@ -28,38 +29,37 @@ def run(arguments: list[str]) -> int:
     switches = take_benchmark_flags(raw)
     settings = settings_of(raw)
     if switches["list"]:
-        _print_cells(list_cells(settings))
+        _print_cells(list_cells(settings), raw.json)
         return 0
     if switches["leaderboard_only"]:
         found = rewrite(settings)
     else:
         with Interruption() as interruption:
             found = benchmark(settings, interruption, switches["retry_failed"], say)
-    _print_found(found)
+    print_json(found.as_dict()) if raw.json else _print_found(found)
     return EXIT_FAILED if found.failed else 0
 
 
-def _print_cells(cells: "list[tuple[Cell, Status]]") -> None:
-    from visionforge.terminal import PlainTable, plain_console
-
-    table = PlainTable(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("data set", "pixels", "backbone", "recipe", "seed", "state"):
-        table.add_column(heading)
+def _print_cells(cells: "list[tuple[Cell, Status]]", as_json: bool) -> None:
+    if as_json:
+        print_json([{**cell.as_dict(), "state": status.state, "reason": status.reason} for cell, status in cells])
+        return
+    table = plain_table("data set", "pixels", "backbone", "recipe", "seed", "state")
     reasons = dict[str, None]()
     for cell, status in cells:
         state = "to do" if status.state in ("new", "waiting") else status.state
-        names = cell.dataset, str(cell.resolution), cell.backbone, cell.recipe, str(cell.seed)
+        names = tuple(map(str, cell.as_dict().values()))
         table.add_row(*names, state)
         if status.reason is not None:
             reasons[f"{' '.join(names[:4])}: {state}: {status.reason}"] = None
-    plain_console().print(table)
+    print_table(table)
     for line in reasons:
         say(printable(line))
     say(f"{len(cells)} cells")
 
 
 def _print_found(found: "Benchmark") -> None:
-    say_text(repr(found))
+    say_lines(repr(found).splitlines())
     reasons: dict[str, list[str]] = {}
     for each in found.failed:
         cell = " ".join(str(each[name]) for name in ("dataset", "resolution", "backbone", "recipe"))

@@ -6,11 +6,12 @@ from pathlib import Path
 from visionforge.cli.arguments import CommandParser, flags_named
 from visionforge.cli.command import Command
 from visionforge.cli.help import OF_STAGE
+from visionforge.cli.printing import print_found
 from visionforge.cli.progress import progress_bar
 from visionforge.cli.stages import read_settings
 from visionforge.config.aliases import refuse_other_words
 from visionforge.runs.signals import Interruption
-from visionforge.streams import caution, say
+from visionforge.streams import caution
 
 
 def parser() -> CommandParser:
@@ -41,7 +42,7 @@ def run(arguments: list[str]) -> int:
 
     with flags_named(parser().flags()), Interruption() as interruption, progress_bar("embed") as progress:
         made = embed(raw, interruption=interruption, progress=progress, warn=caution, **vars(own))
-    say(repr(made))
+    print_found(made, raw.json)
     return 0
 
 

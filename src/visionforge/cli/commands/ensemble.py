@@ -2,8 +2,9 @@
 
 import argparse
 
-from visionforge.cli.arguments import CommandParser
+from visionforge.cli.arguments import CommandParser, add_json_flag
 from visionforge.cli.command import Command
+from visionforge.cli.printing import print_json
 from visionforge.runs.signals import Interruption
 
 
@@ -15,6 +16,7 @@ def parser() -> CommandParser:
         "The folder that this makes is used like that of any run: test, predict, explain, export.",
     )
     made.add_argument("runs", nargs="+", metavar="RUN", help="complete fits on the same data: folders or names")
+    add_json_flag(made)
     return made
 
 
@@ -30,8 +32,11 @@ def _ensemble(options: argparse.Namespace) -> int:
 
     with Interruption() as interruption:
         made = make_ensemble(options.runs, interruption)
-    print_result(made.result, "fit")
-    print_folds(made.result.content, made.path)
+    if options.json:
+        print_json(made.as_dict())
+    else:
+        print_result(made.result, "fit")
+        print_folds(made.result.content, made.path)
     return 0
 
 

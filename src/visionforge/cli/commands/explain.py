@@ -3,11 +3,12 @@
 import argparse
 from pathlib import Path
 
-from visionforge.cli.arguments import CommandParser, add_target_flags
+from visionforge.cli.arguments import CommandParser, add_json_flag, add_target_flags
 from visionforge.cli.command import Command
+from visionforge.cli.printing import print_found
 from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
-from visionforge.streams import caution, say
+from visionforge.streams import caution
 
 
 def parser() -> CommandParser:
@@ -30,6 +31,7 @@ def parser() -> CommandParser:
     add("--limit", type=int, default=100, help=f"most pictures, 1 to {MOST}; default 100")
     add("--split", choices=SPLITS, help="part of .npz archives; default test")
     add("--accelerator", choices=ACCELERATORS, default="auto", help="device; default auto, the best one present")
+    add_json_flag(made)
     return made
 
 
@@ -43,11 +45,12 @@ def run(arguments: list[str]) -> int:
 def _explain(options: argparse.Namespace) -> int:
     from visionforge.engine.explanations import explain_pictures
 
+    as_json = vars(options).pop("json")
     with Interruption():
         done = explain_pictures(**vars(options), warn=caution)
     cut = done.found > options.limit
     more = f" (the first {done.images:,} of {done.found:,}; --limit takes more)" if cut else ""
-    say(f"{done.images:,} overlays{more}: {shown(done.path)}")
+    print_found(done, as_json, f"{done.images:,} overlays{more}: {shown(done.path)}")
     return 0
 
 

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionforge.cli.arguments import CommandParser, add_target_flags
+from visionforge.cli.arguments import CommandParser, add_json_flag, add_target_flags
 from visionforge.cli.command import Command
-from visionforge.cli.printing import plain_table, print_table
+from visionforge.cli.printing import plain_table, print_json, print_table
 from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
 from visionforge.streams import caution, say_lines
@@ -42,6 +42,7 @@ def parser() -> CommandParser:
     text = "prove it on these instead of the test split"
     add("--images", dest="pictures", nargs="+", type=Path, metavar="PATH", help=text)
     add("--root", help="folder of the archives; default as the run was configured")
+    add_json_flag(made)
     return made
 
 
@@ -55,9 +56,13 @@ def run(arguments: list[str]) -> int:
 def _export(options: argparse.Namespace) -> int:
     from visionforge.exporting.export import export_network
 
+    as_json = vars(options).pop("json")
     with Interruption():
         exported = export_network(**vars(options), warn=caution)
-    _print(exported)
+    if as_json:
+        print_json(exported.as_dict())
+    else:
+        _print(exported)
     return 0
 
 

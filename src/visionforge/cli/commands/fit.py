@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from visionforge.cli.command import Command
 from visionforge.cli.help import OF_STAGE
+from visionforge.cli.printing import print_json
 from visionforge.cli.stages import print_result, read_settings
 from visionforge.config.aliases import refuse_other_words
 from visionforge.errors import SettingsError
@@ -54,21 +55,27 @@ def _fit(raw: "RawConfig") -> None:
     seeds, folds, workers, distill = (raw.values.pop(name, None) for name in ("seeds", "folds", "workers", "distill"))
     with Interruption() as interruption:
         if any(given is not None for given in (folds, workers, distill)):
-            print_folds(fit_folds(raw, folds, interruption, print_fold, print_run, workers, seeds, distill))
+            found = fit_folds(raw, folds, interruption, print_fold, print_run, workers, seeds, distill)
+            print_folds(found, raw.json)
         elif seeds is None:
             done = fit(request_of(raw), interruption)
-            print_result(done.result, "fit")
-            print_profile(done)
+            print_fit(done, raw.json)
         else:
-            print_seeds(fit_seeds(raw, str(seeds), interruption, print_seed, print_run))
+            print_seeds(fit_seeds(raw, str(seeds), interruption, print_seed, print_run), raw.json)
 
 
-def print_profile(run: "Run") -> None:
-    """Print where the time of a training went, if that was measured."""
+def print_fit(run: "Run", as_json: bool) -> None:
+    """Print the results of a run, and where the time of its training went, if that was measured."""
     from visionforge.cli.profile_table import print_step_profile
     from visionforge.config.loading import is_first_process
 
-    if is_first_process() and (found := run.profile) is not None:
+    if not is_first_process():
+        return
+    if as_json:
+        print_json(run.as_dict())
+        return
+    print_run(run)
+    if (found := run.profile) is not None:
         print_step_profile(found, run.workspace)
 
 
@@ -84,11 +91,14 @@ def print_fold(fold: int, count: int, done: "Run | None") -> None:
     say(f"fold {fold} (0 to {count - 1}){known}")
 
 
-def print_folds(found: "FoldRuns") -> None:
+def print_folds(found: "FoldRuns", as_json: bool) -> None:
     """Print what the networks say of their own folds, and the test of all of them together."""
     from visionforge.cli.result_tables import print_folds
     from visionforge.engine.distillation import student_text
 
+    if as_json:
+        print_json(found.as_dict())
+        return
     runs = " ".join(str(shown(run.path)) for run in found.runs)
     if found.ensemble is None:
         say(f"networks that find boxes are not joined; compare them: visionforge runs compare {runs}")
@@ -104,13 +114,17 @@ def print_run(run: "Run") -> None:
     print_result(run.result, "fit")
 
 
-def print_seeds(runs: "Sequence[Run]") -> None:
+def print_seeds(runs: "Sequence[Run]", as_json: bool) -> None:
     """Print what the runs have in common; seeds are repetitions, not rival models."""
     from visionforge.cli.result_tables import print_comparison
     from visionforge.evaluation.comparison import comparison
 
+    content = comparison([run.stored for run in runs], 0, runs[0].settings.evaluation.confidence)
+    if as_json:
+        print_json({"runs": [run.as_dict() for run in runs], "comparison": content})
+        return
     say()
-    print_comparison(comparison([run.stored for run in runs], 0, runs[0].settings.evaluation.confidence))
+    print_comparison(content)
     say()
     say(f"again: visionforge runs compare {' '.join(str(shown(run.path)) for run in runs)}")
 

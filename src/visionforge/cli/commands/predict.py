@@ -4,12 +4,13 @@ import argparse
 from itertools import pairwise
 from pathlib import Path
 
-from visionforge.cli.arguments import CommandParser, add_target_flags
+from visionforge.cli.arguments import CommandParser, add_json_flag, add_target_flags
 from visionforge.cli.command import Command
+from visionforge.cli.printing import print_found
 from visionforge.cli.progress import progress_bar
 from visionforge.errors import SettingsError
 from visionforge.runs.signals import Interruption
-from visionforge.streams import caution, say
+from visionforge.streams import caution
 
 PICTURES = (
     "With --images, which takes folders, picture files and archives, `predict` classifies them and takes these flags "
@@ -47,7 +48,7 @@ def _refuse_flags_of_pictures(given: list[str]) -> None:
 def _further() -> str:
     """Return what the help of `predict` says of the flags for pictures."""
     flags = [action.option_strings[0] for action in parser()._actions]
-    return PICTURES.format(", ".join(flag for flag in flags if flag not in ("-h", "--images")))
+    return PICTURES.format(", ".join(flag for flag in flags if flag not in ("-h", "--images", "--json")))
 
 
 def parser() -> CommandParser:
@@ -81,6 +82,7 @@ def parser() -> CommandParser:
         metavar="SHARE",
         help="masks, boxes: share of a tile that is also in the next; default 0.25",
     )
+    add_json_flag(made)
     return made
 
 
@@ -93,6 +95,7 @@ def _count(text: str) -> int:
 def _pictures(options: argparse.Namespace) -> int:
     from visionforge.engine.picture_predictions import predict_pictures
 
+    as_json = vars(options).pop("json")
     with Interruption() as interruption, progress_bar("predict") as progress:
         predictions = predict_pictures(
             interruption=interruption,
@@ -100,7 +103,7 @@ def _pictures(options: argparse.Namespace) -> int:
             warn=caution,
             **vars(options),
         )
-    say(repr(predictions))
+    print_found(predictions, as_json)
     return 0
 
 

@@ -1,8 +1,8 @@
 """`visionforge probe`: a classifier of a network's features."""
 
 from visionforge.cli.command import Command
-from visionforge.cli.commands.fit import print_fold, print_folds, print_run, print_seed, print_seeds
-from visionforge.cli.stages import print_result, read_settings
+from visionforge.cli.commands.fit import print_fit, print_fold, print_folds, print_run, print_seed, print_seeds
+from visionforge.cli.stages import read_settings
 from visionforge.runs.signals import Interruption
 
 
@@ -17,11 +17,12 @@ def run(arguments: list[str]) -> int:
     seeds, folds = (raw.values.pop(name, None) for name in ("seeds", "folds"))
     with Interruption() as interruption:
         if folds is not None:
-            print_folds(probe_folds(raw, folds, interruption, print_fold, print_run, seeds))
+            print_folds(probe_folds(raw, folds, interruption, print_fold, print_run, seeds), raw.json)
         elif seeds is not None:
-            print_seeds(fit_seeds(raw, str(seeds), interruption, print_seed, print_run, PROBES))
+            found = fit_seeds(raw, str(seeds), interruption, print_seed, print_run, PROBES)
+            print_seeds(found, raw.json)
         else:
-            print_result(probe(probe_request(raw), interruption).result, "fit")
+            print_fit(probe(probe_request(raw), interruption), raw.json)
     return 0
 
 

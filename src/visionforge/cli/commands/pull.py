@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from visionforge.cli.arguments import CommandParser
+from visionforge.cli.arguments import CommandParser, add_json_flag
 from visionforge.cli.command import Command
+from visionforge.cli.printing import print_found
 from visionforge.runs.signals import Interruption
-from visionforge.streams import say_lines
 
 
 def parser() -> CommandParser:
@@ -21,6 +21,7 @@ def parser() -> CommandParser:
     add("source", metavar="OWNER/NAME", help=text)
     add("--revision", metavar="REV", help="branch, tag or commit; default main")
     add("--out", type=Path, metavar="DIR", help="new folder; default NAME in the working folder")
+    add_json_flag(made)
     return made
 
 
@@ -34,9 +35,10 @@ def run(arguments: list[str]) -> int:
 def _pull(options: argparse.Namespace) -> int:
     from visionforge.publishing.pull import pull_network
 
+    as_json = vars(options).pop("json")
     with Interruption():
         pulled = pull_network(**vars(options))
-    say_lines(repr(pulled).splitlines())
+    print_found(pulled, as_json)
     return 0
 
 

@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from visionforge.cli.arguments import CommandParser, add_import_flag
+from visionforge.cli.arguments import CommandParser, add_import_flag, add_json_flag
 from visionforge.cli.command import Command
+from visionforge.cli.printing import print_found
 from visionforge.runs.signals import Interruption
 from visionforge.streams import caution, say
 
@@ -35,6 +36,7 @@ def parser() -> CommandParser:
     add("--images", dest="pictures", nargs="+", type=Path, metavar="PATH", help=text)
     add("--root", help="folder of the archives; default as the run was configured")
     add_import_flag(made)
+    add_json_flag(made)
     return made
 
 
@@ -49,9 +51,10 @@ def _push(options: argparse.Namespace) -> int:
     from visionforge.publishing.push import push_run
 
     options.formats = options.formats or ["safetensors"]
+    as_json = vars(options).pop("json")
     with Interruption():
         pushed = push_run(**vars(options), tell=say, warn=caution)
-    say(repr(pushed))
+    print_found(pushed, as_json)
     return 0
 
 

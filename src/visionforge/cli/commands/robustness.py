@@ -5,11 +5,10 @@ from typing import Any
 
 from visionforge.cli.arguments import CommandParser, add_json_flag, add_target_flags
 from visionforge.cli.command import Command
-from visionforge.cli.printing import print_json
+from visionforge.cli.printing import print_found
 from visionforge.cli.progress import progress_bar
 from visionforge.errors import SettingsError
 from visionforge.runs.signals import Interruption
-from visionforge.streams import say_text
 
 
 def parser() -> CommandParser:
@@ -49,7 +48,7 @@ def _robustness(json: bool, named: str | None, run: str | None, **options: Any) 
         raise SettingsError(f"robustness: {named} and --run {run} are two runs; name one")
     with Interruption() as interruption, progress_bar("robustness") as progress:
         found = measure_robustness(run=named or run, **options, interruption=interruption, progress=progress)
-    print_json(found.content) if json else say_text("\n".join(found.lines()))
+    print_found(found, json, "\n".join(found.lines()))
     return 0
 
 

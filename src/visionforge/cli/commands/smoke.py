@@ -1,31 +1,42 @@
 """`visionforge smoke`: the whole pipeline on rendered images in a temporary folder, one line per stage."""
 
+import argparse
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from visionforge.cli.arguments import CommandParser, add_json_flag
 from visionforge.cli.command import Command
-from visionforge.errors import SettingsError
-from visionforge.streams import say, say_text
+from visionforge.cli.printing import print_json
+from visionforge.streams import say
 
 if TYPE_CHECKING:
     from visionforge.engine.smoke import StageResult
 
 EXIT_FAILED = 1
-USAGE = "usage: visionforge smoke\n\nTry the whole pipeline on rendered images; exit status 1 if it fails."
+
+
+def parser() -> CommandParser:
+    """Return the command's parser."""
+    text = "Try the whole pipeline on rendered images; exit status 1 if it fails."
+    made = CommandParser(prog="visionforge smoke", description=text)
+    add_json_flag(made)
+    return made
 
 
 def run(arguments: list[str]) -> int:
     """Run all stages; return 0 if every one passed and 1 otherwise."""
-    if arguments in (["--help"], ["-h"]):
-        say_text(USAGE)
-        return 0
-    if arguments:
-        raise SettingsError(f"smoke: {arguments[0]}: takes no arguments")
+    return parser().run(arguments, _smoke)
+
+
+def _smoke(options: argparse.Namespace) -> int:
     from visionforge.engine.smoke import smoke
 
     started = time.perf_counter()
     results = smoke(_print)
     passed = sum(result.passed for result in results)
+    if options.json:
+        print_json([asdict(result) for result in results])
     say(f"{passed} of {len(results)} stages passed in {time.perf_counter() - started:.1f} s")
     return 0 if passed == len(results) else EXIT_FAILED
 

@@ -4,8 +4,9 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from visionforge.cli.arguments import CommandParser
+from visionforge.cli.arguments import CommandParser, add_json_flag
 from visionforge.cli.command import Command
+from visionforge.cli.printing import print_json
 from visionforge.streams import say, say_text
 
 
@@ -35,6 +36,7 @@ def parser() -> CommandParser:
     add("--claim", default="visionforge", help="volume claim of Kubernetes that holds data and runs")
     add("--print", action="store_true", help="print the batch script instead of submitting it")
     add("rest", nargs="*", metavar="-- COMMAND", help="fit, tune or benchmark, and what follows it")
+    add_json_flag(made)
     return made
 
 
@@ -53,16 +55,16 @@ def _submit(options: argparse.Namespace, command: list[str]) -> int:
     from visionforge.engine.submit import Job, Resources, kubernetes_manifest, slurm_script, submit_to_slurm
 
     job = Job.of(command, Resources(**{field.name: getattr(options, field.name) for field in fields(Resources)}))
-    if options.scheduler == "kubernetes":
-        say_text(kubernetes_manifest(job).rstrip())
-        return 0
-    script = slurm_script(job, options.logs)
-    if options.print:
-        say_text(script.rstrip())
-        return 0
-    number = submit_to_slurm(script, Path(options.logs))
+    kubernetes = options.scheduler == "kubernetes"
+    script = kubernetes_manifest(job) if kubernetes else slurm_script(job, options.logs)
+    number = None if kubernetes or options.print else submit_to_slurm(script, Path(options.logs))
     several = f", an array of {job.count}" if job.count > 1 else ""
-    say(f"submitted job {number}{several}; its output is in {options.logs}")
+    if options.json:
+        print_json({"job": number, "count": job.count, "logs": options.logs, "script": script})
+    elif number is None:
+        say_text(script.rstrip())
+    else:
+        say(f"submitted job {number}{several}; its output is in {options.logs}")
     return 0
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from visionforge.cli.arguments import flags_named
 from visionforge.cli.command import Command
+from visionforge.cli.printing import print_json
 from visionforge.cli.stages import read_settings
 from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
@@ -24,13 +25,14 @@ def run(arguments: list[str]) -> int:
     report = raw.values.pop("report", None)
     if report is not None:
         with flags_named({"study": "--report"}):
-            _print_summary(rebuild(str(report), check_arguments(raw, "predict")))
+            study = rebuild(str(report), check_arguments(raw, "predict"))
+        print_json(study.as_dict()) if raw.json else _print_summary(study)
         return 0
     take_folds(raw)
     settings = check_arguments(raw, "fit")
     with Interruption() as interruption:
         study = tune(settings, interruption, _print_summary)
-    _print_refit(study)
+    print_json(study.as_dict()) if raw.json else _print_refit(study)
     return int(settings.tune.refit and study.refit is None)
 
 
