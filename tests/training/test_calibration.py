@@ -84,3 +84,11 @@ def test_saturated_probabilities_stay_finite():
 def test_comes_back_from_a_checkpoint():
     calibration = Calibration(10, 1.5, None, (0.25, 0.5))
     assert Calibration.from_dict(asdict(calibration)) == calibration
+
+
+@pytest.mark.parametrize("share", [0.51, 0.7, 0.94, 0.999])
+@pytest.mark.parametrize("images", [3, 6, 200])
+def test_where_all_is_right_there_is_no_temperature(share, images):
+    """The best one would be 0; where the loss is flat in front of it, none is found by chance."""
+    given = torch.tensor([[share, 1 - share]] * images)
+    assert fit_temperature(given, torch.zeros(images, dtype=torch.int64), "binary") is None

@@ -1,5 +1,6 @@
 """A trained network on one split: its results, or only its predictions."""
 
+import logging
 from typing import Any
 
 import lightning.pytorch as pl
@@ -8,16 +9,20 @@ from torch import Tensor
 from visionforge.engine.construction import Construction
 from visionforge.engine.distributed import current_rank
 from visionforge.engine.evaluate import STAGES
+from visionforge.engine.other_data import other_data
 from visionforge.engine.resume import outputs_of, parent_of
 from visionforge.engine.stage import Stage
 from visionforge.errors import RunError
 from visionforge.inference.loading import Target
 from visionforge.runs.config_hash import digest
 from visionforge.runs.logfile import RunLog
+from visionforge.runs.query import load_run
 from visionforge.runs.session import ActiveRun
 from visionforge.runs.signals import Interruption
 from visionforge.runs.workspace import Workspace
 from visionforge.training.classifier import ImageClassifier
+
+log = logging.getLogger(__name__)
 
 
 class Evaluating(Stage):
@@ -68,6 +73,8 @@ class Evaluating(Stage):
             return
         epoch = self.restore(checkpoint)
         self.introduce((run.path if run is not None else checkpoint).name)
+        if run is not None and current_rank() == 0 and (changed := other_data(load_run(run))) is not None:
+            log.warning("%s", changed)
         if self.evaluate(STAGES[self.name], checkpoint, epoch, run):
             self.images = len(self.model.predictions.labels)
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from visionforge.config.seeding import STRICT_VARIABLE
 from visionforge.engine.fit import Origin, Request, fit
+from visionforge.engine.other_data import other_data
 from visionforge.engine.probe import probe
 from visionforge.engine.run import Run
 from visionforge.engine.validation import check_settings
-from visionforge.errors import RunError, SettingsError
+from visionforge.errors import DataError, RunError, SettingsError
 from visionforge.inference.trust import training_config
 from visionforge.reading import read_rows
 from visionforge.runs.config_hash import digest
@@ -105,6 +106,8 @@ def reproduce(
 
 def checks(run: StoredRun) -> Iterator[str]:
     """Yield a line for everything that may make the result differ."""
+    if (changed := other_data(run)) is not None:
+        yield f"data: {changed}"
     found = digest(run.config)
     if found != run.manifest.hash:
         yield f"settings: config.yaml was changed after the run: digest {found}, the run's is {run.manifest.hash}"
@@ -137,6 +140,8 @@ def run_again(run: StoredRun, outputs: str | Path | None = None, trust: str | Pa
         folder = resolve(str(outputs)) if outputs else run.workspace.path.absolute().parent
     except ValueError as error:
         raise SettingsError(f"outputs: {error}") from error
+    if (changed := other_data(run)) is not None:
+        raise DataError(f"reproduce: {changed}; it can only be repeated on its own")
     parent = {"run": run.name, "reason": "reproduce", "data": run.manifest.data}
     config = training_config(run.workspace, None if trust is None else str(trust), "reproduce")
     trainer = {**(config.get("trainer") or {}), "default_root_dir": str(folder)}

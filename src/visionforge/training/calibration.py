@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures; a best value at either end means that the data does not fix it
 _AT_THE_END = 0.05  # distance to an end, on the logarithmic scale, that counts as being there
+_FLAT = 1e-9  # nats by which the best temperature has to be better than both ends
 _SMALLEST = torch.finfo(torch.float32).tiny  # of the probabilities that a softmax in float32 gives
 
 
@@ -225,7 +226,9 @@ def fit_temperature(given: Tensor, labels: Tensor, task: TaskName) -> float | No
 
     low, high = math.log(LOWEST), math.log(HIGHEST)
     best = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-5}).x)
-    return math.exp(best) if low + _AT_THE_END < best < high - _AT_THE_END else None
+    inside = low + _AT_THE_END < best < high - _AT_THE_END
+    fixed = inside and min(loss(low), loss(high)) > loss(best) + _FLAT  # where all is right, it ends where that is flat
+    return math.exp(best) if fixed else None
 
 
 def uncalibrated(task: TaskName) -> DataError:

@@ -1,0 +1,47 @@
+"""A run whose data set was imported anew is tested with a warning, and not repeated."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import visionforge as vf
+from visionforge.engine.reproduce import reproduce
+from visionforge.errors import DataError
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    monkeypatch.setenv("VISIONFORGE_CATALOG", str(tmp_path / "catalog"))
+    monkeypatch.setenv("VISIONFORGE_DATA", str(tmp_path / "data"))
+
+    def imported(count: int) -> None:
+        for number in range(count):
+            folder = tmp_path / "photos" / "ab"[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(number).integers(0, 255, (16, 16), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number:02d}x.png")
+        vf.import_dataset(tmp_path / "photos", "photos", resolution=16, replace=True)
+
+    return imported
+
+
+def test_other_pictures_are_told_before_a_result_is_believed(photos, tmp_path, caplog, capsys):
+    photos(30)
+    settings = {
+        "data": {"dataset": "photos", "resolution": 16, "batch_size": 8},
+        "model": {"backbone": {"name": "mini_cnn", "pretrained": False}},
+        "trainer": {"max_epochs": 1, "accelerator": "cpu", "default_root_dir": str(tmp_path)},
+        "evaluation": {"resamples": 0, "report": False, "figures": False},
+    }
+    run = vf.fit(settings)
+    capsys.readouterr()
+    vf.evaluate(run)
+    assert "another one now" not in capsys.readouterr().err
+    photos(34)
+    vf.evaluate(run)
+    line = "photos is another one now (MD5 "
+    assert line in (told := capsys.readouterr().err)
+    assert f"than {run.name} was begun with" in told
+    with pytest.raises(DataError, match="reproduce: photos is another one now"):
+        reproduce(run)
+    assert any(note.startswith("data: photos is another one now") for note in reproduce(run, check=True).notes)
