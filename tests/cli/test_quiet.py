@@ -63,6 +63,12 @@ WITH_JSON = {  # command → its shortest work; RUN and OTHER are runs
 SCRIPTS = {"completion": ["bash"]}  # whose result is a text
 
 
+@pytest.fixture(autouse=True)
+def outputs(monkeypatch, tmp_path):
+    """Runs go into the working folder, whatever lies above it."""
+    monkeypatch.setenv("VISIONFORGE_OUTPUTS", str(tmp_path / "outputs"))
+
+
 @pytest.fixture
 def place(plain_run, tmp_path, monkeypatch):
     """A working folder with two runs, pictures, a data set and a published network; one stage is all of a smoke."""
