@@ -170,7 +170,7 @@ def test_resumed_run_keeps_its_settings(fleet, whole, tmp_path):
     (run / "run.json").write_text(json.dumps(content))
     ended = fleet.run("fit", "--resume", run, "--model.optimizer.learning_rate", "0.5", "--trainer.max_epochs", "9")
     assert ended.status == 2
-    lines = ended.err.splitlines()
+    lines = [line for line in ended.err.splitlines() if not line.startswith("help: ")]
     assert len(lines) == 2
     assert lines[0].startswith("error: model.optimizer.learning_rate: 0.5 given, ")
     assert "was begun with 0.008; a resumed run keeps its settings" in lines[0]
@@ -191,8 +191,8 @@ def test_resumed_run_keeps_its_settings(fleet, whole, tmp_path):
 def test_what_cannot_be_resumed_is_one_line(fleet, arguments, line):
     ended = fleet.run("fit", *arguments)
     assert ended.status == 2
-    assert len(ended.err.splitlines()) == 1
-    assert line in ended.err
+    (told,) = [each for each in ended.err.splitlines() if not each.startswith("help: ")]
+    assert line in told
 
 
 def test_complete_run_is_not_resumed(fleet, whole):

@@ -64,6 +64,12 @@ SCRIPTS = {"completion": ["bash"]}  # whose result is a text
 ENDLESS = ("serve",)  # whose results go over the network
 
 
+@pytest.fixture(autouse=True)
+def outputs(monkeypatch, tmp_path):
+    """Runs go into the working folder, whatever lies above it."""
+    monkeypatch.setenv("VISIONFORGE_OUTPUTS", str(tmp_path / "outputs"))
+
+
 @pytest.fixture
 def place(plain_run, tmp_path, monkeypatch):
     """A working folder with two runs, pictures, a data set and a published network; one stage is all of a smoke."""

@@ -97,3 +97,5 @@ def test_what_is_told_can_be_typed(capsys):
 def test_kinds_of_errors():
     assert error_help(errors.WeightsError("the file holds nothing")) == "documentation, Guide › Models"
     assert error_help(errors.TrainingError("the training cannot go on")) is None
+    for name, page in ARGUMENTS.items():
+        assert error_help(errors.SettingsError(f"--{name}: this is not allowed")) == f"documentation, {TITLES[page]}"

@@ -32,7 +32,7 @@ def print_json(content: Any) -> None:
     say_text("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
-def print_found(found: "Found", as_json: bool, text: str | None = None) -> None:
+def print_found(found: Found, as_json: bool, text: str | None = None) -> None:
     """Print what a function has found, as JSON or as a text.
 
     Args:

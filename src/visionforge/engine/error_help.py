@@ -21,16 +21,21 @@ def error_help(error: VisionForgeError, command: Sequence[str] = ()) -> str | No
     """
     if any("visionforge " in problem for problem in error.problems):
         return None
-    subjects = [problem.partition(": ")[0].removeprefix("--").replace("-", "_") for problem in error.problems]
-    settings = [subject for subject in subjects if _is_setting(subject)]
-    if settings:
-        return f"visionforge explain-setting {settings[0]}"
-    pages = [ARGUMENTS[subject] for subject in subjects if subject in ARGUMENTS]
+    for problem in error.problems:
+        subject = problem.partition(": ")[0].removeprefix("--").replace("-", "_")
+        if subject in ARGUMENTS:
+            return _page(ARGUMENTS[subject])
+        if _is_setting(subject):
+            return f"visionforge explain-setting {subject}"
     for kind, page in ERRORS.items():
         if isinstance(error, kind):
-            own = [page for name, page in COMMANDS.items() if list(command[: len(name.split())]) == name.split()]
-            pages += [*own, page]
-    return f"documentation, {TITLES[pages[0]]}" if pages else None
+            own = [own for name, own in COMMANDS.items() if list(command[: len(name.split())]) == name.split()]
+            return _page([*own, page][0])
+    return None
+
+
+def _page(page: str) -> str:
+    return f"documentation, {TITLES[page]}"
 
 
 def _is_setting(subject: str) -> bool:
