@@ -340,7 +340,7 @@ def test_only_tables_that_were_named_or_written_by_predict_are_replaced(photos, 
     ("arguments", "complaint"),
     [
         (["--images", "nowhere"], "--images: nowhere does not exist"),
-        (["--images", "empty"], "--images: empty holds no pictures (.bmp, .gif, .jpeg"),
+        (["--images", "empty"], "--images: empty holds no pictures (.bmp, .dcm, .dicom, .gif, .jpeg"),
         (["--images", "bad.npz"], "--images: bad.npz: images holds float64; images are uint8"),
         (["--images", "split.npz"], "--images: split.npz has no array test_images (it has: train_images); choose with"),
         (["--images", "photos", "--split", "val"], "--split: chooses a part of .npz archives"),
