@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from visionforge.inference.predictions import Predictor
     from visionforge.training.classifier import ImageClassifier
 
+_MANY = 0.2  # of pictures that are unlike those of the training: of such that are not, one in twenty is called so
 MOST_THREADS = 8  # that decode; more wait for each other
 
 
@@ -54,13 +55,16 @@ class PicturePredictions:
         errors: The table of the files that could not be read; None if all could.
         images: How many pictures were classified.
         failed: How many files could not be read.
+        unlike: How many pictures are farther from those of the training than 95 % of the validation images; None where
+            the network does not know.
     """
 
-    def __init__(self, path: Path, errors: Path | None, images: int, failed: int) -> None:
+    def __init__(self, path: Path, errors: Path | None, images: int, failed: int, unlike: int | None = None) -> None:
         self.path = path
         self.errors = errors
         self.images = images
         self.failed = failed
+        self.unlike = unlike
 
     @cached_property
     def table(self) -> "pd.DataFrame":
@@ -85,7 +89,8 @@ class PicturePredictions:
     def as_dict(self) -> dict[str, Any]:
         """Return where the tables are, and how many pictures were classified."""
         errors = None if self.errors is None else str(self.errors)
-        return {"path": str(self.path), "errors": errors, "images": self.images, "failed": self.failed}
+        counts = {"images": self.images, "failed": self.failed, "unlike_training": self.unlike}
+        return {"path": str(self.path), "errors": errors, **counts}
 
     def __repr__(self) -> str:
         """Return how many pictures were classified, and where the tables are."""
@@ -93,6 +98,8 @@ class PicturePredictions:
         if self.errors is not None:
             total = self.images + self.failed
             line += f"; {self.failed:,} of {total:,} files could not be read: {shown(self.errors)}"
+        if self.unlike is not None and self.unlike > _MANY * self.images:
+            line += f"; {self.unlike:,} of {self.images:,} are unlike the training images (`ood_score`)"
         return printable(line, LONGEST_LINE)
 
 
@@ -123,8 +130,8 @@ def predict_pictures(
         run: The run, by folder or name.
         checkpoint: `best`, `last` or a file; None is the best of the run.
         artifact: An exported `.onnx` or `.safetensors` file, in the place of a run.
-        out: The table, `.csv`, `.parquet` or `.jsonl`; None is `predictions.csv` in the evaluations of the run, or in
-            the working folder for a lone checkpoint.
+        out: The table, `.csv`, `.parquet` or `.jsonl`; None is `predictions.csv` in a folder of its own in the
+            evaluations of the run, or in the working folder for a lone checkpoint.
         overwrite: Replace a table that exists.
         split: Part of `.npz` archives; None is `test`.
         tta: Average over test-time views; None is as the network is set.
@@ -150,7 +157,7 @@ def predict_pictures(
     if artifact is not None:
         check_artifact(run is not None or checkpoint is not None, tta, accelerator)
     target = None if artifact is not None else find_target("predict", run, checkpoint)
-    table = _default_output(target) if out is None else out
+    table = _default_output(target, overwrite) if out is None else out
     _check_output(table, overwrite, made=out is None)
     listed = list_pictures(pictures, split)
     if split is not None and not any(isinstance(source, ArchiveImages) for source in listed):
@@ -169,10 +176,16 @@ def predict_pictures(
 # --- where the table goes
 
 
-def _default_output(target: Target | None) -> Path:
+def _default_output(target: Target | None, overwrite: bool) -> Path:
+    """Return where a table goes that nobody has named: a folder of its own, unless tables may be replaced."""
     if target is None or target.run is None:
         return Path("predictions.csv")
-    return target.run.path / "evaluations" / f"predict_{target.checkpoint.stem}_images" / "predictions.csv"
+    name, number = f"predict_{target.checkpoint.stem}_images", 1
+    folder = first = target.run.path / "evaluations" / name
+    while not overwrite and (folder / "predictions.csv").is_file():
+        number += 1
+        folder = first.with_name(f"{name}_{number}")
+    return folder / "predictions.csv"
 
 
 def _check_output(out: Path, overwrite: bool, made: bool) -> None:
@@ -296,7 +309,7 @@ class _Stream:
         """Write the table, and that of the files that could not be read if there are any."""
         errors, total = errors_of(out), sum(map(len, self.listed))
         try:
-            failed = self._write(out, errors, total, interruption)
+            failed, unlike = self._write(out, errors, total, interruption)
             if not failed and is_error_table(errors):  # of the table that was replaced
                 errors.unlink()
         except (RuntimeError, MemoryError) as error:
@@ -305,7 +318,7 @@ class _Stream:
             raise RunError(f"batch_size: out of memory with {self.batch_size} pictures at once; set fewer") from error
         except OSError as error:
             raise RunError(f"out: {shown(out)} cannot be written ({describe(error)})") from error
-        return PicturePredictions(out, errors if failed else None, total - failed, failed)
+        return PicturePredictions(out, errors if failed else None, total - failed, failed, unlike)
 
     def _write_whole(self, tiles: Tiles, out: Path, errors: Path, total: int, interruption: Interruption) -> int:
         """Write what is said of places in pictures; see `_write`."""
@@ -319,14 +332,15 @@ class _Stream:
             stream = WholeStream(spec, writer, self.listed, tiles, self.threads, self.progress, self.warn)
             return stream.write(out, errors, total, interruption)
 
-    def _write(self, out: Path, errors: Path, total: int, interruption: Interruption) -> int:
-        """Write the tables and return how many files could not be read."""
+    def _write(self, out: Path, errors: Path, total: int, interruption: Interruption) -> tuple[int, int | None]:
+        """Write the tables; return how many files could not be read, and how many are unlike the training images."""
         if self.tiles is not None:
             with folder_for(out.absolute().parent):
-                return self._write_whole(self.tiles, out, errors, total, interruption)
+                return self._write_whole(self.tiles, out, errors, total, interruption), None
         from visionforge.engine.parallel_prediction import predictors_for, said_of
 
-        spec, done = self.predictor.spec, 0
+        spec, done, farthest = self.predictor.spec, 0, getattr(self.predictor, "farthest", None)
+        unlike = None if farthest is None else 0
         predictors, size = predictors_for(self.predictor, self.threads, total, self.batch_size)
         batches = picture_batches(
             self.listed, spec.resolution, spec.channels, size, self.threads, spec.spatial_dims, spec.fit, spec.intensity
@@ -345,7 +359,15 @@ class _Stream:
                     if table is None:
                         table = stack.enter_context(open_table(out, headings_of(columns)))
                     table.write(rows_of(columns))
+                    if unlike is not None and farthest is not None:
+                        unlike += _above(columns, farthest)
                 done += len(batch.names) + len(batch.failures)
                 self.progress(done, total)
             failures.require_any_read(total)
-        return failures.count
+        return failures.count, unlike
+
+
+def _above(columns: Sequence[Filled], farthest: float) -> int:
+    """Return how many pictures have a higher `ood_score`."""
+    scores = next((cells for column, cells in columns if column.name == "ood_score"), ())
+    return sum(float(score) > farthest for score in scores)

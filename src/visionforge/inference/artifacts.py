@@ -89,6 +89,12 @@ class ArtifactPredictor:
         """Return whether it averages test-time views."""
         return len(self._runtime.contract.views) > 1
 
+    @property
+    def farthest(self) -> float | None:
+        """Return the `ood_score` above which an image is unlike those of the training; None if there is none."""
+        ood = self._runtime.contract.ood
+        return None if ood is None else ood.threshold
+
     def outputs(self, images: "Tensor") -> "Tensor":
         """Return what it gives for uint8 images (B, C, R, R): probabilities (B, K), or boxes."""
         import torch

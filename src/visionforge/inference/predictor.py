@@ -41,6 +41,11 @@ class NetworkPredictor:
         """Return where the network is."""
         return next(self._model.parameters()).device
 
+    @property
+    def farthest(self) -> float | None:
+        """Return the `ood_score` above which an image is unlike those of the training; None if there is none."""
+        return None if self._model.outliers is None else self._model.outliers.threshold
+
     def sharing_weights(self) -> "NetworkPredictor":
         """Return a predictor of the same weights, which another thread may ask at the same time."""
         tensors = (*self._model.parameters(), *self._model.buffers())

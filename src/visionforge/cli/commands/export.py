@@ -1,6 +1,7 @@
 """`visionforge export --run RUN --format …`: an artifact, the proof that it is the network, and a model card."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from visionforge.cli.command import Command
 from visionforge.cli.printing import plain_table, print_json, print_table
 from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
-from visionforge.streams import caution, say_lines
+from visionforge.streams import caution, say, say_lines
 
 if TYPE_CHECKING:
     from visionforge.exporting.export import ExportResult
@@ -70,7 +71,10 @@ def _print(exported: "ExportResult") -> None:
     say_lines(exported.proofs())
     if "speed" in exported.content:
         _print_speed(exported.content["speed"])
-    say_lines(str(shown(path)) for path in exported.files)
+    say_lines(str(shown(path)) for path in (*exported.artifacts, *exported.files))
+    readable = next((path for path in exported.artifacts if path.suffix in (".onnx", ".safetensors")), None)
+    if readable is not None:
+        say(f"next: visionforge predict --model {shlex.quote(str(shown(readable)))} --images PATH")
 
 
 def _print_speed(rows: list[dict[str, Any]]) -> None:
