@@ -61,7 +61,7 @@ _OF_LABELS: dict[str, tuple[str, ...]] = {  # settings of some forms of labels o
     "classes": (MASKS, BOXES),
 }
 COUNTED_BYTES = 1 << 24  # of images whose values are counted together; counting takes eight times as much
-__all__ = ["ImportReport", "ImportSettings", "channel_statistics", "import_images"]
+__all__ = ["ImportReport", "ImportSettings", "channel_statistics", "import_images", "list_source"]
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,16 @@ def _are_volumes(settings: ImportSettings, listing: Listing) -> bool:
     if settings.frames == "volume" and not all(map(is_dicom, listing.paths)):
         raise SettingsError(f"frames: volume is for DICOM files; {settings.source} holds others, too")
     return bool(listing.paths) and (settings.frames == "volume" or all(map(is_volume, listing.paths)))
+
+
+def list_source(settings: ImportSettings) -> Listing:
+    """Return the pictures that a source holds, of which none is read.
+
+    Raises:
+        SettingsError: If a setting is for other labels than there are.
+        DataError: If the source cannot be used.
+    """
+    return _listed(settings)[0]
 
 
 def _listed(settings: ImportSettings) -> tuple[Listing, Callable[[ImportSettings], MaskReader | BoxReader] | None]:
