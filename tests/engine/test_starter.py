@@ -162,7 +162,8 @@ def test_pictures_with_masks_get_a_decoder(own_folders):
     ("source", "line"),
     [
         ("nothing/", "nothing/: does not exist"),
-        ("bloodmnst", "data.dataset: 'bloodmnst' is unknown; nearest: bloodmnist"),
+        ("bloodmnst", "bloodmnst: there is no folder, table or data set of this name here; nearest: bloodmnist"),
+        ("emty", "emty: there is no folder, table or data set of this name here; nearest: empty"),
         ("empty", "empty: looked for a folder of class folders"),
         ("file.txt", "file.txt: is no table"),
     ],
@@ -199,10 +200,9 @@ def test_the_same_source_again_is_taken_as_it_is_and_another_is_refused(own_fold
         starter("one/photos", task="multi-class")
 
 
-def typed(text, command="visionforge"):
-    """Return the arguments of the command that a message names."""
-    (found,) = re.findall(rf"`{command} ([^`]+)`", text)
-    return shlex.split(found)
+def typed(text):
+    """Return the arguments of the first command that a message names."""
+    return shlex.split(re.findall("`visionforge ([^`]+)`", text)[0])
 
 
 def test_a_name_that_is_a_folder_here_and_another_in_the_catalog_is_asked_for(own_folders, capsys):
@@ -260,6 +260,16 @@ def test_init_takes_what_an_import_takes(own_folders, capsys):
         starter("bloodmnist", columns="age")
 
 
+def test_a_column_for_results_of_subgroups_is_told_with_what_keeps_it(own_folders, capsys):
+    patients(own_folders / "patients.csv", ("path", "diagnosis", "patient sex"))
+    assert main(["init", "patients.csv"]) == 0
+    told = capsys.readouterr().out
+    assert "! `--columns 'patient sex'` keeps it for results by patient sex (`visionforge init patients.csv " in told
+    assert main(typed(told)) == 0
+    assert dataset_info("patients").columns == ("patient sex",)
+    assert "keeps it for" not in capsys.readouterr().out
+
+
 def test_what_an_import_tells_is_told_with_the_command_that_changes_it(own_folders, capsys):
     photos(own_folders / "photos")
     assert main(["init", "photos/"]) == 0
@@ -275,7 +285,6 @@ def test_what_an_import_tells_is_told_with_the_command_that_changes_it(own_folde
         Image.fromarray(mask).save(own_folders / "cells" / "masks" / f"{i}.png")
     assert main(["fit", "cells", "--print_config"]) == 2
     error = capsys.readouterr().err
-    print(error)
     assert main(typed(error)) == 0
 
 
@@ -330,6 +339,8 @@ def test_fit_takes_a_folder(own_folders, capsys):
     assert main(["fit", "photos/", "--minutes", "1", *quick, "--model.backbone.name", "mini_cnn"]) == 0
     said = capsys.readouterr()
     assert "✓ photos: binary, 2 classes" in said.out
+    chosen = "  chosen   mini_cnn, 28 pixels, 1 epoch, batches of 4 (`visionforge init photos/` explains them)"
+    assert chosen in said.out.splitlines(), "what was given takes the place of what was chosen"
     (run,) = run_folders(own_folders / "outputs")
     stored = yaml.safe_load((run / "config.yaml").read_text())
     assert (stored["data"]["dataset"], stored["trainer"]["max_epochs"]) == ("photos", 1)

@@ -13,12 +13,12 @@ def flags_of(given: Mapping[str, Any]) -> list[str]:
     """Return the words that are typed for settings of an import.
 
     Args:
-        given: Name of a setting → its value; the default needs no words.
+        given: Name of a setting → its value; the default needs no words, but that of `resolution` is said.
     """
     words: list[str] = []
     for flag, name, _ in _flags():
         value = given.get(name)
-        if value is None or value == getattr(ImportSettings, name):
+        if value is None or (value == getattr(ImportSettings, name) and name != "resolution"):
             continue
         values = [] if isinstance(value, bool) else value if isinstance(value, tuple | list) else [value]
         words += [flag, *(f"{each:g}" if isinstance(each, float) else str(each) for each in values)]
@@ -48,7 +48,9 @@ def with_command(line: str, command: str, more: str = "") -> str:
     """
     flags = {name: (flag, given) for flag, name, given in _flags()}
     names, typed = "|".join(flags), "|".join(flag for flag, _ in flags.values())
-    found = re.search(rf"^({names})(?=:)|`({names})`(?: ([^\s;]*[^\s;:,.]))?|`?({typed})(?: ([^\s`]+))?", line)
+    found = re.search(
+        rf"^({names})(?=:)|`({names})`(?: ([^\s;]*[^\s;:,.]))?|`?({typed})(?: ([^`]+(?=`)|[^\s`]+))?", line
+    )
     if found is None:
         return line
     name = found[1] or found[2] or next(name for name, (flag, _) in flags.items() if flag == found[4])

@@ -19,7 +19,7 @@ import psutil
 import yaml
 
 from visionforge.config.loading import SETTINGS, RawConfig, is_first_process, read_yaml
-from visionforge.config.problems import value_at
+from visionforge.config.problems import nearest, value_at
 from visionforge.config.schema.tasks import TaskName, task_named
 from visionforge.config.shipped import recipe_for, shipped_files
 from visionforge.data.csv_listing import table_facts
@@ -28,7 +28,7 @@ from visionforge.data.import_npz import SUFFIX
 from visionforge.data.import_report import ImportReport
 from visionforge.data.importing import BOXES, MASKS, ImportSettings, import_images, list_source
 from visionforge.data.info import DatasetInfo
-from visionforge.data.picture_sources import is_picture, walk_pictures, walk_volumes
+from visionforge.data.picture_sources import is_junk, is_picture, walk_pictures, walk_volumes
 from visionforge.data.pictures import PictureError, opened_picture, picture_size
 from visionforge.data.registry import MAX_NAME, dataset_info, dataset_names, name_from
 from visionforge.distribution import own_version
@@ -100,11 +100,26 @@ class Starter:
         """
         if self.imported is None:
             return [f"! {self.note}"] if self.note else []
-        told = [f"! {note}" for note in self.imported.notes]
         return [
-            with_command(line, self.command, more) if line in told or "--positive" in line else line
+            with_command(line, self.command, more)
+            if line.startswith("! ") or line[1:].startswith(" positive ")
+            else line
             for line in self.imported.lines(then=False)
         ]
+
+    def choices(self, given: Mapping[str, Any]) -> str:
+        """Return what is trained, and how, in one line.
+
+        Args:
+            given: The settings that are used, which may differ from those of the starter.
+        """
+        backbone = value_at(given, "model.backbone")
+        network = backbone.get("name") if isinstance(backbone, Mapping) else backbone
+        pixels, batch = value_at(given, "data.resolution"), value_at(given, "data.batch_size")
+        epochs = value_at(given, "trainer.max_epochs")
+        plural = "" if str(epochs) == "1" else "s"
+        explained = f" (`{self.command}` explains them)" if self.command else ""
+        return f"  chosen   {network}, {pixels} pixels, {epochs} epoch{plural}, batches of {batch}{explained}"
 
     def yaml(self, file: str = "x.yaml") -> str:
         """Return the settings as a YAML file with a comment for every choice.
@@ -316,7 +331,11 @@ def _dataset(
     if not path.exists():
         if len(path.parts) > 1 or text.endswith("/") or path.suffix:
             raise DataError(f"{printable(text)}: does not exist")
-        dataset_info(text)  # tells of the nearest names
+        close = nearest(text, [*(each.name for each in Path().iterdir() if _may_be_source(each)), *dataset_names()])
+        raise SettingsError(
+            f"{printable(text)}: there is no folder, table or data set of this name here; "
+            f"nearest: {printable(', '.join(close)) or 'none'} (`visionforge datasets list` shows all data sets)"
+        )
     path = _found(path)
     chosen = name or name_from(path)
     if chosen in dataset_names() and not given.get("replace"):
@@ -425,6 +444,11 @@ def _found(path: Path) -> Path:
         f"{shown(path)}: looked for a folder of class folders, pictures with masks or boxes, or a table (.csv); "
         f"there {'are' if len(found) > 1 else 'is'} {there}"
     )
+
+
+def _may_be_source(path: Path) -> bool:
+    """Return whether something is a folder or a file that could be meant as a source, by its name."""
+    return not is_junk(path.name) and (path.is_dir() or path.suffix.lower() in (".csv", SUFFIX))
 
 
 def _is_table(path: Path) -> bool:

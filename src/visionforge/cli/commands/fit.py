@@ -43,7 +43,7 @@ def _begun(raw: "RawConfig", source: str | None) -> "RawConfig":
 
     raw, found = begin_with(raw, source)
     if found is not None and raw.print_config is None:
-        say_lines(found.lines())
+        say_lines([*found.lines(), found.choices(raw.values)])
     return raw
 
 
