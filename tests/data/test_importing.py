@@ -314,3 +314,20 @@ def test_from_python_every_setting_is_passed_on(monkeypatch):
         **{name: Path(other[name]) for name in ("masks", "boxes", "corrections")},
     }
     assert taken[1] == ImportSettings(Path("photos"), "mine", **{**other, **texts})
+
+
+def test_names_say_nothing_where_groups_or_splits_are_given(tmp_path):
+    rows = []
+    for number in range(36):
+        name = f"p{number // 3:03}_{number % 3}.png"
+        picture(tmp_path / name, number * 7)
+        rows.append({"path": name, "label": "ab"[number % 2], "id": f"{number // 3}", "part": SPLITS[number // 3 % 3]})
+    table = write_csv(tmp_path / "list.csv", rows)
+    for changes, told in (
+        ({}, 1),
+        ({"group_column": "id"}, 0),
+        ({"split_column": "part"}, 0),
+        ({"no_groups": True}, 0),
+    ):
+        notes = imported(table, replace=True, **changes).notes
+        assert sum("divided one by one" in note for note in notes) == told, changes

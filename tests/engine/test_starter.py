@@ -239,6 +239,8 @@ def test_what_has_changed_since_is_told_with_the_command_that_reads_it_again(own
     assert main(command) == 0
     assert sum(dataset_info("my_photos").splits.model_dump().values()) == 41
     assert starter("My photos").note.startswith("my_photos was made of it before; `visionforge")
+    assert main(["init", "my_photos"]) == 0, "no folder is called so"
+    assert "was made of it" not in capsys.readouterr().out
     patients(own_folders / "patients.csv")
     starter("patients.csv")
     assert main(typed(starter("patients.csv").note)) == 0, "labels and groups are those that were found"

@@ -58,8 +58,8 @@ def divided_series(listing: Listing, settings: ImportSettings) -> list[str]:
         if found := _NUMBERED.match(file):
             members.setdefault(found[1], []).append(file)
             stems_of.setdefault(labels, set()).add(found[1])
-    lone = {stem for stems in stems_of.values() if len(stems) == 1 for stem in stems}
-    series = [files for stem, files in members.items() if len(files) > 1 and stem not in lone]
+    telling = {stem for stems in stems_of.values() if len(stems) > 1 for stem in stems}
+    series = [files for stem, files in members.items() if len(files) > 1 and stem in telling]
     if len(series) < LEAST_SERIES or 3 * sum(map(len, series)) < len(listing.names):
         return []
     return [

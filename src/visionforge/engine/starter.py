@@ -10,7 +10,7 @@ import logging
 import os
 import shlex
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ class Starter:
             given: The settings that are used, which may differ from those of the starter.
         """
         backbone = value_at(given, "model.backbone")
-        network = backbone.get("name") if isinstance(backbone, Mapping) else backbone
+        network = backbone.get("name", "an own network") if isinstance(backbone, Mapping) else backbone
         pixels, batch = value_at(given, "data.resolution"), value_at(given, "data.batch_size")
         epochs = value_at(given, "trainer.max_epochs")
         plural = "" if str(epochs) == "1" else "s"
@@ -213,10 +213,10 @@ def begin(
 ) -> Starter:
     """Return a starter as `starter` does, for those who tell of its note themselves."""
     _check_minutes(minutes)
-    given = {key: value for key, value in importing.items() if value is not None}
+    given = {key: value for key, value in importing.items() if value is not None and (key != "replace" or value)}
     info, imported, note = _dataset(source, name, root, given)
-    words = ["visionforge", "init", str(source), *([] if name is None else ["--name", name])]
-    return _starter(info, minutes, root, imported, note, _typed([*words, *flags_of({**given, "replace": None})]))
+    flags = flags_of({**given, "replace": None})
+    return _starter(info, minutes, root, imported, note, _init_command(str(source), name, root, flags))
 
 
 def _check_minutes(minutes: float) -> None:
@@ -236,9 +236,10 @@ def _starter(info: DatasetInfo, minutes: float, root: str | Path | None, *made: 
     return Starter(info, settings, reasons, expected, told, *made)
 
 
-def _typed(words: list[str]) -> str:
-    """Return words as a shell takes them."""
-    return printable(shlex.join(words), None)
+def _init_command(source: str, name: str | None, root: str | Path | None, flags: Sequence[str] = ()) -> str:
+    """Return what is typed to have a configuration of a source written."""
+    named, lies = [] if name is None else ["--name", name], [] if root is None else ["--root", str(root)]
+    return printable(shlex.join(["visionforge", "init", source, *named, *lies, *flags]), None)
 
 
 def begin_with(raw: RawConfig, source: str | None) -> tuple[RawConfig, Starter | None]:
@@ -272,8 +273,7 @@ def begin_with(raw: RawConfig, source: str | None) -> tuple[RawConfig, Starter |
     root = value_at(raw.values, "data.root")
     if dataset is not None and source in dataset_names():
         _check_minutes(allowed)
-        command = _typed(["visionforge", "init", source])
-        found = _starter(dataset_info(source), allowed, root, None, None, command)
+        found = _starter(dataset_info(source), allowed, root)
     else:
         found = _of_pictures(source, allowed, root)
     return raw.over(_beside(found.settings, raw.values), f"for {source}"), found
@@ -284,7 +284,7 @@ def _of_pictures(source: str, minutes: float, root: str | Path | None) -> Starte
     try:
         return begin(source, None, minutes, root, {})
     except VisionForgeError as error:
-        command = _typed(["visionforge", "init", source])
+        command = _init_command(source, None, root)
         error.problems = tuple(with_command(problem, command) for problem in error.problems)
         raise
 
@@ -321,8 +321,9 @@ def _dataset(
         info = dataset_info(text)
         if info.made_from is None or not path.is_dir():
             return info, None, None
-        if Path(info.made_from).is_relative_to(path.resolve()):
-            return info, None, _again(info, Path(info.made_from), root)
+        made_from = Path(info.made_from)
+        if made_from.is_relative_to(path.resolve()):
+            return info, None, _again(info, made_from, root) if made_from.exists() else None
         if isinstance(source, str):
             raise SettingsError(
                 f"{text}: is a folder here, and a data set of the catalog that was made of another, {info.made_from}; "
@@ -331,10 +332,9 @@ def _dataset(
     if not path.exists():
         if len(path.parts) > 1 or text.endswith("/") or path.suffix:
             raise DataError(f"{printable(text)}: does not exist")
-        close = nearest(text, [*(each.name for each in Path().iterdir() if _may_be_source(each)), *dataset_names()])
         raise SettingsError(
             f"{printable(text)}: there is no folder, table or data set of this name here; "
-            f"nearest: {printable(', '.join(close)) or 'none'} (`visionforge datasets list` shows all data sets)"
+            f"nearest: {_nearest(text) or 'none'} (`visionforge datasets list` shows all data sets)"
         )
     path = _found(path)
     chosen = name or name_from(path)
@@ -384,7 +384,7 @@ def _known(
         other = f"{name[: MAX_NAME - 2]}_2"
         raise SettingsError(
             f"name: there is another data set {name!r}; make this one with "
-            f"`{_typed(['visionforge', 'init', text, '--name', other])}`, or train on that one with `{_catalogs(name)}`"
+            f"`{_init_command(text, other, root, flags_of(given))}`, or train on that one with `{_catalogs(name)}`"
         )
     if given.get("task") not in (None, info.task):
         raise SettingsError(f"task: {name} was made as {info.task}; give it another `name`")
@@ -408,8 +408,8 @@ def _again(info: DatasetInfo, path: Path, root: str | Path | None) -> str:
         settings = replace(settings, replace=True)
         then = sum(info.splits.model_dump().values())
         more = 0 if path.suffix.lower() == SUFFIX else len(list_source(settings).paths) - then
-    except VisionForgeError as error:
-        return f"{note}; it can no longer be read again ({error.problems[0]})"
+    except (VisionForgeError, OSError) as error:
+        return printable(f"{note}; it can no longer be read again ({str(error).splitlines()[0]})")
     if more:
         count = f"{abs(more):,} picture{'s' if abs(more) > 1 else ''}"
         note += f", and it has {count} {'more' if more > 0 else 'fewer'} than were taken then"
@@ -446,9 +446,14 @@ def _found(path: Path) -> Path:
     )
 
 
-def _may_be_source(path: Path) -> bool:
-    """Return whether something is a folder or a file that could be meant as a source, by its name."""
-    return not is_junk(path.name) and (path.is_dir() or path.suffix.lower() in (".csv", SUFFIX))
+def _nearest(text: str) -> str:
+    """Return the names of the catalog, and of folders and tables here, that resemble one."""
+    here: list[str] = []
+    with contextlib.suppress(OSError):
+        for each in Path().iterdir():
+            if not is_junk(each.name) and (each.is_dir() or each.suffix.lower() in (".csv", SUFFIX)):
+                here.append(printable(each.name))
+    return ", ".join(nearest(text, [*here, *dataset_names()]))
 
 
 def _is_table(path: Path) -> bool:
