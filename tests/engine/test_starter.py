@@ -258,6 +258,10 @@ def test_init_takes_what_an_import_takes(own_folders, capsys):
     assert "--positive: photos was made of it before; add --replace to make it anew" in capsys.readouterr().err
     assert main(["init", "photos", "--positive", "dark", "--overwrite", "--replace"]) == 0
     assert dataset_info("photos").positive == "dark"
+    patients(own_folders / "patients.csv", ("path", "diagnosis", "age"))
+    found = starter("patients.csv", columns=("age",), fractions=[0.5, 0.25, 0.25])
+    assert (found.info.columns, found.info.splits.test) == (("age",), 10)
+    assert found.command == "visionforge init patients.csv --fractions 0.5 0.25 0.25 --columns age"
     with pytest.raises(SettingsError, match="columns: is for pictures, and bloodmnist is a data set of the catalog"):
         starter("bloodmnist", columns="age")
 

@@ -190,8 +190,8 @@ def starter(
         minutes: How long the training may take on a CPU; on a GPU it has all epochs.
         task: Kind of labels; None follows from what the pictures have.
         root: Folder of the archives; None is where they lie by default.
-        importing: Further settings of an import, in the place of those that are chosen here: what
-            `visionforge datasets import` takes as flags, such as ``columns="age,sex"``.
+        importing: Further settings of an import, in the place of those that are chosen here, as
+            `vf.import_dataset` takes them, such as ``columns=("age", "sex")``.
 
     Raises:
         SettingsError: If an argument is out of its range, or nothing is there to be trained on.
@@ -213,10 +213,23 @@ def begin(
 ) -> Starter:
     """Return a starter as `starter` does, for those who tell of its note themselves."""
     _check_minutes(minutes)
-    given = {key: value for key, value in importing.items() if value is not None and (key != "replace" or value)}
+    given = _as_settings(importing)
     info, imported, note = _dataset(source, name, root, given)
     flags = flags_of({**given, "replace": None})
     return _starter(info, minutes, root, imported, note, _init_command(str(source), name, root, flags))
+
+
+def _as_settings(importing: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is given of an import as `ImportSettings` has it: names as one text, and paths."""
+    given: dict[str, Any] = {}
+    for key, value in importing.items():
+        if key in ("columns", "classes") and not isinstance(value, str | None):
+            value = ",".join(value) or None
+        if key in ("masks", "boxes", "corrections") and value is not None:
+            value = Path(value)
+        if value is not None and (key != "replace" or value):
+            given[key] = tuple(value) if isinstance(value, list) else value
+    return given
 
 
 def _check_minutes(minutes: float) -> None:

@@ -53,8 +53,6 @@ def _init(options: argparse.Namespace) -> int:
     if output is not None:
         check_output(output, overwrite)  # before pictures are read
     own = {key: given.pop(key, None) for key in ("source", "name", "minutes", "root")}
-    if "fractions" in given:
-        given["fractions"] = tuple(given["fractions"])
     found = begin(**own, importing=given)
     path = found.write(output or Path(f"{found.info.name}.yaml"), overwrite)
     if as_json:
