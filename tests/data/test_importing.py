@@ -159,8 +159,62 @@ def test_csv_never_reads_outside_its_folder(tmp_path):
     rows = [{"path": "../secret.png", "label": "a"}, {"path": str(tmp_path / "secret.png"), "label": "b"}]
     with pytest.raises(DataError) as caught:
         imported(write_csv(tmp_path / "in" / "list.csv", rows))
-    assert all("outside the folder" in line for line in caught.value.problems)
-    assert len(caught.value.problems) == 2
+    (line,) = caught.value.problems
+    assert "2 paths lie outside the folder of the table (the first, line 2: ../secret.png); move the table" in line
+
+
+def test_files_of_a_table_that_are_not_there_are_one_line(folder):
+    files = [f"cat/{i}.png" for i in range(20)] + [f"dog/{i}.png" for i in range(20)] + ["gone/a.png", "gone/b.png"]
+    report = imported(
+        write_csv(
+            folder / "list.csv",
+            [{"path": file, "label": file[:3]} for file in files[:-2]]
+            + [{"path": file, "label": "cat"} for file in files[-2:]],
+        )
+    )
+    assert len(report.broken) == 2
+    (line,) = [line for line in report.lines() if line.startswith("✗")]
+    assert line.startswith("✗ 2 of the table's files are not there (the first: ")
+    assert "gone/a.png); left out; correct the paths, which begin in the folder of the table" in line
+
+
+def test_columns_that_look_like_groups_are_never_passed_over(folder):
+    rows = [
+        {"path": f"{name}/{i}.png", "label": name, "group": f"{i // 2}"} for name in ("cat", "dog") for i in range(20)
+    ]
+    for heading in ("pid", "MRN", "accession", "AccessionNumber", "accessionnumber", "patientid", "patientname"):
+        table = write_csv(
+            folder / "list.csv", [{"path": r["path"], "label": r["label"], heading: r["group"]} for r in rows]
+        )
+        with pytest.raises(DataError, match=f"the column {heading} may say which pictures belong together"):
+            imported(table)
+    for heading in ("spid", "confidence", "midline"):
+        table = write_csv(
+            folder / "list.csv", [{"path": r["path"], "label": r["label"], heading: r["group"]} for r in rows]
+        )
+        assert imported(table, replace=True).info.images == 40
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("p{0:03}_{1}.png", True),
+        ("p{0:03}-{1}.png", True),
+        ("p{0:03} {1}.PNG", True),
+        ("img_{0:02}{1}.png", False),
+        ("{0:02}{1}.png", False),
+        ("{2}_{0:02}{1}.png", False),
+    ],
+)
+def test_names_of_several_pictures_of_the_same_are_told(tmp_path, name, told):
+    for number in range(36):
+        label = "abcdef"[number // 3 % 6]
+        (tmp_path / label).mkdir(exist_ok=True)
+        picture(tmp_path / label / name.format(number // 3, number % 3, label), number * 7)
+    notes = [note for note in imported(tmp_path).notes if "divided one by one" in note]
+    assert len(notes) == told
+    if told:
+        assert "look like several pictures of each of 12 patients or the like (" in notes[0]
 
 
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "path,label,split\nx.png,a,holdout\n"])
@@ -260,3 +314,20 @@ def test_from_python_every_setting_is_passed_on(monkeypatch):
         **{name: Path(other[name]) for name in ("masks", "boxes", "corrections")},
     }
     assert taken[1] == ImportSettings(Path("photos"), "mine", **{**other, **texts})
+
+
+def test_names_say_nothing_where_groups_or_splits_are_given(tmp_path):
+    rows = []
+    for number in range(36):
+        name = f"p{number // 3:03}_{number % 3}.png"
+        picture(tmp_path / name, number * 7)
+        rows.append({"path": name, "label": "ab"[number % 2], "id": f"{number // 3}", "part": SPLITS[number // 3 % 3]})
+    table = write_csv(tmp_path / "list.csv", rows)
+    for changes, told in (
+        ({}, 1),
+        ({"group_column": "id"}, 0),
+        ({"split_column": "part"}, 0),
+        ({"no_groups": True}, 0),
+    ):
+        notes = imported(table, replace=True, **changes).notes
+        assert sum("divided one by one" in note for note in notes) == told, changes

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,7 +162,8 @@ def test_pictures_with_masks_get_a_decoder(own_folders):
     ("source", "line"),
     [
         ("nothing/", "nothing/: does not exist"),
-        ("bloodmnst", "data.dataset: 'bloodmnst' is unknown; nearest: bloodmnist"),
+        ("bloodmnst", "bloodmnst: there is no folder, table or data set of this name here; nearest: bloodmnist"),
+        ("emty", "emty: there is no folder, table or data set of this name here; nearest: empty"),
         ("empty", "empty: looked for a folder of class folders"),
         ("file.txt", "file.txt: is no table"),
     ],
@@ -171,7 +175,7 @@ def test_what_cannot_be_a_source_is_one_line(own_folders, capsys, source, line):
         assert main([command, source]) == 2
         error = capsys.readouterr().err
         assert line in error
-        assert error.count("\n") == 1
+        assert error.count("error: ") == 1
 
 
 def test_the_same_source_again_is_taken_as_it_is_and_another_is_refused(own_folders, capsys):
@@ -194,6 +198,100 @@ def test_the_same_source_again_is_taken_as_it_is_and_another_is_refused(own_fold
             starter("bloodmnist", **given)
     with pytest.raises(SettingsError, match=r"task: photos was made as binary"):
         starter("one/photos", task="multi-class")
+
+
+def typed(text):
+    """Return the arguments of the first command that a message names."""
+    return shlex.split(re.findall("`visionforge ([^`]+)`", text)[0])
+
+
+def test_a_name_that_is_a_folder_here_and_another_in_the_catalog_is_asked_for(own_folders, capsys):
+    photos(own_folders / "one" / "photos")
+    assert starter("one/photos").imported is not None
+    photos(own_folders / "photos", count=12)
+    for command in ("init", "fit"):
+        assert main([command, "photos"]) == 2
+        error = capsys.readouterr().err
+        assert "photos: is a folder here, and a data set of the catalog that was made of another, " in error
+        assert (
+            "type `visionforge fit photos/` for the folder, `visionforge fit photos --data.dataset photos` for" in error
+        )
+    assert main(["fit", "photos", "--data.dataset", "photos", "--print_config"]) == 0
+    assert "fastnet" in capsys.readouterr().out
+    assert main(["fit", "photos/"]) == 2
+    (command, _) = re.findall("`visionforge ([^`]+)`", capsys.readouterr().err)
+    assert command == "init photos/ --name photos_2"
+    assert main(command.split()) == 0
+    assert dataset_info("photos_2").made_from == str(own_folders / "photos")
+    photos(own_folders / "photos_2")
+    assert starter(Path("photos_2"), name="third").imported is not None
+
+
+def test_what_has_changed_since_is_told_with_the_command_that_reads_it_again(own_folders, capsys, caplog):
+    photos(own_folders / "My photos", side=90)
+    assert starter("My photos").note is None
+    picture(own_folders / "My photos" / "dark" / "more.png", 0)
+    again = starter("My photos")
+    assert "my_photos was made of it before, and it has 1 picture more than were taken then; `visionforge" in again.note
+    assert again.note in caplog.text
+    command = typed(again.note)
+    assert command == ["datasets", "import", "My photos", "--name", "my_photos", "--resolution", "64", "--replace"]
+    assert main(command) == 0
+    assert sum(dataset_info("my_photos").splits.model_dump().values()) == 41
+    assert starter("My photos").note.startswith("my_photos was made of it before; `visionforge")
+    assert main(["init", "my_photos"]) == 0, "no folder is called so"
+    assert "was made of it" not in capsys.readouterr().out
+    patients(own_folders / "patients.csv")
+    starter("patients.csv")
+    assert main(typed(starter("patients.csv").note)) == 0, "labels and groups are those that were found"
+
+
+# --- further settings of the import
+
+
+def test_init_takes_what_an_import_takes(own_folders, capsys):
+    photos(own_folders / "photos")
+    assert main(["init", "photos", "--resolution", "32", "--positive", "light", "--no_hflip"]) == 0
+    info = dataset_info("photos")
+    assert (info.resolutions, info.positive, info.flags.hflip) == ((32,), "light", False)
+    assert main(["init", "photos", "--positive", "dark", "--overwrite"]) == 2
+    assert "--positive: photos was made of it before; add --replace to make it anew" in capsys.readouterr().err
+    assert main(["init", "photos", "--positive", "dark", "--overwrite", "--replace"]) == 0
+    assert dataset_info("photos").positive == "dark"
+    patients(own_folders / "patients.csv", ("path", "diagnosis", "age"))
+    found = starter("patients.csv", columns=("age",), fractions=[0.5, 0.25, 0.25])
+    assert (found.info.columns, found.info.splits.test) == (("age",), 10)
+    assert found.command == "visionforge init patients.csv --fractions 0.5 0.25 0.25 --columns age"
+    with pytest.raises(SettingsError, match="columns: is for pictures, and bloodmnist is a data set of the catalog"):
+        starter("bloodmnist", columns="age")
+
+
+def test_a_column_for_results_of_subgroups_is_told_with_what_keeps_it(own_folders, capsys):
+    patients(own_folders / "patients.csv", ("path", "diagnosis", "patient sex"))
+    assert main(["init", "patients.csv"]) == 0
+    told = capsys.readouterr().out
+    assert "! `--columns 'patient sex'` keeps it for results by patient sex (`visionforge init patients.csv " in told
+    assert main(typed(told)) == 0
+    assert dataset_info("patients").columns == ("patient sex",)
+    assert "keeps it for" not in capsys.readouterr().out
+
+
+def test_what_an_import_tells_is_told_with_the_command_that_changes_it(own_folders, capsys):
+    photos(own_folders / "photos")
+    assert main(["init", "photos/"]) == 0
+    command = typed(capsys.readouterr().out)
+    assert command == ["init", "photos/", "--positive", "CLASS", "--replace", "--overwrite"]
+    assert main([*command[:3], "light", *command[4:]]) == 0
+    for i in range(12):
+        picture(own_folders / "cells" / "images" / f"{i}.png", 10, 64)
+        (own_folders / "cells" / "masks").mkdir(exist_ok=True)
+        mask = np.full((64, 74), 255, np.uint8)
+        mask[10:30, 20:40] = 0
+        mask[:3] = 7
+        Image.fromarray(mask).save(own_folders / "cells" / "masks" / f"{i}.png")
+    assert main(["fit", "cells", "--print_config"]) == 2
+    error = capsys.readouterr().err
+    assert main(typed(error)) == 0
 
 
 def test_a_table_that_names_no_pictures_is_none(own_folders):
@@ -247,6 +345,8 @@ def test_fit_takes_a_folder(own_folders, capsys):
     assert main(["fit", "photos/", "--minutes", "1", *quick, "--model.backbone.name", "mini_cnn"]) == 0
     said = capsys.readouterr()
     assert "✓ photos: binary, 2 classes" in said.out
+    chosen = "  chosen   mini_cnn, 28 pixels, 1 epoch, batches of 4 (`visionforge init photos/` explains them)"
+    assert chosen in said.out.splitlines(), "what was given takes the place of what was chosen"
     (run,) = run_folders(own_folders / "outputs")
     stored = yaml.safe_load((run / "config.yaml").read_text())
     assert (stored["data"]["dataset"], stored["trainer"]["max_epochs"]) == ("photos", 1)

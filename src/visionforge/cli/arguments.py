@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -18,6 +18,11 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise with the command's name and where its help is."""
         raise SettingsError(f"{self.prog.removeprefix('visionforge ')}: {message} (`{self.prog} --help`)")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse, and take a flag with underscores, as its setting is written in Python, for the one with hyphens."""
+        flags = {flag for action in self._actions for flag in action.option_strings}
+        return super().parse_known_args([_hyphened(each, flags) for each in args or ()], namespace)
 
     def print_help(self, file: Any = None) -> None:
         """Print the help, which a quiet command does, too."""
@@ -37,6 +42,13 @@ class CommandParser(argparse.ArgumentParser):
         with flags_named(self.flags()):
             _import_named(options)
             return call(options)
+
+
+def _hyphened(argument: str, flags: Collection[str]) -> str:
+    """Return a flag as it is among those of a parser; others, and values, as they are."""
+    flag, equals, value = argument.partition("=")
+    other = flag.replace("_", "-")
+    return f"{other}{equals}{value}" if flag.startswith("--") and flag not in flags and other in flags else argument
 
 
 class Subcommands:

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +26,12 @@ SEPARATORS = "|;"  # between the labels of one cell
 MISSING = ("", "nan", "<na>", "#n/a")  # what programs write where there is nothing
 MAX_BYTES = 1 << 28  # of the file; some millions of rows
 GROUP_WORDS = frozenset(
-    ("patient", "subject", "case", "study", "series", "slide", "animal", "person", "specimen", "participant", "donor")
+    (
+        *("patient", "subject", "case", "study", "series", "slide", "animal", "person", "specimen", "participant"),
+        *("donor", "pid", "mrn", "accession"),
+    )
 )
+SUBGROUP_WORDS = frozenset(("age", "sex", "site"))
 _IDENTIFIER_WORDS = frozenset(("id", "ids", "uid", "no", "nr", "num", "number", "name", "code", "identifier"))
 
 
@@ -40,10 +45,11 @@ class _Row:
 
 @dataclass
 class _Problems:
-    """What is wrong: lines of their own, and kinds of which only the numbers of the lines are told."""
+    """What is wrong: lines of their own, kinds of which only the numbers of the lines are told, and paths outside."""
 
     lines: list[str] = field(default_factory=list)
     kinds: dict[str, list[int]] = field(default_factory=dict)
+    outside: list[tuple[int, str]] = field(default_factory=list)  # number of the line, and its path
 
     def add(self, kind: str, line: int) -> None:
         self.kinds.setdefault(kind, []).append(line)
@@ -52,6 +58,13 @@ class _Problems:
         grouped = [
             f"{source}, line{'s' if len(lines) > 1 else ''} {some(lines)}: {kind}" for kind, lines in self.kinds.items()
         ]
+        if self.outside:
+            line, path = self.outside[0]
+            lie = "s lie" if len(self.outside) > 1 else " lies"
+            grouped.append(
+                f"{source}: {len(self.outside):,} path{lie} outside the folder of the table (the first, line {line}: "
+                f"{path}); move the table to a folder above all pictures, and write the paths from there"
+            )
         return [*grouped, *self.lines][:MAX_PROBLEMS]
 
 
@@ -146,6 +159,11 @@ def list_csv(settings: ImportSettings) -> Listing:
             texts.append(value)
     if told := problems.told(source):
         raise DataError(told)
+    others = [name for name in columns if name not in {*used, *kept.values()}]
+    if unused := [name for name in others if SUBGROUP_WORDS & {*_words(name)} and not re.search("[,`]", name)]:
+        them = "them" if len(unused) > 1 else "it"
+        names = shlex.quote(",".join(unused))
+        listing.notes.append(f"`--columns {names}` keeps {them} for results by {' and '.join(unused)}")
     if seen.again:
         listing.notes.append(f"lines {some(seen.again)} name a picture again; each picture is taken once")
     for name, texts in listing.columns.items():
@@ -259,9 +277,16 @@ def _groups(rows: Sequence[_Row], columns: Sequence[str]) -> list[str]:
 
 
 def _names_groups(column: str) -> bool:
-    words = re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", column).casefold())
-    core = {word.removesuffix("id") if word.removesuffix("id") in GROUP_WORDS else word for word in words}
+    words = _words(column)
+    core = {
+        next((group for end in _IDENTIFIER_WORDS if (group := word.removesuffix(end)) in GROUP_WORDS), word)
+        for word in words
+    }
     return bool(core & GROUP_WORDS) and core <= GROUP_WORDS | _IDENTIFIER_WORDS
+
+
+def _words(column: str) -> list[str]:
+    return re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", column).casefold())
 
 
 def _repeats(values: Sequence[str]) -> bool:
@@ -288,7 +313,7 @@ def _path(base: Path, cell: str, source: Path, line: int, problems: _Problems) -
         problems.lines.append(f"{source}, line {line}: {cell} is no path ({error})")
         return None
     if not path.is_relative_to(base):
-        problems.lines.append(f"{source}, line {line}: {cell} lies outside the folder of the file")
+        problems.outside.append((line, cell))
         return None
     name = written if written.is_relative_to(base) else path
     return path, well_formed(name.relative_to(base).as_posix())

@@ -1,5 +1,6 @@
 """What an import tells beside its result: classes that are lost, alike or absent, and pictures that splits share."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +11,9 @@ from visionforge.data.info import SPLITS, Split
 from visionforge.data.inspect import equal_images
 from visionforge.data.listing import Listing, some
 from visionforge.errors import DataError
+
+LEAST_SERIES = 5  # of names that say that there are several pictures of the same
+_NUMBERED = re.compile(r"(.+)[_\- ]\d+(?:\.[a-z]+)+$", re.IGNORECASE)  # greedy: the part before the last number
 
 
 def lost_classes(listing: Listing, kept: Sequence[int], settings: ImportSettings) -> list[str]:
@@ -37,6 +41,30 @@ def alike_classes(classes: tuple[str, ...]) -> list[str]:
         f"the classes {' and '.join(names)} differ in case only; are they one?"
         for names in by_case.values()
         if len(names) > 1
+    ]
+
+
+def divided_series(listing: Listing, settings: ImportSettings) -> list[str]:
+    """Tell of names such as ``p001_0.png`` and ``p001_1.png``, whose pictures are divided one by one.
+
+    Not of numbered files: a class all of whose names have the same part before the number, or none, says nothing.
+    """
+    if listing.groups is not None or listing.splits is not None or settings.no_groups:
+        return []
+    members: dict[str, list[str]] = {}
+    stems_of: dict[tuple[str, ...], set[str]] = {}
+    for name, labels in zip(listing.names, listing.labels, strict=True):
+        file = name.rpartition("/")[2]
+        if found := _NUMBERED.match(file):
+            members.setdefault(found[1], []).append(file)
+            stems_of.setdefault(labels, set()).add(found[1])
+    telling = {stem for stems in stems_of.values() if len(stems) > 1 for stem in stems}
+    series = [files for stem, files in members.items() if len(files) > 1 and stem in telling]
+    if len(series) < LEAST_SERIES or 3 * sum(map(len, series)) < len(listing.names):
+        return []
+    return [
+        f"the names look like several pictures of each of {len(series):,} patients or the like ({series[0][0]}, "
+        f"{series[0][1]}), which are divided one by one; a table (.csv) with a column of groups keeps them together"
     ]
 
 

@@ -7,6 +7,8 @@ from typing import Any
 from visionforge.data.info import DatasetInfo
 from visionforge.data.positive import Positive
 
+GONE = "is not there"  # of a file that only a table can name
+
 
 @dataclass(frozen=True)
 class ImportReport:
@@ -37,7 +39,13 @@ class ImportReport:
         """
         info = self.info
         sizes = " / ".join(f"{count:,} {split}" for split, count in info.splits.model_dump().items())
-        lines = [f"✗ {path}: {reason}; left out" for path, reason in self.broken]
+        gone = [path for path, reason in self.broken if reason == GONE]
+        lines = [f"✗ {path}: {reason}; left out" for path, reason in self.broken if reason != GONE]
+        if gone:
+            lines.append(
+                f"✗ {len(gone):,} of the table's files {'are' if len(gone) > 1 else 'is'} not there (the first: "
+                f"{gone[0]}); left out; correct the paths, which begin in the folder of the table"
+            )
         lines.append(f"✓ {info.name}: {info.task}, {len(info.classes)} classes, {sizes}; {len(self.broken)} broken")
         lines += [f"! {note}" for note in self.notes]
         lines += [f"  archive  {self.archive}", f"  entry    {self.entry}"]

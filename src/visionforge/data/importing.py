@@ -26,9 +26,9 @@ from visionforge.data.import_classes import ClassLabels, class_labels, positive_
 from visionforge.data.import_corrected import corrected_parts, is_data_set
 from visionforge.data.import_files import check_free, entry_path, write_pair
 from visionforge.data.import_masks import MaskLabels, MaskReader
-from visionforge.data.import_notes import absent_classes, alike_classes, lost_classes, shared_pictures
+from visionforge.data.import_notes import absent_classes, alike_classes, divided_series, lost_classes, shared_pictures
 from visionforge.data.import_npz import is_npz, read_npz
-from visionforge.data.import_report import ImportReport
+from visionforge.data.import_report import GONE, ImportReport
 from visionforge.data.import_settings import ImportSettings
 from visionforge.data.info import (
     MAX_RESOLUTION,
@@ -61,7 +61,7 @@ _OF_LABELS: dict[str, tuple[str, ...]] = {  # settings of some forms of labels o
     "classes": (MASKS, BOXES),
 }
 COUNTED_BYTES = 1 << 24  # of images whose values are counted together; counting takes eight times as much
-__all__ = ["ImportReport", "ImportSettings", "channel_statistics", "import_images"]
+__all__ = ["ImportReport", "ImportSettings", "channel_statistics", "import_images", "list_source"]
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ def import_images(settings: ImportSettings) -> ImportReport:
             raise DataError(f"corrections: {settings.corrections} leaves no picture of {', '.join(empty)}")
     parts = {split: _part(listing, images, labels, np.flatnonzero(split_of == split)) for split in SPLITS}
     notes = [*listing.notes, *source.notes, *lost, *labels.notes, *alike_classes(labels.classes), *told]
+    notes += divided_series(listing, settings)
     notes += absent_classes(labels.classes, {split: part.present for split, part in parts.items()})
     pictures = {split: part.images for split, part in parts.items()}
     notes += shared_pictures(pictures, {split: part.side.names or () for split, part in parts.items()})
@@ -186,6 +187,16 @@ def _are_volumes(settings: ImportSettings, listing: Listing) -> bool:
     if settings.frames == "volume" and not all(map(is_dicom, listing.paths)):
         raise SettingsError(f"frames: volume is for DICOM files; {settings.source} holds others, too")
     return bool(listing.paths) and (settings.frames == "volume" or all(map(is_volume, listing.paths)))
+
+
+def list_source(settings: ImportSettings) -> Listing:
+    """Return the pictures that a source holds, of which none is read.
+
+    Raises:
+        SettingsError: If a setting is for other labels than there are.
+        DataError: If the source cannot be used.
+    """
+    return _listed(settings)[0]
 
 
 def _listed(settings: ImportSettings) -> tuple[Listing, Callable[[ImportSettings], MaskReader | BoxReader] | None]:
@@ -284,9 +295,10 @@ def _read_all(
             pictures.append(read(position))
             kept.append(position)
         except PictureError as error:
-            broken.append((path, str(error)))
+            broken.append((path, str(error) if path.exists() else GONE))
     if not pictures:
-        why = f" (the first: {broken[0][0]} {broken[0][1]})" if broken else ""
+        where = "; the paths of a table begin in its folder" if broken and broken[0][1] == GONE else ""
+        why = f" (the first: {broken[0][0]} {broken[0][1]}){where}" if broken else ""
         raise DataError(f"{settings.source}: none of its {len(listing.paths)} pictures can be read{why}")
     sides = 3 if volumes else 2
     if any(picture.ndim > sides for picture in pictures):

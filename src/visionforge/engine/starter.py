@@ -6,10 +6,12 @@ number of cores and on the minutes; nothing is measured, so that the same questi
 
 import contextlib
 import datetime
+import logging
 import os
+import shlex
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +19,26 @@ import psutil
 import yaml
 
 from visionforge.config.loading import SETTINGS, RawConfig, is_first_process, read_yaml
-from visionforge.config.problems import value_at
+from visionforge.config.problems import nearest, value_at
 from visionforge.config.schema.tasks import TaskName, task_named
 from visionforge.config.shipped import recipe_for, shipped_files
 from visionforge.data.csv_listing import table_facts
+from visionforge.data.import_commands import flags_of, import_command, with_command
 from visionforge.data.import_npz import SUFFIX
 from visionforge.data.import_report import ImportReport
-from visionforge.data.importing import BOXES, MASKS, ImportSettings, import_images
+from visionforge.data.importing import BOXES, MASKS, ImportSettings, import_images, list_source
 from visionforge.data.info import DatasetInfo
-from visionforge.data.picture_sources import is_picture, walk_pictures, walk_volumes
+from visionforge.data.picture_sources import is_junk, is_picture, walk_pictures, walk_volumes
 from visionforge.data.pictures import PictureError, opened_picture, picture_size
-from visionforge.data.registry import dataset_info, dataset_names, name_from
+from visionforge.data.registry import MAX_NAME, dataset_info, dataset_names, name_from
 from visionforge.distribution import own_version
 from visionforge.engine.validation import check_settings, device_facts
-from visionforge.errors import DataError, SettingsError
+from visionforge.errors import DataError, SettingsError, VisionForgeError
 from visionforge.printable import printable
 from visionforge.runs.files import write_atomic
 from visionforge.runs.paths import shown
 
+log = logging.getLogger(__name__)
 MINUTES = 10.0
 LONGEST = 7 * 24 * 60.0
 _ALLOWED = f"a number, above 0 to {LONGEST:g}"
@@ -76,6 +80,7 @@ class Starter:
         device: What it was chosen for.
         imported: What was made of pictures; None of a data set that was there.
         note: What is to be said of a data set that was there already.
+        command: What is typed for the same data set.
     """
 
     info: DatasetInfo
@@ -85,10 +90,36 @@ class Starter:
     device: str
     imported: ImportReport | None = None
     note: str | None = None
+    command: str = ""
 
-    def lines(self) -> list[str]:
-        """Return what became of the source, as a terminal shows it."""
-        return self.imported.lines(then=False) if self.imported is not None else [f"! {self.note}"] if self.note else []
+    def lines(self, more: str = "--replace") -> list[str]:
+        """Return what became of the source, as a terminal shows it.
+
+        Args:
+            more: What the command has to be given beside a flag that changes what was made of the source.
+        """
+        if self.imported is None:
+            return [f"! {self.note}"] if self.note else []
+        return [
+            with_command(line, self.command, more)
+            if line.startswith("! ") or line[1:].startswith(" positive ")
+            else line
+            for line in self.imported.lines(then=False)
+        ]
+
+    def choices(self, given: Mapping[str, Any]) -> str:
+        """Return what is trained, and how, in one line.
+
+        Args:
+            given: The settings that are used, which may differ from those of the starter.
+        """
+        backbone = value_at(given, "model.backbone")
+        network = backbone.get("name", "an own network") if isinstance(backbone, Mapping) else backbone
+        pixels, batch = value_at(given, "data.resolution"), value_at(given, "data.batch_size")
+        epochs = value_at(given, "trainer.max_epochs")
+        plural = "" if str(epochs) == "1" else "s"
+        explained = f" (`{self.command}` explains them)" if self.command else ""
+        return f"  chosen   {network}, {pixels} pixels, {epochs} epoch{plural}, batches of {batch}{explained}"
 
     def yaml(self, file: str = "x.yaml") -> str:
         """Return the settings as a YAML file with a comment for every choice.
@@ -145,6 +176,7 @@ def starter(
     minutes: float = MINUTES,
     task: TaskName | None = None,
     root: str | Path | None = None,
+    **importing: Any,
 ) -> Starter:
     """Return a configuration to begin with; pictures become a data set first.
 
@@ -154,10 +186,12 @@ def starter(
             folder in which exactly one of the last two is. Of a table, a column that names patients or slides keeps
             each of them within one split.
         name: Catalog name of what is made of pictures; None makes one of the source's. A data set that was made of the
-            same source is taken as it is.
+            same source is taken as it is, which is logged.
         minutes: How long the training may take on a CPU; on a GPU it has all epochs.
         task: Kind of labels; None follows from what the pictures have.
         root: Folder of the archives; None is where they lie by default.
+        importing: Further settings of an import, in the place of those that are chosen here, as
+            `vf.import_dataset` takes them, such as ``columns=("age", "sex")``.
 
     Raises:
         SettingsError: If an argument is out of its range, or nothing is there to be trained on.
@@ -168,18 +202,57 @@ def starter(
     >>> found.settings["model"]["backbone"]["name"]
     'fastnet'
     """
+    found = begin(source, name, minutes, root, {"task": task, **importing})
+    if found.note is not None:
+        log.warning("%s", found.note)
+    return found
+
+
+def begin(
+    source: str | Path, name: str | None, minutes: float, root: str | Path | None, importing: Mapping[str, Any]
+) -> Starter:
+    """Return a starter as `starter` does, for those who tell of its note themselves."""
+    _check_minutes(minutes)
+    given = _as_settings(importing)
+    info, imported, note = _dataset(source, name, root, given)
+    flags = flags_of({**given, "replace": None})
+    return _starter(info, minutes, root, imported, note, _init_command(str(source), name, root, flags))
+
+
+def _as_settings(importing: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is given of an import as `ImportSettings` has it: names as one text, and paths."""
+    given: dict[str, Any] = {}
+    for key, value in importing.items():
+        if key in ("columns", "classes") and not isinstance(value, str | None):
+            value = ",".join(value) or None
+        if key in ("masks", "boxes", "corrections") and value is not None:
+            value = Path(value)
+        if value is not None and (key != "replace" or value):
+            given[key] = tuple(value) if isinstance(value, list) else value
+    return given
+
+
+def _check_minutes(minutes: float) -> None:
     if not 0 < minutes <= LONGEST:
         raise SettingsError(f"minutes: {minutes:g} is not allowed; allowed: {_ALLOWED}")
+
+
+def _starter(info: DatasetInfo, minutes: float, root: str | Path | None, *made: Any) -> Starter:
     device = device_facts("auto")
     gpu = device is not None and device.gpu
-    info, imported, note = _dataset(source, name, task, gpu, root)
     cores = psutil.cpu_count(logical=False) or 1
     told = device.name if device is not None and gpu else f"{cores} CPU core{'s' if cores > 1 else ''}"
     settings, reasons, expected = _choose(info, minutes, gpu, cores)
     if root is not None:
         settings["data"]["root"] = str(root)
     check_settings(settings, "fit", rules=False)
-    return Starter(info, settings, reasons, expected, told, imported, note)
+    return Starter(info, settings, reasons, expected, told, *made)
+
+
+def _init_command(source: str, name: str | None, root: str | Path | None, flags: Sequence[str] = ()) -> str:
+    """Return what is typed to have a configuration of a source written."""
+    named, lies = [] if name is None else ["--name", name], [] if root is None else ["--root", str(root)]
+    return printable(shlex.join(["visionforge", "init", source, *named, *lies, *flags]), None)
 
 
 def begin_with(raw: RawConfig, source: str | None) -> tuple[RawConfig, Starter | None]:
@@ -210,8 +283,23 @@ def begin_with(raw: RawConfig, source: str | None) -> tuple[RawConfig, Starter |
     dataset = value_at(raw.values, "data.dataset")
     if dataset not in (None, source):
         raise SettingsError(f"data.dataset: {dataset} given beside {source}; leave one of them out")
-    found = starter(source, minutes=allowed, root=value_at(raw.values, "data.root"))
+    root = value_at(raw.values, "data.root")
+    if dataset is not None and source in dataset_names():
+        _check_minutes(allowed)
+        found = _starter(dataset_info(source), allowed, root)
+    else:
+        found = _of_pictures(source, allowed, root)
     return raw.over(_beside(found.settings, raw.values), f"for {source}"), found
+
+
+def _of_pictures(source: str, minutes: float, root: str | Path | None) -> Starter:
+    """Return a starter; mistakes name the command that takes the flags of an import."""
+    try:
+        return begin(source, None, minutes, root, {})
+    except VisionForgeError as error:
+        command = _init_command(source, None, root)
+        error.problems = tuple(with_command(problem, command) for problem in error.problems)
+        raise
 
 
 def _beside(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,62 +322,111 @@ def _beside(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 
 
 def _dataset(
-    source: str | Path, name: str | None, task: TaskName | None, gpu: bool, root: str | Path | None
+    source: str | Path, name: str | None, root: str | Path | None, given: Mapping[str, Any]
 ) -> tuple[DatasetInfo, ImportReport | None, str | None]:
-    text = str(source)
-    if text in dataset_names():
-        if name not in (None, text) or task is not None:
-            given = "name" if name not in (None, text) else "task"
-            raise SettingsError(f"{given}: is for pictures, and {text} is a data set of the catalog; leave it out")
-        return dataset_info(text), None, None
-    path = Path(source).expanduser()
+    text, path = str(source), Path(source).expanduser()
+    of_pictures = [*(["name"] if name not in (None, text) else []), *given]
+    if text in dataset_names() and not (of_pictures and path.exists()):
+        if of_pictures:
+            raise SettingsError(
+                f"{of_pictures[0]}: is for pictures, and {text} is a data set of the catalog; leave it out"
+            )
+        info = dataset_info(text)
+        if info.made_from is None or not path.is_dir():
+            return info, None, None
+        made_from = Path(info.made_from)
+        if made_from.is_relative_to(path.resolve()):
+            return info, None, _again(info, made_from, root) if made_from.exists() else None
+        if isinstance(source, str):
+            raise SettingsError(
+                f"{text}: is a folder here, and a data set of the catalog that was made of another, {info.made_from}; "
+                f"type `visionforge fit {text}/` for the folder, `{_catalogs(text)}` for the data set"
+            )
     if not path.exists():
         if len(path.parts) > 1 or text.endswith("/") or path.suffix:
             raise DataError(f"{printable(text)}: does not exist")
-        dataset_info(text)  # tells of the nearest names
+        raise SettingsError(
+            f"{printable(text)}: there is no folder, table or data set of this name here; "
+            f"nearest: {_nearest(text) or 'none'} (`visionforge datasets list` shows all data sets)"
+        )
     path = _found(path)
     chosen = name or name_from(path)
-    if chosen in dataset_names():
-        return _known(chosen, path, task)
-    settings: dict[str, Any] = {"task": task, "root": None if root is None else Path(root)}
+    if chosen in dataset_names() and not given.get("replace"):
+        return _known(chosen, path, text, root, given)
+    settings = _import_settings(path, chosen, root, given)
+    report = import_images(settings)
+    if settings.group_column is not None:
+        report.notes.insert(0, f"pictures of the same {settings.group_column} are in the same split")
+    return report.info, report, None
+
+
+def _import_settings(path: Path, name: str, root: str | Path | None, given: Mapping[str, Any]) -> ImportSettings:
+    """Return how a source is imported: as it is asked for, and else as it looks."""
+    settings: dict[str, Any] = {"root": None if root is None else Path(root)}
     if path.suffix.lower() == SUFFIX and path.is_file():
-        report = import_images(ImportSettings(source=path, name=chosen, task=task, root=settings["root"]))
-        return report.info, report, None
+        return ImportSettings(source=path, name=name, **settings, **given)
     if path.is_file():
         table = table_facts(path)
         pictures = table.paths
         if table.label_column is not None:
             settings["label_column"] = table.label_column
-        if table.group_columns:
+        if table.group_columns and not given.get("no_groups"):
             settings["group_column"] = table.group_columns[0]
     else:
         pictures = list(walk_pictures(path)) or list(walk_volumes(path))
-    kind = _kind(path)
-    settings["resolution"] = _resolution(pictures, kind, gpu)
-    if kind == MASKS:
-        settings |= _values_of_masks(path)
-    report = import_images(ImportSettings(source=path, name=chosen, **settings))
-    if (column := settings.get("group_column")) is not None:
-        report.notes.insert(0, f"pictures of the same {column} are in the same split")
-    return report.info, report, None
+    kind = next((form for form in (MASKS, BOXES) if form in given), _kind(path))
+    if "resolution" not in given:
+        device = device_facts("auto")
+        settings["resolution"] = _resolution(pictures, kind, device is not None and device.gpu)
+    if kind == MASKS and not {"mask_values", "ignore"} & given.keys():
+        inside = path / "train" if (path / "train").is_dir() else path
+        settings |= _values_of_masks(given.get("masks") or inside / MASKS)
+    return ImportSettings(source=path, name=name, **{**settings, **given})
 
 
-def _known(name: str, path: Path, task: TaskName | None) -> tuple[DatasetInfo, None, str]:
+def _known(
+    name: str, path: Path, text: str, root: str | Path | None, given: Mapping[str, Any]
+) -> tuple[DatasetInfo, None, str]:
     """Return a data set that was made of the same source before.
 
     Raises:
-        SettingsError: If it was made of something else, or is to have another kind of labels.
+        SettingsError: If it was made of something else, or is to be made otherwise.
     """
     info = dataset_info(name)
     if info.made_from != str(path.resolve()):
+        other = f"{name[: MAX_NAME - 2]}_2"
         raise SettingsError(
             f"name: there is another data set {name!r}; make this one with "
-            f"`visionforge init {printable(str(path))} --name {name}_2`, or name the other as the source: {name}"
+            f"`{_init_command(text, other, root, flags_of(given))}`, or train on that one with `{_catalogs(name)}`"
         )
-    if task not in (None, info.task):
+    if given.get("task") not in (None, info.task):
         raise SettingsError(f"task: {name} was made as {info.task}; give it another `name`")
-    note = f"{name} was made of it before; `visionforge datasets import … --replace` would read it again"
-    return info, None, note
+    if others := [key for key in given if key != "task"]:
+        raise SettingsError(
+            f"{others[0]}: {name} was made of it before; add `replace` to make it anew, or give it another `name`"
+        )
+    return info, None, _again(info, path, root)
+
+
+def _catalogs(name: str) -> str:
+    """Return what is typed to train on a data set of the catalog, whatever lies in the folder."""
+    return f"visionforge fit {name} --data.dataset {name}"
+
+
+def _again(info: DatasetInfo, path: Path, root: str | Path | None) -> str:
+    """Return what is to be said of a data set that was made of the same source before."""
+    note = f"{info.name} was made of it before"
+    try:
+        settings = _import_settings(path, info.name, root, {"resolution": min(info.resolutions or (SMALL,))})
+        settings = replace(settings, replace=True)
+        then = sum(info.splits.model_dump().values())
+        more = 0 if path.suffix.lower() == SUFFIX else len(list_source(settings).paths) - then
+    except (VisionForgeError, OSError) as error:
+        return printable(f"{note}; it can no longer be read again ({str(error).splitlines()[0]})")
+    if more:
+        count = f"{abs(more):,} picture{'s' if abs(more) > 1 else ''}"
+        note += f", and it has {count} {'more' if more > 0 else 'fewer'} than were taken then"
+    return printable(f"{note}; `{import_command(settings)}` would read it again")
 
 
 def _found(path: Path) -> Path:
@@ -322,6 +459,16 @@ def _found(path: Path) -> Path:
     )
 
 
+def _nearest(text: str) -> str:
+    """Return the names of the catalog, and of folders and tables here, that resemble one."""
+    here: list[str] = []
+    with contextlib.suppress(OSError):
+        for each in Path().iterdir():
+            if not is_junk(each.name) and (each.is_dir() or each.suffix.lower() in (".csv", SUFFIX)):
+                here.append(printable(each.name))
+    return ", ".join(nearest(text, [*here, *dataset_names()]))
+
+
 def _is_table(path: Path) -> bool:
     """Return whether a file is a table of pictures and labels; what cannot be read is none."""
     try:
@@ -350,11 +497,10 @@ def _kind(path: Path) -> str | None:
     return None
 
 
-def _values_of_masks(folder: Path) -> dict[str, Any]:
+def _values_of_masks(masks: Path) -> dict[str, Any]:
     """Return what masks seem to mean: all above 0 is one class, or 255 stands for pixels that count for nothing."""
-    masks = sorted((folder / "train" if (folder / "train").is_dir() else folder).joinpath("masks").rglob("*"))
     values = set[int]()
-    for path in [each for each in masks if is_picture(each)][:LOOKED_AT]:
+    for path in [each for each in sorted(masks.rglob("*")) if is_picture(each)][:LOOKED_AT]:
         with contextlib.suppress(PictureError), opened_picture(path) as mask:  # the import tells of what is none
             values |= {value for _, value in mask.convert("L").getcolors(256) or []}  # type: ignore[misc]
     if values <= {0, 255} and 255 in values:

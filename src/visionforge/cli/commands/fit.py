@@ -39,11 +39,12 @@ def run(arguments: list[str]) -> int:
 
 def _begun(raw: "RawConfig", source: str | None) -> "RawConfig":
     """Return settings with those of a starter underneath, if there is a source; its data set is told of."""
+    from visionforge.config.loading import is_first_process
     from visionforge.engine.starter import begin_with
 
     raw, found = begin_with(raw, source)
-    if found is not None and raw.print_config is None:
-        say_lines(found.lines())
+    if found is not None and raw.print_config is None and is_first_process():
+        say_lines([*found.lines(), found.choices(raw.values)])
     return raw
 
 

@@ -17,7 +17,7 @@ def run(arguments: list[str]) -> int:
 
 def parser() -> CommandParser:
     """Return the parser of the command."""
-    from visionforge.config.schema.tasks import task_names
+    from visionforge.data.import_settings import import_flags
     from visionforge.engine.starter import MINUTES
 
     made = CommandParser(
@@ -33,30 +33,34 @@ def parser() -> CommandParser:
         "of the catalog; default: what lies in this folder",
     )
     made.add_argument("--name", help="catalog name of the new data set; default: that of the folder or table")
-    made.add_argument("--task", choices=task_names(), help="default: by labels")
     made.add_argument("--minutes", type=float, default=MINUTES, help="for the training on a CPU; default %(default)g")
-    made.add_argument("--root", help="folder for the archive; default: the user's cache folder")
     made.add_argument("--output", type=Path, help="YAML file to write; default: NAME.yaml")
     made.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
     add_json_flag(made)
+    chosen = made.add_argument_group("of pictures", "What is chosen by what is there, or what `datasets import` takes.")
+    for flag, given in import_flags().items():
+        if flag == "--resolution":
+            given["help"] = "height and width in pixels; default: by the pictures"
+        chosen.add_argument(flag, **{**given, "default": argparse.SUPPRESS})
     return made
 
 
 def _init(options: argparse.Namespace) -> int:
-    from visionforge.engine.starter import check_output, starter
+    from visionforge.engine.starter import begin, check_output
 
     given = dict(vars(options))
     as_json, output, overwrite = given.pop("json"), given.pop("output"), given.pop("overwrite")
     if output is not None:
         check_output(output, overwrite)  # before pictures are read
-    found = starter(**given)
+    own = {key: given.pop(key, None) for key in ("source", "name", "minutes", "root")}
+    found = begin(**own, importing=given)
     path = found.write(output or Path(f"{found.info.name}.yaml"), overwrite)
     if as_json:
         print_json(
             {"file": str(path), "dataset": found.info.name, "minutes": found.minutes, "settings": found.settings}
         )
         return 0
-    say_lines(found.lines())
+    say_lines(found.lines("--replace --overwrite"))
     say(f"  file     {shown(path)}")
     say(f"  next     visionforge fit --config {shown(path)}{duration(found.minutes)}")
     return 0
