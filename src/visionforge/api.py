@@ -124,7 +124,7 @@ def fit(
     visionforge.errors.SettingsError: data.dataset: breastmnst is no data set; ...
     """
     from visionforge.engine.fit import fit as fit_one
-    from visionforge.engine.fit import request_of
+    from visionforge.engine.fit import request_of, require_subject
     from visionforge.engine.folds import fit_folds
     from visionforge.engine.seeds import fit_seeds
     from visionforge.engine.team import launched_together
@@ -132,6 +132,7 @@ def fit(
     named = _named_runs(resume=resume, trust=trust)
     with launched_together(), _interruptible() as interruption:
         raw = read_values(config, {**settings, **named, **({"profile": True} if profile else {})})
+        require_subject(raw)
         if folds is not None or workers is not None or distill:
             return fit_folds(raw, folds, interruption, workers=workers, seeds=seeds, distill=distill)
         if seeds is None:

@@ -154,6 +154,7 @@ MISTAKES = {
     "missing configuration": (["fit", "--config", "none.yaml"], "none.yaml: no such configuration file"),
     "missing value": (["fit", "--data.batch_size"], "--data.batch_size: needs a value"),
     "nothing to train on": (["fit"], "fit: say what is trained on; type: visionforge fit --config quickstart"),
+    "nothing to go on with": (["fit", "--resume", "auto"], "fit: say what is trained on"),
     "stray argument": (["test", "breastmnist"], "breastmnist: unexpected argument"),
     "stray argument of a fit": (["fit", "digits", "more"], "more: unexpected argument"),
     "missing checkpoint to continue": (["fit", *flags(), "--ckpt_path", "last"], "ckpt_path: last does not exist"),
