@@ -148,7 +148,11 @@ def test_a_seed_of_an_array_is_trained(cluster, tmp_path):
         (("tune", *FIT[1:]), {"nodes": 2}, "--nodes 2 is for one training"),
         (FIT, {"nodes": 0}, "nodes: 0 is not allowed"),
         (FIT, {"memory": "16"}, "memory: '16' is not allowed"),
-        (("fit", "photos/"), {}, "type: `visionforge init photos/`, then `visionforge submit -- fit --config photos.yaml`"),
+        (
+            ("fit", "photos/"),
+            {},
+            "type: `visionforge init photos/`, then `visionforge submit -- fit --config photos.yaml`",
+        ),
         (("fit",), {}, "fit: say what is trained on"),
         (("fit", "--seeds", "2"), {}, "fit: say what is trained on"),
         (("fit", "--minutes", "2"), {}, "--minutes: is for `visionforge fit SOURCE`"),
@@ -191,7 +195,9 @@ def test_times_are_minutes_or_have_a_unit(time, clock, seconds):
 
 
 def test_what_only_the_other_machine_has_is_not_asked_for_here(capsys):
-    assert main(["submit", "--print", "--", *FIT, "--trainer.precision", "16-mixed", "--trainer.accelerator", "gpu"]) == 0
+    assert (
+        main(["submit", "--print", "--", *FIT, "--trainer.precision", "16-mixed", "--trainer.accelerator", "gpu"]) == 0
+    )
     theirs = ["submit", "--scheduler", "kubernetes", "--", "fit", "--data.dataset", "theirs"]
     assert main(theirs) == 0
     capsys.readouterr()

@@ -19,7 +19,7 @@ import yaml
 from visionforge.config.loading import SETTINGS, RawConfig, is_first_process, read_yaml
 from visionforge.config.problems import value_at
 from visionforge.config.schema.tasks import TaskName, task_named
-from visionforge.config.shipped import recipe_for, shipped_files
+from visionforge.config.shipped import find_config, recipe_for, shipped_files
 from visionforge.data.csv_listing import table_facts
 from visionforge.data.import_npz import SUFFIX
 from visionforge.data.import_report import ImportReport
@@ -168,8 +168,8 @@ def starter(
     >>> found.settings["model"]["backbone"]["name"]
     'fastnet'
     """
-    if not 0 < minutes <= LONGEST:
-        raise SettingsError(f"minutes: {minutes:g} is not allowed; allowed: {_ALLOWED}")
+    if not isinstance(minutes, int | float) or isinstance(minutes, bool) or not 0 < minutes <= LONGEST:
+        raise SettingsError(f"minutes: {printable(str(minutes))} is not allowed; allowed: {_ALLOWED}")
     device = device_facts("auto")
     gpu = device is not None and device.gpu
     info, imported, note = _dataset(source, name, task, gpu, root)
@@ -212,6 +212,36 @@ def begin_with(raw: RawConfig, source: str | None) -> tuple[RawConfig, Starter |
         raise SettingsError(f"data.dataset: {dataset} given beside {source}; leave one of them out")
     found = starter(source, minutes=allowed, root=value_at(raw.values, "data.root"))
     return raw.over(_beside(found.settings, raw.values), f"for {source}"), found
+
+
+def refuse_sources(config: object, settings: Mapping[str, Any]) -> None:
+    """Answer who gives `fit` in Python what a starter is made of, or a starter, with what can be typed.
+
+    Args:
+        config: What is given as a configuration, one or several.
+        settings: What is given by name.
+
+    Raises:
+        SettingsError: If there is any such.
+    """
+    for each in config if isinstance(config, list | tuple) else [config]:
+        if isinstance(each, Starter):
+            raise SettingsError("config: a starter holds its configuration in `settings`; type: vf.fit(found.settings)")
+        if not isinstance(each, str | Path):
+            continue
+        text = printable(str(each))
+        if Path(each).is_dir() or Path(each).suffix.lower() in (".csv", SUFFIX):
+            raise SettingsError(f'config: {text} is no configuration; type: vf.fit(vf.starter("{text}").settings)')
+        if str(each) in dataset_names() and find_config(str(each)) == str(each) and not Path(each).is_file():
+            raise SettingsError(
+                f'config: {text} is a data set; type: vf.fit(data={{"dataset": "{text}"}}), or '
+                f'vf.fit(vf.starter("{text}").settings)'
+            )
+    if (minutes := settings.get("minutes")) is not None:
+        raise SettingsError(
+            "minutes: is what a starter takes; type: "
+            f"vf.fit(vf.starter(SOURCE, minutes={printable(str(minutes))}).settings), or set trainer.max_epochs"
+        )
 
 
 def _beside(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
