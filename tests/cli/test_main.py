@@ -22,7 +22,7 @@ HEAVY = ("torch", "lightning", "torchvision", "sklearn", "pandas", "matplotlib",
 
 
 FRONT = REPOSITORY / "src" / "visionforge" / "cli"
-MOST_LINES, MOST_LINES_OF_A_FILE = 3_120, 250
+MOST_LINES, MOST_LINES_OF_A_FILE = 3_150, 250
 
 
 def test_the_command_line_is_small():
@@ -153,6 +153,8 @@ MISTAKES = {
     ),
     "missing configuration": (["fit", "--config", "none.yaml"], "none.yaml: no such configuration file"),
     "missing value": (["fit", "--data.batch_size"], "--data.batch_size: needs a value"),
+    "flag of nobody": (["fit", "--gpu"], "gpu: unknown setting (on the command line); nearest: trainer.devices"),
+    "word of another tool": (["fit", "--model.optimizer.lr", "1"], "nearest: model.optimizer.learning_rate"),
     "nothing to train on": (["fit"], "fit: say what is trained on; type: visionforge fit --config quickstart"),
     "nothing to go on with": (["fit", "--resume", "auto"], "fit: say what is trained on"),
     "stray argument": (["test", "breastmnist"], "breastmnist: unexpected argument"),

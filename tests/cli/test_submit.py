@@ -154,7 +154,7 @@ def test_a_seed_of_an_array_is_trained(cluster, tmp_path):
             "type: `visionforge init photos/`, then `visionforge submit -- fit --config photos.yaml`",
         ),
         (("fit",), {}, "fit: say what is trained on"),
-        (("fit", "--seeds", "2"), {}, "fit: say what is trained on"),
+        (("fit", "--resume", "auto"), {}, "fit: say what is trained on"),
         (("fit", "--minutes", "2"), {}, "--minutes: is for `visionforge fit SOURCE`"),
         ((*FIT, "--trainer.max_epoch", "3"), {}, "trainer.max_epoch: unknown setting (on the command line)"),
         (("fit", "--data.dataset", "nothing"), {}, "data.dataset: 'nothing' is unknown"),

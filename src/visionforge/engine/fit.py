@@ -45,8 +45,6 @@ from visionforge.runs.workspace import Workspace
 if TYPE_CHECKING:  # torch and Lightning take seconds
     from visionforge.engine.construction import Construction
 
-_HOW_OFTEN = ("seeds", "folds", "workers", "distill", "profile")  # flags that say nothing of what is trained
-
 
 @dataclass(frozen=True)
 class TrialPart:
@@ -100,14 +98,12 @@ class Request:
 
 
 def require_subject(raw: RawConfig) -> None:
-    """Refuse a fit of which nothing is said but how often: it would begin with a download that nobody has asked for.
+    """Refuse a fit of which nothing is said: it would begin with a download that nobody has asked for.
 
     Raises:
         SettingsError: With what can be typed.
     """
-    told = {name: value for name, value in raw.values.items() if name not in _HOW_OFTEN}
-    if told.get("resume") in WORDS:
-        del told["resume"]
+    told = {name: value for name, value in raw.values.items() if name != "resume" or value not in WORDS}
     usual = RawConfig()
     for path, value in strict_defaults().items():
         usual.set(path, value, "")
