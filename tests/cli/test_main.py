@@ -180,6 +180,14 @@ def test_mistake_is_one_line(refuse, name):
     assert complaint in line
 
 
+def test_a_gpu_that_is_not_here_is_told_with_the_other_mistakes(refuse, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    given = ["--config", "quickstart", "--trainer.accelerator", "gpu", "--trainer.max_epoch", "3"]
+    lines = refuse("fit", *given)
+    assert lines[1:] == ["trainer.accelerator: gpu is not here; allowed here: auto, cpu"]
+
+
 def test_all_mistakes_of_a_file_are_told_at_once(refuse, tmp_path):
     (tmp_path / "bad.yaml").write_text(
         "data: {batchsize: 12, dataset: digit, resolution: 3}\n"

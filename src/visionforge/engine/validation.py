@@ -38,6 +38,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "log_every_n_steps": 1,  # epochs of small data sets are shorter than Lightning's default of 50 steps
     "num_sanity_val_steps": 0,  # the archive is verified; metrics of two batches would only mislead
 }
+_GPUS = ("gpu", "cuda", "mps")  # as trainer.accelerator
 _OF_NETWORKS = ("fit", "validate", "test", "predict")  # stages that follow it
 
 
@@ -105,6 +106,7 @@ def check_settings(
     unknown = _lookup_problems(values)
     problems += unknown + _path_problems(values)
     if settings is not None and here:
+        problems += _accelerator_problems(settings.trainer.accelerator)
         settings = with_precision(settings, stage)
     if settings is None or not rules or unknown:  # the rules need complete settings, and what they name has to exist
         if problems or settings is None:
@@ -178,6 +180,14 @@ def _lookup_problems(values: Mapping[str, Any]) -> list[str]:
             except VisionForgeError as error:
                 problems += error.problems
     return problems
+
+
+def _accelerator_problems(accelerator: str) -> list[str]:
+    """Return a line if a GPU is asked for that is not here; what else Lightning knows by name, it tells of itself."""
+    if accelerator not in _GPUS or device_facts(accelerator) is not None:
+        return []
+    there = [name for name in _GPUS if device_facts(name) is not None]
+    return [f"trainer.accelerator: {accelerator} is not here; allowed here: {', '.join(['auto', 'cpu', *there])}"]
 
 
 def gather_facts(settings: RunSettings, here: bool = True) -> Facts:
