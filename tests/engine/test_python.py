@@ -14,7 +14,6 @@ from lightning.pytorch.trainer.connectors.data_connector import warning_cache
 import visionforge as vf
 from tests.engine.test_one_parse import nested
 from visionforge.cli.main import main
-from visionforge.engine.lightning_compat import ignore_hook_warning
 from visionforge.runs.paths import shown
 
 
@@ -118,7 +117,6 @@ def test_predictions_of_a_run_say_how_many_and_where(run):
 
 
 def test_lightning_does_not_warn_of_who_augments(run, capsys):
-    ignore_hook_warning.cache_clear()  # pytest takes the filter back after every test
     warning_cache.clear()
     vf.evaluate(run, "val")
     assert any("on_before_batch_transfer" in text for text in warning_cache)

@@ -242,7 +242,7 @@ def unknown_setting(path: str, candidates: Iterable[str], where: str = "") -> st
 
 
 def nearest_settings(path: str, candidates: Iterable[str]) -> list[str]:
-    """Return up to three dotted keys that may be meant: what other tools' word means, those beside it, or any others."""
+    """Return up to three dotted keys that may be meant by one that does not exist, or by another tool's word."""
     candidates = list(candidates)
     parent, _, leaf = path.rpartition(".")
     beside = {each.rpartition(".")[2]: each for each in candidates if each.rpartition(".")[0] == parent}

@@ -86,10 +86,9 @@ def _warn_of_interruption(workspace: Workspace) -> None:
     run = load_run(workspace)
     if run.state == "interrupted":
         done, planned = (run.manifest.progress.get(name) for name in ("epochs", "max_epochs"))
-        of = "" if planned is None else f" of {planned}"
-        caution(
-            f"{shown(workspace.path)} was interrupted after epoch {done or 0}{of}; this is what it had learnt until then"
-        )
+        came = f"{done or 0}" if planned is None else f"{done or 0} of {planned}"
+        name = shown(workspace.path)
+        caution(f"{name} was interrupted after epoch {came}; this is what it had learnt until then")
 
 
 def _from_file(stage: str, ckpt_path: str) -> Target:
