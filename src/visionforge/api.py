@@ -124,14 +124,17 @@ def fit(
     visionforge.errors.SettingsError: data.dataset: breastmnst is no data set; ...
     """
     from visionforge.engine.fit import fit as fit_one
-    from visionforge.engine.fit import request_of
+    from visionforge.engine.fit import request_of, require_subject
     from visionforge.engine.folds import fit_folds
     from visionforge.engine.seeds import fit_seeds
+    from visionforge.engine.starter import refuse_sources
     from visionforge.engine.team import launched_together
 
+    refuse_sources(config, settings)
     named = _named_runs(resume=resume, trust=trust)
     with launched_together(), _interruptible() as interruption:
         raw = read_values(config, {**settings, **named, **({"profile": True} if profile else {})})
+        require_subject(raw)
         if folds is not None or workers is not None or distill:
             return fit_folds(raw, folds, interruption, workers=workers, seeds=seeds, distill=distill)
         if seeds is None:
@@ -912,7 +915,11 @@ def compare(
     from visionforge.engine.comparison import Comparison
     from visionforge.evaluation.comparison import MOST_RESAMPLES, comparison
 
-    if len(runs) < 2 or not 0 <= resamples <= MOST_RESAMPLES or not 0.5 < confidence < 1:
-        bounds = f"0 to {MOST_RESAMPLES:,} resamples and a confidence in 0.5 to 1"
-        raise SettingsError(f"compare: takes two runs or more, {bounds}")
+    if isinstance(runs, str | Path | Run) or len(runs) < 2:
+        given = "no run was" if not isinstance(runs, str | Path | Run) and not runs else "one run was"
+        raise SettingsError(f"compare: {given} given; two or more are compared")
+    if not 0 <= resamples <= MOST_RESAMPLES:
+        raise SettingsError(f"resamples: {resamples} is not allowed; allowed: 0 to {MOST_RESAMPLES:,}")
+    if not 0.5 < confidence < 1:
+        raise SettingsError(f"confidence: {confidence:g} is not allowed; allowed: above 0.5 to below 1")
     return Comparison(comparison([open_run(run).stored for run in runs], resamples, confidence, margins))

@@ -57,6 +57,19 @@ def test_temperature_is_that_of_the_validation_split_and_is_in_the_checkpoint(ow
     assert found["temperature_tta"] == stored["temperature_tta"]
 
 
+def test_who_uses_an_interrupted_run_is_told_how_far_it_came(own_run, tmp_path, capsys):
+    manifest = json.loads((own_run / "run.json").read_text())
+    manifest |= {"state": "interrupted", "progress": {"epochs": 1, "max_epochs": 7}}
+    (own_run / "run.json").write_text(json.dumps(manifest))
+    Image.new("RGB", (28, 28)).save(tmp_path / "a.png")
+    told = f"warning: outputs/{own_run.name} was interrupted after epoch 1 of 7; this is what it had learnt until then"
+    capsys.readouterr()
+    pictures = ["--images", str(tmp_path / "a.png")]
+    for command in (["test"], ["predict", *pictures], ["explain", *pictures], ["export", "--format", "safetensors"]):
+        assert main([*command, "--run", str(own_run)]) == 0
+        assert capsys.readouterr().err.splitlines().count(told) == 1
+
+
 def test_later_evaluations_repeat_the_numbers(quick_run, tmp_path):
     run = shutil.copytree(quick_run, tmp_path / "outputs" / quick_run.name, symlinks=True)
     before = metrics(run)

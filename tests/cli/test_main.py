@@ -22,7 +22,7 @@ HEAVY = ("torch", "lightning", "torchvision", "sklearn", "pandas", "matplotlib",
 
 
 FRONT = REPOSITORY / "src" / "visionforge" / "cli"
-MOST_LINES, MOST_LINES_OF_A_FILE = 3_120, 250
+MOST_LINES, MOST_LINES_OF_A_FILE = 3_170, 250
 
 
 def test_the_command_line_is_small():
@@ -153,7 +153,20 @@ MISTAKES = {
     ),
     "missing configuration": (["fit", "--config", "none.yaml"], "none.yaml: no such configuration file"),
     "missing value": (["fit", "--data.batch_size"], "--data.batch_size: needs a value"),
+    "pictures without a flag": (
+        ["predict", "a b.png", "new/"],
+        "predict: a b.png needs the flag that says what it is; type: "
+        "visionforge predict --run latest --images 'a b.png' new/",
+    ),
+    "pictures of a run": (["explain", "a.png", "--run", "x"], "type: visionforge explain --images a.png --run x"),
+    "a run without a flag": (["test", "latest", "--json"], "type: visionforge test --run latest --json"),
+    "a run and pictures": (["predict", "latest", "a.png"], "type: visionforge predict --run latest --images a.png"),
+    "a run to export": (["export", "latest"], "type: visionforge export --run latest"),
+    "no run yet": (["validate", "--run", "latest"], "--run: there are no runs in outputs; `visionforge fit` begins one"),
+    "flag of nobody": (["fit", "--gpu"], "gpu: unknown setting (on the command line); nearest: trainer.devices"),
+    "word of another tool": (["fit", "--model.optimizer.lr", "1"], "nearest: model.optimizer.learning_rate"),
     "nothing to train on": (["fit"], "fit: say what is trained on; type: visionforge fit --config quickstart"),
+    "nothing to go on with": (["fit", "--resume", "auto"], "fit: say what is trained on"),
     "stray argument": (["test", "breastmnist"], "breastmnist: unexpected argument"),
     "stray argument of a fit": (["fit", "digits", "more"], "more: unexpected argument"),
     "missing checkpoint to continue": (["fit", *flags(), "--ckpt_path", "last"], "ckpt_path: last does not exist"),
@@ -175,6 +188,14 @@ def test_mistake_is_one_line(refuse, name):
     arguments, complaint = MISTAKES[name]
     (line,) = refuse(*arguments)
     assert complaint in line
+
+
+def test_a_gpu_that_is_not_here_is_told_with_the_other_mistakes(refuse, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    given = ["--config", "quickstart", "--trainer.accelerator", "gpu", "--trainer.max_epoch", "3"]
+    lines = refuse("fit", *given)
+    assert lines[1:] == ["trainer.accelerator: gpu is not here; allowed here: auto, cpu"]
 
 
 def test_all_mistakes_of_a_file_are_told_at_once(refuse, tmp_path):

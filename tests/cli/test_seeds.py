@@ -1,6 +1,7 @@
 """`fit --seeds` makes a run per seed and takes up what is there; `runs compare` tells mean, spread and differences."""
 
 import json
+import shutil
 import statistics
 
 import numpy as np
@@ -110,6 +111,21 @@ def test_two_runs_are_two_models_and_text_says_so(outputs, capsys):
     assert "95% interval" in said
     assert main(["runs", "compare", str(one), str(two), "--resamples", "100", "--confidence", "0.8"]) == 0
     assert "80% interval" in capsys.readouterr().out
+
+
+def test_runs_of_one_seed_count_once(outputs, tmp_path, capsys):
+    runs = runs_of(outputs)[:2]
+    one, two = (run.workspace.path for run in runs)
+    again = shutil.copytree(one, tmp_path / "again")
+    capsys.readouterr()
+    assert main(["runs", "compare", str(one), str(again), "--resamples", "0"]) == 0
+    assert "over seeds" not in capsys.readouterr().out
+    assert main(["runs", "compare", str(one), str(again), str(two), "--resamples", "0"]) == 0
+    assert "n = 2" in capsys.readouterr().out
+    (group,) = compare(capsys, one, again, two)["groups"]
+    values = [run.metrics["with_tta"]["auc"] for run in runs]
+    assert (len(group["runs"]), group["seeds"]) == (3, 2)
+    assert group["metrics"]["with_tta.auc"]["mean"] == pytest.approx(statistics.fmean(values))
 
 
 def test_other_data_is_not_compared(outputs, tmp_path, capsys):

@@ -95,7 +95,7 @@ def test_seeds_are_an_array_and_so_are_copies():
 
 def test_what_is_typed_stays_one_word(cluster, tmp_path, capsys):
     odd = "a $(touch x) `touch y` \"b\" 'c' ; touch z"
-    assert main(["submit", "--", "tune", *FIT[1:], "--tune.study", odd]) == 0
+    assert main(["submit", "--", "tune", *FIT[1:], "--trainer.default_root_dir", odd]) == 0
     assert capsys.readouterr().out == "submitted job 4711; its output is in logs\n"
     assert (cluster / "options").read_text() == "--parsable\n"
     text = (
@@ -104,7 +104,7 @@ def test_what_is_typed_stays_one_word(cluster, tmp_path, capsys):
         .replace(f"srun --kill-on-bad-exit=1 {sys.executable} -m visionforge", "printf '%s|'")
     )
     done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.stdout == "|".join(["tune", *FIT[1:], "--tune.study", odd, ""])
+    assert done.stdout == "|".join(["tune", *FIT[1:], "--trainer.default_root_dir", odd, ""])
     assert not [name for name in "xyz" if (tmp_path / name).exists()]
     assert (tmp_path / "logs").is_dir()
 
@@ -148,17 +148,68 @@ def test_a_seed_of_an_array_is_trained(cluster, tmp_path):
         (("tune", *FIT[1:]), {"nodes": 2}, "--nodes 2 is for one training"),
         (FIT, {"nodes": 0}, "nodes: 0 is not allowed"),
         (FIT, {"memory": "16"}, "memory: '16' is not allowed"),
-        (FIT, {"time": "4h"}, "time: '4h' is not allowed"),
+        (
+            ("fit", "photos/"),
+            {},
+            "type: `visionforge init photos/`, then `visionforge submit -- fit --config photos.yaml`",
+        ),
+        (("fit",), {}, "fit: say what is trained on"),
+        (("fit", "--resume", "auto"), {}, "fit: say what is trained on"),
+        (("fit", "--minutes", "2"), {}, "--minutes: is for `visionforge fit SOURCE`"),
+        ((*FIT, "--trainer.max_epoch", "3"), {}, "trainer.max_epoch: unknown setting (on the command line)"),
+        (("fit", "--data.dataset", "nothing"), {}, "data.dataset: 'nothing' is unknown"),
+        ((*FIT, "--folds", "1"), {}, "--folds: 1 is not allowed"),
+        ((*FIT, "--workers", "2"), {}, "--workers: is for --folds"),
+        ((*FIT, "--resume", "nothing"), {}, "--resume: nothing is no folder"),
+        (("tune", *FIT[1:], "--tune.n_trial", "3"), {}, "tune.n_trial: unknown setting"),
+        (("benchmark", "--suite", "quik"), {}, "benchmark.suite: quik is not allowed"),
+        (FIT, {"time": "4 hours"}, "time: '4 hours' is not allowed"),
+        (FIT, {"time": "0"}, "time: '0' is not allowed"),
         (FIT, {"name": "a b"}, "name: 'a b' is not allowed"),
         (FIT, {"partition": "a\n#SBATCH --wrap=b"}, "partition: "),
         (FIT, {"image": "$(id)"}, "image: "),
     ],
 )
 def test_refusals_are_one_line(command, resources, line):
-    with pytest.raises(SettingsError) as raised:
+    with pytest.raises((SettingsError, RunError)) as raised:
         script(*command, **resources)
     (told,) = raised.value.problems
     assert line in told
+
+
+@pytest.mark.parametrize(
+    ("time", "clock", "seconds"),
+    [
+        ("90", "01:30:00", 5_400),
+        ("90m", "01:30:00", 5_400),
+        ("8h", "08:00:00", 28_800),
+        ("1d", "1-00:00:00", 86_400),
+        ("36h", "1-12:00:00", 129_600),
+        ("00:10:30", "00:10:30", 630),
+    ],
+)
+def test_times_are_minutes_or_have_a_unit(time, clock, seconds):
+    assert options(script(*FIT, time=time))["time"] == clock
+    (job,) = yaml.safe_load_all(kubernetes_manifest(Job.of(FIT, Resources(time=time))))
+    assert job["spec"]["activeDeadlineSeconds"] == seconds
+
+
+def test_what_only_the_other_machine_has_is_not_asked_for_here(capsys):
+    assert (
+        main(["submit", "--print", "--", *FIT, "--trainer.precision", "16-mixed", "--trainer.accelerator", "gpu"]) == 0
+    )
+    theirs = ["submit", "--scheduler", "kubernetes", "--", "fit", "--data.dataset", "theirs"]
+    assert main(theirs) == 0
+    capsys.readouterr()
+    assert main([*theirs, "--trainer.max_epoch", "3"]) == 2
+    assert capsys.readouterr().err.startswith("error: trainer.max_epoch: unknown setting")
+
+
+def test_a_command_without_dashes_before_it_and_other_words_are_answered(capsys):
+    assert main(["submit", "--print", *FIT]) == 2
+    assert capsys.readouterr().err == "error: submit: put `--` before fit: visionforge submit -- fit …\n"
+    assert main(["submit", "--print", "--name", "fit", "--", *FIT, "--epochs", "3"]) == 2
+    assert "type: visionforge fit --config quickstart --trainer.max_epochs 3" in capsys.readouterr().err
 
 
 def test_flags_are_named_as_they_are_typed_and_logs_are_a_plain_folder(capsys):

@@ -1,5 +1,7 @@
 """The DataModule works alone, in a foreign project, and the same with any number of workers."""
 
+import inspect
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from visionforge.config.schema import Augmentation
-from visionforge.data import MedMNISTDataModule
+from visionforge.data import ImageDataModule, MedMNISTDataModule
 from visionforge.errors import DataError, SettingsError
 
 
@@ -210,6 +212,12 @@ def test_alternating_flips_show_both_orientations_in_two_epochs():
 def test_preset_and_values_exclude_each_other():
     with pytest.raises(SettingsError, match="preset 'strong' sets every value, so leave out hflip"):
         MedMNISTDataModule("synthetic", augmentation={"preset": "strong", "hflip": 0.1})
+
+
+def test_a_name_that_it_does_not_have_is_answered_with_the_nearest():
+    with pytest.raises(SettingsError, match=r"data.batchsize: unknown setting; nearest: data.batch_size"):
+        ImageDataModule("synthetic", batchsize=3)
+    assert "batch_size" in inspect.signature(ImageDataModule).parameters
 
 
 def test_plain_images_are_no_more_than_an_epoch_trains_on():

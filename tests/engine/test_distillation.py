@@ -85,7 +85,9 @@ def test_a_strangers_teacher_is_not_read(made, tmp_path, capsys):
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "seed_everything": 7}))
     for command in (["fit", "--resume", "theirs"], ["reproduce", "theirs"]):
         assert main(command) == 2
-        (line,) = [text for text in capsys.readouterr().err.splitlines() if TEACHER in text and not text.startswith("help: ")]
+        (line,) = [
+            text for text in capsys.readouterr().err.splitlines() if TEACHER in text and not text.startswith("help: ")
+        ]
         assert "is not taken" in line
 
 

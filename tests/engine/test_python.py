@@ -14,7 +14,6 @@ from lightning.pytorch.trainer.connectors.data_connector import warning_cache
 import visionforge as vf
 from tests.engine.test_one_parse import nested
 from visionforge.cli.main import main
-from visionforge.engine.lightning_compat import ignore_hook_warning
 from visionforge.runs.paths import shown
 
 
@@ -47,6 +46,35 @@ def test_a_run_has_numbers_and_tables(run):
     assert "<script" not in page
 
 
+@pytest.mark.parametrize(
+    ("given", "named", "line"),
+    [
+        ("photos/", {}, 'type: vf.fit(vf.starter("photos/").settings)'),
+        ("table.csv", {}, 'type: vf.fit(vf.starter("table.csv").settings)'),
+        (
+            "breastmnist",
+            {},
+            'type: vf.fit(data={"dataset": "breastmnist"}), or vf.fit(vf.starter("breastmnist").settings)',
+        ),
+        (None, {"minutes": 1}, "type: vf.fit(vf.starter(SOURCE, minutes=1).settings)"),
+        (None, {}, "fit: say what is trained on"),
+        (None, {"resume": "auto"}, "fit: say what is trained on"),
+    ],
+)
+def test_what_a_starter_takes_is_answered_with_the_starter(tmp_path, monkeypatch, given, named, line):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(vf.SettingsError) as raised:
+        vf.fit(given, **named)
+    (told,) = raised.value.problems
+    assert line in told
+
+
+def test_a_starter_is_no_configuration():
+    with pytest.raises(vf.SettingsError, match=r"type: vf.fit\(found.settings\)"):
+        vf.fit(vf.starter("digits", minutes=1))
+
+
 def test_runs_are_found_and_compared(run):
     assert vf.open_run(run.path).hash == vf.open_run(run).hash == run.hash
     assert vf.open_run(run.path.parent / "latest").name == run.name
@@ -62,8 +90,13 @@ def test_runs_are_found_and_compared(run):
     assert "non-inferior" in judged._repr_html_()
     with pytest.raises(vf.SettingsError, match="margins: 'accuracyy' is no metric; nearest: accuracy"):
         vf.compare([run, run.path], margins={"accuracyy": 0.5})
-    with pytest.raises(vf.SettingsError, match="two runs or more"):
-        vf.compare([run])
+    for one in ([run], "latest", run.path, run):
+        with pytest.raises(vf.SettingsError, match="compare: one run was given; two or more are compared"):
+            vf.compare(one)
+    with pytest.raises(vf.SettingsError, match="resamples: -1 is not allowed; allowed: 0 to 100,000"):
+        vf.compare([run, run], resamples=-1)
+    with pytest.raises(vf.SettingsError, match="confidence: 95 is not allowed"):
+        vf.compare([run, run], confidence=95)
 
 
 def test_an_evaluation_is_an_object(run):
@@ -84,7 +117,6 @@ def test_predictions_of_a_run_say_how_many_and_where(run):
 
 
 def test_lightning_does_not_warn_of_who_augments(run, capsys):
-    ignore_hook_warning.cache_clear()  # pytest takes the filter back after every test
     warning_cache.clear()
     vf.evaluate(run, "val")
     assert any("on_before_batch_transfer" in text for text in warning_cache)

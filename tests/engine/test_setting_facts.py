@@ -58,6 +58,9 @@ def test_what_is_told(capsys):
         ("model.mixup", "setting: model.mixup is a section, with model.mixup.name, "),
         ("trainer.max_epoch", "setting: trainer.max_epoch is no setting; nearest: trainer.max_epochs"),
         ("nonsense", "setting: nonsense is no setting"),
+        ("zzzzz", "setting: zzzzz is no setting; `visionforge fit --help all` tells of all"),
+        ("lr", "setting: lr is no setting; nearest: model.optimizer.learning_rate"),
+        ("mixup", "setting: mixup is the section model.mixup, with model.mixup.name, "),
     ],
 )
 def test_what_is_none_is_one_line(path, line):

@@ -330,7 +330,7 @@ def test_a_part_that_is_named_takes_the_place_of_the_starters(capsys, given, pat
     assert found == value
 
 
-@pytest.mark.parametrize("minutes", [0, -1, float("nan"), 1e9])
+@pytest.mark.parametrize("minutes", [0, -1, float("nan"), 1e9, "x", True])
 def test_minutes_have_a_range(minutes):
     with pytest.raises(SettingsError, match=r"minutes: .* is not allowed; allowed: a number, above 0 to 10080"):
         starter("digits", minutes=minutes)

@@ -2,11 +2,13 @@
 
 import inspect
 import math
+import warnings
 
 import lightning.pytorch as pl
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from lightning.pytorch.trainer.connectors.data_connector import warning_cache
 
 from tests.training.helpers import MINI, data, fit, trainer, weights
 from visionforge.config.schema import (
@@ -407,3 +409,21 @@ def test_resumed_run_is_bit_identical(tmp_path, dropout, step, limit):
     assert torch.equal(weights(whole), weights(resumed))
     for row, again in zip(log.rows[-len(log_again.rows) :], log_again.rows, strict=True):
         assert {k: v for k, v in row.items() if k != "seconds"} == {k: v for k, v in again.items() if k != "seconds"}
+
+
+class Others(pl.LightningDataModule):
+    """Somebody's own batches."""
+
+    def train_dataloader(self):
+        images, labels = torch.zeros(4, 3, 16, 16, dtype=torch.uint8), torch.arange(4)
+        return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), batch_size=4)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_trainer_warns_of_who_looks_at_batches_only_where_others_bring_them(ours):
+    spec = data().spec
+    warning_cache.clear()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        fit(ImageClassifier(MINI, spec=spec), 1, data() if ours else Others())
+    assert any("on_before_batch_transfer" in str(each.message) for each in told) != ours

@@ -115,12 +115,12 @@ def print_comparison(content: Mapping[str, Any]) -> None:
             table.add_row(name, *(value_text(value) for value in row))
     print_table(table)
     groups = content["groups"]
-    if any(len(group["runs"]) > 1 for group in groups):
+    if any(group["seeds"] > 1 for group in groups):
         say()
         heading("mean ± standard deviation over seeds")
         several = len(groups) > 1
-        headings = [f"{group['name']} (n = {len(group['runs'])})" for group in groups]
-        table = plain_table("", *(headings if several else [f"n = {len(groups[0]['runs'])}"]))
+        headings = [f"{group['name']} (n = {group['seeds']})" for group in groups]
+        table = plain_table("", *(headings if several else [f"n = {groups[0]['seeds']}"]))
         for name in content["metrics"]:
             table.add_row(name, *(mean_text(group["metrics"][name]) for group in groups))
         print_table(table)

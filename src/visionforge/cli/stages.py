@@ -1,8 +1,14 @@
 """What commands that read settings share: how these are read, and how results are told."""
 
+import shlex
 from collections.abc import Callable
+from itertools import takewhile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visionforge.errors import SettingsError
+from visionforge.runs.paths import outputs_folder
+from visionforge.runs.session import LATEST
 from visionforge.streams import say, say_text
 
 if TYPE_CHECKING:
@@ -50,10 +56,38 @@ def read_settings(
     return raw
 
 
+def refuse_bare_names(command: str, arguments: list[str], pictures: bool = False) -> None:
+    """Answer a run or pictures that stand where no flag names them.
+
+    Args:
+        command: The command.
+        arguments: What follows it.
+        pictures: Whether it takes any.
+
+    Raises:
+        SettingsError: With the command line to type.
+    """
+    names = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
+    if not names:
+        return
+    rest, flags = arguments[len(names) :], []
+    if names[0] == LATEST or any((folder / names[0] / "run.json").is_file() for folder in (Path(), outputs_folder())):
+        flags = ["--run", names.pop(0)]
+    elif pictures and not any(argument.startswith(("--run", "--ckpt_path", "--model")) for argument in rest):
+        flags = ["--run", LATEST]
+    if pictures and names:
+        flags += ["--images", *names]
+    elif names:
+        return  # the command tells of it
+    typed = shlex.join(["visionforge", command, *flags, *rest])
+    raise SettingsError(f"{command}: {arguments[0]} needs the flag that says what it is; type: {typed}")
+
+
 def evaluate_stage(stage: str, arguments: list[str], further: Callable[[], str] | None = None) -> int:
     """Run `validate`, `test` or `predict`, and return the exit status; see `read_settings`."""
     from visionforge.engine.team import launched_together
 
+    refuse_bare_names(stage, arguments)
     with launched_together():
         raw = read_settings(stage, arguments, further)
         if raw is not None:

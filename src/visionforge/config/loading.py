@@ -307,11 +307,19 @@ def _named_values(raw: RawConfig, arguments: list[str], problems: list[str]) -> 
             raw.json = True
         elif not token.startswith("--") and token != "-c":
             problems.append(f"{token}: unexpected argument; settings are given as --section.key VALUE")
+        elif not equals and (not queue or queue[0].startswith("--")) and not _may_be_known(name):
+            found.append((name, "null"))  # told of with other unknown settings
         elif not equals and (not queue or queue[0].startswith("--")):
             problems.append(f"{name}: needs a value")
         else:
             found.append((name, text if equals else queue.pop(0)))
     return found
+
+
+def _may_be_known(flag: str) -> bool:
+    """Return whether a flag is one of a command's, or inside a section."""
+    name = flag.removeprefix("--").removesuffix("+")
+    return flag in FLAGS or "." in name or name in (*RunSettings.model_fields, *_OWN, *SWITCHES, "import", "suite")
 
 
 def _apply(raw: RawConfig, flag: str, text: str) -> None:

@@ -9,6 +9,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from visionforge.config.aliases import SETTINGS
 from visionforge.config.schema.components import Component, Family, family_of, listed
 
 _NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
@@ -233,15 +234,30 @@ def _not_of_this_kind(
 def unknown_setting(path: str, candidates: Iterable[str], where: str = "") -> str:
     """Return the line for a key that does not exist, with the nearest keys that do."""
     candidates = list(candidates)
-    parent, _, leaf = path.rpartition(".")
-    siblings = {c.rpartition(".")[2]: c for c in candidates if c.rpartition(".")[0] == parent}
-    close = [siblings[name] for name in nearest(leaf, siblings)]
-    leaves: dict[str, str] = {}
-    for candidate in candidates:
-        leaves.setdefault(candidate.rpartition(".")[2], candidate)
-    close = (close or [leaves[name] for name in nearest(leaf, leaves)])[:3]
+    parent = path.rpartition(".")[0]
+    siblings = [name for each in candidates for above, _, name in [each.rpartition(".")] if above == parent]
+    close = nearest_settings(path, candidates)
     hint = f"; nearest: {', '.join(close)}" if close else f"; {parent or 'the top level'} has: {', '.join(siblings)}"
     return f"{path}: unknown setting{where}{hint}"
+
+
+def nearest_settings(path: str, candidates: Iterable[str]) -> list[str]:
+    """Return up to three dotted keys that may be meant by one that does not exist, or by another tool's word."""
+    candidates = list(candidates)
+    parent, _, leaf = path.rpartition(".")
+    beside = {each.rpartition(".")[2]: each for each in candidates if each.rpartition(".")[0] == parent}
+    everywhere: dict[str, str] = {}
+    for candidate in candidates:
+        everywhere.setdefault(candidate.rpartition(".")[2], candidate)
+    if not parent and leaf in everywhere:
+        return [everywhere[leaf]]
+    if (meant := SETTINGS.get(leaf)) in candidates:
+        return [str(meant)]
+    words = {word: setting for word, setting in SETTINGS.items() if setting in candidates}
+    for known in (beside, everywhere, words):
+        if close := [known[name] for name in nearest(leaf, known)]:
+            return list(dict.fromkeys(close))
+    return []
 
 
 def _locate(

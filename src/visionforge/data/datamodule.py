@@ -1,10 +1,11 @@
 """The LightningDataModule: from a catalog name to normalised batches, in anyone's Lightning project."""
 
+import inspect
 import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
 import lightning.pytorch as pl
 import numpy as np
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from visionforge.config.folds import fold_problems
 from visionforge.config.functions import with_names
-from visionforge.config.problems import validation_problems
+from visionforge.config.problems import unknown_setting, validation_problems
 from visionforge.config.resizing import resize_problems
 from visionforge.config.schema import Augmentation, DataSettings, Preset, Resize, Sampler, Synthetic
 from visionforge.config.schema.data import FoldPool, unequal_parts
@@ -55,6 +56,7 @@ else:  # the command line derives its flags from these
     SamplerLike = dict[str, Any] | str  # of whichever kind
 
 log = logging.getLogger(__name__)
+_P = ParamSpec("_P")
 
 LEAST_PLAIN = 64  # training images that are looked at, however short an epoch is
 CALIBRATION_EPOCH = 1 << 20  # beyond every training
@@ -72,6 +74,19 @@ _STAGE_SPLITS: dict[str, tuple[Split, ...]] = {
     "test": ("test",),
     "predict": ("test",),
 }
+
+
+def _told_of_nearest_names(init: Callable[_P, None]) -> Callable[_P, None]:
+    """Return a constructor that refuses a name it does not have as other mistakes are refused, in one line."""
+    names = [f"data.{name}" for name in inspect.signature(init).parameters if name != "self"]
+
+    @wraps(init)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        if unknown := [path for name in kwargs if (path := f"data.{name}") not in names]:
+            raise SettingsError([unknown_setting(path, names) for path in unknown])
+        init(*args, **kwargs)
+
+    return checked
 
 
 class ImageDataModule(Seeded, pl.LightningDataModule):
@@ -112,6 +127,7 @@ class ImageDataModule(Seeded, pl.LightningDataModule):
         SettingsError: If a value is out of its bounds, the data set is unknown or does not offer the resolution.
     """
 
+    @_told_of_nearest_names
     def __init__(
         self,
         dataset: str = _DEFAULT.dataset,

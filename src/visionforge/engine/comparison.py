@@ -60,7 +60,7 @@ class Comparison:
         from visionforge.reporting.rendering import render
 
         content, groups = self.content, self.content["groups"]
-        several = any(len(group["runs"]) > 1 for group in groups)
+        several = any(group["seeds"] > 1 for group in groups)
         pairs = comparison_tables(content) if content["differences"] else []
         letters = {run: group["name"] for group in groups for run in group["runs"]} if len(groups) > 1 else {}
         if pairs and not letters:  # the seed alone differs: each run is a model of its own
@@ -70,7 +70,7 @@ class Comparison:
             "notebook_comparison.html.j2",
             runs=[printable(f"{letters[run]}: {run}" if letters else run) for run in content["runs"]],
             rows=[(printable(name), list(map(_text, row))) for name, row in rows],
-            groups=[f"{group['name']} (n = {len(group['runs'])})" for group in groups] if several else [],
+            groups=[f"{group['name']} (n = {group['seeds']})" for group in groups] if several else [],
             means=[(name, [mean_text(group["metrics"][name]) for group in groups]) for name in content["metrics"]],
             pairs=pairs,
             note="" if pairs else printable(content["note"] or ""),

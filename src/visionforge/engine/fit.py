@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionforge.config.environment import warn_of_environment
+from visionforge.config.environment import strict_defaults, warn_of_environment
 from visionforge.config.folds import fold_problems
 from visionforge.config.loading import RawConfig, is_first_process, switched
 from visionforge.config.problems import value_at
@@ -97,11 +97,29 @@ class Request:
     open_weights: bool = False
 
 
-def request_of(raw: RawConfig) -> Request:
+def require_subject(raw: RawConfig) -> None:
+    """Refuse a fit of which nothing is said: it would begin with a download that nobody has asked for.
+
+    Raises:
+        SettingsError: With what can be typed.
+    """
+    told = {name: value for name, value in raw.values.items() if name != "resume" or value not in WORDS}
+    usual = RawConfig()
+    for path, value in strict_defaults().items():
+        usual.set(path, value, "")
+    if told == usual.values:
+        raise SettingsError(
+            "fit: say what is trained on; type: visionforge fit --config quickstart (real digits, no download), "
+            "visionforge fit photos/ (yours), or visionforge fit --data.dataset bloodmnist (a download)"
+        )
+
+
+def request_of(raw: RawConfig, here: bool = True) -> Request:
     """Check the settings of a fit; those of a run that it goes on with lie underneath.
 
     Args:
         raw: The settings as they were given, and `trust`, the name of a run whose classes may be built.
+        here: Whether this machine is the one that trains.
 
     Raises:
         VisionForgeError: For every mistake that the user can mend.
@@ -113,7 +131,7 @@ def request_of(raw: RawConfig) -> Request:
     if run is None:
         if trust is not None:
             raise SettingsError(f"{FLAG}: is for a run that is continued; name it with --resume, too")
-        settings = check_arguments(raw, "fit")
+        settings = check_arguments(raw, "fit", here)
         if problems := fold_problems(settings.data, whole=False):  # a search may leave it open
             raise SettingsError(problems)
         _require_checkpoint(settings.ckpt_path)
@@ -125,7 +143,7 @@ def request_of(raw: RawConfig) -> Request:
     stored = training_config(run, None if trust is None else str(trust), "--resume")
     shared = sharing_its_images(stored, given, run)
     raw = raw.over(shared, f"in {run.config}")
-    settings = check_arguments(raw, "fit")
+    settings = check_arguments(raw, "fit", here)
     if (together := settings.data.global_batch_size) is not None:  # other ranks may see the run as this one leaves it
         given = {**given, "data": {**(given.get("data") or {}), "global_batch_size": together}}
     _require_one_profiler(settings, profile)

@@ -115,14 +115,8 @@ def fit_folds(
         LockedError: If somebody else's process is still at one of the folds.
         Interrupted: If a signal ended a run; the other processes are ended, too.
     """
-    asked = switched("--distill", distill)
-    if asked and folds is None:
-        raise SettingsError(f"--distill: is for {FLAG}; a network learns from any other run by {TEACHER}")
-    refuse_seeds(seeds)
-    if folds is None:
-        raise SettingsError(f"--workers: is for {FLAG}; say how many folds there are")
-    requests = fold_requests(without_distillation(raw) if asked else raw, number_of_folds(folds))
-    student = student_request(raw, requests[0]) if asked else None
+    requests = requests_of_folds(raw, folds, seeds, distill)
+    student = student_request(raw, requests[0]) if switched("--distill", distill) else None
     workers = min(1 if workers is None else _number("--workers", workers, 1), len(requests))
     _require_sendable(requests[0].settings, workers)
     started: list[Process] = []
@@ -148,6 +142,23 @@ def fit_folds(
         return FoldRuns(every, ensemble)
     student = taught_by(student, ensemble)
     return FoldRuns(every, ensemble, complete_fit(student) or fit(student, interruption))
+
+
+def requests_of_folds(
+    raw: RawConfig, folds: int | str | None, seeds: object, distill: object, making: Making = FITS
+) -> list[Request]:
+    """Check what is asked for, and return a fit for every fold; see `fit_folds`.
+
+    Raises:
+        VisionForgeError: For every mistake that the user can mend.
+    """
+    asked = switched("--distill", distill)
+    if asked and folds is None:
+        raise SettingsError(f"--distill: is for {FLAG}; a network learns from any other run by {TEACHER}")
+    refuse_seeds(seeds)
+    if folds is None:
+        raise SettingsError(f"--workers: is for {FLAG}; say how many folds there are")
+    return fold_requests(without_distillation(raw) if asked else raw, number_of_folds(folds), making)
 
 
 def refuse_seeds(seeds: object) -> None:

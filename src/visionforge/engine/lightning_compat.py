@@ -1,7 +1,5 @@
 """Where the libraries do not fit together: mended here, and nowhere hidden."""
 
-import warnings
-from functools import cache
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -14,13 +12,6 @@ def use_current_leaf_spec() -> None:
     factory = getattr(torch_pytree, "treespec_leaf", None)
     if factory is not None:
         lightning_pytree.LeafSpec = factory  # type: ignore[attr-defined]
-
-
-@cache
-def ignore_hook_warning() -> None:
-    """Leave out, from now on, Lightning's warning that the module augments batches and the data module does not."""
-    message = "You have overridden `on_before_batch_transfer` in `LightningModule` but have passed in"
-    warnings.filterwarnings("ignore", message=message)
 
 
 def begin_from(trainer: pl.Trainer, checkpoint: Path) -> None:

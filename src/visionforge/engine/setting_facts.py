@@ -9,12 +9,13 @@ from typing import Any
 
 from visionforge.config import rules
 from visionforge.config.pages import page_of_setting
-from visionforge.config.problems import describe_allowed, flatten, leaves, nearest
+from visionforge.config.problems import describe_allowed, flatten, leaves, nearest, nearest_settings
 from visionforge.config.schema import RunSettings
 from visionforge.config.schema.components import Component, Family
 from visionforge.engine.settings_help import trainer_flag_texts
 from visionforge.engine.validation import TRAINER_DEFAULTS, trainer_constructor
 from visionforge.errors import SettingsError
+from visionforge.printable import printable
 from visionforge.runs.config_hash import VOLATILE
 
 _PATH = re.compile(r"\b(?:data|model|trainer|tune|benchmark|evaluation|probe)(?:\.[a-z_]+)+")
@@ -89,13 +90,7 @@ def explain_setting(path: str) -> SettingFacts:
     flags = {f"trainer.{name}": text for name, text in trainer_flag_texts().items()}
     fields = leaves(RunSettings)
     if path not in fields and path not in flags:
-        inside = [name for name in (*fields, *flags) if name.startswith(f"{path}.")]
-        told = (
-            f"is a section, with {', '.join(inside)}"
-            if inside
-            else f"is no setting; nearest: {', '.join(nearest(path, (*fields, *flags)))}"
-        )
-        raise SettingsError(f"setting: {path} {told}")
+        raise SettingsError(f"setting: {printable(path)} {_other_than_a_setting(path, [*fields, *flags])}")
     field = fields.get(path)
     identity = path not in VOLATILE and path.partition(".")[0] not in VOLATILE
     page = page_of_setting(path)
@@ -108,6 +103,17 @@ def explain_setting(path: str) -> SettingFacts:
     return SettingFacts(
         path, field.description or "", describe_allowed(field), shown, _kinds(path), identity, related, page
     )
+
+
+def _other_than_a_setting(path: str, known: list[str]) -> str:
+    """Return what is said of a name that is none of a setting."""
+    for section in [path, *(name for name in flatten(RunSettings) if name.endswith(f".{path}"))]:
+        if inside := [name for name in known if name.startswith(f"{section}.")]:
+            which = "a section" if section == path else f"the section {section}"
+            return f"is {which}, with {', '.join(inside)}"
+    close = nearest_settings(path, known) or nearest(path, known)
+    hint = f"nearest: {', '.join(close)}" if close else "`visionforge fit --help all` tells of all"
+    return f"is no setting; {hint}"
 
 
 def _trainer_default(flag: str) -> Any:

@@ -29,7 +29,7 @@ from visionforge.engine.distributed import (
     lost_process,
 )
 from visionforge.engine.failure import conclude, requeue, translate
-from visionforge.engine.lightning_compat import ignore_hook_warning, use_current_leaf_spec
+from visionforge.engine.lightning_compat import use_current_leaf_spec
 from visionforge.engine.loggers import close_loggers, log_hyperparameters, log_results, shield
 from visionforge.engine.reporting import embedded, write_outcome
 from visionforge.engine.resume import outputs_of
@@ -139,7 +139,6 @@ class Stage(ABC):
             Interrupted: If a signal ended it.
         """
         use_current_leaf_spec()
-        ignore_hook_warning()
         try:
             self.check_sources()
             self.workspace = self.take_workspace()

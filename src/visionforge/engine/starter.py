@@ -233,8 +233,8 @@ def _as_settings(importing: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_minutes(minutes: float) -> None:
-    if not 0 < minutes <= LONGEST:
-        raise SettingsError(f"minutes: {minutes:g} is not allowed; allowed: {_ALLOWED}")
+    if not isinstance(minutes, int | float) or isinstance(minutes, bool) or not 0 < minutes <= LONGEST:
+        raise SettingsError(f"minutes: {printable(str(minutes))} is not allowed; allowed: {_ALLOWED}")
 
 
 def _starter(info: DatasetInfo, minutes: float, root: str | Path | None, *made: Any) -> Starter:

@@ -10,15 +10,24 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from visionforge.config.loading import OF_EVERY_COMMAND, RawConfig, read_arguments
 from visionforge.config.problems import nearest, value_at
 from visionforge.config.schema import RunSettings
+from visionforge.config.suites import take_benchmark_flags, with_suite
+from visionforge.data.registry import name_from
+from visionforge.engine.fit import request_of, require_subject
+from visionforge.engine.folds import number_of_folds, requests_of_folds
 from visionforge.engine.seeds import parse_seeds
+from visionforge.engine.several_fits import FITS, refuse_one_run
+from visionforge.engine.starter import begin_with
+from visionforge.engine.validation import check_settings
 from visionforge.errors import RunError, SettingsError
+from visionforge.printable import printable
 
 COMMANDS = ("fit", "tune", "benchmark")
 SHARED = ("tune", "benchmark")  # whose processes share the work by themselves
@@ -27,7 +36,9 @@ REQUEUED_STATUS = 138  # 128 + SIGUSR1: the job's time is over
 SUBMIT_TIMEOUT_S = 60.0
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?")
 _WORD = re.compile(r"[A-Za-z0-9][\w.:@/+=-]*")
-_TIME = re.compile(r"(\d+-)?\d{1,2}:\d{2}:\d{2}")
+_CLOCK = r"(?P<days>\d+-)?(?P<hours>\d{1,2}):(?P<minutes>\d{2}):(?P<seconds>\d{2})"
+_TIME = re.compile(rf"{_CLOCK}|(?P<number>[1-9]\d{{0,5}})(?P<unit>[mhd]?)")
+_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "": 60}  # of a unit
 _MEMORY = re.compile(r"\d+[MG]")
 
 
@@ -40,7 +51,7 @@ class Resources:
         gpus: GPUs of each of them, and processes of a training; 0 trains on the processor.
         cpus: Cores of each process.
         memory: Of each machine, such as 16G.
-        time: Longest time, D-HH:MM:SS or HH:MM:SS; None leaves it to the cluster.
+        time: Longest time: D-HH:MM:SS, HH:MM:SS, minutes, or a number with m, h or d; None leaves it to the cluster.
         copies: How often the command runs beside itself: workers of a search, a benchmark or `fit --folds`.
         at_once: How many of several jobs may run at the same time; None sets no limit.
         name: Name of the job.
@@ -77,7 +88,7 @@ class Resources:
         ]
         for name, form, allowed in (
             ("memory", _MEMORY, "a number and its unit, such as 16G or 500M"),
-            ("time", _TIME, "HH:MM:SS or D-HH:MM:SS"),
+            ("time", _TIME, "HH:MM:SS, D-HH:MM:SS, minutes, or such as 90m, 8h and 1d"),
             ("name", _NAME, "small letters, digits and hyphens"),
             ("partition", _WORD, "a word"),
             ("account", _WORD, "a word"),
@@ -110,12 +121,18 @@ class Job:
         return len(self.seeds) or self.resources.copies
 
     @classmethod
-    def of(cls, command: Sequence[str], resources: Resources) -> "Job":
+    def of(cls, command: Sequence[str], resources: Resources, shared: bool = True) -> "Job":
         """Read a command as it would be typed, without the program's name.
 
+        Args:
+            command: The command.
+            resources: What it gets.
+            shared: Whether the job sees this machine's runs and data sets.
+
         Raises:
-            SettingsError: If there is none, it is none that is submitted, its settings cannot be read, or they and the
+            SettingsError: If there is none, it is none that is submitted, its settings are not allowed, or they and the
                 resources do not fit.
+            RunError: If a run or a checkpoint that it names is not there.
         """
         if not command:
             raise SettingsError(f"submit: what is to run is missing; write it behind --, one of {', '.join(COMMANDS)}")
@@ -124,6 +141,12 @@ class Job:
             close = nearest(name, COMMANDS)
             hint = f"nearest: {', '.join(close)}; " if close else ""
             raise SettingsError(f"submit: {name} is not submitted; {hint}allowed: {', '.join(COMMANDS)}")
+        if name == "fit" and arguments and not arguments[0].startswith("-"):
+            source = printable(arguments[0])
+            raise SettingsError(
+                f"submit: a job takes a configuration; type: `visionforge init {source}`, then "
+                f"`visionforge submit -- fit --config {name_from(Path(source))}.yaml`"
+            )
         raw = read_arguments([argument for argument in arguments if argument not in OF_EVERY_COMMAND])
         if raw.help is not None or raw.print_config is not None:
             raise SettingsError(f"submit: what follows -- only prints something; run visionforge {name} itself")
@@ -136,6 +159,7 @@ class Job:
                 raise SettingsError(f"seed_everything: {first!r} is not allowed; allowed: a whole number")
             seeds = tuple(parse_seeds(str(text), first))
             arguments = _without_flag(arguments, "--seeds")
+        _require_valid(name, raw.copy(), shared)
         if name == "fit" and resources.nodes * resources.processes > 1:
             arguments += ["--trainer.num_nodes", str(resources.nodes), "--trainer.devices", str(resources.processes)]
         return cls((name, *arguments), seeds, resources)
@@ -161,6 +185,42 @@ def _require_fitting(name: str, raw: RawConfig, resources: Resources) -> None:
         problems.append("submit: --workers and --copies both say how many share the work; leave one of them out")
     if problems:
         raise SettingsError(problems)
+
+
+def _require_valid(name: str, raw: RawConfig, shared: bool) -> None:
+    """Refuse what the command itself would refuse, as far as that can be told on another machine."""
+    if name == "benchmark":
+        take_benchmark_flags(raw)
+        raw = with_suite(raw)
+    elif name == "tune" and raw.values.pop("report", None) is not None:
+        return  # of a study that is there
+    elif name == "tune" and (folds := raw.values.pop("folds", None)) is not None:
+        raw.merge({"data": {"folds": number_of_folds(folds)}, "tune": {"cross_validate": True}}, "with --folds")
+    elif name == "fit":
+        raw, _ = begin_with(raw, None)
+        require_subject(raw)
+    try:
+        if name == "fit" and shared:
+            _check_fit(raw)
+            return
+        for flag in ("seeds", "folds", "workers", "distill", "profile", "trust"):
+            raw.values.pop(flag, None)
+        check_settings(raw.values, "fit", raw.sources, rules=name != "benchmark", here=False)
+    except SettingsError as error:
+        known = [problem for problem in error.problems if shared or not problem.startswith("data.dataset: ")]
+        if known:  # a data set may be there alone
+            raise SettingsError(known) from None
+
+
+def _check_fit(raw: RawConfig) -> None:
+    seeds, folds, workers, distill = (raw.values.pop(flag, None) for flag in ("seeds", "folds", "workers", "distill"))
+    making = replace(FITS, request_of=partial(request_of, here=False))
+    if any(given is not None for given in (folds, workers, distill)):
+        requests_of_folds(raw, folds, seeds, distill, making)
+        return
+    if seeds is not None:
+        refuse_one_run(raw, "--seeds")
+    making.request_of(raw)
 
 
 def _without_flag(arguments: Sequence[str], flag: str) -> list[str]:
@@ -193,7 +253,7 @@ def slurm_script(job: Job, logs: str | Path = "logs") -> str:
         "cpus-per-task": given.cpus,
         "gpus-per-node": given.gpus or None,
         "mem": given.memory,
-        "time": given.time,
+        "time": None if given.time is None else _clock(given.time),
         "partition": given.partition,
         "account": given.account,
         "array": f"0-{count - 1}{f'%{given.at_once}' if given.at_once else ''}" if count > 1 else None,
@@ -313,7 +373,18 @@ def _kubernetes_job(job: Job, name: str, seed: int | None) -> dict[str, Any]:
 
 
 def _seconds(time: str) -> int:
-    """Return how long D-HH:MM:SS or HH:MM:SS is."""
-    days, _, clock = time.rpartition("-")
-    hours, minutes, seconds = map(int, clock.split(":"))
-    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+    """Return how long a time is; see `Resources.time`."""
+    found = _TIME.fullmatch(time)
+    assert found is not None
+    if found["number"] is not None:
+        return int(found["number"]) * _SECONDS[found["unit"]]
+    hours, minutes, seconds = (int(found[part]) for part in ("hours", "minutes", "seconds"))
+    return ((int((found["days"] or "0").removesuffix("-")) * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _clock(time: str) -> str:
+    """Return a time as SLURM has it, and one that has its form already as it is."""
+    if ":" in time:
+        return time
+    days, rest = divmod(_seconds(time), 86_400)
+    return f"{f'{days}-' if days else ''}{rest // 3_600:02}:{rest % 3_600 // 60:02}:00"

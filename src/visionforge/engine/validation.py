@@ -38,6 +38,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "log_every_n_steps": 1,  # epochs of small data sets are shorter than Lightning's default of 50 steps
     "num_sanity_val_steps": 0,  # the archive is verified; metrics of two batches would only mislead
 }
+_GPUS = ("gpu", "cuda", "mps")  # as trainer.accelerator
 _OF_NETWORKS = ("fit", "validate", "test", "predict")  # stages that follow it
 
 
@@ -62,7 +63,11 @@ def trainer_flags() -> tuple[str, ...]:
 
 
 def check_settings(
-    values: Mapping[str, Any], stage: str, sources: Mapping[str, str] | None = None, rules: bool = True
+    values: Mapping[str, Any],
+    stage: str,
+    sources: Mapping[str, str] | None = None,
+    rules: bool = True,
+    here: bool = True,
 ) -> RunSettings:
     """Validate nested settings and the rules that span them.
 
@@ -71,6 +76,8 @@ def check_settings(
         stage: The command, such as `fit`.
         sources: Dotted path → where it was written, for the messages.
         rules: Whether the rules that span settings are checked, too; of a matrix they hold cell by cell.
+        here: Whether this machine is the one that works; of another the device is not known, and nobody is asked for
+            weights.
 
     Returns:
         The complete settings.
@@ -98,16 +105,17 @@ def check_settings(
     ]
     unknown = _lookup_problems(values)
     problems += unknown + _path_problems(values)
-    if settings is not None:
+    if settings is not None and here:
+        problems += _accelerator_problems(settings.trainer.accelerator)
         settings = with_precision(settings, stage)
     if settings is None or not rules or unknown:  # the rules need complete settings, and what they name has to exist
         if problems or settings is None:
             raise SettingsError(problems)
         return settings
     settled = with_weights(settings, expected_pretrained)
-    if problems := [*problems, *check_rules(settled, gather_facts(settled), stage)]:
+    if problems := [*problems, *check_rules(settled, gather_facts(settled, here), stage)]:
         raise SettingsError(problems)
-    if settings.model.backbone.pretrained != UNSETTLED or stage != "fit":
+    if settings.model.backbone.pretrained != UNSETTLED or stage != "fit" or not here:
         return settled
     settled = with_weights(settings, is_pretrained)  # which may ask the host of the weights
     if problems := check_rules(settled, gather_facts(settled), stage):
@@ -138,9 +146,9 @@ def settings_of(config: Mapping[str, Any]) -> RunSettings:
         raise SettingsError(validation_problems(error, RunSettings)) from error
 
 
-def check_arguments(raw: RawConfig, stage: str) -> RunSettings:
+def check_arguments(raw: RawConfig, stage: str, here: bool = True) -> RunSettings:
     """Validate what `read_arguments` has read; see `check_settings`."""
-    return check_settings(raw.values, stage, raw.sources)
+    return check_settings(raw.values, stage, raw.sources, here=here)
 
 
 def _value_at(values: Mapping[str, Any], path: str) -> Any:
@@ -174,8 +182,20 @@ def _lookup_problems(values: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def gather_facts(settings: RunSettings) -> Facts:
+def _accelerator_problems(accelerator: str) -> list[str]:
+    """Return a line if a GPU is asked for that is not here; what else Lightning knows by name, it tells of itself."""
+    if accelerator not in _GPUS or device_facts(accelerator) is not None:
+        return []
+    there = [name for name in _GPUS if device_facts(name) is not None]
+    return [f"trainer.accelerator: {accelerator} is not here; allowed here: {', '.join(['auto', 'cpu', *there])}"]
+
+
+def gather_facts(settings: RunSettings, here: bool = True) -> Facts:
     """Look up what the rules need to know of data set, backbone and device.
+
+    Args:
+        settings: The settings.
+        here: Whether the device is one of this machine's.
 
     Raises:
         SettingsError: If the data set or the backbone is unknown.
@@ -184,7 +204,7 @@ def gather_facts(settings: RunSettings) -> Facts:
     dims = info.spatial_dims
     train = training_images(settings.data, info.splits.model_dump())
     dataset = DatasetFacts(info.name, info.channels, train, info.resolutions, info.task, info.classes, dims)
-    return Facts(dataset, _backbone_facts(settings, dims), _device_facts(settings))
+    return Facts(dataset, _backbone_facts(settings, dims), _device_facts(settings) if here else None)
 
 
 def training_images(data: DataSettings, splits: Mapping[str, int]) -> int:

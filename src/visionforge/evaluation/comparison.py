@@ -4,7 +4,7 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,11 @@ class Group:
 
     name: str
     runs: list[StoredRun]
+
+    @cached_property
+    def seeds(self) -> list[str]:
+        """Return the seed of each run, as text."""
+        return [str(run.config.get(SEED)) for run in self.runs]
 
 
 def groups_of(runs: Sequence[StoredRun]) -> list[Group]:
@@ -91,8 +96,10 @@ def comparison(
             {
                 "name": group.name,
                 "runs": [run.name for run in group.runs],
+                "seeds": len(set(group.seeds)),
                 "metrics": {
-                    name: spread([by_run[run.workspace.path].get(name) for run in group.runs]) for name in names
+                    name: spread([by_run[run.workspace.path].get(name) for run in group.runs], group.seeds)
+                    for name in names
                 },
             }
             for group in groups
@@ -145,16 +152,27 @@ def _is_grouped(content: Mapping[str, Any]) -> bool:
     return isinstance(intervals, Mapping) and intervals.get("groups") is not None
 
 
-def spread(values: Sequence[float | None]) -> dict[str, float | int | None] | None:
+def spread(values: Sequence[float | None], seeds: Sequence[str] | None = None) -> dict[str, float | int | None] | None:
     """Return mean, sample standard deviation (None for one value) and number; None where a value is missing.
+
+    Args:
+        values: The values.
+        seeds: Of each; those of one seed are one value, their mean. None is a seed of its own for each.
 
     >>> spread([0.5, 1.0]), spread([0.5, None]), spread([1e308, 1e308])
     ({'mean': 0.75, 'sd': 0.3535533905932738, 'n': 2}, None, None)
+    >>> spread([0.5, 0.5], ["7", "7"])
+    {'mean': 0.5, 'sd': None, 'n': 1}
     """
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None
     try:
+        if seeds is not None:
+            of_seed: dict[str, list[float]] = {}
+            for seed, value in zip(seeds, known, strict=True):
+                of_seed.setdefault(seed, []).append(value)
+            known = [statistics.fmean(each) for each in of_seed.values()]
         deviation = statistics.stdev(known) if len(known) > 1 else None
         return {"mean": statistics.fmean(known), "sd": deviation, "n": len(known)}
     except OverflowError:  # of a stranger's numbers

@@ -40,7 +40,7 @@ def comparison_tables(content: Mapping[str, Any]) -> list[TextTable]:
         content: What `visionforge.evaluation.comparison.comparison` returns.
     """
     interval = f"{content['confidence']:.0%} interval"
-    several = any(len(group["runs"]) > 1 for group in content["groups"]) and len(content["groups"]) > 1
+    several = any(group["seeds"] > 1 for group in content["groups"]) and len(content["groups"]) > 1
     tables = [_differences(content["differences"], interval, several)]
     if content["tests"]:
         tables.append(_tests(content["tests"], interval))

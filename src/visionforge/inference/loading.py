@@ -7,21 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from visionforge.config.loading import read_yaml
+from visionforge.config.loading import is_first_process, read_yaml
 from visionforge.config.schema import ModelSettings, TrainerSettings
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError, SettingsError
 from visionforge.inference.trust import evaluation_config, require_fit
 from visionforge.runs.config_hash import digest
 from visionforge.runs.files import refuse_links
-from visionforge.runs.query import find_run
+from visionforge.runs.paths import shown
+from visionforge.runs.query import find_run, load_run
 from visionforge.runs.workspace import Workspace
+from visionforge.streams import caution
 from visionforge.training.loading import load_classifier as load_classifier
 from visionforge.training.loading import read_checkpoint as read_checkpoint
 from visionforge.training.loading import restore as restore
 
 if TYPE_CHECKING:
     import torch
+
+_USES = ("validate", "test", "predict", "export", "explain")  # commands to which it matters how far a training came
 
 
 @dataclass(frozen=True)
@@ -66,14 +70,25 @@ def find_target(stage: str, run: object, ckpt_path: object) -> Target:
             f"--run: {checkpoint} does not exist; the run has "
             + (f"only {', '.join(present)}" if present else "no checkpoint, so it was not trained")
         )
-    return _of_run(checkpoint, workspace)
+    return _of_run(stage, checkpoint, workspace)
 
 
-def _of_run(checkpoint: Path, workspace: Workspace) -> Target:
+def _of_run(stage: str, checkpoint: Path, workspace: Workspace) -> Target:
     refuse_links(workspace.path)  # evaluations, tables and exports are written into it
     require_fit(workspace, "--run")
+    if stage in _USES and workspace.manifest.is_file() and is_first_process():
+        _warn_of_interruption(workspace)
     config = read_yaml(workspace.config)
     return Target(checkpoint, evaluation_config(config), workspace, digest(config))
+
+
+def _warn_of_interruption(workspace: Workspace) -> None:
+    run = load_run(workspace)
+    if run.state == "interrupted":
+        done, planned = (run.manifest.progress.get(name) for name in ("epochs", "max_epochs"))
+        came = f"{done or 0}" if planned is None else f"{done or 0} of {planned}"
+        name = shown(workspace.path)
+        caution(f"{name} was interrupted after epoch {came}; this is what it had learnt until then")
 
 
 def _from_file(stage: str, ckpt_path: str) -> Target:
@@ -84,7 +99,7 @@ def _from_file(stage: str, ckpt_path: str) -> Target:
         raise RunError(f"--ckpt_path: {checkpoint} does not exist; allowed: best or last (with --run), or a file")
     workspace = Workspace(checkpoint.parent.parent)
     if checkpoint.parent.name == "checkpoints" and workspace.config.is_file():
-        return _of_run(checkpoint, workspace)
+        return _of_run(stage, checkpoint, workspace)
     return Target(checkpoint, _config_of(checkpoint), None)
 
 

@@ -11,7 +11,7 @@ from visionforge.reading import UnreadableError, read_json, read_yaml
 from visionforge.runs.files import bytes_of
 from visionforge.runs.manifest import Manifest, State, read_manifest
 from visionforge.runs.paths import outputs_folder, resolve, shown
-from visionforge.runs.session import derived_state
+from visionforge.runs.session import LATEST, derived_state
 from visionforge.runs.workspace import Workspace, digest_in_name
 
 MAX_METRICS_BYTES = 4_000_000  # metrics of all classes are some thousand bytes
@@ -182,6 +182,8 @@ def find_run(text: str, flag: str) -> Workspace:
         raise RunError(f"{flag}: {error}") from error
     if not path.is_dir() and "/" not in text:
         path = outputs_folder() / text
+    if not path.is_dir() and text == LATEST and next(outputs_folder().glob("[!.]*/run.json"), None) is None:
+        raise RunError(f"{flag}: there are no runs in {shown(outputs_folder())}; `visionforge fit` begins one")
     if not path.is_dir():
         raise RunError(
             f"{flag}: {text} is no folder; name a run folder such as outputs/20261123_…, or a run of "

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -77,6 +78,8 @@ from visionforge.training.warm_start import fit_last_layer
 log = logging.getLogger(__name__)
 
 SCALING = "model.optimizer.rate_scaling"
+# Lightning's warning that the module has this hook and the data module has not: with ours, that is meant
+_OVERRIDDEN = "You have overridden `on_before_batch_transfer` in `LightningModule` but have passed in"
 
 _DEFAULT = ModelSettings()
 
@@ -243,6 +246,8 @@ class ImageClassifier(Seeded, EvaluatingModule):
             SettingsError: If there is neither a spec nor a data module that has one, or the two differ.
         """
         self._bind_to_data()
+        if isinstance(getattr(self.trainer, "datamodule", None), ImageDataModule):
+            warnings.filterwarnings("ignore", message=_OVERRIDDEN)
         if self.spec is None:
             raise SettingsError("model.spec: give the module a TaskSpec, or train it with an ImageDataModule")
         if stage == "fit" and (problem := watched_problem(self.monitor.name, self.spec.task)):

@@ -6,6 +6,7 @@ from pathlib import Path
 from visionforge.cli.arguments import CommandParser, add_json_flag, add_target_flags
 from visionforge.cli.command import Command
 from visionforge.cli.printing import print_found
+from visionforge.cli.stages import refuse_bare_names
 from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
 from visionforge.streams import caution
@@ -39,6 +40,7 @@ def run(arguments: list[str]) -> int:
     """Run the command and return its exit status."""
     from visionforge.config.loading import normalise
 
+    refuse_bare_names("explain", arguments, pictures=True)
     return parser().run(normalise(arguments), _explain)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from visionforge.cli.arguments import CommandParser, add_json_flag, add_target_flags
 from visionforge.cli.command import Command
 from visionforge.cli.printing import plain_table, print_json, print_table
+from visionforge.cli.stages import refuse_bare_names
 from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
 from visionforge.streams import caution, say, say_lines
@@ -51,6 +52,7 @@ def run(arguments: list[str]) -> int:
     """Run the command and return its exit status."""
     from visionforge.config.loading import normalise
 
+    refuse_bare_names("export", arguments)
     return parser().run(normalise(arguments), _export)
 
 

@@ -8,7 +8,6 @@ from visionforge.cli.help import OF_STAGE
 from visionforge.cli.printing import print_json
 from visionforge.cli.stages import print_result, read_settings
 from visionforge.config.aliases import refuse_other_words
-from visionforge.errors import SettingsError
 from visionforge.runs.paths import shown
 from visionforge.runs.signals import Interruption
 from visionforge.streams import say, say_lines
@@ -23,18 +22,17 @@ def run(arguments: list[str]) -> int:
     """Run the command and return its exit status."""
     from visionforge.engine.team import launched_together
 
-    if not arguments:
-        raise SettingsError(
-            "fit: say what is trained on; type: visionforge fit --config quickstart (real digits, no download), "
-            "visionforge fit photos/ (yours), or visionforge fit --data.dataset bloodmnist (a download)"
-        )
     with launched_together():
         refuse_other_words("fit", arguments, OF_STAGE["fit"])  # with the source, which is part of what is to be typed
-        source, rest = (None, arguments) if arguments[0].startswith("-") else (arguments[0], arguments[1:])
+        source, rest = (None, arguments) if _begins_with_flag(arguments) else (arguments[0], arguments[1:])
         raw = read_settings("fit", rest, begun=lambda given: _begun(given, source))
         if raw is not None:
             _fit(raw)
     return 0
+
+
+def _begins_with_flag(arguments: list[str]) -> bool:
+    return not arguments or arguments[0].startswith("-")
 
 
 def _begun(raw: "RawConfig", source: str | None) -> "RawConfig":
@@ -49,10 +47,11 @@ def _begun(raw: "RawConfig", source: str | None) -> "RawConfig":
 
 
 def _fit(raw: "RawConfig") -> None:
-    from visionforge.engine.fit import fit, request_of
+    from visionforge.engine.fit import fit, request_of, require_subject
     from visionforge.engine.folds import fit_folds
     from visionforge.engine.seeds import fit_seeds
 
+    require_subject(raw)
     seeds, folds, workers, distill = (raw.values.pop(name, None) for name in ("seeds", "folds", "workers", "distill"))
     with Interruption() as interruption:
         if any(given is not None for given in (folds, workers, distill)):

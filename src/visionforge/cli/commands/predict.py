@@ -8,6 +8,7 @@ from visionforge.cli.arguments import CommandParser, add_json_flag, add_target_f
 from visionforge.cli.command import Command
 from visionforge.cli.printing import print_found
 from visionforge.cli.progress import progress_bar
+from visionforge.cli.stages import evaluate_stage, refuse_bare_names
 from visionforge.errors import SettingsError
 from visionforge.runs.signals import Interruption
 from visionforge.streams import caution
@@ -23,12 +24,11 @@ def run(arguments: list[str]) -> int:
     """Run the command and return its exit status."""
     from visionforge.config.loading import normalise
 
+    refuse_bare_names("predict", arguments, pictures=True)
     given = normalise(arguments)
     if any(argument.partition("=")[0] == "--images" for argument in given):
         return parser().run(given, _pictures)
     _refuse_flags_of_pictures(given)
-    from visionforge.cli.stages import evaluate_stage
-
     return evaluate_stage("predict", arguments, further=_further)
 
 

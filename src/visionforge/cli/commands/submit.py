@@ -2,12 +2,18 @@
 
 import argparse
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 from visionforge.cli.arguments import CommandParser, add_json_flag
 from visionforge.cli.command import Command
+from visionforge.cli.help import OF_STAGE
 from visionforge.cli.printing import print_json
+from visionforge.config.aliases import refuse_other_words
+from visionforge.errors import SettingsError
 from visionforge.streams import say, say_text
+
+SWITCHES = ("--print", "--json")  # flags that no value follows
 
 
 def parser() -> CommandParser:
@@ -25,7 +31,8 @@ def parser() -> CommandParser:
     add("--gpus", type=int, default=0, metavar="N", help="GPUs of each, a process for each; default 0: the processor")
     add("--cpus", type=int, default=4, metavar="N", help="cores of each process; default 4")
     add("--memory", default="16G", metavar="SIZE", help="of each machine; default 16G")
-    add("--time", metavar="HH:MM:SS", help="longest time of a job; default that of the cluster")
+    text = "longest time of a job: HH:MM:SS, D-HH:MM:SS, minutes, or such as 90m, 8h, 1d; default that of the cluster"
+    add("--time", metavar="TIME", help=text)
     add("--copies", type=int, default=1, metavar="N", help="workers of tune, benchmark or fit --folds; default 1")
     add("--at_once", type=int, metavar="N", help="most of several jobs that run at the same time")
     add("--name", default="visionforge", help="name of the job; default visionforge")
@@ -42,6 +49,8 @@ def parser() -> CommandParser:
 
 def run(arguments: list[str]) -> int:
     """Run the command and return its exit status."""
+    if "--" not in arguments and (bare := _bare_command(arguments)) is not None:
+        raise SettingsError(f"submit: put `--` before {bare}: visionforge submit -- {bare} …")
     place = arguments.index("--") if "--" in arguments else len(arguments)
     own, command = arguments[:place], arguments[place + 1 :]
 
@@ -51,11 +60,24 @@ def run(arguments: list[str]) -> int:
     return parser().run(own, submit)
 
 
-def _submit(options: argparse.Namespace, command: list[str]) -> int:
-    from visionforge.engine.submit import Job, Resources, kubernetes_manifest, slurm_script, submit_to_slurm
+def _bare_command(arguments: list[str]) -> str | None:
+    """Return the first word that is a command and no flag's value."""
+    from visionforge.engine.submit import COMMANDS
 
-    job = Job.of(command, Resources(**{field.name: getattr(options, field.name) for field in fields(Resources)}))
+    for before, argument in pairwise(["", *arguments]):
+        if argument in COMMANDS and (not before.startswith("-") or "=" in before or before in SWITCHES):
+            return argument
+    return None
+
+
+def _submit(options: argparse.Namespace, command: list[str]) -> int:
+    from visionforge.engine.submit import COMMANDS, Job, Resources, kubernetes_manifest, slurm_script, submit_to_slurm
+
+    if command and command[0] in COMMANDS:
+        refuse_other_words(command[0], command[1:], OF_STAGE[command[0]])
     kubernetes = options.scheduler == "kubernetes"
+    given = Resources(**{field.name: getattr(options, field.name) for field in fields(Resources)})
+    job = Job.of(command, given, shared=not kubernetes)
     script = kubernetes_manifest(job) if kubernetes else slurm_script(job, options.logs)
     number = None if kubernetes or options.print else submit_to_slurm(script, Path(options.logs))
     several = f", an array of {job.count}" if job.count > 1 else ""
