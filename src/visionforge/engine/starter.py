@@ -21,7 +21,7 @@ import yaml
 from visionforge.config.loading import SETTINGS, RawConfig, is_first_process, read_yaml
 from visionforge.config.problems import nearest, value_at
 from visionforge.config.schema.tasks import TaskName, task_named
-from visionforge.config.shipped import recipe_for, shipped_files
+from visionforge.config.shipped import find_config, recipe_for, shipped_files
 from visionforge.data.csv_listing import table_facts
 from visionforge.data.import_commands import flags_of, import_command, with_command
 from visionforge.data.import_npz import SUFFIX
@@ -300,6 +300,36 @@ def _of_pictures(source: str, minutes: float, root: str | Path | None) -> Starte
         command = _init_command(source, None, root)
         error.problems = tuple(with_command(problem, command) for problem in error.problems)
         raise
+
+
+def refuse_sources(config: object, settings: Mapping[str, Any]) -> None:
+    """Answer who gives `fit` in Python what a starter is made of, or a starter, with what can be typed.
+
+    Args:
+        config: What is given as a configuration, one or several.
+        settings: What is given by name.
+
+    Raises:
+        SettingsError: If there is any such.
+    """
+    for each in config if isinstance(config, list | tuple) else [config]:
+        if isinstance(each, Starter):
+            raise SettingsError("config: a starter holds its configuration in `settings`; type: vf.fit(found.settings)")
+        if not isinstance(each, str | Path):
+            continue
+        text = printable(str(each))
+        if Path(each).is_dir() or Path(each).suffix.lower() in (".csv", SUFFIX):
+            raise SettingsError(f'config: {text} is no configuration; type: vf.fit(vf.starter("{text}").settings)')
+        if str(each) in dataset_names() and find_config(str(each)) == str(each) and not Path(each).is_file():
+            raise SettingsError(
+                f'config: {text} is a data set; type: vf.fit(data={{"dataset": "{text}"}}), or '
+                f'vf.fit(vf.starter("{text}").settings)'
+            )
+    if (minutes := settings.get("minutes")) is not None:
+        raise SettingsError(
+            "minutes: is what a starter takes; type: "
+            f"vf.fit(vf.starter(SOURCE, minutes={printable(str(minutes))}).settings), or set trainer.max_epochs"
+        )
 
 
 def _beside(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
