@@ -241,9 +241,12 @@ def test_what_has_changed_since_is_told_with_the_command_that_reads_it_again(own
     assert starter("My photos").note.startswith("my_photos was made of it before; `visionforge")
     assert main(["init", "my_photos"]) == 0, "no folder is called so"
     assert "was made of it" not in capsys.readouterr().out
-    patients(own_folders / "patients.csv")
-    starter("patients.csv")
-    assert main(typed(starter("patients.csv").note)) == 0, "labels and groups are those that were found"
+    patients(own_folders / "patients.csv", ("path", "diagnosis", "age"))
+    before = starter("patients.csv", columns=("age",), positive="dark", rotation="any", resolution=32).info
+    assert main(typed(starter("patients.csv").note)) == 0
+    assert dataset_info("patients") == before, "the settings are those that it was made with"
+    starter(patients(own_folders / "grouped.csv"))
+    assert typed(starter("grouped.csv").note)[-3:] == ["--group-column", "patient_id", "--replace"]
 
 
 # --- further settings of the import

@@ -30,6 +30,7 @@ from visionforge.data.importing import BOXES, MASKS, ImportSettings, import_imag
 from visionforge.data.info import DatasetInfo
 from visionforge.data.picture_sources import is_junk, is_picture, walk_pictures, walk_volumes
 from visionforge.data.pictures import PictureError, opened_picture, picture_size
+from visionforge.data.positive import choose_positive
 from visionforge.data.registry import MAX_NAME, dataset_info, dataset_names, name_from
 from visionforge.distribution import own_version
 from visionforge.engine.validation import check_settings, device_facts
@@ -447,8 +448,7 @@ def _again(info: DatasetInfo, path: Path, root: str | Path | None) -> str:
     """Return what is to be said of a data set that was made of the same source before."""
     note = f"{info.name} was made of it before"
     try:
-        settings = _import_settings(path, info.name, root, {"resolution": min(info.resolutions or (SMALL,))})
-        settings = replace(settings, replace=True)
+        settings = replace(_import_settings(path, info.name, root, _as_it_was(info)), replace=True)
         then = sum(info.splits.model_dump().values())
         more = 0 if path.suffix.lower() == SUFFIX else len(list_source(settings).paths) - then
     except (VisionForgeError, OSError) as error:
@@ -457,6 +457,17 @@ def _again(info: DatasetInfo, path: Path, root: str | Path | None) -> str:
         count = f"{abs(more):,} picture{'s' if abs(more) > 1 else ''}"
         note += f", and it has {count} {'more' if more > 0 else 'fewer'} than were taken then"
     return printable(f"{note}; `{import_command(settings)}` would read it again")
+
+
+def _as_it_was(info: DatasetInfo) -> dict[str, Any]:
+    """Return what an entry tells of the settings that it was imported with."""
+    flags = info.flags.model_dump(include={"hflip", "vflip", "dflip", "rotation"})
+    given = flags | {"resolution": min(info.resolutions or (SMALL,)), "intensity": info.intensity}
+    given["columns"] = ",".join(info.columns) or None
+    if info.positive is not None and len(info.classes) == 2:
+        usual = choose_positive((info.classes[0], info.classes[1])).name
+        given["positive"] = None if info.positive == usual else info.positive
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _found(path: Path) -> Path:
