@@ -173,7 +173,7 @@ def check_command(arguments: list[str], monkeypatch) -> None:
     values = {
         name: value for name, value in values.items() if name not in ("seeds", "folds", "distill", "profile", "run")
     }
-    check_settings(values, "fit" if name == "tune" else name)
+    check_settings(values, "fit" if name == "tune" else name, here=False)  # the device is the reader's
 
 
 COMMAND_LINES = [(block, arguments) for block in of_kind("bash") for arguments in commands_of(block)]

@@ -915,9 +915,9 @@ def compare(
     from visionforge.engine.comparison import Comparison
     from visionforge.evaluation.comparison import MOST_RESAMPLES, comparison
 
-    if isinstance(runs, str | Path | Run) or len(runs) < 2:
-        given = "no run was" if not isinstance(runs, str | Path | Run) and not runs else "one run was"
-        raise SettingsError(f"compare: {given} given; two or more are compared")
+    alone = isinstance(runs, str | Path | Run)
+    if alone or len(runs) < 2:
+        raise SettingsError(f"compare: {'one' if alone or runs else 'no'} run was given; two or more are compared")
     if not 0 <= resamples <= MOST_RESAMPLES:
         raise SettingsError(f"resamples: {resamples} is not allowed; allowed: 0 to {MOST_RESAMPLES:,}")
     if not 0.5 < confidence < 1:

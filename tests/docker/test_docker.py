@@ -220,7 +220,7 @@ def test_builds_name_what_exists():
 def settings_of(command: list[str]) -> RunSettings:
     """Return the checked settings of a command line after `visionforge`."""
     assert command[0] in ("fit", "tune"), command
-    return check_settings(read_arguments(command[1:]).values, "fit")
+    return check_settings(read_arguments(command[1:]).values, "fit", here=False)
 
 
 @pytest.mark.parametrize("path", COMPOSE, ids=lambda path: path.name)

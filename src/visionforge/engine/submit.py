@@ -142,10 +142,10 @@ class Job:
             hint = f"nearest: {', '.join(close)}; " if close else ""
             raise SettingsError(f"submit: {name} is not submitted; {hint}allowed: {', '.join(COMMANDS)}")
         if name == "fit" and arguments and not arguments[0].startswith("-"):
-            source = printable(arguments[0])
+            source = shlex.quote(printable(arguments[0]))
             raise SettingsError(
                 f"submit: a job takes a configuration; type: `visionforge init {source}`, then "
-                f"`visionforge submit -- fit --config {name_from(Path(source))}.yaml`"
+                f"`visionforge submit -- fit --config {name_from(Path(arguments[0]))}.yaml`"
             )
         raw = read_arguments([argument for argument in arguments if argument not in OF_EVERY_COMMAND])
         if raw.help is not None or raw.print_config is not None:
@@ -203,6 +203,8 @@ def _require_valid(name: str, raw: RawConfig, shared: bool) -> None:
         if name == "fit" and shared:
             _check_fit(raw)
             return
+        if not shared and raw.values.get("imports"):
+            return  # modules that may be there alone, and what they register
         for flag in ("seeds", "folds", "workers", "distill", "profile", "trust"):
             raw.values.pop(flag, None)
         check_settings(raw.values, "fit", raw.sources, rules=name != "benchmark", here=False)

@@ -24,15 +24,12 @@ def run(arguments: list[str]) -> int:
 
     with launched_together():
         refuse_other_words("fit", arguments, OF_STAGE["fit"])  # with the source, which is part of what is to be typed
-        source, rest = (None, arguments) if _begins_with_flag(arguments) else (arguments[0], arguments[1:])
+        named = bool(arguments) and not arguments[0].startswith("-")
+        source, rest = (arguments[0], arguments[1:]) if named else (None, arguments)
         raw = read_settings("fit", rest, begun=lambda given: _begun(given, source))
         if raw is not None:
             _fit(raw)
     return 0
-
-
-def _begins_with_flag(arguments: list[str]) -> bool:
-    return not arguments or arguments[0].startswith("-")
 
 
 def _begun(raw: "RawConfig", source: str | None) -> "RawConfig":
