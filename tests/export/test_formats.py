@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.conftest import EXHAUSTIVE
+from tests.conftest import EXHAUSTIVE, REPOSITORY
 from tests.evaluation.test_explain import model_of, pictures
 from visionforge.data.info import DomainFlags
 from visionforge.errors import RunError
@@ -181,6 +182,13 @@ def test_weights_of_a_training_in_bf16_are_float32_in_the_artifact(tmp_path):
     whole.load_state_dict({name: value.float() for name, value in model.state_dict().items()})
     for runtime in export(model, tmp_path).values():
         assert_same(whole, runtime)
+
+
+def test_an_onnx_model_does_not_say_where_it_was_made(exported):
+    content = (exported / "model.onnx").read_bytes()
+    assert b".py" not in content
+    for folder in (REPOSITORY, Path(torch.__file__).parent):
+        assert str(folder).encode() not in content
 
 
 def test_input_kinds(exported, tmp_path):

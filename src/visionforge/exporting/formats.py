@@ -25,6 +25,7 @@ Format = Literal["onnx", "torch", "safetensors"]
 FILES: dict[Format, str] = {"onnx": "model.onnx", "torch": "model.pt2", "safetensors": "model.safetensors"}
 OPSETS = range(18, 24)  # 18 is the lowest that PyTorch's exporter writes
 OPSET = 18
+_TRACE = "pkg.torch.onnx.stack_trace"  # of a node: files and lines, by the exporter
 _EXAMPLES = 2  # images of the example; with one, the exporter would take the batch for a constant
 
 
@@ -79,9 +80,13 @@ def write_onnx(module: ExportedClassifier, contract: Contract, path: Path, opset
 
 
 def _describe(model: Any, contract: Contract) -> None:
-    """Write the contract into the metadata of an ONNX model."""
+    """Write the contract into the metadata of an ONNX model, and take out where on this machine its code lies."""
     import onnx
 
+    for node in model.graph.node:
+        kept = [each for each in node.metadata_props if each.key != _TRACE]
+        del node.metadata_props[:]
+        node.metadata_props.extend(kept)
     onnx.helper.set_model_props(model, {KEY: contract.model_dump_json(), "classes": json.dumps(contract.spec.classes)})
 
 
