@@ -183,6 +183,7 @@ def test_no_more_is_decoded_ahead_than_asked_for(tmp_path, monkeypatch):
         "read_picture",
         lambda path, size, fit, intensity: decoded.append(path) or np.zeros((size, size), np.uint8),
     )
+    before = set(threading.enumerate())
     batches = picture_batches(list_pictures([tmp_path]), 8, 1, 10, 2)
     next(batches)
     time.sleep(0.2)
@@ -191,7 +192,8 @@ def test_no_more_is_decoded_ahead_than_asked_for(tmp_path, monkeypatch):
     ended = len(decoded)
     time.sleep(0.05)
     assert len(decoded) == ended < 400
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("visionforge-decode")]
+    threads = set(threading.enumerate()) - before
+    assert not [thread for thread in threads if thread.name.startswith("visionforge-decode")]
 
 
 def test_unforeseen_errors_of_a_reader_name_the_file(tmp_path, monkeypatch):

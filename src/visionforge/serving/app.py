@@ -59,7 +59,7 @@ class Service:
         self.measures = Measures()
         self._coming = 0  # requests that arrive, and pictures that are decoded
         self._uploads = Uploads(settings)
-        self._pool = ThreadPoolExecutor(threads, "visionforge-decode")
+        self._pool = ThreadPoolExecutor(threads, "visionforge-serve-decode")
         self._batcher: Batcher[Picture, Answer] = Batcher(
             self._answers, settings.batch_size, settings.max_wait_ms / 1000, lambda: self._coming > 0
         )
