@@ -138,6 +138,15 @@ def test_an_interrupted_run_goes_on_where_weights_can_be_had_meanwhile(tmp_path,
     assert (stored["state"], stored["progress"]["epochs"]) == ("complete", 12)
 
 
+@pytest.mark.parametrize("how", [["--resume", "auto"], ["--folds", "2"]])
+def test_where_no_weights_are_published_a_fit_that_may_go_on_begins(tmp_path, how):
+    """No run with the other choice is looked for: there can be none."""
+    given = dict(zip(*[iter(flags(trainer__default_root_dir=tmp_path))] * 2, strict=True))
+    given.pop("--model.backbone.pretrained")
+    assert main(["fit", *(text for pair in given.items() for text in pair), *how]) == 0
+    assert run_folders(tmp_path)
+
+
 def test_cells_of_a_benchmark_ask_no_host(monkeypatch):
     asked = []
     monkeypatch.setattr(first_weights, "_missing", functools.cache(asked.append))

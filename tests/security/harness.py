@@ -4,9 +4,11 @@ An audit hook in the process itself writes down every program that is started, e
 opened for writing, renamed or removed. Memory is bounded by the kernel, time by the parent.
 """
 
+import atexit
+import functools
 import json
 import os
-import resource
+import signal
 import subprocess
 import sys
 import time
@@ -33,6 +35,49 @@ def _hook(event, args):
         return
     os.write(_log, (json.dumps([event, said]) + "\\n").encode("utf-8", "replace"))
 sys.addaudithook(_hook)
+"""
+SERVER = """
+import gc, json, os, resource, sys, tempfile
+gc.disable()
+import visionforge.engine.training, visionforge.engine.evaluating, visionforge.tasks.multi_class
+import visionforge.models.mini_cnn
+from visionforge.cli.main import main
+
+gc.freeze()  # a collection in a child would copy every page that it looks through
+gc.enable()
+print("ready", flush=True)
+for line in sys.stdin:
+    job = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        os.chdir(job["folder"])  # the first place where modules are looked for, as with `python -m`
+        os.environ.clear()
+        os.environ.update(job["environment"])
+        tempfile.tempdir = None
+        for number, name, flags in ((0, "in", os.O_RDONLY), (1, "out", os.O_WRONLY), (2, "err", os.O_WRONLY)):
+            os.dup2(os.open(job[name], flags), number)
+        sys.stdin = open(0, closefd=False)
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # the most memory is that of the child, not of this process
+        memory = job["memory_mb"] << 20
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        exec(job["hook"], {})
+        sys.argv = ["visionforge"]
+        try:
+            status = main(job["arguments"])
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else 1
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            status = 1
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
 CONNECTIONS = ("socket.connect", "socket.getaddrinfo")
@@ -105,7 +150,7 @@ def attack(
     timeout_s: float = 180.0,
     stdin: str = "",
 ) -> Outcome:
-    """Run `visionforge ARGUMENTS` in a process of its own.
+    """Run `visionforge ARGUMENTS` in a process of its own, forked from one that has imported it.
 
     Args:
         arguments: The command line.
@@ -117,7 +162,6 @@ def attack(
     """
     private = folder / ".attack"
     private.mkdir(exist_ok=True)
-    (private / "sitecustomize.py").write_text(HOOK)
     audit = private / "audit.jsonl"
     audit.unlink(missing_ok=True)
     variables = {
@@ -132,7 +176,7 @@ def attack(
         "VISIONFORGE_DATA": str(private / "data"),
         "VISIONFORGE_CATALOG": str(private / "catalog"),
         "XDG_DATA_HOME": str(private / "share"),
-        "PYTHONPATH": os.pathsep.join((str(private), str(SOURCES))),
+        "PYTHONPATH": str(SOURCES),
         "PYTHONDONTWRITEBYTECODE": "1",
         **{name: os.environ[name] for name in ("PYTHONPYCACHEPREFIX",) if name in os.environ},
         "AUDIT_LOG": str(audit),
@@ -141,42 +185,35 @@ def attack(
     for name in ("home", "tmp"):
         (private / name).mkdir(exist_ok=True)
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
+    (private / "in").write_text(stdin)
+    for name in ("out", "err"):
+        (private / name).write_bytes(b"")
+    job = {
+        "arguments": [str(argument) for argument in arguments],
+        "folder": str(folder),
+        "environment": variables,
+        "memory_mb": memory_mb,
+        "hook": HOOK,
+        **{name: str(private / name) for name in ("in", "out", "err")},
+    }
+    server = _server()
+    assert server.stdin is not None
+    assert server.stdout is not None
     started = time.monotonic()
-    with (private / "out").open("wb") as out, (private / "err").open("wb") as err:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "visionforge", *arguments],
-            cwd=folder,
-            env=variables,
-            stdin=subprocess.PIPE,
-            stdout=out,
-            stderr=err,
-            preexec_fn=limit,
-            start_new_session=True,
-        )
-        assert process.stdin is not None
-        process.stdin.write(stdin.encode())
-        process.stdin.close()
-        ended, peak_mb = False, 0.0
-        while not ended:
-            peak_mb = max(peak_mb, _most_resident_mb(process.pid))
-            pid, status = os.waitpid(process.pid, os.WNOHANG)
-            if pid:
-                ended = True
-            elif time.monotonic() - started > timeout_s:
-                os.killpg(process.pid, 9)
-                _, status = os.waitpid(process.pid, 0)
-                ended = True
-            else:
-                time.sleep(0.02)
-        process.returncode = os.waitstatus_to_exitcode(status)
+    server.stdin.write(json.dumps(job) + "\n")
+    server.stdin.flush()
+    pid, peak_mb = int(server.stdout.readline()), 0.0
+    while (most := _most_resident_mb(pid)) > 0:
+        peak_mb = max(peak_mb, most)
+        if time.monotonic() - started > timeout_s:
+            os.killpg(pid, signal.SIGKILL)
+            break
+        time.sleep(0.02)
+    status = int(server.stdout.readline())
     lines = audit.read_text("utf-8", "replace").splitlines() if audit.exists() else []
     events = [(event, args) for event, args in map(json.loads, lines)]
     return Outcome(
-        process.returncode,
+        status,
         (private / "out").read_text("utf-8", "backslashreplace"),
         (private / "err").read_text("utf-8", "backslashreplace"),
         time.monotonic() - started,
@@ -185,8 +222,32 @@ def attack(
     )
 
 
+@functools.cache
+def _server() -> "subprocess.Popen[str]":
+    """Return the process that others are forked from; it ends with this one."""
+    own = {name: os.environ[name] for name in ("PATH", "PYTHONPYCACHEPREFIX", "MPLCONFIGDIR") if name in os.environ}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={
+            **own,
+            "LANG": "C.UTF-8",
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": str(SOURCES),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+    )
+    atexit.register(process.communicate)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
 def _most_resident_mb(pid: int) -> float:
-    """Return the most memory that a process has had; that of wait4 would be this one's, from which it was forked."""
+    """Return the most memory that a process has had, as long as it runs; then 0."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

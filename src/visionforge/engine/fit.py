@@ -160,11 +160,21 @@ def _settled(given: Mapping[str, Any], settings: RunSettings) -> Mapping[str, An
     return told
 
 
-def _with_other_weights(settings: RunSettings) -> RunSettings:
-    """Return settings in which `pretrained: auto` has become the opposite."""
+def _with_other_weights(request: Request) -> "Construction | None":
+    """Return a training for which `pretrained: auto` has become the opposite, as where weights could (not) be had.
+
+    None if there can be none: nobody publishes weights for the backbone, or something asks for them.
+    """
+    from visionforge.engine.construction import Construction
+
+    settings = request.settings
     backbone = settings.model.backbone
     other = backbone.model_copy(update={"pretrained": not backbone.pretrained})
-    return settings.model_copy(update={"model": settings.model.model_copy(update={"backbone": other})})
+    settings = settings.model_copy(update={"model": settings.model.model_copy(update={"backbone": other})})
+    try:
+        return Construction(settings, sources=request.sources)
+    except SettingsError:
+        return None
 
 
 def _require_one_profiler(settings: RunSettings, profile: bool) -> None:
@@ -213,8 +223,8 @@ def fit(request: Request, interruption: Interruption, origin: Origin | None = No
         construction = Construction(settings, sources=request.sources)
         run = _continued(request, construction, first)
         if run is None and first and request.open_weights and may_go_on(settings.resume):
-            other = Construction(_with_other_weights(settings), sources=request.sources)
-            if (run := _continued(request, other, first)) is not None:  # begun where weights could be had, or could not
+            other = _with_other_weights(request)
+            if other is not None and (run := _continued(request, other, first)) is not None:
                 construction, request = other, replace(request, given=_settled(request.given, other.settings))
         with (
             _following(None if first else team),
