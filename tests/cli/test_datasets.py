@@ -39,6 +39,7 @@ def test_info_says_where_from_and_how_to_cite(capsys):
         assert part in shown
 
 
+@pytest.mark.slow
 def test_good_archive_passes(capsys, archives):
     assert main(["datasets", "check", "retinamnist", "--root", str(archives)]) == 0
     shown = capsys.readouterr().out
@@ -173,6 +174,7 @@ def test_a_sheet_replaces_only_a_sheet(tmp_path, refuse):
         assert main(["datasets", "show", "digits", "--output", str(tmp_path / "sheet.png")]) == 0
 
 
+@pytest.mark.slow
 def test_pairs_are_shown_on_a_page_and_in_a_table(capsys, archives, tmp_path, refuse):
     command = ["datasets", "check", "breastmnist", "--root", str(archives), "--pictures", "pairs"]
     for _ in range(2):  # its own files are replaced
@@ -203,6 +205,7 @@ def test_more_pairs_than_a_page_shows_are_counted(monkeypatch, archives, tmp_pat
     assert f"{more} more in pairs.csv." in page
 
 
+@pytest.mark.slow
 def test_a_trained_network_says_what_is_alike(capsys, archives, tmp_path, refuse):
     quick = {**QUICK, "trainer.max_epochs": 1, "evaluation.resamples": 0}
     run = vf.fit(**quick, **{"trainer.default_root_dir": str(tmp_path / "outputs")})

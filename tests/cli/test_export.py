@@ -157,6 +157,7 @@ def test_the_example_of_the_docs_predicts(exported, tmp_path):
     assert done.stdout.splitlines() == [f"{classes[row.argmax()]} {row.max():.4f}" for row in wanted]
 
 
+@pytest.mark.slow
 def test_other_images_prove_it_too(own_run, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (9, 50, 40, 3), dtype=np.uint8)
     np.savez(tmp_path / "images.npz", images=images)
@@ -196,6 +197,7 @@ def test_an_artifact_that_is_not_the_network_is_not_kept(own_run, monkeypatch, c
     assert sorted(own_run.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_again_needs_overwrite_and_replaces_only_when_it_worked(own_run, monkeypatch, capsys):
     assert main(["export", "--run", str(own_run)]) == 0
     first = content_of(own_run / "export" / "onnx")

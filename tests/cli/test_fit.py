@@ -165,6 +165,7 @@ def test_later_test_repeats_the_numbers_of_the_fit(run):
     assert (folder / "predictions.csv").read_text() == (run / "predictions.csv").read_text()
 
 
+@pytest.mark.slow
 def test_evaluation_does_not_touch_the_results_of_the_fit(quick_run, tmp_path):
     run = shutil.copytree(quick_run, tmp_path / "run")
     for stage in ("validate", "test", "predict"):
@@ -259,7 +260,7 @@ CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 @pytest.mark.parametrize(
     "config",
     [
-        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem.endswith("224") else [])
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem != "quickstart" else [])
         for path in CONFIGS
     ],
 )
@@ -293,6 +294,7 @@ def test_thresholds_are_chosen_on_validation_and_kept(tmp_path):
     assert (folder / "metrics.json").read_text() == (run / "metrics.json").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["binary", "multi-label", "ordinal"])
 def test_every_task_from_the_command_line(tmp_path, task):
     grey = {"data__synthetic__channels": 1, "data__force_rgb": "false"}

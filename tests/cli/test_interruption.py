@@ -134,6 +134,7 @@ def test_second_interrupt_does_not_wait(fleet, tmp_path):
     assert state(only_run(tmp_path))["state"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_same_command_offers_to_resume_and_auto_does(fleet, whole, tmp_path):
     pid = fleet.start("fit", *settings(tmp_path))
     wait_for(trained(tmp_path, 1))
@@ -151,6 +152,7 @@ def test_same_command_offers_to_resume_and_auto_does(fleet, whole, tmp_path):
     assert [path.name for path in run_folders(tmp_path)] == [run.name, f"{run.name}-2"]
 
 
+@pytest.mark.slow
 def test_resume_never_begins_anew(fleet, tmp_path):
     pid = fleet.start("fit", *settings(tmp_path))
     wait_for(trained(tmp_path, 1))
@@ -262,6 +264,7 @@ def test_other_data_than_before_is_refused(fleet, archives, tmp_path):
     assert (run / "checkpoints" / "last.ckpt").is_file(), "nothing is lost by that"
 
 
+@pytest.mark.slow
 def test_full_disk_interrupts_and_with_room_it_goes_on(fleet, whole, tmp_path):
     """A real file system: a small tmpfs, where this machine lets us mount one."""
     with small_disk(tmp_path / "disk", "40m") as disk:
@@ -280,6 +283,7 @@ def test_full_disk_interrupts_and_with_room_it_goes_on(fleet, whole, tmp_path):
         has_ended_like(run, whole[0])
 
 
+@pytest.mark.slow
 def test_out_of_memory_interrupts_and_with_memory_it_goes_on(fleet, whole, tmp_path):
     pid = fleet.start("fit", *settings(tmp_path))
     wait_for(trained(tmp_path, 1))
@@ -293,6 +297,7 @@ def test_out_of_memory_interrupts_and_with_memory_it_goes_on(fleet, whole, tmp_p
     has_ended_like(run, whole[0])
 
 
+@pytest.mark.slow
 def test_requeued_slurm_job_continues_by_itself(fleet, whole, tmp_path):
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "scontrol"

@@ -167,6 +167,7 @@ def test_mlflow_run_goes_on_with_its_parameters(tmp_path):
     assert stored == {"trainer.devices": "1", "weights.na_ve _A_B_": "2.0", "trainer.max_epochs": "3"}
 
 
+@pytest.mark.slow
 def test_tensorboard_from_a_file(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -332,6 +333,7 @@ def test_mistake_in_a_logger_is_one_line(refuse, tmp_path):
     assert line.startswith("trainer.logger: Providing log_model=True and offline=True is an invalid configuration")
 
 
+@pytest.mark.slow
 def test_every_trial_has_its_own_version(tmp_path):
     chosen = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs", "--trainer.logger.name=vf"]
     space = yaml.safe_dump({"tune": {"n_trials": 2, "sampler": "random", "pruner": "none"}})

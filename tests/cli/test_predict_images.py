@@ -412,6 +412,7 @@ def test_predict_without_images_is_what_it_was(quick_run, tmp_path):
 # --- processes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_signal_leaves_no_half_file(fleet, tmp_path, name):
     checkpoint(tmp_path / "x.ckpt")
@@ -465,6 +466,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
     assert many - few < GROWTH_MB, f"{few:.0f} MB for 300, {many:.0f} MB for {MORE_IMAGES:,}"
 
 
+@pytest.mark.slow
 def test_decoded_pictures_are_not_kept(tmp_path):
     checkpoint("x.ckpt", size=64)
     image, peaks = Image.fromarray(noise(1)[0]), []

@@ -45,6 +45,7 @@ def test_log_level_decides_what_the_console_shows_and_not_the_file(tmp_path, cap
     assert " DEBUG " not in logs["info"]
 
 
+@pytest.mark.slow
 def test_console_is_plain_where_it_is_no_terminal(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "visionforge", "fit", *flags(trainer__default_root_dir=tmp_path / "outputs")],

@@ -162,6 +162,7 @@ def test_best_configuration_gives_the_metrics_of_its_trial_exactly(whole, tmp_pa
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_same_command_again_does_nothing_more_and_a_larger_one_goes_on(fleet, whole, tmp_path):
     outputs = tmp_path / "outputs"
     shutil.copytree(whole[0], outputs)
@@ -210,6 +211,7 @@ def test_reports_can_be_made_anew(whole, tmp_path, capsys):
     assert (folder / "reports" / "best_config.yaml").is_file()
 
 
+@pytest.mark.slow
 def test_pruned_trials_are_cheaper_and_say_so(fleet, tmp_path):
     changes = {"tune__n_trials": 8, "trainer__max_epochs": 5, "tune__space": SPACE, "tune__n_startup_trials": 1}
     assert fleet.run("tune", *arguments(tmp_path, **changes)).status == 0
@@ -224,6 +226,7 @@ def test_pruned_trials_are_cheaper_and_say_so(fleet, tmp_path):
     assert summary["epochs_saved"] == pytest.approx(1 - sum(len(t.intermediate_values) for t in trials) / 40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -265,6 +268,7 @@ def test_settings_of_the_search_change_what_happens(fleet, tmp_path, changes, sa
         assert summary["best"]["val/loss"] == min(losses)
 
 
+@pytest.mark.slow
 def test_refit_trains_the_best_at_full_length_and_tests_it(fleet, tmp_path):
     done = fleet.run("tune", *arguments(tmp_path, tune__epochs=1, tune__n_trials=2, tune__refit="true"))
     assert done.status == 0, done.err
@@ -279,6 +283,7 @@ def test_refit_trains_the_best_at_full_length_and_tests_it(fleet, tmp_path):
     assert run_folders(tmp_path) == [run]
 
 
+@pytest.mark.slow
 def test_failed_trials_have_a_reason_and_the_search_goes_on(fleet, tmp_path):
     space = '{"trainer.limit_train_batches": {"choices": [1.0, 0.001, 0.5]}}'
     changes = {"tune__preset": "none", "tune__space": space, "tune__n_trials": 6, "tune__sampler": "grid"}
@@ -294,6 +299,7 @@ def test_failed_trials_have_a_reason_and_the_search_goes_on(fleet, tmp_path):
     assert any(trial["reason"] for trial in summary["trials"])
 
 
+@pytest.mark.slow
 def test_too_many_failures_in_a_row_stop_with_the_cause(fleet, tmp_path):
     space = '{"trainer.limit_train_batches": {"choices": [0.001]}}'
     changes = {"tune__preset": "none", "tune__space": space, "tune__max_failures": 2, "tune__n_trials": 20}
@@ -306,6 +312,7 @@ def test_too_many_failures_in_a_row_stop_with_the_cause(fleet, tmp_path):
     assert len(ended(tmp_path)) == 3, "the configuration itself, and two that failed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=EXHAUSTIVE)])
 def test_signal_ends_the_search_in_order_and_it_goes_on_the_same(fleet, whole, tmp_path, name):
     number = getattr(signal, name)

@@ -100,6 +100,7 @@ def test_file_keeps_its_other_settings_and_its_workers(tmp_path, capsys):
     assert printed["data"]["num_workers"] == 1
 
 
+@pytest.mark.slow
 def test_run_of_strict_mode_says_so(tmp_path):
     environment = {**os.environ, "DOCKER_REPRODUCIBILITY_MODE": "TRUE", "IN_DOCKER": "TRUE"}
     command = [sys.executable, "-m", "visionforge", "fit", *flags(trainer__max_epochs=1)]

@@ -579,3 +579,90 @@ def test_settings_that_would_change_nothing_are_refused_or_told(studies, tmp_pat
         Image.new("L", (32, 32), 1).save(tmp_path / "m" / "masks" / f"{number}.png")
     with pytest.raises(SettingsError, match="frames: volume is for classes and labels"):
         import_images(ImportSettings(tmp_path / "m", "masks", frames="volume"))
+
+
+# --- patients
+
+
+def of_patients(folder: Path, each: int, **facts: str) -> Path:
+    """Write a folder of two classes, each patient with several files of both."""
+    for label, level in (("empty", 200), ("full", 1100)):
+        (folder / label).mkdir(parents=True)
+        for number in range(30):
+            told = {name: value.format(number // each) for name, value in facts.items()}
+            values = (level + np.random.default_rng(number).integers(0, 200, (20, 20))).astype(np.int16)
+            saved(folder / label / f"{number}.dcm", values, **{**CT, **told})
+    return folder
+
+
+def stored_groups(archive: Path) -> dict[str, set[str]]:
+    with np.load(archive) as file:
+        return {split: set(file[f"{split}_groups"].tolist()) for split in ("train", "val", "test")}
+
+
+@pytest.fixture
+def catalog(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("VISIONFORGE_CATALOG", str(tmp_path / "catalog"))
+    monkeypatch.setenv("VISIONFORGE_DATA", str(tmp_path / "data"))
+
+
+@pytest.mark.usefixtures("catalog")
+@pytest.mark.parametrize(
+    ("facts", "kind"),
+    [
+        ({"PatientID": "secret-{}"}, "patient"),
+        ({"PatientID": "ANON", "StudyInstanceUID": "1.2.{}"}, "study"),
+        ({"StudyInstanceUID": "1.2.{}"}, "study"),
+    ],
+)
+def test_files_of_a_patient_stay_in_one_split_and_nobody_is_named(tmp_path, facts, kind):
+    report = import_images(ImportSettings(of_patients(tmp_path / "ct", 3, **facts), "ct"))
+    groups = stored_groups(report.archive)
+    everybody = set().union(*groups.values())
+    assert everybody == {f"{kind} {number}" for number in range(1, 11)}
+    assert sum(map(len, groups.values())) == len(everybody)
+    (told,) = [note for note in report.notes if "headers" in note]
+    assert told.startswith(f"60 files of 10 {'patients' if kind == 'patient' else 'studies'}, as their headers say")
+    assert b"secret" not in report.archive.read_bytes()
+    plain = import_images(ImportSettings(tmp_path / "ct", "plain", no_groups=True))
+    with np.load(plain.archive) as file:
+        assert "train_groups" not in file.files
+
+
+@pytest.mark.usefixtures("catalog")
+@pytest.mark.parametrize("facts", [{}, {"PatientID": "one"}, {"PatientID": "only", "StudyInstanceUID": "1.2"}])
+def test_headers_that_tell_nobody_apart_make_no_groups(tmp_path, facts):
+    report = import_images(ImportSettings(of_patients(tmp_path / "ct", 3, **facts), "ct"))
+    with np.load(report.archive) as file:
+        assert "train_groups" not in file.files
+    assert not [note for note in report.notes if "headers" in note]
+
+
+@pytest.mark.usefixtures("catalog")
+def test_files_that_say_nothing_are_by_themselves(tmp_path):
+    folder = of_patients(tmp_path / "ct", 3, PatientID="p{}")
+    for number in range(3):  # of the first patient, in one class
+        saved(folder / "full" / f"{number}.dcm", np.full((20, 20), 900 + number, np.int16), **CT)
+    report = import_images(ImportSettings(folder, "ct"))
+    assert len(set().union(*stored_groups(report.archive).values())) == 10 + 3
+
+
+@pytest.mark.usefixtures("catalog")
+def test_patients_who_are_too_few_or_in_several_splits_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"60 files are of 2 patients, .* 3 splits; `no_groups` divides"):
+        import_images(ImportSettings(of_patients(tmp_path / "few", 15, PatientID="p{}"), "few"))
+    for split in ("train", "test"):
+        of_patients(tmp_path / "given" / split, 3, PatientID="p{}")
+    with pytest.raises(DataError, match=r"10 of 10 patients, .* lie in several splits, .*train/empty/0.dcm and test/"):
+        import_images(ImportSettings(tmp_path / "given", "given"))
+    assert import_images(ImportSettings(tmp_path / "given", "given", no_groups=True)).info.splits.test == 60
+
+
+def test_a_table_that_says_whose_a_file_is_comes_first(tmp_path, catalog):
+    folder = of_patients(tmp_path / "ct", 3, PatientID="p{}")
+    rows = [
+        f"{path.relative_to(tmp_path)},{path.parent.name},ward{int(path.stem) % 5}" for path in folder.rglob("*.dcm")
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,ward", *rows]))
+    report = import_images(ImportSettings(tmp_path / "list.csv", "ct", group_column="ward"))
+    assert set().union(*stored_groups(report.archive).values()) == {f"ward{number}" for number in range(5)}

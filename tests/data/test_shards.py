@@ -260,6 +260,7 @@ def test_the_same_name_with_other_content_is_not_taken(tmp_path, made):
         write_shards(info_of(), 16, blocks(), output=tmp_path / "data", shard_mb=0.01, replace=True)
 
 
+@pytest.mark.slow
 def test_killed_writer_leaves_nothing_that_stays(tmp_path):
     code = (
         "import time; from pathlib import Path\n"

@@ -64,6 +64,7 @@ def modules() -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_what_is_installed_is_enough(tmp_path):
     export(model_of("mini_cnn"), tmp_path, formats=("onnx",))
     command = [sys.executable, "-c", ALONE, json.dumps(modules()), "serve", str(tmp_path / "model.onnx"), "--port", "0"]

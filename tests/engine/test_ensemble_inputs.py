@@ -80,6 +80,7 @@ def test_it_is_used_like_any_run(made, images, tmp_path):
     torch.testing.assert_close(explain(joined.model, pixels, targets), expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["safetensors", "onnx"])
 def test_exports_say_the_same(made, images, tmp_path, kind):
     if kind == "onnx":

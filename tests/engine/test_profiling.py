@@ -73,6 +73,7 @@ class Sleeper(pl.Callback):
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_what_is_slow_is_found(tmp_path):
     found = fitted(tmp_path, **{"trainer.callbacks": [Sleeper()]}).profile
     named = {part.name: part for part in found.parts}

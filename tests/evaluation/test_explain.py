@@ -183,6 +183,7 @@ def test_the_model_stays_as_it_was(backbone):
     assert sum(hooks) == 0
 
 
+@pytest.mark.slow
 def test_the_map_shows_what_decides():
     """A network that has learned to find a bright square looks at the square."""
     generator = torch.Generator().manual_seed(0)

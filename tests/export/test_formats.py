@@ -70,6 +70,7 @@ def assert_same(model, runtime, resolution=28, channels=3):
         np.testing.assert_allclose(runtime.run(images.numpy()), wanted_of(model, images), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "temperature"), [*((task, 1.7) for task in TASKS), ("binary", None)])
 def test_every_task_in_every_format(tmp_path, task, temperature):
     model = model_of("mini_cnn", **TASKS[task])
@@ -176,6 +177,7 @@ def test_views_of_strangers_are_known_ones(tmp_path, views):
         ExportedClassifier(model_of("mini_cnn"), contract)
 
 
+@pytest.mark.slow
 def test_weights_of_a_training_in_bf16_are_float32_in_the_artifact(tmp_path):
     model = model_of("mini_cnn").to(torch.bfloat16)
     whole = model_of("mini_cnn")
@@ -251,6 +253,7 @@ def test_metadata_says_what_is_inside(exported):
     assert written.graph.input[0].type.tensor_type.shape.dim[0].dim_param
 
 
+@pytest.mark.slow
 def test_the_model_itself_is_not_changed(tmp_path):
     model = model_of("mini_cnn").train()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -74,6 +74,7 @@ def test_first_stage_sees_a_useful_map_and_the_last_what_the_entry_says(name, re
     assert last >= 3
 
 
+@pytest.mark.slow
 def test_adapting_the_stem_divides_the_downsampling():
     entry = backbone_entry("resnet18")
     assert [entry.scale(r, True) for r in (8, 28, 55, 56, 64, 111, 112, 224)] == [4, 4, 4, 2, 2, 2, 1, 1]

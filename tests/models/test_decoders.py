@@ -554,6 +554,7 @@ def test_a_decoder_that_is_not_asked_for_changes_no_digest():
 # --- export
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "decoder", "resolution"), [("resnet18", "unet", 28), ("mini_cnn", "unet", 50), ("mini_cnn", "fpn", 50)]
 )

@@ -272,6 +272,7 @@ def panels(rows, columns, side=40):
     return [[np.full((side, side, 3), 5 * row + column, np.uint8) for column in range(columns)] for row in range(rows)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 3, 30])
 def test_panels_stand_in_rows_with_their_captions(tmp_path, rows):
     headings = ["image", "truth", "prediction", "comparison"]

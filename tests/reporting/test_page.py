@@ -101,6 +101,7 @@ def test_perfect_predictions_leave_no_mistakes(tmp_path):
     assert not (workspace.figures / "mistakes.png").exists()
 
 
+@pytest.mark.slow
 def test_figures_are_pictures_of_the_wanted_resolution(tmp_path):
     settings = EvaluationSettings(resamples=0, figure_dpi=300, report=False)
     coarse = results(tmp_path / "coarse", evaluation_of(settings=settings.model_copy(update={"figure_dpi": 100})))

@@ -229,6 +229,7 @@ def test_processes_that_are_older_than_the_run_are_none_of_it(tmp_path):
     run.finish("complete")
 
 
+@pytest.mark.slow
 def test_forked_child_does_not_keep_the_lock(tmp_path):
     """A loader process that outlives a killed fit must not hold its run."""
     code = """

@@ -42,6 +42,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_it_is_logged_monitored_evaluated_reported_and_compared(module, tmp_path, capsys):
     outputs = tmp_path / "o"
     given = {

@@ -133,6 +133,7 @@ def test_bombs_take_neither_memory_nor_time(tmp_path):
     assert int(peak) < 400, peak
 
 
+@pytest.mark.slow
 def test_import_of_hostile_pictures_starts_nothing(tmp_path):
     rng = np.random.default_rng(0)
     for name in ("cat", "dog"):

@@ -134,6 +134,7 @@ def special_files(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in ("pipe", "folder", "null")}
 
 
+@pytest.mark.slow
 def test_what_is_no_file_is_not_waited_for(tmp_path):
     paths = special_files(tmp_path)
     for path in paths.values():
@@ -203,6 +204,7 @@ def hostile_runs(outputs: Path, quick_run: Path, count: int) -> None:
     (outputs / "nowhere").symlink_to(outputs / "none")
 
 
+@pytest.mark.slow
 def test_a_folder_of_a_thousand_hostile_runs(tmp_path, quick_run):
     hostile_runs(tmp_path / "outputs", quick_run, 1000)
     for command in (["list"], ["list", "--json", "--sort", "accuracy"], ["clean", "--incomplete"]):

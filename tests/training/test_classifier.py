@@ -358,6 +358,7 @@ def test_bad_arguments_are_one_line(changes, complaint):
         ImageClassifier(**changes)
 
 
+@pytest.mark.slow
 def test_stochastic_depth_and_cutmix_resume_bit_identically(tmp_path):
     """Branches that a network drops by itself, without any dropout in the settings."""
 

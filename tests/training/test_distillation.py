@@ -156,6 +156,7 @@ class Shuffled(pl.Callback):
         batch[1].copy_(batch[1][torch.randperm(len(batch[1]), generator=order)])
 
 
+@pytest.mark.slow
 def test_student_learns_from_the_teacher_what_its_labels_do_not_say(taught):
     source = data(synthetic=LARGE)
     found = {}

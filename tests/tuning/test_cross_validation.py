@@ -40,6 +40,7 @@ def test_value_of_a_trial_is_the_mean_over_its_folds(tmp_path):
     assert alone.path != study.path
 
 
+@pytest.mark.slow
 def test_a_trial_that_lags_ends_between_two_folds(tmp_path, monkeypatch):
     monkeypatch.setattr("optuna.trial.Trial.should_prune", lambda trial: trial.number == 1)
     study = vf.tune(n_trials=2, folds=3, **settings(tmp_path))

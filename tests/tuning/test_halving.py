@@ -199,6 +199,7 @@ def second_waits(monkeypatch):
     monkeypatch.setattr(Ladder, "to_promote", to_promote)
 
 
+@pytest.mark.slow
 def test_a_trial_that_waited_is_a_run_that_was_never_paused(tmp_path, second_waits):
     study = vf.tune(n_trials=3, **given(tmp_path))
     first, paused, third, resumed = study.optuna.trials
@@ -218,6 +219,7 @@ def test_a_trial_that_waited_is_a_run_that_was_never_paused(tmp_path, second_wai
     assert never.epochs.drop(columns="seconds").equals(run.epochs.drop(columns="seconds"))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_gone_is_trained_anew(tmp_path, monkeypatch, second_waits):
     """Its folder was cleaned up between two calls."""
     monkeypatch.setattr("visionforge.tuning.objective.checkpoint_to_resume", lambda folder: None)
@@ -226,6 +228,7 @@ def test_a_run_that_is_gone_is_trained_anew(tmp_path, monkeypatch, second_waits)
     assert len(study.optuna.trials[3].intermediate_values) == 4
 
 
+@pytest.mark.slow
 def test_no_run_beside_the_study_is_gone_on_with(tmp_path, second_waits):
     """A study may be a stranger's: the run that it names is looked for in its own folder, by its name."""
     elsewhere = tmp_path / "elsewhere"

@@ -102,6 +102,7 @@ def test_mistakes_are_one_line(tmp_path, space):
         earlier_values(("away",), 5, space, tmp_path)
 
 
+@pytest.mark.slow
 def test_from_the_command_line(tmp_path, capsys):
     space = {RATE: STEPS[RATE], BATCH: STEPS[BATCH]}
     given = [

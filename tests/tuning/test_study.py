@@ -67,6 +67,7 @@ def made(folder, searched=None, **tune):
     return open_study(settings(**tune).tune, folder, "s", searched or {"a": 1})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
@@ -380,6 +381,7 @@ def test_number_of_trials_and_time_stop_the_search(folder):
     assert reason_to_stop(settings(timeout_minutes=5), study.trials, 0.0) == "the time of 5 minutes is up"
 
 
+@pytest.mark.slow
 def test_cma_es_is_replayed_from_the_trials_and_unpickles_nothing(folder, tmp_path):
     """Against the cmaes package, told the same solutions in the same order."""
     chosen = settings(sampler="cmaes", n_startup_trials=1)

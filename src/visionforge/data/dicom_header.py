@@ -1,5 +1,6 @@
-"""The header of a DICOM file from strangers, bounded while it is read; nothing of a patient is taken from it."""
+"""The header of a DICOM file from strangers, bounded while it is read; what tells of a patient is read apart."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import IO, TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ _TAGS = (  # that are read; an absent one costs nothing
     *(f"{colour}PaletteColorLookupTable{part}" for colour in _PALETTES for part in ("Descriptor", "Data")),
     "SegmentedRedPaletteColorLookupTableData",
 )
+
+
+_IDENTITY = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID")
 
 
 class DicomError(Exception):
@@ -139,7 +143,21 @@ def read_header(file: IO[bytes], max_pixels: int) -> Header:
     return Header(width, height, frames, str(kind), samples, allocated, stored, _padding(dataset), syntax, at, dataset)
 
 
-def _dataset(file: IO[bytes]) -> "Dataset":
+def read_identity(file: IO[bytes]) -> tuple[str, str]:
+    """Return what tells one patient, and one study, from others; each is empty where the header does not say it.
+
+    Args:
+        file: The file, at its beginning.
+
+    Raises:
+        DicomError: If it is no DICOM file, or damaged.
+    """
+    dataset = _dataset(file, _IDENTITY)
+    patient, issuer, study = (str(dataset.get(name) or "").strip() for name in _IDENTITY)
+    return f"{issuer}\0{patient}" if patient else "", study
+
+
+def _dataset(file: IO[bytes], tags: Sequence[str] = _TAGS) -> "Dataset":
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
     from pydicom.filereader import _read_file_meta_info as read_meta  # the public one opens a path, not a file
@@ -151,7 +169,7 @@ def _dataset(file: IO[bytes]) -> "Dataset":
         if read_meta(bounded).get("TransferSyntaxUID") == _DEFLATED:
             raise DicomError("is compressed as a whole (deflated), which is not read")
         file.seek(0)
-        return dcmread(bounded, stop_before_pixels=True, specific_tags=list(_TAGS))
+        return dcmread(bounded, stop_before_pixels=True, specific_tags=list(tags))
     except DicomError:
         raise
     except InvalidDicomError as error:

@@ -36,7 +36,8 @@ class ImportSettings:
         group_column: Column whose values (a patient, a slide) must not be spread over splits.
         columns: Further columns of a CSV file that the archive keeps as texts, separated by commas, such as
             ``age,sex,site``; evaluations then tell results of subgroups, too.
-        no_groups: Take a table with a column that looks like groups without using it.
+        no_groups: Take a table with a column that looks like groups without using it, and DICOM files without
+            keeping those of one patient in one split.
         positive: Of two classes, the one that is to be found; None asks the names of the classes.
         masks: Folder of masks with the names of the pictures; None looks for folders `images` and `masks` in the
             source.
@@ -83,7 +84,9 @@ class ImportSettings:
         default=None,
         metadata=_flag("CSV: further columns to keep, for results by age, sex, site, …", metavar="NAME,NAME"),
     )
-    no_groups: bool = field(default=False, metadata=_flag("CSV: a column that looks like groups is none"))
+    no_groups: bool = field(
+        default=False, metadata=_flag("a column that looks like groups is none, and DICOM files are divided one by one")
+    )
     positive: str | None = field(
         default=None, metadata=_flag("of two classes, the one that is to be found", metavar="CLASS")
     )

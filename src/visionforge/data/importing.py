@@ -20,6 +20,7 @@ from visionforge.data.corrections import apply_corrections
 from visionforge.data.csv_listing import list_csv
 from visionforge.data.deep_pictures import intensity_of
 from visionforge.data.dicom import is_dicom, pydicom_problem
+from visionforge.data.dicom_groups import with_patients
 from visionforge.data.download import data_root
 from visionforge.data.import_boxes import BoxLabels, BoxReader
 from visionforge.data.import_classes import ClassLabels, class_labels, positive_class
@@ -173,9 +174,10 @@ def _source(settings: ImportSettings) -> _Source:
     listing, reader = _listed(settings)
     if (problem := pydicom_problem(listing.paths)) is not None:
         raise DataError(problem)
+    patients = with_patients(listing, settings)
     shared, notes = (None, list[str]()) if _are_volumes(settings, listing) else intensity_of(listing.paths, settings)
     settings = replace(settings, intensity=settings.intensity or shared)
-    return _Source(listing, settings, None if reader is None else reader(settings), notes)
+    return _Source(listing, settings, None if reader is None else reader(settings), [*patients, *notes])
 
 
 def _are_volumes(settings: ImportSettings, listing: Listing) -> bool:
