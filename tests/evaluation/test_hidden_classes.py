@@ -7,7 +7,7 @@ import torch
 from tests.evaluation.helpers import evaluation_of
 from visionforge.evaluation.bootstrap import Estimate
 from visionforge.evaluation.evaluation import evaluate
-from visionforge.evaluation.hidden_classes import hidden_classes
+from visionforge.evaluation.hidden_classes import hidden_classes, only_answer
 from visionforge.training.predictions import Predictions
 
 
@@ -67,3 +67,13 @@ def test_an_evaluation_warns_and_metrics_json_has_it():
     )
     (line,) = again.as_dict()["warnings"]
     assert line.startswith("a good average hides what is not found: AUC is 1.000, but found are only 0.0% of the ")
+
+
+def test_one_answer_for_everything_is_told():
+    labels = np.array([0, 0, 1, 2, 0])
+    (line,) = only_answer(("a", "b", "c"), np.zeros(5, np.int64), labels)
+    assert line.startswith("all 5 images are predicted as a, 2 of them are of other classes")
+    assert only_answer(("a", "b", "c"), np.array([0, 0, 0, 1, 0]), labels) == []
+    assert only_answer(("a", "b", "c"), np.zeros(5, np.int64), np.zeros(5, np.int64)) == []
+    assert only_answer(("a", "b"), np.zeros((5, 2), np.int64), np.ones((5, 2), np.int64)) == []
+    assert only_answer(("a", "b"), np.zeros(0, np.int64), np.zeros(0, np.int64)) == []

@@ -22,6 +22,7 @@ from visionforge.printable import printable
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
 LABEL_COLUMNS = ("label", "labels", "class", "target", "category", "diagnosis", "y")  # which a starter looks for
+BETWEEN = {",": "commas", ";": "semicolons", "\t": "tabs"}  # cells, the first that the first line has
 SEPARATORS = "|;"  # between the labels of one cell
 MISSING = ("", "nan", "<na>", "#n/a")  # what programs write where there is nothing
 MAX_BYTES = 1 << 28  # of the file; some millions of rows
@@ -128,8 +129,7 @@ def list_csv(settings: ImportSettings) -> Listing:
         wanted.append(split_column or settings.split_column)
     missing = [name for name in wanted if name not in columns]
     if missing:
-        hint = "; commas have to be between them" if len(columns) == 1 and re.search("[;\t]", columns[0]) else ""
-        raise DataError(f"{source}: has no column {', '.join(missing)}; it has: {some(columns)}{hint}")
+        raise DataError(f"{source}: has no column {', '.join(missing)}; it has: {some(columns)}")
     _check_kept(settings, kept, {path_column: "paths", **({} if places else {label_column: "labels"})})
     used = {path_column, label_column, split_column, group_column}
     if group_column is None and not settings.no_groups:
@@ -176,14 +176,19 @@ def list_csv(settings: ImportSettings) -> Listing:
 
 
 def _read(source: Path) -> list[_Row]:
-    """Return the rows of a CSV file, by the names of its first line; empty lines are skipped."""
+    """Return the rows of a CSV file, by the names of its first line; empty lines are skipped.
+
+    What is between cells is a comma, or what stands in a first line without one: a semicolon or a tab.
+    """
     try:
         size = source.stat().st_size
         if size > MAX_BYTES:
             raise DataError(f"{source}: has {size:,} bytes, more than {MAX_BYTES:,}")
         with source.open(newline="", encoding="utf-8-sig") as file:
             rows = list(_rows(source, file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source}: is not in UTF-8 ({error.reason}); save it as CSV UTF-8") from error
+    except (OSError, csv.Error) as error:
         raise DataError(f"{source}: cannot be read as CSV ({error})") from error
     if not rows:
         raise DataError(f"{source}: has no rows")
@@ -191,7 +196,10 @@ def _read(source: Path) -> list[_Row]:
 
 
 def _rows(source: Path, file: TextIO) -> Iterator[_Row]:
-    reader = csv.reader(file)
+    first = file.readline(csv.field_size_limit())
+    file.seek(0)
+    between = next((sign for sign in BETWEEN if sign in first), ",")
+    reader = csv.reader(file, delimiter=between)
     header = [name.strip() for name in next(reader, [])]
     named = [name for name in header if name]
     twice = sorted({name for name in named if named.count(name) > 1})
@@ -203,7 +211,8 @@ def _rows(source: Path, file: TextIO) -> Iterator[_Row]:
             continue
         if len(cells) < len(header) or any(cell.strip() for cell in cells[len(header) :]):
             problems.add(
-                f"not as many cells as the {len(header)} columns; put texts with commas into quotation marks",
+                f"not as many cells as the {len(header)} columns; put texts with {BETWEEN[between]} into quotation "
+                "marks",
                 reader.line_num,
             )
             continue

@@ -40,7 +40,8 @@ def with_patients(listing: Listing, settings: ImportSettings) -> list[str]:
     """
     if listing.groups is not None or settings.no_groups or not listing.paths:
         return []
-    if not all(map(is_dicom, listing.paths)) or (found := groups_of(listing.paths)) is None:
+    found = groups_of(listing.paths) if all(map(is_dicom, listing.paths)) else None
+    if found is None:
         return []
     count, files = len(set(found.groups)), len(listing.paths)
     kinds = {"patient": "patients", "study": "studies"}[found.kind]
@@ -48,8 +49,8 @@ def with_patients(listing: Listing, settings: ImportSettings) -> list[str]:
     _refuse_spread(listing, found, kinds, settings)
     if listing.splits is None and count < len(SPLITS):
         raise DataError(
-            f"{settings.source}: its {files:,} files are of {count} {kinds}, as their headers say, who cannot be spread "
-            f"over {len(SPLITS)} splits; {otherwise}"
+            f"{settings.source}: its {files:,} files are of {count} {kinds}, as their headers say, which cannot be "
+            f"spread over {len(SPLITS)} splits; {otherwise}"
         )
     listing.groups = found.groups
     return [f"{files:,} files of {count:,} {kinds}, as their headers say: those of one stay in one split; {otherwise}"]

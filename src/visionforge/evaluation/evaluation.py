@@ -21,7 +21,7 @@ from visionforge.evaluation.abstention import (
     sets_numbers,
 )
 from visionforge.evaluation.bootstrap import Estimate, estimate
-from visionforge.evaluation.hidden_classes import hidden_classes
+from visionforge.evaluation.hidden_classes import hidden_classes, only_answer
 from visionforge.evaluation.metric_names import labels_of_metrics, partial_text
 from visionforge.evaluation.metrics import medmnist_metrics
 from visionforge.evaluation.scores import Scorer
@@ -302,9 +302,10 @@ class Evaluation(SplitEvaluation):
 
     @property
     def warnings(self) -> Sequence[str]:
-        """Return which classes a good average hides, and where subgroups are farther apart than chance explains."""
+        """Return whether all is one class, which a good average hides, and where subgroups are too far apart."""
+        same = only_answer(self.spec.classes, self.predicted, self.labels)
         hidden = hidden_classes(self.spec.classes, self.support, self.best.estimate, self.positive)
-        return [*hidden, *(() if self.subgroups is None else self.subgroups.warnings(self.positive))]
+        return [*same, *hidden, *(() if self.subgroups is None else self.subgroups.warnings(self.positive))]
 
     @property
     def further(self) -> Sequence[tuple[str, Mapping[str, float | None]]]:

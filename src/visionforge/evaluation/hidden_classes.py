@@ -1,4 +1,4 @@
-"""A warning where a good average hides a class of which few cases are found.
+"""Warnings where numbers look better than they are: one answer for all, and a class that a good average hides.
 
 An average over classes, and an AUC more than others, can be high while one class is hardly ever found: the network
 ranks its cases well, and still decides for another class. The rule: accuracy, AUC or another average of the split is at
@@ -9,6 +9,7 @@ its recall is below 0.5. Of very few cases that end is high, so that they raise 
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from visionforge.evaluation.bootstrap import CONFIDENCE, Estimate
 from visionforge.evaluation.metric_names import metric_name
@@ -48,6 +49,27 @@ def hidden_classes(
     return [
         f"a good average hides what is not found: {metric_name(average, positive)} is {value:.3f}, but found are only "
         f"{', '.join(texts[:_SHOWN])}{more}"
+    ]
+
+
+def only_answer(
+    classes: Sequence[str], predicted: npt.NDArray[np.integer], labels: npt.NDArray[np.integer]
+) -> list[str]:
+    """Return a line where every image is predicted as the same class, and not all are of it; none elsewhere.
+
+    The best of few epochs can be one in which nothing was learnt: an AUC of few validation images is a matter of luck.
+
+    Args:
+        classes: Their names.
+        predicted: (N,) class of each image; (N, L) of several labels, of which nothing is said.
+        labels: The same, as they are.
+    """
+    if labels.ndim > 1 or not len(labels) or (predicted != predicted[0]).any() or (labels == predicted[0]).all():
+        return []
+    others = int((labels != predicted[0]).sum())
+    return [
+        f"all {len(labels):,} images are predicted as {classes[int(predicted[0])]}, {others:,} of them are of other "
+        "classes: the network decides for nothing else; more epochs or another learning rate may help"
     ]
 
 
