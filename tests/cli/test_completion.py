@@ -45,6 +45,14 @@ def test_settings_and_their_values(script):
     assert "quickstart" in completed(script, "fit", "--config", "qu")
 
 
+def test_words_after_a_flag_of_a_command(script):
+    assert completed(script, "export", "--format", "o") == ["onnx"]
+    assert completed(script, "datasets", "import", "photos", "--rotation", "") == ["none", "small", "any"]
+    assert completed(script, "submit", "--scheduler", "k") == ["kubernetes"]
+    assert completed(script, "datasets", "import", "photos", "--fit", "c") == ["crop"]
+    assert completed(script, "fit", "--format", "o") == []
+
+
 def test_runs_of_this_folder(script, tmp_path):
     for name in ("20260101_a_b_000000", "no_run"):
         (tmp_path / "outputs" / name).mkdir(parents=True)

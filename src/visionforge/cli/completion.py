@@ -28,7 +28,11 @@ def completion_script(shell: str) -> str:
 def _bash() -> str:
     settings, values = _settings(), _values()
     flags = "\n".join(f"        {name}) words={shlex.quote(' '.join(words))} ;;" for name, words in _flags().items())
-    given = "\n".join(f"        {flag}) words={shlex.quote(' '.join(words))} ;;" for flag, words in values.items())
+    given = "\n".join(
+        f"        {command}:{flag}) words={shlex.quote(' '.join(words))} ;;"
+        for command, flags in {**_choices(), "*": values}.items()
+        for flag, words in flags.items()
+    )
     return f"""\
 _visionforge() {{
     local cur="${{COMP_WORDS[COMP_CWORD]}}" prev="${{COMP_WORDS[COMP_CWORD-1]}}" command="${{COMP_WORDS[1]}}" words=""
@@ -36,8 +40,8 @@ _visionforge() {{
     if [ "$COMP_CWORD" -eq 1 ]; then
         words={shlex.quote(" ".join(_summaries()))}
     else
-        case "$prev" in
-        {"|".join(RUNS)}) words="$({_FOLDERS})" ;;
+        case "$command:$prev" in
+        {"|".join(f"*:{flag}" for flag in RUNS)}) words="$({_FOLDERS})" ;;
 {given}
         *) case "$command" in
 {flags}
@@ -56,8 +60,9 @@ def _fish() -> str:
         f"complete -c visionforge -n __fish_use_subcommand -f -a {name} -d {shlex.quote(text)}"
         for name, text in _summaries().items()
     ]
-    values = _values()
+    values, choices = _values(), _choices()
     for name, words in _flags().items():
+        of_flag = {**values, **choices.get(name, {})}
         seen = f"complete -c visionforge -n '__fish_seen_subcommand_from {name}'"
         flags = [flag for word in words for flag in (_settings() if word == "SETTINGS" else [word])]
         for flag in flags:
@@ -66,7 +71,7 @@ def _fish() -> str:
             elif flag in RUNS:
                 lines.append(f'{seen} -l {flag[2:]} -x -a "({_FOLDERS})"')
             else:
-                given = f" -a {shlex.quote(' '.join(values[flag]))}" if flag in values else ""
+                given = f" -a {shlex.quote(' '.join(of_flag[flag]))}" if flag in of_flag else ""
                 lines.append(f"{seen} -l {flag[2:]} -r{given}")
     return "\n".join(lines) + "\n"
 
@@ -79,24 +84,42 @@ def _summaries() -> dict[str, str]:
 
 def _flags() -> dict[str, list[str]]:
     """Return command → its flags and first words; the word SETTINGS stands for those of a configuration."""
-    from importlib import import_module
-
-    from visionforge.cli.commands import commands
     from visionforge.cli.help import OF_STAGE
     from visionforge.config.loading import OF_EVERY_COMMAND
 
     found: dict[str, list[str]] = {}
-    for name in commands():
-        module = import_module(f"visionforge.cli.commands.{name.replace('-', '_')}")
-        words: list[str] = []
-        if hasattr(module, "parser"):
-            words += _options(module.parser())
-        if hasattr(module, "subcommands"):
-            choices = module.subcommands().parser._subparsers._group_actions[0].choices
-            words += [*choices, *dict.fromkeys(flag for each in choices.values() for flag in _options(each))]
+    for name, parsers in _parsers().items():
+        words = [word for word in parsers if word]
+        words += dict.fromkeys(flag for each in parsers.values() for flag in _options(each))
         if name in OF_STAGE:
             words += [f"--{flag}" for flag in OF_STAGE[name]] + ["SETTINGS"]
         found[name] = list(dict.fromkeys([*OF_EVERY_COMMAND, *words]))
+    return found
+
+
+def _parsers() -> dict[str, dict[str, argparse.ArgumentParser]]:
+    """Return command → its own parser, under an empty word, and those of its first words."""
+    from importlib import import_module
+
+    from visionforge.cli.commands import commands
+
+    found: dict[str, dict[str, argparse.ArgumentParser]] = {}
+    for name in commands():
+        module = import_module(f"visionforge.cli.commands.{name.replace('-', '_')}")
+        found[name] = {"": module.parser()} if hasattr(module, "parser") else {}
+        if hasattr(module, "subcommands"):
+            found[name] |= module.subcommands().parser._subparsers._group_actions[0].choices
+    return found
+
+
+def _choices() -> dict[str, dict[str, list[str]]]:
+    """Return command → its flag → the words of which one follows it."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, parsers in _parsers().items():
+        for action in (action for each in parsers.values() for action in each._actions if action.choices):
+            known = found.setdefault(name, {})
+            for flag in action.option_strings:
+                known[flag] = list(dict.fromkeys([*known.get(flag, []), *map(str, action.choices)]))
     return found
 
 
