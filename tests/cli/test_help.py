@@ -54,7 +54,7 @@ PARSERS = {
     "submit": submit,
 }
 OWN = {  # what is read before a parser is asked, and what a parser of Lightning's takes beside the settings
-    "fit": {"--minutes", "--seeds", "--folds", "--workers", "--distill", "--profile", "--resume", "--import"},
+    "fit": {"--minutes", "--name", "--seeds", "--folds", "--workers", "--distill", "--profile", "--resume", "--import"},
     "validate": {"--run", "--import"},
     "test": {"--run", "--import"},
     "predict": {"--run", "--images", "--import"},

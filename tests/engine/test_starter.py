@@ -356,6 +356,8 @@ def test_fit_takes_a_folder(own_folders, capsys):
     assert stored["model"]["schedule"]["name"] == "one_cycle"
     assert main(["fit", "photos", *quick, "--print_config"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["model"]["backbone"]["name"] == "fastnet"
+    assert main(["fit", "photos", "--name", "mine", *quick, "--print_config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["dataset"] == "mine"
 
 
 def test_a_source_leaves_out_what_would_contradict_it(own_folders, capsys):
@@ -363,6 +365,8 @@ def test_a_source_leaves_out_what_would_contradict_it(own_folders, capsys):
         (["digits", "--data.dataset", "bloodmnist"], "data.dataset: bloodmnist given beside digits"),
         (["--minutes", "3"], "--minutes: is for `visionforge fit SOURCE`"),
         (["digits", "--minutes", "soon"], "--minutes: soon is not allowed"),
+        (["--name", "mine"], "--name: is for `visionforge fit SOURCE`"),
+        (["digits", "--name", "mine"], "name: is for pictures, and digits is a data set of the catalog"),
     ):
         assert main(["fit", *arguments]) == 2
         assert line in capsys.readouterr().err

@@ -16,6 +16,7 @@ OWN: dict[str, str] = {  # flags that are no settings
     "import": "Python module or file whose registered backbones, data sets and metrics are then known by name; may be "
     "given several times (`imports` in YAML).",
     "minutes": "With a source: how long the training may take on a CPU; default 10.",
+    "name": "With a source of pictures: catalog name of the data set that is made of it; default by the source.",
     "seeds": "Train for several seeds: 3 is the configured one and the next two, 1,7,42 are these.",
     "folds": "Cross-validation: a network for each of so many folds of train and val; a fit joins them, a search takes "
     "their mean.",
@@ -48,6 +49,7 @@ OF_STAGE: dict[str, tuple[str, ...]] = {
             "config",
             "import",
             "minutes",
+            "name",
             "resume",
             "seeds",
             "folds",
@@ -99,6 +101,7 @@ VALUES = {  # what follows a flag; nothing follows the others
     "config": "FILE",
     "import": "MODULE",
     "minutes": "MINUTES",
+    "name": "NAME",
     "resume": "RUN|auto|never",
     "seeds": "NUMBER|A,B,C",
     "folds": "NUMBER",

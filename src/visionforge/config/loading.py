@@ -39,7 +39,7 @@ SWITCHES = (  # flags that need no value
 OF_EVERY_COMMAND = ("--quiet", "--debug")  # flags that are taken before a command sees its arguments
 _HELP, _PRINT, _JSON = ("--help", "-h"), "--print_config", "--json"
 _OWN = frozenset(
-    ("run", "minutes", "seeds", "folds", "workers", "distill", "profile", "trust", "report")
+    ("run", "minutes", "name", "seeds", "folds", "workers", "distill", "profile", "trust", "report")
 )  # flags of commands, no settings
 _YES, _NO = ("true", "yes", "on"), ("", "false", "no", "off", "none")
 _NULLS = ("null", "~", "Null", "NULL", "")

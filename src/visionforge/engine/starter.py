@@ -260,15 +260,17 @@ def begin_with(raw: RawConfig, source: str | None) -> tuple[RawConfig, Starter |
     """Return settings with those of a starter underneath, and the starter; without a source, the settings as they are.
 
     Args:
-        raw: The settings as they were given, and `minutes`.
+        raw: The settings as they were given, and `minutes` and `name`.
         source: What `starter` takes.
 
     Raises:
-        VisionForgeError: If there are minutes without a source, or the source cannot be used.
+        VisionForgeError: If there are minutes or a name without a source, or the source cannot be used.
     """
     raw = raw.copy()
-    minutes = raw.values.pop("minutes", None)
+    minutes, name = raw.values.pop("minutes", None), raw.values.pop("name", None)
     if source is None:
+        if name is not None:
+            raise SettingsError("--name: is for `visionforge fit SOURCE`; a data set is chosen by data.dataset")
         if minutes is not None:
             raise SettingsError("--minutes: is for `visionforge fit SOURCE`; otherwise set trainer.max_epochs")
         return raw, None
@@ -289,16 +291,16 @@ def begin_with(raw: RawConfig, source: str | None) -> tuple[RawConfig, Starter |
         _check_minutes(allowed)
         found = _starter(dataset_info(source), allowed, root)
     else:
-        found = _of_pictures(source, allowed, root)
+        found = _of_pictures(source, None if name is None else str(name), allowed, root)
     return raw.over(_beside(found.settings, raw.values), f"for {source}"), found
 
 
-def _of_pictures(source: str, minutes: float, root: str | Path | None) -> Starter:
+def _of_pictures(source: str, name: str | None, minutes: float, root: str | Path | None) -> Starter:
     """Return a starter; mistakes name the command that takes the flags of an import."""
     try:
-        return begin(source, None, minutes, root, {})
+        return begin(source, name, minutes, root, {})
     except VisionForgeError as error:
-        command = _init_command(source, None, root)
+        command = _init_command(source, name, root)
         error.problems = tuple(with_command(problem, command) for problem in error.problems)
         raise
 
