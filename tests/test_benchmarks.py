@@ -57,6 +57,7 @@ def test_what_runs_on_one_device_is_left_out_on_others(tmp_path, monkeypatch):
     assert not (tmp_path / "results.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_every_way_to_train_learns_from_the_same_number_of_images():
     options = Options(scale=0.01)
     sides = suite.training("mini_cnn", 6400, options)
@@ -64,6 +65,7 @@ def test_every_way_to_train_learns_from_the_same_number_of_images():
     assert len({each.name for each in suite.COMPARISONS}) == len(suite.COMPARISONS)
 
 
+@pytest.mark.slow
 def test_whole_trainings_are_of_the_same_length():
     sides = suite.whole_training("mini_cnn", 11959, 100, 60, Options(scale=0.03))
     assert {name: side() for name, side in sides.items()} == dict.fromkeys(sides, 2 * 384)

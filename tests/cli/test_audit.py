@@ -61,6 +61,7 @@ def test_a_data_set_is_audited_and_corrected(audited, tmp_path, capsys):
     assert (new == truth[kept]).sum() == (old == truth).sum() + len(wrong) - 1
 
 
+@pytest.mark.slow
 def test_settings_change_the_result(audited, tmp_path):
     first = (audited / "suspicious.csv").read_text()
     usual = vf.audit("d8", out="again")

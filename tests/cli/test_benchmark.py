@@ -35,6 +35,7 @@ def leaderboard(outputs, name="benchmark"):
     return json.loads((outputs / "benchmarks" / name / "leaderboard.json").read_text())
 
 
+@pytest.mark.slow
 def test_cells_are_ordinary_runs_that_are_found_again(tmp_path, capsys, refuse):
     assert main(["benchmark", *arguments(tmp_path, benchmark__watts=10)]) == 0
     (run,) = run_folders(tmp_path)
@@ -69,6 +70,7 @@ def test_cells_are_ordinary_runs_that_are_found_again(tmp_path, capsys, refuse):
     assert line.startswith("benchmark.workers: 0 is not allowed")
 
 
+@pytest.mark.slow
 def test_a_cell_of_a_recipe_may_be_a_probe_that_is_found_again(tmp_path):
     torch.save(build_network(Backbone(name="mini_cnn", pretrained=False), 3, 4, 8)[0].state_dict(), tmp_path / "w.pth")
     chosen = f"model: {{backbone: {{pretrained: true, weights: {tmp_path / 'w.pth'}}}}}"

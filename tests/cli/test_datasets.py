@@ -50,6 +50,7 @@ def test_good_archive_passes(capsys, archives):
     assert all(check["ok"] for check in json.loads(capsys.readouterr().out)["checks"][:5])
 
 
+@pytest.mark.slow
 def test_image_in_two_splits_is_found_in_published_data(capsys, archives):
     """BreastMNIST at 28 pixels really has one image in both training and test split."""
     content = np.load(archives / "breastmnist.npz")

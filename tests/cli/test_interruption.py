@@ -93,6 +93,7 @@ def test_killed_while_images_are_resized_it_ends_with_the_same_weights(fleet, tm
     ends_alike_though_killed(fleet, tmp_path, partial(settings, **changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
 def test_signal_ends_after_a_step_and_the_run_goes_on(fleet, whole, tmp_path, name):
     number = getattr(signal, name)

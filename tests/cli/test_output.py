@@ -47,6 +47,7 @@ def test_mistake_stays_a_mistake(end):
     assert "Exception ignored" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_characters_that_the_terminal_does_not_have():
     done = shell("vf doctor", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert done.returncode in (0, 1)

@@ -4,6 +4,7 @@ import csv
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import visionforge as vf
@@ -26,6 +27,7 @@ def write_source(folder, count=600):
     return folder / "list.csv"
 
 
+@pytest.mark.slow
 def test_a_site_with_noisy_labels_is_found_in_imported_data(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VISIONFORGE_DATA", str(tmp_path / "data"))

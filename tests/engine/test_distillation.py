@@ -57,6 +57,7 @@ def test_what_is_complete_is_taken_as_it_is(made):
     assert [run.name for run in plain.runs] == [run.name for run in made.runs]
 
 
+@pytest.mark.slow
 def test_student_needs_no_teacher_once_it_is_trained(made, tmp_path, capsys):
     outputs = tmp_path / "copy"
     shutil.copytree(made.student.path, outputs / made.student.name)

@@ -131,6 +131,7 @@ def test_pictures_of_any_colours(trained, tmp_path, mode):
     assert mask_of(found, rows(found.path)[0]).shape == (20, 30)
 
 
+@pytest.mark.slow
 def test_a_grey_network_takes_coloured_pictures_and_archives(tmp_path):
     model = mask_model(mask_spec(channels=1))
     content = {"state_dict": model.state_dict(), "hyper_parameters": {**model.hparams, "restoring": True}}

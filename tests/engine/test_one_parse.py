@@ -45,6 +45,7 @@ def nested() -> dict:
     return tree
 
 
+@pytest.mark.slow
 def test_seeds_with_callbacks_loggers_and_odd_numbers(odd, tmp_path, capsys):
     command = ["fit", *flags(trainer__default_root_dir=tmp_path / "o"), "--config", odd, "--seeds", "2"]
     assert main(command) == 0
@@ -80,6 +81,7 @@ def test_an_interrupted_run_with_classes_is_found(odd, tmp_path, monkeypatch, ca
     assert len(json.loads((run / "run.json").read_text())["sessions"]) == 2
 
 
+@pytest.mark.slow
 def test_python_and_command_line_make_the_same_bytes(tmp_path):
     assert main(["fit", *flags(trainer__default_root_dir=tmp_path / "cli", trainer__deterministic="true")]) == 0
     (one,) = run_folders(tmp_path / "cli")

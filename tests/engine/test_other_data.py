@@ -25,6 +25,7 @@ def photos(tmp_path, monkeypatch):
     return imported
 
 
+@pytest.mark.slow
 def test_other_pictures_are_told_before_a_result_is_believed(photos, tmp_path, caplog, capsys):
     photos(30)
     settings = {

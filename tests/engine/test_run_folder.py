@@ -133,6 +133,7 @@ def test_mistakes(tmp_path, options, said):
         vf.RunFolder(tmp_path, **options)
 
 
+@pytest.mark.slow
 def test_report_without_a_run_folder_and_without_batches(tmp_path):
     spec = vf.TaskSpec.of_arrays(torch.rand(6, 8, 8).numpy(), torch.arange(6).numpy() % 3)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}

@@ -74,6 +74,7 @@ def test_unknown_backbone_is_one_line(quick):
         advise("nonet")
 
 
+@pytest.mark.slow
 def test_command_prints_figures_and_json(quick, capsys, tmp_path):
     main(["doctor", "--tune", "mini_cnn", "--outputs", str(tmp_path)])
     assert "training mini_cnn, batches of 8 images" in capsys.readouterr().out

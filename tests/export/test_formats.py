@@ -85,6 +85,7 @@ def test_every_task_in_every_format(tmp_path, task, temperature):
         assert np.abs(runtime.run(images.numpy()) - wanted_of(model, images)).max() > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_views_are_inside_with_the_temperature_and_thresholds_that_belong_to_them(tmp_path, task):
     """What `predict` gives, also where the probabilities of labels are as near to 0 and 1 as float32 goes."""

@@ -45,6 +45,7 @@ def section(evaluation, anchor, **more):
     return found
 
 
+@pytest.mark.slow
 def test_the_page_has_its_sections_and_asks_for_nothing(tmp_path):
     evaluation = evaluation_of(settings=PAGES)
     page = page_of(results(tmp_path, evaluation))
@@ -65,6 +66,7 @@ def test_names_of_classes_and_pictures_are_text(tmp_path):
     assert "\x1b" not in page
 
 
+@pytest.mark.slow
 def test_the_lowest_f1_are_shown_first_and_pictures_without_one_not_at_all():
     evaluation = evaluation_of(settings=PAGES)
     found, f1 = section(evaluation, "worst"), evaluation.best.cases.f1
@@ -86,6 +88,7 @@ def test_figures(tmp_path):
         assert np.asarray(Image.open(path).convert("L")).std() > 5
 
 
+@pytest.mark.slow
 def test_nothing_is_found_in_any_picture(tmp_path):
     nothing = np.zeros((COUNT, 3, 6), np.float32)
     nothing[..., 0] = -1

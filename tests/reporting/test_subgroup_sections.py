@@ -67,6 +67,7 @@ def test_every_file_tells_the_subgroups(tmp_path, task):
     assert [row[4] for row in gaps] == pytest.approx([gap.value for _, gap in evaluation.subgroups.gaps])
 
 
+@pytest.mark.slow
 def test_without_columns_there_is_no_section_and_no_sheet(tmp_path):
     workspace, content = written(tmp_path, evaluation_of(count=40))
     assert "subgroups" not in content

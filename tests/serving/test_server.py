@@ -74,6 +74,7 @@ def post(port, content, kind="application/json"):
     return response.status, json.loads(response.read())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_waits_for_requests_in_work(served, name):
     process, port = served("--max_wait_ms", "20000", "--batch_size", "2")

@@ -34,6 +34,7 @@ def counter(monkeypatch):
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 def test_numbers_and_names_are_those_of_the_network_itself(counter):
     _, plain, _ = trained()
     assert counter.frame_count == 0
@@ -46,6 +47,7 @@ def test_numbers_and_names_are_those_of_the_network_itself(counter):
     assert counter.frame_count == 2, "tests are not compiled"
 
 
+@pytest.mark.slow
 def test_network_is_itself_after_a_training_that_was_ended(counter):
     class Ending(pl.Callback):
         def on_train_batch_end(self, *_):
@@ -62,11 +64,13 @@ def test_network_is_itself_after_a_training_that_was_ended(counter):
     assert model.network._compiled_call_impl is None
 
 
+@pytest.mark.slow
 def test_averaged_weights_and_unfreezing_are_compiled_too(counter):
     trained(compile=True, averaging="ema", finetuning={"freeze_epochs": 1})
     assert counter.frame_count >= 2
 
 
+@pytest.mark.slow
 def test_command_compiles_and_says_so(counter, tmp_path, capsys):
     arguments = flags(model__compile="true", trainer__default_root_dir=tmp_path)
     assert main(["fit", *arguments]) == 0

@@ -67,6 +67,7 @@ def test_trials_keep_their_numbers_and_the_page_says_how_many_it_shows(tmp_path,
     assert {path.name for path in place.figures.glob("*.png")} >= {"optimization_history.png", "param_importances.png"}
 
 
+@pytest.mark.slow
 def test_a_contour_of_many_trials_has_not_a_value_for_each_two_of_them(tmp_path):
     place = StudyFolder(tmp_path / "many")
     place.path.mkdir()
