@@ -101,10 +101,11 @@ def reader_folder(tmp_path, monkeypatch, own_parts_forgotten) -> Iterator[Path]:
     shards = dataset_info("pathmnist").model_dump(mode="json") | {"name": "path_shards"}
     (catalog / "path_shards.yaml").write_text(yaml.safe_dump(shards), encoding="utf-8")
     masks = mine | {"name": "nuclei", "task": "segmentation", "classes": ["background", "foreground"], "positive": None}
-    masks |= {"archives": {256: {"url": None}}, "resolutions": [256]}
+    masks |= {"archives": {side: {"url": None} for side in (64, 128, 256)}, "resolutions": [64, 128, 256]}
     (catalog / "nuclei.yaml").write_text(yaml.safe_dump(masks), encoding="utf-8")
     boxes = masks | {"name": "voc", "task": "detection", "classes": ["cat", "dog"]}
-    (catalog / "voc.yaml").write_text(yaml.safe_dump(boxes), encoding="utf-8")
+    for name in ("voc", "bccd"):
+        (catalog / f"{name}.yaml").write_text(yaml.safe_dump(boxes | {"name": name}), encoding="utf-8")
     monkeypatch.setenv("VISIONFORGE_CATALOG", str(catalog))
     monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))  # of backbones, which a page may register
     yield tmp_path

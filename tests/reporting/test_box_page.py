@@ -55,6 +55,7 @@ def test_the_page_has_its_sections_and_asks_for_nothing(tmp_path):
     assert f"mAP<b>{evaluation.best.estimate.overall['map']:.3f}</b>" in page
     for heading in ("AP", "AP at IoU 0.5", "precision", "recall", "F1"):
         assert heading in page
+    assert len(re.findall('<div class="drawings three">', page)) == 2 * SHOWN  # three fill the width of their row
 
 
 def test_names_of_classes_and_pictures_are_text(tmp_path):

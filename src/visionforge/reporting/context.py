@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from visionforge.data.side_table import SideTable
@@ -53,6 +54,19 @@ def changed_settings(background: ReportContext) -> dict[str, tuple[Any, Any]]:
     return {path: pair for path, pair in changed.items() if path in given}
 
 
+def command_line(command: Sequence[str]) -> str:
+    """Return a command as one line, without the folder in which its program lies.
+
+    >>> command_line(["/home/me/venv/bin/visionforge", "fit", "--config", "mine.yaml"])
+    'visionforge fit --config mine.yaml'
+    >>> command_line(["/home/me/venv/lib/visionforge/__main__.py", "fit"])
+    'python -m visionforge fit'
+    """
+    programs = [PurePath(word) for word in command[:1]]
+    names = [f"python -m {path.parent.name}" if path.name == "__main__.py" else path.name for path in programs]
+    return " ".join([*names, *command[1:]])
+
+
 def origin_rows(background: ReportContext) -> list[tuple[str, str, str]]:
     """Return (group, name, text) of everything that is known of data, code and machine."""
     manifest = background.manifest
@@ -72,7 +86,7 @@ def origin_rows(background: ReportContext) -> list[tuple[str, str, str]]:
     }
     if session is not None:
         groups |= {
-            "command": {"line": " ".join(session.command)},
+            "command": {"line": command_line(session.command)},
             "hardware": session.hardware,
             "packages": session.packages,
             "code": session.code,
