@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from visionforge.config.loading import Config, read_values
-from visionforge.engine.audit import Audit
 from visionforge.engine.explanations import Explanations, explain_pictures
 from visionforge.engine.picture_predictions import PicturePredictions, predict_pictures
 from visionforge.engine.run import EvaluationResult, Run, open_run
@@ -18,6 +17,7 @@ from visionforge.runs.signals import Interrupted, Interruption
 if TYPE_CHECKING:
     from visionforge.benchmarking.found import Benchmark
     from visionforge.data.corruption import Corruption
+    from visionforge.engine.audit import Audit
     from visionforge.engine.comparison import Comparison
     from visionforge.engine.embeddings import Embeddings
     from visionforge.engine.folds import FoldRuns
@@ -497,7 +497,7 @@ def audit(
     limit: int = 100,
     out: str | Path | None = None,
     overwrite: bool = False,
-) -> Audit:
+) -> "Audit":
     """Find labels that are likely to be wrong, as `visionforge audit` does.
 
     Args:

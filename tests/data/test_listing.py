@@ -325,6 +325,29 @@ def test_cells_may_be_divided_as_spreadsheets_do(tmp_path, rows, between):
     )
 
 
+def test_paths_of_another_system_are_found(tmp_path, rows):
+    content = "\n".join([HEADER, *(line.replace("/", "\\") for line in rows)])
+    assert names(imported(table(tmp_path, content)))["train"][0].startswith(("cat/", "dog/"))
+
+
+@pytest.mark.parametrize(
+    ("column", "told"), [("smear_id", True), ("smear id", True), ("site_id", False), ("id", False)]
+)
+def test_columns_of_identifiers_that_repeat_may_keep_pictures_together(tmp_path, rows, column, told):
+    lines = [f"{line},{number // 4}" for number, line in enumerate(rows)]
+    source = table(tmp_path, "\n".join([f"{HEADER},{column}", *lines]))
+    if told:
+        assert f"the column {column} may say which pictures belong together" in refused(source)[0]
+        assert imported(source, group_column=column).info.splits.train
+    else:
+        assert imported(source).info.splits.train
+
+
+def test_a_column_of_labels_of_another_name_is_asked_for(tmp_path, rows):
+    source = table(tmp_path, "\n".join(["path,Befund", *rows]))
+    assert refused(source)[0].endswith("it has: path, Befund; `label_column` says which of them holds the labels")
+
+
 def test_a_table_in_another_encoding_says_what_to_do(tmp_path, rows):
     (tmp_path / "list.csv").write_bytes("\n".join([HEADER, *rows, "cat/ä.png,cat"]).encode("cp1252"))
     assert refused(tmp_path / "list.csv")[0].endswith(

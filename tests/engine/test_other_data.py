@@ -39,6 +39,14 @@ def test_other_pictures_are_told_before_a_result_is_believed(photos, tmp_path, c
     vf.evaluate(run)
     assert "another one now" not in capsys.readouterr().err
     photos(34)
+    (again,) = vf.fit(settings, seeds=1)  # the complete run of the same settings has seen other pictures
+    assert again.name != run.name
+    assert f"{run.name} is not taken as complete: photos is another one now" in capsys.readouterr().err
+    (same,) = vf.fit(settings, seeds=1)
+    assert same.name == again.name
+    note = vf.compare([run, again], resamples=100).content["note"]
+    assert note.startswith("not comparable: ")
+    assert "photos has been another data set since (MD5 " in note
     vf.evaluate(run)
     line = "photos is another one now (MD5 "
     assert line in (told := capsys.readouterr().err)

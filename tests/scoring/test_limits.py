@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm, t
 
+from visionforge.scoring.clusters import Clusters, narrowed
 from visionforge.scoring.limits import (
     Trials,
     clopper_pearson,
     correlations,
     floor_error,
+    grouped_cases,
     loss_limits,
     mean_error,
     mean_limits,
@@ -129,3 +131,31 @@ def test_limits_of_skewed_losses_reach_further_up_and_invert_halls_transformatio
         transformed = z + skewness * z**2 / 3 + skewness**2 * z**3 / 27 + skewness / 6
         assert transformed == pytest.approx(sign * t.ppf(0.975, 59))
     assert norm.ppf(0.975) < t.ppf(0.975, 59)
+
+
+def test_limits_of_a_share_of_groups_hold_the_truth():
+    """Images of a patient are right or wrong together: as many groups, of one to eight images, as a test split has."""
+    rng = np.random.default_rng(0)
+    truth, held, plain, runs = 0.9, 0, 0, 600
+    for _ in range(runs):
+        sizes = rng.integers(1, 9, 40)
+        chance = rng.beta(truth * 1.5, (1 - truth) * 1.5, 40)
+        right = np.concatenate([rng.random(size) < p for size, p in zip(sizes, chance, strict=True)])
+        cases = grouped_cases(right, Clusters(np.repeat(np.arange(40), sizes)), 0.95)
+        for count, kind in ((cases, "grouped"), (float(len(right)), "plain")):
+            low, high = clopper_pearson(np.array([right.mean()]), np.array([count]), 0.95)
+            inside = bool(low[0] <= truth <= high[0])
+            held, plain = (held + inside, plain) if kind == "grouped" else (held, plain + inside)
+    assert held / runs > 0.92  # 0.937 here, where most patients are right or wrong in all images
+    assert plain / runs < 0.90  # as if each image stood for itself
+
+
+def test_effective_cases_of_groups_have_bounds():
+    alone = np.arange(30)
+    right = np.arange(30) % 3 > 0
+    assert grouped_cases(right, Clusters(alone), 0.95) == pytest.approx(
+        30 * narrowed(np.array([30.0]), 0.95)[0], rel=0.05
+    )
+    pairs = Clusters(np.repeat(np.arange(15), 2))
+    assert grouped_cases(np.ones(30, bool), pairs, 0.95) == pytest.approx(15 * narrowed(np.array([15.0]), 0.95)[0])
+    assert grouped_cases(np.ones(30, bool), Clusters(np.zeros(30)), 0.95) == 0

@@ -85,7 +85,7 @@ def test_a_comparison_says_which_table_is_endless(theirs, quick_run, tmp_path, d
     (tmp_path / "mine" / "config.yaml").write_text(yaml.safe_dump(config))
     outcome = attack("runs", "compare", "theirs", "mine", folder=tmp_path, memory_mb=4_500)
     assert outcome.status == 0, outcome.err
-    assert "no differences: " in outcome.out
+    assert "not comparable: " in outcome.out
     assert "predictions.csv: cannot be read" in " ".join(outcome.out.split())
     assert outcome.peak_mb < 1_500
 

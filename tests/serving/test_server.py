@@ -122,6 +122,21 @@ def test_predict_and_serve_need_no_torch(served, artifact, tmp_path):
             assert value == pytest.approx(row[f"probability_{name}"], rel=1e-5)
 
 
+@pytest.mark.slow
+def test_functions_that_predict_and_serve_need_no_torch(artifact, tmp_path):
+    """Not only the commands."""
+    (tmp_path / "one.png").write_bytes(png(120, (40, 30)))
+    head = WITHOUT_TORCH.rpartition("from visionforge")[0]
+    code = (
+        f"{head}import visionforge as vf\n"
+        f"print(vf.predict({str(artifact)!r}, 'one.png').table['prediction'][0])\n"
+        f"print(type(vf.serving_app({str(artifact)!r})).__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split()[-1] == "Starlette"
+
+
 def test_what_needs_torch_says_so(tmp_path):
     (tmp_path / "x.safetensors").touch()
     done = subprocess.run(

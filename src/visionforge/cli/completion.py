@@ -116,10 +116,10 @@ def _choices() -> dict[str, dict[str, list[str]]]:
     """Return command → its flag → the words of which one follows it."""
     found: dict[str, dict[str, list[str]]] = {}
     for name, parsers in _parsers().items():
-        for action in (action for each in parsers.values() for action in each._actions if action.choices):
+        for action in (action for each in parsers.values() for action in each._actions):
             known = found.setdefault(name, {})
-            for flag in action.option_strings:
-                known[flag] = list(dict.fromkeys([*known.get(flag, []), *map(str, action.choices)]))
+            for flag in action.option_strings if action.choices else ():
+                known[flag] = list(dict.fromkeys([*known.get(flag, []), *map(str, action.choices or ())]))
     return found
 
 

@@ -20,6 +20,8 @@ COMMANDS: Mapping[str, str] = {
     "hpo": "tune",
     "import": "datasets import",
     "download": "datasets download",
+    "resume": "fit --resume",
+    "continue": "fit --resume",
     "compare": "runs compare",
     "list": "runs list",
     "clean": "runs clean",

@@ -33,6 +33,25 @@ GROUP_WORDS = frozenset(
     )
 )
 SUBGROUP_WORDS = frozenset(("age", "sex", "site"))
+OTHER_WORDS = frozenset(  # of which an identifier repeats, and keeps nothing together that is alike
+    (
+        *("class", "label", "target", "category", "diagnosis", "split", "fold", "site", "hospital", "center", "centre"),
+        *(
+            "camera",
+            "scanner",
+            "device",
+            "vendor",
+            "operator",
+            "annotator",
+            "rater",
+            "reader",
+            "batch",
+            "image",
+            "file",
+        ),
+    )
+)
+_IDENTIFIERS = frozenset(("id", "ids", "uid"))  # by which a column of whatever things is known
 _IDENTIFIER_WORDS = frozenset(("id", "ids", "uid", "no", "nr", "num", "number", "name", "code", "identifier"))
 
 
@@ -129,7 +148,8 @@ def list_csv(settings: ImportSettings) -> Listing:
         wanted.append(split_column or settings.split_column)
     missing = [name for name in wanted if name not in columns]
     if missing:
-        raise DataError(f"{source}: has no column {', '.join(missing)}; it has: {some(columns)}")
+        hint = "; `label_column` says which of them holds the labels" if missing == [label_column] else ""
+        raise DataError(f"{source}: has no column {', '.join(missing)}; it has: {some(columns)}{hint}")
     _check_kept(settings, kept, {path_column: "paths", **({} if places else {label_column: "labels"})})
     used = {path_column, label_column, split_column, group_column}
     if group_column is None and not settings.no_groups:
@@ -291,7 +311,9 @@ def _names_groups(column: str) -> bool:
         next((group for end in _IDENTIFIER_WORDS if (group := word.removesuffix(end)) in GROUP_WORDS), word)
         for word in words
     }
-    return bool(core & GROUP_WORDS) and core <= GROUP_WORDS | _IDENTIFIER_WORDS
+    if core & GROUP_WORDS:
+        return core <= GROUP_WORDS | _IDENTIFIER_WORDS
+    return len(words) == 2 and words[1] in _IDENTIFIERS and words[0] not in OTHER_WORDS | _IDENTIFIER_WORDS
 
 
 def _words(column: str) -> list[str]:
@@ -316,6 +338,8 @@ def _path(base: Path, cell: str, source: Path, line: int, problems: _Problems) -
         problems.add("no path; fill it in, or remove the line", line)
         return None
     written = Path(os.path.normpath(base / cell.strip()))
+    if "\\" in cell and os.sep == "/" and not os.path.lexists(written):  # written by a system that divides so
+        written = Path(os.path.normpath(base / cell.strip().replace("\\", "/")))
     try:
         path = written.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle; a name that no file can have

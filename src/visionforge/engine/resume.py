@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from visionforge.config.schema import RunSettings
+from visionforge.engine.other_data import other_data
 from visionforge.errors import SettingsError
 from visionforge.runs.config_hash import canonical, six_digits, with_images_of_step
 from visionforge.runs.files import refuse_links
@@ -14,6 +15,7 @@ from visionforge.runs.paths import is_anchored, outputs_folder, resolve, shown
 from visionforge.runs.query import StoredRun, differences, find_checkpoint, stored_runs
 from visionforge.runs.scheduler import detect_scheduler
 from visionforge.runs.workspace import Workspace
+from visionforge.streams import caution
 
 WORDS = ("auto", "never")
 
@@ -50,14 +52,18 @@ def interrupted_run(choice: str | None, config: Mapping[str, Any], outputs: Path
 def complete_run(config: Mapping[str, Any], outputs: Path, stage: str = "fit") -> StoredRun | None:
     """Return the newest complete run of a resolved configuration, which need not be made again; None if there is none.
 
+    One of a data set that has become another one since, as by a new import, is none.
+
     Raises:
         RunError: If a link in it leads out of it.
     """
     complete = [run for run in runs_like(config, outputs, stage) if run.state == "complete" and run.metrics]
-    if not complete:
-        return None
-    refuse_links(complete[-1].workspace.path)
-    return complete[-1]
+    for run in reversed(complete):
+        if (changed := other_data(run)) is None:
+            refuse_links(run.workspace.path)
+            return run
+        caution(f"{run.name} is not taken as complete: {changed}")
+    return None
 
 
 def runs_like(config: Mapping[str, Any], outputs: Path, stage: str = "fit") -> list[StoredRun]:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from visionforge.scoring.limits import clopper_pearson
+from visionforge.scoring.clusters import Clusters
+from visionforge.scoring.limits import clopper_pearson, grouped_cases
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -67,34 +68,43 @@ def risk_coverage(confidence: Array, right: Array) -> RiskCoverage:
     return RiskCoverage(answered / len(wrong), mistakes / answered, fewest / answered)
 
 
-def coverage_of(held: Array) -> dict[str, Any]:
+def coverage_of(held: Array, groups: Array | None = None) -> dict[str, Any]:
     """Return in which share of the images the set held the true class, with the interval of Clopper and Pearson.
 
     Args:
         held: (N,) booleans.
+        groups: (N,) which images belong together; the interval is then that of the effective number of images, and
+            None of one group alone.
     """
     if not len(held):
         return {"images": 0, "coverage": None, "interval": None}
     share = float(held.mean())
-    low, high = clopper_pearson(np.array([share]), np.array([float(len(held))]), SURE)
-    return {"images": len(held), "coverage": share, "interval": [float(low[0]), float(high[0])]}
+    cases = float(len(held)) if groups is None else grouped_cases(held, Clusters(groups), SURE)
+    low, high = clopper_pearson(np.array([share]), np.array([cases]), SURE)
+    interval = [float(low[0]), float(high[0])] if cases > 0 else None
+    return {"images": len(held), "coverage": share, "interval": interval}
 
 
-def sets_numbers(sets: Array, labels: Array, classes: tuple[str, ...]) -> dict[str, Any]:
+def sets_numbers(sets: Array, labels: Array, classes: tuple[str, ...], groups: Array | None = None) -> dict[str, Any]:
     """Return what `metrics.json` says of sets of classes.
 
     Args:
         sets: (N, K) booleans.
         labels: (N,) true classes.
         classes: Their names.
+        groups: (N,) which images belong together.
     """
+    of_class = [labels == k for k in range(len(classes))]
     held, sizes = sets[np.arange(len(labels)), labels], sets.sum(axis=1)
     return {
-        **coverage_of(held),
+        **coverage_of(held, groups),
         "mean_size": float(sizes.mean()),
         "one_class": float((sizes == 1).mean()),
         "empty": float((sizes == 0).mean()),
-        "per_class": {name: coverage_of(held[labels == k]) for k, name in enumerate(classes)},
+        "per_class": {
+            name: coverage_of(held[of], None if groups is None else groups[of])
+            for name, of in zip(classes, of_class, strict=True)
+        },
     }
 
 

@@ -99,5 +99,5 @@ def evaluate_boxes(
         loss=predictions.loss,
         settings=settings,
         partial=partial,
-        groups=None if clusters is None else clusters.count,
+        clusters=clusters,
     )

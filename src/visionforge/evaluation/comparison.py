@@ -13,10 +13,12 @@ from visionforge.config.schema.tasks import UnknownTaskError, task_named
 from visionforge.errors import VisionForgeError
 from visionforge.evaluation.margins import check_judged, check_margins, verdict_row
 from visionforge.evaluation.metric_names import READINGS
+from visionforge.printable import printable
 from visionforge.runs.config_hash import canonical
 from visionforge.runs.query import StoredRun, differences, flat
 
 SEED = "seed_everything"
+_OF_DATA = ("dataset", "resolution", "md5")
 MOST_RESAMPLES = 100_000
 NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of the models
 
@@ -224,12 +226,12 @@ def _differences(
                 continue
             tasks = {tuple(str(content.get(key)) for key in ("task", "dataset", "split")) for content in contents}
             if len(tasks) > 1:
-                return nothing, "no differences: the runs were tested on different data"
+                return nothing, "not comparable: the runs were tested on different data"
             ((task, _, _),) = tasks
             try:
                 kind = task_named(task)
             except UnknownTaskError as error:
-                return nothing, f"no differences: {error}"
+                return nothing, f"not comparable: {error}"
             positive = _positive_index(contents)
             classes = tuple(_classes_of(contents[0]))
             about = classes[positive] if kind.has_positive and positive < len(classes) else None
@@ -245,7 +247,7 @@ def _differences(
                 tested = paired_tests(one, two, classes, confidence)
                 without |= dict.fromkeys(left_out(one, two))
             except (ValueError, VisionForgeError) as error:
-                return nothing, f"no differences: {error}"
+                return nothing, f"not comparable: {error}{_changed(members)}"
             pair = {"of": other.name, "from": groups[0].name}
             for name, gap in gaps.items():
                 row = {**pair, "metric": f"{reading}.{name}", "value": gap.value}
@@ -258,3 +260,13 @@ def _differences(
         return nothing, f"no differences: {none}"
     note = adjust(found, tests, verdicts)
     return {"differences": found, "tests": tests, "left_out": [*without], "verdicts": verdicts, "adjusted": note}, None
+
+
+def _changed(runs: Sequence[StoredRun]) -> str:
+    """Return that runs of a data set have seen different ones by this name; nothing where that is not so."""
+    seen = {tuple(str(run.manifest.data.get(key)) for key in _OF_DATA) for run in runs}
+    for name, resolution, _ in sorted(seen):
+        sums = sorted(md5[:32] for other, pixels, md5 in seen if (other, pixels) == (name, resolution))
+        if len(sums) > 1:
+            return f"; {printable(name)} has been another data set since (MD5 {', '.join(map(printable, sums))})"
+    return ""

@@ -108,7 +108,7 @@ class SplitEvaluation(ABC):
         settings: How intervals are computed.
         partial: How much of the split was evaluated; None is all of it.
         subgroups: The same by age, sex, site or other columns; None where nothing is known of the images.
-        groups: Number of groups of images that belong together, where the data has some; they are drawn whole.
+        clusters: Groups of images that belong together, where the data has some; they are drawn whole.
         method: How the intervals were made, where each image stands for itself.
         drawn: How images are drawn anew for them, for the reader of a report.
     """
@@ -121,7 +121,7 @@ class SplitEvaluation(ABC):
     settings: EvaluationSettings
     partial: Partial | None = None
     subgroups: Subgroups | None = None
-    groups: int | None = None
+    clusters: Clusters | None = None
 
     method: ClassVar[str] = "bootstrap of images, bias-corrected percentiles"
     drawn: ClassVar[str] = ""
@@ -130,6 +130,11 @@ class SplitEvaluation(ABC):
     def task(self) -> Task:
         """Return the task."""
         return self.spec.kind
+
+    @property
+    def groups(self) -> int | None:
+        """Return in how many groups the images are, where the data has some."""
+        return None if self.clusters is None else self.clusters.count
 
     @property
     def positive(self) -> str | None:
@@ -349,7 +354,12 @@ class Evaluation(SplitEvaluation):
         found: dict[str, Any] = {"selective": selective_numbers(self.risk), "sets": None, "ood": None}
         if sets is not None and "set" in self.columns:
             asked = {"method": sets.method, "asked": sets.coverage, "validation_images": sets.images}
-            found["sets"] = asked | sets_numbers(self.columns["set"], self.labels, self.spec.classes)
+            found["sets"] = asked | sets_numbers(
+                self.columns["set"],
+                self.labels,
+                self.spec.classes,
+                None if self.clusters is None else self.clusters.codes,
+            )
         found["abstained"] = abstaining_numbers(self.columns, self.predicted == self.labels)
         if self.ood is not None and self.ood["threshold"] is not None:
             beyond = float((self.columns["ood_score"] > self.ood["threshold"]).mean())
@@ -436,7 +446,7 @@ def evaluate(
         partial=partial,
         columns={name: each.numpy() for name, each in columns.items()},
         ood=predictions.ood,
-        groups=None if clusters is None else clusters.count,
+        clusters=clusters,
     )
 
 

@@ -134,5 +134,5 @@ def evaluate_masks(
         loss=predictions.loss,
         settings=settings,
         partial=partial,
-        groups=None if clusters is None else clusters.count,
+        clusters=clusters,
     )

@@ -118,6 +118,10 @@ def load_artifact(path: Path, threads: int | None = None) -> Runtime:
         RunError: If it does not exist, is of a format that may carry code, or cannot be read.
         SettingsError: If its runtime is not installed.
     """
+    if path.is_dir():
+        inside = sorted(each.name for each in path.iterdir() if each.suffix in LOADERS)
+        hint = f"; name the file in it: {', '.join(str(path / name) for name in inside[:3])}" if inside else ""
+        raise RunError(f"artifact: {path} is a folder{hint}")
     if not path.is_file():
         raise RunError(f"artifact: {path} does not exist")
     if path.suffix not in LOADERS:

@@ -140,6 +140,20 @@ def cases_of(values: Floats, drawn: Floats, trials: Trials, confidence: float) -
     return np.asarray(known * narrowed(trials.groups, confidence))
 
 
+def grouped_cases(right: npt.NDArray[np.bool_], clusters: Clusters, confidence: float) -> float:
+    """Return of how many effective cases the share of right ones (N,) is, where groups of them were drawn whole.
+
+    As of `cases_of`, with the variance between groups (Taylor's linearisation) in the place of that over resamples.
+    """
+    values = right.astype(np.float64)
+    share, count = values.mean(), clusters.count
+    least = float(clusters.least_effective(np.ones((len(values), 1)))[0])
+    variance = float(clusters.means(values).var(ddof=1)) / count if count > 1 else 0.0
+    inside = _SAME < share < 1 - _SAME and variance > 0
+    found = float(np.clip(share * (1 - share) / variance, least, len(values))) if inside else least
+    return found * float(narrowed(np.array([float(count)]), confidence)[0])
+
+
 def mean_error(losses: Floats, strata: npt.NDArray[np.int64]) -> float:
     """Return the standard error of the mean of losses (N,), of each of whose strata as many were drawn as there are."""
     sizes = np.bincount(strata)

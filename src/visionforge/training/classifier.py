@@ -28,7 +28,7 @@ from visionforge.data.resizing import Resizing
 from visionforge.distribution import written_by
 from visionforge.errors import SettingsError
 from visionforge.models.feature_heads import StoredHead
-from visionforge.models.first_weights import is_pretrained
+from visionforge.models.first_weights import expected_pretrained, is_pretrained
 from visionforge.models.stages import Parts
 from visionforge.models.transfer import TransferReport
 from visionforge.models.volumes import to_channels_last
@@ -414,8 +414,9 @@ class ImageClassifier(Seeded, EvaluatingModule):
         if backbone.pretrained != AUTO:
             return
         brings, reason = is_pretrained(backbone, channels)
-        if reason is not None:
-            log.info("random first weights: %s", reason)
+        if reason is not None:  # those that are published, but not at hand, were expected
+            missed = expected_pretrained(backbone, channels)[0]
+            log.log(logging.WARNING if missed else logging.INFO, "random first weights: %s", reason)
         settled = backbone.model_copy(update={"pretrained": brings})
         self.settings = self.settings.model_copy(update={"backbone": settled})
         self._remember()
