@@ -365,6 +365,11 @@ def test_a_source_leaves_out_what_would_contradict_it(own_folders, capsys):
         (["digits", "--data.dataset", "bloodmnist"], "data.dataset: bloodmnist given beside digits"),
         (["--minutes", "3"], "--minutes: is for `visionforge fit SOURCE`"),
         (["digits", "--minutes", "soon"], "--minutes: soon is not allowed"),
+        (
+            ["photos.csv", "--groups", "smear_id", "--columns", "age,sex"],
+            "--groups, --columns: for the import; type: visionforge init photos.csv --groups smear_id --columns "
+            "age,sex, then visionforge fit --config photos.yaml",
+        ),
         (["--name", "mine"], "--name: is for `visionforge fit SOURCE`"),
         (["digits", "--name", "mine"], "name: is for pictures, and digits is a data set of the catalog"),
     ):

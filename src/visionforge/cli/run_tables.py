@@ -13,10 +13,11 @@ SHOWN = ("run", "state", "started", "seconds", "epochs", "accuracy", "auc", "byt
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print a line for each run."""
-    table = plain_table(*SHOWN, right=("seconds", "epochs", "accuracy", "auc", "bytes"))
+    """Print a line for each run, with the seed where it differs."""
+    names = [*SHOWN[:2], *(["seed"] if len({row["seed"] for row in rows}) > 1 else []), *SHOWN[2:]]
+    table = plain_table(*names, right=("seed", "seconds", "epochs", "accuracy", "auc", "bytes"))
     for row in rows:
-        table.add_row(*(cell_text(name, row) for name in SHOWN))
+        table.add_row(*(cell_text(name, row) for name in names))
     print_table(table)
 
 

@@ -20,12 +20,14 @@ import yaml
 
 from visionforge.config.loading import SETTINGS, RawConfig, is_first_process, read_yaml
 from visionforge.config.problems import nearest, value_at
+from visionforge.config.schema import RunSettings
 from visionforge.config.schema.tasks import TaskName, task_named
 from visionforge.config.shipped import find_config, recipe_for, shipped_files
 from visionforge.data.csv_listing import table_facts
 from visionforge.data.import_commands import flags_of, import_command, with_command
 from visionforge.data.import_npz import SUFFIX
 from visionforge.data.import_report import ImportReport
+from visionforge.data.import_settings import import_flags
 from visionforge.data.importing import BOXES, MASKS, ImportSettings, import_images, list_source
 from visionforge.data.info import DatasetInfo
 from visionforge.data.picture_sources import is_junk, is_picture, walk_pictures, walk_volumes
@@ -204,8 +206,8 @@ def starter(
     'fastnet'
     """
     found = begin(source, name, minutes, root, {"task": task, **importing})
-    if found.note is not None:
-        log.warning("%s", found.note)
+    for note in ([found.note] if found.note else []) + (found.imported.notes if found.imported else []):
+        log.warning("%s", note)
     return found
 
 
@@ -279,6 +281,7 @@ def begin_with(raw: RawConfig, source: str | None) -> tuple[RawConfig, Starter |
             return raw, None
         if source not in dataset_names():
             raise SettingsError(f"{source}: pictures become a data set in one process; run `visionforge init` before")
+    _refuse_import_flags(raw, source, None if name is None else str(name))
     try:
         allowed = MINUTES if minutes is None else float(str(minutes))
     except ValueError:
@@ -293,6 +296,23 @@ def begin_with(raw: RawConfig, source: str | None) -> tuple[RawConfig, Starter |
     else:
         found = _of_pictures(source, None if name is None else str(name), allowed, root)
     return raw.over(_beside(found.settings, raw.values), f"for {source}"), found
+
+
+def _refuse_import_flags(raw: RawConfig, source: str, name: str | None) -> None:
+    """Answer flags of an import with the two commands that take them."""
+    known = {flag[2:].replace("-", "_") for flag in import_flags()} - {*RunSettings.model_fields}
+    found = [flag for flag in raw.values if flag.replace("-", "_") in known]
+    if not found:
+        return
+    words: list[str] = []
+    for flag in found:
+        value = raw.values[flag]
+        values = [] if value in (None, True) else value if isinstance(value, list | tuple) else [value]
+        words += [f"--{flag.replace('_', '-')}", *map(str, values)]
+    first = _init_command(source, name, value_at(raw.values, "data.root"), words)
+    then = shlex.join(["visionforge", "fit", "--config", f"{name or name_from(Path(source))}.yaml"])
+    flags = ", ".join(f"--{flag.replace('_', '-')}" for flag in found)
+    raise SettingsError(f"{printable(flags)}: for the import; type: {first}, then {printable(then, None)}")
 
 
 def _of_pictures(source: str, name: str | None, minutes: float, root: str | Path | None) -> Starter:

@@ -9,6 +9,7 @@ from visionforge.evaluation.metric_names import partial_text
 from visionforge.redaction import redact_arguments
 from visionforge.runs.paths import shown
 from visionforge.runs.query import READINGS, StoredRun
+from visionforge.runs.session import ENSEMBLE
 
 
 def run_facts(run: StoredRun) -> dict[str, str]:
@@ -67,6 +68,8 @@ def cell_text(name: str, row: Mapping[str, Any]) -> str:
         return duration(value)
     if name == "bytes":
         return size_text(value)
+    if name == "epochs" and row["stage"] == ENSEMBLE:
+        return "ensemble"
     if name == "epochs" and row["max_epochs"]:
         return f"{value}/{row['max_epochs']}"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

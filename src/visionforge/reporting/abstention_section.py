@@ -19,7 +19,12 @@ def abstention_section(evaluation: Evaluation) -> list[Section]:
     found = evaluation.abstention()
     if found is None or evaluation.risk is None:
         return []
-    notes, rows = [], []
+    selective, rows = found["selective"], []
+    right = selective["accuracy_at_coverage"]
+    surest = "".join(
+        f", on {right[share]:.1%} of the {float(share):.0%} that it is surest of" for share in right if share != "1"
+    )
+    notes = [f"It is right on {right['1']:.1%} of all images{surest}."]
     if (sets := found["sets"]) is not None:
         notes.append(
             f"The set of an image holds its true class in at least {sets['asked']:.1%} of images like the "
@@ -39,17 +44,15 @@ def abstention_section(evaluation: Evaluation) -> list[Section]:
     if (abstained := found["abstained"]) is not None:
         accuracy = number(abstained["accuracy_of_the_others"])
         notes.append(f"The network abstains on {abstained['share']:.1%}; of the others it is right on {accuracy}.")
-    selective = found["selective"]
-    at = ", ".join(f"{accuracy:.4f} of {share}" for share, accuracy in selective["accuracy_at_coverage"].items())
-    notes.append(
-        f"Area under the curve of risk and coverage {selective['aurc']:.4f}, {selective['excess_aurc']:.4f} of it "
-        f"more than the best order would have; accuracy of the surest images, {at} of all."
-    )
     if (ood := found["ood"]) is not None:
         notes.append(
             f"{ood['beyond']:.1%} of the images are further out than 95 % of the validation images "
             f"(ood_score by {ood['method']}, threshold {ood['threshold']:.4g})."
         )
+    notes.append(
+        f"Area under the curve of risk and coverage {selective['aurc']:.4f}, {selective['excess_aurc']:.4f} of it more "
+        "than the best order would have."
+    )
     table = Table(headings(["set holds the true class", "images", "coverage"]), rows) if rows else None
     heading = "When does it not know?"
     return [Section("abstention", heading, notes=notes, plots=risk_plots(evaluation.risk), table=table)]

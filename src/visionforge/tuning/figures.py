@@ -234,7 +234,7 @@ def _facts(study: Study, folder: StudyFolder, content: dict[str, Any], names: li
     if best is not None:
         facts["Best"] = f"trial {best['trial']}, " + ", ".join(f"{name} {best[name]:.6g}" for name in names)
         facts |= {path: text_of(value) for path, value in best["params"].items()}
-        facts["Run folder"] = best["run"] or "–"
+        facts["Run"] = Path(best["run"]).name if best["run"] else "–"
         config = shown(folder.reports / "best_config.yaml")
         facts["Train it"] = train_command(best_trials(study)[0], folder, config)
     return facts
