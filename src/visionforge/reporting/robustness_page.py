@@ -147,11 +147,11 @@ def _rows(content: Mapping[str, Any], severities: Sequence[int], pictures: Seque
 
 def _heat(value: float, largest: float) -> Heat:
     shade = float(np.clip(value / largest, 0, 1))
-    return Heat(f"{_POINTS * value:+.1f}", round(shade, 3))
+    return Heat(f"{_POINTS * value:+z.1f}", round(shade, 3))
 
 
 def _interval(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else ends([_POINTS * end for end in interval], "+.1f")
+    return "" if interval is None else ends([_POINTS * end for end in interval], "+z.1f")
 
 
 def _curves(content: Mapping[str, Any]) -> str:
