@@ -51,6 +51,12 @@ def test_other_pictures_are_told_before_a_result_is_believed(photos, tmp_path, c
     line = "photos is another one now (MD5 "
     assert line in (told := capsys.readouterr().err)
     assert f"than {run.name} was begun with" in told
+    space = {"model.backbone.dropout": {"low": 0, "high": 0.5}}
+    search = {**settings, "tune": {"study": "s", "preset": "none", "space": space}}
+    vf.tune(search, n_trials=1)
+    photos(36)
+    with pytest.raises(DataError, match=r"tune.study: photos is another one now .*; begin another study with"):
+        vf.tune(search, n_trials=2)
     with pytest.raises(DataError, match="reproduce: photos is another one now"):
         reproduce(run)
     assert any(note.startswith("data: photos is another one now") for note in reproduce(run, check=True).notes)

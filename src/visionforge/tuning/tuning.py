@@ -20,10 +20,11 @@ from visionforge.data.source import prepare
 from visionforge.engine.first_imports import import_lightning
 from visionforge.engine.fit import Origin, Request, TrialPart, fit
 from visionforge.engine.folds import number_of_folds
+from visionforge.engine.other_data import other_data
 from visionforge.engine.resume import complete_run, outputs_of
 from visionforge.engine.run import Run
 from visionforge.engine.validation import check_settings
-from visionforge.errors import RunError, SettingsError, VisionForgeError
+from visionforge.errors import DataError, RunError, SettingsError, VisionForgeError
 from visionforge.inference.trust import training_config
 from visionforge.models.registry import backbone_entry, backbone_names
 from visionforge.redaction import hidden_settings, redact_settings
@@ -31,7 +32,7 @@ from visionforge.runs.config_hash import canonical, digest, processes_of, six_di
 from visionforge.runs.files import refuse_links, write_atomic
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.paths import shown
-from visionforge.runs.query import find_checkpoint
+from visionforge.runs.query import find_checkpoint, load_run
 from visionforge.runs.signals import Interrupted, Interruption
 from visionforge.tuning.found import Study
 
@@ -246,6 +247,7 @@ class Tuning:
         with RunLog("error" if self.worker and level != "debug" else level) as run_log:
             ladder = Ladder.of(self.settings.tune, trial_epochs(self.settings))
             study = open_study(self.settings.tune, self.folder, self.name, self.searched, ladder)
+            self._require_same_data(study)
             self._write_settings()
             if not self.worker:
                 run_log.attach(self.folder.log)
@@ -270,6 +272,18 @@ class Tuning:
                 if self.settings.tune.refit:
                     self._refit(found, interruption)
             return found
+
+    def _require_same_data(self, study: "optuna.Study") -> None:
+        """Raise DataError if trials were of a data set that is another one now: values of both do not compare."""
+        from visionforge.tuning.trials import run_of
+
+        for trial in reversed(study.get_trials(deepcopy=False)):
+            run = run_of(trial, self.folder)
+            if run is None or not run.manifest.is_file():
+                continue
+            if (changed := other_data(load_run(run))) is not None:
+                raise DataError(f"tune.study: {changed}; begin another study with --tune.study NAME")
+            return
 
     def _write_settings(self) -> None:
         if self.worker or self.folder.settings.exists():
