@@ -16,6 +16,7 @@ import yaml
 from tests.conftest import REPOSITORY, flags, run_folders
 from tests.runs.helpers import HOLD_RUN, create, python
 from visionforge.cli.main import main
+from visionforge.cli.run_tables import print_rows
 from visionforge.evaluation.run_facts import size_text
 from visionforge.runs.processes import RECORD, this_process
 from visionforge.runs.signature import PROCESSES, canonical_content, sign
@@ -474,3 +475,24 @@ def test_clean_removes_what_a_run_consists_of_and_nothing_else(tmp_path, capsys)
     name = folder.name
     assert left == {f"{name}/figures/thesis.tex", f"{name}/notes.txt", ".mine.new-1/x", ".mine.lock"}
     assert (tmp_path / "elsewhere" / "a.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("named", [["--run", "RUN"], ["--run=RUN"], ["RUN"]])
+def test_a_run_may_stand_behind_the_flag_that_other_commands_have(quick_run, capsys, named):
+    words = [word.replace("RUN", str(quick_run)) for word in named]
+    assert main(["runs", "show", *words]) == 0
+    assert quick_run.name in capsys.readouterr().out
+
+
+def test_the_seed_is_shown_where_it_differs_and_ensembles_are_told(capsys):
+    row = {"run": "r", "state": "complete", "stage": "fit", "started": None, "seconds": 1, "epochs": 2, "max_epochs": 2}
+    row |= {"seed": 1, "accuracy": None, "auc": None, "bytes": 0}
+    print_rows([row, {**row, "stage": "ensemble"}])
+    told = capsys.readouterr().out
+    assert "seed" not in told
+    assert "2/2" in told
+    assert "ensemble" in told
+    print_rows([row, {**row, "seed": 27}])
+    told = capsys.readouterr().out
+    assert "seed" in told
+    assert " 27 " in told

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.streams import say_text
 
+RUN = "--run"
 Call = Callable[[argparse.Namespace], int]  # the options → exit status
 
 
@@ -20,9 +21,15 @@ class CommandParser(argparse.ArgumentParser):
         raise SettingsError(f"{self.prog.removeprefix('visionforge ')}: {message} (`{self.prog} --help`)")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """Parse, and take a flag with underscores, as its setting is written in Python, for the one with hyphens."""
+        """Parse, and take a flag with underscores, as its setting is written in Python, for the one with hyphens.
+
+        Where a run is named without a flag, `--run` in front of it, as other commands have it, says nothing more.
+        """
         flags = {flag for action in self._actions for flag in action.option_strings}
-        return super().parse_known_args([_hyphened(each, flags) for each in args or ()], namespace)
+        words = [_hyphened(each, flags) for each in args or ()]
+        if RUN not in flags and any("RUN" in str(each.metavar) for each in self._actions if not each.option_strings):
+            words = [each.removeprefix(f"{RUN}=") for each in words if each != RUN]
+        return super().parse_known_args(words, namespace)
 
     def print_help(self, file: Any = None) -> None:
         """Print the help, which a quiet command does, too."""
