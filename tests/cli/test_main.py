@@ -22,7 +22,7 @@ HEAVY = ("torch", "lightning", "torchvision", "sklearn", "pandas", "matplotlib",
 
 
 FRONT = REPOSITORY / "src" / "visionforge" / "cli"
-MOST_LINES, MOST_LINES_OF_A_FILE = 3_190, 250
+MOST_LINES, MOST_LINES_OF_A_FILE = 3_220, 250
 
 
 def test_the_command_line_is_small():

@@ -1,6 +1,7 @@
 """Folders and tables are taken as their owners mean them, or refused with what to do; nothing is guessed silently."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -348,11 +349,19 @@ def test_a_column_of_labels_of_another_name_is_asked_for(tmp_path, rows):
     assert refused(source)[0].endswith("it has: path, Befund; `label_column` says which of them holds the labels")
 
 
-def test_a_table_in_another_encoding_says_what_to_do(tmp_path, rows):
-    (tmp_path / "list.csv").write_bytes("\n".join([HEADER, *rows, "cat/ä.png,cat"]).encode("cp1252"))
-    assert refused(tmp_path / "list.csv")[0].endswith(
-        "is not in UTF-8 (invalid continuation byte); save it as CSV UTF-8"
-    )
+def test_a_table_as_a_spreadsheet_of_another_country_writes_it(tmp_path, rows):
+    lines = [f"{line};{number},5".replace(",", ";", 1) for number, line in enumerate(rows)]
+    text = "\n".join(["path;Bef\u00fcnd;Alter", *lines])
+    (tmp_path / "list.csv").write_bytes(text.encode("cp1252"))
+    report = imported(tmp_path / "list.csv", label_column="Bef\u00fcnd", columns="Alter")
+    assert report.notes[-1].endswith("is not in UTF-8; it was read as cp1252: look at names with accents")
+    side = read_side_table(report.archive, "train", report.info.splits.train)
+    assert all(re.fullmatch(r"\d+\.5", value) for value in side.columns["Alter"])
+
+
+def test_a_table_in_no_encoding_says_what_to_do(tmp_path, rows):
+    (tmp_path / "list.csv").write_bytes("\n".join([HEADER, *rows, "cat/"]).encode() + b"\x81\xff.png,cat")
+    assert refused(tmp_path / "list.csv")[0].endswith("; save it as CSV UTF-8")
 
 
 def test_column_that_was_asked_for_has_to_be_there(tmp_path, rows):

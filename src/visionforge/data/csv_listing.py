@@ -23,6 +23,7 @@ from visionforge.printable import printable
 PATH_COLUMNS = ("path", "file", "filename", "image")
 LABEL_COLUMNS = ("label", "labels", "class", "target", "category", "diagnosis", "y")  # which a starter looks for
 BETWEEN = {",": "commas", ";": "semicolons", "\t": "tabs"}  # cells, the first that the first line has
+ENCODINGS = ("utf-8-sig", "cp1252")  # the second is what spreadsheets write that write no UTF-8
 SEPARATORS = "|;"  # between the labels of one cell
 MISSING = ("", "nan", "<na>", "#n/a")  # what programs write where there is nothing
 MAX_BYTES = 1 << 28  # of the file; some millions of rows
@@ -51,6 +52,7 @@ OTHER_WORDS = frozenset(  # of which an identifier repeats, and keeps nothing to
         ),
     )
 )
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _IDENTIFIERS = frozenset(("id", "ids", "uid"))  # by which a column of whatever things is known
 _IDENTIFIER_WORDS = frozenset(("id", "ids", "uid", "no", "nr", "num", "number", "name", "code", "identifier"))
 
@@ -114,7 +116,7 @@ def table_facts(source: Path) -> TableFacts:
     Raises:
         DataError: If it cannot be read.
     """
-    rows = _read(source)
+    rows = _read(source).rows
     columns = list(rows[0].cells)
     path = _path_column(columns)
     label = next((column for column in map(_matching(columns), LABEL_COLUMNS) if column), None)
@@ -134,7 +136,8 @@ def list_csv(settings: ImportSettings) -> Listing:
             file's folder, a picture stands there with two labels, splits or groups, or a column of groups is not used.
     """
     source = settings.source
-    rows = _read(source)
+    content = _read(source)
+    rows = content.rows
     columns = list(rows[0].cells)
     path_column = settings.path_column or _path_column(columns) or "path"
     label_column = _matching(columns)(settings.label_column) or settings.label_column
@@ -165,7 +168,7 @@ def list_csv(settings: ImportSettings) -> Listing:
         group = row.cells[group_column].strip() if group_column else None
         if group_column and _is_missing(row.cells[group_column]):
             problems.add(f"no value in the column {group_column}; fill it in, or remove the line", row.line)
-        values = tuple(_value(row, name, problems) for name in kept.values())
+        values = tuple(_value(row, name, content.between, problems) for name in kept.values())
         if path is None or not seen.is_new(path[0], (labels, split, group, values), row, source, problems):
             continue
         listing.paths.append(path[0])
@@ -184,6 +187,8 @@ def list_csv(settings: ImportSettings) -> Listing:
         them = "them" if len(unused) > 1 else "it"
         names = shlex.quote(",".join(unused))
         listing.notes.append(f"`--columns {names}` keeps {them} for results by {' and '.join(unused)}")
+    if content.encoding != ENCODINGS[0]:
+        listing.notes.append(f"{source} is not in UTF-8; it was read as {content.encoding}: look at names with accents")
     if seen.again:
         listing.notes.append(f"lines {some(seen.again)} name a picture again; each picture is taken once")
     for name, texts in listing.columns.items():
@@ -195,7 +200,16 @@ def list_csv(settings: ImportSettings) -> Listing:
 # --- the table
 
 
-def _read(source: Path) -> list[_Row]:
+@dataclass(frozen=True)
+class _Table:
+    """The rows of a table, what divides its cells, and how it is encoded."""
+
+    rows: list[_Row]
+    between: str
+    encoding: str
+
+
+def _read(source: Path) -> _Table:
     """Return the rows of a CSV file, by the names of its first line; empty lines are skipped.
 
     What is between cells is a comma, or what stands in a first line without one: a semicolon or a tab.
@@ -204,21 +218,28 @@ def _read(source: Path) -> list[_Row]:
         size = source.stat().st_size
         if size > MAX_BYTES:
             raise DataError(f"{source}: has {size:,} bytes, more than {MAX_BYTES:,}")
-        with source.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(_rows(source, file))
+        try:
+            found = _decoded(source, ENCODINGS[0])
+        except UnicodeDecodeError:
+            found = _decoded(source, ENCODINGS[1])
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: is not in UTF-8 ({error.reason}); save it as CSV UTF-8") from error
     except (OSError, csv.Error) as error:
         raise DataError(f"{source}: cannot be read as CSV ({error})") from error
-    if not rows:
+    if not found.rows:
         raise DataError(f"{source}: has no rows")
-    return rows
+    return found
 
 
-def _rows(source: Path, file: TextIO) -> Iterator[_Row]:
-    first = file.readline(csv.field_size_limit())
-    file.seek(0)
-    between = next((sign for sign in BETWEEN if sign in first), ",")
+def _decoded(source: Path, encoding: str) -> _Table:
+    with source.open(newline="", encoding=encoding) as file:
+        first = file.readline(csv.field_size_limit())
+        file.seek(0)
+        between = next((sign for sign in BETWEEN if sign in first), ",")
+        return _Table(list(_rows(source, file, between)), between, encoding)
+
+
+def _rows(source: Path, file: TextIO, between: str) -> Iterator[_Row]:
     reader = csv.reader(file, delimiter=between)
     header = [name.strip() for name in next(reader, [])]
     named = [name for name in header if name]
@@ -278,9 +299,11 @@ def _check_kept(settings: ImportSettings, kept: dict[str, str], taken: dict[str,
         raise SettingsError(f"columns: the table {problem}")
 
 
-def _value(row: _Row, column: str, problems: _Problems) -> str:
-    """Return what is kept of a cell."""
+def _value(row: _Row, column: str, between: str, problems: _Problems) -> str:
+    """Return what is kept of a cell; a number with a decimal comma, where commas divide no cells, with a point."""
     text = printable(row.cells[column].strip(), None)
+    if between != "," and _DECIMAL_COMMA.fullmatch(text):
+        text = text.replace(",", ".")
     if len(text) > MAX_CELL:
         problems.add(
             f"a value of more than {MAX_CELL} characters in the column {column}, which is to be kept", row.line
