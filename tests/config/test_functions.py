@@ -229,3 +229,10 @@ def test_a_backbone_of_a_function_says_what_it_is():
     register_backbone(tiny)
     assert backbone_entry("tiny").description.startswith("A function of ")
     assert not backbone_entry("tiny").has_published_weights
+
+
+def test_a_module_in_the_place_of_a_function_is_told_apart():
+    with pytest.raises(ValueError, match=r"allowed: \(logits, targets\) .*; of a module, write a function that"):
+        vf.register_loss(torch.nn.CrossEntropyLoss())
+    with pytest.raises(ValueError, match="of a module, write a function that makes or calls it"):
+        vf.register_backbone(torch.nn.Linear(1, 1))

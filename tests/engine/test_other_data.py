@@ -6,7 +6,7 @@ from PIL import Image
 
 import visionforge as vf
 from visionforge.engine.reproduce import reproduce
-from visionforge.errors import DataError
+from visionforge.errors import DataError, SettingsError
 
 
 @pytest.fixture
@@ -60,3 +60,13 @@ def test_other_pictures_are_told_before_a_result_is_believed(photos, tmp_path, c
     with pytest.raises(DataError, match="reproduce: photos is another one now"):
         reproduce(run)
     assert any(note.startswith("data: photos is another one now") for note in reproduce(run, check=True).notes)
+
+
+def test_a_path_whose_data_set_is_there_is_answered_with_its_name(photos, tmp_path, monkeypatch):
+    photos(30)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match="photos/ is a path; the data set that was made of it is called photos"):
+        vf.ImageDataModule("photos/")
+    (tmp_path / "others").mkdir()
+    with pytest.raises(SettingsError, match=r"make a data set of it with .visionforge datasets import others"):
+        vf.ImageDataModule("others")

@@ -12,6 +12,7 @@ from visionforge.config.schema.components import Component
 OPERATIONS = "data.augmentation.operations"
 PLACES: dict[str, Callable[..., Any]] = {}  # setting → what makes a function known that is given there
 WEIGHED = "weights"  # of a loss: its third argument
+_OF_MODULE = "; of a module, write a function that makes or calls it"
 BY_BATCH = "generator"  # of an operation: its second argument, where it draws for the batch as a whole
 
 
@@ -97,7 +98,7 @@ def builder_of(function: Callable[..., Any]) -> Callable[..., Any]:
         wrong = f"takes {', '.join(others)}" if others else f"lacks {', '.join(missing)}"
         raise ValueError(
             f"{_shown(function)}: a backbone's function takes in_channels, num_classes and, where it reads them, "
-            f"dropout, resolution, scale; it {wrong}"
+            f"dropout, resolution, scale; it {wrong}{_OF_MODULE if hasattr(function, 'forward') else ''}"
         )
     if all(name in parameters for name in known):
         return function
@@ -145,8 +146,9 @@ def _arguments(
     if wrong or len(taken) + len(settings) < len(parameters):
         allowed = " or ".join(f"({', '.join((*first, name))})" for name in then)
         short = "" if at_least else f"({', '.join(first)}) or "
+        hint = _OF_MODULE if hasattr(function, "forward") else ""
         raise ValueError(
-            f"{_shown(function)}: takes ({', '.join(taken)}); allowed: {short}{allowed}, and settings behind *"
+            f"{_shown(function)}: takes ({', '.join(taken)}); allowed: {short}{allowed}, and settings behind *{hint}"
         )
     bare = [name for name, p in settings.items() if p.default is p.empty]
     if bare:

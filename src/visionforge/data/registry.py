@@ -111,6 +111,11 @@ def dataset_info(name: str, synthetic: Synthetic | None = None) -> DatasetInfo:
         return _packaged_entry(name)
     if (path := Path(name)).exists():
         word = name_from(path)
+        if word in dataset_names() and dataset_info(word).made_from == str(path.resolve()):
+            raise SettingsError(
+                f"data.dataset: {printable(name)} is a path; the data set that was made of it is called {word}: name "
+                "that one"
+            )
         raise SettingsError(
             f"data.dataset: {printable(name)} is a path and no name of the catalog; make a data set of it with "
             f"`visionforge datasets import {shlex.quote(printable(name))} --name {word}`, then --data.dataset {word}"
