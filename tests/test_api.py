@@ -73,7 +73,7 @@ def test_predictions_as_objects(own_run, photos, caplog):
 
 
 @pytest.mark.usefixtures("silent")
-@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "xlsx"])
 def test_predictions_in_every_format(trained, photos, suffix):
     if suffix == "parquet":
         pytest.importorskip("pyarrow")

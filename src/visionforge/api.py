@@ -335,8 +335,8 @@ def predict(
         pictures: Folders, picture files (of volumes `.npy`, `.nii` and `.nii.gz` files) and `.npz` archives, one or
             several; None is the test split of the run.
         checkpoint: ``best``, ``last`` or a file; None is the best.
-        out: The table of the pictures, `.csv`, `.parquet` or `.jsonl`; None is `predictions.csv` in the evaluations of
-            the run, or in the working folder for a lone checkpoint.
+        out: The table of the pictures, `.csv`, `.parquet`, `.jsonl` or `.xlsx`; None is `predictions.csv` in the
+            evaluations of the run, or in the working folder for a lone checkpoint.
         overwrite: Replace a table that exists.
         split: Part of `.npz` archives; None is ``test``.
         tta: Average over test-time views; None is as the network is set.

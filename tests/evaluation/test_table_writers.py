@@ -5,15 +5,17 @@ import importlib.util
 import json
 
 import numpy as np
+import openpyxl
 import pandas as pd
 import pytest
 from pyarrow import parquet
 
-from visionforge.errors import SettingsError
+from visionforge.errors import RunError, SettingsError
+from visionforge.evaluation import table_writers
 from visionforge.evaluation.table_writers import ROW_GROUP, Column, cell_safe, cell_text, open_table, require_format
 
 COLUMNS = [Column("path"), Column("prediction", "integer"), Column("probability_a b", "number")]
-FORMATS = ("csv", "parquet", "jsonl")
+FORMATS = ("csv", "parquet", "jsonl", "xlsx")
 NAMES = ['a,"b".png', "naïve/猫.png", "two\nlines.png", "=1+1.png", ""]
 
 
@@ -32,6 +34,8 @@ def written(path, content, step=100):
 def read(path):
     if path.suffix == ".csv":
         return pd.read_csv(path, keep_default_na=False)
+    if path.suffix == ".xlsx":
+        return pd.read_excel(path, keep_default_na=False)
     return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_json(path, lines=True)
 
 
@@ -40,7 +44,7 @@ def test_every_format_gives_back_what_was_written(tmp_path, suffix):
     content = rows(503)
     table = read(written(tmp_path / f"x.{suffix}", content))
     assert list(table.columns) == [column.name for column in COLUMNS]
-    paths = [cell_text(cell) for cell in table["path"]] if suffix == "csv" else table["path"].tolist()
+    paths = [cell_text(cell) for cell in table["path"]] if suffix in ("csv", "xlsx") else table["path"].tolist()
     assert paths == [row[0] for row in content]
     assert table["prediction"].tolist() == [row[1] for row in content]
     assert table["probability_a b"].astype(np.float32).tolist() == [row[2] for row in content]  # bit for bit
@@ -110,12 +114,28 @@ def test_row_that_does_not_fit_is_refused(tmp_path, suffix, row, complaint):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_spreadsheet_says_how_much_it_holds(tmp_path, monkeypatch):
+    monkeypatch.setattr(table_writers, "MOST_ROWS", 50)
+    written(tmp_path / "fits.xlsx", rows(49), step=7)
+    with pytest.raises(RunError, match=r"a spreadsheet holds 49 rows at most; write .csv, .parquet or .jsonl"):
+        written(tmp_path / "x.xlsx", rows(50), step=7)
+    assert [path.name for path in tmp_path.iterdir()] == ["fits.xlsx"]
+
+
+def test_a_spreadsheet_has_plain_cells(tmp_path):
+    path = written(tmp_path / "x.xlsx", [["=1+1\x07", 3, float("nan")]])
+    sheet = openpyxl.load_workbook(path).active
+    assert [cell.value for cell in sheet[2]] == ["'=1+1\N{REPLACEMENT CHARACTER}", 3, None]
+    assert sheet.freeze_panes == "B2"
+    assert sheet["A1"].font.bold
+
+
 @pytest.mark.parametrize("name", ["x.txt", "x", "x.csv.gz"])
 def test_unknown_suffix_is_one_line(tmp_path, name):
     with pytest.raises(SettingsError) as caught:
         require_format(tmp_path / name)
     (line,) = caught.value.problems
-    assert line.endswith("allowed: .csv, .parquet, .jsonl")
+    assert line.endswith("allowed: .csv, .parquet, .jsonl, .xlsx")
 
 
 def test_missing_pyarrow_is_one_line(monkeypatch, tmp_path):

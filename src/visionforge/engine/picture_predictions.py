@@ -27,7 +27,7 @@ from visionforge.engine.picture_outputs import (
 )
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.prediction_table import TEXTS, Filled, headings_of, prediction_columns, rows_of
-from visionforge.evaluation.table_writers import Column, TableWriter, open_table, read_table, require_format
+from visionforge.evaluation.table_writers import Column, TableWriter, cell_text, open_table, read_table, require_format
 from visionforge.inference.artifacts import load_predictor, require_torch
 from visionforge.inference.loading import Target, device_of, find_target, load_classifier
 from visionforge.printable import LONGEST_LINE, printable
@@ -79,6 +79,9 @@ class PicturePredictions:
         try:
             if suffix == ".parquet":
                 return pd.read_parquet(self.path)
+            if suffix == ".xlsx":
+                table = pd.read_excel(self.path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False)
+                return table.assign(**{name: table[name].map(cell_text) for name in TEXTS if name in table})
             if suffix == ".jsonl":
                 with self.path.open(encoding="utf-8") as file:
                     return pd.DataFrame([json.loads(line) for line in file])
@@ -130,7 +133,7 @@ def predict_pictures(
         run: The run, by folder or name.
         checkpoint: `best`, `last` or a file; None is the best of the run.
         artifact: An exported `.onnx` or `.safetensors` file, in the place of a run.
-        out: The table, `.csv`, `.parquet` or `.jsonl`; None is `predictions.csv` in a folder of its own in the
+        out: The table, `.csv`, `.parquet`, `.jsonl` or `.xlsx`; None is `predictions.csv` in a folder of its own in the
             evaluations of the run, or in the working folder for a lone checkpoint.
         overwrite: Replace a table that exists.
         split: Part of `.npz` archives; None is `test`.

@@ -1,11 +1,12 @@
-"""Tables of any length as CSV, Parquet or JSON Lines, written row by row; the file appears whole or not at all."""
+"""Tables as CSV, Parquet, JSON Lines or a spreadsheet, written row by row; the file appears whole or not at all."""
 
 import contextlib
 import csv
 import importlib.util
 import io
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 Cell = str | int | float
 MOST_TABLE_BYTES = 2_000_000_000  # that are read
 _FORMULA = tuple("=+-@\t\r")
+MOST_ROWS, MOST_LETTERS = 1 << 20, 32_000  # of a spreadsheet, and of one of its cells
+_WIDTHS = (14, 40)  # letters, of a column and of the first, which has paths
 ROW_GROUP = 8192  # rows of a Parquet row group: what is kept in memory, and what a reader may skip
 
 
@@ -111,7 +114,7 @@ def open_table(path: Path, columns: Sequence[Column]) -> Iterator[TableWriter]:
     """Write a table beside its place, and put it there when the block ends without an error.
 
     Args:
-        path: The file; its suffix chooses the format: `.csv`, `.parquet` or `.jsonl`.
+        path: The file; its suffix chooses the format: `.csv`, `.parquet`, `.jsonl` or `.xlsx`.
         columns: The columns, whose names differ.
 
     Raises:
@@ -232,9 +235,63 @@ class ParquetWriter:
             self._writer.close()
 
 
-_WRITERS: dict[str, type[CsvWriter] | type[ParquetWriter] | type[JsonLinesWriter]] = {
+class SpreadsheetWriter:
+    """Writes an Excel file of one sheet whose headings stay in sight; no text is taken for a formula.
+
+    Args:
+        file: Where to write.
+        columns: The columns.
+    """
+
+    def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
+        from openpyxl import Workbook
+        from openpyxl.cell import WriteOnlyCell
+        from openpyxl.styles import Font
+        from openpyxl.utils import get_column_letter
+
+        self._file, self._book, self._rows = file, Workbook(write_only=True), 1
+        self._sheet: Any = self._book.create_sheet("predictions")
+        self._sheet.freeze_panes = "B2"
+        headings = []
+        for place, column in enumerate(columns, start=1):
+            heading = WriteOnlyCell(self._sheet, _sheet_cell(column.name))
+            heading.font = Font(bold=True)
+            headings.append(heading)
+            width = _WIDTHS[0] if place > 1 else _WIDTHS[1]
+            self._sheet.column_dimensions[get_column_letter(place)].width = max(width, len(column.name) + 2)
+        self._sheet.append(headings)
+
+    def write(self, rows: Sequence[Sequence[Cell]]) -> None:
+        """Add rows.
+
+        Raises:
+            RunError: If there are more than such a file holds.
+        """
+        self._rows += len(rows)
+        if self._rows > MOST_ROWS:
+            raise RunError(f"a spreadsheet holds {MOST_ROWS - 1:,} rows at most; write .csv, .parquet or .jsonl")
+        for row in rows:
+            self._sheet.append([_sheet_cell(cell) for cell in row])
+
+    def close(self) -> None:
+        """Write the file."""
+        self._book.save(self._file)
+
+
+def _sheet_cell(cell: Cell) -> Cell | None:
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+
+    if isinstance(cell, str):
+        return cell_safe(ILLEGAL_CHARACTERS_RE.sub("\N{REPLACEMENT CHARACTER}", cell)[:MOST_LETTERS])
+    if isinstance(cell, float):
+        return float(f"{cell:.9g}") if math.isfinite(cell) else None
+    return cell
+
+
+_WRITERS: dict[str, Callable[[IO[bytes], Sequence[Column]], TableWriter]] = {
     ".csv": CsvWriter,
     ".parquet": ParquetWriter,
     ".jsonl": JsonLinesWriter,
+    ".xlsx": SpreadsheetWriter,
 }
-FORMATS = tuple(_WRITERS)  # suffixes of tables
+FORMATS = (".csv", ".parquet", ".jsonl")  # suffixes of tables of any length and width

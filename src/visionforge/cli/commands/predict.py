@@ -67,7 +67,7 @@ def parser() -> CommandParser:
     text = "an exported .onnx or .safetensors file instead; needs no checkpoint"
     add("--model", dest="artifact", type=Path, metavar="FILE", help=text)
     where = "predictions.csv in the run's evaluations, or in the working folder for a lone checkpoint"
-    add("--out", type=Path, metavar="FILE", help=f"table to write: .csv, .parquet or .jsonl; default {where}")
+    add("--out", type=Path, metavar="FILE", help=f"table to write: .csv, .parquet, .jsonl or .xlsx; default {where}")
     add("--overwrite", action="store_true", help="replace a table that exists")
     add("--split", choices=SPLITS, help="part of .npz archives; default test")
     add("--tta", action="store_true", default=None, help="average over test-time views; default as the network is set")
