@@ -219,6 +219,19 @@ def test_flags_are_named_as_they_are_typed_and_logs_are_a_plain_folder(capsys):
     assert capsys.readouterr().err.startswith("error: --logs: 'a b' is not allowed")
 
 
+@pytest.mark.parametrize("more", [[], ["--seeds", "2"], ["--folds", "3"]])
+def test_images_that_are_not_there_yet_are_told_of(tmp_path, monkeypatch, capsys, more):
+    monkeypatch.setenv("VISIONFORGE_DATA", str(tmp_path))
+    command = ["submit", "--print", "--", "fit", "--data.dataset", "breastmnist", *more]
+    assert main(command) == 0
+    told = capsys.readouterr().err
+    assert "breastmnist.npz: missing; `visionforge datasets download breastmnist` gets it" in told
+    assert told.count("hosts that train often reach no network") == 1
+    (tmp_path / "breastmnist.npz").touch()
+    assert main(command) == 0
+    assert "missing" not in capsys.readouterr().err
+
+
 def test_without_sbatch_and_where_it_refuses_there_is_a_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RunError, match="there is no sbatch here; submit from a login node"):

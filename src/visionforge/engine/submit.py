@@ -19,15 +19,17 @@ from visionforge.config.loading import OF_EVERY_COMMAND, RawConfig, read_argumen
 from visionforge.config.problems import nearest, value_at
 from visionforge.config.schema import RunSettings
 from visionforge.config.suites import take_benchmark_flags, with_suite
-from visionforge.data.registry import name_from
+from visionforge.data.registry import dataset_info, name_from
+from visionforge.data.source import EMBEDDED, local_archive
 from visionforge.engine.fit import request_of, require_subject
 from visionforge.engine.folds import number_of_folds, requests_of_folds
 from visionforge.engine.seeds import parse_seeds
 from visionforge.engine.several_fits import FITS, refuse_one_run
 from visionforge.engine.starter import begin_with
 from visionforge.engine.validation import check_settings
-from visionforge.errors import RunError, SettingsError
+from visionforge.errors import DataError, RunError, SettingsError
 from visionforge.printable import printable
+from visionforge.streams import caution
 
 COMMANDS = ("fit", "tune", "benchmark")
 SHARED = ("tune", "benchmark")  # whose processes share the work by themselves
@@ -218,11 +220,23 @@ def _check_fit(raw: RawConfig) -> None:
     seeds, folds, workers, distill = (raw.values.pop(flag, None) for flag in ("seeds", "folds", "workers", "distill"))
     making = replace(FITS, request_of=partial(request_of, here=False))
     if any(given is not None for given in (folds, workers, distill)):
-        requests_of_folds(raw, folds, seeds, distill, making)
+        _warn_of_download(requests_of_folds(raw, folds, seeds, distill, making)[0].settings)
         return
     if seeds is not None:
         refuse_one_run(raw, "--seeds")
-    making.request_of(raw)
+    _warn_of_download(making.request_of(raw).settings)
+
+
+def _warn_of_download(settings: RunSettings) -> None:
+    """Tell where the images are not on this machine's disks, which those that train share: they may have no network."""
+    data = settings.data
+    info = dataset_info(data.dataset, data.synthetic)
+    if info.source in EMBEDDED or data.resolution not in info.archives:
+        return
+    try:
+        local_archive(info, data.resolution, data.root)
+    except DataError as error:
+        caution(f"submit: {error}; hosts that train often reach no network")
 
 
 def _without_flag(arguments: Sequence[str], flag: str) -> list[str]:
