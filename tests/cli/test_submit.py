@@ -232,6 +232,23 @@ def test_images_that_are_not_there_yet_are_told_of(tmp_path, monkeypatch, capsys
     assert "missing" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("more", "copies", "told"),
+    [
+        ([], 3, True),
+        (["--tune.storage", "sqlite:///s.db"], 3, True),
+        (["--tune.storage", "journal"], 3, False),
+        ([], 1, False),
+    ],
+)
+def test_a_search_of_several_hosts_needs_more_than_a_file_of_sqlite(capsys, more, copies, told):
+    command = ["submit", "--print", "--copies", str(copies), "--", "tune", "--config", "tune_resnet18_28", *more]
+    assert main(command) == 0
+    assert ("which is safe on one host only" in capsys.readouterr().err) is told
+    assert main(["submit", "--print", "--copies", str(copies), "--", "benchmark", "--suite", "quick"]) == 0
+    assert ("--benchmark.storage journal" in capsys.readouterr().err) is (copies > 1)
+
+
 def test_without_sbatch_and_where_it_refuses_there_is_a_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RunError, match="there is no sbatch here; submit from a login node"):

@@ -162,6 +162,12 @@ class Job:
             seeds = tuple(parse_seeds(str(text), first))
             arguments = _without_flag(arguments, "--seeds")
         _require_valid(name, raw.copy(), shared)
+        storage = value_at(raw.values, f"{name}.storage")
+        if name in SHARED and resources.copies > 1 and (storage is None or str(storage).startswith("sqlite")):
+            caution(
+                "submit: the jobs share a SQLite file, which is safe on one host only; for several take "
+                f"--{name}.storage journal (a file system that all reach), or an address of PostgreSQL"
+            )
         if name == "fit" and resources.nodes * resources.processes > 1:
             arguments += ["--trainer.num_nodes", str(resources.nodes), "--trainer.devices", str(resources.processes)]
         return cls((name, *arguments), seeds, resources)
