@@ -6,7 +6,9 @@ and the length of trainings, by flags at the end of a command.
 
 import csv
 import importlib.util
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from PIL import Image
 
 from tests.cli.fleet import Fleet
 from tests.conftest import REPOSITORY
+from tests.runs.helpers import wait_for
 from tests.test_docs import DOCS, blocks_of, commands_of, expanded
 
 SHORT = ("--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--data.batch_size", "8")
@@ -229,8 +232,17 @@ def interrupted(reader: Reader, words: list[str]) -> None:
     if words[:3] != ["fit", "--resume", "latest"]:
         return
     words = ("--data.dataset", "small", "--data.batch_size", "8", "--model.backbone.name", "mini_cnn", *FIGURES)
-    done = reader.fleet.killed_after(3, "fit", *words, "--trainer.max_epochs", "100", "--resume", "never", number=15)
-    assert done.status == 128 + 15, done.err
+    before = saved(reader)
+    pid = reader.fleet.start("fit", *words, "--trainer.max_epochs", "100", "--resume", "never")
+    wait_for(lambda: saved(reader) - before)
+    os.kill(pid, signal.SIGTERM)
+    done = reader.fleet.wait()
+    assert done.status == 128 + signal.SIGTERM, done.err
+
+
+def saved(reader: Reader) -> set[Path]:
+    """Return the checkpoints that trainings have written so far."""
+    return set(reader.folder.glob("outputs/*/checkpoints/last.ckpt"))
 
 
 @dataclass(frozen=True)
