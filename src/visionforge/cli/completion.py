@@ -3,6 +3,7 @@
 import argparse
 import shlex
 from collections.abc import Iterable
+from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -97,6 +98,7 @@ def _flags() -> dict[str, list[str]]:
     return found
 
 
+@cache
 def _parsers() -> dict[str, dict[str, argparse.ArgumentParser]]:
     """Return command → its own parser, under an empty word, and those of its first words."""
     from importlib import import_module

@@ -27,7 +27,7 @@ from visionforge.engine.picture_outputs import (
 )
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.prediction_table import TEXTS, Filled, headings_of, prediction_columns, rows_of
-from visionforge.evaluation.table_writers import Column, TableWriter, cell_text, open_table, read_table, require_format
+from visionforge.evaluation.table_writers import Column, TableWriter, open_table, read_table, require_format, with_texts
 from visionforge.inference.artifacts import load_predictor, require_torch
 from visionforge.inference.loading import Target, device_of, find_target, load_classifier
 from visionforge.printable import LONGEST_LINE, printable
@@ -81,7 +81,7 @@ class PicturePredictions:
                 return pd.read_parquet(self.path)
             if suffix == ".xlsx":
                 table = pd.read_excel(self.path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False)
-                return table.assign(**{name: table[name].map(cell_text) for name in TEXTS if name in table})
+                return with_texts(table, TEXTS)
             if suffix == ".jsonl":
                 with self.path.open(encoding="utf-8") as file:
                     return pd.DataFrame([json.loads(line) for line in file])

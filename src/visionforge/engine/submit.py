@@ -162,12 +162,7 @@ class Job:
             seeds = tuple(parse_seeds(str(text), first))
             arguments = _without_flag(arguments, "--seeds")
         _require_valid(name, raw.copy(), shared)
-        storage = value_at(raw.values, f"{name}.storage")
-        if name in SHARED and resources.copies > 1 and (storage is None or str(storage).startswith("sqlite")):
-            caution(
-                "submit: the jobs share a SQLite file, which is safe on one host only; for several take "
-                f"--{name}.storage journal (a file system that all reach), or an address of PostgreSQL"
-            )
+        _warn_of_sqlite(name, raw, resources)
         if name == "fit" and resources.nodes * resources.processes > 1:
             arguments += ["--trainer.num_nodes", str(resources.nodes), "--trainer.devices", str(resources.processes)]
         return cls((name, *arguments), seeds, resources)
@@ -231,6 +226,16 @@ def _check_fit(raw: RawConfig) -> None:
     if seeds is not None:
         refuse_one_run(raw, "--seeds")
     _warn_of_download(making.request_of(raw).settings)
+
+
+def _warn_of_sqlite(name: str, raw: RawConfig, resources: Resources) -> None:
+    """Tell where several jobs would share a file that only processes of one host may."""
+    storage = value_at(raw.values, f"{name}.storage")
+    if name in SHARED and resources.copies > 1 and (storage is None or str(storage).startswith("sqlite")):
+        caution(
+            "submit: the jobs share a SQLite file, which is safe on one host only; for several take "
+            f"--{name}.storage journal (a file system that all reach), or an address of PostgreSQL"
+        )
 
 
 def _warn_of_download(settings: RunSettings) -> None:

@@ -47,6 +47,18 @@ def cell_text(cell: str) -> str:
     return cell[1:] if cell[:1] == "'" and cell.lstrip("'")[:1] in _FORMULA else cell
 
 
+def sheet_text(text: str) -> str:
+    """Return a text as a cell of a spreadsheet holds it: no formula, no control character, and not too long."""
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+
+    return cell_safe(ILLEGAL_CHARACTERS_RE.sub("\N{REPLACEMENT CHARACTER}", text)[:MOST_LETTERS])
+
+
+def with_texts(table: "pd.DataFrame", texts: Sequence[str]) -> "pd.DataFrame":
+    """Return a table whose columns of text, of those that it has, hold the texts of which `cell_safe` made cells."""
+    return table.assign(**{name: table[name].map(cell_text) for name in texts if name in table})
+
+
 def read_table(path: Path, texts: Sequence[str], max_bytes: int = MOST_TABLE_BYTES) -> "pd.DataFrame":
     """Return a CSV table; columns of text hold the texts of which `cell_safe` made their cells.
 
@@ -65,7 +77,7 @@ def read_table(path: Path, texts: Sequence[str], max_bytes: int = MOST_TABLE_BYT
         table = pd.read_csv(text, dtype=dict.fromkeys(texts, str), keep_default_na=not texts)
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read as a table ({error})") from error
-    return table.assign(**{name: table[name].map(cell_text) for name in texts if name in table})
+    return with_texts(table, texts)
 
 
 @dataclass(frozen=True)
@@ -279,10 +291,8 @@ class SpreadsheetWriter:
 
 
 def _sheet_cell(cell: Cell) -> Cell | None:
-    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
-
     if isinstance(cell, str):
-        return cell_safe(ILLEGAL_CHARACTERS_RE.sub("\N{REPLACEMENT CHARACTER}", cell)[:MOST_LETTERS])
+        return sheet_text(cell)
     if isinstance(cell, float):
         return float(f"{cell:.9g}") if math.isfinite(cell) else None
     return cell

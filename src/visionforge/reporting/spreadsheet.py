@@ -8,7 +8,6 @@ from typing import Any
 
 from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
-from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.utils import get_column_letter
 
@@ -23,7 +22,7 @@ from visionforge.evaluation.metric_names import (
     metric_name,
 )
 from visionforge.evaluation.subgroups import Subgroups
-from visionforge.evaluation.table_writers import cell_safe
+from visionforge.evaluation.table_writers import sheet_text
 from visionforge.reporting.context import ReportContext, changed_settings, origin_rows
 from visionforge.reporting.presentation import Presentation
 from visionforge.reporting.sections import rarest_first
@@ -132,7 +131,7 @@ def _plain(value: Any) -> Any:
     """Return what a cell can hold: numbers stay numbers, text is never taken for a formula."""
     if value is None or isinstance(value, bool | int | float):
         return value
-    return cell_safe(ILLEGAL_CHARACTERS_RE.sub("�", str(value))[:32_000])
+    return sheet_text(str(value))
 
 
 def _text(value: Any) -> str:
