@@ -37,19 +37,8 @@ SUBGROUP_WORDS = frozenset(("age", "sex", "site"))
 OTHER_WORDS = frozenset(  # of which an identifier repeats, and keeps nothing together that is alike
     (
         *("class", "label", "target", "category", "diagnosis", "split", "fold", "site", "hospital", "center", "centre"),
-        *(
-            "camera",
-            "scanner",
-            "device",
-            "vendor",
-            "operator",
-            "annotator",
-            "rater",
-            "reader",
-            "batch",
-            "image",
-            "file",
-        ),
+        *("camera", "scanner", "device", "vendor", "operator", "annotator", "rater", "reader"),
+        *("batch", "image", "file"),
     )
 )
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
