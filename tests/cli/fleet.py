@@ -109,8 +109,10 @@ class Fleet:
     def killed_after(self, seconds: float, *arguments: str, number: int = signal.SIGKILL) -> Ended:
         """Start a command and send it a signal after a time, if it still runs."""
         pid = self.start(*arguments)
-        time.sleep(seconds)
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):  # it has ended before
+            while time.monotonic() - self._started < seconds:
+                os.kill(pid, 0)
+                time.sleep(0.01)
             os.kill(pid, number)
         return self.wait()
 

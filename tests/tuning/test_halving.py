@@ -3,9 +3,11 @@
 import json
 import math
 import shutil
+import signal
 import sqlite3
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -17,9 +19,11 @@ import visionforge as vf
 from tests.conftest import QUICK, run_folders
 from visionforge.config.schema import TuneSettings
 from visionforge.errors import SettingsError
+from visionforge.runs.signals import Interrupted
 from visionforge.tuning.folder import StudyFolder
 from visionforge.tuning.halving import HalvingPruner, Ladder, promote
-from visionforge.tuning.study import ask_in_turn
+from visionforge.tuning.objective import Pausing
+from visionforge.tuning.study import ask_in_turn, best_trials
 from visionforge.tuning.trials import CONTINUES, OWN, RETRIES, RETRY, RUN, counted, cut_off, epochs_of
 
 EPOCHS = 12
@@ -153,6 +157,43 @@ def test_nobody_is_promoted_while_one_that_went_on_and_was_cut_off_is_in_line():
     assert waiting == [went_on.number]
 
 
+def tried(study, x):
+    """Begin a trial of a value, as one of many workers does."""
+    study.enqueue_trial({"x": x})
+    return asked(study)
+
+
+def asked(study):
+    trial = study.ask()
+    trial.suggest_float("x", 0.0, 9.0)
+    trial.set_user_attr("epochs", EPOCHS)
+    return trial
+
+
+@pytest.mark.parametrize("cut", [[], [0], [1], [0, 1]])
+def test_of_equal_trials_that_comes_first_which_was_tried_first_whatever_was_cut_off(cut):
+    ladder = ladder_of(n_warmup_epochs=1, reduction_factor=3)
+    study = optuna.create_study(direction="maximize")
+    trials = [tried(study, x) for x in (0.0, 1.0, 2.0)]
+    for place in cut:
+        cut_off(study, study.trials[trials[place].number], "its process was killed")
+    for place in cut:
+        trials[place] = asked(study)
+    for trial in trials:
+        trial.report(0.5, 0)
+        study.tell(trial, state=TrialState.PRUNED)
+    assert ladder.to_promote(study.trials).params["x"] == 0.0
+
+
+def test_of_equal_results_that_is_the_best_which_was_tried_first():
+    study = optuna.create_study(direction="maximize")
+    first, second = tried(study, 0.0), tried(study, 1.0)
+    cut_off(study, study.trials[first.number], "its process was killed")
+    study.tell(second, 0.5)
+    study.tell(asked(study), 0.5)
+    assert [trial.params["x"] for trial in best_trials(study)] == [0.0, 1.0]
+
+
 def test_one_that_was_cut_off_before_it_had_its_run_goes_on_with_that_of_the_one_before():
     study = optuna.create_study(direction="maximize")
     paused = study.ask()
@@ -217,6 +258,28 @@ def test_a_trial_that_waited_is_a_run_that_was_never_paused(tmp_path, second_wai
     assert resumed.value == max(resumed.intermediate_values.values())
     never = vf.fit(run.path / "config.yaml", **{"trainer.default_root_dir": str(tmp_path / "never")})
     assert never.epochs.drop(columns="seconds").equals(run.epochs.drop(columns="seconds"))
+
+
+@pytest.mark.slow
+def test_one_that_was_killed_before_it_was_compared_waits_where_it_goes_on(tmp_path, second_waits, monkeypatch):
+    """After the checkpoint of an epoch at which trials are compared; the signal stands in for the kill."""
+    asked_for = Pausing.on_train_epoch_start
+
+    def killed(self, trainer, module):
+        if self._trial.number == 3 and trainer.current_epoch == 2:
+            raise Interrupted(signal.SIGTERM)
+        asked_for(self, trainer, module)
+
+    with monkeypatch.context() as once:
+        once.setattr(Pausing, "on_train_epoch_start", killed)
+        with pytest.raises(Interrupted):
+            vf.tune(n_trials=3, **given(tmp_path))
+    monkeypatch.setattr(Ladder, "goes_on", lambda self, trials, trial: (trial.number, epochs_of(trial)) != (4, 2))
+    study = vf.tune(n_trials=3, **given(tmp_path))
+    cut, waits = study.optuna.trials[3:5]
+    assert (cut.state, epochs_of(cut)) == (TrialState.FAIL, 2)
+    assert (waits.state, epochs_of(waits), waits.user_attrs[CONTINUES]) == (TrialState.PRUNED, 2, 3)
+    assert json.loads((Path(waits.user_attrs["run"]) / "run.json").read_text())["state"] == "pruned"
 
 
 @pytest.mark.slow

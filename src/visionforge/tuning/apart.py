@@ -51,12 +51,14 @@ class Watch:
         begun: Called with the run folder.
         ended: Called with the number of an epoch from 0 and its value; returns whether the trial is to end.
         pauses: It ends after the epoch's checkpoint, so that it can go on later.
+        waits: It ends at once, after the checkpoint that it goes on with.
         metric: What the search goes by.
     """
 
     begun: Callable[[Path], None]
     ended: Callable[[int, float], bool]
     pauses: bool
+    waits: bool
     metric: str
 
 
@@ -89,6 +91,7 @@ def fit_apart(
         "parent": dict(parent),
         "metric": watch.metric,
         "pauses": watch.pauses,
+        "waits": watch.waits,
     }
     with tempfile.TemporaryDirectory(prefix="visionforge-trial-") as folder:  # nobody else may look into it
         path = Path(folder) / "trial.json"
@@ -208,11 +211,12 @@ class Told(Callback):
         link: To the search, in the first process.
         metric: What the search goes by.
         pauses: End after the epoch's checkpoint.
+        waits: End after the checkpoint that it goes on with.
     """
 
-    def __init__(self, link: Link | None, metric: str, pauses: bool) -> None:
+    def __init__(self, link: Link | None, metric: str, pauses: bool, waits: bool) -> None:
         self._link, self._metric, self._pauses = link, metric, pauses
-        self._ends = False
+        self._ends = waits
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say where the run lies."""
@@ -277,7 +281,7 @@ def main(path: Path) -> int:
             settings = RunSettings.model_validate(job["settings"])
             run = None if job["run"] is None else Workspace(Path(job["run"]))
             stored = None if run is None else training_config(run, None, "trial")
-            told = Told(link, job["metric"], job["pauses"])
+            told = Told(link, job["metric"], job["pauses"], job["waits"])
             part = TrialPart([told], optuna.TrialPruned, job["metric"])
             made = fit(Request(settings, {}, run=run, stored=stored), interruption, Origin(job["parent"], part))
             if link is not None:

@@ -17,11 +17,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from visionforge.config.schema import TuneSettings
 from visionforge.config.schema.metrics import higher_is_better
-from visionforge.tuning.trials import CONTINUES, OWN, RETRY, counted, epochs_of
+from visionforge.tuning.trials import CONTINUES, OWN, RETRY, counted, epochs_of, first_attempts
 
 log = logging.getLogger(__name__)
 
-Ranked = tuple[float, bool, int]  # how good, the lower the better; whether it is there still; the number of the trial
+Ranked = tuple[float, bool, int]  # how good, the lower the better; whether it is there still; its first attempt
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,15 @@ class Ladder:
         epochs = epochs_of(trial)
         if epochs not in self.rungs or trial.user_attrs.get(OWN):
             return True
-        others = [other for other in counted(trials) if other.number != trial.number]
-        return trial.number in self._best([*others, trial], epochs)
+        trials = [*(other for other in trials if other.number != trial.number), trial]
+        return trial.number in self._best(trials, epochs)
 
     def to_promote(self, trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
         """Return a paused trial that is by now among the best of its rung, the highest rung first; None if none is."""
-        known = counted(trials)
-        by_number = {trial.number: trial for trial in known}
+        trials = list(trials)
+        by_number = {trial.number: trial for trial in trials}
         for rung in reversed(self.rungs):
-            for number in self._best(known, rung):
+            for number in self._best(trials, rung):
                 trial = by_number[number]
                 if trial.state == TrialState.PRUNED and epochs_of(trial) == rung:
                     return trial
@@ -77,20 +77,20 @@ class Ladder:
 
     def _best(self, trials: Sequence[FrozenTrial], rung: int) -> list[int]:
         """Return the numbers of the trials that go on after a rung, best first."""
-        reached = sorted(
-            self._rank(trial, rung) for trial in trials if trial.state != TrialState.FAIL and epochs_of(trial) >= rung
-        )
-        return [number for *_, number in reached[: len(reached) // self.factor]]
+        first = first_attempts(trials)
+        reached = [t for t in counted(trials) if t.state != TrialState.FAIL and epochs_of(t) >= rung]
+        reached.sort(key=lambda trial: self._rank(trial, rung, first[trial.number]))
+        return [trial.number for trial in reached[: len(reached) // self.factor]]
 
-    def _rank(self, trial: FrozenTrial, rung: int) -> Ranked:
+    def _rank(self, trial: FrozenTrial, rung: int, first: int) -> Ranked:
         """Return how a trial compares: by its mean over the later half of the epochs, since single ones vary more.
 
-        Of equal ones that comes first which went on before.
+        Of equal ones that comes first which went on before, then that which was tried first.
         """
         later = [value for step, value in trial.intermediate_values.items() if rung // 2 <= step < rung]
         values = [value for value in later if not math.isnan(value)]
         mean = math.fsum(values) / len(values) if values else math.inf
-        return mean if self.minimise or not values else -mean, epochs_of(trial) == rung, trial.number
+        return mean if self.minimise or not values else -mean, epochs_of(trial) == rung, first
 
 
 class HalvingPruner(BasePruner):

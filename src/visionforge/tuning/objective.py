@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 import optuna
 import torch
 from lightning.pytorch.callbacks import Callback
-from optuna.trial import Trial
+from optuna.trial import Trial, TrialState
 from optuna_integration import PyTorchLightningPruningCallback
 
 from visionforge.config.resizing import network_resolution
@@ -107,11 +107,13 @@ class Pausing(Callback):
     Args:
         trial: The trial.
         metric: What is reported.
+        waits: It ends where it goes on: it was to wait there, and was killed before it did.
     """
 
-    def __init__(self, trial: Trial, metric: str) -> None:
+    def __init__(self, trial: Trial, metric: str, waits: bool = False) -> None:
         self._trial = trial
         self._metric = metric
+        self._waits = waits
         self._reported = False  # a trial that goes on has been compared already
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -126,7 +128,7 @@ class Pausing(Callback):
         Raises:
             optuna.TrialPruned: If it is.
         """
-        if self._reported and self._trial.should_prune():
+        if self._waits or (self._reported and self._trial.should_prune()):
             raise optuna.TrialPruned(f"paused after {trainer.current_epoch} epochs")
 
 
@@ -143,6 +145,7 @@ class TrialFit:
         run: The run that it goes on with; None for a new one.
         ends: Reports the value of an epoch, and returns whether the trial ends; None if it never does.
         pauses: It ends after the epoch's checkpoint.
+        waits: It ends at once, after the checkpoint that it goes on with.
     """
 
     config: dict[str, Any]
@@ -153,6 +156,7 @@ class TrialFit:
     run: Workspace | None = None
     ends: Callable[[int, float], bool] | None = None
     pauses: bool = False
+    waits: bool = False
 
 
 Fit = Callable[[TrialFit], Path]  # returns the run folder
@@ -219,12 +223,13 @@ class Objective:
             if self._tune.cross_validate:
                 run, value = self._cross_validated(trial, config, best, epochs)
             else:
+                taken_up, waits = self._taken_up(trial, best)
                 callbacks: list[Callback] = [best]
                 if self._tune.pruner == "halving":
-                    callbacks.append(Pausing(trial, self._tune.metric))
+                    callbacks.append(Pausing(trial, self._tune.metric, waits))
                 elif self._tune.second_metric is None:  # with two objectives a study cannot store values of epochs
                     callbacks.append(PyTorchLightningPruningCallback(trial, self._tune.metric))
-                run, value = self._trained(trial, config, best, callbacks, self._taken_up(trial, best))
+                run, value = self._trained(trial, config, best, callbacks, taken_up, waits)
         except Interrupted as interrupted:
             frozen = study._storage.get_trial(trial._trial_id)
             cut_off(study, frozen, f"interrupted by {interrupted.name}", ORDERLY_RETRIES)
@@ -245,23 +250,27 @@ class Objective:
             return value
         return value, float(self._cost(values))
 
-    def _taken_up(self, trial: Trial, best: BestEpoch) -> Workspace | None:
-        """Return the run that a trial goes on with, and report the epochs that it has behind it; None for a new one."""
+    def _taken_up(self, trial: Trial, best: BestEpoch) -> tuple[Workspace | None, bool]:
+        """Report the epochs that a trial has behind it, and return the run that it goes on with; None for a new one.
+
+        And whether it is to wait right there: one that waited goes on, but one that was killed may have been killed
+        before it was compared with the others.
+        """
         number = trial.user_attrs.get(CONTINUES)
         before = [other for other in trial.study.get_trials(deepcopy=False) if other.number == number]
         run = run_of(before[0], self._folder) if before else None
         if run is None:
-            return None
+            return None, False
         if checkpoint_to_resume(run.checkpoints) is None:
             log.warning("trial %d: the run of trial %s is gone, so it begins anew", trial.number, number)
-            return None
+            return None, False
         trial.set_user_attr(RUN, str(run.path))  # if the process is killed, the next one goes on with it
         values = before[0].intermediate_values
         for step in sorted(values):
             trial.report(values[step], step)
         best.take_up(values)
         trial.set_user_attr(EARLIER_S, spent_s(before[0]))
-        return run
+        return run, before[0].state == TrialState.FAIL and trial.should_prune()
 
     def _trained(
         self,
@@ -270,6 +279,7 @@ class Objective:
         best: BestEpoch,
         callbacks: list[Callback],
         taken_up: Workspace | None = None,
+        waits: bool = False,
     ) -> tuple[Path, float]:
         """Fit, and return the run folder and the best value.
 
@@ -279,7 +289,7 @@ class Objective:
         parent = {"study": self._name, "trial": trial.number, "reason": "trial"}
         halves = self._tune.pruner == "halving"
         ends = None if self._tune.second_metric or self._tune.cross_validate else partial(_ends, trial)
-        run = self._fit(TrialFit(config, self._folder.trials, callbacks, parent, best, taken_up, ends, halves))
+        run = self._fit(TrialFit(config, self._folder.trials, callbacks, parent, best, taken_up, ends, halves, waits))
         if best.value is None or math.isnan(best.value):
             what = "was validated" if best.value is None else f"has a defined {self._tune.metric}"
             raise TrainingError(f"tune.metric: no epoch of the trial {what}")

@@ -30,6 +30,7 @@ from visionforge.tuning.storage import (
     storage_url,
 )
 from visionforge.tuning.stored import require_plain_database, require_plain_journal
+from visionforge.tuning.trials import first_attempts
 
 log = logging.getLogger(__name__)
 SEARCHED = "searched"  # user attribute of the study: what it searches, by which it recognises itself
@@ -153,4 +154,5 @@ def best_trials(study: Study) -> list[FrozenTrial]:
     completed = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
     sign = -1.0 if study.directions[0] == StudyDirection.MAXIMIZE else 1.0
     front = {trial.number for trial in study.best_trials} if len(study.directions) > 1 and completed else set()
-    return sorted(completed, key=lambda t: (t.number not in front, sign * t.values[0], t.number))
+    first = first_attempts(study.get_trials(deepcopy=False))
+    return sorted(completed, key=lambda t: (t.number not in front, sign * t.values[0], first[t.number]))

@@ -44,6 +44,18 @@ def counted(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     )
 
 
+def first_attempts(trials: Iterable[FrozenTrial]) -> dict[int, int]:
+    """Return the number of every trial → that under which its values were first tried.
+
+    Trials that are equal otherwise are told apart by it: a trial that was cut off, or waited, has a later number.
+    """
+    first: dict[int, int] = {}
+    for trial in sorted(trials, key=lambda trial: trial.number):  # a retry comes after what it tries again
+        before = trial.user_attrs.get(RETRY)
+        first[trial.number] = first.get(before, trial.number) if isinstance(before, int) else trial.number
+    return first
+
+
 def epochs_of(trial: FrozenTrial) -> int:
     """Return how many epochs a trial was trained for, as far as it has told: up to its last validated one."""
     return max(trial.intermediate_values, default=-1) + 1

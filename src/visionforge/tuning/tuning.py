@@ -423,7 +423,7 @@ class _Runner:
             trial.best.take(epoch, value)
             return trial.ends is not None and trial.ends(epoch, value)
 
-        watch = Watch(begun, ended, trial.pauses, self._settings.tune.metric)
+        watch = Watch(begun, ended, trial.pauses, trial.waits, self._settings.tune.metric)
         return fit_apart(settings, processes, trial.run, trial.parent, watch, self._interruption)
 
 
