@@ -11,6 +11,7 @@ from PIL import Image
 
 import visionforge as vf
 from tests.conftest import QUICK, flags, run_folders
+from tests.data.test_listing import pictures
 from visionforge.cli.main import main
 from visionforge.data.registry import dataset_names
 
@@ -228,6 +229,21 @@ def test_a_trained_network_says_what_is_alike(capsys, archives, tmp_path, refuse
     assert line.startswith("--embedding: is not used")
     (line,) = refuse("datasets", "check", "adrenalmnist3d", "--root", str(archives), "--embedding", "pixels")
     assert "has volumes" in line
+
+
+def test_what_an_import_told_is_kept_and_stands_in_every_report(capsys, tmp_path):
+    pictures(*(tmp_path / "photos" / name for name in ("cat", "Cat")), count=30)
+    (tmp_path / "photos" / "cat" / "broken.png").write_text("no picture")
+    told = "1 picture could not be read, and left out (broken.png: is no picture); the classes Cat and cat differ in"
+    assert main(["datasets", "import", str(tmp_path / "photos")]) == 0
+    given = flags(data__dataset="photos", trainer__max_epochs=1, evaluation__report="true")
+    assert main(["fit", *given]) == 0
+    (run,) = run_folders(tmp_path / "outputs")
+    assert told in (run / "report.html").read_text(encoding="utf-8")
+    for command in (["datasets", "info", "photos"], ["runs", "show", str(run)]):
+        capsys.readouterr()
+        assert main(command) == 0
+        assert told in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_fit_warns_of_what_splits_share(capsys, archives, tmp_path):

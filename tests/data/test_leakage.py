@@ -198,11 +198,12 @@ def test_what_is_shared_is_none_of_the_facts_by_which_data_is_known_again(data, 
         Manifest(run="r", mark="m", state="running", started=utc_now(), hash="h", dataset="own", model="mini_cnn")
     )
     settings = DataSettings(dataset="own", resolution=28)
-    for _ in range(2):  # the second is a run that goes on
-        describe_data(active, dataset_info("own"), settings)
+    for notes in ((), ("two classes are alike",)):  # the second is a run that goes on
+        describe_data(active, dataset_info("own").model_copy(update={"notes": notes}), settings)
         warn_of_leaks(active, dataset_info("own"), settings)
         both = "8 images of val are in train, too; 8 images of test are in train, too"
         assert active.manifest.data["shared with train"] == both
+    assert active.manifest.data["noticed by its import"] == "two classes are alike"
     assert caplog.text.count(f"own: {both}; see `visionforge datasets check own`") == 2
     active.update(data={})
     warn_of_leaks(active, dataset_info("own"), settings.model_copy(update={"folds": 5}))

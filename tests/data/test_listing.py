@@ -9,6 +9,7 @@ from PIL import Image
 
 from visionforge.data.importing import ImportSettings, import_images
 from visionforge.data.info import SPLITS
+from visionforge.data.registry import dataset_info
 from visionforge.data.side_table import read_side_table
 from visionforge.errors import DataError, SettingsError
 
@@ -115,6 +116,7 @@ def test_oddities_of_folders_are_told(tmp_path):
     for part in ("Cat and cat differ in case only", "empty holds no pictures", "10 pictures lie in no class folder"):
         assert part in told
     assert told.count("which is listed anyway; left out") == 2
+    assert dataset_info(report.info.name).notes == tuple(report.notes)
 
 
 def test_folder_without_a_name_is_no_class(tmp_path):

@@ -31,6 +31,7 @@ def dataset_facts(entry: DatasetInfo) -> dict[str, str]:
         "label keeps under": ", ".join([*allowed, f"{flags.rotation} rotation"]),
         "texture is label": "yes" if flags.texture_is_label else "no",
         "colour is label": "yes" if flags.colour_is_label else "no",
+        **({"import": "; ".join(entry.notes)} if entry.notes else {}),
         "licence": entry.licence,
         "cite": entry.citation,
     }

@@ -10,11 +10,12 @@ from visionforge.data.import_settings import Frames, ImportSettings, MaskValues
 from visionforge.data.importing import import_images
 from visionforge.data.intensity import Range
 from visionforge.data.placement import Fit
+from visionforge.data.registry import name_from
 
 
 def import_dataset(
     source: str | Path,
-    name: str,
+    name: str | None = None,
     *,
     resolution: int = 28,
     task: TaskName | None = None,
@@ -47,7 +48,7 @@ def import_dataset(
 
     Args:
         source: A folder of class folders, of splits, or of pictures with masks or boxes; a CSV file, or an NPZ file.
-        name: Catalog name of the new data set: small letters, digits and _.
+        name: Catalog name of the new data set: small letters, digits and _; None is made of the source's.
         resolution: Height and width of the images, 8 to 1024 pixels; of volumes at most 256.
         task: Kind of labels; None follows from what the pictures have.
         fractions: Shares of training, validation and test images, where the source gives no splits.
@@ -91,7 +92,7 @@ def import_dataset(
     return import_images(
         ImportSettings(
             Path(source),
-            name,
+            name or name_from(Path(source)),
             resolution=resolution,
             task=task,
             fractions=fractions,

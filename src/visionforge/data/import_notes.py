@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from visionforge.data.import_settings import ImportSettings
-from visionforge.data.info import SPLITS, Split
+from visionforge.data.info import MAX_NOTE, MAX_NOTES, SPLITS, DatasetInfo, Split
 from visionforge.data.inspect import equal_images
 from visionforge.data.listing import Listing, some
+from visionforge.data.side_table import well_formed
 from visionforge.errors import DataError
 
 LEAST_SERIES = 5  # of names that say that there are several pictures of the same
@@ -105,3 +107,18 @@ def shared_pictures(images: dict[Split, npt.NDArray[np.uint8]], names: Mapping[S
                 "better than they are"
             )
     return notes
+
+
+def left_out(broken: Sequence[tuple[Path, str]]) -> list[str]:
+    """Tell how many pictures could not be read, and why the first one could not."""
+    if not broken:
+        return []
+    count = "1 picture" if len(broken) == 1 else f"{len(broken):,} pictures"
+    path, reason = broken[0]
+    return [f"{count} could not be read, and left out ({path.name}: {reason})"]
+
+
+def with_notes(info: DatasetInfo, notes: Sequence[str]) -> DatasetInfo:
+    """Return an entry that keeps what an import has told."""
+    kept = tuple(well_formed(note[:MAX_NOTE]) for note in dict.fromkeys(notes))
+    return info.model_copy(update={"notes": kept[:MAX_NOTES]})

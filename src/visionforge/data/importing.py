@@ -27,7 +27,15 @@ from visionforge.data.import_classes import ClassLabels, class_labels, positive_
 from visionforge.data.import_corrected import corrected_parts, is_data_set
 from visionforge.data.import_files import check_free, entry_path, write_pair
 from visionforge.data.import_masks import MaskLabels, MaskReader
-from visionforge.data.import_notes import absent_classes, alike_classes, divided_series, lost_classes, shared_pictures
+from visionforge.data.import_notes import (
+    absent_classes,
+    alike_classes,
+    divided_series,
+    left_out,
+    lost_classes,
+    shared_pictures,
+    with_notes,
+)
 from visionforge.data.import_npz import is_npz, read_npz
 from visionforge.data.import_report import GONE, ImportReport
 from visionforge.data.import_settings import ImportSettings
@@ -122,6 +130,7 @@ def import_images(settings: ImportSettings) -> ImportReport:
     if settings.corrections is not None:
         info = info.model_copy(update={"description": f"{info.description} {done.summary}."})
     content = _content(parts, notes)
+    info = with_notes(info, [*left_out(broken), *notes])
     info, archive = write_pair(info, settings.resolution, content, data_root(settings.root), settings.replace)
     return ImportReport(info, archive, entry_path(settings.name), broken, notes, positive)
 
@@ -140,6 +149,7 @@ def _import_npz(settings: ImportSettings) -> ImportReport:
     notes += shared_pictures({split: part.images for split, part in parts.items()}, places)
     info = _describe(settings, found.task, found.classes, positive, parts, "crop")
     content = _content(parts, notes)
+    info = with_notes(info, notes)
     info, archive = write_pair(info, found.resolution, content, data_root(settings.root), settings.replace)
     return ImportReport(info, archive, entry_path(settings.name), [], notes, positive)
 
@@ -155,6 +165,7 @@ def _import_corrected(settings: ImportSettings) -> ImportReport:
         parts[split] = _Part(np.asarray(arrays.images), labels if labels.ndim == 2 else labels[:, None], present, side)
     notes = [summary, *absent_classes(info.classes, {split: part.present for split, part in parts.items()})]
     content = _content(parts, notes)
+    info = with_notes(info, [*info.notes, *notes])
     info, archive = write_pair(info, settings.resolution, content, data_root(settings.root), settings.replace)
     return ImportReport(info, archive, entry_path(settings.name), [], notes)
 

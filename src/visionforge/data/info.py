@@ -29,6 +29,7 @@ MAX_TEXT = 500  # characters of a class name
 LARGEST_MEAN, SMALLEST_STD, LARGEST_STD = 10.0, 1e-7, 10.0  # far beyond what values in [0, 1] can have
 SIDE_TEXTS, SIDE_CHARACTERS = 2, 256  # names and groups beside the images, and the mean length that has room
 MAX_COLUMNS = 32  # further columns beside them
+MAX_NOTES, MAX_NOTE = 32, 2_000  # that an import keeps, and characters of one
 SHARDS = ".shards.json"  # how the name of an index of shards ends
 _CHARACTER_BYTES = 4  # of NumPy's text arrays
 
@@ -164,6 +165,9 @@ class DatasetInfo(Section):
     source: Text = Field("archive", description="Where the arrays come from: archive, or an embedded source's name.")
     made_from: str | None = Field(
         None, max_length=4096, description="Of an import: the folder or table, on that machine."
+    )
+    notes: tuple[Annotated[str, Field(max_length=MAX_NOTE)], ...] = Field(
+        (), max_length=MAX_NOTES, description="Of an import: what was left out, or looks odd; reports repeat it."
     )
     archives: dict[Resolution, Archive] = Field(default_factory=dict, description="Archive per resolution.")
     original: AnyOriginal | None = Field(

@@ -10,13 +10,12 @@ from visionforge.data.info import DatasetInfo
 from visionforge.data.leakage import training_leaks
 from visionforge.data.source import EMBEDDED, fingerprint, local_archive
 from visionforge.errors import DataError
+from visionforge.runs.manifest import NOTICED, SHARED
 from visionforge.runs.provenance import environment_variables
 from visionforge.runs.session import ActiveRun
 from visionforge.training.determinism import devices_in_use, switches_in_force
 
 log = logging.getLogger(__name__)
-
-SHARED = "shared with train"  # in the manifest's facts of the data
 
 
 def describe_data(active: ActiveRun, info: DatasetInfo, settings: DataSettings) -> None:
@@ -32,13 +31,13 @@ def describe_data(active: ActiveRun, info: DatasetInfo, settings: DataSettings) 
         "md5": fingerprint(info, settings.resolution, settings.root),
         "images": info.splits.model_dump(),
     }
-    before = {name: value for name, value in active.manifest.data.items() if name != SHARED}
+    before = {name: value for name, value in active.manifest.data.items() if name not in (SHARED, NOTICED)}
     if before and before != found:
         raise DataError(
             f"data.root: {found['archive']} has MD5 {found['md5']}, the run was begun with {before.get('md5')}; "
             "name the folder of that archive, or begin a new run"
         )
-    active.update(data=found)
+    active.update(data={**found, NOTICED: "; ".join(info.notes)} if info.notes else found)
 
 
 def warn_of_leaks(active: ActiveRun, info: DatasetInfo, settings: DataSettings) -> None:

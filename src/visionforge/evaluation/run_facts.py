@@ -7,6 +7,7 @@ from typing import Any
 from visionforge.evaluation.comparison import partial_of, positive_of
 from visionforge.evaluation.metric_names import partial_text
 from visionforge.redaction import redact_arguments
+from visionforge.runs.manifest import NOTICED
 from visionforge.runs.paths import shown
 from visionforge.runs.query import READINGS, StoredRun
 from visionforge.runs.session import ENSEMBLE
@@ -15,6 +16,8 @@ from visionforge.runs.session import ENSEMBLE
 def run_facts(run: StoredRun) -> dict[str, str]:
     """Return label → text, without what is not known."""
     row = run.as_row()
+    data = {name: value for name, value in run.manifest.data.items() if name != "images"}
+    noticed = data.pop(NOTICED, None)
     state = run.state if not run.manifest.error else f"{run.state} ({run.manifest.error})"
     facts: dict[str, Any] = {
         "folder": shown(run.workspace.path),
@@ -25,7 +28,8 @@ def run_facts(run: StoredRun) -> dict[str, str]:
         "epochs": cell_text("epochs", row),
         "size": size_text(run.size),
         "seed": row["seed"],
-        "data": ", ".join(f"{key} {value}" for key, value in run.manifest.data.items() if value and key != "images"),
+        "data": ", ".join(f"{key} {value}" for key, value in data.items() if value),
+        "import": noticed,
         "weights": (run.manifest.weights or {}).get("source", "random"),
         "parent": None if run.manifest.parent is None else run.manifest.parent.get("run"),
     }

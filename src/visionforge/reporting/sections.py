@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from visionforge.evaluation.evaluation import SplitEvaluation
@@ -19,6 +20,7 @@ from visionforge.reporting.context import ReportContext, changed_settings, origi
 from visionforge.reporting.figures.interactive import training_plots
 from visionforge.reporting.presentation import Card, Presentation, Section
 from visionforge.reporting.rendering import Cell, Table
+from visionforge.runs.manifest import NOTICED, Manifest
 
 
 def sections_of(evaluation: SplitEvaluation, shown: Presentation) -> list[Section]:
@@ -29,7 +31,8 @@ def sections_of(evaluation: SplitEvaluation, shown: Presentation) -> list[Sectio
         shown: What the task shows of them, and everything else.
     """
     background = shown.background
-    found = [_result(evaluation)]
+    result = _result(evaluation)
+    found = [replace(result, notes=[*result.notes, *_noticed(background.manifest)])]
     if background.epochs:
         found.append(Section("training", "Training", plots=training_plots(background.epochs)))
     if background.candidates:
@@ -112,6 +115,12 @@ def _notes(evaluation: SplitEvaluation) -> list[str]:
     if len(evaluation.readings) > 1:
         notes.append("The numbers on top are those with test-time augmentation (TTA), which the predictions follow.")
     return notes
+
+
+def _noticed(manifest: Manifest | None) -> list[str]:
+    """Return what the import of the data has told, as a paragraph."""
+    told = None if manifest is None else manifest.data.get(NOTICED)
+    return [f"When the pictures became a data set: {told}."] if told else []
 
 
 def class_table(evaluation: SplitEvaluation) -> Section:

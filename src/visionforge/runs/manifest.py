@@ -15,6 +15,7 @@ from visionforge.runs.processes import ProcessId
 
 State = Literal["running", "complete", "interrupted", "failed", "pruned"]
 FORMAT = 1
+SHARED, NOTICED = "shared with train", "noticed by its import"  # texts among what is said of the data
 MAX_BYTES = 4_000_000  # a manifest is some pages of text; anything larger is the wrong file
 
 

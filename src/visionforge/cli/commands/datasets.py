@@ -66,7 +66,7 @@ def subcommands() -> Subcommands:
         type=Path,
         help="folder of class folders (or of train, val, test) or of pictures, a CSV, or an NPZ file",
     )
-    bring.add_argument("--name", required=True, help="catalog name: small letters, digits and _")
+    bring.add_argument("--name", help="catalog name: small letters, digits and _; default: that of the source")
     for flag, given in import_flags().items():
         bring.add_argument(flag, **given)
     return group
@@ -178,8 +178,10 @@ def _show(options: argparse.Namespace) -> int:
 
 def _import(options: argparse.Namespace) -> int:
     from visionforge.data.importing import ImportSettings, import_images
+    from visionforge.data.registry import name_from
 
-    given = {**vars(options), "fractions": tuple(options.fractions)}
+    name = options.name or name_from(options.source)
+    given = {**vars(options), "name": name, "fractions": tuple(options.fractions)}
     as_json = given.pop("json")
     report = import_images(ImportSettings(**given))
     if as_json:
