@@ -506,6 +506,8 @@ def test_pictures_of_another_kind_are_told(quick_run, photos, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     scores = table(found["path"])["ood_score"].to_numpy(np.float64)
     model = vf.open_run(run).model
+    told = table(found["path"])["unlike_training"]
+    assert told.tolist() == (scores > model.outliers.threshold).tolist()
     assert found["unlike_training"] == int((scores > model.outliers.threshold).sum()) > 2
     predict("--run", run, "--images", photos)
     told = capsys.readouterr().out

@@ -133,11 +133,12 @@ def test_sets_and_distance_are_inside(tmp_path, method, sets, tta):
     model = knowing(model_of("mini_cnn", classes=4, tta=tta), method, sets)
     images = pictures(9)
     said = NetworkPredictor(model)(images)
-    assert set(said.columns) == {"set", "abstain", "ood_score"}
+    assert set(said.columns) == {"set", "abstain", "ood_score", "unlike_training"}
+    np.testing.assert_array_equal(said.columns["unlike_training"], said.columns["ood_score"] > 18)
     assert 0 < said.columns["set"].mean() < 1
     for runtime in export(model, tmp_path).values():
         theirs = ArtifactPredictor(runtime)(images)
-        for name in ("set", "abstain"):
+        for name in ("set", "abstain", "unlike_training"):
             np.testing.assert_array_equal(theirs.columns[name], said.columns[name])
         np.testing.assert_allclose(theirs.columns["ood_score"], said.columns["ood_score"], rtol=1e-4, atol=1e-4)
         assert_same(model, runtime)

@@ -98,7 +98,7 @@ def test_tells_noise_from_digits(digits, method, tmp_path):
     keep.save_checkpoint(tmp_path / "x.ckpt", weights_only=True)
     again = NetworkPredictor(load_classifier(tmp_path / "x.ckpt"))(pixels)
     np.testing.assert_allclose(again.columns["ood_score"], inside, rtol=1e-5)
-    assert set(again.columns) == {"set", "abstain", "ood_score"}
+    assert set(again.columns) == {"set", "abstain", "ood_score", "unlike_training"}
 
 
 def test_a_task_of_labels_has_no_score():

@@ -30,6 +30,7 @@ from visionforge.evaluation.prediction_table import TEXTS, Filled, headings_of, 
 from visionforge.evaluation.table_writers import Column, TableWriter, open_table, read_table, require_format, with_texts
 from visionforge.inference.artifacts import load_predictor, require_torch
 from visionforge.inference.loading import Target, device_of, find_target, load_classifier
+from visionforge.inference.predictions import UNLIKE
 from visionforge.printable import LONGEST_LINE, printable
 from visionforge.runs.owned_files import folder_for
 from visionforge.runs.paths import shown
@@ -102,7 +103,7 @@ class PicturePredictions:
             total = self.images + self.failed
             line += f"; {self.failed:,} of {total:,} files could not be read: {shown(self.errors)}"
         if self.unlike is not None and self.unlike > _MANY * self.images:
-            line += f"; {self.unlike:,} of {self.images:,} are unlike the training images (`ood_score`)"
+            line += f"; {self.unlike:,} of {self.images:,} are unlike the training images (`{UNLIKE}`)"
         return printable(line, LONGEST_LINE)
 
 
@@ -342,8 +343,8 @@ class _Stream:
                 return self._write_whole(self.tiles, out, errors, total, interruption), None
         from visionforge.engine.parallel_prediction import predictors_for, said_of
 
-        spec, done, farthest = self.predictor.spec, 0, getattr(self.predictor, "farthest", None)
-        unlike = None if farthest is None else 0
+        spec, done = self.predictor.spec, 0
+        unlike = None if getattr(self.predictor, "farthest", None) is None else 0
         predictors, size = predictors_for(self.predictor, self.threads, total, self.batch_size)
         batches = picture_batches(
             self.listed, spec.resolution, spec.channels, size, self.threads, spec.spatial_dims, spec.fit, spec.intensity
@@ -362,15 +363,14 @@ class _Stream:
                     if table is None:
                         table = stack.enter_context(open_table(out, headings_of(columns)))
                     table.write(rows_of(columns))
-                    if unlike is not None and farthest is not None:
-                        unlike += _above(columns, farthest)
+                    if unlike is not None:
+                        unlike += _unlike(columns)
                 done += len(batch.names) + len(batch.failures)
                 self.progress(done, total)
             failures.require_any_read(total)
         return failures.count, unlike
 
 
-def _above(columns: Sequence[Filled], farthest: float) -> int:
-    """Return how many pictures have a higher `ood_score`."""
-    scores = next((cells for column, cells in columns if column.name == "ood_score"), ())
-    return sum(float(score) > farthest for score in scores)
+def _unlike(columns: Sequence[Filled]) -> int:
+    """Return how many pictures are unlike those of the training."""
+    return sum(map(bool, next((cells for column, cells in columns if column.name == UNLIKE), ())))

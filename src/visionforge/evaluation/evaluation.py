@@ -26,7 +26,7 @@ from visionforge.evaluation.metric_names import labels_of_metrics, partial_text
 from visionforge.evaluation.metrics import medmnist_metrics
 from visionforge.evaluation.scores import Scorer
 from visionforge.evaluation.subgroups import Subgroups
-from visionforge.inference.predictor import BatchPrediction
+from visionforge.inference.predictions import OOD_SCORE, BatchPrediction, distance_columns
 from visionforge.scoring.clusters import Clusters
 from visionforge.scoring.decisions import predicted_labels
 from visionforge.training.calibration import Calibration, scale
@@ -262,7 +262,7 @@ class Evaluation(SplitEvaluation):
     Attributes:
         readings: `without_tta`, and with test-time augmentation `with_tta`.
         calibration: What the validation split says; None if it was not asked.
-        columns: What else is said of each image, by name: `set`, `abstain` and `ood_score`, as far as they are known.
+        columns: What else is said of each image, by name: `set`, `abstain`, `ood_score`, … as far as they are known.
         ood: How `ood_score` was made, and its threshold; None without a score.
     """
 
@@ -444,10 +444,19 @@ def evaluate(
         loss=predictions.loss,
         settings=settings,
         partial=partial,
-        columns={name: each.numpy() for name, each in columns.items()},
+        columns=_further(columns, predictions.ood),
         ood=predictions.ood,
         clusters=clusters,
     )
+
+
+def _further(columns: Mapping[str, torch.Tensor], ood: Mapping[str, Any] | None) -> dict[str, npt.NDArray[Any]]:
+    """Return what else is said of each image, and which are beyond the threshold of `ood_score`."""
+    found: dict[str, npt.NDArray[Any]] = {}
+    for name, each in columns.items():
+        threshold = None if ood is None else ood["threshold"]
+        found |= distance_columns(each.numpy(), threshold) if name == OOD_SCORE else {name: each.numpy()}
+    return found
 
 
 def _plain(probabilities: torch.Tensor) -> torch.Tensor:

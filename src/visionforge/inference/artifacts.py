@@ -14,7 +14,7 @@ from visionforge.data.info import TaskSpec
 from visionforge.distribution import how_to_install
 from visionforge.errors import RunError, SettingsError, WeightsError
 from visionforge.inference.contract import KEY, Contract, read_contract
-from visionforge.inference.predictions import DISAGREEMENT, Floats, Pixels
+from visionforge.inference.predictions import DISAGREEMENT, OOD_SCORE, Floats, Pixels, distance_columns
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +77,9 @@ class ArtifactPredictor:
             columns["abstain"] = (found["set"].sum(axis=1) != 1) | ~found["set"][images_of, said.labels]
         if below is not None:
             columns["abstain"] = found[main][images_of, said.labels] < below
-        return replace(said, columns=columns | {name: found[name] for name in further})
+        for name in further:
+            columns |= distance_columns(found[name], self.farthest) if name == OOD_SCORE else {name: found[name]}
+        return replace(said, columns=columns)
 
     @property
     def contract(self) -> Contract:

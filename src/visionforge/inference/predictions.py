@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DISAGREEMENT = "disagreement"  # column of an ensemble
+OOD_SCORE, UNLIKE = "ood_score", "unlike_training"  # columns of how far an image is out, and whether it is too far
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 
@@ -48,6 +49,16 @@ class BatchPrediction:
             else:
                 joined[each.name] = None if given[0] is None else np.concatenate(given)
         return cls(**joined)
+
+
+def distance_columns(scores: npt.NDArray[Any], threshold: float | None) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns of how far images are from those of the training, and which are unlike them.
+
+    Args:
+        scores: (B,) `ood_score`.
+        threshold: That which 95 % of the validation images do not exceed; None where there were none.
+    """
+    return {OOD_SCORE: scores} if threshold is None else {OOD_SCORE: scores, UNLIKE: scores > threshold}
 
 
 class Predictor(Protocol):

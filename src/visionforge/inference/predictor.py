@@ -14,7 +14,7 @@ from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError
 from visionforge.inference.predictions import DISAGREEMENT as DISAGREEMENT
 from visionforge.inference.predictions import BatchPrediction as BatchPrediction
-from visionforge.inference.predictions import Pixels
+from visionforge.inference.predictions import Pixels, distance_columns
 from visionforge.inference.predictions import Predictor as Predictor
 from visionforge.scoring.decisions import predicted_labels
 from visionforge.training.classifier import ImageClassifier
@@ -68,13 +68,15 @@ class NetworkPredictor:
         thresholds = thresholds_of(model, tta)
         stated, labels = model.calibrated(given, tta=tta), chosen_labels(given, self.spec, thresholds)
         found = {} if model.calibration is None else model.calibration.columns(stated, torch.from_numpy(labels), tta)
-        columns = found | ({} if scores is None else {"ood_score": _plain(scores)})
+        said = {name: each.numpy() for name, each in found.items()}
+        if scores is not None:
+            said |= distance_columns(_plain(scores).numpy(), self.farthest)
         return BatchPrediction(
             stated.numpy(),
             labels,
             raw.numpy(),
             None if raw_tta is None else raw_tta.numpy(),
-            {name: each.numpy() for name, each in columns.items()} | further_columns(members, len(raw), self.spec),
+            said | further_columns(members, len(raw), self.spec),
         )
 
 
