@@ -5,13 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from visionforge.data.group_splits import divide_groups
 from visionforge.data.import_settings import ImportSettings
 from visionforge.data.info import SPLITS, Split
 from visionforge.data.listing import Listing, some
 from visionforge.data.stratify import stratified_order
 from visionforge.errors import DataError
-
-GROUP_FOLDS = 10  # a group split is made of tenths
 
 
 def assign_splits(
@@ -94,36 +93,12 @@ def _divide(
         total = sum(shares[split] for split in wanted)
         shares = {split: shares[split] / total for split in wanted}
     if groups is not None:
-        return _divide_groups(labels, groups, shares, settings)
+        if (count := len(np.unique(groups))) < len(shares):
+            raise DataError(f"{settings.source}: {count} groups cannot be spread over {len(shares)} splits")
+        return np.array(wanted)[divide_groups(labels, groups, [shares[split] for split in wanted], settings.seed)]
     order = stratified_order(labels, np.random.default_rng(settings.seed).permutation(len(labels)))
     bounds = np.rint(np.cumsum(list(shares.values())) * len(labels)).astype(np.int64)
     assigned = np.empty(len(labels), dtype="<U5")
     for split, start, end in zip(shares, [0, *bounds[:-1]], bounds, strict=True):
         assigned[order[start:end]] = split
     return assigned
-
-
-def _divide_groups(
-    labels: npt.NDArray[np.integer],
-    groups: npt.NDArray[np.str_],
-    shares: dict[Split, float],
-    settings: ImportSettings,
-) -> npt.NDArray[np.str_]:
-    """Give whole groups to the splits, keeping the classes' shares as well as that allows."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    count = len(np.unique(groups))
-    if count < len(shares):
-        raise DataError(f"{settings.source}: {count} groups cannot be spread over {len(shares)} splits")
-    folds = min(GROUP_FOLDS, count)
-    strata = labels if labels.ndim == 1 else labels.argmax(axis=1)
-    smallest = int(np.bincount(strata).min())
-    if smallest < folds:  # too few cases of a class to stratify
-        strata = np.zeros(len(groups), dtype=np.int64)
-    maker = StratifiedGroupKFold(folds, shuffle=True, random_state=settings.seed)
-    fold_of = np.empty(len(groups), dtype=np.int64)
-    for fold, (_, members) in enumerate(maker.split(np.zeros(len(groups)), strata, groups)):
-        fold_of[members] = fold
-    val = max(1, round(shares["val"] * folds)) if "val" in shares else 0
-    test = max(1, round(shares["test"] * folds)) if "test" in shares else 0
-    return np.where(fold_of < test, "test", np.where(fold_of < test + val, "val", "train"))
