@@ -11,7 +11,9 @@ import pytest
 import yaml
 from scipy import stats
 
+import visionforge as vf
 from tests.benchmarking.helpers import Fake, record, run, settings
+from tests.data.test_listing import pictures
 from visionforge.benchmarking import plan as planning
 from visionforge.benchmarking.benchmark import folder_of, list_cells, rewrite
 from visionforge.benchmarking.leaderboard import rank_tables, seeds_interval
@@ -20,7 +22,7 @@ from visionforge.benchmarking.study import CELL, key_of, open_benchmark
 from visionforge.config import shipped
 from visionforge.config.schema import RunSettings
 from visionforge.config.shipped import SIZES, recipe_for
-from visionforge.errors import RunError, SettingsError, TrainingError
+from visionforge.errors import DataError, RunError, SettingsError, TrainingError
 from visionforge.reporting.benchmark_page import best_published
 from visionforge.reporting.published import published
 from visionforge.runs.config_hash import digest
@@ -64,6 +66,22 @@ def test_a_larger_matrix_goes_on_with_what_is_there(chosen, tmp_path):
     found = run(settings(tmp_path, **{**TWO, "seeds": [1, 2, 3]}), more)
     assert sorted(more.done) == ["digits 8 mini_cnn default seed 3", "synthetic 8 mini_cnn default seed 3"]
     assert found.counts["complete"] == 6
+
+
+@pytest.mark.slow
+def test_cells_of_a_data_set_that_was_imported_anew_are_not_gone_on_with(tmp_path):
+    """Real fits: the record has the sum of what was read."""
+    pictures(*(tmp_path / "photos" / name for name in ("cat", "dog")), count=40)
+    vf.import_dataset(tmp_path / "photos", resolution=8)
+    given = settings(tmp_path / "outputs", datasets=["photos"], backbones=["mini_cnn"], seeds=[1])
+    assert run(given, None).counts == {"all": 1, "complete": 1}
+    more = settings(tmp_path / "outputs", datasets=["photos"], backbones=["mini_cnn"], seeds=[1, 2])
+    vf.import_dataset(tmp_path / "photos", resolution=8, seed=1, replace=True)
+    with pytest.raises(DataError, match=r"photos is another one now .* another benchmark with --benchmark\.name NAME"):
+        run(more, None)
+    assert [status.state for _, status in list_cells(more)] == ["complete", "new"]
+    vf.import_dataset(tmp_path / "photos", resolution=8, replace=True)
+    assert run(more, None).counts == {"all": 2, "complete": 2}
 
 
 def test_a_changed_recipe_is_another_cell(tmp_path):

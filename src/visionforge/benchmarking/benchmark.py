@@ -27,10 +27,13 @@ from visionforge.config.environment import warn_of_environment
 from visionforge.config.loading import RawConfig
 from visionforge.config.schema import RunSettings
 from visionforge.config.suites import with_suite
+from visionforge.data.registry import dataset_info
+from visionforge.data.source import fingerprint
 from visionforge.engine.resume import outputs_of
 from visionforge.engine.validation import check_settings
 from visionforge.engine.worker_processes import Process, start_worker
-from visionforge.errors import SettingsError
+from visionforge.errors import DataError, SettingsError
+from visionforge.printable import printable
 from visionforge.redaction import redact_settings
 from visionforge.runs.files import write_atomic
 from visionforge.runs.logfile import RunLog
@@ -132,6 +135,7 @@ def benchmark(
         cells = in_order(with_problems(cells, without))
         _require_work(cells)
         study = open_benchmark(chosen, folder, name)
+        _require_same_data(study, cells)
         _write_settings(settings, folder)
         run_log.attach(folder.log)
         warn_of_environment()
@@ -231,6 +235,22 @@ def _require_work(cells: Sequence[Cell]) -> None:
         first = list(problems)[:5]
         more = len(problems) - len(first)
         raise SettingsError([*first, *([f"benchmark: {more} more cells cannot work either"] if more else [])])
+
+
+def _require_same_data(study: Study, cells: Sequence[Cell]) -> None:
+    """Raise DataError if cells are complete whose data set is another one now: a table of both would not compare."""
+    found = statuses(study.get_trials(deepcopy=False), cells)
+    for cell in cells:
+        record = found[cell.key].record
+        if cell.settings is None or record is None or not isinstance(record.get("md5"), str):
+            continue
+        data = cell.settings.data
+        now = fingerprint(dataset_info(data.dataset, data.synthetic), data.resolution, data.root)
+        if now not in (None, record["md5"]):
+            raise DataError(
+                f"benchmark.name: {data.dataset} is another one now (MD5 {now}) than complete cells were trained with "
+                f"(MD5 {printable(record['md5'][:32])}); begin another benchmark with --benchmark.name NAME"
+            )
 
 
 def _require_sendable(settings: RunSettings) -> None:

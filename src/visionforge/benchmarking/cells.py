@@ -74,6 +74,7 @@ def record_of(run: Run, settings: RunSettings, spent: Mapping[str, Any] | None) 
         "run": run.name,
         "path": portable(str(run.path)),
         "hash": run.hash,
+        "md5": manifest.data.get("md5"),
         "metrics": {name: float(value) for name, value in found.metrics.items() if isinstance(value, int | float)},
         "intervals": {name: list(ends) for name, ends in found.intervals.items()},
         "confidence": _confidence(found.content),
