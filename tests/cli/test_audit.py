@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import visionforge as vf
+from tests.data.test_table_files import workbook
 from visionforge.cli.main import main
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import load_split
@@ -59,6 +60,12 @@ def test_a_data_set_is_audited_and_corrected(audited, tmp_path, capsys):
     new, old = (load_split(dataset_info(name), 8, None, "train").labels for name in ("d9", "d8"))
     kept = np.delete(np.arange(1257), int(wrong[0]["index"]))
     assert (new == truth[kept]).sum() == (old == truth).sum() + len(wrong) - 1
+    workbook(tmp_path / "filled.xlsx", [list(rows[0]), *([*row.values()] for row in rows)])  # saved as Excel does
+    semicolons = (tmp_path / "filled.csv").read_text().replace(",", ";")
+    (tmp_path / "semicolons.csv").write_text(semicolons)
+    for name, file in (("d10", "filled.xlsx"), ("d11", "semicolons.csv")):
+        assert main([*command[:-3], file, "--name", name]) == 0
+        np.testing.assert_array_equal(load_split(dataset_info(name), 8, None, "train").labels, new)
 
 
 @pytest.mark.slow
@@ -92,7 +99,7 @@ def test_a_run_needs_predictions_of_folds(quick_run, refuse):
         ([["split", "index", "corrected"], ["train", "99999", "1"]], "unknown pictures"),
         ([["split", "index", "corrected"], ["train", "0", "1"], ["train", "0", "2"]], "two ways"),
         ([["split", "index", "corrected"], ["train", "x", "1"]], "is no split and position"),
-        ([["split", "index", "corrected"], ["train", "0"]], "2 cells"),
+        ([["split", "index", "corrected"], ["train", "0"]], "not as many cells as the 3 columns"),
         ([["split", "index", "corrected"], ["train", "0", ""]], "no row"),
         ([["split", "index", "label", "corrected"], ["train", "0", "owl", "1"]], "not the one in the table"),
         ([["name", "corrected"], ["a.png", "1"]], "unknown pictures"),

@@ -241,7 +241,7 @@ def _of_folder(source: Path, found: _Found) -> Listing:
 
 
 def _of_table(listing: Listing, found: _Found) -> Listing:
-    """Return the pictures of a CSV file with their boxes."""
+    """Return the pictures of a table with their boxes."""
     known = {path.resolve(): boxes for path, boxes in zip(found.paths, found.boxes, strict=True)}
     problems = [f"{path}: nothing says its boxes" for path in listing.paths if path not in known]
     if problems:

@@ -11,11 +11,10 @@ import numpy.typing as npt
 from visionforge.config.schema.tasks import task_named
 from visionforge.data.info import MAX_SPLIT, SPLITS, Split
 from visionforge.data.listing import class_name, first_of, some
+from visionforge.data.table_files import read_table
 from visionforge.errors import DataError
-from visionforge.reading import read_rows
 
 REMOVE = "remove"  # in place of a class: the picture is left out
-MAX_BYTES = 1 << 28  # of the table; some millions of rows
 _COLUMNS = ("split", "index", "name", "label", "corrected")
 _JOINT = "|"  # between the labels of a picture
 
@@ -68,32 +67,28 @@ def read_corrections(path: Path) -> list[Correction]:
     """Return the rows of a table whose column `corrected` is filled in.
 
     Args:
-        path: A CSV file with `corrected`, and `name`, or `split` and `index`; `label` is compared if it is there.
+        path: A table (CSV or Excel workbook) with `corrected`, and `name`, or `split` and `index`; `label` is compared
+            if it is there.
 
     Raises:
         DataError: If it is no such table, or none is filled in.
     """
     try:
-        rows = read_rows(path, MAX_BYTES)
-        columns = [column.strip() for column in next(rows, [])]
-        at = {name: columns.index(name) for name in _COLUMNS if name in columns}
-        twice = [name for name in at if columns.count(name) > 1]
-        if twice:
-            raise DataError(f"corrections: {path} has the column {some(twice)} more than once; rename one of them")
-        if "corrected" not in at or not ("name" in at or {"split", "index"} <= set(at)):
-            raise DataError(
-                f"corrections: {path} needs the column corrected, and name, or split and index; it has: {some(columns)}"
-            )
-        found = []
-        for line, row in enumerate(rows, start=2):
-            if len(row) != len(columns):
-                raise DataError(f"corrections: {path}, row {line}: {len(row)} cells, the heading has {len(columns)}")
-            cells = {name: _text(row[place]) for name, place in at.items()}
-            if cells["corrected"]:
-                place = _place(cells, path, line) if {"split", "index"} <= set(at) else None
-                found.append(Correction(line, cells.get("name", ""), place, cells.get("label"), cells["corrected"]))
-    except (OSError, ValueError) as error:
-        raise DataError(f"corrections: {path} cannot be read as CSV ({error})") from error
+        rows = read_table(path).rows
+    except DataError as error:
+        raise DataError([f"corrections: {problem}" for problem in error.problems]) from error
+    columns = list(rows[0].cells)
+    known = {name for name in _COLUMNS if name in columns}
+    if "corrected" not in known or not ("name" in known or {"split", "index"} <= known):
+        raise DataError(
+            f"corrections: {path} needs the column corrected, and name, or split and index; it has: {some(columns)}"
+        )
+    found = []
+    for row in rows:
+        cells = {name: _text(row.cells[name]) for name in known}
+        if cells["corrected"]:
+            place = _place(cells, path, row.line) if {"split", "index"} <= known else None
+            found.append(Correction(row.line, cells.get("name", ""), place, cells.get("label"), cells["corrected"]))
     if not found:
         raise DataError(f"corrections: {path} has no row whose column corrected is filled in")
     return found

@@ -1,32 +1,28 @@
-"""Which pictures a CSV file names, and of which class, split and group they are; none is read here."""
+"""Which pictures a table names, and of which class, split and group they are; none is read here."""
 
-import csv
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from visionforge.config.schema.tasks import task_named, tasks
 from visionforge.data.import_settings import ImportSettings
 from visionforge.data.info import MAX_TEXT, Split
 from visionforge.data.kept_columns import MAX_CELL, headings_problem
 from visionforge.data.kept_columns import MISSING as NOTHING
-from visionforge.data.listing import MAX_PROBLEMS, Listing, class_name, some
+from visionforge.data.listing import Listing, class_name, some
 from visionforge.data.side_table import well_formed
 from visionforge.data.split_names import ALLOWED, split_of
+from visionforge.data.table_files import Problems, Row, read_table
 from visionforge.errors import DataError, SettingsError
 from visionforge.printable import printable
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
 LABEL_COLUMNS = ("label", "labels", "class", "target", "category", "diagnosis", "y")  # which a starter looks for
-BETWEEN = {",": "commas", ";": "semicolons", "\t": "tabs"}  # cells, the first that the first line has
-ENCODINGS = ("utf-8-sig", "cp1252")  # the second is what spreadsheets write that write no UTF-8
 SEPARATORS = "|;"  # between the labels of one cell
 MISSING = ("", "nan", "<na>", "#n/a")  # what programs write where there is nothing
-MAX_BYTES = 1 << 28  # of the file; some millions of rows
 GROUP_WORDS = frozenset(
     (
         *("patient", "subject", "case", "study", "series", "slide", "animal", "person", "specimen", "participant"),
@@ -44,39 +40,6 @@ OTHER_WORDS = frozenset(  # of which an identifier repeats, and keeps nothing to
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _IDENTIFIERS = frozenset(("id", "ids", "uid"))  # by which a column of whatever things is known
 _IDENTIFIER_WORDS = frozenset(("id", "ids", "uid", "no", "nr", "num", "number", "name", "code", "identifier"))
-
-
-@dataclass
-class _Row:
-    """One row: the number of its line, and its cells by column."""
-
-    line: int
-    cells: dict[str, str]
-
-
-@dataclass
-class _Problems:
-    """What is wrong: lines of their own, kinds of which only the numbers of the lines are told, and paths outside."""
-
-    lines: list[str] = field(default_factory=list)
-    kinds: dict[str, list[int]] = field(default_factory=dict)
-    outside: list[tuple[int, str]] = field(default_factory=list)  # number of the line, and its path
-
-    def add(self, kind: str, line: int) -> None:
-        self.kinds.setdefault(kind, []).append(line)
-
-    def told(self, source: Path) -> list[str]:
-        grouped = [
-            f"{source}, line{'s' if len(lines) > 1 else ''} {some(lines)}: {kind}" for kind, lines in self.kinds.items()
-        ]
-        if self.outside:
-            line, path = self.outside[0]
-            lie = "s lie" if len(self.outside) > 1 else " lies"
-            grouped.append(
-                f"{source}: {len(self.outside):,} path{lie} outside the folder of the table (the first, line {line}: "
-                f"{path}); move the table to a folder above all pictures, and write the paths from there"
-            )
-        return [*grouped, *self.lines][:MAX_PROBLEMS]
 
 
 @dataclass(frozen=True)
@@ -105,7 +68,7 @@ def table_facts(source: Path) -> TableFacts:
     Raises:
         DataError: If it cannot be read.
     """
-    rows = _read(source).rows
+    rows = read_table(source).rows
     columns = list(rows[0].cells)
     path = _path_column(columns)
     label = next((column for column in map(_matching(columns), LABEL_COLUMNS) if column), None)
@@ -118,14 +81,14 @@ def _path_column(columns: Sequence[str]) -> str | None:
 
 
 def list_csv(settings: ImportSettings) -> Listing:
-    """List the pictures that a CSV file names, by paths relative to it.
+    """List the pictures that a table names, by paths relative to it.
 
     Raises:
         DataError: If a column is missing or there twice, a cell is empty, a split is unknown, a path leads out of the
             file's folder, a picture stands there with two labels, splits or groups, or a column of groups is not used.
     """
     source = settings.source
-    content = _read(source)
+    content = read_table(source)
     rows = content.rows
     columns = list(rows[0].cells)
     path_column = settings.path_column or _path_column(columns) or "path"
@@ -148,7 +111,7 @@ def list_csv(settings: ImportSettings) -> Listing:
         _refuse_unused_groups(source, rows, [name for name in columns if name not in used])
     listing = Listing(splits=[] if split_column else None, groups=[] if group_column else None)
     listing.columns = {name: [] for name in kept.values()}
-    problems, seen = _Problems(), _Seen()
+    problems, seen = Problems(), _Seen()
     base = source.parent.resolve()
     for row in rows:
         path = _path(base, row.cells[path_column], source, row.line, problems)
@@ -157,7 +120,7 @@ def list_csv(settings: ImportSettings) -> Listing:
         group = row.cells[group_column].strip() if group_column else None
         if group_column and _is_missing(row.cells[group_column]):
             problems.add(f"no value in the column {group_column}; fill it in, or remove the line", row.line)
-        values = tuple(_value(row, name, content.between, problems) for name in kept.values())
+        values = tuple(_value(row, name, content.decimal_commas, problems) for name in kept.values())
         if path is None or not seen.is_new(path[0], (labels, split, group, values), row, source, problems):
             continue
         listing.paths.append(path[0])
@@ -176,79 +139,13 @@ def list_csv(settings: ImportSettings) -> Listing:
         them = "them" if len(unused) > 1 else "it"
         names = shlex.quote(",".join(unused))
         listing.notes.append(f"`--columns {names}` keeps {them} for results by {' and '.join(unused)}")
-    if content.encoding != ENCODINGS[0]:
-        listing.notes.append(f"{source} is not in UTF-8; it was read as {content.encoding}: look at names with accents")
+    listing.notes += content.notes
     if seen.again:
         listing.notes.append(f"lines {some(seen.again)} name a picture again; each picture is taken once")
     for name, texts in listing.columns.items():
         if missing_values := texts.count(NOTHING):
             listing.notes.append(f"{missing_values:,} of {len(texts):,} pictures have no value in the column {name}")
     return listing
-
-
-# --- the table
-
-
-@dataclass(frozen=True)
-class _Table:
-    """The rows of a table, what divides its cells, and how it is encoded."""
-
-    rows: list[_Row]
-    between: str
-    encoding: str
-
-
-def _read(source: Path) -> _Table:
-    """Return the rows of a CSV file, by the names of its first line; empty lines are skipped.
-
-    What is between cells is a comma, or what stands in a first line without one: a semicolon or a tab.
-    """
-    try:
-        size = source.stat().st_size
-        if size > MAX_BYTES:
-            raise DataError(f"{source}: has {size:,} bytes, more than {MAX_BYTES:,}")
-        try:
-            found = _decoded(source, ENCODINGS[0])
-        except UnicodeDecodeError:
-            found = _decoded(source, ENCODINGS[1])
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source}: is not in UTF-8 ({error.reason}); save it as CSV UTF-8") from error
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{source}: cannot be read as CSV ({error})") from error
-    if not found.rows:
-        raise DataError(f"{source}: has no rows")
-    return found
-
-
-def _decoded(source: Path, encoding: str) -> _Table:
-    with source.open(newline="", encoding=encoding) as file:
-        first = file.readline(csv.field_size_limit())
-        file.seek(0)
-        between = next((sign for sign in BETWEEN if sign in first), ",")
-        return _Table(list(_rows(source, file, between)), between, encoding)
-
-
-def _rows(source: Path, file: TextIO, between: str) -> Iterator[_Row]:
-    reader = csv.reader(file, delimiter=between)
-    header = [name.strip() for name in next(reader, [])]
-    named = [name for name in header if name]
-    twice = sorted({name for name in named if named.count(name) > 1})
-    if twice:
-        raise DataError(f"{source}: has the column {', '.join(twice)} more than once; rename one of them")
-    problems = _Problems()
-    for cells in reader:
-        if not any(cell.strip() for cell in cells):
-            continue
-        if len(cells) < len(header) or any(cell.strip() for cell in cells[len(header) :]):
-            problems.add(
-                f"not as many cells as the {len(header)} columns; put texts with {BETWEEN[between]} into quotation "
-                "marks",
-                reader.line_num,
-            )
-            continue
-        yield _Row(reader.line_num, {name: cell for name, cell in zip(header, cells, strict=False) if name})
-    if told := problems.told(source):
-        raise DataError(told)
 
 
 def _matching(columns: Sequence[str]) -> "_Matching":
@@ -288,10 +185,10 @@ def _check_kept(settings: ImportSettings, kept: dict[str, str], taken: dict[str,
         raise SettingsError(f"columns: the table {problem}")
 
 
-def _value(row: _Row, column: str, between: str, problems: _Problems) -> str:
+def _value(row: Row, column: str, decimal_commas: bool, problems: Problems) -> str:
     """Return what is kept of a cell; a number with a decimal comma, where commas divide no cells, with a point."""
     text = printable(row.cells[column].strip(), None)
-    if between != "," and _DECIMAL_COMMA.fullmatch(text):
+    if decimal_commas and _DECIMAL_COMMA.fullmatch(text):
         text = text.replace(",", ".")
     if len(text) > MAX_CELL:
         problems.add(
@@ -303,7 +200,7 @@ def _value(row: _Row, column: str, between: str, problems: _Problems) -> str:
 # --- groups
 
 
-def _refuse_unused_groups(source: Path, rows: Sequence[_Row], columns: Sequence[str]) -> None:
+def _refuse_unused_groups(source: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
     """Refuse a table with a column that says which pictures belong together, if nobody said what to do with it."""
     if found := _groups(rows, columns):
         raise DataError(
@@ -313,7 +210,7 @@ def _refuse_unused_groups(source: Path, rows: Sequence[_Row], columns: Sequence[
         )
 
 
-def _groups(rows: Sequence[_Row], columns: Sequence[str]) -> list[str]:
+def _groups(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
     return [name for name in columns if _names_groups(name) and _repeats([row.cells[name] for row in rows])]
 
 
@@ -344,7 +241,7 @@ def _is_missing(cell: str) -> bool:
     return cell.strip().casefold() in MISSING
 
 
-def _path(base: Path, cell: str, source: Path, line: int, problems: _Problems) -> tuple[Path, str] | None:
+def _path(base: Path, cell: str, source: Path, line: int, problems: Problems) -> tuple[Path, str] | None:
     """Return the file that a cell names, and its path relative to the table; None with a problem if it may not be."""
     if _is_missing(cell):
         problems.add("no path; fill it in, or remove the line", line)
@@ -364,7 +261,7 @@ def _path(base: Path, cell: str, source: Path, line: int, problems: _Problems) -
     return path, well_formed(name.relative_to(base).as_posix())
 
 
-def _labels(row: _Row, column: str, settings: ImportSettings, problems: _Problems) -> tuple[str, ...]:
+def _labels(row: Row, column: str, settings: ImportSettings, problems: Problems) -> tuple[str, ...]:
     """Return the labels of a row, each once; none is a problem unless several per picture were asked for."""
     cell = row.cells[column]
     for separator in SEPARATORS[1:]:
@@ -384,7 +281,7 @@ def _labels(row: _Row, column: str, settings: ImportSettings, problems: _Problem
     return labels
 
 
-def _split(row: _Row, column: str, problems: _Problems) -> Split | None:
+def _split(row: Row, column: str, problems: Problems) -> Split | None:
     cell = row.cells[column].strip()
     split = split_of(cell)
     if split is None and _is_missing(cell):
@@ -401,7 +298,7 @@ class _Seen:
         self.again: list[int] = []
         self._rows: dict[Path, tuple[int, tuple[object, ...]]] = {}
 
-    def is_new(self, path: Path, facts: tuple[object, ...], row: _Row, source: Path, problems: _Problems) -> bool:
+    def is_new(self, path: Path, facts: tuple[object, ...], row: Row, source: Path, problems: Problems) -> bool:
         """Return whether a picture is there for the first time."""
         line, before = self._rows.setdefault(path, (row.line, facts))
         if line == row.line:

@@ -47,7 +47,8 @@ def import_dataset(
     """Make a data set of pictures or volumes with labels, masks or boxes, as `visionforge datasets import` does.
 
     Args:
-        source: A folder of class folders, of splits, or of pictures with masks or boxes; a CSV file, or an NPZ file.
+        source: A folder of class folders, of splits, or of pictures with masks or boxes; a table (CSV or
+            Excel), or an NPZ file.
         name: Catalog name of the new data set: small letters, digits and _; None is made of the source's.
         resolution: Height and width of the images, 8 to 1024 pixels; of volumes at most 256.
         task: Kind of labels; None follows from what the pictures have.
@@ -72,7 +73,7 @@ def import_dataset(
         vflip: Top and bottom may be swapped.
         dflip: Front and back of volumes may be swapped.
         rotation: It may be turned: not, by a few degrees, freely.
-        corrections: A CSV file such as `suspicious.csv` of an audit, with its column `corrected` filled in.
+        corrections: A table such as `suspicious.csv` of an audit, with its column `corrected` filled in.
         replace: Take the place of an entry of the same name.
         root: Folder for the archive; None is where archives lie by default.
 
@@ -87,7 +88,7 @@ def import_dataset(
     >>> vf.import_dataset("nowhere", "mine")
     Traceback (most recent call last):
     ...
-    visionforge.errors.DataError: nowhere: no such folder or CSV file
+    visionforge.errors.DataError: nowhere: no such folder or table
     """
     return import_images(
         ImportSettings(

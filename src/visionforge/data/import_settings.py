@@ -23,7 +23,7 @@ class ImportSettings:
     """What to import, and how.
 
     Attributes:
-        source: A folder of class folders, a folder of `train`, `val` and `test` with class folders, or a CSV file; or
+        source: A folder of class folders, a folder of `train`, `val` and `test` with class folders, or a table; or
             pictures with masks or boxes.
         name: Catalog name of the new data set.
         resolution: Height and width of the images, in pixels.
@@ -34,7 +34,7 @@ class ImportSettings:
         label_column: Column of the labels; several labels in one cell are separated by ``|`` or ``;``.
         split_column: Column that names the split of each picture; used if it is there.
         group_column: Column whose values (a patient, a slide) must not be spread over splits.
-        columns: Further columns of a CSV file that the archive keeps as texts, separated by commas, such as
+        columns: Further columns of a table that the archive keeps as texts, separated by commas, such as
             ``age,sex,site``; evaluations then tell results of subgroups, too.
         no_groups: Take a table with a column that looks like groups without using it, and DICOM files without
             keeping those of one patient in one split.
@@ -57,7 +57,7 @@ class ImportSettings:
         hflip: Left and right may be swapped.
         vflip: Top and bottom may be swapped.
         dflip: Front and back of volumes may be swapped.
-        corrections: A CSV file such as `suspicious.csv` of an audit, whose column `corrected` names the right class, or
+        corrections: A table such as `suspicious.csv` of an audit, whose column `corrected` names the right class, or
             says `remove`. Splits are those that the pictures would have without it. The source may then also be the
             name of a data set, of which a new one is made.
         rotation: It may be turned: not, by a few degrees, freely.
@@ -74,15 +74,15 @@ class ImportSettings:
         metadata=_flag("shares where no splits are given", type=float, nargs=3, metavar=("TRAIN", "VAL", "TEST")),
     )
     seed: int = field(default=42, metadata=_flag("seed of the split", type=int))
-    path_column: str | None = field(default=None, metadata=_flag("CSV: default path, file, filename or image"))
-    label_column: str = field(default="label", metadata=_flag("CSV: several labels are separated by | or ;"))
-    split_column: str = field(default="split", metadata=_flag("CSV: used if the column is there"))
+    path_column: str | None = field(default=None, metadata=_flag("table: default path, file, filename or image"))
+    label_column: str = field(default="label", metadata=_flag("table: several labels are separated by | or ;"))
+    split_column: str = field(default="split", metadata=_flag("table: used if the column is there"))
     group_column: str | None = field(
-        default=None, metadata=_flag("CSV: values that must not be spread over splits, such as patients")
+        default=None, metadata=_flag("table: values that must not be spread over splits, such as patients")
     )
     columns: str | None = field(
         default=None,
-        metadata=_flag("CSV: further columns to keep, for results by age, sex, site, …", metavar="NAME,NAME"),
+        metadata=_flag("table: further columns to keep, for results by age, sex, site, …", metavar="NAME,NAME"),
     )
     no_groups: bool = field(
         default=False, metadata=_flag("a column that looks like groups is none, and DICOM files are divided one by one")

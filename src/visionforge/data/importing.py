@@ -260,9 +260,9 @@ def _check_settings(settings: ImportSettings) -> None:
     if settings.group_column is not None and settings.no_groups:
         raise SettingsError("no_groups: is not allowed beside `group_column`; leave one of them out")
     if settings.group_column is not None and settings.source.is_dir():
-        raise SettingsError("group_column: a folder has no columns; list the pictures in a CSV file")
+        raise SettingsError("group_column: a folder has no columns; list the pictures in a table (.csv, .xlsx)")
     if settings.columns is not None and settings.source.is_dir():
-        raise SettingsError("columns: a folder has no columns; list the pictures in a CSV file")
+        raise SettingsError("columns: a folder has no columns; list the pictures in a table (.csv, .xlsx)")
 
 
 def _check_kind(settings: ImportSettings, listing: Listing, volumes: bool) -> None:

@@ -95,7 +95,7 @@ def list_folder(folder: Path) -> Listing:
         DataError: If there are no class folders with pictures, or folders of splits and of classes are mixed.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder or CSV file")
+        raise DataError(f"{folder}: no such folder or table")
     listing, loose, splits = _listed(folder, is_picture)
     if not listing.paths:
         listing, loose, splits = _listed(folder, is_volume)
@@ -177,7 +177,7 @@ def _split_folders(folder: Path, folders: Sequence[Path], wanted: Wanted) -> dic
         raise DataError(
             f"{folder}: holds {some(path.name for _, path in named)} (splits?) beside "
             f"{some(path.name for path in others)} (classes?); put the class folders into train, val and test, "
-            "move the others elsewhere, or list the pictures in a CSV file with the columns path and label"
+            "move the others elsewhere, or list the pictures in a table (.csv, .xlsx) with the columns path and label"
         )
     found = dict(named)
     if len(found) < len(named):

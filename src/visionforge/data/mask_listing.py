@@ -19,7 +19,7 @@ PICTURES, MASKS = "images", "masks"  # folders beside each other
 def list_masks(settings: ImportSettings) -> Listing | None:
     """List pictures and their masks; None if nobody names masks, and the source has no folders of such.
 
-    The pictures are those of a folder or a CSV file, with `masks` a folder in which each has a file of the same
+    The pictures are those of a folder or a table, with `masks` a folder in which each has a file of the same
     relative name, its suffix aside. Or a folder has folders `images` and `masks`, or has these in each of its splits.
 
     Raises:
@@ -67,7 +67,7 @@ def _folders(source: Path) -> list[tuple[Path, str, Path]]:
 def _pictures(source: Path, masks: Path) -> Listing:
     """List all pictures of a folder but those in the folder of masks."""
     if not source.is_dir():
-        raise DataError(f"{source}: no such folder or CSV file")
+        raise DataError(f"{source}: no such folder or table")
     listing = Listing()
     _add(listing, source, "", masks.resolve())
     if not listing.paths:

@@ -34,6 +34,7 @@ from visionforge.data.picture_sources import is_junk, is_picture, walk_pictures,
 from visionforge.data.pictures import PictureError, opened_picture, picture_size
 from visionforge.data.positive import choose_positive
 from visionforge.data.registry import MAX_NAME, dataset_info, dataset_names, name_from
+from visionforge.data.table_files import TABLES
 from visionforge.distribution import own_version
 from visionforge.engine.validation import check_settings, device_facts
 from visionforge.errors import DataError, SettingsError, VisionForgeError
@@ -185,9 +186,9 @@ def starter(
 
     Args:
         source: A data set of the catalog; an NPZ file in MedMNIST's layout; a folder of class folders, of ``images``
-            and ``masks``, or with boxes of Pascal VOC or COCO; a table (CSV) with columns of paths and labels; or a
-            folder in which exactly one of the last two is. Of a table, a column that names patients or slides keeps
-            each of them within one split.
+            and ``masks``, or with boxes of Pascal VOC or COCO; a table (CSV, or an Excel workbook) with columns of
+            paths and labels; or a folder in which exactly one of the last two is. Of a table, a column that names
+            patients or slides keeps each of them within one split.
         name: Catalog name of what is made of pictures; None makes one of the source's. A data set that was made of the
             same source is taken as it is, which is logged.
         minutes: How long the training may take on a CPU; on a GPU it has all epochs.
@@ -341,7 +342,7 @@ def refuse_sources(config: object, settings: Mapping[str, Any]) -> None:
         if not isinstance(each, str | Path):
             continue
         text = printable(str(each))
-        if Path(each).is_dir() or Path(each).suffix.lower() in (".csv", SUFFIX):
+        if Path(each).is_dir() or Path(each).suffix.lower() in (*TABLES, SUFFIX):
             raise SettingsError(f'config: {text} is no configuration; type: vf.fit(vf.starter("{text}").settings)')
         if str(each) in dataset_names() and find_config(str(each)) == str(each) and not Path(each).is_file():
             raise SettingsError(
@@ -499,10 +500,10 @@ def _found(path: Path) -> Path:
         DataError: If there is none, or several.
     """
     if path.is_file():
-        if path.suffix.lower() not in (".csv", SUFFIX):
-            raise DataError(f"{shown(path)}: is no table (.csv), archive (.npz), folder or name of the catalog")
+        if path.suffix.lower() not in (*TABLES, SUFFIX):
+            raise DataError(f"{shown(path)}: is no table (.csv, .xlsx), archive (.npz), folder or name of the catalog")
         return path
-    tables = sorted(each for each in path.iterdir() if each.suffix.lower() == ".csv" and _is_table(each))
+    tables = sorted(each for each in path.iterdir() if each.suffix.lower() in TABLES and _is_table(each))
     if len(tables) == 1:
         return tables[0]
     if _is_source(path):
@@ -517,7 +518,7 @@ def _found(path: Path) -> Path:
         else ("none of them; `visionforge datasets list` shows data sets that are ready")
     )
     raise DataError(
-        f"{shown(path)}: looked for a folder of class folders, pictures with masks or boxes, or a table (.csv); "
+        f"{shown(path)}: looked for a folder of class folders, pictures with masks or boxes, or a table (.csv, .xlsx); "
         f"there {'are' if len(found) > 1 else 'is'} {there}"
     )
 
@@ -527,7 +528,7 @@ def _nearest(text: str) -> str:
     here: list[str] = []
     with contextlib.suppress(OSError):
         for each in Path().iterdir():
-            if not is_junk(each.name) and (each.is_dir() or each.suffix.lower() in (".csv", SUFFIX)):
+            if not is_junk(each.name) and (each.is_dir() or each.suffix.lower() in (*TABLES, SUFFIX)):
                 here.append(printable(each.name))
     return ", ".join(nearest(text, [*here, *dataset_names()]))
 

@@ -64,7 +64,7 @@ def subcommands() -> Subcommands:
     bring.add_argument(
         "source",
         type=Path,
-        help="folder of class folders (or of train, val, test) or of pictures, a CSV, or an NPZ file",
+        help="folder of class folders (or of train, val, test) or of pictures, a table, or an NPZ file",
     )
     bring.add_argument("--name", help="catalog name: small letters, digits and _; default: that of the source")
     for flag, given in import_flags().items():

@@ -29,7 +29,7 @@ def parser() -> CommandParser:
         "source",
         nargs="?",
         default=".",
-        help="folder of class folders, of images and masks or with boxes; table (.csv) of paths and labels; or a name "
+        help="folder of class folders, of images and masks or with boxes; table (.csv, .xlsx) of paths and labels; or a name "
         "of the catalog; default: what lies in this folder",
     )
     made.add_argument("--name", help="catalog name of the new data set; default: that of the folder or table")
