@@ -92,7 +92,7 @@ def test_study_folder_is_complete(whole):
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
     index = (folder / "index.html").read_text()
     assert all(f'id="{name}"' in index for name in FIGURES)
-    assert index.count('class="plotly-graph-div" data-figure="figure-') == len(FIGURES)
+    assert index.count('class="plot" data-figure="figure-') == len(FIGURES)
     assert "best: trial" in done.out
     assert done.err.count("trial 4 (5/5) ") == 1
     assert "FutureWarning" not in done.err

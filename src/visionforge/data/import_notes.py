@@ -66,7 +66,8 @@ def divided_series(listing: Listing, settings: ImportSettings) -> list[str]:
         return []
     return [
         f"the names look like several pictures of each of {len(series):,} patients or the like ({series[0][0]}, "
-        f"{series[0][1]}), which are divided one by one; a table (.csv, .xlsx) with a column of groups keeps them together"
+        f"{series[0][1]}), which are divided one by one; a table (.csv, .xlsx) with a column of groups keeps them "
+        "together"
     ]
 
 

@@ -1,9 +1,8 @@
 """The figures of a study: what Optuna draws, what its pictures show, and what its page says of the trials."""
 
-import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from optuna.distributions import CategoricalDistribution
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from visionforge.evaluation.run_facts import duration
+from visionforge.reporting.figures.interactive import Spec
 from visionforge.reporting.figures.static import own_style, save_figure
 from visionforge.reporting.figures.study import (
     Axis,
@@ -22,6 +23,16 @@ from visionforge.reporting.figures.study import (
     number_axis,
     parallel_coordinates,
 )
+from visionforge.reporting.figures.study_plots import (
+    DrawnTrial,
+    epochs_plot,
+    history_plot,
+    importance_plot,
+    parallel_plot,
+    pareto_plot,
+    slices_plot,
+    timeline_plot,
+)
 from visionforge.reporting.rendering import Cell, Table
 from visionforge.reporting.study_page import StudyFigure, write_figure_page, write_study_page
 from visionforge.runs.files import within
@@ -29,6 +40,7 @@ from visionforge.runs.paths import shown
 from visionforge.tuning.folder import StudyFolder
 from visionforge.tuning.report import (
     FEWEST_FOR_IMPORTANCE,
+    STATES,
     short_names,
     text_of,
     train_command,
@@ -37,6 +49,7 @@ from visionforge.tuning.study import best_trials, minimised
 from visionforge.tuning.trials import counted
 
 PANEL_PIXELS = 170  # height of one panel of the contour plot
+MOST_AXES = 8  # parameters that lines cross
 MOST_PARAMETERS = 5  # of a contour plot, which has a panel for each pair of them
 MOST_DRAWN = 1000  # trials that figures and table show; all are in the summary
 MOST_OF_CONTOUR = 100  # trials of a contour plot, which has a value for each two of them
@@ -49,92 +62,94 @@ class Figure:
     Attributes:
         name: Name of its file.
         title: What it shows.
-        draw: Draws it with plotly; raises ValueError or RuntimeError where there are too few trials.
+        draw: Returns it as Plotly draws it; raises ValueError or RuntimeError where there are too few trials.
     """
 
     name: str
     title: str
-    draw: Callable[[Study], Any]
+    draw: Callable[[], Spec]
 
 
-def _target(study: Study) -> dict[str, Any]:
-    """Return the arguments by which a plot shows the first of two objectives."""
-    if len(study.directions) == 1:
-        return {}
-    return {
-        "target": lambda trial: trial.values[0],
-        "target_name": "first objective",
-    }
-
-
-def figures_of(study: Study, importances: Mapping[str, float]) -> list[Figure]:
+def figures_of(study: Study, importances: Mapping[str, float], names: Sequence[str]) -> list[Figure]:
     """Return the figures of a study.
 
     Args:
         study: What is drawn of it, with short names of the parameters.
         importances: Share of each parameter, of all trials.
+        names: Names of the objectives.
     """
-    from optuna import visualization as plots
-
+    trials = [_drawn_trial(trial) for trial in study.get_trials(deepcopy=False)]
+    metric, minimise = names[0], study.directions[0] == StudyDirection.MINIMIZE
+    ordered = _by_importance(study, importances)
+    few = ordered[:MOST_AXES]
+    over = f"Every trial as a line over {'the' if len(few) == len(ordered) else f'the {MOST_AXES}'} parameters"
+    matter = "" if len(few) == len(ordered) else " that matter most"
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     found = [
-        Figure("param_importances", "Which parameters matter", lambda _: _draw_importances(importances)),
-        Figure("optimization_history", "Best value so far", _draw_history),
+        Figure("param_importances", "Which parameters matter", lambda: _importances(importances)),
+        Figure("optimization_history", "Best value so far", lambda: history_plot(trials, metric, minimise)),
         Figure(
-            "parallel_coordinates", "Every trial as a line", lambda s: plots.plot_parallel_coordinate(s, **_target(s))
+            "parallel_coordinates",
+            over + matter,
+            lambda: parallel_plot(trials, _axes(complete, few), metric, minimise),
         ),
-        Figure("slice", "Value over each parameter", lambda s: plots.plot_slice(s, **_target(s))),
+        Figure(
+            "slice", "Value over each parameter", lambda: slices_plot(trials, _every_axis(complete, ordered), metric)
+        ),
         Figure(
             "contour",
             "Value over pairs of the parameters that matter most",
-            lambda s: _draw_contour(s, importances),
+            lambda: _contour(study, ordered[:MOST_PARAMETERS], metric),
         ),
-        Figure("intermediate_values", "Every trial over its epochs", plots.plot_intermediate_values),
-        Figure("timeline", "When each trial ran, and how it ended", plots.plot_timeline),
+        Figure("intermediate_values", "Every trial over its epochs", lambda: epochs_plot(trials, metric, minimise)),
+        Figure("timeline", "When each trial ran, and how it ended", lambda: timeline_plot(trials)),
     ]
-    if len(study.directions) > 1:
-        found.insert(0, Figure("pareto_front", "Trials that no other one beats", plots.plot_pareto_front))
+    if len(names) > 1:
+        front = [trial.number for trial in study.best_trials] if complete else []
+        draw = lambda: pareto_plot(trials, front, names)  # noqa: E731
+        found.insert(0, Figure("pareto_front", "Trials that no other one beats", draw))
     return found
 
 
-def _draw_importances(importances: Mapping[str, float]) -> Any:
-    from plotly.graph_objects import Bar
-    from plotly.graph_objects import Figure as Drawing
+def _drawn_trial(trial: FrozenTrial) -> DrawnTrial:
+    value, second = [*trial.values, None][:2] if trial.state == TrialState.COMPLETE else (None, None)
+    begun, ended = (
+        None if time is None else time.isoformat(timespec="milliseconds")
+        for time in (trial.datetime_start, trial.datetime_complete)
+    )
+    state, epochs = STATES[trial.state], trial.intermediate_values
+    return DrawnTrial(trial.number, state, value, second, trial.params, epochs, begun, ended)
 
+
+def _by_importance(study: Study, importances: Mapping[str, float]) -> list[str]:
+    """Return the names of the parameters, the most important first."""
+    every = sorted({name for trial in study.get_trials(deepcopy=False) for name in trial.params})
+    return [*importances, *(name for name in every if name not in importances)]
+
+
+def _importances(importances: Mapping[str, float]) -> Spec:
     if not importances:
         raise ValueError(f"importances need {FEWEST_FOR_IMPORTANCE} complete trials with different values")
-    names, values = list(importances)[::-1], list(importances.values())[::-1]
-    bars = Bar(x=values, y=names, orientation="h", text=[f"{value:.2f}" for value in values], textposition="outside")
-    return Drawing(bars).update_xaxes(title="share of the importance").update_yaxes(automargin=True)
+    return importance_plot(importances)
 
 
-def _draw_history(study: Study) -> Any:
-    """Draw the first objective of each trial, and the best so far; Optuna's own wants all numbers from 0 on."""
-    from plotly.graph_objects import Figure as Drawing
-    from plotly.graph_objects import Scatter
-
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if not complete:
-        raise ValueError("no trial is complete")
-    downwards = study.directions[0] == StudyDirection.MINIMIZE
-    numbers, values = [trial.number for trial in complete], [trial.values[0] for trial in complete]
-    best = list(itertools.accumulate(values, min if downwards else max))
-    shown = [
-        Scatter(x=numbers, y=values, mode="markers", name="value"),
-        Scatter(x=numbers, y=best, mode="lines", name="best so far", line={"shape": "hv"}),
-    ]
-    return Drawing(shown).update_xaxes(title="trial").update_yaxes(title="objective")
-
-
-def _draw_contour(study: Study, importances: Mapping[str, float]) -> Any:
+def _contour(study: Study, names: list[str], metric: str) -> Spec:
+    """Return Optuna's contours, in the words of the page."""
     from optuna.visualization import plot_contour
 
-    every = sorted({name for trial in study.get_trials(deepcopy=False) for name in trial.params})
-    names = [*importances, *(name for name in every if name not in importances)][:MOST_PARAMETERS]
     if len(names) < 2:
         raise ValueError("a contour needs two parameters")
-    shown = for_figures(study, to_draw(study, MOST_OF_CONTOUR), {name: name for name in every})
-    figure = plot_contour(shown, params=names, **_target(study))
-    return figure.update_layout(height=PANEL_PIXELS * len(names))
+    every = {name: name for trial in study.get_trials(deepcopy=False) for name in trial.params}
+    shown = for_figures(study, to_draw(study, MOST_OF_CONTOUR), every)
+    target = None if len(study.directions) == 1 else _first_value
+    figure = plot_contour(shown, params=names, target=target, target_name=metric)
+    figure.update_layout(title=None, template=None, height=PANEL_PIXELS * len(names), margin={"t": 30, "l": 80})
+    found: Spec = json.loads(figure.to_json())
+    return found
+
+
+def _first_value(trial: FrozenTrial) -> float:
+    return float(trial.values[0])
 
 
 def to_draw(study: Study, most: int) -> list[FrozenTrial]:
@@ -198,7 +213,7 @@ def write_figures(study: Study, folder: StudyFolder, content: dict[str, Any]) ->
     short = short_names(sorted({name for row in content["trials"] for name in row["params"]}))
     shares = {short[name]: share for name, share in content["importances"].items()}
     copy = for_figures(study, trials, short)
-    drawn = [_drawn(figure, copy) for figure in figures_of(copy, shares)]
+    drawn = [_drawn(figure) for figure in figures_of(copy, shares, names)]
     for figure in drawn:
         write_figure_page(folder.figures, study.study_name, figure)
     numbers = {trial.number for trial in trials}
@@ -211,14 +226,11 @@ def write_figures(study: Study, folder: StudyFolder, content: dict[str, Any]) ->
     write_pictures(copy, folder.figures, shares, names[0], minimised(names[0]))
 
 
-def _drawn(figure: Figure, study: Study) -> StudyFigure:
+def _drawn(figure: Figure) -> StudyFigure:
     try:
-        drawn = figure.draw(study)
-        drawn.update_layout(title=None, template="plotly_white", margin={"t": 30}, autosize=True)
-        spec = json.loads(drawn.to_json())
+        return StudyFigure(figure.name, figure.title, figure.draw())
     except (ValueError, RuntimeError, IndexError, KeyError) as error:
         return StudyFigure(figure.name, figure.title, None, " ".join(str(error).split())[:200])
-    return StudyFigure(figure.name, figure.title, spec)
 
 
 def _facts(study: Study, folder: StudyFolder, content: dict[str, Any], names: list[str]) -> dict[str, str]:
@@ -243,13 +255,16 @@ def _facts(study: Study, folder: StudyFolder, content: dict[str, Any], names: li
 def _trials(rows: list[dict[str, Any]], names: list[str]) -> Table:
     parameters = sorted({name for row in rows for name in row["params"]})
     short = short_names(parameters)
-    headings = ["trial", "state", *names, "epochs", "minutes", *(short[name] for name in parameters), "reason"]
+    headings = ["trial", "state", *names, "epochs", "time", *(short[name] for name in parameters), "reason"]
     lines = []
     for row in rows:
-        minutes = None if row["seconds"] is None else row["seconds"] / 60
-        values = [row["trial"], row["state"], *(row[name] for name in names), row["epochs"], minutes]
-        values += [*(row["params"].get(name) for name in parameters), row["reason"]]
-        lines.append([_cell(value) for value in values])
+        found = [_cell(row[name]) for name in names]
+        if row["state"] == "pruned" and row["last_value"] is not None:  # told apart from what others have reached
+            found[0] = Cell(text_of(row["last_value"]), "number", f"epoch {row['epochs']}")
+        time = "" if row["seconds"] is None else duration(row["seconds"])
+        rest = [*(row["params"].get(name) for name in parameters), row["reason"]]
+        first = (_cell(row["trial"]), _cell(row["state"]))
+        lines.append([*first, *found, _cell(row["epochs"]), Cell(time, "number"), *map(_cell, rest)])
     return Table([Cell(heading) for heading in headings], lines)
 
 
@@ -276,7 +291,7 @@ def write_pictures(study: Study, folder: Path, importances: Mapping[str, float],
             complete = [(trial.number, value) for trial, value in zip(completed, values, strict=True)]
             drawn = history(complete, _pruned(study), metric, minimise)
             save_figure(drawn, folder / "optimization_history.png")
-            lines = parallel_coordinates(values, metric, minimise, _axes(completed))
+            lines = parallel_coordinates(values, metric, minimise, _axes(completed, list(completed[0].params)))
             save_figure(lines, folder / "parallel_coordinates.png")
 
 
@@ -289,13 +304,22 @@ def _pruned(study: Study) -> list[tuple[int, float]]:
     ]
 
 
-def _axes(trials: list[FrozenTrial]) -> list[Axis]:
-    """Return an axis for every parameter that all trials have."""
-    found = []
-    for name in (name for name in trials[0].params if all(name in trial.params for trial in trials)):
-        values, distribution = [trial.params[name] for trial in trials], trials[0].distributions[name]
+def _every_axis(trials: list[FrozenTrial], names: Sequence[str]) -> dict[str, Axis]:
+    """Return an axis for every parameter, of the trials that have it."""
+    found = {}
+    for name in names:
+        with_it = [trial for trial in trials if name in trial.params]
+        if not with_it:
+            continue
+        values, distribution = [trial.params[name] for trial in with_it], with_it[0].distributions[name]
         if isinstance(distribution, CategoricalDistribution):
-            found.append(category_axis(name, values, distribution.choices))
+            found[name] = category_axis(name, values, distribution.choices)
         else:
-            found.append(number_axis(name, values, bool(getattr(distribution, "log", False))))
+            found[name] = number_axis(name, values, bool(getattr(distribution, "log", False)))
     return found
+
+
+def _axes(trials: list[FrozenTrial], names: Sequence[str]) -> list[Axis]:
+    """Return an axis for every parameter that all trials have."""
+    found = _every_axis(trials, [name for name in names if all(name in trial.params for trial in trials)])
+    return list(found.values())

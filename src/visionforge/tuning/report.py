@@ -48,6 +48,7 @@ def trial_row(trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
         "trial": trial.number,
         "state": STATES[trial.state],
         **{name: None if values is None else values[index] for index, name in enumerate(names)},
+        "last_value": trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else None,
         "best_epoch": trial.user_attrs.get(BEST_EPOCH),
         "epochs": epochs_of(trial) or trial.user_attrs.get(EPOCHS),
         "seconds": spent_s(trial),

@@ -29,8 +29,8 @@ def parser() -> CommandParser:
         "source",
         nargs="?",
         default=".",
-        help="folder of class folders, of images and masks or with boxes; table (.csv, .xlsx) of paths and labels; or a name "
-        "of the catalog; default: what lies in this folder",
+        help="folder of class folders, of images and masks or with boxes; table (.csv, .xlsx) of paths and labels; or "
+        "a name of the catalog; default: what lies in this folder",
     )
     made.add_argument("--name", help="catalog name of the new data set; default: that of the folder or table")
     made.add_argument("--minutes", type=float, default=MINUTES, help="for the training on a CPU; default %(default)g")
