@@ -78,7 +78,7 @@ def test_the_lowest_f1_are_shown_first_and_pictures_without_one_not_at_all():
     assert len(drawn.panels) == SHOWN
     assert drawn.panels == section(evaluation, "samples").panels
     assert "nothing to find" in {each.caption for each in drawn.panels} or 0 not in {p.index for p in drawn.panels}
-    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for _, colour in found.legend)
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for row in found.legend for _, colour in row)
 
 
 def test_figures(tmp_path):

@@ -101,12 +101,11 @@ def test_which_pixels_are_taken_for_which():
 def test_the_background_is_not_drawn_and_has_no_colour():
     for names in (("background", "a", "b"), ("a", "b", "background"), ("a", "b", "c")):
         evaluation = evaluation_of(mask_spec(classes=names), settings=PAGES)
-        legend = section(evaluation, "worst").legend
-        shown = [name for name, _ in legend if not name.startswith("comparison")]
-        assert shown == [name for name in names if name != "background"]
-        colours = [colour for _, colour in legend[: len(shown)]]
-        assert len(set(colours)) == len(shown)
-        assert all(re.fullmatch("#[0-9a-f]{6}", colour) for _, colour in legend)
+        classes, verdicts = section(evaluation, "worst").legend
+        assert [name for name, _ in classes] == [name for name in names if name != "background"]
+        assert all(name.startswith("comparison: ") for name, _ in verdicts)
+        assert len({colour for _, colour in classes}) == len(classes)
+        assert all(re.fullmatch("#[0-9a-f]{6}", colour) for _, colour in [*classes, *verdicts])
 
 
 @pytest.mark.parametrize("fill", [255, 0])

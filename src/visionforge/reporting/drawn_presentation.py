@@ -120,10 +120,13 @@ class DrawnPresentation(ABC):
         names = self.background.side.names
         return None if names is None else names[index]
 
-    def _legend(self) -> list[tuple[str, str]]:
+    def _legend(self) -> list[list[tuple[str, str]]]:
         """Return what is drawn, and its colour as a page writes it: the classes, and what the comparison tells."""
         verdicts = [(f"comparison: {name}", colour) for name, colour in COMPARISON_LEGEND]
-        return [(name, "#{:02x}{:02x}{:02x}".format(*colour)) for name, colour in [*self._class_colours(), *verdicts]]
+        return [
+            [(name, "#{:02x}{:02x}{:02x}".format(*colour)) for name, colour in row]
+            for row in (self._class_colours(), verdicts)
+        ]
 
     def _panel(self, drawn: DrawnPicture) -> Panel:
         drawings = list(zip(self.drawings, drawn.drawings, strict=True))

@@ -43,7 +43,7 @@ class Section:
         table: A table.
         further: More tables, each with a line above it.
         pictures: Images of the split.
-        legend: What is drawn in the panels, and its colour.
+        legend: What is drawn in the panels, and its colour, a line for the classes and one for the comparison.
         panels: Images of the split beside what was said of them.
     """
 
@@ -58,7 +58,7 @@ class Section:
     table: Table | None = None
     further: Sequence[tuple[str, Table]] = ()
     pictures: Sequence[Thumbnail] = ()
-    legend: Sequence[tuple[str, str]] = ()
+    legend: Sequence[Sequence[tuple[str, str]]] = ()
     panels: Sequence[Panel] = ()
 
 

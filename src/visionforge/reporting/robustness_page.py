@@ -1,6 +1,7 @@
 """`robustness.html`: what a network loses on corrupted images, and how these look; it opens offline."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ def _cards(content: Mapping[str, Any]) -> list[Card]:
 
 
 def _card(name: str, told: Mapping[str, Any], form: str = ".3f") -> Card:
-    return Card(name, number(told["value"], form, "–"), ends(told["interval"], form))
+    return Card(name, _signed(number(told["value"], form, "–")), _signed(ends(told["interval"], form)))
 
 
 def _rows(content: Mapping[str, Any], severities: Sequence[int], pictures: Sequence[Array]) -> list[Row]:
@@ -147,11 +148,16 @@ def _rows(content: Mapping[str, Any], severities: Sequence[int], pictures: Seque
 
 def _heat(value: float, largest: float) -> Heat:
     shade = float(np.clip(value / largest, 0, 1))
-    return Heat(f"{_POINTS * value:+z.1f}", round(shade, 3))
+    return Heat(_signed(f"{_POINTS * value:+z.1f}"), round(shade, 3))
+
+
+def _signed(text: str) -> str:
+    """Return numbers with the sign that is as wide as a plus; zero has none."""
+    return re.sub(r"[+-](0\.0+)(?!\d)", r"\1", text).replace("-", "−")
 
 
 def _interval(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else ends([_POINTS * end for end in interval], "+z.1f")
+    return "" if interval is None else _signed(ends([_POINTS * end for end in interval], "+z.1f"))
 
 
 def _curves(content: Mapping[str, Any]) -> str:
@@ -180,7 +186,7 @@ def _metrics(content: Mapping[str, Any]) -> Table | None:
     if not names:
         return None
     rows = [
-        [Cell(labels[name]), *(Cell(number(found[name][key], form, "–"), "number") for key, form in _COLUMNS)]
+        [Cell(labels[name]), *(Cell(_signed(number(found[name][key], form, "–")), "number") for key, form in _COLUMNS)]
         for name in names
     ]
     return Table([Cell(""), *(Cell(name, "number") for name in ("clean", "corrupted", "change"))], rows)
