@@ -52,6 +52,27 @@ def test_means_are_those_of_their_definition():
     assert content["metrics"]["auc"] == {"clean": None, "corrupted": None, "change": None}
 
 
+def test_a_network_that_knows_nothing_is_not_called_robust():
+    labels, spec = np.arange(12) % 3, TaskSpec(classes=("a", "b", "c"), flags=FLAGS)
+    constant = np.full((12, 3), 0.2, dtype=np.float32)
+    constant[:, 1] = 0.6
+    knowing = np.eye(3, dtype=np.float32)[labels] * 0.5 + 0.5 / 3
+
+    def seen(probabilities):
+        return observe(BatchPrediction(probabilities, probabilities.argmax(axis=1), probabilities), labels, spec, None)
+
+    def said(clean, *corrupted):
+        return notes(summary(CONDITIONS, clean, corrupted, labels, 0, 0.95) | {"against": None})
+
+    clean, nothing = seen(knowing), seen(constant)
+    assert (clean.same_class, nothing.same_class) == (None, "b")
+    assert said(nothing, *[nothing] * 4)[0].startswith("All images are predicted as b, without a corruption, too")
+    assert said(clean, clean, nothing, clean, nothing)[0].startswith(
+        "Under 2 of 4 conditions all images are predicted as b: the error is there that of knowing nothing"
+    )
+    assert not any("predicted as" in line for line in said(clean, *[clean] * 4))
+
+
 def test_intervals_are_of_the_same_images_under_all_conditions():
     clean, *corrupted = observations(0, 400)
     content = told(resamples=4000)

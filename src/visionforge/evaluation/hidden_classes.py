@@ -64,13 +64,28 @@ def only_answer(
         predicted: (N,) class of each image; (N, L) of several labels, of which nothing is said.
         labels: The same, as they are.
     """
-    if labels.ndim > 1 or not len(labels) or (predicted != predicted[0]).any() or (labels == predicted[0]).all():
+    if (only := only_class(classes, predicted, labels)) is None:
         return []
     others = int((labels != predicted[0]).sum())
     return [
-        f"all {len(labels):,} images are predicted as {classes[int(predicted[0])]}, {others:,} of them are of other "
-        "classes: the network decides for nothing else; more epochs or another learning rate may help"
+        f"all {len(labels):,} images are predicted as {only}, {others:,} of them are of other classes: the "
+        "network decides for nothing else; more epochs or another learning rate may help"
     ]
+
+
+def only_class(
+    classes: Sequence[str], predicted: npt.NDArray[np.integer], labels: npt.NDArray[np.integer]
+) -> str | None:
+    """Return the class as which every image is predicted, though not all are of it; None elsewhere.
+
+    Args:
+        classes: Their names.
+        predicted: (N,) class of each image; (N, L) of several labels, of which nothing is said.
+        labels: The same, as they are.
+    """
+    if labels.ndim > 1 or not len(labels) or (predicted != predicted[0]).any() or (labels == predicted[0]).all():
+        return None
+    return classes[int(predicted[0])]
 
 
 def _upper(recall: float, cases: int) -> float:

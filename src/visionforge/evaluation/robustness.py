@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from visionforge.config.schema import Task
 from visionforge.data.info import TaskSpec
 from visionforge.data.stratify import strata_of
 from visionforge.evaluation.bootstrap import SEED, estimate, resample_weights
 from visionforge.evaluation.evaluation import of_probabilities
+from visionforge.evaluation.hidden_classes import only_class
 from visionforge.evaluation.intervals import percentiles
 from visionforge.evaluation.scores import Scorer
 from visionforge.inference.predictor import BatchPrediction
@@ -55,11 +55,13 @@ class Observation:
         wrong: (N,) 1 where an image was classified wrong, of labels the share that was.
         metrics: Name → value, as `metrics.json` has it.
         tempered: The same of the metrics that a temperature changes, with that of the network.
+        same_class: The class as which all images are predicted, though not all are of it; None elsewhere.
     """
 
     wrong: Floats
     metrics: Mapping[str, float | None]
     tempered: Mapping[str, float | None] = field(default_factory=dict)
+    same_class: str | None = None
 
 
 def observe(said: BatchPrediction, labels: Array, spec: TaskSpec, thresholds: Array | None) -> Observation:
@@ -78,11 +80,13 @@ def observe(said: BatchPrediction, labels: Array, spec: TaskSpec, thresholds: Ar
         scorers.append(Scorer(said.calibrated, labels, spec.task, None, spec.positive_index, given))
     plain, *calibrated = (found.overall for found in estimate(scorers, resamples=0))
     tempered = {name: found[name] for found in calibrated for name in of_probabilities(spec.task)}
-    return Observation(_wrong(given, labels, spec.kind), plain, tempered)
+    predicted = predicted_labels(given, spec.task)
+    same = only_class(spec.classes, predicted, labels)
+    return Observation(_wrong(predicted, labels), plain, tempered, same)
 
 
-def _wrong(probabilities: Array, labels: Array, task: Task) -> Floats:
-    wrong = predicted_labels(probabilities, task.name) != labels
+def _wrong(predicted: Array, labels: Array) -> Floats:
+    wrong = predicted != labels
     return np.asarray(wrong.mean(axis=1) if wrong.ndim == 2 else wrong, dtype=np.float64)
 
 
@@ -144,7 +148,12 @@ def summary(
     averaged = {condition.corruption for condition in conditions if condition.averaged}
     content: dict[str, Any] = {
         "groups": None if clusters is None else clusters.count,
-        "clean": {"error": told.error([]), "metrics": dict(clean.metrics), "with_temperature": dict(clean.tempered)},
+        "clean": {
+            "error": told.error([]),
+            "metrics": dict(clean.metrics),
+            "with_temperature": dict(clean.tempered),
+            "same_class": clean.same_class,
+        },
         "mean": told.both(told.rows(lambda c: c.averaged)) if averaged else None,
         "severities": {
             str(severity): told.both(told.rows(lambda c, s=severity: c.averaged and c.severity == s))  # type: ignore[misc]
@@ -166,6 +175,7 @@ def summary(
                 **told.both([[place]]),
                 "metrics": dict(seen.metrics),
                 "with_temperature": dict(seen.tempered),
+                "same_class": seen.same_class,
             }
             for place, (condition, seen) in enumerate(zip(conditions, corrupted, strict=True))
         ],

@@ -52,7 +52,7 @@ def aligned(rows: Sequence[Sequence[str]], texts: int) -> list[str]:
 
 def notes(content: Mapping[str, Any]) -> list[str]:
     """Return what has to be known to read the table, and the errors beside those of the baseline."""
-    lines = []
+    lines = same_answers(content)
     if any(not each["averaged"] for each in content["corruptions"].values()):
         lines.append("Orientation is what the data set forbids as augmentation; it is no part of the mean.")
     if content["baseline"] is not None:
@@ -69,6 +69,21 @@ def notes(content: Mapping[str, Any]) -> list[str]:
             f"error minus that of the baseline: {told['value']:+.4f}  {ends(told['interval'], '+.4f')}".rstrip()
         )
     return lines
+
+
+def same_answers(content: Mapping[str, Any]) -> list[str]:
+    """Return a line where every image is predicted as one class: what is lost there says nothing of the corruption."""
+    name, conditions = content["clean"].get("same_class"), content["conditions"]
+    if name is not None:
+        return [f"All images are predicted as {name}, without a corruption, too: there is nothing that it could lose."]
+    same = [each["same_class"] for each in conditions if each.get("same_class") is not None]
+    if not same:
+        return []
+    names = " or ".join(sorted(set(same)))
+    return [
+        f"Under {len(same)} of {len(conditions)} conditions all images are predicted as {names}: the error is there "
+        "that of knowing nothing, and does not grow with the severity."
+    ]
 
 
 def _both(each: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from visionforge.evaluation.metric_names import labels_of_metrics, partial_text
-from visionforge.evaluation.robustness_text import ends, number
+from visionforge.evaluation.robustness_text import ends, number, same_answers
 from visionforge.evaluation.slices import as_picture
 from visionforge.printable import printable
 from visionforge.reporting.figures.robustness import severity_curves
@@ -81,6 +81,7 @@ def write_robustness_page(
         title=printable(f"Robustness of {content['run']}"),
         facts=_facts(content),
         partial=None if content["partial"] is None else partial_text(content["partial"]),
+        same=[printable(line) for line in same_answers(content)],
         cards=_cards(content),
         severities=severities,
         rows=rows,
