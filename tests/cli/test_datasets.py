@@ -234,7 +234,7 @@ def test_a_trained_network_says_what_is_alike(capsys, archives, tmp_path, refuse
 def test_what_an_import_told_is_kept_and_stands_in_every_report(capsys, tmp_path):
     pictures(*(tmp_path / "photos" / name for name in ("cat", "Cat")), count=30)
     (tmp_path / "photos" / "cat" / "broken.png").write_text("no picture")
-    told = "1 picture could not be read, and left out (broken.png: is no picture); the classes Cat and cat differ in"
+    told = "1 picture could not be read and is left out (broken.png: is no picture); the classes Cat and cat differ in"
     assert main(["datasets", "import", str(tmp_path / "photos")]) == 0
     given = flags(data__dataset="photos", trainer__max_epochs=1, evaluation__report="true")
     assert main(["fit", *given]) == 0

@@ -1,5 +1,7 @@
 """The page of a study with many trials: what is drawn of them."""
 
+import re
+
 import numpy as np
 import optuna
 import pytest
@@ -75,6 +77,26 @@ def test_a_contour_of_many_trials_has_not_a_value_for_each_two_of_them(tmp_path)
     write_figures(whole, place, summary(whole, ["val/auc"], {}))
     sizes = {path.stem: path.stat().st_size for path in place.figures.glob("*.html")}
     assert sizes["contour"] < sizes["slice"] + 1_000_000
+
+
+@pytest.mark.parametrize("objectives", [1, 2])
+def test_values_that_are_not_finite_are_on_no_axis(tmp_path, objectives):
+    made = optuna.create_study(directions=["minimize"] * objectives)
+    for number, value in enumerate([0.5, np.inf, 0.25, 0.75, 0.5, 0.1]):
+        made.add_trial(
+            create_trial(
+                params={"data.a": number / 10, "b": 0.5},
+                distributions=RANGES,
+                values=[value, 1.0][:objectives],
+                intermediate_values={0: np.nan, 1: value} if objectives == 1 else {},
+            )
+        )
+    place = StudyFolder(tmp_path / "odd")
+    place.path.mkdir()
+    write_figures(made, place, summary(made, ["val/loss", "parameters"][:objectives], {}))
+    page = (place.path / "index.html").read_text()
+    assert page.count('class="plot"') == 7  # all but one of epochs, which two objectives have not, or of their front
+    assert "Infinity" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
 
 
 def test_without_a_parameter_that_tells_there_is_a_sentence(tmp_path):

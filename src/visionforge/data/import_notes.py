@@ -114,9 +114,9 @@ def left_out(broken: Sequence[tuple[Path, str]]) -> list[str]:
     """Tell how many pictures could not be read, and why the first one could not."""
     if not broken:
         return []
-    count = "1 picture" if len(broken) == 1 else f"{len(broken):,} pictures"
     path, reason = broken[0]
-    return [f"{count} could not be read, and left out ({path.name}: {reason})"]
+    count, are = ("1 picture", "is") if len(broken) == 1 else (f"{len(broken):,} pictures", "are")
+    return [f"{count} could not be read and {are} left out ({path.name}: {reason})"]
 
 
 def with_notes(info: DatasetInfo, notes: Sequence[str]) -> DatasetInfo:

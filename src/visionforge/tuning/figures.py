@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,8 @@ def figures_of(study: Study, importances: Mapping[str, float], names: Sequence[s
     few = ordered[:MOST_AXES]
     over = f"Every trial as a line over {'the' if len(few) == len(ordered) else f'the {MOST_AXES}'} parameters"
     matter = "" if len(few) == len(ordered) else " that matter most"
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    shown = {trial.number for trial in trials if trial.value is not None}
+    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.number in shown]
     found = [
         Figure("param_importances", "Which parameters matter", lambda: _importances(importances)),
         Figure("optimization_history", "Best value so far", lambda: history_plot(trials, metric, minimise)),
@@ -106,18 +108,21 @@ def figures_of(study: Study, importances: Mapping[str, float], names: Sequence[s
     ]
     if len(names) > 1:
         front = [trial.number for trial in study.best_trials] if complete else []
-        draw = lambda: pareto_plot(trials, front, names)  # noqa: E731
-        found.insert(0, Figure("pareto_front", "Trials that no other one beats", draw))
+        front_of = partial(pareto_plot, trials, front, names)
+        found.insert(0, Figure("pareto_front", "Trials that no other one beats", front_of))
     return found
 
 
 def _drawn_trial(trial: FrozenTrial) -> DrawnTrial:
-    value, second = [*trial.values, None][:2] if trial.state == TrialState.COMPLETE else (None, None)
+    """Return what figures show of a trial; a value that is not finite has no place on an axis."""
+    given = [*trial.values, None][:2] if trial.state == TrialState.COMPLETE else (None, None)
+    value, second = (None if each is None or not math.isfinite(each) else each for each in given)
     begun, ended = (
         None if time is None else time.isoformat(timespec="milliseconds")
         for time in (trial.datetime_start, trial.datetime_complete)
     )
-    state, epochs = STATES[trial.state], trial.intermediate_values
+    state = STATES[trial.state]
+    epochs = {step: each for step, each in trial.intermediate_values.items() if math.isfinite(each)}
     return DrawnTrial(trial.number, state, value, second, trial.params, epochs, begun, ended)
 
 
