@@ -137,16 +137,18 @@ class DicomFile:
         picture = Image.fromarray(values.astype(np.int32 if exact else np.float32))
         return picture, Presentation(show, self.inverted, padding, whole)
 
-    def slices(self) -> Iterator[npt.NDArray[np.float64]]:
+    def slices(self, least: float | None = None) -> Iterator[npt.NDArray[np.float64]]:
         """Yield all frames (H, W, colours) in their order, grey values in the units of the modality.
 
-        Padding has the smallest other value of the file.
+        Args:
+            least: What padding has; None is the smallest other value of the file.
 
         Raises:
             DicomError: If one cannot be decoded, or holds NaN or infinity.
         """
         self._check_packed(range(self.header.frames))
-        least = self._least() if self.header.padding is not None and self.is_grey else 0.0
+        if least is None:
+            least = self.least() if self.header.padding is not None and self.is_grey else 0.0
         for frame, array in enumerate(self._decoded(range(self.header.frames))):
             if not self.is_grey:
                 yield self._colours(array).astype(np.float64)
@@ -159,7 +161,9 @@ class DicomFile:
                 raise DicomError("holds NaN or infinity")
             yield values[..., None]
 
-    def _least(self) -> float:
+    def least(self) -> float:
+        """Return the smallest grey value of all frames that is no padding, in the units of the modality."""
+        self._check_packed(range(self.header.frames))
         found = []
         for frame, array in enumerate(self._decoded(range(self.header.frames))):
             values, padding = self._of_modality(array, frame)

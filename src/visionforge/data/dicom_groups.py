@@ -1,15 +1,19 @@
-"""Which pictures of an import are of one patient, as the headers of DICOM files say; who that is, is not kept."""
+"""Which files of an import are of one patient or one series, as DICOM headers say; who the patient is, is not kept."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from visionforge.data.dicom import is_dicom
+from visionforge.data.dicom import has_pydicom, is_dicom
 from visionforge.data.dicom_header import DicomError, read_identity
+from visionforge.data.dicom_series import stand_ins
 from visionforge.data.import_settings import ImportSettings
 from visionforge.data.info import SPLITS
 from visionforge.data.listing import Listing, some
 from visionforge.errors import DataError
+
+LEAST_SLICES = 5  # of a series that is taken for a volume
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,44 @@ def with_patients(listing: Listing, settings: ImportSettings) -> list[str]:
         )
     listing.groups = found.groups
     return [f"{files:,} files of {count:,} {kinds}, as their headers say: those of one stay in one split; {otherwise}"]
+
+
+def with_series(listing: Listing, settings: ImportSettings) -> Listing:
+    """Return a listing of DICOM files in which one stands for all slices of its series, as a volume.
+
+    Where each is a picture of its own, a line says how else they could be taken.
+
+    Raises:
+        DataError: If a table says different things of the slices of a series.
+    """
+    if not has_pydicom() or not all(map(is_dicom, listing.paths)):  # which is told elsewhere
+        return listing
+    stands = stand_ins(listing.paths)
+    if settings.frames != "volume":
+        slices = Counter(stands)
+        if scans := [first for first, count in slices.items() if count >= LEAST_SLICES]:
+            listing.notes.append(
+                f"{sum(slices[first] for first in scans):,} files are slices of {len(scans):,} series, and each is a "
+                "picture of its own; `frames` volume makes a volume of each series"
+            )
+        return listing
+    said: list[Sequence[object]] = [listing.labels, *listing.columns.values()]
+    said += [each for each in (listing.splits, listing.groups) if each is not None]
+    others = [k for k, first in enumerate(stands) if any(each[k] != each[first] for each in said)]
+    if others:
+        one, two = listing.names[stands[others[0]]], listing.names[others[0]]
+        raise DataError(
+            f"{settings.source}: {one} and {two} are slices of one series, which is a volume, and have different "
+            "labels or other values"
+        )
+    kept = [k for k, first in enumerate(stands) if first == k]
+    if len(kept) == len(stands):
+        return listing
+    series = len({first for k, first in enumerate(stands) if first != k})
+    listing.notes.append(
+        f"{len(stands) - len(kept) + series:,} files are the slices of {series:,} series; each series is a volume"
+    )
+    return listing.pick(kept)
 
 
 def groups_of(paths: Sequence[Path]) -> Found | None:

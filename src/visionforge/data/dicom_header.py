@@ -31,6 +31,7 @@ _TAGS = (  # that are read; an absent one costs nothing
 
 
 _IDENTITY = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID")
+_SLICE = ("SeriesInstanceUID", "NumberOfFrames", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient")
 
 
 class DicomError(Exception):
@@ -155,6 +156,50 @@ def read_identity(file: IO[bytes]) -> tuple[str, str]:
     dataset = _dataset(file, _IDENTITY)
     patient, issuer, study = (str(dataset.get(name) or "").strip() for name in _IDENTITY)
     return f"{issuer}\0{patient}" if patient else "", study
+
+
+@dataclass(frozen=True)
+class SliceFacts:
+    """What tells the slices of a series apart.
+
+    Attributes:
+        series: By which those of one are known; empty where the header does not say it.
+        frames: How many the file has.
+        number: In the series; None where the header does not say it.
+        position: (3,) of the first pixel in the patient, in millimetres; None where the header does not say it.
+        orientation: (6,) cosines of rows and columns; None where the header does not say it.
+    """
+
+    series: str
+    frames: int
+    number: int | None
+    position: tuple[float, ...] | None
+    orientation: tuple[float, ...] | None
+
+
+def read_slice_facts(file: IO[bytes]) -> SliceFacts:
+    """Return what tells the slices of a series apart.
+
+    Args:
+        file: The file, at its beginning.
+
+    Raises:
+        DicomError: If it is no DICOM file, or damaged.
+    """
+    dataset = _dataset(file, _SLICE)
+    number = first_of(dataset.get("InstanceNumber"))
+    return SliceFacts(
+        str(dataset.get("SeriesInstanceUID") or "").strip(),
+        _count(dataset, "NumberOfFrames"),
+        None if number is None else int(number),
+        _numbers(dataset.get("ImagePositionPatient"), 3),
+        _numbers(dataset.get("ImageOrientationPatient"), 6),
+    )
+
+
+def _numbers(values: Any, count: int) -> tuple[float, ...] | None:
+    several = hasattr(values, "__iter__") and not isinstance(values, str)
+    return tuple(map(number_of, values)) if several and len(values) == count else None
 
 
 def _dataset(file: IO[bytes], tags: Sequence[str] = _TAGS) -> "Dataset":

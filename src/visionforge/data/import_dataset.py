@@ -68,7 +68,8 @@ def import_dataset(
         classes: Names of the classes of masks, from 0, or of boxes.
         fit: `crop` cuts the middle out, `pad` fills with black; None pads pictures with boxes and crops others.
         intensity: Grey values of more than eight bits that become 0 and 255, such as Hounsfield units of a CT.
-        frames: Of a DICOM file: the frame in the middle is a picture, or all are a volume.
+        frames: Of a DICOM file: the frame in the middle is a picture, or all are a volume, as are the files of one
+            series.
         hflip: Left and right may be swapped.
         vflip: Top and bottom may be swapped.
         dflip: Front and back of volumes may be swapped.

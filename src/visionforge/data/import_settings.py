@@ -53,7 +53,8 @@ class ImportSettings:
         intensity: Grey values of more than eight bits that become 0 and 255; of DICOM in the units of the modality,
             such as Hounsfield units. None takes the window of each DICOM file, percentiles of each volume, and of
             other pictures one range for all. What is said or found is stored with the data set.
-        frames: Of a DICOM file with several frames: the one in the middle is a picture, or all are a volume.
+        frames: Of a DICOM file with several frames: the one in the middle is a picture, or all are a volume, as are
+            the files of one series.
         hflip: Left and right may be swapped.
         vflip: Top and bottom may be swapped.
         dflip: Front and back of volumes may be swapped.
@@ -130,7 +131,10 @@ class ImportSettings:
     )
     frames: Frames = field(
         default="middle",
-        metadata=_flag("DICOM: the middle frame is a picture, or all are a volume", choices=("middle", "volume")),
+        metadata=_flag(
+            "DICOM: the middle frame is a picture, or all frames, or files of a series, are a volume",
+            choices=("middle", "volume"),
+        ),
     )
     hflip: bool = field(default=True, metadata=_flag("left and right may not be swapped"))
     vflip: bool = field(default=False, metadata=_flag("top and bottom may be swapped"))

@@ -20,7 +20,7 @@ from visionforge.data.corrections import apply_corrections
 from visionforge.data.csv_listing import list_csv
 from visionforge.data.deep_pictures import intensity_of
 from visionforge.data.dicom import is_dicom, pydicom_problem
-from visionforge.data.dicom_groups import with_patients
+from visionforge.data.dicom_groups import with_patients, with_series
 from visionforge.data.download import data_root
 from visionforge.data.import_boxes import BoxLabels, BoxReader
 from visionforge.data.import_classes import ClassLabels, class_labels, positive_class
@@ -225,7 +225,8 @@ def _listed(settings: ImportSettings) -> tuple[Listing, Callable[[ImportSettings
     if settings.task is not None and (MASKS in forms or BOXES in forms):
         wanted = "`masks`, a folder of masks" if MASKS in forms else "`boxes`, files of Pascal VOC or COCO"
         raise DataError(f"{settings.source}: {settings.task} needs {wanted}; none are in their usual places")
-    return list_csv(settings) if settings.source.is_file() else list_folder(settings.source), None
+    listing = list_csv(settings) if settings.source.is_file() else list_folder(settings.source)
+    return with_series(listing, settings), None
 
 
 def _refuse(settings: ImportSettings, form: str | None) -> None:

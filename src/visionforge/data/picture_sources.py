@@ -11,6 +11,7 @@ import numpy as np
 
 from visionforge.config.schema.data import MAX_VOLUME_RESOLUTION
 from visionforge.data.dicom import is_dicom, pydicom_problem
+from visionforge.data.dicom_series import stand_ins
 from visionforge.data.info import SPLITS, Split
 from visionforge.data.nifti import nibabel_problem
 from visionforge.data.npy import read_header
@@ -115,6 +116,26 @@ def list_pictures(
     if problems:
         raise DataError(problems)
     return listed
+
+
+def one_per_volume(
+    listed: Sequence[PictureFiles | ArchiveImages], spatial_dims: int
+) -> list[PictureFiles | ArchiveImages]:
+    """Return what a network of volumes reads: of the slices of a DICOM series the first, which stands for all.
+
+    Args:
+        listed: What `list_pictures` has found.
+        spatial_dims: Those of the network; 2 reads every file.
+    """
+    if spatial_dims == 2:
+        return list(listed)
+    found: list[PictureFiles | ArchiveImages] = []
+    for each in listed:
+        if isinstance(each, PictureFiles):
+            stands = stand_ins(each.paths)
+            each = PictureFiles([path for k, path in enumerate(each.paths) if stands[k] == k])
+        found.append(each)
+    return found
 
 
 def is_junk(name: str) -> bool:

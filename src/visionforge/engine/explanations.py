@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionforge.config.problems import nearest
 from visionforge.data.info import Split
-from visionforge.data.picture_sources import list_pictures
+from visionforge.data.picture_sources import list_pictures, one_per_volume
 from visionforge.data.stream import Batch, picture_batches
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.table_writers import cell_safe, read_table
@@ -132,6 +132,7 @@ def explain_pictures(
             f"explain: there are no maps of where a network for {spec.task} looks; `visionforge predict "
             "--images` shows what it says of each place"
         )
+    listed = one_per_volume(listed, spec.spatial_dims)
     batches = picture_batches(
         listed, spec.resolution, spec.channels, BATCH, THREADS, spec.spatial_dims, spec.fit, spec.intensity
     )

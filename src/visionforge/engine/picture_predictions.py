@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from visionforge.data.info import Split
-from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures
+from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures, one_per_volume
 from visionforge.data.stream import Batch, picture_batches
 from visionforge.engine.first_imports import import_lightning
 from visionforge.engine.out_of_memory import is_out_of_memory
@@ -169,6 +169,7 @@ def predict_pictures(
     predictor = predictor_of(target, artifact, tta, accelerator, num_threads)
     _check_tiles(predictor.spec, scale, overlap)
     check_beside(table, predictor.spec, overwrite)
+    listed = one_per_volume(listed, predictor.spec.spatial_dims)
     threads = min(MOST_THREADS, num_threads or os.cpu_count() or 1)
     located = predictor.spec.kind.located
     tiles = Tiles(scale != "native", OVERLAP if overlap is None else overlap, batch_size) if located else None

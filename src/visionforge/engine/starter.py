@@ -24,13 +24,14 @@ from visionforge.config.schema import RunSettings
 from visionforge.config.schema.tasks import TaskName, task_named
 from visionforge.config.shipped import find_config, recipe_for, shipped_files
 from visionforge.data.csv_listing import table_facts
+from visionforge.data.dicom import is_dicom
 from visionforge.data.import_commands import flags_of, import_command, with_command
 from visionforge.data.import_npz import SUFFIX
 from visionforge.data.import_report import ImportReport
 from visionforge.data.import_settings import import_flags
 from visionforge.data.importing import BOXES, MASKS, ImportSettings, import_images, list_source
 from visionforge.data.info import DatasetInfo
-from visionforge.data.picture_sources import is_junk, is_picture, walk_pictures, walk_volumes
+from visionforge.data.picture_sources import is_junk, is_picture, walk_files, walk_pictures, walk_volumes
 from visionforge.data.pictures import PictureError, opened_picture, picture_size
 from visionforge.data.positive import choose_positive
 from visionforge.data.registry import MAX_NAME, dataset_info, dataset_names, name_from
@@ -403,7 +404,7 @@ def _dataset(
             f"{printable(text)}: there is no folder, table or data set of this name here; "
             f"nearest: {_nearest(text) or 'none'} (`visionforge datasets list` shows all data sets)"
         )
-    path = _found(path)
+    path = _found(path, given.get("frames") == "volume")
     chosen = name or name_from(path)
     if chosen in dataset_names() and not given.get("replace"):
         return _known(chosen, path, text, root, given)
@@ -493,8 +494,12 @@ def _as_it_was(info: DatasetInfo) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _found(path: Path) -> Path:
+def _found(path: Path, volumes: bool) -> Path:
     """Return the folder or table of pictures that a path means, which may lie in it.
+
+    Args:
+        path: The path.
+        volumes: DICOM files are volumes, for which folders of scans lie in those of the classes.
 
     Raises:
         DataError: If there is none, or several.
@@ -506,10 +511,10 @@ def _found(path: Path) -> Path:
     tables = sorted(each for each in path.iterdir() if each.suffix.lower() in TABLES and _is_table(each))
     if len(tables) == 1:
         return tables[0]
-    if _is_source(path):
+    if _is_source(path) or (volumes and len(_of_scans(path)) > 1):
         return path
     below = [each for each in sorted(path.iterdir()) if each.is_dir() and not each.name.startswith(".")]
-    found = [*tables, *(each for each in below if _is_source(each))]
+    found = [*tables, *(each for each in below if _is_source(each) or (volumes and len(_of_scans(each)) > 1))]
     if len(found) == 1:
         return found[0]
     there = (
@@ -517,6 +522,8 @@ def _found(path: Path) -> Path:
         if found
         else ("none of them; `visionforge datasets list` shows data sets that are ready")
     )
+    if not volumes and len(_of_scans(path)) > 1:
+        there += "; folders of DICOM series in folders of classes are volumes: add `frames` volume"
     raise DataError(
         f"{shown(path)}: looked for a folder of class folders, pictures with masks or boxes, or a table (.csv, .xlsx); "
         f"there {'are' if len(found) > 1 else 'is'} {there}"
@@ -549,6 +556,16 @@ def _is_source(folder: Path) -> bool:
     if "train" in names:
         return _is_source(folder / "train")
     return sum(any(is_picture(each) for each in (folder / name).iterdir() if each.is_file()) for name in names) > 1
+
+
+def _of_scans(folder: Path) -> list[str]:
+    """Return the names of the folders below one that have DICOM files in folders of their own."""
+    found = []
+    for each in sorted(folder.iterdir()):
+        if each.is_dir() and not is_junk(each.name):
+            inside = (scan for scan in sorted(each.iterdir()) if scan.is_dir() and not is_junk(scan.name))
+            found += [each.name] if any(any(map(is_dicom, walk_files(scan))) for scan in inside) else []
+    return found
 
 
 def _kind(path: Path) -> str | None:
