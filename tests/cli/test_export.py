@@ -95,7 +95,7 @@ def test_predict_needs_no_checkpoint(own_run, tmp_path, name):
     heading = tables[0][0]  # the raw probabilities, which come last, are not known of an artifact
     assert heading == [name for name in tables[1][0] if not name.startswith("raw_")]
     assert [row[:2] for row in tables[0]] == [row[:2] for row in tables[1]]
-    texts = [heading.index(name) for name in ("set", "abstain")]
+    texts = [heading.index(name) for name in ("set", "abstain", "unlike_training")]
     assert [[row[k] for k in texts] for row in tables[0]] == [[row[k] for k in texts] for row in tables[1]]
     numbers = [k for k in range(2, len(heading)) if k not in texts]
     shown, wanted = (np.array([[row[k] for k in numbers] for row in table[1:]], dtype=float) for table in tables)

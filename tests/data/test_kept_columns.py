@@ -87,7 +87,7 @@ def test_a_folder_has_no_columns_and_a_cell_is_bounded(tmp_path):
     (line,) = refused(source, columns="sex")
     assert line.endswith("line 7: a value of more than 256 characters in the column sex, which is to be kept")
     (line,) = refused(tmp_path, SettingsError, columns="age")
-    assert line == "columns: a folder has no columns; list the pictures in a CSV file"
+    assert line == "columns: a folder has no columns; list the pictures in a table (.csv, .xlsx)"
 
 
 def test_a_picture_that_stands_there_with_two_values_is_refused(tmp_path):

@@ -22,7 +22,7 @@ def watched(*said: object, end: bool = False):
         seen.append((epoch, value))
         return np.bool_(end)  # as NumPy's comparisons are
 
-    watch = Watch(seen.append, ended, False, "val/auc")
+    watch = Watch(seen.append, ended, pauses=False, waits=False, metric="val/auc")
     theirs.sendall("".join(line if isinstance(line, str) else f"{json.dumps(line)}\n" for line in said).encode())
     theirs.shutdown(socket.SHUT_WR)
     try:
