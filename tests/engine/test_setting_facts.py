@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from visionforge import SettingsError
 from visionforge.cli.main import main
+from visionforge.config.background import SOURCES, TOGETHER
 from visionforge.config.pages import SETTINGS
 from visionforge.config.problems import flatten
 from visionforge.config.schema import RunSettings
@@ -49,7 +50,7 @@ def test_what_is_told(capsys):
     assert "data.force_rgb" in explain_setting("model.backbone.pretrained").related
     assert explain_setting("--data.batch_size") == explain_setting("data.batch_size")
     assert main(["explain-setting", "model.mixup.alpha"]) == 0
-    assert "  allowed     a number, 0 to 1" in capsys.readouterr().out
+    assert "allowed     a number, 0 to 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,21 @@ def test_what_is_none_is_one_line(path, line):
     with pytest.raises(SettingsError) as caught:
         explain_setting(path)
     assert caught.value.problems[0].startswith(line)
+
+
+def test_what_is_told_beside_the_schema_is_of_settings_that_exist():
+    known = {*LEAVES, *(f"trainer.{flag}" for flag in trainer_flags())}
+    assert {*SOURCES} <= known
+    for what, group in TOGETHER.items():
+        assert set(group) <= known, what
+        assert len(set(group)) == len(group) > 1
+    assert all(re.fullmatch(r".+, (19|20)\d\d, .+", source) for source in SOURCES.values())
+
+
+def test_source_and_what_a_setting_acts_with():
+    told = explain_setting("model.mixup.cutmix_alpha")
+    assert told.source == "Yun et al., 2019, arXiv:1905.04899"
+    assert "model.mixup.cutmix_prob" in told.acts_with["how images are mixed"]
+    assert any(line.startswith("  acts with") and line.endswith("(how images are mixed)") for line in told.lines())
+    assert explain_setting("log_level").acts_with == {}
+    assert not any("source" in line.split() for line in explain_setting("log_level").lines())

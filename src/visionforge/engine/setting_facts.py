@@ -3,11 +3,13 @@
 import ast
 import inspect
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
 from visionforge.config import rules
+from visionforge.config.background import SOURCES, acts_with
 from visionforge.config.pages import page_of_setting
 from visionforge.config.problems import describe_allowed, flatten, leaves, nearest, nearest_settings
 from visionforge.config.schema import RunSettings
@@ -32,7 +34,9 @@ class SettingFacts:
         default: What it is where nobody says so, as JSON has it.
         kinds: Of a component's setting, the kinds that have it.
         identifies: Whether a run with another value is another run.
+        source: The paper that it comes from; empty where there is none.
         related: Settings that are checked together with it.
+        acts_with: What it decides together with other settings → these.
         page: The page of the documentation that explains it.
     """
 
@@ -42,7 +46,9 @@ class SettingFacts:
     default: Any
     kinds: tuple[str, ...]
     identifies: bool
+    source: str
     related: tuple[str, ...]
+    acts_with: Mapping[str, Sequence[str]]
     page: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,12 +72,15 @@ class SettingFacts:
             "allowed": self.allowed,
             "default": shown,
             "read by": ", ".join(self.kinds),
+            "source": self.source,
             "identifies": identity,
-            "related": ", ".join(self.related),
-            "page": f"docs/{self.page}",
+            "checked with": ", ".join(self.related),
         }
-        width = max(map(len, facts))
-        return [self.setting, *(f"  {name:<{width}}  {text}" for name, text in facts.items() if str(text))]
+        rows = [(name, str(text)) for name, text in facts.items() if str(text)]
+        rows += [("acts with", f"{', '.join(others)} ({what})") for what, others in self.acts_with.items()]
+        rows.append(("page", f"docs/{self.page}"))
+        width = max(len(name) for name, _ in rows)
+        return [self.setting, *(f"  {name:<{width}}  {text}" for name, text in rows)]
 
 
 def explain_setting(path: str) -> SettingFacts:
@@ -94,15 +103,14 @@ def explain_setting(path: str) -> SettingFacts:
     field = fields.get(path)
     identity = path not in VOLATILE and path.partition(".")[0] not in VOLATILE
     page = page_of_setting(path)
-    related = tuple(sorted(_related().get(path, ())))
+    related, source = tuple(sorted(_related().get(path, ()))), SOURCES.get(path, "")
+    further = (identity, source, related, acts_with(path), page)
     if field is None:
         own = _trainer_default(path.removeprefix("trainer."))
-        return SettingFacts(path, flags[path], "as Lightning's Trainer takes it", own, (), identity, related, page)
+        return SettingFacts(path, flags[path], "as Lightning's Trainer takes it", own, (), *further)
     default = field.get_default(call_default_factory=True)
     shown = default if isinstance(default, bool | int | float | str | None) else str(default)
-    return SettingFacts(
-        path, field.description or "", describe_allowed(field), shown, _kinds(path), identity, related, page
-    )
+    return SettingFacts(path, field.description or "", describe_allowed(field), shown, _kinds(path), *further)
 
 
 def _other_than_a_setting(path: str, known: list[str]) -> str:
