@@ -1,6 +1,7 @@
 """Files of one slice each are the volume that the same frames in one file are, in the order of their places."""
 
 import itertools
+import os
 
 import numpy as np
 import pandas as pd
@@ -102,13 +103,12 @@ def test_series_of_a_folder_are_told_apart_and_damaged_files_stand_for_themselve
         saved(folder / f"other{place}.dcm", values, SeriesInstanceUID="4", **at)
     (folder / "damaged.dcm").write_bytes(b"no picture")
     (folder / "notes.txt").write_text("x")
+    os.mkfifo(folder / "pipe.dcm")  # which is waited for if it is opened
+    (folder / "gone.dcm").symlink_to(folder / "nowhere")
     paths = sorted(folder.iterdir())
-    assert [paths[k].name for k in sorted(set(stand_ins(paths)))] == [
-        "IM000.dcm",
-        "damaged.dcm",
-        "notes.txt",
-        "other0.dcm",
-    ]
+    alone = [paths[k].name for k in sorted(set(stand_ins(paths)))]
+    assert alone == ["IM000.dcm", "damaged.dcm", "gone.dcm", "notes.txt", "other0.dcm", "pipe.dcm"]
+    assert len(series_of(folder / "IM000.dcm").paths) == 6
     listed = list_pictures([folder])
     assert [len(each) for each in one_per_volume(listed, 3)] == [3]
     assert [len(each) for each in one_per_volume(listed, 2)] == [13]
@@ -183,3 +183,14 @@ def test_from_a_folder_of_scans_to_a_prediction_by_the_command_line(tmp_path, mo
     assert len(vf.embed("latest", "ct/sick/scan1").features) == 1
     assert main(["explain", "--run", "latest", "--images", "ct/sick/scan1", "--out", "maps"]) == 0
     assert len(list((tmp_path / "maps").glob("*.png"))) == 1
+
+
+def test_a_pipe_that_a_table_names_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.dcm")
+    rows = [f"pipe.dcm,{label}" for label in ("a",)]
+    for number in range(24):
+        saved(tmp_path / f"{number}.dcm", scan(number)[0], PatientID=f"P{number // 2}", **CT)
+        rows.append(f"{number}.dcm,{'ab'[number % 2]}")
+    (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows]))
+    report = import_images(ImportSettings(tmp_path / "t.csv", "t", resolution=12))
+    assert [(path.name, reason) for path, reason in report.broken] == [("pipe.dcm", "is no file")]

@@ -11,6 +11,7 @@ from visionforge.data.dicom_series import stand_ins
 from visionforge.data.import_settings import ImportSettings
 from visionforge.data.info import SPLITS
 from visionforge.data.listing import Listing, some
+from visionforge.data.pictures import MAX_FILE, PictureError, opened_file
 from visionforge.errors import DataError
 
 LEAST_SLICES = 5  # of a series that is taken for a volume
@@ -124,9 +125,9 @@ def groups_of(paths: Sequence[Path]) -> Found | None:
 
 def _identity(path: Path) -> tuple[str, str]:
     try:
-        with path.open("rb") as file:
+        with opened_file(path, MAX_FILE) as file:  # a table may name a pipe, which would be waited for
             return read_identity(file)
-    except (OSError, DicomError):  # told where it is read as a picture
+    except (OSError, DicomError, PictureError):  # told where it is read as a picture
         return "", ""
 
 

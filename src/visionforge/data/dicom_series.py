@@ -16,7 +16,7 @@ import numpy.typing as npt
 from visionforge.data.dicom import DicomFile, is_dicom
 from visionforge.data.dicom_header import DicomError, Header, SliceFacts, read_header, read_slice_facts
 from visionforge.data.nifti_header import MAX_SLICE
-from visionforge.data.pictures import MAX_FILE, opened_file
+from visionforge.data.pictures import MAX_FILE, PictureError, opened_file
 
 MAX_FILES = 20_000  # of a folder that are looked through
 PARALLEL = 1e-3  # by which cosines of slices may differ
@@ -89,7 +89,7 @@ def _key(path: Path) -> tuple[Path, str] | None:
     """Return folder and series of a file; None if it is no slice."""
     try:
         facts = _facts(path)
-    except (OSError, DicomError):  # told where it is read
+    except (OSError, DicomError, PictureError):  # told where it is read
         return None
     return (path.parent, facts.series) if facts.frames == 1 and facts.series else None
 
