@@ -14,8 +14,10 @@ import pytest
 import visionforge as vf
 from tests.conftest import REPOSITORY
 from tests.evaluation.helpers import background_of, evaluation_of, images_of
+from tests.reporting.test_study_plots import TRIALS
 from tests.runs.helpers import create
 from visionforge.config.schema import EvaluationSettings
+from visionforge.reporting.figures.study_plots import history_plot
 from visionforge.reporting.page import write_report
 from visionforge.reporting.rendering import Cell, Table
 from visionforge.reporting.study_page import StudyFigure, write_study_page
@@ -59,7 +61,8 @@ def report(folder: Path) -> Path:
 
 def study(folder: Path) -> Path:
     trials = Table([Cell("trial"), Cell("value", "number")], [[Cell("0"), Cell("0.5", "number")]])
-    write_study_page(folder / "study.html", "s", {"a": "b"}, [StudyFigure("missing", "M", None, "why")], trials)
+    drawn = StudyFigure("slice", "Value over each parameter", history_plot(TRIALS, "val/auc", False))
+    write_study_page(folder / "study.html", "s", {"a": "b"}, [drawn, StudyFigure("missing", "M", None, "why")], trials)
     return folder / "study.html"
 
 
