@@ -25,6 +25,7 @@ from visionforge.reporting.page import write_report
 from visionforge.reporting.results import write_results
 from visionforge.reporting.spreadsheet import write_summary
 from visionforge.reporting.thumbnails import data_uri
+from visionforge.runs.manifest import Manifest, utc_now
 from visionforge.runs.workspace import Workspace
 
 TASKS = ("binary", "multi-class", "ordinal", "multi-label")
@@ -91,6 +92,16 @@ def test_report_shows_absent_classes_and_what_was_set(tmp_path):
         "data.dataset": ("bloodmnist", "retinamnist"),
         "seed_everything": (42, 7),
     }
+
+
+@pytest.mark.parametrize(("images", "told"), [(29, True), (30, False)])
+def test_few_validation_images_and_what_an_import_told_are_notes_of_the_result(tmp_path, images, told):
+    data = {"images": {"train": 90, "val": images, "test": 40}, "noticed by its import": "<b>two</b> classes are alike"}
+    facts = {"run": "r", "mark": "m", "state": "complete", "started": utc_now(), "hash": "h", "dataset": "d"}
+    manifest = Manifest(**facts, model="mini_cnn", data=data)
+    page = text_of(results(tmp_path, evaluation_of(settings=PAGES), manifest=manifest).report.read_text())
+    assert (f"The best epoch was chosen by {images} validation images, which is mostly chance" in page) == told
+    assert "When the pictures became a data set: &lt;b&gt;two&lt;/b&gt; classes are alike." in page
 
 
 def test_perfect_predictions_leave_no_mistakes(tmp_path):

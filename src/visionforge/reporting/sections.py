@@ -22,6 +22,8 @@ from visionforge.reporting.presentation import Card, Presentation, Section
 from visionforge.reporting.rendering import Cell, Table
 from visionforge.runs.manifest import NOTICED, Manifest
 
+FEW = 30  # validation images; the accuracy of so many varies by 9 percentage points where half are right
+
 
 def sections_of(evaluation: SplitEvaluation, shown: Presentation) -> list[Section]:
     """Return the sections of a report.
@@ -32,7 +34,7 @@ def sections_of(evaluation: SplitEvaluation, shown: Presentation) -> list[Sectio
     """
     background = shown.background
     result = _result(evaluation)
-    found = [replace(result, notes=[*result.notes, *_noticed(background.manifest)])]
+    found = [replace(result, notes=[*result.notes, *_chosen_by_few(background), *_noticed(background.manifest)])]
     if background.epochs:
         found.append(Section("training", "Training", plots=training_plots(background.epochs)))
     if background.candidates:
@@ -121,6 +123,20 @@ def _noticed(manifest: Manifest | None) -> list[str]:
     """Return what the import of the data has told, as a paragraph."""
     told = None if manifest is None else manifest.data.get(NOTICED)
     return [f"When the pictures became a data set: {told}."] if told else []
+
+
+def _chosen_by_few(background: ReportContext) -> list[str]:
+    """Return that few validation images chose the best epoch; nothing where a fold did, or nobody knows."""
+    images = None if background.manifest is None else background.manifest.data.get("images")
+    count = images.get("val") if isinstance(images, Mapping) else None
+    data = background.config.get("data")
+    folds = data.get("folds") if isinstance(data, Mapping) else None
+    if not isinstance(count, int) or count >= FEW or folds is not None:
+        return []
+    return [
+        f"The best epoch was chosen by {count:,} validation images, which is mostly chance, and so is the temperature; "
+        "`visionforge fit --folds 5` validates on every image."
+    ]
 
 
 def class_table(evaluation: SplitEvaluation) -> Section:
