@@ -429,7 +429,7 @@ def test_killed_worker_is_replaced_and_its_trial_tried_again(fleet, tmp_path):
     assert [trial.user_attrs.get("retry_of") for trial in trials].count(victim.number) == 1
     runs = [load_run(Workspace(run)) for run in run_folders(outputs / "studies" / "s" / "trials")]
     assert [run.state for run in runs].count("interrupted") == 1, "what was half written says so"
-    assert len(runs) == 7
+    assert len(runs) == 7, [(run.name, run.state, run.manifest.parent) for run in runs]
 
 
 MISTAKES = {

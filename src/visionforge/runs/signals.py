@@ -2,12 +2,14 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+AGAIN_S = 0.01  # after which a signal is sent once more that was lost
 GRACE_S = 60.0  # batch systems kill half a minute to a few minutes after they have asked
 _NAMES = ("SIGTERM", "SIGINT", "SIGUSR1")
 
@@ -36,7 +38,8 @@ class Interruption:
     """Handles SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 in a ``with`` block.
 
     A signal raises `Interrupted`, but within `deferred` it is only remembered in `requested`, so that a training step
-    and its checkpoint can be finished. A second Ctrl-C, or the end of the grace period, does not wait.
+    and its checkpoint can be finished. A second Ctrl-C, or the end of the grace period, does not wait. Where Python
+    ignores exceptions, as in a ``__del__``, the signal is sent once more.
 
     Args:
         grace_s: How long a deferred signal may wait; then the process ends without further ado, in seconds.
@@ -48,6 +51,7 @@ class Interruption:
         self._deferred = False
         self._pid = os.getpid()
         self._earlier: dict[int, Any] = {}
+        self._earlier_hook = sys.unraisablehook
         self._timer: threading.Timer | None = None
 
     def __enter__(self) -> Self:
@@ -60,6 +64,8 @@ class Interruption:
         """Remember who handles the signals now, for `__exit__`, without handling them yet."""
         if threading.current_thread() is threading.main_thread():
             self._earlier = {n: signal.getsignal(n) for n in self._numbers()}
+            if sys.unraisablehook != self._ignored:
+                self._earlier_hook = sys.unraisablehook
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -69,6 +75,8 @@ class Interruption:
             self._timer.cancel()
         for number, handler in self._earlier.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if sys.unraisablehook == self._ignored:
+            sys.unraisablehook = self._earlier_hook
 
     @staticmethod
     def _numbers() -> list[int]:
@@ -79,6 +87,17 @@ class Interruption:
         if threading.current_thread() is threading.main_thread():
             for number in (*self._numbers(), *more):
                 signal.signal(number, self._handle)
+            sys.unraisablehook = self._ignored
+
+    def _ignored(self, ignored: "sys.UnraisableHookArgs") -> None:
+        """Let a signal come again that was raised where Python ignores it; else do what was done before."""
+        if not isinstance(ignored.exc_value, Interrupted) or os.getpid() != self._pid:
+            self._earlier_hook(ignored)
+            return
+        self.requested = None
+        again = threading.Timer(AGAIN_S, os.kill, (self._pid, ignored.exc_value.number))
+        again.daemon = True
+        again.start()
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
