@@ -2,13 +2,15 @@
 
 import itertools
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 
 import visionforge as vf
-from tests.data.test_dicom import CT, saved
+from tests.data.test_dicom import CT, FILES, saved
 from visionforge.cli.main import main
 from visionforge.data import dicom_series
 from visionforge.data.dicom_series import series_of, stand_ins
@@ -194,3 +196,28 @@ def test_a_pipe_that_a_table_names_is_not_waited_for(tmp_path):
     (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows]))
     report = import_images(ImportSettings(tmp_path / "t.csv", "t", resolution=12))
     assert [(path.name, reason) for path, reason in report.broken] == [("pipe.dcm", "is no file")]
+
+
+DISCS = FILES / "dicomdirtests"  # of pydicom: real scanners', in files without a suffix
+
+
+def test_a_real_ct_is_in_the_order_of_its_positions():
+    folder = DISCS / "98892001" / "CT5N"
+    headers = [pydicom.dcmread(path) for path in folder.iterdir()]
+    headers.sort(key=lambda header: header.ImagePositionPatient[2])
+    found = series_of(next(folder.iterdir()))
+    assert [path.name for path in found.paths] == [Path(header.filename).name for header in headers]
+    assert found.apart == 2.5
+    assert read_frames(found.paths[0], 16).shape == (16, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("folder", "told"),
+    [
+        ("77654033/CT2", "slices seem to be missing, between 17106 and 17136"),  # number 18, and then 180
+        ("98892003/MR700", "not parallel"),  # around an axis
+    ],
+)
+def test_real_series_that_are_no_volume_are_told(folder, told):
+    with pytest.raises(PictureError, match=told):
+        read_frames(next((DISCS / folder).iterdir()), 16)
