@@ -240,13 +240,15 @@ def _require_work(cells: Sequence[Cell]) -> None:
 def _require_same_data(study: Study, cells: Sequence[Cell]) -> None:
     """Raise DataError if cells are complete whose data set is another one now: a table of both would not compare."""
     found = statuses(study.get_trials(deepcopy=False), cells)
+    sums: dict[str, str | None] = {}  # place of data → what it is now, read once for all of its cells
     for cell in cells:
         record = found[cell.key].record
         if cell.settings is None or record is None or not isinstance(record.get("md5"), str):
             continue
         data = cell.settings.data
-        now = fingerprint(dataset_info(data.dataset, data.synthetic), data.resolution, data.root)
-        if now not in (None, record["md5"]):
+        if cell.place not in sums:
+            sums[cell.place] = fingerprint(dataset_info(data.dataset, data.synthetic), data.resolution, data.root)
+        if (now := sums[cell.place]) not in (None, record["md5"]):
             raise DataError(
                 f"benchmark.name: {data.dataset} is another one now (MD5 {now}) than complete cells were trained with "
                 f"(MD5 {printable(record['md5'][:32])}); begin another benchmark with --benchmark.name NAME"

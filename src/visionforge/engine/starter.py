@@ -511,10 +511,10 @@ def _found(path: Path, volumes: bool) -> Path:
     tables = sorted(each for each in path.iterdir() if each.suffix.lower() in TABLES and _is_table(each))
     if len(tables) == 1:
         return tables[0]
-    if _is_source(path) or (volumes and len(_of_scans(path)) > 1):
+    if _is_source(path, volumes):
         return path
     below = [each for each in sorted(path.iterdir()) if each.is_dir() and not each.name.startswith(".")]
-    found = [*tables, *(each for each in below if _is_source(each) or (volumes and len(_of_scans(each)) > 1))]
+    found = [*tables, *(each for each in below if _is_source(each, volumes))]
     if len(found) == 1:
         return found[0]
     there = (
@@ -548,13 +548,15 @@ def _is_table(path: Path) -> bool:
         return False
 
 
-def _is_source(folder: Path) -> bool:
-    """Return whether a folder has folders of pictures, of volumes, or of the splits of such."""
+def _is_source(folder: Path, volumes: bool) -> bool:
+    """Return whether a folder has folders of pictures, of volumes, of the splits of such, or of scans if asked for."""
     names = {each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")}
     if {"images", "masks"} <= names or {"JPEGImages", "Annotations"} <= names or "annotations" in names:
         return True
     if "train" in names:
-        return _is_source(folder / "train")
+        return _is_source(folder / "train", volumes)
+    if volumes and len(_of_scans(folder)) > 1:
+        return True
     return sum(any(is_picture(each) for each in (folder / name).iterdir() if each.is_file()) for name in names) > 1
 
 

@@ -8,7 +8,7 @@ there before another trial begins. So no epoch is trained twice, and a trial tha
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from optuna.pruners import BasePruner
@@ -62,23 +62,23 @@ class Ladder:
         if epochs not in self.rungs or trial.user_attrs.get(OWN):
             return True
         trials = [*(other for other in trials if other.number != trial.number), trial]
-        return trial.number in self._best(trials, epochs)
+        return trial.number in self._best(counted(trials), first_attempts(trials), epochs)
 
     def to_promote(self, trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
         """Return a paused trial that is by now among the best of its rung, the highest rung first; None if none is."""
         trials = list(trials)
-        by_number = {trial.number: trial for trial in trials}
+        known, first = counted(trials), first_attempts(trials)
+        by_number = {trial.number: trial for trial in known}
         for rung in reversed(self.rungs):
-            for number in self._best(trials, rung):
+            for number in self._best(known, first, rung):
                 trial = by_number[number]
                 if trial.state == TrialState.PRUNED and epochs_of(trial) == rung:
                     return trial
         return None
 
-    def _best(self, trials: Sequence[FrozenTrial], rung: int) -> list[int]:
+    def _best(self, known: Sequence[FrozenTrial], first: Mapping[int, int], rung: int) -> list[int]:
         """Return the numbers of the trials that go on after a rung, best first."""
-        first = first_attempts(trials)
-        reached = [t for t in counted(trials) if t.state != TrialState.FAIL and epochs_of(t) >= rung]
+        reached = [t for t in known if t.state != TrialState.FAIL and epochs_of(t) >= rung]
         reached.sort(key=lambda trial: self._rank(trial, rung, first[trial.number]))
         return [trial.number for trial in reached[: len(reached) // self.factor]]
 
