@@ -93,7 +93,9 @@ def test_values_that_are_not_finite_are_on_no_axis(tmp_path, objectives):
         )
     place = StudyFolder(tmp_path / "odd")
     place.path.mkdir()
-    write_figures(made, place, summary(made, ["val/loss", "parameters"][:objectives], {}))
+    told = summary(made, ["val/loss", "parameters"][:objectives], {})
+    assert [row["last_value"] for row in told["trials"]][:3] == ([0.5, None, 0.25] if objectives == 1 else [None] * 3)
+    write_figures(made, place, told)
     page = (place.path / "index.html").read_text()
     assert page.count('class="plot"') == 7  # all but one of epochs, which two objectives have not, or of their front
     assert "Infinity" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)

@@ -4,6 +4,7 @@ import datetime
 import io
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +49,7 @@ def trial_row(trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
         "trial": trial.number,
         "state": STATES[trial.state],
         **{name: None if values is None else values[index] for index, name in enumerate(names)},
-        "last_value": trial.intermediate_values[max(trial.intermediate_values)] if trial.intermediate_values else None,
+        "last_value": _last_value(trial),
         "best_epoch": trial.user_attrs.get(BEST_EPOCH),
         "epochs": epochs_of(trial) or trial.user_attrs.get(EPOCHS),
         "seconds": spent_s(trial),
@@ -56,6 +57,12 @@ def trial_row(trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
         "reason": trial.user_attrs.get(REASON),
         "run": trial.user_attrs.get(RUN),
     }
+
+
+def _last_value(trial: FrozenTrial) -> float | None:
+    """Return the value of the last epoch that a trial has told of; None without, or if JSON has no such number."""
+    last = trial.intermediate_values.get(max(trial.intermediate_values, default=-1))
+    return last if last is not None and math.isfinite(last) else None
 
 
 def summary(study: Study, names: list[str], settings: dict[str, Any]) -> dict[str, Any]:
