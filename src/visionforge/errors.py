@@ -47,10 +47,12 @@ class PeerEndedError(VisionForgeError):
         status: The exit status of both.
         mistake: It has refused what was asked for; otherwise the run may go on later.
         told: The user knows already.
+        lost: It was killed, or its machine is gone.
     """
 
-    def __init__(self, reason: str, status: int, mistake: bool = False, told: bool = True) -> None:
+    def __init__(self, reason: str, status: int, mistake: bool = False, told: bool = True, lost: bool = False) -> None:
         self.status = status
         self.mistake = mistake
         self.told = told
+        self.lost = lost
         super().__init__(reason)

@@ -2,10 +2,12 @@
 
 import gc
 import json
+import logging
 import subprocess
 import sys
 
 import lightning.pytorch  # noqa: F401
+import pytest
 
 from visionforge.engine.first_imports import import_lightning
 
@@ -33,3 +35,14 @@ def test_a_process_that_has_lightning_is_left_alone():
     finally:
         gc.enable()
     assert gc.get_freeze_count() == before
+
+
+@pytest.mark.parametrize(("asked", "given", "expected"), [("", 0, logging.WARNING), ("", 10, 10), ("all", 0, 0)])
+def test_process_groups_are_quiet_also_where_lightning_was_imported_before(monkeypatch, asked, given, expected):
+    logger = logging.getLogger("torch.distributed.distributed_c10d")
+    monkeypatch.setattr(logger, "level", given)
+    monkeypatch.delenv("TORCH_LOGS", raising=False)
+    if asked:
+        monkeypatch.setenv("TORCH_LOGS", asked)
+    import_lightning()
+    assert logger.level == expected

@@ -3,6 +3,9 @@
 import logging
 import warnings
 
+import pytest
+from lightning.fabric.plugins.environments import slurm
+
 from visionforge.runs.logfile import RunLog
 
 
@@ -36,3 +39,19 @@ def test_stop_restores_the_loggers():
     log.start()
     log.stop()
     assert (logger.handlers, logger.level, logger.propagate) == before
+
+
+@pytest.mark.parametrize(("tasks", "told"), [(None, False), ("1", False), ("2", True)])
+def test_srun_is_asked_for_only_in_a_job_of_several_tasks(tmp_path, monkeypatch, capsys, tasks, told):
+    """Lightning's own check, on a host that has the program."""
+    monkeypatch.setattr(slurm.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+    if tasks is not None:
+        monkeypatch.setenv("SLURM_NTASKS", tasks)
+        monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
+    with RunLog() as log, warnings.catch_warnings():
+        warnings.simplefilter("always")
+        log.attach(tmp_path / "run.log")
+        slurm.SLURMEnvironment._validate_srun_used()
+    assert ("srun" in capsys.readouterr().err) == told
+    assert ("srun" in (tmp_path / "run.log").read_text()) == told

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 REQUEUE_TIMEOUT_S = 60.0
+_TRIES = 3  # `srun` ends all processes of a job when one is lost, `scontrol` among them
 _OF_FLAGS = "`val_check_interval`"  # an error of Lightning's for a mistake of the user begins so
 
 
@@ -129,26 +130,36 @@ def how_it_ended(error: BaseException) -> tuple[State, str]:
     return "failed", text if isinstance(error, VisionForgeError) else f"{type(error).__name__}: {text}"
 
 
-def requeue(trainer: pl.Trainer | None, number: int) -> None:
-    """Ask SLURM to start the job again, if the Trainer's SLURM plugin does so and this is the signal it waits for."""
-    environment = None if trainer is None else slurm_environment(trainer)
+def requeue(trainer: pl.Trainer, error: BaseException, further: bool) -> None:
+    """Ask SLURM to start a job again that can go on, if the Trainer's SLURM plugin does so.
+
+    It can after the signal that the plugin waits for, and when a process was lost: SLURM takes minutes to find out that
+    a machine is gone, and all have ended by then.
+
+    Args:
+        trainer: The Trainer.
+        error: What has ended the job.
+        further: There is a checkpoint since it was started, so that a process that is lost each time, for instance for
+            want of memory, does not start the job for ever.
+    """
+    environment = slurm_environment(trainer)
     scheduler = detect_scheduler()
-    if environment is None or scheduler is None or not environment.auto_requeue:
+    if environment is None or scheduler is None or not environment.auto_requeue or not trainer.is_global_zero:
         return
-    if number != environment.requeue_signal or not trainer or not trainer.is_global_zero:
+    told = isinstance(error, Interrupted) and error.number == environment.requeue_signal
+    if not told and not (isinstance(error, PeerEndedError) and error.lost and further):
         return
+    command = ["scontrol", "requeue", scheduler.job]
     try:
-        done = subprocess.run(
-            ["scontrol", "requeue", scheduler.job],
-            capture_output=True,
-            text=True,
-            timeout=REQUEUE_TIMEOUT_S,
-            check=False,
-        )
+        for _ in range(_TRIES):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=REQUEUE_TIMEOUT_S, check=False)
+            if done.returncode >= 0:
+                break
     except (OSError, subprocess.SubprocessError) as error:
         log.warning("job %s cannot be requeued (%s); submit it again", scheduler.job, error)
         return
     if done.returncode:
-        log.warning("job %s cannot be requeued (%s); submit it again", scheduler.job, done.stderr.strip())
+        why = " ".join(done.stderr.split()) or f"scontrol ended with {done.returncode}"
+        log.warning("job %s cannot be requeued (%s); submit it again", scheduler.job, why)
     else:
         log.info("job %s is requeued", scheduler.job)

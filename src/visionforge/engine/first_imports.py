@@ -12,9 +12,10 @@ def import_lightning() -> None:
     """Import torch and Lightning without the garbage collector.
 
     It would look at some hundred thousand new objects again and again, none of which can be freed, for a fifth of the
-    time. To be called by functions that import them for the first time in most processes; in others it does nothing.
+    time. To be called by functions that import them for the first time in most processes.
     """
     if "lightning.pytorch" in sys.modules:
+        _quiet_processes()
         return
     fresh, enabled = "torch" not in sys.modules, gc.isenabled()
     gc.disable()
@@ -32,7 +33,8 @@ def import_lightning() -> None:
 
 
 def _quiet_processes() -> None:
-    """Leave out which backend every process group has, unless $TORCH_LOGS asks for it."""
+    """Leave out which backend every process group has, unless $TORCH_LOGS or a level of the caller asks for it."""
     if "TORCH_LOGS" not in os.environ:
-        for name in _PROCESSES:
-            logging.getLogger(name).setLevel(logging.WARNING)
+        for logger in map(logging.getLogger, _PROCESSES):
+            if logger.level == logging.NOTSET:
+                logger.setLevel(logging.WARNING)

@@ -96,6 +96,7 @@ class Stage(ABC):
         self.provenance: dict[str, Any] = {}  # further facts for `metrics.json`
         self._team = current_team()
         self._parent_process = os.getppid()
+        self._steps_before = 0  # what an earlier process of the run has done
         self._device_lock: Lock | None = None
         self._trainer: pl.Trainer | None = None
         self._embedded: Embedded | None = None
@@ -142,6 +143,7 @@ class Stage(ABC):
         try:
             self.check_sources()
             self.workspace = self.take_workspace()
+            self._steps_before = self._steps()
             if self._team is not None and self._team.rank == 0:
                 self._team.tell({name: os.environ.get(name) for name in (FOLDER, CHECKPOINT)})
                 self._team.last_words = self._end
@@ -210,10 +212,14 @@ class Stage(ABC):
             trainer = self._trainer
             if trainer is not None and trainer.is_global_zero:
                 close_loggers(trainer.loggers, failed=error is not None and not self.is_pruned(error))
-            if isinstance(error, Interrupted) and trainer is not None:
-                requeue(trainer, error.number)
-                if trainer.world_size > 1:
-                    leave_or_end(trainer, error)
+            if trainer is not None and error is not None:
+                requeue(trainer, error, further=self._steps() > self._steps_before)
+            if isinstance(error, Interrupted) and trainer is not None and trainer.world_size > 1:
+                leave_or_end(trainer, error)
+
+    def _steps(self) -> int:
+        """Return after how many steps the run's last checkpoint is."""
+        return 0 if self.active is None else int(self.active.manifest.progress.get("steps", 0))
 
     def introduce(self, run: str) -> None:
         """Tell the loggers what is about to run."""

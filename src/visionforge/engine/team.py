@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
 
+from visionforge.engine.first_imports import import_lightning
 from visionforge.errors import PeerEndedError, RunError, SettingsError, TrainingError, VisionForgeError
 from visionforge.runs.session import FOLDER
 from visionforge.runs.signals import Interrupted
@@ -70,6 +71,7 @@ class Place:
             own = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
             return cls(rank, size, os.environ["MASTER_ADDR"], port, own) if size > 1 else None
         if os.environ.get("SLURM_NTASKS", "1") != "1" and "SLURM_PROCID" in os.environ:
+            import_lightning()
             from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
             if SLURMEnvironment.detect():
@@ -199,10 +201,17 @@ class Team:
         return len(self._links if self.ended is not None else self._done) + 1 >= self.size
 
     def cause(self, error: BaseException) -> BaseException:
-        """Return what an error comes from: often another process, of whose end this one hears in a moment."""
-        if isinstance(error, RuntimeError) and self.ended is None:
+        """Return what an error comes from: often another process, of whose end this one hears in a moment.
+
+        So it is with SIGTERM, too, by which launchers end the others when one is gone.
+        """
+        asked = isinstance(error, Interrupted)
+        alone = isinstance(error, Interrupted) and error.number == signal.SIGTERM and not error.together
+        if self.ended is None and (alone or isinstance(error, RuntimeError)):
             time.sleep(1.0)
-        return error if self.ended is None or isinstance(error, VisionForgeError) else self.ended
+        if self.ended is None or isinstance(error, VisionForgeError) or (asked and not self.ended.lost):
+            return error
+        return self.ended
 
     # --- what the threads do
 
@@ -262,7 +271,7 @@ class Team:
             if first:
                 self._done.add(rank)
                 tells = lost and self.rank == (1 if rank == 0 else 0)  # a process that was killed says nothing
-                self.ended = PeerEndedError(reason, status, mistake, told=not tells)
+                self.ended = PeerEndedError(reason, status, mistake, told=not tells, lost=lost)
         assert self.ended is not None
         if first and self.rank == 0:
             for other, link in list(self._links.items()):

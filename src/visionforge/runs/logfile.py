@@ -1,6 +1,7 @@
 """Log lines go to the console at once, and to the run's own file as soon as there is one, from the first line on."""
 
 import logging
+import os
 import sys
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -37,6 +38,7 @@ CONSOLE_FORMAT = _Marked("%(asctime)s %(message)s", datefmt="%H:%M:%S")
 FILE_FORMAT = _OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s")
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _SOURCES = ("visionforge", "lightning.pytorch", "lightning.fabric", "py.warnings", "torch")
+_SRUN = "The `srun` command is available on your system but is not used"
 _BUFFER = 100_000  # lines said before the run folder exists; far more than there are
 
 
@@ -63,6 +65,17 @@ class _Console(logging.Filter):
         return ours and not getattr(record, "file_only", False)
 
 
+class _Sources(logging.Filter):
+    """Leaves out that a job of several tasks should be begun with `srun` where there is no such job.
+
+    Lightning says so wherever the program is installed, for each of its stages.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        several = os.environ.get("SLURM_NTASKS", "1") != "1"
+        return several or _SRUN not in record.getMessage()
+
+
 class RunLog:
     """Routes the log lines of visionforge, its libraries and Python's warnings.
 
@@ -86,6 +99,7 @@ class RunLog:
         self._console.addFilter(_Console())
         self._buffer = MemoryHandler(_BUFFER, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
         self._file: logging.FileHandler | None = None
+        self._sources = _Sources()
         self._saved: list[tuple[logging.Logger, list[logging.Handler], int, bool]] = []
 
     def start(self) -> None:
@@ -98,6 +112,7 @@ class RunLog:
             logger.handlers = [self._console, self._buffer]
             logger.setLevel(self._level)
             logger.propagate = False
+            logger.addFilter(self._sources)
 
     def __enter__(self) -> Self:
         """Start."""
@@ -124,6 +139,7 @@ class RunLog:
         for logger, handlers, level, propagate in self._saved:
             logger.handlers, logger.propagate = handlers, propagate
             logger.setLevel(level)
+            logger.removeFilter(self._sources)
         self._saved.clear()
         RunLog._open -= 1
         if RunLog._open == 0:  # the log of a study goes on when that of a trial ends

@@ -1,0 +1,134 @@
+"""Jobs of a real SLURM, with two nodes on this host: warned, displaced, lost, and shared by workers."""
+
+import csv
+import json
+
+import pytest
+
+from tests.cli.slurm_cluster import NODES, Cluster, missing
+from tests.conftest import flags, run_folders
+from tests.runs.helpers import wait_for
+from visionforge.cli.main import main
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(missing()), reason=f"needs SLURM and munge: no {', '.join(missing())} here"),
+]
+LONG = {"data__synthetic__train": 320, "trainer__max_epochs": 40, "trainer__deterministic": "true"}
+
+
+@pytest.fixture(scope="module")
+def daemons(tmp_path_factory):
+    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def cluster(daemons, monkeypatch):
+    for name, value in daemons.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return daemons
+
+
+@pytest.fixture
+def submit(cluster, capsys):
+    """Submit a command, and return the number of its job."""
+
+    def run(*arguments: object) -> str:
+        capsys.readouterr()
+        assert main(["submit", "--json", "--cpus", "1", "--memory", "1G", *map(str, arguments)]) == 0
+        return str(json.loads(capsys.readouterr().out)["job"])
+
+    return run
+
+
+def epochs(outputs) -> list[int]:
+    """Return the epochs of the table of the only run."""
+    (run,) = run_folders(outputs)
+    path = run / "metrics.csv"
+    return [int(row["epoch"]) for row in csv.DictReader(path.open())] if path.exists() else []
+
+
+def record(run) -> dict:
+    return json.loads((run / "run.json").read_text())
+
+
+def trains(outputs, least: int = 2):
+    return lambda: len(run_folders(outputs)) == 1 and len(epochs(outputs)) >= least
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_training_whose_time_ends_is_requeued_and_goes_on(tmp_path, cluster, submit, nodes):
+    job = submit("--nodes", nodes, "--", "fit", *flags(**LONG, trainer__default_root_dir=tmp_path / "runs"))
+    wait_for(trains(tmp_path / "runs"), 120)
+    cluster.ask("scancel", "--signal=USR1", job)  # what --signal sends before the time is over
+    wait_for(lambda: cluster.facts(job)["Restarts"] == "1", 60)
+    assert cluster.wait_until(job, "COMPLETED")["ExitCode"] == "0:0"
+    assert epochs(tmp_path / "runs") == list(range(40))
+    (run,) = run_folders(tmp_path / "runs")
+    assert record(run)["state"] == "complete"
+    log = "".join(path.read_text() for path in (tmp_path / "logs").iterdir())
+    assert "is requeued" in log
+    assert "continues from" in log
+    assert "Using backend config" not in log
+    assert "Traceback" not in log
+
+
+def test_a_training_that_is_displaced_goes_on(tmp_path, cluster, submit):
+    job = submit("--nodes", 2, "--", "fit", *flags(**LONG, trainer__default_root_dir=tmp_path / "runs"))
+    wait_for(trains(tmp_path / "runs"), 120)
+    cluster.ask("sbatch", "--partition=urgent", "--exclusive", "--nodes=2", "--output=/dev/null", "--wrap", "sleep 5")
+    wait_for(lambda: cluster.facts(job)["Restarts"] == "1", 60)
+    cluster.wait_until(job, "COMPLETED")
+    assert epochs(tmp_path / "runs") == list(range(40))
+
+
+@pytest.mark.parametrize("lost", ["node", "process"])
+def test_a_training_that_loses_one_goes_on(tmp_path, cluster, submit, lost):
+    job = submit("--nodes", 2, "--", "fit", *flags(**LONG, trainer__default_root_dir=tmp_path / "runs"))
+    wait_for(trains(tmp_path / "runs"), 120)
+    if lost == "process":
+        cluster.kill_tasks(NODES[1])
+    else:
+        cluster.lose_node(NODES[1])
+    try:
+        wait_for(lambda: cluster.facts(job)["Restarts"] == "1", 60)
+    finally:
+        if lost == "node":
+            cluster.start_node(NODES[1])
+    cluster.wait_until(job, "COMPLETED")
+    assert epochs(tmp_path / "runs") == list(range(40))
+
+
+def test_a_process_that_is_lost_before_a_checkpoint_ends_the_job(tmp_path, cluster, submit):
+    """Else one that never fits into memory would start it for ever."""
+    settings = flags(**LONG | {"data__synthetic__train": 20_000, "trainer__default_root_dir": tmp_path / "runs"})
+    job = submit("--nodes", 2, "--", "fit", *settings)
+    wait_for(lambda: run_folders(tmp_path / "runs"), 120)
+    cluster.kill_tasks(NODES[1])
+    wait_for(lambda: cluster.facts(job)["JobState"] == "FAILED", 60)
+    assert cluster.facts(job)["Restarts"] == "0"
+
+
+def test_seeds_are_an_array(tmp_path, cluster, submit):
+    settings = flags(trainer__default_root_dir=tmp_path / "runs")
+    job = submit("--", "fit", *settings, "--seeds", 2)
+    for task in (0, 1):
+        cluster.wait_until(f"{job}_{task}", "COMPLETED")
+    assert sorted(record(run)["seeds"]["seed_everything"] for run in run_folders(tmp_path / "runs")) == [42, 43]
+
+
+def test_workers_of_a_search_share_its_trials_and_are_requeued(tmp_path, cluster, submit):
+    settings = flags(trainer__default_root_dir=tmp_path / "runs", trainer__max_epochs=12, data__synthetic__train=320)
+    search = ["--tune.storage", "journal", "--tune.n_trials", 6, "--tune.study_name", "shared"]
+    job = submit("--copies", 2, "--", "tune", *settings, *search)
+    wait_for(lambda: len(run_folders(tmp_path / "runs" / "shared")) >= 2 or list(tmp_path.rglob("run.json")), 120)
+    cluster.ask("scancel", "--signal=USR1", f"{job}_0")
+    for task in (0, 1):
+        cluster.wait_until(f"{job}_{task}", "COMPLETED", 400)
+    assert cluster.facts(f"{job}_0")["Restarts"] == "1"
