@@ -124,11 +124,14 @@ def test_seeds_are_an_array(tmp_path, cluster, submit):
 
 
 def test_workers_of_a_search_share_its_trials_and_are_requeued(tmp_path, cluster, submit):
-    settings = flags(trainer__default_root_dir=tmp_path / "runs", trainer__max_epochs=12, data__synthetic__train=320)
-    search = ["--tune.storage", "journal", "--tune.n_trials", 6, "--tune.study_name", "shared"]
-    job = submit("--copies", 2, "--", "tune", *settings, *search)
-    wait_for(lambda: len(run_folders(tmp_path / "runs" / "shared")) >= 2 or list(tmp_path.rglob("run.json")), 120)
+    search = {"tune__preset": "quick", "tune__n_trials": 10, "tune__target": "null", "tune__study": "s"}
+    more = {"data__synthetic__train": 320, "trainer__max_epochs": 6, "trainer__default_root_dir": tmp_path / "runs"}
+    job = submit("--copies", 2, "--", "tune", *flags(**search, **more, tune__storage="journal"))
+    wait_for(lambda: len(list((tmp_path / "runs").rglob("run.json"))) >= 2, 120)
     cluster.ask("scancel", "--signal=USR1", f"{job}_0")
+    wait_for(lambda: cluster.facts(f"{job}_0")["Restarts"] == "1", 120)
     for task in (0, 1):
         cluster.wait_until(f"{job}_{task}", "COMPLETED", 400)
-    assert cluster.facts(f"{job}_0")["Restarts"] == "1"
+    summary = tmp_path / "runs" / "studies" / "s" / "reports" / "study_summary.json"
+    counts = json.loads(summary.read_text())["counts"]
+    assert (counts["complete"] + counts["pruned"], counts["failed"], counts["running"]) == (10, 0, 0)
