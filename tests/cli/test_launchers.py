@@ -42,7 +42,7 @@ class Job:
             else:
                 own = {"SLURM_JOB_ID": 15, "SLURM_JOB_NAME": "night", "SLURM_NTASKS": 2, "SLURM_NTASKS_PER_NODE": 2}
                 own |= {"SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_NODEID": 0, "SLURM_NODELIST": "127.0.0.1"}
-                own |= {"SLURM_RESTART_COUNT": restarts, "MASTER_PORT": port}
+                own |= {"SLURM_STEP_ID": 0, "SLURM_RESTART_COUNT": restarts, "MASTER_PORT": port}
                 own |= {"PATH": str(Path(sys.executable).parent)}  # where there is no `scontrol`
             environment = {**os.environ, "OMP_NUM_THREADS": "1", **{name: str(value) for name, value in own.items()}}
             command = [sys.executable, "-m", "visionforge", "fit", *map(str, given)]

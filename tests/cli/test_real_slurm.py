@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shlex
+import sys
 
 import pytest
 
@@ -135,3 +137,27 @@ def test_workers_of_a_search_share_its_trials_and_are_requeued(tmp_path, cluster
     summary = tmp_path / "runs" / "studies" / "s" / "reports" / "study_summary.json"
     counts = json.loads(summary.read_text())["counts"]
     assert (counts["complete"] + counts["pruned"], counts["failed"], counts["running"]) == (10, 0, 0)
+
+
+def test_a_trial_of_two_devices_starts_its_processes_in_a_job(tmp_path, cluster, submit):
+    search = {"tune__preset": "quick", "tune__n_trials": 2, "tune__target": "null", "trainer__devices": 2}
+    search |= {"data__synthetic__train": 320}
+    job = submit("--", "tune", *flags(**search, trainer__default_root_dir=tmp_path / "runs"))
+    cluster.wait_until(job, "COMPLETED", 150)
+    (summary,) = (tmp_path / "runs").glob("studies/*/reports/study_summary.json")
+    assert json.loads(summary.read_text())["counts"]["complete"] == 2
+
+
+@pytest.mark.parametrize(
+    ("tasks", "expected"), [(1, "has 1 task; submit it with"), (2, "a job of 2 tasks, and one process without srun")]
+)
+def test_a_job_without_srun_is_refused_at_once(tmp_path, cluster, tasks, expected):
+    settings = flags(trainer__default_root_dir=tmp_path / "runs", trainer__devices=2)
+    options = [f"--ntasks-per-node={tasks}", f"--ntasks={tasks}", f"--output={tmp_path}/log"]
+    command = shlex.join([sys.executable, "-m", "visionforge", "fit", *settings])
+    job = cluster.ask("sbatch", "--parsable", *options, "--wrap", command).strip()
+    wait_for(lambda: cluster.facts(job)["JobState"] == "FAILED", 60)
+    assert cluster.facts(job)["ExitCode"] == "2:0"
+    log = (tmp_path / "log").read_text()
+    assert expected in log
+    assert not run_folders(tmp_path / "runs")

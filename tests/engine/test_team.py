@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.conftest import flags
 from visionforge.engine import team as module
 from visionforge.engine.team import FAILURE, MISTAKE, Place, Team
 from visionforge.errors import PeerEndedError, RunError, SettingsError
@@ -117,7 +118,7 @@ def test_strangers_are_not_heard(team, said):
     assert ended == []
 
 
-SLURM = {"SLURM_NTASKS": "3", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "night"}
+SLURM = {"SLURM_NTASKS": "3", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "night", "SLURM_STEP_ID": "0"}
 PLACES = {
     "none": ({}, None),
     "one": ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, None),
@@ -156,6 +157,20 @@ def test_a_job_that_lightning_does_not_take_is_one_line(monkeypatch):
     set_only(monkeypatch, SLURM)
     with pytest.raises(SettingsError, match=r"SLURM: 3 tasks without --ntasks-per-node; submit"):
         Place.of_environment()
+
+
+def test_a_job_that_was_begun_without_srun_is_one_line(monkeypatch):
+    set_only(monkeypatch, {**SLURM, "SLURM_NTASKS_PER_NODE": "3"})
+    monkeypatch.delenv("SLURM_STEP_ID")
+    with pytest.raises(SettingsError, match=r"SLURM: a job of 3 tasks, and one process without srun; begin it with"):
+        Place.of_environment()
+
+
+def test_several_devices_in_a_job_of_one_task_are_one_line(monkeypatch, refuse):
+    set_only(monkeypatch, {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "night"})
+    (line,) = refuse("fit", *flags(trainer__devices=4, trainer__num_nodes=2, data__synthetic__train=320))
+    assert "trainer.devices: 8 processes, but this job of SLURM has 1 task; submit it with --nodes=2" in line
+    assert "--ntasks-per-node=4, and begin it with srun visionforge" in line
 
 
 @pytest.mark.parametrize("name", PLACES)

@@ -18,6 +18,7 @@ from visionforge.engine.distributed import (
     CHECKPOINT,
     expected_processes,
     inherited_checkpoint,
+    refuse_other_tasks,
     refuse_search_by_ranks,
     told_to_ranks,
 )
@@ -221,6 +222,7 @@ def fit(request: Request, interruption: Interruption, origin: Origin | None = No
     with RunLog("error" if quiet else settings.log_level, current_rank()) as run_log:
         warn_of_environment()
         construction = Construction(settings, sources=request.sources)
+        refuse_other_tasks(construction.settings)
         run = _continued(request, construction, first)
         if run is None and first and request.open_weights and may_go_on(settings.resume):
             other = _with_other_weights(request)

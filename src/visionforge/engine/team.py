@@ -75,6 +75,11 @@ class Place:
             from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
             if SLURMEnvironment.detect():
+                if "SLURM_STEP_ID" not in os.environ:  # a batch script has the variables of its job, and no step
+                    raise SettingsError(
+                        f"SLURM: a job of {os.environ['SLURM_NTASKS']} tasks, and one process without srun; begin it "
+                        "with srun visionforge"
+                    )
                 try:
                     job = SLURMEnvironment()
                 except RuntimeError as error:  # Lightning counts the tasks of each node

@@ -98,6 +98,7 @@ def fit_apart(
         path.write_text(json.dumps(job), encoding="utf-8")
         ours, theirs = socket.socketpair()
         environment = {**os.environ, SOCKET: str(theirs.fileno())}
+        environment.pop("SLURM_NTASKS", None)  # by which Lightning would wait for processes that srun starts
         environment.setdefault("OMP_NUM_THREADS", str(threads_for(processes)))
         with ours:
             with theirs:
