@@ -1,9 +1,11 @@
 """Processes that a launcher has started: what they tell each other, and what a stranger can say to them."""
 
 import contextlib
+import signal
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +13,7 @@ from tests.conftest import flags
 from visionforge.engine import team as module
 from visionforge.engine.team import FAILURE, MISTAKE, Place, Team
 from visionforge.errors import PeerEndedError, RunError, SettingsError
+from visionforge.runs.signals import Interrupted
 
 
 @pytest.fixture
@@ -84,6 +87,29 @@ def test_a_process_that_is_gone_is_lost_and_the_last_words_are_heard(team):
     wait_for(lambda: len(ended) == 3)  # also the lost one, for which the first is gone
     assert words == [first.ended]
     assert isinstance(first.cause(RuntimeError("connection closed by peer")), PeerEndedError)
+
+
+def test_the_sigterm_that_follows_a_loss_is_that_loss_and_others_are_their_own(team):
+    """`srun` sends it to the others as soon as one is gone, perhaps before they know."""
+    (first, second, third), _ = team(3)
+    wait_for(lambda: len(first._links) == 2)
+    threading.Timer(0.3, second._links[0].shutdown, (socket.SHUT_RDWR,)).start()
+    assert first.cause(Interrupted(signal.SIGTERM)) is first.ended
+    assert first.ended.lost
+    wait_for(lambda: third.ended is not None)
+    error = Interrupted(signal.SIGTERM)
+    assert not third.ended.lost  # the first process knows it for all
+    assert third.cause(error) is error
+
+
+@pytest.mark.parametrize(("number", "together"), [(signal.SIGTERM, True), (signal.SIGUSR1, False)])
+def test_a_signal_that_all_hear_is_not_waited_for(team, monkeypatch, number, together):
+    (first, _), _ = team(2)
+    waits, error = [], Interrupted(number, together)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "time", SimpleNamespace(sleep=waits.append, monotonic=time.monotonic))
+        assert first.cause(error) is error
+    assert waits == []
 
 
 def test_who_has_parted_is_not_lost(team):

@@ -155,8 +155,8 @@ def requeue(trainer: pl.Trainer, error: BaseException, further: bool) -> None:
             done = subprocess.run(command, capture_output=True, text=True, timeout=REQUEUE_TIMEOUT_S, check=False)
             if done.returncode >= 0:
                 break
-    except (OSError, subprocess.SubprocessError) as error:
-        log.warning("job %s cannot be requeued (%s); submit it again", scheduler.job, error)
+    except (OSError, subprocess.SubprocessError) as problem:
+        log.warning("job %s cannot be requeued (%s); submit it again", scheduler.job, problem)
         return
     if done.returncode:
         why = " ".join(done.stderr.split()) or f"scontrol ended with {done.returncode}"

@@ -210,13 +210,14 @@ class Team:
 
         So it is with SIGTERM, too, by which launchers end the others when one is gone.
         """
-        asked = isinstance(error, Interrupted)
-        alone = isinstance(error, Interrupted) and error.number == signal.SIGTERM and not error.together
+        asked = error if isinstance(error, Interrupted) else None
+        alone = asked is not None and asked.number == signal.SIGTERM and not asked.together
         if self.ended is None and (alone or isinstance(error, RuntimeError)):
             time.sleep(1.0)
-        if self.ended is None or isinstance(error, VisionForgeError) or (asked and not self.ended.lost):
+        ended = self.ended
+        if ended is None or isinstance(error, VisionForgeError):
             return error
-        return self.ended
+        return error if asked is not None and not ended.lost else ended
 
     # --- what the threads do
 
