@@ -63,11 +63,12 @@ def dead():
 
 
 def record(folder, *processes, mark="mine", main=None, signed=True):
-    entries = [
-        {**this_process().as_dict(), "pid": p.pid, "created": psutil.Process(p.pid).create_time()} for p in processes
-    ]
+    entries = [ProcessId.of(psutil.Process(process.pid)).as_dict() for process in processes]
     folder.mkdir(exist_ok=True)
-    content = {"mark": mark, "processes": [main or dead(), *entries]}
+    write({"mark": mark, "processes": [main or dead(), *entries]}, folder, signed)
+
+
+def write(content, folder, signed=True):
     signature = sign(canonical_content(content), PROCESSES) if signed else "0" * 32
     (folder / RECORD).write_text(json.dumps({**content, "signature": signature}))
 
@@ -94,13 +95,41 @@ def test_recorded_and_marked_processes_are_found(tmp_path, start):
     assert stranger.pid not in pids(tmp_path)
 
 
-def test_pid_that_was_given_to_another_process_is_not(tmp_path, start):
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says when since its boot")
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        pytest.param({"since_boot": -60.0}, False, marks=LINUX, id="the pid was given to another process"),
+        pytest.param({"since_boot": -0.01}, False, marks=LINUX, id="at once"),
+        pytest.param({"created": -3600.0}, True, marks=LINUX, id="the clock was set"),
+        pytest.param({"since_boot": None}, True, id="record of an earlier version"),
+        pytest.param({"since_boot": None, "created": -60.0}, False, id="and the pid was given to another"),
+    ],
+)
+def test_a_process_is_known_by_its_pid_and_when_it_was_created(tmp_path, start, changes, found):
     process = start()
     record(tmp_path, process)
     content = json.loads((tmp_path / RECORD).read_text())
-    content["processes"][1]["created"] -= 60
-    (tmp_path / RECORD).write_text(json.dumps(content))
-    assert pids(tmp_path) == set()
+    del content["signature"]
+    entry = content["processes"][1]
+    for key, by in changes.items():
+        if by is None:
+            del entry[key]
+        else:
+            entry[key] += by
+    write(content, tmp_path)
+    assert pids(tmp_path) == ({process.pid} if found else set())
+
+
+@LINUX
+def test_a_living_process_is_not_dead_because_the_clock_was_set(monkeypatch):
+    """The kernel tells the time of the boot in whole seconds, so a correction of a microsecond can be one of them."""
+    known = ProcessId.from_dict(json.loads(json.dumps(this_process().as_dict())))
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: known.created + 1.0)
+    assert known.may_live()
+    assert this_process().key == known.key
 
 
 def test_record_of_another_machine_or_boot_names_nothing(tmp_path, start):

@@ -12,6 +12,7 @@ import pytest
 from optuna._transform import _SearchSpaceTransform
 from optuna.distributions import FloatDistribution
 from optuna.samplers import CmaEsSampler, GPSampler, GridSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from tests.conftest import REPOSITORY
@@ -270,6 +271,24 @@ def test_trial_of_a_dead_process_is_tried_again_once(folder):
     assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL"], "not a third time"
     assert [trial.number for trial in finished(study.trials)] == [1]
     assert study.trials[1].user_attrs[REASON] == "its process was killed"
+
+
+def test_a_trial_without_a_sign_of_life_is_tried_again_only_if_its_process_may_be_dead(folder, monkeypatch):
+    """A machine that was suspended wakes up with old signs of life, and with all its processes."""
+    study = made(folder)
+    owners = {
+        "lives": this_process().as_dict(),
+        "dead": {**this_process().as_dict(), "pid": 4194303},
+        "elsewhere": {**this_process().as_dict(), "machine": "node-7/1/2", "host": "node-7"},
+        "nonsense": "somebody",
+    }
+    for owner in owners.values():
+        trial = study.ask()
+        trial.set_user_attr(OWNER, owner)
+    monkeypatch.setattr(RDBStorage, "_get_stale_trial_ids", lambda *_: [trial._trial_id for trial in study.trials])
+    optuna.storages.fail_stale_trials(study)
+    states = dict(zip(owners, [trial.state.name for trial in study.trials], strict=True))
+    assert states == {"lives": "RUNNING", "dead": "FAIL", "elsewhere": "FAIL", "nonsense": "FAIL"}
 
 
 def test_trial_that_was_killed_before_it_said_whose_it_is_is_tried_again(folder, monkeypatch):

@@ -43,7 +43,7 @@ class Session(_Part):
 
     started: Time = Field(description="UTC, ISO 8601.")
     ended: Time | None = Field(None, description="UTC; null while it works, or if it was killed.")
-    process: dict[str, Any] = Field(description="pid, creation time, host and machine.")
+    process: dict[str, Any] = Field(description="pid, creation time, also since the boot, host and machine.")
     command: list[str] = Field(description="The command line.")
     checkpoint: str | None = Field(None, description="The checkpoint that it continued from.")
     scheduler: dict[str, Any] | None = Field(None, description="Batch system and job.")

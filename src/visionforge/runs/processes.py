@@ -20,7 +20,7 @@ from visionforge.runs.signature import PROCESSES, canonical_content, is_signed, 
 MARK = "VISIONFORGE_RUN"  # environment variable with the run's own number; inherited by every program that it starts
 RECORD = ".processes.json"
 RECORD_EVERY_S = 5.0
-CREATION_TOLERANCE_S = 0.5  # psutil computes the time of creation from the boot time, which a clock may correct
+CREATION_TOLERANCE_S = 0.5  # psutil computes the time of creation from that of the boot, which a clock may correct
 TERM_WAIT_S = 5.0
 
 
@@ -46,12 +46,30 @@ class ProcessId:
         created: When it was created, in seconds since 1970.
         host: Name of its machine.
         machine: Machine, boot and process namespace.
+        since_boot: When it was created, in seconds since that boot; None where the system does not say. Unlike
+            `created`, which is made of it and the clock, it does not change when the clock is set.
     """
 
     pid: int
     created: float
     host: str
     machine: str
+    since_boot: float | None = None
+
+    @classmethod
+    def of(cls, process: psutil.Process) -> Self:
+        """Return which process of this machine it is.
+
+        Raises:
+            psutil.Error: If it is gone.
+        """
+        pid = process.pid
+        return cls(pid, process.create_time(), socket.gethostname(), machine(), _since_boot(pid))
+
+    @property
+    def key(self) -> tuple[int, float]:
+        """Return what tells it from other processes of this machine."""
+        return self.pid, self.created if self.since_boot is None else self.since_boot
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -60,7 +78,10 @@ class ProcessId:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:
         """Return the process that `as_dict` described."""
-        return cls(int(content["pid"]), float(content["created"]), str(content["host"]), str(content["machine"]))
+        pid, created = int(content["pid"]), float(content["created"])
+        since = content.get("since_boot")  # not in records of earlier versions
+        names = str(content["host"]), str(content["machine"])
+        return cls(pid, created, *names, None if since is None else float(since))
 
     def find(self) -> psutil.Process | None:
         """Return the process if it lives, here."""
@@ -68,7 +89,11 @@ class ProcessId:
             return None
         try:
             process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.created) <= CREATION_TOLERANCE_S
+            since = _since_boot(self.pid)
+            if since is None or self.since_boot is None:  # the record of an earlier version is compared by the clock
+                same = abs(process.create_time() - self.created) <= CREATION_TOLERANCE_S
+            else:
+                same = since == self.since_boot
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.Error:
             return None
@@ -80,7 +105,16 @@ class ProcessId:
 
 def this_process() -> ProcessId:
     """Return this process."""
-    return ProcessId(os.getpid(), psutil.Process().create_time(), socket.gethostname(), machine())
+    return ProcessId.of(psutil.Process())
+
+
+def _since_boot(pid: int) -> float | None:
+    """Return when a process was created, in seconds since the boot, as Linux counts it."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()  # the name may hold anything
+        return int(fields[19]) / os.sysconf("SC_CLK_TCK")  # the 22nd field; the first two are before the bracket
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 class ProcessRecord:
@@ -104,7 +138,7 @@ class ProcessRecord:
     def start(self) -> None:
         """Write the list now, and again when a process is added or gone."""
         os.environ[MARK] = self._mark
-        self._before = frozenset(_children())
+        self._before = frozenset(child.key for child in _children())
         self.write()
         self._thread.start()
 
@@ -117,12 +151,11 @@ class ProcessRecord:
 
     def write(self) -> None:
         """Write the list if it has changed."""
-        found = sorted(set(_children()) - self._before)
-        if found == self._known and self._path.exists():
+        found = {child.key: child for child in _children() if child.key not in self._before}
+        if sorted(found) == self._known and self._path.exists():
             return
-        self._known = found
-        main = this_process()
-        processes = [asdict(main), *({**asdict(main), "pid": pid, "created": created} for pid, created in found)]
+        self._known = sorted(found)
+        processes = [asdict(process) for process in (this_process(), *map(found.__getitem__, self._known))]
         content = {"mark": self._mark, "processes": processes}
         write_atomic(self._path, json.dumps({**content, "signature": sign(canonical_content(content), PROCESSES)}))
 
@@ -132,10 +165,10 @@ class ProcessRecord:
                 self.write()
 
 
-def _children() -> Iterable[tuple[int, float]]:
+def _children() -> Iterable[ProcessId]:
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            yield process.pid, process.create_time()
+            yield ProcessId.of(process)
 
 
 def leftovers(folder: Path) -> list[psutil.Process]:

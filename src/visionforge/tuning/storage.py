@@ -16,7 +16,7 @@ from visionforge.errors import RunError, SettingsError
 from visionforge.redaction import redact_url
 from visionforge.tuning.folder import StudyFolder
 from visionforge.tuning.stored import require_plain_database, require_plain_journal
-from visionforge.tuning.trials import put_in_line
+from visionforge.tuning.trials import lives_here, put_in_line
 
 OPEN_ATTEMPTS, OPEN_WAIT_S = 4, 0.2  # doubled after each
 LOCK_WAIT_S = 120.0  # SQLite: another worker is writing
@@ -53,6 +53,17 @@ def shown_storage(settings: Kept, folder: StudyFolder) -> str:
     return str(folder.journal) if url == "journal" else redact_url(url)
 
 
+class _Database(RDBStorage):
+    """A database in which a trial is stale only if its process may be dead.
+
+    A machine that was suspended has no trial with a sign of life when it wakes up, and all their processes.
+    """
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        silent = super()._get_stale_trial_ids(study_id)
+        return [number for number in silent if not lives_here(self.get_trial(number))]
+
+
 def _open_database(url: str, backend: str, heartbeat_s: int) -> RDBStorage:
     """Open a database; several processes may be making its tables at the same time, of which one succeeds first."""
     options: dict[str, Any] = {"pool_pre_ping": True}
@@ -62,7 +73,7 @@ def _open_database(url: str, backend: str, heartbeat_s: int) -> RDBStorage:
     while True:
         try:
             with _experimental():
-                return RDBStorage(
+                return _Database(
                     url,
                     engine_kwargs=options,
                     heartbeat_interval=heartbeat_s,

@@ -144,6 +144,20 @@ def without_owner(study: Study) -> list[FrozenTrial]:
     return [trial for trial in running if OWNER not in trial.user_attrs]
 
 
+def _owner(trial: FrozenTrial) -> ProcessId | None:
+    """Return whose a trial is; None if it does not say, or says what is no process."""
+    try:
+        return ProcessId.from_dict(trial.user_attrs[OWNER])
+    except (LookupError, TypeError, ValueError):
+        return None
+
+
+def lives_here(trial: FrozenTrial) -> bool:
+    """Return whether the process of a trial is one of this machine, and lives."""
+    owner = _owner(trial)
+    return owner is not None and owner.find() is not None
+
+
 def recover(study: Study) -> list[FrozenTrial]:
     """Cut off the trials whose process is known to be dead, say so, and return them.
 
@@ -151,12 +165,12 @@ def recover(study: Study) -> list[FrozenTrial]:
     """
     found = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        owner = trial.user_attrs.get(OWNER)
+        owner = _owner(trial)
         if owner is None:
             age = datetime.datetime.now() - (trial.datetime_start or datetime.datetime.min)
             dead = age.total_seconds() > OWNER_WAIT_S
         else:
-            dead = not ProcessId.from_dict(owner).may_live()
+            dead = not owner.may_live()
         if dead and cut_off(study, trial, "its process was killed"):
             log.warning("trial %d was cut off; its values are tried again", trial.number)
             found.append(trial)
