@@ -153,11 +153,12 @@ class Stage(ABC):
         except BaseException as error:
             if self._team is not None:
                 self._team.writes = True
-            if self._team is None:
-                told = translate(lost_process(error, self._trainer, self._parent_process))
-            else:
-                told = translate(self._team.cause(error))
-            self._end(told)
+            with self.interruption.deferred():  # a signal that comes meanwhile finds the run with its end written
+                if self._team is None:
+                    told = translate(lost_process(error, self._trainer, self._parent_process))
+                else:
+                    told = translate(self._team.cause(error))
+                self._end(told)
             if isinstance(error, SystemExit) and self._trainer is not None and self._trainer.interrupted:
                 raise KeyboardInterrupt from None  # which Lightning turned into an exit
             if told is error:
