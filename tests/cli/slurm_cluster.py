@@ -96,7 +96,7 @@ class Cluster:
         self._begin("slurmctld", "-D", "-c")
         for node in NODES:
             self.start_node(node)
-        wait_for(lambda: self._said("sinfo", "--noheader", "--partition=day", "--format=%T %D") == "idle 2", 60)
+        wait_for(self._is_ready, 60)
 
     def start_node(self, node: str) -> None:
         """Start the daemon of a node."""
@@ -121,16 +121,17 @@ class Cluster:
 
     def ask(self, *command: str) -> str:
         """Return what a program of SLURM prints."""
-        environment = {**os.environ, **self.environment}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        done = self._run(*command)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def _said(self, *command: str) -> str:
-        """Return what a program prints while the daemons may still begin."""
+    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, **self.environment}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-        return done.stdout.strip()
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    def _is_ready(self) -> bool:
+        """Return whether both nodes wait for jobs; the daemons may still begin, and not answer."""
+        return self._run("sinfo", "--noheader", "--partition=day", "--format=%T %D").stdout.strip() == "idle 2"
 
     def facts(self, job: str) -> dict[str, str]:
         """Return what SLURM knows of a job."""
