@@ -19,6 +19,15 @@ from scipy.stats import t
 from visionforge.cli.main import main
 
 SEEDS = (1, 2, 3, 4, 5)
+BATCH = 32
+ARMS: dict[str, dict[str, object]] = {  # how trials are proposed and ended, and how many there are for one at random
+    "tpe, whole trials": {"pruner": "none"},
+    "tpe, halving": {"pruner": "halving"},
+    "tpe, halving, twice the trials": {"pruner": "halving", "n_trials": 2},
+    "gp, whole trials": {"pruner": "none", "sampler": "gp"},
+    "gp, halving, twice the trials": {"pruner": "halving", "sampler": "gp", "n_trials": 2},
+    "random, whole trials": {"pruner": "none", "sampler": "random"},
+}
 
 
 def search(options: argparse.Namespace, folder: Path, name: str, **tune: object) -> tuple[dict, float]:
@@ -27,7 +36,7 @@ def search(options: argparse.Namespace, folder: Path, name: str, **tune: object)
     settings = {
         "data.dataset": options.dataset,
         "data.root": options.root,
-        "data.batch_size": 32,
+        "data.batch_size": BATCH,
         "model.backbone.name": "mini_cnn",
         "model.backbone.pretrained": "false",
         "trainer.accelerator": "cpu",
@@ -40,7 +49,7 @@ def search(options: argparse.Namespace, folder: Path, name: str, **tune: object)
         "tune.target": "null",
         "tune.n_trials": options.trials,
         **{f"tune.{key}": value for key, value in tune.items()},
-        **({} if options.images is None else {"data.max_samples": options.images, "trainer.limit_val_batches": 16}),
+        **({} if options.images is None else few(options)),
         **({} if rate is None else {"model.optimizer.learning_rate": rate}),
     }
     arguments = [text for key, value in settings.items() for text in (f"--{key}", str(value))]
@@ -51,6 +60,11 @@ def search(options: argparse.Namespace, folder: Path, name: str, **tune: object)
         raise SystemExit(f"{name}: exit status {status}")
     content = json.loads((folder / "studies" / name / "reports" / "study_summary.json").read_text())
     return content, time.perf_counter() - started
+
+
+def few(options: argparse.Namespace) -> dict[str, int]:
+    """Return the settings of a search on some of the images of a large data set."""
+    return {"data.max_samples": options.images, "trainer.limit_val_batches": options.validation_images // BATCH}
 
 
 def best(content: dict) -> float:
@@ -98,34 +112,37 @@ def halving(options: argparse.Namespace, folder: Path) -> None:
     """Search in full, with halving, with halving twice as long, and at random, from several seeds.
 
     The configuration that they begin with has a learning rate at the lower end, so that the first trial is not the
-    best already.
+    best already. What a search has found is a line of ``--record``, and is not searched for again.
     """
-    arms: dict[str, tuple[str, int, dict[str, object]]] = {  # name → study, trials, settings
-        "tpe, whole trials": ("whole", options.trials, {"pruner": "none"}),
-        "tpe, halving": ("halving", options.trials, {"pruner": "halving"}),
-        "tpe, halving, twice the trials": ("halving", 2 * options.trials, {"pruner": "halving"}),
-        "random, whole trials": ("random", options.trials, {"pruner": "none", "sampler": "random"}),
-    }
-    found: dict[str, list[tuple[float, int]]] = {name: [] for name in arms}
-    for name, (study, trials, tune) in arms.items():
-        for seed in options.seeds:
-            content, _ = search(
-                options, folder, f"{study}{seed}", seed=seed, n_trials=trials, learning_rate=1e-4, **tune
-            )
-            found[name].append((best(content), sum(trial["epochs"] for trial in content["trials"])))
-            sys.stderr.write(f"{options.dataset} {seed} {name}: {found[name][-1]}\n")
+    found: dict[tuple[str, int], tuple[float, int]] = {}
+    if options.record is not None and options.record.is_file():
+        lines = map(json.loads, options.record.read_text().splitlines())
+        found = {(line["arm"], line["seed"]): (line["best"], line["epochs"]) for line in lines}
+    for seed in options.seeds:
+        for place, name in enumerate(options.arms):
+            if (name, seed) in found:
+                continue
+            tune = {**ARMS[name], "n_trials": options.trials * int(str(ARMS[name].get("n_trials", 1)))}
+            content, seconds = search(options, folder, f"arm{place}-{seed}", seed=seed, learning_rate=1e-4, **tune)
+            found[name, seed] = best(content), sum(trial["epochs"] for trial in content["trials"])
+            line = {"arm": name, "seed": seed, "best": found[name, seed][0], "epochs": found[name, seed][1]}
+            sys.stderr.write(json.dumps({**line, "seconds": round(seconds)}) + "\n")
+            if options.record is not None:
+                with options.record.open("a") as record:
+                    record.write(json.dumps(line) + "\n")
     sys.stdout.write(
         f"\n{options.dataset}, mini_cnn, {len(options.seeds)} seeds, {options.trials} trials of {options.epochs} "
         "epochs\n\n"
         "| search | epochs | best validation AUC: mean (range) | less the whole trials' | less random search's |\n"
         "|---|---|---|---|---|\n"
     )
-    for name, results in found.items():
-        values = [value for value, _ in results]
-        cells = [f"{statistics.mean(epochs for _, epochs in results):.0f}"]
+    for name in options.arms:
+        values = [found[name, seed][0] for seed in options.seeds]
+        cells = [f"{statistics.mean(found[name, seed][1] for seed in options.seeds):.0f}"]
         cells.append(f"{statistics.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})")
         for other in ("tpe, whole trials", "random, whole trials"):
-            cells.append("" if other == name else difference(values, [value for value, _ in found[other]]))
+            compared = other != name and other in options.arms
+            cells.append(difference(values, [found[other, seed][0] for seed in options.seeds]) if compared else "")
         sys.stdout.write(f"| {name} | {' | '.join(cells)} |\n")
     sys.stdout.flush()
 
@@ -148,7 +165,10 @@ def benchmark() -> None:
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--part", choices=("pruning", "samplers", "halving"), action="append", help="default: all")
-    parser.add_argument("--images", type=int, help="of a large data set: train on so many, validate on 512")
+    parser.add_argument("--images", type=int, help="of a large data set: train on so many")
+    parser.add_argument("--validation-images", type=int, default=512, help="with --images: validate on so many")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM", help="of halving")
+    parser.add_argument("--record", type=Path, help="of halving: a file that keeps what the searches have found")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

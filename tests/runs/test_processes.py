@@ -1,6 +1,7 @@
 """Processes of dead runs are known by the run's own record, never by name, and only those are ended."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import psutil
 import pytest
 
 from tests.runs.helpers import create, wait_for
+from visionforge.runs.locks import read_owner
 from visionforge.runs.processes import (
     MARK,
     RECORD,
@@ -130,6 +132,20 @@ def test_a_living_process_is_not_dead_because_the_clock_was_set(monkeypatch):
     monkeypatch.setattr(psutil.Process, "create_time", lambda process: known.created + 1.0)
     assert known.may_live()
     assert this_process().key == known.key
+
+
+@pytest.mark.parametrize(
+    "changes", [{"pid": math.inf}, {"pid": -5}, {"pid": None}, {"created": "today"}, {"since_boot": []}, {"host": ...}]
+)
+def test_what_a_stranger_calls_a_process_is_one_or_none(tmp_path, changes):
+    content: dict = {**this_process().as_dict(), **changes}
+    if content["host"] is ...:
+        del content["host"]
+    with pytest.raises(ValueError, match="describes no process"):
+        ProcessId.from_dict(content)
+    lock = tmp_path / "run.lock"
+    (tmp_path / "run.lock.owner").write_text(json.dumps({**content, "since": "yesterday"}))
+    assert read_owner(lock) is None
 
 
 def test_record_of_another_machine_or_boot_names_nothing(tmp_path, start):

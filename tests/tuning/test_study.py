@@ -291,9 +291,13 @@ def test_a_trial_without_a_sign_of_life_is_tried_again_only_if_its_process_may_b
     assert states == {"lives": "RUNNING", "dead": "FAIL", "elsewhere": "FAIL", "nonsense": "FAIL"}
 
 
-def test_trial_that_was_killed_before_it_said_whose_it_is_is_tried_again(folder, monkeypatch):
+@pytest.mark.parametrize("owner", [None, {"pid": float("inf")}])
+def test_trial_that_was_killed_before_it_said_whose_it_is_is_tried_again(folder, monkeypatch, owner):
     study = made(folder)
-    study.ask().suggest_float("x", 0, 1)
+    trial = study.ask()
+    trial.suggest_float("x", 0, 1)
+    if owner is not None:  # a stranger's study
+        trial.set_user_attr(OWNER, owner)
     assert recover(study) == [], "it may just have begun"
     assert [trial.number for trial in without_owner(study)] == [0]
     monkeypatch.setattr("visionforge.tuning.trials.OWNER_WAIT_S", -1.0)  # instead of waiting

@@ -139,7 +139,7 @@ def read_owner(path: Path) -> Owner | None:
     try:
         content = read_json(_owner_file(path))
         return Owner(ProcessId.from_dict(content), str(content["since"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError):
         return None
 
 

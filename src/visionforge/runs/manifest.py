@@ -83,7 +83,7 @@ class Manifest(_Part):
         """Return the process that worked on it last."""
         try:
             return ProcessId.from_dict(self.sessions[-1].process)
-        except (IndexError, KeyError, TypeError, ValueError):
+        except (IndexError, ValueError):
             return None
 
     def with_session(self, **changes: Any) -> "Manifest":

@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -76,12 +76,22 @@ class ProcessId:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Self:
-        """Return the process that `as_dict` described."""
-        pid, created = int(content["pid"]), float(content["created"])
-        since = content.get("since_boot")  # not in records of earlier versions
-        names = str(content["host"]), str(content["machine"])
-        return cls(pid, created, *names, None if since is None else float(since))
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Return the process that `as_dict` described.
+
+        Raises:
+            ValueError: If that describes none: it may come from a stranger.
+        """
+        try:
+            pid, created = int(content["pid"]), float(content["created"])
+            since = content.get("since_boot")  # not in records of earlier versions
+            since = None if since is None else float(since)
+            found = cls(pid, created, str(content["host"]), str(content["machine"]), since)
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise ValueError(f"describes no process ({type(error).__name__}: {error})") from error
+        if pid < 1:
+            raise ValueError(f"describes no process (pid {pid})")
+        return found
 
     def find(self) -> psutil.Process | None:
         """Return the process if it lives, here."""

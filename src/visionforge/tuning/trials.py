@@ -141,14 +141,14 @@ def cut_off(study: Study, trial: FrozenTrial, reason: str, times: int = 1) -> bo
 def without_owner(study: Study) -> list[FrozenTrial]:
     """Return the running trials that do not say whose they are: just begun, or killed in that moment."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [trial for trial in running if OWNER not in trial.user_attrs]
+    return [trial for trial in running if _owner(trial) is None]
 
 
 def _owner(trial: FrozenTrial) -> ProcessId | None:
     """Return whose a trial is; None if it does not say, or says what is no process."""
     try:
         return ProcessId.from_dict(trial.user_attrs[OWNER])
-    except (LookupError, TypeError, ValueError):
+    except (KeyError, ValueError):
         return None
 
 
