@@ -147,14 +147,15 @@ def benchmark(
         told(progress.estimate(chosen.workers))
         for line in progress.refused():
             log.warning("%s", line)
-        try:
-            _share(study, settings, cells, progress, interruption, work)
-        except Interrupted as error:
-            log.warning("interrupted by %s; the same command goes on with the benchmark %s", error.name, name)
-            raise
-        finally:
-            with interruption.deferred():
-                content = write_leaderboard(study, folder, name, cells, chosen.watts)
+        with interruption.afterwards():  # a job is requeued when its leaderboard is written
+            try:
+                _share(study, settings, cells, progress, interruption, work)
+            except Interrupted as error:
+                log.warning("interrupted by %s; the same command goes on with the benchmark %s", error.name, name)
+                raise
+            finally:
+                with interruption.deferred():
+                    content = write_leaderboard(study, folder, name, cells, chosen.watts)
     return Benchmark(folder.path, content)
 
 

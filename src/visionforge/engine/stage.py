@@ -6,6 +6,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,8 @@ class Stage(ABC):
             if trainer is not None and trainer.is_global_zero:
                 close_loggers(trainer.loggers, failed=error is not None and not self.is_pruned(error))
             if trainer is not None and error is not None:
-                requeue(trainer, error, further=self._steps() > self._steps_before)
+                further = self._steps() > self._steps_before
+                self.interruption.last(partial(requeue, trainer, error, further=further))
             if isinstance(error, Interrupted) and trainer is not None and trainer.world_size > 1:
                 leave_or_end(trainer, error)
 

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -38,17 +38,24 @@ class Interruption:
     """Handles SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 in a ``with`` block.
 
     A signal raises `Interrupted`, but within `deferred` it is only remembered in `requested`, so that a training step
-    and its checkpoint can be finished. A second Ctrl-C, or the end of the grace period, does not wait. Where Python
-    ignores exceptions, as in a ``__del__``, the signal is sent once more.
+    and its checkpoint can be finished. Once it is raised, others are only remembered, too: what the first one makes the
+    program write is not cut off by the next, which batch systems send soon after. A second Ctrl-C, or the end of the
+    grace period, does not wait. Where Python ignores exceptions, as in a ``__del__``, the signal is sent once more.
 
     Args:
-        grace_s: How long a deferred signal may wait; then the process ends without further ado, in seconds.
+        grace_s: How long a remembered signal may wait; then the process ends without further ado, in seconds.
+
+    Attributes:
+        requested: The first signal that came.
     """
 
     def __init__(self, grace_s: float = GRACE_S) -> None:
         self.requested: int | None = None
         self._grace_s = grace_s
         self._deferred = False
+        self._raised = False
+        self._latest: int | None = None
+        self._acts: list[Callable[[], None]] | None = None
         self._pid = os.getpid()
         self._earlier: dict[int, Any] = {}
         self._earlier_hook = sys.unraisablehook
@@ -94,7 +101,7 @@ class Interruption:
         if not isinstance(ignored.exc_value, Interrupted) or os.getpid() != self._pid:
             self._earlier_hook(ignored)
             return
-        self.requested = None
+        self.requested, self._latest, self._raised = None, None, False
         again = threading.Timer(AGAIN_S, os.kill, (self._pid, ignored.exc_value.number))
         again.daemon = True
         again.start()
@@ -108,9 +115,32 @@ class Interruption:
         finally:
             self._deferred = before
 
+    @contextmanager
+    def afterwards(self) -> Iterator[None]:
+        """Let what is given to `last` in this block wait for its end."""
+        if self._acts is not None:
+            yield
+            return
+        acts: list[Callable[[], None]] = []
+        self._acts = acts
+        try:
+            yield
+        finally:
+            self._acts = None
+            for act in acts:
+                act()
+
+    def last(self, act: Callable[[], None]) -> None:
+        """Do what makes others end this process, such as a batch system: now, or after what is still to be written."""
+        if self._acts is None:
+            act()
+        else:
+            self._acts.append(act)
+
     def check(self, together: bool = False) -> None:
         """Raise `Interrupted` if a signal was remembered."""
         if self.requested is not None:
+            self._raised = True
             raise Interrupted(self.requested, together)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -118,13 +148,15 @@ class Interruption:
             if number != signal.SIGINT:
                 os._exit(128 + number)
             return
-        impatient = self.requested == number == signal.SIGINT  # a second Ctrl-C
-        first, self.requested = self.requested is None, number
-        if self._deferred and not impatient:
-            if not first:
-                return
-            self._timer = threading.Timer(self._grace_s, os._exit, (128 + number,))
-            self._timer.daemon = True
-            self._timer.start()
+        impatient = self._latest == number == signal.SIGINT  # a second Ctrl-C
+        self._latest = number
+        if self.requested is None:
+            self.requested = number
+        if (self._deferred or self._raised) and not impatient:
+            if self._timer is None:
+                self._timer = threading.Timer(self._grace_s, os._exit, (128 + number,))
+                self._timer.daemon = True
+                self._timer.start()
             return
-        raise Interrupted(number)
+        self._raised = True
+        raise Interrupted(number if impatient else self.requested)

@@ -256,15 +256,16 @@ class Tuning:
                 log.info("%s", line)
             log.info("study %s in %s", self.name, shown(self.folder.path))
             log.info("kept in %s", shown_storage(self.settings.tune, self.folder))
-            try:
-                reason = self._search(study, interruption)
-            except BaseException as error:
-                self._say_how_to_go_on(error)
-                raise
-            finally:
-                with interruption.deferred():
-                    if not self.worker:
-                        self.report(study, figures=True)
+            with interruption.afterwards():  # a job is requeued when its study is written
+                try:
+                    reason = self._search(study, interruption)
+                except BaseException as error:
+                    self._say_how_to_go_on(error)
+                    raise
+                finally:
+                    with interruption.deferred():
+                        if not self.worker:
+                            self.report(study, figures=True)
             log.info("%s", reason)
             found = Study(self.folder.path, study, self.objectives)
             if not self.worker:
