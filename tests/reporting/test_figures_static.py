@@ -14,6 +14,7 @@ from visionforge.reporting.figures.static import (
     map_grid,
     sample_grid,
     save_figure,
+    save_figures,
     training_curves,
 )
 from visionforge.reporting.results import write_training_curves
@@ -71,6 +72,25 @@ def test_sample_grid_marks_mistakes(tmp_path, channels, count):
         assert (frame.get_width(), frame.get_height()) == pytest.approx((right - left, bottom - top))
     save_figure(figure, tmp_path / "f.png")
     assert matplotlib.image.imread(tmp_path / "f.png").std() > 0.05
+
+
+def test_pixels_are_those_that_matplotlib_would_write(tmp_path):
+    def figure():
+        return training_curves([{"epoch": 0.0, "train/loss": 1.0, "lr": 0.1, "val/auc": 0.5}], "t")
+
+    figure().savefig(tmp_path / "theirs.png", dpi=90)
+    save_figures([(figure(), tmp_path / f"{number}.png") for number in range(3)], dpi=90)
+    theirs = matplotlib.image.imread(tmp_path / "theirs.png")[..., :3]
+    for number in range(3):
+        np.testing.assert_array_equal(matplotlib.image.imread(tmp_path / f"{number}.png"), theirs)
+
+
+def test_figures_that_cannot_be_written_are_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    curves = training_curves([{"epoch": 0.0, "train/loss": 1.0, "lr": 0.1}], "t")
+    with pytest.raises(OSError, match="file"):
+        save_figures([(curves, tmp_path / "file" / "f.png"), (curves, tmp_path / "second.png")])
+    assert (tmp_path / "second.png").is_file()
 
 
 def test_training_curves_without_validation(tmp_path):

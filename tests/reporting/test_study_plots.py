@@ -84,3 +84,12 @@ def test_without_trials_there_is_a_reason(draw):
     arguments = {"parallel_plot": ([], "m", False), "slices_plot": ({}, "m"), "timeline_plot": ()}
     with pytest.raises(ValueError, match=r"no trial"):
         getattr(study_plots, draw)([], *arguments.get(draw, ("m", False)))
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_values_that_are_not_finite_do_not_squeeze_the_others(log):
+    axis = number_axis("loss", [1.0, np.inf, 100.0, np.nan, 1.0], log)
+    np.testing.assert_array_equal(axis.heights, [0.0, np.nan, 1.0, np.nan, 0.0])
+    assert axis.ticks == {0.0: "1", 0.5: "10" if log else "50.5", 1.0: "100"}
+    assert number_axis("loss", [np.inf], log).ticks == {}
+    np.testing.assert_array_equal(number_axis("loss", [3.0, np.inf], log).heights, [0.5, np.nan])

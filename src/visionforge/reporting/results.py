@@ -10,7 +10,7 @@ from visionforge.data.batches import ArrayDataset
 from visionforge.evaluation.evaluation import SplitEvaluation
 from visionforge.evaluation.metric_names import READINGS, metric_name, printed_metrics
 from visionforge.reporting.context import ReportContext
-from visionforge.reporting.figures.static import own_style, save_figure, training_curves
+from visionforge.reporting.figures.static import own_style, save_figure, save_figures, training_curves
 from visionforge.reporting.page import write_report
 from visionforge.reporting.presentation import Explainer, Presentation
 from visionforge.runs.files import write_atomic
@@ -58,8 +58,8 @@ def write_results(
     shown: Presentation = evaluation.task.present(evaluation, images, background, explainer)
     if settings.figures:
         with own_style():
-            for name, figure in shown.figures().items():
-                save_figure(figure, workspace.figures / f"{name}.png", settings.figure_dpi)
+            named = shown.figures().items()
+            save_figures(((figure, workspace.figures / f"{name}.png") for name, figure in named), settings.figure_dpi)
     if settings.report:
         from visionforge.reporting.spreadsheet import write_summary  # openpyxl
 

@@ -1,6 +1,5 @@
 """`robustness.html`: what a network loses on corrupted images, and how these look; it opens offline."""
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from PIL import Image
 
 from visionforge.evaluation.metric_names import labels_of_metrics, partial_text
 from visionforge.evaluation.robustness_text import ends, number, same_answers
 from visionforge.evaluation.slices import as_picture
 from visionforge.printable import printable
 from visionforge.reporting.figures.robustness import severity_curves
-from visionforge.reporting.figures.static import Array, own_style
+from visionforge.reporting.figures.static import Array, own_style, pixels_of
 from visionforge.reporting.presentation import Card
 from visionforge.reporting.rendering import Cell, Table, render
 from visionforge.reporting.thumbnails import data_uri
@@ -172,13 +169,9 @@ def _curves(content: Mapping[str, Any]) -> str:
         printable(name): [(severity, float(np.mean(values))) for severity, values in sorted(found.items())]
         for name, found in groups.items()
     }
-    buffer = io.BytesIO()
     with own_style():
-        figure = severity_curves(content["clean"]["error"]["value"], points)
-        FigureCanvasAgg(figure).print_figure(buffer, format="png", dpi=_DPI, facecolor="white")
-    buffer.seek(0)
-    with Image.open(buffer) as drawn:
-        return data_uri(np.asarray(drawn.convert("RGB")), max(drawn.size))
+        pixels = pixels_of(severity_curves(content["clean"]["error"]["value"], points), _DPI)
+    return data_uri(pixels, max(pixels.shape))
 
 
 def _metrics(content: Mapping[str, Any]) -> Table | None:

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from visionforge.evaluation.run_facts import duration
 from visionforge.reporting.figures.interactive import Spec
-from visionforge.reporting.figures.static import own_style, save_figure
+from visionforge.reporting.figures.static import own_style, save_figures
 from visionforge.reporting.figures.study import (
     Axis,
     category_axis,
@@ -289,15 +289,17 @@ def write_pictures(study: Study, folder: Path, importances: Mapping[str, float],
     """
     completed = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
     values = [float(trial.values[0]) for trial in completed]
+    figures = []
     with own_style():
         if importances:
-            save_figure(importance_bars(importances), folder / "param_importances.png")
+            figures.append((importance_bars(importances), folder / "param_importances.png"))
         if completed:
             complete = [(trial.number, value) for trial, value in zip(completed, values, strict=True)]
             drawn = history(complete, _pruned(study), metric, minimise)
-            save_figure(drawn, folder / "optimization_history.png")
+            figures.append((drawn, folder / "optimization_history.png"))
             lines = parallel_coordinates(values, metric, minimise, _axes(completed, list(completed[0].params)))
-            save_figure(lines, folder / "parallel_coordinates.png")
+            figures.append((lines, folder / "parallel_coordinates.png"))
+        save_figures(figures)
 
 
 def _pruned(study: Study) -> list[tuple[int, float]]:

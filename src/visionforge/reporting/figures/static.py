@@ -2,7 +2,8 @@
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from visionforge.config.schema.metrics import ALWAYS, LOSS, PREFIX
 from visionforge.evaluation.metric_names import labels_of_metrics
@@ -27,6 +30,7 @@ from visionforge.training.monitor import AUC, Monitor
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6B7280"
 LIGHT_BLUE, PURPLE = "#56B4E9", "#CC79A7"
 DPI = 150
+_COMPRESSION = 3  # of zlib's 9: without the fourth channel as small as matplotlib's files, in two thirds of the time
 Array = npt.NDArray[Any]
 
 
@@ -51,10 +55,37 @@ def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> None:
         path: The PNG file.
         dpi: Pixels per inch.
     """
-    buffer = io.BytesIO()
+    _write_png(pixels_of(figure, dpi), path, dpi)
+
+
+def save_figures(figures: Iterable[tuple[Figure, Path]], dpi: int = DPI) -> None:
+    """Write figures as PNG, each whole or not at all; one is drawn while the one before is compressed.
+
+    Args:
+        figures: Each with its file.
+        dpi: Pixels per inch.
+    """
+    with ThreadPoolExecutor(1, "figures") as writer:
+        writing = [writer.submit(_write_png, pixels_of(figure, dpi), path, dpi) for figure, path in figures]
+    for each in writing:
+        each.result()
+
+
+def pixels_of(figure: Figure, dpi: int) -> Array:
+    """Return the pixels of a figure on white: (height, width, 3) uint8."""
+    figure.set_dpi(dpi)
+    figure.set_facecolor("white")
     with own_style():
-        origin = {"Software": SOFTWARE}
-        FigureCanvasAgg(figure).print_figure(buffer, format="png", dpi=dpi, facecolor="white", metadata=origin)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()  # type: ignore[no-untyped-call]
+    return np.array(np.asarray(canvas.buffer_rgba())[..., :3])  # type: ignore[no-untyped-call]
+
+
+def _write_png(pixels: Array, path: Path, dpi: int) -> None:
+    origin = PngInfo()
+    origin.add_text("Software", SOFTWARE)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png", compress_level=_COMPRESSION, pnginfo=origin, dpi=(dpi, dpi))
     write_atomic(path, buffer.getvalue())
 
 

@@ -129,14 +129,20 @@ def parallel_coordinates(values: Sequence[float], metric: str, minimise: bool, p
 
 
 def _scaled(values: np.ndarray, log: bool) -> np.ndarray:
-    """Return values moved into [0, 1]."""
-    shown = np.log(values) if log else values
-    span = shown.max() - shown.min()
-    return (shown - shown.min()) / span if span else np.full(len(values), 0.5)
+    """Return values moved into [0, 1]; those that are not finite have no height, and do not squeeze the others."""
+    shown = np.where(np.isfinite(values), np.log(values) if log else values, np.nan)
+    finite = shown[np.isfinite(shown)]
+    if not len(finite) or (span := np.ptp(finite)) == 0:
+        return np.where(np.isnan(shown), np.nan, 0.5)
+    scaled: np.ndarray = (shown - finite.min()) / span
+    return scaled
 
 
 def _ends(values: np.ndarray, log: bool) -> dict[float, str]:
-    """Return height and text of the smallest, middle and largest value."""
+    """Return height and text of the smallest, middle and largest finite value."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return {}
     low, high = float(values.min()), float(values.max())
     if low == high:
         return {0.5: f"{low:.3g}"}
