@@ -33,6 +33,7 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.utils.data import DataLoader, TensorDataset
 from visionforge import ImageClassifier, TaskSpec
 from visionforge.training import fully_shard
+from visionforge.training.checkpoints import WholeFiles
 
 CPU = torch.device("cpu")
 
@@ -66,6 +67,7 @@ class Writes(pl.Callback):  # what there is after the last step, in turn
         for turn in range(3):
             whole, parts = self.folder / f"{turn}.ckpt", self.folder / f"{turn}.parts"
             state = {"model": module.state_dict(), "optimizer": trainer.optimizers[0].state_dict()}
+            self.measured("gathered, not written", lambda: trainer._checkpoint_connector.dump_checkpoint(False))
             self.measured("a whole file", lambda: trainer.save_checkpoint(whole))
             self.measured("a part of each process", lambda: dcp.save(state, checkpoint_id=parts))
             if trainer.is_global_zero:
@@ -98,7 +100,8 @@ if __name__ == "__main__":
     data = DataLoader(TensorDataset(images, torch.arange(len(images)) % 4), batch_size=8)
     looks = Writes(pathlib.Path(out).parent, steps) if writes == "True" else Steps()
     trainer = pl.Trainer(devices=processes, strategy=strategy, max_epochs=1, logger=False, enable_checkpointing=False,
-                         enable_progress_bar=False, enable_model_summary=False, callbacks=[looks])
+                         enable_progress_bar=False, enable_model_summary=False, callbacks=[looks],
+                         plugins=[WholeFiles()])
     before = memory(trainer.strategy.root_device)
     model = ImageClassifier(backbone={"name": backbone, "pretrained": False},
                             optimizer="adamw", spec=TaskSpec(classes=4, resolution=32))
