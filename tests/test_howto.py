@@ -303,7 +303,7 @@ PAGES = {
     "multi-label": Page(several_labels, {"mine": "mine_labels"}),
     "ordinal": Page(grades, added={"fit": ("--trainer.max_epochs", "3")}),
     "own-data": Page(own_photos),
-    "own-parts": Page(),
+    "own-parts": Page(flags=("--data.max_samples", "64")),
     "probe": Page(trained_and_weights, {"224": "28"}, added={"probe": ("--model.backbone.weights", "resnet18.pth")}),
     "publish": Page(distribution),
     "resume": Page(before=interrupted),

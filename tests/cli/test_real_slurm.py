@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.cli.slurm_cluster import NODES, Cluster, missing
-from tests.conftest import flags, run_folders
+from tests.conftest import EXHAUSTIVE, flags, run_folders
 from tests.runs.helpers import wait_for
 from visionforge.cli.main import main
 
@@ -64,7 +64,7 @@ def trains(outputs, least: int = 2):
     return lambda: len(run_folders(outputs)) == 1 and len(epochs(outputs)) >= least
 
 
-@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize("nodes", [pytest.param(1, marks=EXHAUSTIVE), 2])
 def test_a_training_whose_time_ends_is_requeued_and_goes_on(tmp_path, cluster, submit, nodes):
     job = submit("--nodes", nodes, "--", "fit", *flags(**LONG, trainer__default_root_dir=tmp_path / "runs"))
     wait_for(trains(tmp_path / "runs"), 120)
@@ -81,6 +81,7 @@ def test_a_training_whose_time_ends_is_requeued_and_goes_on(tmp_path, cluster, s
     assert "Traceback" not in log
 
 
+@EXHAUSTIVE
 def test_a_training_that_is_displaced_goes_on(tmp_path, cluster, submit):
     job = submit("--nodes", 2, "--", "fit", *flags(**LONG, trainer__default_root_dir=tmp_path / "runs"))
     wait_for(trains(tmp_path / "runs"), 120)
@@ -90,6 +91,7 @@ def test_a_training_that_is_displaced_goes_on(tmp_path, cluster, submit):
     assert epochs(tmp_path / "runs") == list(range(40))
 
 
+@EXHAUSTIVE
 @pytest.mark.parametrize("lost", ["node", "process"])
 def test_a_training_that_loses_one_goes_on(tmp_path, cluster, submit, lost):
     job = submit("--nodes", 2, "--", "fit", *flags(**LONG, trainer__default_root_dir=tmp_path / "runs"))
@@ -107,6 +109,7 @@ def test_a_training_that_loses_one_goes_on(tmp_path, cluster, submit, lost):
     assert epochs(tmp_path / "runs") == list(range(40))
 
 
+@EXHAUSTIVE
 def test_a_process_that_is_lost_before_a_checkpoint_ends_the_job(tmp_path, cluster, submit):
     """Else one that never fits into memory would start it for ever."""
     settings = flags(**LONG | {"data__synthetic__train": 20_000, "trainer__default_root_dir": tmp_path / "runs"})
@@ -117,6 +120,7 @@ def test_a_process_that_is_lost_before_a_checkpoint_ends_the_job(tmp_path, clust
     assert cluster.facts(job)["Restarts"] == "0"
 
 
+@EXHAUSTIVE
 def test_seeds_are_an_array(tmp_path, cluster, submit):
     settings = flags(trainer__default_root_dir=tmp_path / "runs")
     job = submit("--", "fit", *settings, "--seeds", 2)
@@ -141,6 +145,7 @@ def test_workers_of_a_search_share_its_trials_and_are_requeued(tmp_path, cluster
     assert (counts["complete"] + counts["pruned"], counts["failed"], counts["running"]) == (10, 0, 0)
 
 
+@EXHAUSTIVE
 def test_a_trial_of_two_devices_starts_its_processes_in_a_job(tmp_path, cluster, submit):
     search = {"tune__preset": "quick", "tune__n_trials": 2, "tune__target": "null", "trainer__devices": 2}
     search |= {"data__synthetic__train": 320}
