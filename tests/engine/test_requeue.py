@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import pytest
 from lightning.fabric.plugins.environments import SLURMEnvironment
 
-from visionforge.engine.failure import requeue
+from visionforge.engine.slurm import requeue
 from visionforge.errors import PeerEndedError, TrainingError
 from visionforge.runs.signals import Interrupted
 

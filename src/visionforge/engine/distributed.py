@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionforge.config.loading import SETTINGS
 from visionforge.config.schema import RunSettings
-from visionforge.errors import PeerEndedError, RunError, SettingsError, VisionForgeError
+from visionforge.errors import PeerEndedError, RunError, VisionForgeError
 from visionforge.runs.config_hash import processes_of
 from visionforge.runs.session import FOLDER
 from visionforge.runs.signals import Interrupted
@@ -64,26 +64,6 @@ def expected_processes(settings: RunSettings) -> int:
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])
     return processes_of(settings.trainer.model_dump()) or 1
-
-
-def refuse_other_tasks(settings: RunSettings) -> None:
-    """Lightning waits for the processes of a job of SLURM, also for those that it does not have.
-
-    Raises:
-        SettingsError: If this is the only task of a job, and the settings ask for several processes.
-    """
-    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-
-    trainer = settings.trainer.model_dump()
-    wanted = processes_of(trainer)
-    others = os.environ.get("WORLD_SIZE") or inherited_folder() or trainer.get("plugins")
-    if wanted is None or others or os.environ.get("SLURM_NTASKS") != "1" or not SLURMEnvironment.detect():
-        return
-    nodes = settings.trainer.num_nodes or 1
-    raise SettingsError(
-        f"trainer.devices: {wanted} processes, but this job of SLURM has 1 task; submit it with --nodes={nodes} "
-        f"--ntasks-per-node={wanted // nodes}, and begin it with srun visionforge"
-    )
 
 
 def inherited_folder() -> Path | None:

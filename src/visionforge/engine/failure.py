@@ -3,25 +3,19 @@
 import errno
 import logging
 import re
-import subprocess
 
-import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from visionforge.config.problems import nearest
 from visionforge.engine.out_of_memory import is_out_of_memory as is_out_of_memory
 from visionforge.errors import PeerEndedError, SettingsError, TrainingError, VisionForgeError
 from visionforge.runs.manifest import State
-from visionforge.runs.scheduler import detect_scheduler
 from visionforge.runs.session import FOREIGN, TRAININGS, ActiveRun
 from visionforge.runs.signals import Interrupted
-from visionforge.training.checkpoints import slurm_environment
 
 log = logging.getLogger(__name__)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-REQUEUE_TIMEOUT_S = 60.0
-_TRIES = 3  # `srun` ends all processes of a job when one is lost, `scontrol` among them
 _OF_FLAGS = "`val_check_interval`"  # an error of Lightning's for a mistake of the user begins so
 
 
@@ -128,38 +122,3 @@ def how_it_ended(error: BaseException) -> tuple[State, str]:
         return state, f"{(error.strerror or str(error)).lower()}"
     text = str(error).splitlines()[0] if str(error) else ""
     return "failed", text if isinstance(error, VisionForgeError) else f"{type(error).__name__}: {text}"
-
-
-def requeue(trainer: pl.Trainer, error: BaseException, further: bool) -> None:
-    """Ask SLURM to start a job again that can go on, if the Trainer's SLURM plugin does so.
-
-    It can after the signal that the plugin waits for, and when a process was lost: SLURM takes minutes to find out that
-    a machine is gone, and all have ended by then.
-
-    Args:
-        trainer: The Trainer.
-        error: What has ended the job.
-        further: There is a checkpoint since it was started, so that a process that is lost each time, for instance for
-            want of memory, does not start the job for ever.
-    """
-    environment = slurm_environment(trainer)
-    scheduler = detect_scheduler()
-    if environment is None or scheduler is None or not environment.auto_requeue or not trainer.is_global_zero:
-        return
-    told = isinstance(error, Interrupted) and error.number == environment.requeue_signal
-    if not told and not (isinstance(error, PeerEndedError) and error.lost and further):
-        return
-    command = ["scontrol", "requeue", scheduler.job]
-    try:
-        for _ in range(_TRIES):
-            done = subprocess.run(command, capture_output=True, text=True, timeout=REQUEUE_TIMEOUT_S, check=False)
-            if done.returncode >= 0:
-                break
-    except (OSError, subprocess.SubprocessError) as problem:
-        log.warning("job %s cannot be requeued (%s); submit it again", scheduler.job, problem)
-        return
-    if done.returncode:
-        why = " ".join(done.stderr.split()) or f"scontrol ended with {done.returncode}"
-        log.warning("job %s cannot be requeued (%s); submit it again", scheduler.job, why)
-    else:
-        log.info("job %s is requeued", scheduler.job)

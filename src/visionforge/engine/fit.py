@@ -18,7 +18,6 @@ from visionforge.engine.distributed import (
     CHECKPOINT,
     expected_processes,
     inherited_checkpoint,
-    refuse_other_tasks,
     refuse_search_by_ranks,
     told_to_ranks,
 )
@@ -32,6 +31,7 @@ from visionforge.engine.resume import (
     sharing_its_images,
 )
 from visionforge.engine.run import Run
+from visionforge.engine.slurm import refuse_other_tasks
 from visionforge.engine.team import Team, current_team
 from visionforge.engine.validation import AUTO, check_arguments, settings_of
 from visionforge.errors import RunError, SettingsError

@@ -29,11 +29,12 @@ from visionforge.engine.distributed import (
     leave_process_group,
     lost_process,
 )
-from visionforge.engine.failure import conclude, requeue, translate
+from visionforge.engine.failure import conclude, translate
 from visionforge.engine.lightning_compat import use_current_leaf_spec
 from visionforge.engine.loggers import close_loggers, log_hyperparameters, log_results, shield
 from visionforge.engine.reporting import embedded, write_outcome
 from visionforge.engine.resume import outputs_of
+from visionforge.engine.slurm import requeue
 from visionforge.engine.team import current_team
 from visionforge.errors import RunError
 from visionforge.evaluation.embedding_map import Embedded, drawn, method_of

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
 
-from visionforge.engine.first_imports import import_lightning
-from visionforge.errors import PeerEndedError, RunError, SettingsError, TrainingError, VisionForgeError
+from visionforge.engine.slurm import job_of_tasks
+from visionforge.errors import PeerEndedError, RunError, TrainingError, VisionForgeError
 from visionforge.runs.session import FOLDER
 from visionforge.runs.signals import Interrupted
 
@@ -70,26 +70,8 @@ class Place:
             rank, size, port = map(int, numbers)
             own = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
             return cls(rank, size, os.environ["MASTER_ADDR"], port, own) if size > 1 else None
-        if os.environ.get("SLURM_NTASKS", "1") != "1" and "SLURM_PROCID" in os.environ:
-            import_lightning()
-            from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-
-            if SLURMEnvironment.detect():
-                if "SLURM_STEP_ID" not in os.environ:  # a batch script has the variables of its job, and no step
-                    raise SettingsError(
-                        f"SLURM: a job of {os.environ['SLURM_NTASKS']} tasks, and one process without srun; begin it "
-                        "with srun visionforge"
-                    )
-                try:
-                    job = SLURMEnvironment()
-                except RuntimeError as error:  # Lightning counts the tasks of each node
-                    given = os.environ["SLURM_NTASKS"]
-                    raise SettingsError(
-                        f"SLURM: {given} tasks without --ntasks-per-node; submit the job with --nodes and "
-                        "--ntasks-per-node in the place of --ntasks"
-                    ) from error
-                return cls(job.global_rank(), job.world_size(), job.main_address, job.main_port, True)
-        return None
+        job = job_of_tasks()
+        return None if job is None else cls(job.global_rank(), job.world_size(), job.main_address, job.main_port, True)
 
 
 class Team:
