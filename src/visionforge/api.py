@@ -307,6 +307,7 @@ def predict(
     num_threads: int | None = ...,
     scale: Literal["fit", "native"] | None = ...,
     overlap: float | None = ...,
+    precision: str | None = ...,
 ) -> PicturePredictions: ...
 
 
@@ -324,6 +325,7 @@ def predict(
     num_threads: int | None = None,
     scale: Literal["fit", "native"] | None = None,
     overlap: float | None = None,
+    precision: str | None = None,
     config: Config | Sequence[Config] | None = None,
     **settings: Any,
 ) -> PicturePredictions | EvaluationResult:
@@ -345,6 +347,8 @@ def predict(
         num_threads: CPU threads of the network, and of reading pictures; torch keeps them.
         scale: Of masks: ``fit`` scales pictures as in training, ``native`` keeps their size; None is ``fit``.
         overlap: Of masks: smallest share of a tile that is also in the next one, 0 to 0.75; None is 0.25.
+        precision: What layers multiply in: ``32-true``; ``bf16-mixed``, which many devices are faster in; ``auto`` is
+            that on such a one. None is ``32-true``.
         config: For the test split, as in `fit`, over the settings of the run.
         settings: For the test split, as in `fit`.
 
@@ -370,6 +374,7 @@ def predict(
         "num_threads": num_threads,
         "scale": scale,
         "overlap": overlap,
+        "precision": precision,
     }
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if pictures is None:

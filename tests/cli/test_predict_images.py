@@ -20,10 +20,12 @@ import visionforge as vf
 from tests.data.test_stream import BROKEN, GOOD, odd_folder  # noqa: F401  # a fixture
 from tests.runs.helpers import wait_for
 from visionforge.cli.main import main
+from visionforge.config.rules import DeviceFacts
 from visionforge.config.schema import Backbone, Loss, Synthetic
 from visionforge.data.augment import normalise
 from visionforge.data.datamodule import MedMNISTDataModule
 from visionforge.data.info import DomainFlags, TaskSpec
+from visionforge.errors import SettingsError
 from visionforge.evaluation.predictions import read_predictions
 from visionforge.training.classifier import ImageClassifier
 
@@ -200,6 +202,42 @@ def test_batch_size_and_threads_do_not_change_the_numbers(photos):
     for other in found[1:]:
         np.testing.assert_allclose(probabilities(other), probabilities(found[0]), atol=1e-6)
         assert other["path"].tolist() == found[0]["path"].tolist()
+
+
+@pytest.mark.parametrize("tta", ["off", "full"])
+def test_layers_multiply_in_what_was_chosen(photos, tta, monkeypatch):
+    model = checkpoint("x.ckpt", tta=tta)
+
+    def said(*precision: str):
+        predict("--ckpt_path", "x.ckpt", "--images", photos, "--overwrite", *precision)
+        return probabilities(table())
+
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        alone, averaged = model.predict_probabilities(as_input(noise(12)))
+    full, less = said(), said("--precision", "bf16-mixed")
+    np.testing.assert_array_equal(said("--precision", "32-true"), full)
+    np.testing.assert_allclose(less, (alone if averaged is None else averaged).float().numpy(), atol=1e-6)
+    assert 1e-5 < np.abs(less - full).max() < 0.1
+    for fast, expected in ((True, less), (False, full)):
+        facts = DeviceFacts("this", float16=False, bfloat16=True, fast_bfloat16=fast)
+        monkeypatch.setattr("visionforge.engine.picture_predictions.device_facts", lambda _, facts=facts: facts)
+        np.testing.assert_array_equal(said("--precision", "auto"), expected)
+
+
+@pytest.mark.parametrize(
+    ("run", "more", "complaint"),
+    [
+        ("x.ckpt", {"precision": "16-mixed"}, "precision: 16-mixed is not allowed; allowed: 32-true, bf16-mixed, auto"),
+        ("x.onnx", {"precision": "bf16-mixed"}, "precision: artifacts multiply in 32 bits; bf16-mixed was given"),
+        ("x.ckpt", {"precision": "bf16-mixed"}, "precision: bf16-mixed needs bfloat16, which this lacks"),
+    ],
+)
+def test_a_precision_that_is_not_there_is_refused(photos, run, more, complaint, monkeypatch):
+    checkpoint("x.ckpt")
+    facts = DeviceFacts("this", float16=False, bfloat16=False)
+    monkeypatch.setattr("visionforge.engine.picture_predictions.device_facts", lambda _: facts)
+    with pytest.raises(SettingsError, match=complaint):
+        vf.predict(run, photos, **more)
 
 
 @pytest.mark.parametrize("tuned", [False, True])
@@ -490,6 +528,11 @@ def test_decoded_pictures_are_not_kept(tmp_path):
 def test_flags_of_pictures_without_pictures_are_named(refuse, given):
     flag = given[0].partition("=")[0].replace("no-tta", "no_tta")
     assert refuse("predict", "--run", "x", *given) == [f"{flag}: is for pictures; add --images PATH"]
+
+
+def test_precision_without_pictures_is_that_of_the_trainer(refuse):
+    (line,) = refuse("predict", "--run", "x", "--precision", "bf16-mixed")
+    assert "type: visionforge predict --run x --trainer.precision bf16-mixed" in line
 
 
 def test_settings_are_no_flags_of_pictures(refuse, tmp_path):

@@ -51,6 +51,16 @@ def test_distance_from_neighbours_is_that_of_scikit_learn():
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_distances_are_those_of_float32_where_layers_multiply_in_less(method):
+    known, labels = features()
+    found = fit_outliers(method, known, torch.tensor(labels))
+    new, logits = features(40, seed=1)[0].float(), torch.randn(40, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        less = found(logits, new)
+    assert torch.equal(less, found(logits, new))
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_threshold_holds_95_percent_and_comes_back(method):
     known, labels = features()
     fitted = fit_outliers(method, known, torch.tensor(labels)).fitted(torch.arange(100.0))

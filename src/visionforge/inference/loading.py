@@ -162,6 +162,8 @@ def _epochs_done(content: Mapping[str, Any], epoch: int) -> int:
 
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")  # that `device_of` knows
+FULL = "32-true"
+PRECISIONS = (FULL, "bf16-mixed", "auto")  # of a network's layers, as it is asked about pictures
 
 
 def device_of(accelerator: str) -> "torch.device":

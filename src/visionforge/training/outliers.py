@@ -51,7 +51,8 @@ class Outliers:
         """Return (N,) scores of logits (N, K) and features (N, D)."""
         given = features if features is not None else logits
         tensors = {name: each.to(given.device) for name, each in self.tensors.items()}
-        return scores(self.method, tensors, logits, features)
+        with torch.autocast(given.device.type, enabled=False):  # distances are differences of large numbers
+            return scores(self.method, tensors, logits, features)
 
     def fitted(self, validation: Tensor) -> "Outliers":
         """Return the same with the threshold that scores (N,) of validation images ask for."""

@@ -1,7 +1,7 @@
 """What a network says of images: logits, probabilities over its views, and how far out they are."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
@@ -46,6 +46,8 @@ class PredictingModule(pl.LightningModule):
         members: The settings of the networks of an ensemble; none of a single one.
         inputs: Of each of them, what it reads of the images; none where all read the same.
         heads: Of each network, what takes the place of its last layer; none where that is linear in all of them.
+        arithmetic: What layers multiply in where `predict_probabilities` and `evaluated` are asked, as in a Trainer's
+            bf16-mixed; None leaves it to the caller.
     """
 
     settings: ModelSettings
@@ -59,6 +61,7 @@ class PredictingModule(pl.LightningModule):
     members: tuple[ModelSettings, ...]
     inputs: tuple[MemberInput, ...]
     heads: tuple[StoredHead | None, ...]
+    arithmetic: torch.dtype | None = None
     kept_features: KeptFeatures | None = None  # where somebody wants those of the split that is gone through
     _parts: Parts | None
     _label_problem: str | None
@@ -138,8 +141,10 @@ class PredictingModule(pl.LightningModule):
         batch = as_batch(images, self._bound_spec()).to(self.device)
         modes = {module: module.training for module in self.modules()}
         self.eval()
+        decided = torch.autocast(batch.device.type, self.arithmetic) if self.arithmetic is not None else nullcontext()
         try:
-            return self._scored_forward(batch, tta is not False)
+            with decided:
+                return self._scored_forward(batch, tta is not False)
         finally:
             for module, training in modes.items():
                 module.training = training

@@ -33,11 +33,14 @@ def run(arguments: list[str]) -> int:
 
 
 def _refuse_flags_of_pictures(given: list[str]) -> None:
-    """Refuse a flag that only pictures have; `--model` is one before an artifact, and a setting before YAML."""
+    """Refuse a flag that only pictures have; `--model` is one before an artifact, and a setting before YAML.
+
+    `--precision` is answered with the setting of the Trainer.
+    """
     from visionforge.cli.help import OF_STAGE
     from visionforge.config.schema import RunSettings
 
-    known = {f"--{name}" for name in (*OF_STAGE["predict"], *RunSettings.model_fields)}
+    known = {f"--{name}" for name in (*OF_STAGE["predict"], *RunSettings.model_fields, "precision")}
     flags = {flag for action in parser()._actions for flag in action.option_strings} - known - {"-h"}
     for argument, following in pairwise([*given, ""]):
         flag, equals, value = argument.partition("=")
@@ -54,7 +57,7 @@ def _further() -> str:
 def parser() -> CommandParser:
     """Return the parser of `predict --images`."""
     from visionforge.data.info import SPLITS
-    from visionforge.inference.loading import ACCELERATORS
+    from visionforge.inference.loading import ACCELERATORS, FULL, PRECISIONS
 
     made = CommandParser(
         prog="visionforge predict",
@@ -82,6 +85,8 @@ def parser() -> CommandParser:
         metavar="SHARE",
         help="masks, boxes: share of a tile that is also in the next; default 0.25",
     )
+    text = "what layers multiply in; default 32-true, auto is bf16-mixed where the device is faster in it"
+    add("--precision", choices=PRECISIONS, default=FULL, help=text)
     add_json_flag(made)
     return made
 
