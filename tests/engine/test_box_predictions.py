@@ -1,5 +1,6 @@
 """Boxes of anybody's pictures: in pixels of the pictures as they are, as a table and in the format of COCO."""
 
+import copy
 import csv
 import json
 from pathlib import Path
@@ -90,6 +91,19 @@ def test_a_picture_of_the_network_has_the_boxes_of_the_network(trained, tmp_path
         assert found.images == 3
         for path, rows in zip(paths, of_network(model, images, tta), strict=True):
             alike(boxes_of(found, path), told(rows, model.spec))
+
+
+def test_layers_may_multiply_in_bfloat16(trained, tmp_path):
+    path = picture(tmp_path / "p.png", SIDE, SIDE)
+    full, less = (
+        boxes_of(predicted(trained, path, out=f"{name}.csv", precision=name), path)
+        for name in ("32-true", "bf16-mixed")
+    )
+    assert full != less
+    model = copy.deepcopy(trained[0])
+    model.arithmetic = torch.bfloat16
+    (rows,) = of_network(model, noise(1, SIDE, SIDE))
+    alike(less, told(rows, model.spec))
 
 
 @pytest.mark.parametrize("scale", ["fit", "native"])

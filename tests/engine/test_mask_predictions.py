@@ -91,6 +91,15 @@ def test_masks_are_of_the_size_of_the_pictures(trained, tmp_path, scale):
     assert len(set(np.concatenate([mask_of(found, row).ravel() for row in written]).tolist())) == 3
 
 
+def test_layers_may_multiply_in_bfloat16(trained, tmp_path):
+    path = picture(tmp_path / "p.png", 40, 40)
+    full, less = (predicted(trained, path, out=f"{name}.csv", precision=name) for name in ("32-true", "bf16-mixed"))
+    (one,), (other,) = rows(full.path), rows(less.path)
+    assert one["confidence"] != other["confidence"]
+    assert float(one["confidence"]) == pytest.approx(float(other["confidence"]), abs=0.02)
+    assert (mask_of(full, one) == mask_of(less, other)).mean() > 0.95
+
+
 def test_a_picture_of_the_network_has_the_mask_of_the_network(trained, tmp_path):
     images = noise(3, seed=3)
     for k, image in enumerate(images):
