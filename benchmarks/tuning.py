@@ -25,6 +25,7 @@ ARMS: dict[str, dict[str, object]] = {  # how trials are proposed and ended, and
     "tpe, halving": {"pruner": "halving"},
     "tpe, halving, twice the trials": {"pruner": "halving", "n_trials": 2},
     "gp, whole trials": {"pruner": "none", "sampler": "gp"},
+    "gp, halving": {"pruner": "halving", "sampler": "gp"},
     "gp, halving, twice the trials": {"pruner": "halving", "sampler": "gp", "n_trials": 2},
     "random, whole trials": {"pruner": "none", "sampler": "random"},
 }

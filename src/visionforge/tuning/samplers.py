@@ -5,7 +5,6 @@ from typing import Any
 
 from optuna.samplers import (
     BaseSampler,
-    GPSampler,
     GridSampler,
     NSGAIISampler,
     RandomSampler,
@@ -18,6 +17,7 @@ from visionforge.config.schema import TuneSettings
 from visionforge.config.seeding import derive_seed
 from visionforge.errors import SettingsError
 from visionforge.tuning.cma_es import ReplayedCmaEsSampler
+from visionforge.tuning.informed_gp import InformedGPSampler
 from visionforge.tuning.space import Space
 from visionforge.tuning.storage import _experimental
 
@@ -44,7 +44,7 @@ def make_sampler(settings: TuneSettings, space: Space, seed: int, position: int)
         case "cmaes":
             return ReplayedCmaEsSampler(number, settings.n_startup_trials)
         case "gp":
-            return GPSampler(seed=number, n_startup_trials=settings.n_startup_trials)
+            return InformedGPSampler(seed=number, n_startup_trials=settings.n_startup_trials)
         case "nsgaii":
             return NSGAIISampler(seed=number)
         case "grid":
