@@ -26,7 +26,7 @@ SOURCES = {
     "model.warm_start": "Kumar et al., 2022, arXiv:2202.10054",
     "tune.pruner": "Li et al., 2020, arXiv:1810.05934 (halving)",
     "tune.reduction_factor": "Li et al., 2020, arXiv:1810.05934",
-    "tune.sampler": "Bergstra et al., 2011, NeurIPS (tpe)",
+    "tune.sampler": "Bergstra et al., 2011, NeurIPS (tpe); Ament et al., 2023, arXiv:2310.20708 (gp)",
 }
 """Setting → the paper that it comes from."""
 

@@ -83,7 +83,8 @@ class TuneSettings(Section):
         json_schema_extra={"unit": "epochs"},
     )
     sampler: Literal["tpe", "random", "cmaes", "gp", "grid", "nsgaii"] = Field(
-        default="tpe", description="How values are proposed; tpe is multivariate."
+        default="tpe",
+        description="How values are proposed; tpe is multivariate, gp (a Gaussian process) suits a few dozen trials.",
     )
     pruner: Literal["median", "percentile", "hyperband", "halving", "patient", "none"] = Field(
         default="median",
