@@ -102,12 +102,8 @@ def _pictures(options: argparse.Namespace) -> int:
 
     as_json = vars(options).pop("json")
     with Interruption() as interruption, progress_bar("predict") as progress:
-        predictions = predict_pictures(
-            interruption=interruption,
-            progress=progress,
-            warn=caution,
-            **vars(options),
-        )
+        given = vars(options)
+        predictions = predict_pictures(interruption=interruption, progress=progress, warn=caution, **given)
     print_found(predictions, as_json)
     return 0
 
