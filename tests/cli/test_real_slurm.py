@@ -133,7 +133,8 @@ def test_workers_of_a_search_share_its_trials_and_are_requeued(tmp_path, cluster
     search = {"tune__preset": "quick", "tune__n_trials": 10, "tune__target": "null", "tune__study": "s"}
     more = {"data__synthetic__train": 320, "trainer__max_epochs": 6, "trainer__default_root_dir": tmp_path / "runs"}
     job = submit("--copies", 2, "--", "tune", *flags(**search, **more, tune__storage="journal"))
-    wait_for(lambda: len(list((tmp_path / "runs").rglob("metrics.csv"))) >= 2, 120)  # both train
+    trials = tmp_path / "runs" / "studies" / "s" / "trials"
+    wait_for(lambda: len(list(trials.glob("[!.]*/metrics.csv"))) >= 2, 120)  # both train
     cluster.ask("scancel", "--signal=USR1", f"{job}_0")
     wait_for(lambda: cluster.facts(f"{job}_0")["Restarts"] == "1", 120)
     (log,) = (tmp_path / "logs").glob("*_0.log")
