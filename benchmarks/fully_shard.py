@@ -43,8 +43,8 @@ def memory(device):
     return psutil.Process().memory_info().rss
 
 class Writes(pl.Callback):  # what there is after the last step, in turn
-    def __init__(self, folder, steps):
-        self.folder, self.steps, self.found = folder, steps, []
+    def __init__(self, folder, steps, rounds):
+        self.folder, self.steps, self.rounds, self.found = folder, steps, rounds, []
 
     def measured(self, name, work):
         ended, least, most = threading.Event(), memory(CPU), [0]
@@ -64,7 +64,7 @@ class Writes(pl.Callback):  # what there is after the last step, in turn
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         if batch_idx + 1 < self.steps:
             return
-        for turn in range(3):
+        for turn in range(self.rounds):
             whole, parts = self.folder / f"{turn}.ckpt", self.folder / f"{turn}.parts"
             state = {"model": module.state_dict(), "optimizer": trainer.optimizers[0].state_dict()}
             self.measured("gathered, not written", lambda: trainer._checkpoint_connector.dump_checkpoint(False))
@@ -94,11 +94,12 @@ class Steps(pl.Callback):
 
 if __name__ == "__main__":
     strategy, processes, backbone, steps, untimed, out, writes = sys.argv[1:]
+    writes = int(writes)
     torch.set_num_threads(1)
     processes, steps, untimed = int(processes), int(steps), int(untimed)
     images = torch.randn(8 * processes * steps, 3, 32, 32)
     data = DataLoader(TensorDataset(images, torch.arange(len(images)) % 4), batch_size=8)
-    looks = Writes(pathlib.Path(out).parent, steps) if writes == "True" else Steps()
+    looks = Writes(pathlib.Path(out).parent, steps, writes) if writes else Steps()
     trainer = pl.Trainer(devices=processes, strategy=strategy, max_epochs=1, logger=False, enable_checkpointing=False,
                          enable_progress_bar=False, enable_model_summary=False, callbacks=[looks],
                          plugins=[WholeFiles()])
@@ -106,7 +107,7 @@ if __name__ == "__main__":
     model = ImageClassifier(backbone={"name": backbone, "pretrained": False},
                             optimizer="adamw", spec=TaskSpec(classes=4, resolution=32))
     trainer.fit(model, data)
-    if writes == "True":
+    if writes:
         if trainer.is_global_zero:
             with open(out, "w") as file:
                 json.dump(looks.found, file)
@@ -119,8 +120,8 @@ if __name__ == "__main__":
 """
 
 
-def measure(folder: Path, strategy: str, processes: int, backbone: str, *, writes: bool = False) -> Any:
-    """Return bytes, seconds a step, and the parameters of one training; or what its checkpoints cost."""
+def measure(folder: Path, strategy: str, processes: int, backbone: str, *, writes: int = 0) -> Any:
+    """Return bytes, seconds a step, and the parameters of one training; or what so many of its checkpoints cost."""
     script, out = folder / "child.py", folder / "out.json"
     script.write_text(CHILD)
     arguments = [strategy, str(processes), backbone, str(STEPS), str(UNTIMED), str(out), str(writes)]
@@ -129,9 +130,9 @@ def measure(folder: Path, strategy: str, processes: int, backbone: str, *, write
     return json.loads(out.read_text())
 
 
-def write_checkpoints(folder: Path, processes: int, backbone: str) -> None:
+def write_checkpoints(folder: Path, processes: int, backbone: str, rounds: int) -> None:
     """Measure what checkpoints cost, and print the table."""
-    rows = measure(folder, "fully_shard", processes, backbone, writes=True)
+    rows = measure(folder, "fully_shard", processes, backbone, writes=rounds)
     print("| checkpoint | s: median (range) | MiB more in the first process: median |\n|---|---|---|")
     for name in dict.fromkeys(row["name"] for row in rows):
         seconds = sorted(row["s"] for row in rows if row["name"] == name)
@@ -150,7 +151,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.checkpoints:
         with tempfile.TemporaryDirectory() as temporary:
-            return write_checkpoints(Path(temporary), given.processes, given.backbone)
+            return write_checkpoints(Path(temporary), given.processes, given.backbone, given.rounds)
     found: dict[str, list[dict[str, float]]] = {"ddp": [], "fully_shard": []}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(given.rounds):

@@ -115,10 +115,16 @@ def halving(options: argparse.Namespace, folder: Path) -> None:
     The configuration that they begin with has a learning rate at the lower end, so that the first trial is not the
     best already. What a search has found is a line of ``--record``, and is not searched for again.
     """
+    names = ("dataset", "trials", "epochs", "images", "validation_images")
+    asked = {name: getattr(options, name) for name in names}
     found: dict[tuple[str, int], tuple[float, int]] = {}
     if options.record is not None and options.record.is_file():
         lines = map(json.loads, options.record.read_text().splitlines())
-        found = {(line["arm"], line["seed"]): (line["best"], line["epochs"]) for line in lines}
+        found = {
+            (line["arm"], line["seed"]): (line["best"], line["trained"])
+            for line in lines
+            if asked.items() <= line.items()
+        }
     for seed in options.seeds:
         for place, name in enumerate(options.arms):
             if (name, seed) in found:
@@ -126,7 +132,7 @@ def halving(options: argparse.Namespace, folder: Path) -> None:
             tune = {**ARMS[name], "n_trials": options.trials * int(str(ARMS[name].get("n_trials", 1)))}
             content, seconds = search(options, folder, f"arm{place}-{seed}", seed=seed, learning_rate=1e-4, **tune)
             found[name, seed] = best(content), sum(trial["epochs"] for trial in content["trials"])
-            line = {"arm": name, "seed": seed, "best": found[name, seed][0], "epochs": found[name, seed][1]}
+            line = {**asked, "arm": name, "seed": seed, "best": found[name, seed][0], "trained": found[name, seed][1]}
             sys.stderr.write(json.dumps({**line, "seconds": round(seconds)}) + "\n")
             if options.record is not None:
                 with options.record.open("a") as record:

@@ -4,6 +4,7 @@ import copy
 import math
 import statistics
 from collections.abc import Container, Iterator, Sequence
+from functools import cache
 from typing import Any, cast
 
 from optuna.distributions import BaseDistribution
@@ -61,13 +62,18 @@ def completions(trials: Sequence[FrozenTrial], direction: StudyDirection) -> Ite
         return best(values) if values else None
 
     completed = [trial for trial in trials if trial.state == TrialState.COMPLETE and math.isfinite(trial.values[0])]
+
+    @cache
+    def gain(epochs: int) -> float:
+        then = [(trial.values[0], so_far(trial, epochs)) for trial in completed]
+        gains = [end - before for end, before in then if before is not None]
+        return statistics.fmean(gains) if gains else 0.0
+
     for trial in trials:
         epochs = epochs_of(trial)
         if trial.state != TrialState.PRUNED or (value := so_far(trial, epochs)) is None:
             continue
-        then = [(other.values[0], so_far(other, epochs)) for other in completed]
-        gains = [end - before for end, before in then if before is not None]
         made = copy.copy(trial)
         made.state = TrialState.COMPLETE
-        made.values = [value + (statistics.fmean(gains) if gains else 0.0)]
+        made.values = [value + gain(epochs)]
         yield made
