@@ -220,7 +220,7 @@ def test_layers_multiply_in_what_was_chosen(photos, tta, monkeypatch):
     assert 1e-5 < np.abs(less - full).max() < 0.1
     for fast, expected in ((True, less), (False, full)):
         facts = DeviceFacts("this", float16=False, bfloat16=True, fast_bfloat16=fast)
-        monkeypatch.setattr("visionforge.engine.picture_predictions.device_facts", lambda _, facts=facts: facts)
+        monkeypatch.setattr("visionforge.engine.picture_network.device_facts", lambda _, facts=facts: facts)
         np.testing.assert_array_equal(said("--precision", "auto"), expected)
 
 
@@ -235,7 +235,7 @@ def test_layers_multiply_in_what_was_chosen(photos, tta, monkeypatch):
 def test_a_precision_that_is_not_there_is_refused(photos, run, more, complaint, monkeypatch):
     checkpoint("x.ckpt")
     facts = DeviceFacts("this", float16=False, bfloat16=False)
-    monkeypatch.setattr("visionforge.engine.picture_predictions.device_facts", lambda _: facts)
+    monkeypatch.setattr("visionforge.engine.picture_network.device_facts", lambda _: facts)
     with pytest.raises(SettingsError, match=complaint):
         vf.predict(run, photos, **more)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionforge.data.info import TaskSpec
-from visionforge.engine.picture_predictions import check_artifact, model_of, predictor_of
+from visionforge.engine.picture_network import check_artifact, model_of, predictor_of
 from visionforge.errors import SettingsError, VisionForgeError
 from visionforge.inference.loading import find_target
 from visionforge.serving.reading import ClassReader, Reader
