@@ -19,6 +19,11 @@ from scipy.stats import t
 from visionforge.cli.main import main
 
 SEEDS = (1, 2, 3, 4, 5)
+VALUES = {
+    "best": "best validation AUC of the search",
+    "worth": "best validation AUC of what it has found, trained again",
+}
+FIRST_SEED_AGAIN = 1001  # of the trainings of what was found; no search has such a one
 BATCH = 32
 ARMS: dict[str, dict[str, object]] = {  # how trials are proposed and ended, and how many there are for one at random
     "tpe, whole trials": {"pruner": "none"},
@@ -31,8 +36,10 @@ ARMS: dict[str, dict[str, object]] = {  # how trials are proposed and ended, and
 }
 
 
-def search(options: argparse.Namespace, folder: Path, name: str, **tune: object) -> tuple[dict, float]:
-    """Run one search and return its summary and how long it took, in seconds."""
+def search(
+    options: argparse.Namespace, folder: Path, name: str, config: Path | None = None, **tune: object
+) -> tuple[dict, float]:
+    """Run one search and return its summary and how long it took, in seconds; it begins with a configuration."""
     seed, rate = tune.pop("seed", 42), tune.pop("learning_rate", None)
     settings = {
         "data.dataset": options.dataset,
@@ -54,6 +61,7 @@ def search(options: argparse.Namespace, folder: Path, name: str, **tune: object)
         **({} if rate is None else {"model.optimizer.learning_rate": rate}),
     }
     arguments = [text for key, value in settings.items() for text in (f"--{key}", str(value))]
+    arguments += [] if config is None else ["--config", str(config)]
     started = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         status = main(["tune", *arguments])
@@ -61,6 +69,15 @@ def search(options: argparse.Namespace, folder: Path, name: str, **tune: object)
         raise SystemExit(f"{name}: exit status {status}")
     content = json.loads((folder / "studies" / name / "reports" / "study_summary.json").read_text())
     return content, time.perf_counter() - started
+
+
+def worth(options: argparse.Namespace, folder: Path, name: str, again: int) -> float | None:
+    """Return the mean best value of the configuration that a search has found, trained anew from other seeds."""
+    config = folder / "studies" / name / "reports" / "best_config.yaml"
+    seeds = range(FIRST_SEED_AGAIN, FIRST_SEED_AGAIN + again)
+    alone = {"n_trials": 1, "pruner": "none"}
+    found = [best(search(options, folder, f"{name}-again{seed}", config, seed=seed, **alone)[0]) for seed in seeds]
+    return statistics.mean(found) if found else None
 
 
 def few(options: argparse.Namespace) -> dict[str, int]:
@@ -115,42 +132,41 @@ def halving(options: argparse.Namespace, folder: Path) -> None:
     The configuration that they begin with has a learning rate at the lower end, so that the first trial is not the
     best already. What a search has found is a line of ``--record``, and is not searched for again.
     """
-    names = ("dataset", "trials", "epochs", "images", "validation_images")
+    names = ("dataset", "trials", "epochs", "images", "validation_images", "again")
     asked = {name: getattr(options, name) for name in names}
-    found: dict[tuple[str, int], tuple[float, int]] = {}
+    found: dict[tuple[str, int], dict] = {}
     if options.record is not None and options.record.is_file():
         lines = map(json.loads, options.record.read_text().splitlines())
-        found = {
-            (line["arm"], line["seed"]): (line["best"], line["trained"])
-            for line in lines
-            if asked.items() <= line.items()
-        }
+        found = {(line["arm"], line["seed"]): line for line in lines if asked.items() <= line.items()}
     for seed in options.seeds:
-        for place, name in enumerate(options.arms):
-            if (name, seed) in found:
+        for place, arm in enumerate(options.arms):
+            if (arm, seed) in found:
                 continue
-            tune = {**ARMS[name], "n_trials": options.trials * int(str(ARMS[name].get("n_trials", 1)))}
-            content, seconds = search(options, folder, f"arm{place}-{seed}", seed=seed, learning_rate=1e-4, **tune)
-            found[name, seed] = best(content), sum(trial["epochs"] for trial in content["trials"])
-            line = {**asked, "arm": name, "seed": seed, "best": found[name, seed][0], "trained": found[name, seed][1]}
-            sys.stderr.write(json.dumps({**line, "seconds": round(seconds)}) + "\n")
+            name = f"arm{place}-{seed}"
+            tune = {**ARMS[arm], "n_trials": options.trials * int(str(ARMS[arm].get("n_trials", 1)))}
+            content, seconds = search(options, folder, name, seed=seed, learning_rate=1e-4, **tune)
+            trained = sum(trial["epochs"] for trial in content["trials"])
+            line = {**asked, "arm": arm, "seed": seed, "best": best(content), "trained": trained}
+            found[arm, seed] = {**line, "worth": worth(options, folder, name, options.again)}
+            sys.stderr.write(json.dumps({**found[arm, seed], "seconds": round(seconds)}) + "\n")
             if options.record is not None:
                 with options.record.open("a") as record:
-                    record.write(json.dumps(line) + "\n")
-    sys.stdout.write(
-        f"\n{options.dataset}, mini_cnn, {len(options.seeds)} seeds, {options.trials} trials of {options.epochs} "
-        "epochs\n\n"
-        "| search | epochs | best validation AUC: mean (range) | less the whole trials' | less random search's |\n"
-        "|---|---|---|---|---|\n"
-    )
-    for name in options.arms:
-        values = [found[name, seed][0] for seed in options.seeds]
-        cells = [f"{statistics.mean(found[name, seed][1] for seed in options.seeds):.0f}"]
-        cells.append(f"{statistics.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})")
-        for other in ("tpe, whole trials", "random, whole trials"):
-            compared = other != name and other in options.arms
-            cells.append(difference(values, [found[other, seed][0] for seed in options.seeds]) if compared else "")
-        sys.stdout.write(f"| {name} | {' | '.join(cells)} |\n")
+                    record.write(json.dumps(found[arm, seed]) + "\n")
+    compared = [arm for arm in ("tpe, whole trials", "random, whole trials") if arm in options.arms]
+    heads = ["search", "epochs", "value: mean (range)", *(f"less {arm}" for arm in compared)]
+    for value in ("best", "worth") if options.again else ("best",):
+        sys.stdout.write(
+            f"\n{options.dataset}, mini_cnn, {len(options.seeds)} seeds, {options.trials} trials of {options.epochs} "
+            f"epochs, {VALUES[value]}\n\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|\n"
+        )
+        for arm in options.arms:
+            values = [found[arm, seed][value] for seed in options.seeds]
+            cells = [f"{statistics.mean(found[arm, seed]['trained'] for seed in options.seeds):.0f}"]
+            cells.append(f"{statistics.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})")
+            for other in compared:
+                others = [found[other, seed][value] for seed in options.seeds]
+                cells.append("" if other == arm else difference(values, others))
+            sys.stdout.write(f"| {arm} | {' | '.join(cells)} |\n")
     sys.stdout.flush()
 
 
@@ -176,6 +192,7 @@ def benchmark() -> None:
     parser.add_argument("--validation-images", type=int, default=512, help="with --images: validate on so many")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM", help="of halving")
     parser.add_argument("--record", type=Path, help="of halving: a file that keeps what the searches have found")
+    parser.add_argument("--again", type=int, default=0, help="of halving: train what was found from so many seeds more")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
