@@ -4,6 +4,8 @@ import matplotlib
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 from sklearn.metrics import auc, roc_curve
 
 from tests.evaluation.helpers import evaluation_of
@@ -12,11 +14,13 @@ from visionforge.reporting.figures.curves import precision_recall_figure, reliab
 from visionforge.reporting.figures.static import (
     Picture,
     map_grid,
+    pixels_of,
     sample_grid,
     save_figure,
     save_figures,
     training_curves,
 )
+from visionforge.reporting.figures.whole_pixels import WholePixels
 from visionforge.reporting.results import write_training_curves
 
 ROWS = [
@@ -72,6 +76,25 @@ def test_sample_grid_marks_mistakes(tmp_path, channels, count):
         assert (frame.get_width(), frame.get_height()) == pytest.approx((right - left, bottom - top))
     save_figure(figure, tmp_path / "f.png")
     assert matplotlib.image.imread(tmp_path / "f.png").std() > 0.05
+
+
+@pytest.mark.parametrize(("side", "resampling"), [(12, Image.Resampling.NEAREST), (400, Image.Resampling.LANCZOS)])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dpi", [100, 217])
+def test_pictures_lie_on_whole_pixels_where_they_should(side, resampling, channels, dpi):
+    pixels = np.random.default_rng(1).integers(0, 256, (side, side, channels), dtype=np.uint8)
+    figure = Figure(figsize=(3, 2))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set(xlim=(0, 3), ylim=(2, 0))  # inches from the upper left corner
+    WholePixels(axes, pixels, (0.5, 2.0, 1.75, 0.25))
+    drawn = pixels_of(figure, dpi)
+    left, right = round(0.5 * dpi), round(2 * dpi)
+    top, bottom = len(drawn) - round((2 - 0.25) * dpi), len(drawn) - round((2 - 1.75) * dpi)
+    picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels).convert("RGB")
+    expected = np.full_like(drawn, 255)
+    expected[top:bottom, left:right] = picture.resize((right - left, bottom - top), resampling)
+    np.testing.assert_allclose(drawn.astype(int), expected, atol=1)
 
 
 def test_pixels_are_those_that_matplotlib_would_write(tmp_path):

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from visionforge.printable import printable
-from visionforge.reporting.figures.static import DPI, GREY, shorten
+from visionforge.reporting.figures.static import GREY, shorten
+from visionforge.reporting.figures.whole_pixels import WholePixels
 from visionforge.reporting.label_overlays import FOUND, INVENTED, MISSED, Pixels
 
 Legend = Sequence[tuple[str, tuple[int, int, int]]]
@@ -63,12 +64,7 @@ def panel_grid(
     for line, (panels, caption) in enumerate(zip(shown, captions, strict=False)):
         top = _HEADINGS + pitch * line
         for left, panel in zip(lefts, panels, strict=True):
-            axes.imshow(
-                panel,
-                extent=(left, left + scale * wide, top + scale * high, top),
-                aspect="auto",
-                interpolation="nearest" if scale * DPI > 2 else "antialiased",  # small ones stay sharp
-            )
+            WholePixels(axes, panel, (left, left + scale * wide, top + scale * high, top))
         text = shorten(printable(caption), _LONGEST_CAPTION * len(headings))
         axes.text(lefts[0], top + scale * high + _GAP, text, fontsize=7.5, color=GREY, va="top")
     for left, heading in zip(lefts, headings, strict=True):

@@ -22,6 +22,7 @@ from visionforge.config.schema.metrics import ALWAYS, LOSS, PREFIX
 from visionforge.evaluation.metric_names import labels_of_metrics
 from visionforge.evaluation.slices import as_picture
 from visionforge.printable import printable
+from visionforge.reporting.figures.whole_pixels import WholePixels
 from visionforge.runs.files import write_atomic
 from visionforge.runs.own_pictures import SOFTWARE
 from visionforge.training.monitor import AUC, Monitor
@@ -279,16 +280,7 @@ class _Grid:
         return self._width * column + self.gap, self.heading + self._height * line + self.caption
 
     def _show(self, pixels: Array, x: float, y: float) -> None:
-        grey = pixels.shape[2] == 1 or (pixels == pixels[..., :1]).all()
-        self.axes.imshow(
-            pixels[..., 0] if grey else pixels,
-            cmap="gray" if grey else None,
-            vmin=0,
-            vmax=255,
-            extent=(x, x + self._wide, y + self._high, y),
-            aspect="auto",
-            interpolation="nearest" if len(pixels) < 0.5 * self._high * DPI else "antialiased",  # small ones stay sharp
-        )
+        WholePixels(self.axes, pixels, (x, x + self._wide, y + self._high, y))
 
 
 def label_names(value: Any, classes: Sequence[str], length: int) -> str:
