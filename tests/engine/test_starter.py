@@ -18,7 +18,7 @@ from visionforge.cli.main import main
 from visionforge.config.rules import DeviceFacts
 from visionforge.config.schema import Synthetic
 from visionforge.data.registry import dataset_info
-from visionforge.engine import starter as module
+from visionforge.engine.starter_settings import choose
 from visionforge.engine.validation import check_settings
 from visionforge.errors import DataError
 
@@ -67,7 +67,7 @@ def patients(file, columns=("path", "diagnosis", "patient_id")):
 @pytest.mark.parametrize("gpu", [False, True])
 def test_settings_of_every_task_are_valid(task, gpu, monkeypatch):
     info = dataset_info("synthetic", Synthetic(task=task))
-    settings, reasons, minutes = module._choose(info, 10, gpu, 2)
+    settings, reasons, minutes = choose(info, 10, gpu, 2)
     settings["data"]["synthetic"] = {"task": task}
     checked = check_settings(settings, "fit")
     assert checked.data.dataset == "synthetic"
@@ -82,7 +82,7 @@ def test_settings_of_every_task_are_valid(task, gpu, monkeypatch):
 def test_settings_of_every_data_set_of_the_catalog_are_valid(name):
     info = dataset_info(name)
     for gpu in (False, True):
-        settings, *_ = module._choose(info, 10, gpu, 2)
+        settings, *_ = choose(info, 10, gpu, 2)
         check_settings(settings, "fit")
 
 
@@ -93,7 +93,8 @@ def test_more_minutes_are_more_epochs_and_a_gpu_has_all_of_them(monkeypatch):
     assert 1 <= epochs[1] < epochs[10] < epochs[600] == 30
     found = starter("bloodmnist", minutes=1)
     assert "of 30 that would be better: --minutes 1 allows no more" in found.yaml()
-    monkeypatch.setattr(module, "device_facts", lambda accelerator: GPU)
+    for place in ("starter", "starter_source"):
+        monkeypatch.setattr(f"visionforge.engine.{place}.device_facts", lambda accelerator: GPU)
     on_gpu = starter("bloodmnist", minutes=1)
     assert (on_gpu.settings["trainer"]["max_epochs"], on_gpu.minutes, on_gpu.device) == (30, None, "a GPU")
     assert on_gpu.settings["data"]["resolution"] == 224

@@ -21,11 +21,11 @@ from visionforge.config.schema import RunSettings
 from visionforge.config.suites import take_benchmark_flags, with_suite
 from visionforge.data.registry import dataset_info, name_from
 from visionforge.data.source import EMBEDDED, local_archive
+from visionforge.engine.beginning import begin_with
 from visionforge.engine.fit import request_of, require_subject
 from visionforge.engine.folds import number_of_folds, requests_of_folds
 from visionforge.engine.seeds import parse_seeds
 from visionforge.engine.several_fits import FITS, refuse_one_run
-from visionforge.engine.starter import begin_with
 from visionforge.engine.validation import check_settings
 from visionforge.errors import DataError, RunError, SettingsError
 from visionforge.printable import printable

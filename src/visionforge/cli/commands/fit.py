@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
 def _begun(raw: "RawConfig", source: str | None) -> "RawConfig":
     """Return settings with those of a starter underneath, if there is a source; its data set is told of."""
     from visionforge.config.loading import is_first_process
-    from visionforge.engine.starter import begin_with
+    from visionforge.engine.beginning import begin_with
 
     raw, found = begin_with(raw, source)
     if found is not None and raw.print_config is None and is_first_process():
