@@ -20,7 +20,8 @@ import_lightning()
 import visionforge.engine.training
 from visionforge.cli.main import main
 main(['fit', '--print_config'])
-print(json.dumps([[name for name in {AT_THE_END + OF_A_SOURCE} if name in sys.modules], gc.isenabled(), gc.get_freeze_count() > 0]))
+loaded = [name for name in {AT_THE_END + OF_A_SOURCE} if name in sys.modules]
+print(json.dumps([loaded, gc.isenabled(), gc.get_freeze_count() > 0]))
 """
 
 
