@@ -15,7 +15,7 @@ from visionforge.data.picture_sources import list_pictures, one_per_volume
 from visionforge.data.stream import Batch, picture_batches
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.table_writers import cell_safe, read_table
-from visionforge.inference.loading import Target, device_of, find_target, load_classifier
+from visionforge.inference.loading import Target, device_of, find_target, load_network
 from visionforge.printable import LONGEST_LINE, printable
 from visionforge.runs.files import write_atomic
 from visionforge.runs.owned_files import Listed, OwnedFolder, sha256_of
@@ -24,7 +24,7 @@ from visionforge.runs.paths import shown
 if TYPE_CHECKING:
     import pandas as pd
 
-    from visionforge.training.classifier import ImageClassifier
+    from visionforge.training.task_network import TaskNetwork
 
 BATCH = 16
 MOST = 1000  # pictures of one call, each of which gives a file
@@ -123,7 +123,7 @@ def explain_pictures(
     owned = OwnedFolder(folder, TABLE, _listed, OVERLAY)
     owned.require([], overwrite)
     listed = list_pictures(pictures, split)
-    model = load_classifier(network.checkpoint).to(device_of(accelerator))
+    model = load_network(network.checkpoint).to(device_of(accelerator))
     chosen = _class_of(model, None if target is None else str(target))
     assert model.spec is not None
     spec = model.spec
@@ -163,7 +163,7 @@ def _listed(table: str) -> Listed:
         raise ValueError("no table of explanations") from error
 
 
-def _class_of(model: "ImageClassifier", text: str | None) -> int | None:
+def _class_of(model: "TaskNetwork", text: str | None) -> int | None:
     """Return the number of a class that is given by name or number.
 
     Raises:
@@ -184,7 +184,7 @@ def _class_of(model: "ImageClassifier", text: str | None) -> int | None:
 
 
 def _explain(
-    model: "ImageClassifier",
+    model: "TaskNetwork",
     batches: Iterable[Batch],
     folder: Path,
     chosen: int | None,

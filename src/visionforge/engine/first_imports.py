@@ -4,6 +4,8 @@ import gc
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _PROCESSES = ("torch.distributed.distributed_c10d", "torch.nn.parallel.distributed")
 
@@ -17,14 +19,27 @@ def import_lightning() -> None:
     if "lightning.pytorch" in sys.modules:
         _quiet_processes()
         return
-    fresh, enabled = "torch" not in sys.modules, gc.isenabled()
-    gc.disable()
-    try:
+    with _uncollected():
         import lightning.pytorch  # noqa: F401
 
         import visionforge.engine.stage  # noqa: F401
 
         _quiet_processes()
+
+
+def import_torch() -> None:
+    """Import torch, and what asks a network, without the garbage collector; see `import_lightning`."""
+    with _uncollected():
+        import visionforge.inference.predictor
+        import visionforge.training.trained_network  # noqa: F401
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    fresh, enabled = "torch" not in sys.modules, gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
         if fresh:  # nobody has tensors yet, of which one could hang on a cycle that is garbage
             gc.freeze()  # else the next collection looks at all of them, for half a second

@@ -3,17 +3,17 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionforge.engine.first_imports import import_lightning
+from visionforge.engine.first_imports import import_torch
 from visionforge.engine.validation import AUTO, device_facts
 from visionforge.errors import SettingsError
 from visionforge.inference.artifacts import load_predictor, require_torch
-from visionforge.inference.loading import FULL, PRECISIONS, Target, device_of, load_classifier
+from visionforge.inference.loading import FULL, PRECISIONS, Target, device_of, load_network
 
 if TYPE_CHECKING:
     import torch
 
     from visionforge.inference.predictions import Predictor
-    from visionforge.training.classifier import ImageClassifier
+    from visionforge.training.trained_network import TrainedNetwork
 
 
 def arithmetic_of(precision: str, accelerator: str) -> "torch.dtype | None":
@@ -71,14 +71,14 @@ def predictor_of(
     return found
 
 
-def model_of(target: Target, tta: bool | None, accelerator: str, num_threads: int | None) -> "ImageClassifier":
+def model_of(target: Target, tta: bool | None, accelerator: str, num_threads: int | None) -> "TrainedNetwork":
     """Return the network of a checkpoint on its device; see `predictor_of`."""
-    import_lightning()
+    import_torch()
     if num_threads is not None:
         import torch
 
         torch.set_num_threads(num_threads)
-    model = load_classifier(target.checkpoint)
+    model = load_network(target.checkpoint)
     if tta and model.settings.tta == "off":
         model.settings = model.settings.model_copy(update={"tta": "full"})
     return model.to(device_of(accelerator))

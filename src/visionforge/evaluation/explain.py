@@ -26,9 +26,9 @@ from visionforge.errors import RunError
 from visionforge.evaluation.slices import middle_slices
 from visionforge.models.feature_heads import TreeHead
 from visionforge.models.volumes import channels_last
-from visionforge.training.classifier import ImageClassifier
 from visionforge.training.criterion import cumulative_probabilities
 from visionforge.training.ensemble import Ensemble
+from visionforge.training.task_network import TaskNetwork
 
 Method = Literal["grad-cam", "attention-rollout"]
 OVERLAY_PIXELS = 224
@@ -39,7 +39,7 @@ _OF_ATTENTION = ("attn", "attention")  # modules within; theirs are maps of toke
 _MOST_LAYERS_AFTER = 6  # with parameters, behind the last feature map; a network of tokens has many behind its stem
 
 
-def explanation_method(model: ImageClassifier) -> Method:
+def explanation_method(model: TaskNetwork) -> Method:
     """Return which method fits the network: rollout where every token attends to all others, Grad-CAM otherwise.
 
     Raises:
@@ -50,7 +50,7 @@ def explanation_method(model: ImageClassifier) -> Method:
     return "attention-rollout" if _attention_modules(_network(model)) else "grad-cam"
 
 
-def explain(model: ImageClassifier, images: Tensor, targets: Tensor | None = None) -> Tensor:
+def explain(model: TaskNetwork, images: Tensor, targets: Tensor | None = None) -> Tensor:
     """Return maps (N, R, R), or (N, R, R, R) of volumes, float32 in [0, 1] on the CPU, each scaled by its own maximum.
 
     A map without any evidence stays 0.
@@ -92,7 +92,7 @@ def explain(model: ImageClassifier, images: Tensor, targets: Tensor | None = Non
     return (maps / highest.clamp(min=_SMALLEST)).clamp(0, 1).detach().cpu()
 
 
-def _of_members(model: ImageClassifier, ensemble: Ensemble, images: Tensor, targets: Tensor | None) -> Tensor:
+def _of_members(model: TaskNetwork, ensemble: Ensemble, images: Tensor, targets: Tensor | None) -> Tensor:
     """Return the mean of the members' maps, of the class that they predict together, scaled by its own maximum."""
     if targets is None:
         with torch.no_grad(), _evaluating(model):
@@ -119,7 +119,7 @@ class _Whole(nn.Module):
         self.task = task
 
     @classmethod
-    def of(cls, model: ImageClassifier) -> "_Whole":
+    def of(cls, model: TaskNetwork) -> "_Whole":
         """Return the modules of a model; one that was trained in another precision is copied."""
         network, cumulative = _network(model), model.cumulative
         if any(p.is_floating_point() and p.dtype != torch.float32 for p in network.parameters()):
@@ -146,7 +146,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _network(model: ImageClassifier) -> nn.Module:
+def _network(model: TaskNetwork) -> nn.Module:
     if model.network is None:
         raise RunError("the network is not built: load a checkpoint first")
     return model.network

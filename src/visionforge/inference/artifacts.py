@@ -19,7 +19,7 @@ from visionforge.inference.predictions import DISAGREEMENT, OOD_SCORE, Floats, P
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from visionforge.training.classifier import ImageClassifier
+    from visionforge.training.task_network import TaskNetwork
 
 MAX_BYTES = 2_000_000_000  # of a model file: protobuf, which ONNX is, takes no more
 Array = npt.NDArray[Any]
@@ -195,7 +195,7 @@ def load_weights(path: Path, threads: int | None = None) -> Runtime:
     from safetensors import SafetensorError, safe_open
 
     from visionforge.inference.exported import ExportedClassifier
-    from visionforge.training.classifier import ImageClassifier
+    from visionforge.training.trained_network import TrainedNetwork
 
     _require_bounded(path)
     if threads is not None:
@@ -206,7 +206,7 @@ def load_weights(path: Path, threads: int | None = None) -> Runtime:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
     except (SafetensorError, OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read as safetensors ({reason_of(error)})") from error
-    model = ImageClassifier(**contract.settings.model_dump(mode="json"), spec=contract.spec, restoring=True)
+    model = TrainedNetwork(contract.spec, contract.settings.model_dump(mode="json"))
     model.members, model.inputs, model.heads = contract.members, contract.inputs, contract.heads
     try:
         model.build_for(state)
@@ -256,7 +256,7 @@ def require_torch(what: str) -> None:
         raise SettingsError(f"{what}: needs torch: pip install torch torchvision") from error
 
 
-def _take_outliers(model: "ImageClassifier", contract: Contract, state: "Mapping[str, Tensor]") -> None:
+def _take_outliers(model: "TaskNetwork", contract: Contract, state: "Mapping[str, Tensor]") -> None:
     """Give a model the score of images that are far out, whose tensors are among those of a file.
 
     Raises:

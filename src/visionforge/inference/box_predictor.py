@@ -8,7 +8,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from visionforge.inference.predictor import ViewsPredictor, require_finite
-from visionforge.training.classifier import ImageClassifier
+from visionforge.training.task_network import TaskNetwork
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class BoxPredictor(ViewsPredictor):
         RunError: If its weights are not finite: it would find nothing, as if there were nothing.
     """
 
-    def __init__(self, model: ImageClassifier, tta: bool | None = None) -> None:
+    def __init__(self, model: TaskNetwork, tta: bool | None = None) -> None:
         super().__init__(model, tta)
         for values in model.state_dict().values():
             if values.is_floating_point():

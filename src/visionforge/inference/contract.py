@@ -17,7 +17,7 @@ from visionforge.reading import UnreadableError, read_json_text
 from visionforge.training.member_inputs import MOST_MEMBERS, MemberInput
 
 if TYPE_CHECKING:
-    from visionforge.training.classifier import ImageClassifier
+    from visionforge.training.task_network import TaskNetwork
 
 FORMAT = 1
 KEY = "visionforge"  # of the metadata entry that holds the contract as JSON
@@ -188,7 +188,7 @@ class Contract(Section):
 
 
 def contract_of(
-    model: "ImageClassifier", kind: InputKind, run: str | None, config_hash: str | None, checkpoint: str | None
+    model: "TaskNetwork", kind: InputKind, run: str | None, config_hash: str | None, checkpoint: str | None
 ) -> Contract:
     """Return the contract of a model's artifact.
 

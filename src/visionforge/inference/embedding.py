@@ -12,8 +12,8 @@ from torch import Tensor
 from visionforge.data.archive import channels_of
 from visionforge.data.info import TaskSpec
 from visionforge.errors import RunError, SettingsError
-from visionforge.inference.loading import device_of, find_target, load_classifier
-from visionforge.training.classifier import ImageClassifier
+from visionforge.inference.loading import device_of, find_target, load_network
+from visionforge.training.task_network import TaskNetwork
 
 MOST = 256  # images at once
 PIXELS = 1 << 20  # or, of larger ones, so many pixels of one channel: some hundred MiB of a network's maps
@@ -35,7 +35,7 @@ def network_features(run: str | Path, resolution: int) -> Callable[[npt.NDArray[
         target = find_target("embedding", None if is_file else str(run), str(run) if is_file else None)
     except RunError as error:
         raise RunError([f"embedding: {problem.removeprefix('--run: ')}" for problem in error.problems]) from error
-    model = load_classifier(target.checkpoint).to(device_of("auto"))
+    model = load_network(target.checkpoint).to(device_of("auto"))
     require_features(model, "embedding", str(run))
     spec = model.spec
     assert spec is not None
@@ -58,7 +58,7 @@ def network_features(run: str | Path, resolution: int) -> Callable[[npt.NDArray[
     return features
 
 
-def require_features(model: ImageClassifier, told: str, name: str) -> None:
+def require_features(model: TaskNetwork, told: str, name: str) -> None:
     """Check that a network has features of whole images.
 
     Args:
@@ -83,7 +83,7 @@ def batch_size(spec: TaskSpec) -> int:
     return max(1, min(MOST, PIXELS // prod([spec.network_resolution] * spec.spatial_dims)))
 
 
-def finite_features(model: ImageClassifier, images: Tensor, told: str, name: str) -> npt.NDArray[np.float32]:
+def finite_features(model: TaskNetwork, images: Tensor, told: str, name: str) -> npt.NDArray[np.float32]:
     """Return (N, D) features of images (N, C, R, R), or volumes (N, C, R, R, R), uint8.
 
     Raises:

@@ -10,11 +10,11 @@ from visionforge.data.resizing import Resizing
 from visionforge.errors import RunError
 from visionforge.inference.contract import Contract
 from visionforge.models.feature_heads import FeatureHead
-from visionforge.training.classifier import ImageClassifier
 from visionforge.training.conformal import ConformalSets
 from visionforge.training.criterion import cumulative_probabilities
 from visionforge.training.ensemble import Ensemble, disagreement
 from visionforge.training.outliers import OF_FEATURES, scores
+from visionforge.training.task_network import TaskNetwork
 from visionforge.training.tta import View, named_views
 
 _ALL = DomainFlags(hflip=True, vflip=True, dflip=True, rotation="any", texture_is_label=True, colour_is_label=True)
@@ -46,7 +46,7 @@ class ExportedClassifier(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: ImageClassifier, contract: Contract) -> None:
+    def __init__(self, model: TaskNetwork, contract: Contract) -> None:
         super().__init__()
         assert model.network is not None
         self.network = copy.deepcopy(model.network).cpu().float().to(memory_format=torch.contiguous_format)
@@ -67,7 +67,7 @@ class ExportedClassifier(nn.Module):
         self.eval()
         self.requires_grad_(False)
 
-    def _keep_outliers(self, model: ImageClassifier, contract: Contract) -> tuple[str, ...]:
+    def _keep_outliers(self, model: TaskNetwork, contract: Contract) -> tuple[str, ...]:
         """Take the tensors of the score in; let the last layer pass on what it is given, behind its logits."""
         if contract.ood is None or contract.ood.method not in OF_FEATURES:
             return ()

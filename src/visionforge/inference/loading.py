@@ -19,6 +19,7 @@ from visionforge.runs.query import find_run, load_run
 from visionforge.runs.workspace import Workspace
 from visionforge.streams import caution
 from visionforge.training.loading import load_classifier as load_classifier
+from visionforge.training.loading import load_network as load_network
 from visionforge.training.loading import read_checkpoint as read_checkpoint
 from visionforge.training.loading import restore as restore
 

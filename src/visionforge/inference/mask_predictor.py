@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from visionforge.inference.predictor import ViewsPredictor
-from visionforge.training.classifier import ImageClassifier
+from visionforge.training.task_network import TaskNetwork
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class MaskPredictor(ViewsPredictor):
         keep: Keep the probabilities of the pixels.
     """
 
-    def __init__(self, model: ImageClassifier, tta: bool | None = None, keep: bool = False) -> None:
+    def __init__(self, model: TaskNetwork, tta: bool | None = None, keep: bool = False) -> None:
         super().__init__(model, tta)
         self._keep = keep
 

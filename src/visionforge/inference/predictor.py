@@ -17,8 +17,8 @@ from visionforge.inference.predictions import BatchPrediction as BatchPrediction
 from visionforge.inference.predictions import Pixels, distance_columns
 from visionforge.inference.predictions import Predictor as Predictor
 from visionforge.scoring.decisions import predicted_labels
-from visionforge.training.classifier import ImageClassifier
 from visionforge.training.ensemble import disagreement
+from visionforge.training.task_network import TaskNetwork
 from visionforge.training.tta import named_views
 
 
@@ -30,7 +30,7 @@ class NetworkPredictor:
         tta: Average over the test-time views; None takes the network's setting.
     """
 
-    def __init__(self, model: ImageClassifier, tta: bool | None = None) -> None:
+    def __init__(self, model: TaskNetwork, tta: bool | None = None) -> None:
         assert model.spec is not None
         self.spec = model.spec
         self._model = model
@@ -84,7 +84,7 @@ def further_columns(members: Sequence[Tensor], images: int, spec: TaskSpec) -> d
     """Return what is said beside probabilities: how far the networks of an ensemble disagree on each image.
 
     Args:
-        members: What `ImageClassifier.members_kept` gave.
+        members: What `Predicting.members_kept` gave.
         images: Number of images N, which come before their further views.
         spec: The task.
     """
@@ -101,7 +101,7 @@ class ViewsPredictor:
         tta: Ask the test-time views; None takes the network's setting.
     """
 
-    def __init__(self, model: ImageClassifier, tta: bool | None = None) -> None:
+    def __init__(self, model: TaskNetwork, tta: bool | None = None) -> None:
         assert model.spec is not None
         self.spec = model.spec
         self._model = model
@@ -147,7 +147,7 @@ def _plain(probabilities: Tensor) -> Tensor:
     return probabilities.detach().to("cpu", torch.float32)
 
 
-def thresholds_of(model: ImageClassifier, tta: bool) -> Tensor | None:
+def thresholds_of(model: TaskNetwork, tta: bool) -> Tensor | None:
     """Return (K,) the thresholds of labels, of probabilities before calibration; None is 0.5.
 
     Args:

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from visionforge.config.schema import Backbone, Decoder, Detector
 from visionforge.models.build import build_network, require_brought
 from visionforge.models.dense import build_dense_network, require_brought_dense
-from visionforge.models.detection import build_detection_network, require_brought_detection
 from visionforge.models.registry import backbone_entry
 from visionforge.models.stages import Parts, parts_of
 from visionforge.models.transfer import TransferReport
@@ -115,6 +114,8 @@ def detecting_network(
         SettingsError: If the backbone is unknown, gives no feature maps, or cannot be built for these images.
         WeightsError: If pretrained weights are missing or do not fit, or those of the file are too few.
     """
+    from visionforge.models.detection import build_detection_network, require_brought_detection  # torchvision's
+
     if brought is not None:
         require_brought_detection(settings, detector, channels, classes, resolution, brought)
     network, transfer = build_detection_network(settings, detector, channels, classes, resolution, pretrained)

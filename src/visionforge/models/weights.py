@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor
 
 from visionforge.distribution import how_to_install
@@ -32,7 +31,7 @@ def pretrained_state(entry: BackboneEntry, weights: str | None, resolution: int)
     Raises:
         WeightsError: If they do not exist, cannot be downloaded, or are not what they should be.
     """
-    published = getattr(torchvision.models, entry.weights) if entry.weights else None
+    published = _published(entry)
     if published and (weights is None or weights in published.__members__):
         chosen = published[weights] if weights else published.DEFAULT
         source = f"torchvision {entry.weights}.{chosen.name}"
@@ -58,6 +57,15 @@ def pretrained_state(entry: BackboneEntry, weights: str | None, resolution: int)
     raise WeightsError(f"{SETTING}: {weights!r} does not exist; allowed: {', '.join(_allowed(entry))}")
 
 
+def _published(entry: BackboneEntry) -> Any:
+    """Return the enumeration of torchvision's weights for a backbone; None if there are none."""
+    if not entry.weights:
+        return None
+    import torchvision  # whose import takes a second, and mini_cnn and fastnet need none of it
+
+    return getattr(torchvision.models, entry.weights)
+
+
 def _default(entry: BackboneEntry, resolution: int) -> PretrainedState:
     """Return what is taken where no weights are named and torchvision has none."""
     if entry.package and weight_package.is_installed(entry.package):
@@ -74,8 +82,11 @@ def _default(entry: BackboneEntry, resolution: int) -> PretrainedState:
 
 def _allowed(entry: BackboneEntry) -> list[str]:
     """Return what can be named as weights of a backbone."""
-    published = list(getattr(torchvision.models, entry.weights).__members__) if entry.weights else []
-    names = [*(name for name in published if name != "DEFAULT"), *(_tags_of_timm(entry.timm) if entry.timm else ())]
+    published = _published(entry)
+    names = [
+        *(name for name in (published.__members__ if published else ()) if name != "DEFAULT"),
+        *(_tags_of_timm(entry.timm) if entry.timm else ()),
+    ]
     kinds = [
         "a .pth or .safetensors file",
         "a run folder",

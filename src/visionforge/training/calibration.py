@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from visionforge.config.schema import TaskName
@@ -218,6 +217,8 @@ def fit_temperature(given: Tensor, labels: Tensor, task: TaskName) -> float | No
     """
     if not len(labels):
         return None
+    from scipy.optimize import minimize_scalar  # for those who only predict, half a second
+
     kind = task_named(task)
     logits = kind.logits(given.double())
 

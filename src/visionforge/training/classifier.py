@@ -13,47 +13,33 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 
-from visionforge.config.rules import part_problems
-from visionforge.config.schema import EvaluationSettings, Loss, ModelSettings, Optimizer, TtaMode, WarmStart
+from visionforge.config.schema import EvaluationSettings, ModelSettings, Optimizer, TtaMode, WarmStart
 from visionforge.config.schema.base import fields_of
 from visionforge.config.schema.metrics import watched_problem
-from visionforge.config.schema.model import AUTO
 from visionforge.config.seeding import Seeded, derive_seed
 from visionforge.data.augment import normalise
 from visionforge.data.datamodule import ImageDataModule
 from visionforge.data.info import TaskSpec
-from visionforge.data.resizing import Resizing
 from visionforge.distribution import written_by
 from visionforge.errors import SettingsError
-from visionforge.models.feature_heads import StoredHead
-from visionforge.models.first_weights import expected_pretrained, is_pretrained
-from visionforge.models.stages import Parts
-from visionforge.models.transfer import TransferReport
-from visionforge.models.volumes import to_channels_last
 from visionforge.redaction import redact_settings
 from visionforge.training.averaged_weights import state_of_average
-from visionforge.training.calibration import Calibration
-from visionforge.training.compatibility import check_compatible, differences, resize_differences
+from visionforge.training.compatibility import differences, resize_differences
 from visionforge.training.compiled import CompiledNetwork
-from visionforge.training.criterion import AnyCriterion, CumulativeLogits, class_weights
+from visionforge.training.criterion import class_weights
 from visionforge.training.cuda_graphs import GraphedNetwork, require_graphs
 from visionforge.training.determinism import seed_generators
 from visionforge.training.distillation import Distilling, Teacher
 from visionforge.training.drawn_dropout import DrawnDropout
-from visionforge.training.ensemble import Ensemble, Front, MemberInput, read_each
 from visionforge.training.epoch_sums import EpochSums
 from visionforge.training.evaluating_module import EvaluatingModule
 from visionforge.training.finetuning import KeptStatistics, StagedUnfreezing
 from visionforge.training.gather import place_in_group, sum_over_group
-from visionforge.training.heads import read_heads, restored_head
 from visionforge.training.labelled import label_problem
 from visionforge.training.monitor import AUC, monitor_named, stored_monitor
-from visionforge.training.normalisation import with_constants, with_constants_of
-from visionforge.training.outliers import (
-    Outliers,
-)
+from visionforge.training.normalisation import with_constants
 from visionforge.training.parameter_groups import parameter_groups
 from visionforge.training.rate_curve import RateCurve, steps_per_epoch
 from visionforge.training.shorthand import (
@@ -67,7 +53,6 @@ from visionforge.training.shorthand import (
     MixUpLike,
     OptimizerLike,
     ScheduleLike,
-    read_members,
     read_settings,
     read_spec,
 )
@@ -181,31 +166,18 @@ class ImageClassifier(Seeded, EvaluatingModule):
             "compile": compile,
             "cuda_graphs": cuda_graphs,
         }
-        self.settings, self.spec = read_settings(sections, restoring), read_spec(spec)
+        self._begin(read_settings(sections, restoring), read_spec(spec), restoring)
         if self.spec is not None and not restoring:  # a checkpoint brings the constants that it was trained with
             self.spec = with_constants(self.spec, self.settings.backbone)
-        self.restoring = restoring
-        self.network: nn.Module | None = None
-        self.resizing: Resizing | None = None
-        self.cumulative: CumulativeLogits | None = None
-        self.transfer: TransferReport | None = None
-        self.criterion: AnyCriterion | None = None
         self.predictions: Any = None  # of the last split that was gone through, as the task has them
-        self.thresholds: Tensor | None = None
-        self.calibration: Calibration | None = None
-        self.outliers: Outliers | None = None
         self.evaluation = EvaluationSettings()  # what is fitted on the validation split beside the temperature
         self.keeps_temperature = False  # where sets of classes are fitted once more
         self._scores: list[Tensor] = []  # of the images of a split so far, how far out they are
         usual = AUC.name if self.spec is None else self.spec.kind.monitor
         self.monitor = monitor_named(self.settings.monitor or usual)  # whoever knows the labels may choose another
         self.watched: tuple[str, ...] = ()  # further metrics that somebody goes by
-        self.members: tuple[ModelSettings, ...] = ()  # of an ensemble, which comes from a checkpoint
-        self.inputs: tuple[MemberInput, ...] = ()  # of its networks, where they do not read the same
-        self.heads: tuple[StoredHead | None, ...] = ()  # of networks whose classifiers were fitted to features
         self._teacher: Teacher | None = None  # while it is trained
         self._dropout: DrawnDropout | None = None  # likewise
-        self._parts: Parts | None = None
         self._outputs: SplitOutputs | None = None
         self._rate: float | None = None  # of the last optimiser step
         self._configured: list[dict[str, Any]] = []  # the optimiser's groups, without their parameters
@@ -222,20 +194,8 @@ class ImageClassifier(Seeded, EvaluatingModule):
         stored = redact_settings(self.settings.model_dump(mode="json"))  # the address of weights may hold a token
         self.save_hyperparameters({**stored, "spec": spec}, logger=False)
 
-    def alone(self, member: int) -> "ImageClassifier":
-        """Return one of the networks of an ensemble as a module of its own, which shares the weights.
-
-        Raises:
-            IndexError: If there is no such network.
-        """
-        assert self.ensemble is not None, "there are no members"
-        spec = self._spec_of_member(member)
-        model = ImageClassifier(**fields_of(self.members[member]), spec=spec, restoring=True, seed=self.seed)
-        model._build(pretrained=False)
-        model.network = self.ensemble.members[member]
-        if str(member) in self.ensemble.cumulatives:
-            model.cumulative = self.ensemble.cumulatives[str(member)]  # type: ignore[assignment]
-        return model.to(self.device).train(self.training)
+    def _like(self, settings: ModelSettings, spec: TaskSpec) -> "ImageClassifier":
+        return ImageClassifier(**fields_of(settings), spec=spec, restoring=True, seed=self.seed)
 
     # --- late binding
 
@@ -344,114 +304,8 @@ class ImageClassifier(Seeded, EvaluatingModule):
         Raises:
             SettingsError: If the settings ask for another network than the checkpoint holds.
         """
-        stored = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
-        if stored.get("spec") and self.spec is not None:
-            check_compatible(stored, self.spec, self.settings)
-        self.members, self.heads = read_members(stored.get("members")), read_heads(stored.get("heads"))
-        self.inputs = tuple(filter(None, read_each(stored.get("inputs"), MemberInput, "inputs")))
-        self.build_for(checkpoint["state_dict"])
-        thresholds = checkpoint.get("thresholds") if self.spec is None or self.spec.kind.several else None
-        self.thresholds = None if thresholds is None else torch.tensor(thresholds)
-        calibration = checkpoint.get("calibration")
-        calibrates = self.spec is None or self.spec.kind.calibrates
-        self.calibration = None if calibration is None or not calibrates else Calibration.from_dict(calibration)
-        outliers = checkpoint.get("outliers") if self.spec is not None and self.spec.kind.abstains else None
-        self.outliers = None if outliers is None else self.read_outliers(outliers)
-        transfer = checkpoint.get("weight_transfer")
-        self.transfer = None if transfer is None else TransferReport(**transfer)
+        self._read(checkpoint)
         self._sums.restore(checkpoint.get("epoch_sums"), place_in_group()[1])
-
-    def read_outliers(self, stored: Mapping[str, Any]) -> Outliers:
-        """Return what a file says of images that are far out.
-
-        Raises:
-            ValueError: If it is of another network.
-        """
-        layer = self.last_layer
-        features = None if layer is None else layer.in_features
-        return Outliers.from_stored(stored, len(self._bound_spec().classes), features)
-
-    def build_for(self, state: Mapping[str, Tensor]) -> None:
-        """Build the network that weights from a file belong to, which may say of themselves whose they are.
-
-        Raises:
-            WeightsError: If they are too few to be that network's.
-        """
-        self._build(pretrained=False, brought=state)
-
-    def _build(self, pretrained: bool | None, brought: Mapping[str, Tensor] | None = None) -> None:
-        if self.network is not None or self.spec is None:
-            return
-        if self.members:
-            self.resizing = None if self.inputs else Resizing.of(self.spec)  # or each network by itself
-            self._build_members(brought)
-            return
-        if pretrained is None:
-            self._settle_weights(self.spec.channels)
-        spec, settings, classes = self.spec, self.settings, len(self.spec.classes)
-        if problems := list(part_problems(settings, spec.kind, spec.dataset)):
-            raise SettingsError(problems)
-        self.criterion = spec.kind.criterion(settings.loss, classes)
-        cumulative = self.criterion.cumulative
-        built = spec.kind.network(settings, spec, 1 if cumulative else classes, pretrained, brought)
-        self._parts, self.transfer = built.parts, built.transfer
-        if brought is not None and self.heads and self.heads[0] is not None:
-            restored_head(built.network, built.parts.head, self.heads[0], brought, classes)
-        self.spec = with_constants_of(spec, settings.backbone, built.transfer)
-        if self.spec != spec:
-            self._remember()
-        self.resizing = Resizing.of(self.spec)
-        self.network = to_channels_last(built.network)
-        self._outputs = spec.kind.outputs()
-        if cumulative:
-            self.cumulative = CumulativeLogits(classes)
-        if not self.restoring:
-            log.info("%s: %s parameters", settings.backbone.name, f"{sum(p.numel() for p in self.parameters()):,}")
-
-    def _settle_weights(self, channels: int) -> None:
-        """Let the settings say whether the network begins with pretrained weights, where that was left open."""
-        backbone = self.settings.backbone
-        if backbone.pretrained != AUTO:
-            return
-        brings, reason = is_pretrained(backbone, channels)
-        if reason is not None:  # those that are published, but not at hand, were expected
-            missed = expected_pretrained(backbone, channels)[0]
-            log.log(logging.WARNING if missed else logging.INFO, "random first weights: %s", reason)
-        settled = backbone.model_copy(update={"pretrained": brings})
-        self.settings = self.settings.model_copy(update={"backbone": settled})
-        self._remember()
-
-    def _build_members(self, brought: Mapping[str, Tensor] | None) -> None:
-        """Build an ensemble, whose networks may differ; its own outputs are logits of the task."""
-        spec = self._bound_spec()
-        if spec.kind.detects:
-            raise SettingsError(f"networks of {spec.task} are not averaged: their boxes are not the same")
-        if len(self.inputs) not in (0, len(self.members)):
-            raise SettingsError(f"the checkpoint says what {len(self.inputs)} of {len(self.members)} networks read")
-        built: list[tuple[nn.Module, CumulativeLogits | None]] = []
-        for place, settings in enumerate(self.members):
-            own = self._spec_of_member(place)
-            model = ImageClassifier(**fields_of(settings), spec=own, restoring=True, seed=self.seed)
-            prefix = f"members.{place}."
-            model.heads = self.heads[place : place + 1]
-            part = brought and {name: value for name, value in brought.items() if prefix in name}
-            model._build(pretrained=False, brought=part)
-            assert model.network is not None
-            built.append((model.network, model.cumulative))
-        loss = self.settings.loss if built[0][1] is None else Loss(name="cross_entropy")
-        self.criterion = spec.kind.criterion(loss, len(spec.classes))
-        self._outputs = spec.kind.outputs()
-        fronts = [Front(spec, each.applied(spec)) for each in self.inputs]
-        self.network = Ensemble(built, spec.kind, fronts)
-
-    def _spec_of_member(self, place: int) -> TaskSpec:
-        """Return the task as one of the networks has it, which may read other pixels than the first.
-
-        Raises:
-            SettingsError: If these do not fit the images.
-        """
-        spec = self._bound_spec()
-        return self.inputs[place].applied(spec) if self.inputs else spec
 
     # --- training
 

@@ -31,7 +31,6 @@ class EvaluatingModule(PredictingModule):
         keeps_temperature: Only what is beside the temperature is fitted.
         monitor: What epochs are compared by.
         watched: Further metrics that somebody goes by.
-        thresholds: (K,) of labels, that a validation has left.
         predictions: Those of the last split, as the task has them.
     """
 
@@ -39,7 +38,6 @@ class EvaluatingModule(PredictingModule):
     keeps_temperature: bool
     monitor: Monitor
     watched: tuple[str, ...]
-    thresholds: Tensor | None
     predictions: Any
     training_features: Tensor | None = None  # of `ImageDataModule.plain_positions`, where they have been looked at
     _outputs: SplitOutputs | None
@@ -103,7 +101,8 @@ class EvaluatingModule(PredictingModule):
         self._kept().add(logits, labels, averaged, self._bound_criterion(), losses)
 
     def _kept(self) -> SplitOutputs:
-        assert self._outputs is not None, "configure_model() makes it with the network"
+        if self._outputs is None:
+            self._outputs = self._bound_spec().kind.outputs()
         return self._outputs
 
     def on_validation_epoch_end(self) -> None:

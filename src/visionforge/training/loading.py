@@ -1,8 +1,8 @@
 """Networks from checkpoints, of which only tensors and plain values are read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from visionforge.data.info import TaskSpec
 from visionforge.data.registry import dataset_info
@@ -11,6 +11,9 @@ from visionforge.errors import RunError, VisionForgeError, WeightsError
 
 if TYPE_CHECKING:
     from visionforge.training.classifier import ImageClassifier
+    from visionforge.training.trained_network import TrainedNetwork
+
+Network = TypeVar("Network", "ImageClassifier", "TrainedNetwork")
 
 
 def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def restore(model: "ImageClassifier", content: Mapping[str, Any], checkpoint: Path) -> None:
+def restore(model: "ImageClassifier | TrainedNetwork", content: Mapping[str, Any], checkpoint: Path) -> None:
     """Give a model the weights of a checkpoint that was read, and what it says about its probabilities.
 
     Raises:
@@ -56,7 +59,7 @@ def restore(model: "ImageClassifier", content: Mapping[str, Any], checkpoint: Pa
 
 
 def load_classifier(checkpoint: Path) -> "ImageClassifier":
-    """Return the network of a checkpoint, ready to predict, from the checkpoint alone.
+    """Return the module of a checkpoint, ready to predict, from the checkpoint alone.
 
     Args:
         checkpoint: A file that a fit has written.
@@ -64,16 +67,35 @@ def load_classifier(checkpoint: Path) -> "ImageClassifier":
     Raises:
         RunError: If it cannot be read, or was not written by visionforge.
     """
+    content, settings = _read_whole(checkpoint)
+
+    from visionforge.training.classifier import ImageClassifier
+
+    return _restored(lambda: ImageClassifier(**{**settings, "restoring": True}), content, checkpoint)
+
+
+def load_network(checkpoint: Path) -> "TrainedNetwork":
+    """Return what predicts in the module of a checkpoint, without Lightning; see `load_classifier`."""
+    content, settings = _read_whole(checkpoint)
+
+    from visionforge.training.trained_network import TrainedNetwork
+
+    spec, sections = settings.pop("spec"), {key: value for key, value in settings.items() if key != "restoring"}
+    return _restored(lambda: TrainedNetwork(spec, sections), content, checkpoint)
+
+
+def _read_whole(checkpoint: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the content of a checkpoint, and the settings of its module."""
     content = read_checkpoint(checkpoint)
     settings = content.get("hyper_parameters")
     if not isinstance(settings, dict) or not settings.get("spec"):
         raise RunError(f"{checkpoint}: was not written by visionforge: it does not say what it was trained on")
+    return content, {name: value for name, value in settings.items() if name not in ("members", "inputs", "heads")}
 
-    from visionforge.training.classifier import ImageClassifier
 
+def _restored(make: Callable[[], Network], content: Mapping[str, Any], checkpoint: Path) -> Network:
     try:
-        named = {name: value for name, value in settings.items() if name not in ("members", "inputs", "heads")}
-        model = ImageClassifier(**{**named, "restoring": True})
+        model = make()
     except VisionForgeError as error:
         raise RunError([f"{checkpoint}: {problem}" for problem in error.problems]) from error
     except TypeError as error:  # of another version, which has other settings
