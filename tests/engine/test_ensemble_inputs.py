@@ -12,7 +12,7 @@ import visionforge as vf
 from tests.conftest import QUICK
 from visionforge.errors import VisionForgeError
 from visionforge.evaluation.explain import explain
-from visionforge.inference.loading import load_classifier
+from visionforge.inference.loading import load_classifier, load_network
 
 
 def read(given):
@@ -58,6 +58,9 @@ def test_each_network_reads_what_it_has_learnt(made, images):
     said, averaged = model.predict_probabilities(images)
     torch.testing.assert_close(said, torch.stack(alone).mean(dim=0), atol=1e-5, rtol=0)
     torch.testing.assert_close(averaged, torch.stack(views).mean(dim=0), atol=1e-5, rtol=0)
+    network = load_network(joined.path / "checkpoints" / "best.ckpt")
+    for one, other in zip(network.predict_probabilities(images), (said, averaged), strict=True):
+        assert torch.equal(one, other)
     for place, expected in enumerate(alone):
         found, _ = model.alone(place).predict_probabilities(images, tta=False)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

@@ -8,6 +8,7 @@ import sys
 
 import lightning.pytorch  # noqa: F401
 import pytest
+from PIL import Image
 
 from visionforge.engine.first_imports import import_lightning
 
@@ -28,6 +29,21 @@ print(json.dumps([loaded, gc.isenabled(), gc.get_freeze_count() > 0]))
 def test_a_training_imports_nothing_that_only_its_end_needs():
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == [[], True, True]
+
+
+ASKED = """
+import json, sys
+from visionforge.cli.main import main
+status = main(["predict", "--images", "one.png", "--run", sys.argv[1], "--out", "said.csv"])
+trained = ("lightning", "torchvision", "torch._dynamo", "scipy", "matplotlib", "sklearn", "pandas")
+print(json.dumps([status, [name for name in trained if name in sys.modules]]))
+"""
+
+
+def test_a_network_that_is_asked_loads_nothing_that_trains(plain_run):
+    Image.new("RGB", (28, 28)).save("one.png")
+    done = subprocess.run([sys.executable, "-c", ASKED, str(plain_run)], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == [0, []]
 
 
 def test_a_process_that_has_lightning_is_left_alone():
