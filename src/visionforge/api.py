@@ -872,10 +872,10 @@ def _paths(pictures: Pictures) -> list[Path]:
     Raises:
         SettingsError: If there is none.
     """
-    paths = [Path(path) for path in ([pictures] if isinstance(pictures, str | Path) else pictures)]
-    if not paths:
+    given = [pictures] if isinstance(pictures, str | Path) else list(pictures)
+    if not given or "" in given:  # an empty text would be the working folder
         raise SettingsError("pictures: name a folder, a picture file or an .npz archive at least")
-    return paths
+    return [Path(path) for path in given]
 
 
 def _place(source: str | Path) -> str:

@@ -1,5 +1,6 @@
 """Text from outside, made fit for a terminal, a log line or a table cell."""
 
+import csv
 import traceback
 from collections.abc import Iterable
 
@@ -7,6 +8,7 @@ from visionforge.redaction import redact_text
 
 LONGEST = 2_000  # characters of one name or message; more is no name
 LONGEST_LINE = 100_000  # characters of a line that is put together of many names
+_CSV_END = "\r\n"
 
 
 def printable(text: object, longest: int | None = LONGEST) -> str:
@@ -45,3 +47,26 @@ def traceback_lines(error: BaseException) -> list[str]:
         first, *more = part.rstrip("\n").split("\n")
         lines += [first, *(line if line[:1] in (" ", "") else f"    {line}" for line in more)]
     return [printable(redact_text(line), LONGEST_LINE) for line in lines]
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    r"""Return rows as lines of CSV; a cell with a line feed or a carriage return stands between quotes.
+
+    Of a carriage return alone Python 3.11 knows that only where lines end with one: a file's name could begin a line.
+
+    >>> csv_text([["path", "class"], ["a\r=1+1.png", 2]])
+    'path,class\n"a\r=1+1.png",2\n'
+    """
+    lines = _Lines()
+    csv.writer(lines, lineterminator=_CSV_END).writerows(rows)
+    return "".join(lines.taken)
+
+
+class _Lines:
+    """Takes the lines of a CSV writer."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+
+    def write(self, line: str) -> None:
+        self.taken.append(line.removesuffix(_CSV_END) + "\n")

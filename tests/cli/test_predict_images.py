@@ -25,7 +25,7 @@ from visionforge.config.schema import Backbone, Loss, Synthetic
 from visionforge.data.augment import normalise
 from visionforge.data.datamodule import MedMNISTDataModule
 from visionforge.data.info import DomainFlags, TaskSpec
-from visionforge.errors import SettingsError
+from visionforge.errors import DataError, SettingsError
 from visionforge.evaluation.predictions import read_predictions
 from visionforge.training.classifier import ImageClassifier
 
@@ -379,7 +379,7 @@ def test_only_tables_that_were_named_or_written_by_predict_are_replaced(photos, 
     ("arguments", "complaint"),
     [
         (["--images", "nowhere"], "--images: nowhere does not exist"),
-        (["--images", "empty"], "--images: empty holds no pictures (.bmp, .dcm, .dicom, .gif, .jpeg"),
+        (["--images", "empty"], "--images: empty holds no pictures (.bmp, .dcm, .dicom, .gif, .jfif"),
         (["--images", "bad.npz"], "--images: bad.npz: images holds float64; images are uint8"),
         (["--images", "split.npz"], "--images: split.npz has no array test_images (it has: train_images); choose with"),
         (["--images", "photos", "--split", "val"], "--split: chooses a part of .npz archives"),
@@ -387,6 +387,7 @@ def test_only_tables_that_were_named_or_written_by_predict_are_replaced(photos, 
         (["--images", "photos", "--out", "no/x.csv"], "--out: no does not exist; make the folder"),
         (["--images", "photos", "--out", "there.csv"], "--out: there.csv exists already; name another file, or add"),
         (["--images", "photos", "--out", "folder.csv"], "--out: folder.csv is a folder"),
+        (["--images", "photos", "--out", f"{'x' * 300}.csv"], "--out: xxx"),
         (["--images", "text.png", "text.png"], "--images: none of the 2 files could be read"),
         (["--images", "photos", "--batch_size", "0"], "predict: argument --batch_size: '0' is not allowed"),
         (["--images", "photos", "--data.root", "x"], "predict: unrecognized arguments: --data.root x"),
@@ -412,6 +413,35 @@ def test_mistakes_are_one_line_and_leave_nothing(photos, refuse, arguments, comp
     chosen = [] if {"--run", "--ckpt_path"} & set(arguments) else ["--ckpt_path", "x.ckpt"]
     (line,) = refuse("predict", *arguments, *chosen)
     assert line.startswith(complaint)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "named", "complaint"),
+    [
+        ("photos", {"batch_size": "8"}, "batch_size: '8' is not allowed; allowed: whole numbers from 1"),
+        ("photos", {"batch_size": 2.5}, "batch_size: 2.5 is not allowed"),
+        ("photos", {"num_threads": True}, "num_threads: True is not allowed"),
+        ("", {}, "pictures: name a folder, a picture file"),
+        (["photos", ""], {}, "pictures: name a folder, a picture file"),
+    ],
+)
+def test_mistakes_in_python_are_one_line(photos, tmp_path, pictures, named, complaint):
+    checkpoint("x.ckpt")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(vf.SettingsError, match=re.escape(complaint)):
+        vf.predict("x.ckpt", pictures, **named)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_damaged_archive_is_told_before_anything_is_predicted(photos, tmp_path, monkeypatch):
+    checkpoint("x.ckpt")
+    np.savez_compressed("x.npz", images=noise(300))
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[-200] ^= 0xFF
+    (tmp_path / "x.npz").write_bytes(content)
+    monkeypatch.setattr("visionforge.data.stream.read_picture", lambda *given: pytest.fail("a picture was read"))
+    with pytest.raises(DataError, match=r"x\.npz: images cannot be unpacked"):
+        vf.predict("x.ckpt", ["photos", "x.npz"])
 
 
 def test_untrained_networks_are_not_asked(refuse, photos):

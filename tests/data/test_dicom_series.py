@@ -16,7 +16,7 @@ from visionforge.data import dicom_series
 from visionforge.data.dicom_series import series_of, stand_ins
 from visionforge.data.dicom_volumes import read_frames
 from visionforge.data.importing import ImportSettings, import_images
-from visionforge.data.picture_sources import list_pictures, one_per_volume
+from visionforge.data.picture_sources import list_pictures, read_by
 from visionforge.data.pictures import PictureError
 from visionforge.data.registry import dataset_info
 from visionforge.data.source import load_split
@@ -112,8 +112,16 @@ def test_series_of_a_folder_are_told_apart_and_damaged_files_stand_for_themselve
     assert alone == ["IM000.dcm", "damaged.dcm", "gone.dcm", "notes.txt", "other0.dcm", "pipe.dcm"]
     assert len(series_of(folder / "IM000.dcm").paths) == 6
     listed = list_pictures([folder])
-    assert [len(each) for each in one_per_volume(listed, 3)] == [3]
-    assert [len(each) for each in one_per_volume(listed, 2)] == [13]
+    assert [len(each) for each in read_by(listed, 3)] == [3]
+    assert [len(each) for each in read_by(listed, 2)] == [13]
+
+
+def test_slices_that_are_named_one_by_one_are_a_volume(tmp_path):
+    folder = written(tmp_path / "scan", scan(slices=4))
+    paths = sorted(folder.iterdir())
+    found = read_by(list_pictures(paths), 3)
+    assert [list(each.paths) for each in found] == [[str(paths[0])], [], [], []]
+    assert sum(map(len, read_by(list_pictures(paths), 2))) == 4
 
 
 def test_what_was_written_since_is_seen(tmp_path):

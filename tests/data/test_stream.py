@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from visionforge.data import stream
-from visionforge.data.picture_sources import ArchiveImages, list_pictures
+from visionforge.data.picture_sources import ArchiveImages, list_pictures, read_by
 from visionforge.data.pictures import read_picture
 from visionforge.data.stream import picture_batches
 from visionforge.errors import DataError
@@ -55,6 +55,20 @@ def test_folder_is_walked_in_sorted_order(tmp_path, monkeypatch):
     expected = ["a/1.png", "a/2.JPG", "a/c/0.webp", "b.png", "c.tiff"]
     assert paths(tmp_path / "p") == [str(tmp_path / "p" / name) for name in expected]
     assert paths(Path()) == expected
+
+
+def test_of_a_folder_with_pictures_and_volumes_a_network_reads_its_own(tmp_path):
+    for name in ("a.png", "b.jfif", "scan/c.npy", "scan/preview.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        if name.endswith(".npy"):
+            np.save(tmp_path / name, np.zeros((4, 4, 4), np.uint8))
+        else:
+            Image.new("L", (4, 4)).save(tmp_path / name, "JPEG" if "jf" in name else "PNG")
+    listed = list_pictures([tmp_path, tmp_path / "a.png"])
+    found = {dims: [[Path(path).name for path in each.paths] for each in read_by(listed, dims)] for dims in (2, 3)}
+    assert found == {2: [["a.png", "b.jfif", "preview.png"], ["a.png"]], 3: [["c.npy"], ["a.png"]]}
+    (tmp_path / "scan" / "c.npy").unlink()
+    assert len(read_by(list_pictures([tmp_path]), 3)[0]) == 3, "each of them is told to be no volume"
 
 
 def test_sources_are_mixed_in_the_given_order(tmp_path):

@@ -71,6 +71,14 @@ def reference(model, path, scaled=True, overlap=0.25):
     return given.argmax(dim=0).numpy(), float(given.max(dim=0).values.mean())
 
 
+def test_masks_of_an_earlier_call_are_no_pictures(trained, tmp_path):
+    for number in range(3):
+        picture(tmp_path / "own" / f"{number}.png", 16, 16, seed=number)
+    picture(tmp_path / "own" / "more" / "said_masks" / "a.png", 16, 16)  # of somebody else
+    for _ in range(2):
+        assert predicted(trained, tmp_path / "own", out=tmp_path / "own" / "said.csv", overwrite=True).images == 4
+
+
 @pytest.mark.parametrize("scale", [None, "fit", "native"])
 def test_masks_are_of_the_size_of_the_pictures(trained, tmp_path, scale):
     sizes = [(16, 16), (9, 40), (50, 37), (5, 7), (16, 33), (1, 3)]

@@ -12,7 +12,16 @@ from pyarrow import parquet
 
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation import table_writers
-from visionforge.evaluation.table_writers import ROW_GROUP, Column, cell_safe, cell_text, open_table, require_format
+from visionforge.evaluation.table_writers import (
+    ROW_GROUP,
+    Column,
+    cell_safe,
+    cell_text,
+    open_table,
+    read_table,
+    require_format,
+)
+from visionforge.printable import csv_text
 
 COLUMNS = [Column("path"), Column("prediction", "integer"), Column("probability_a b", "number")]
 FORMATS = ("csv", "parquet", "jsonl", "xlsx")
@@ -78,6 +87,17 @@ def test_csv_is_read_by_the_standard_library(tmp_path):
         paths = [row["path"] for row in csv.DictReader(file)]
     assert [cell_text(path) for path in paths] == NAMES
     assert "'=1+1.png" in paths  # no spreadsheet takes it for a formula
+
+
+def test_no_line_begins_within_a_cell(tmp_path):
+    name = "a\r=1+1.png"  # a file may be called so
+    with open_table(tmp_path / "x.csv", COLUMNS) as table:
+        table.write([[name, *rows(1)[0][1:]]])
+    with (tmp_path / "x.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row["path"] == name
+    assert read_table(tmp_path / "x.csv", ["path"])["path"].tolist() == [name]
+    assert csv_text([["a\nb", None, 1.5], ['"', "a,b", "c\r\nd"]]) == '"a\nb",,1.5\n"""","a,b","c\r\nd"\n'
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "'=1", "''-1", "'x", "x=1", "", "a\udcffb"])

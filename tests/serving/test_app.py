@@ -126,12 +126,22 @@ def test_volumes(tmp_path, kind):
         nibabel = pytest.importorskip("nibabel")
         nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), folder / "a.nii.gz")
     (row,), (answer,) = rows("x.ckpt", folder), answers("x.ckpt", folder)
+    kept = dict(row)
     assert_same(row, answer, model.spec.classes)
     with TestClient(vf.serving_app("x.ckpt", max_pixels=1000)) as client:
         content = next(folder.iterdir()).read_bytes()
         told = client.post("/predict", files=files(content, png(), names=[f"a{kind}", "b.png"])).json()["predictions"]
         assert told[1]["error"].startswith("is no volume")
         assert ("16×16×16 voxels, more than 1,000" in told[0].get("error", "")) == (kind == ".nii.gz")
+    with TestClient(vf.serving_app("x.ckpt")) as client:  # whose names say nothing
+        for given in (
+            {"json": {"images": [encoded(content)]}},
+            {"files": files(content, names=[f"{'x' * 300}{kind}"])},
+            {"files": files(gzip.decompress(content), names=["a"])} if kind == ".nii.gz" else {"files": files(content)},
+        ):
+            told = client.post("/predict", **given)
+            assert told.status_code == 200, told.text
+            assert_same(dict(kept), told.json()["predictions"][0], model.spec.classes)
 
 
 def test_masks(tmp_path):
@@ -386,6 +396,33 @@ def test_what_the_network_cannot_do_is_told(asked):
     client = asked(Stub(wait))
     told = client.post("/predict", files=files(png()))
     assert (told.status_code, told.json()) == (500, {"error": "its outputs are not finite"})
+
+
+def test_what_the_network_cannot_do_with_one_picture_is_its_own_error(asked):
+    stub = Stub()
+    answers = stub.answers
+
+    def some(images):
+        if (images > 250).any():
+            raise RunError("its outputs are not finite")
+        return answers(images)
+
+    stub.answers = some
+    client = asked(stub, max_wait_ms=200.0)
+    told = client.post("/predict", files=files(png(10), png(255), png(20)))
+    assert told.status_code == 200
+    said = told.json()["predictions"]
+    assert [answer.get("error") for answer in said] == [None, "its outputs are not finite", None]
+    assert said[1]["name"] == "1.png"
+    assert "visionforge_pictures_total 2.0" in client.get("/metrics").text
+
+
+def test_an_application_can_be_begun_again():
+    app = service_app(Stub().network(), ServingSettings(max_wait_ms=0.0), threads=1)
+    for _ in range(2):
+        with TestClient(app) as client:
+            told = client.post("/predict", files=files(png()))
+            assert (told.status_code, told.json()["predictions"][0]["prediction"]) == (200, "ant")
 
 
 def test_what_nobody_foresaw_is_told_and_counted():

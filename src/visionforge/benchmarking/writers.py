@@ -1,7 +1,5 @@
 """The leaderboard as files: a page, CSV, Markdown and JSON of the same numbers."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +10,7 @@ from visionforge.benchmarking.leaderboard import leaderboard
 from visionforge.benchmarking.plan import Cell, with_problems
 from visionforge.benchmarking.study import WITHOUT_DATA, BenchmarkFolder, statuses
 from visionforge.evaluation.metric_names import metric_text
-from visionforge.printable import printable
+from visionforge.printable import csv_text, printable
 from visionforge.reporting.benchmark_page import (
     COSTS,
     best_published,
@@ -55,22 +53,20 @@ def as_csv(content: Content) -> str:
     """Return one line for each data set, resolution, backbone and recipe, and one for each published result."""
     names = list(dict.fromkeys(name for table in content["tables"] for name in table["labels"]))
     columns = [f"{name}_{part}" for name in names for part in _OF_A_METRIC]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     heads = ("dataset", "resolution", "task", "backbone", "recipe", "seeds", "planned")
-    writer.writerow([*heads, *columns, *_COSTS, "source"])
+    lines: list[list[Any]] = [[*heads, *columns, *_COSTS, "source"]]
     for table in content["tables"]:
         about = (table["dataset"], table["resolution"], table["task"])
         for row in table["rows"]:
             seeds = " ".join(map(str, row["seeds"]))
             values = [value for name in names for value in _values(row["metrics"].get(name))]
             costs = ["" if row[cost] is None else row[cost] for cost in _COSTS]
-            writer.writerow([*about, row["backbone"], row["recipe"], seeds, row["planned"], *values, *costs, "runs"])
+            lines.append([*about, row["backbone"], row["recipe"], seeds, row["planned"], *values, *costs, "runs"])
         for each in table["published"]:
             values = [value for name in names for value in _values(_told(each["values"].get(name)))]
             line = (table["dataset"], each["resolution"], table["task"], each["method"], "published", "", "")
-            writer.writerow([*line, *values, *[""] * len(_COSTS), each["source"]])
-    return text.getvalue()
+            lines.append([*line, *values, *[""] * len(_COSTS), each["source"]])
+    return csv_text(lines)
 
 
 def _told(value: float | None) -> Content | None:

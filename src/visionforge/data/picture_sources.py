@@ -35,9 +35,11 @@ class PictureFiles:
 
     Attributes:
         paths: The files, as text, which takes less memory than `Path` objects.
+        of_folder: They were found in a folder; else they were named.
     """
 
     paths: Sequence[str]
+    of_folder: bool = False
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -71,19 +73,20 @@ class ArchiveImages:
 
 
 def list_pictures(
-    sources: Sequence[Path], split: Split | None = None, where: str = "pictures"
+    sources: Sequence[Path], split: Split | None = None, where: str = "pictures", own: Path | None = None
 ) -> list[PictureFiles | ArchiveImages]:
     """Return what folders, files and archives hold, in the order in which they are given.
 
-    A folder gives the files with a picture suffix in it and below, or if there are none those of volumes, sorted by
-    name; hidden files and folders are skipped, and links to folders are not followed, which might lead in circles. A
-    file is taken whatever its suffix, but an `.npz` archive gives its images: those of `split`, else the array `images`
-    or the only one.
+    A folder gives the files in it and below whose names end as those of pictures or volumes, sorted by name, of which
+    `read_by` leaves one kind; hidden files and folders are skipped, and links to folders are not followed, which might
+    lead in circles. A file is taken whatever its suffix, but an `.npz` archive gives its images: those of `split`, else
+    the array `images` or the only one.
 
     Args:
         sources: Folders, files and archives.
         split: Split of archives that have several; None prefers `test`, and takes an archive without splits, too.
         where: What the sources were given as, for messages.
+        own: A folder of what is about to be written, of which nothing is taken where it lies in one of the sources.
 
     Raises:
         SettingsError: If there is no such split.
@@ -96,7 +99,8 @@ def list_pictures(
     for source in sources:
         try:
             if source.is_dir():
-                listed.append(PictureFiles(list(walk_pictures(source)) or list(walk_volumes(source))))
+                found = [path for path in walk_files(source, own) if is_picture(path) or is_volume(path)]
+                listed.append(PictureFiles(found, of_folder=True))
                 if not listed[-1]:
                     suffixes = ", ".join(sorted({*SUFFIXES, *VOLUME_SUFFIXES}))
                     problems.append(f"{where}: {source} holds no pictures ({suffixes})")
@@ -118,24 +122,29 @@ def list_pictures(
     return listed
 
 
-def one_per_volume(
-    listed: Sequence[PictureFiles | ArchiveImages], spatial_dims: int
-) -> list[PictureFiles | ArchiveImages]:
-    """Return what a network of volumes reads: of the slices of a DICOM series the first, which stands for all.
+def read_by(listed: Sequence[PictureFiles | ArchiveImages], spatial_dims: int) -> list[PictureFiles | ArchiveImages]:
+    """Return what a network reads: of folders with pictures and volumes one of both, of a DICOM series its first slice.
+
+    What was named is read in any case, so that it is told why it cannot be.
 
     Args:
         listed: What `list_pictures` has found.
-        spatial_dims: Those of the network; 2 reads every file.
+        spatial_dims: Those of the network: 2 takes pictures, 3 volumes, of which slices are a part.
     """
-    if spatial_dims == 2:
-        return list(listed)
-    found: list[PictureFiles | ArchiveImages] = []
-    for each in listed:
-        if isinstance(each, PictureFiles):
-            stands = stand_ins(each.paths)
-            each = PictureFiles([path for k, path in enumerate(each.paths) if stands[k] == k])
-        found.append(each)
-    return found
+    fits = is_picture if spatial_dims == 2 else _is_of_volume
+    files = [each for each in listed if isinstance(each, PictureFiles)]
+    lists = [
+        [path for path in each.paths if fits(path)] or each.paths if each.of_folder else each.paths for each in files
+    ]
+    if spatial_dims == 3:  # slices of a series may have been named one by one
+        stands = iter([k == first for k, first in enumerate(stand_ins([path for paths in lists for path in paths]))])
+        lists = [[path for path in paths if next(stands)] for paths in lists]
+    found = iter([PictureFiles(paths) for paths in lists])
+    return [next(found) if isinstance(each, PictureFiles) else each for each in listed]
+
+
+def _is_of_volume(path: str) -> bool:
+    return is_volume(path) or is_dicom(path)
 
 
 def is_junk(name: str) -> bool:
@@ -158,17 +167,28 @@ def walk_volumes(folder: Path) -> Iterator[str]:
     return filter(is_volume, walk_files(folder))
 
 
-def walk_files(folder: Path) -> Iterator[str]:
+def walk_files(folder: Path, without: Path | None = None) -> Iterator[str]:
     """Yield the files of a folder and of those below it, each folder sorted by name.
 
     What is hidden, or left by a system, is skipped; links to folders are not followed.
+
+    Args:
+        folder: The folder.
+        without: A folder below it that is left out.
     """
+    left_out = None if without is None else str(without.absolute())
     open_folders = [iter(_entries(str(folder)))]  # a stack of our own: folders may be nested deeper than calls may be
     while open_folders:
         entry = next(open_folders[-1], None)
         if entry is None:
             open_folders.pop()
         elif entry.is_dir(follow_symlinks=False):
+            if (
+                left_out is not None
+                and entry.name == Path(left_out).name
+                and str(Path(entry.path).absolute()) == left_out
+            ):
+                continue
             open_folders.append(iter(_entries(entry.path)))
         elif _is_file(entry):
             yield str(Path(entry.path))  # without the ./ of the working folder

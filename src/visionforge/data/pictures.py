@@ -18,8 +18,11 @@ from visionforge.data.dicom_header import DicomError, read_header
 from visionforge.data.intensity import Presentation, Range, ValuesError, own_range, to_eight_bits
 from visionforge.data.picture_headers import check_tags, upright
 from visionforge.data.placement import Fit, place_mask, placement
+from visionforge.data.room import DECODING
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", *DICOM_SUFFIXES})
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp", *DICOM_SUFFIXES}
+)
 FORMATS = (
     "PNG",
     "JPEG",
@@ -29,8 +32,9 @@ FORMATS = (
     "GIF",
     "WEBP",
 )  # Pillow starts a program for others, whatever the suffix
-MAX_PIXELS = 100_000_000  # a larger picture is refused before it is decoded
+MAX_PIXELS = 89_478_485  # a larger picture is refused before it is decoded; Pillow warns of bombs from there on
 PIXEL_BYTES = 4  # of a decoded picture: Pillow pads three colours
+_WORK_BYTES = 10  # of a pixel while a picture is decoded, put on black and scaled, at most
 MAX_FILE = 1 << 30  # bytes; uncompressed, the largest picture has fewer
 MAX_ASPECT = 100  # the longer side by the shorter one; of what is longer, next to nothing would be left
 _WHOLE_ASPECT = 8  # up to here the whole picture is scaled and then cut, beyond only what is left is scaled
@@ -227,9 +231,12 @@ def opened_picture(
                 if picture.width * picture.height > max_pixels:
                     raise PictureError(f"has {picture.width}×{picture.height} pixels, more than {max_pixels:,}")
                 _check_aspect(picture)
-                if decode:
+                if not decode:
+                    yield picture
+                    return
+                with DECODING.holding(picture.width * picture.height * _WORK_BYTES):
                     picture.load()
-                yield picture
+                    yield picture
 
 
 def _frame(source: Path | IO[bytes], max_pixels: int) -> Image.Image:

@@ -87,14 +87,7 @@ def picture_batches(
     Raises:
         DataError: If an archive is damaged, or holds images where volumes are asked for, or the other way round.
     """
-    for source in listed:
-        if isinstance(source, ArchiveImages) and source.spatial_dims != spatial_dims:
-            kinds = {2: "images", 3: "volumes"}
-            raise DataError(
-                f"{source.path}: {source.member} holds {kinds[source.spatial_dims]} {source.shape}; "
-                f"the network takes {kinds[spatial_dims]}"
-            )
-
+    require_archives(listed, spatial_dims)
     stop = threading.Event()
     names: list[str] = []
     images: list[Pixels] = []
@@ -124,6 +117,27 @@ def picture_batches(
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
+
+
+def require_archives(listed: Sequence[PictureFiles | ArchiveImages], spatial_dims: int) -> None:
+    """Check that archives hold what a network takes, and are whole: each is read through before anything is said of it.
+
+    Its checksum follows its last image, and an hour of predictions would be lost by then.
+
+    Raises:
+        DataError: If one is damaged, or holds images where volumes are asked for, or the other way round.
+    """
+    for source in listed:
+        if not isinstance(source, ArchiveImages):
+            continue
+        if source.spatial_dims != spatial_dims:
+            kinds = {2: "images", 3: "volumes"}
+            raise DataError(
+                f"{source.path}: {source.member} holds {kinds[source.spatial_dims]} {source.shape}; "
+                f"the network takes {kinds[spatial_dims]}"
+            )
+        for _ in archive_slices(source):
+            pass
 
 
 def in_order(pool: ThreadPoolExecutor, tasks: Iterable[Callable[[], Found]], most: int) -> Iterator[Found]:

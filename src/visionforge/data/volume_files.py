@@ -24,6 +24,20 @@ def is_volume(path: str | Path) -> bool:
     return str(path).lower().endswith(VOLUME_SUFFIXES)
 
 
+def named_by_content(name: str, content: bytes) -> Path:
+    """Return a name by which `read_volume` knows what a file is that has come without one that says so.
+
+    Args:
+        name: The name.
+        content: What is in it.
+    """
+    if is_volume(name):
+        return Path(name)
+    sizes = {int.from_bytes(content[:4], order) for order in ("little", "big")}  # of a NIfTI header, which begins so
+    suffix = ".npy" if content[:6] == b"\x93NUMPY" else ".nii.gz" if content[:2] == b"\x1f\x8b" else ""
+    return Path(f"{name}{suffix or ('.nii' if sizes & {348, 540} else '')}")
+
+
 def read_volume(
     path: Path,
     resolution: int,

@@ -15,8 +15,7 @@ from visionforge.data.intensity import Range
 from visionforge.data.picture_sources import ArchiveImages, PictureFiles
 from visionforge.data.pictures import PIXEL_BYTES, PictureError, decoded_bytes, read_whole, scaled_whole
 from visionforge.data.placement import Fit
-from visionforge.data.stream import archive_slices, bombs_refused, with_channels
-from visionforge.errors import DataError
+from visionforge.data.stream import archive_slices, bombs_refused, require_archives, with_channels
 
 AHEAD_BYTES = 512_000_000  # of pictures that are decoded, or wait for the network or in it; a single one may be larger
 Pixels = npt.NDArray[np.uint8]
@@ -61,9 +60,7 @@ def whole_pictures(
     Raises:
         DataError: If an archive is damaged, or holds volumes.
     """
-    for source in listed:
-        if isinstance(source, ArchiveImages) and source.spatial_dims != 2:
-            raise DataError(f"{source.path}: {source.member} holds volumes {source.shape}; the network takes images")
+    require_archives(listed, 2)
 
     def decoded(name: str, read: Read) -> WholePicture:
         try:

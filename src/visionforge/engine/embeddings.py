@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from visionforge.config.loading import RawConfig
 from visionforge.data.info import SPLITS, Split
-from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures, one_per_volume
+from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures, read_by
 from visionforge.data.source import fingerprint
 from visionforge.data.stream import picture_batches
 from visionforge.distribution import own_version
@@ -226,7 +226,7 @@ def _of_pictures(
 
     spec = network.model.spec
     assert spec is not None
-    listed = one_per_volume(listed, spec.spatial_dims)
+    listed = read_by(listed, spec.spatial_dims)
     total = sum(map(len, listed))
     threads = min(MOST_THREADS, os.cpu_count() or 1)
     batches = picture_batches(

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from visionforge.config.problems import nearest
 from visionforge.data.info import Split
-from visionforge.data.picture_sources import list_pictures, one_per_volume
+from visionforge.data.picture_sources import list_pictures, read_by
 from visionforge.data.stream import Batch, picture_batches
 from visionforge.errors import RunError, SettingsError
 from visionforge.evaluation.table_writers import cell_safe, read_table
 from visionforge.inference.loading import Target, device_of, find_target, load_network
-from visionforge.printable import LONGEST_LINE, printable
+from visionforge.printable import LONGEST_LINE, csv_text, printable
 from visionforge.runs.files import write_atomic
 from visionforge.runs.owned_files import Listed, OwnedFolder, sha256_of
 from visionforge.runs.paths import shown
@@ -132,7 +132,7 @@ def explain_pictures(
             f"explain: there are no maps of where a network for {spec.task} looks; `visionforge predict "
             "--images` shows what it says of each place"
         )
-    listed = one_per_volume(listed, spec.spatial_dims)
+    listed = read_by(listed, spec.spatial_dims)
     batches = picture_batches(
         listed, spec.resolution, spec.channels, BATCH, THREADS, spec.spatial_dims, spec.fit, spec.intensity
     )
@@ -140,9 +140,7 @@ def explain_pictures(
         rows = _explain(model, batches, staged, chosen, limit, warn)
         if not rows:
             raise RunError("pictures: none of the files could be read, so nothing was written")
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
-        write_atomic(staged / TABLE, text.getvalue())
+        write_atomic(staged / TABLE, csv_text([COLUMNS, *rows]))
     return Explanations(folder, len(rows), sum(map(len, listed)))
 
 

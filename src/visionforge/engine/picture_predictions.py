@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from visionforge.data.info import Split
-from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures, one_per_volume
+from visionforge.data.picture_sources import ArchiveImages, PictureFiles, list_pictures, read_by
 from visionforge.data.stream import Batch, picture_batches
 from visionforge.engine.out_of_memory import is_out_of_memory
 from visionforge.engine.picture_network import arithmetic_of, check_artifact, predictor_of
@@ -22,6 +22,7 @@ from visionforge.engine.picture_outputs import (
     check_beside,
     errors_of,
     is_error_table,
+    mask_folder,
     require_errors,
     require_place,
 )
@@ -155,8 +156,9 @@ def predict_pictures(
         Interrupted: If a signal ended it.
     """
     for name, number in (("batch_size", batch_size), ("num_threads", num_threads)):
-        if number is not None and number < 1:
-            raise SettingsError(f"{name}: {number} is not allowed; allowed: whole numbers from 1")
+        whole = isinstance(number, int) and not isinstance(number, bool)
+        if number is not None and not (whole and number >= 1):
+            raise SettingsError(f"{name}: {number!r} is not allowed; allowed: whole numbers from 1")
     if out is not None:
         _check_output(out, overwrite, made=False)
     if artifact is not None:
@@ -164,13 +166,13 @@ def predict_pictures(
     target = None if artifact is not None else find_target("predict", run, checkpoint)
     table = _default_output(target, overwrite) if out is None else out
     _check_output(table, overwrite, made=out is None)
-    listed = list_pictures(pictures, split)
+    listed = list_pictures(pictures, split, own=mask_folder(table))
     if split is not None and not any(isinstance(source, ArchiveImages) for source in listed):
         raise SettingsError("split: chooses a part of .npz archives; `pictures` names none")
     predictor = predictor_of(target, artifact, tta, accelerator, num_threads, arithmetic_of(precision, accelerator))
     _check_tiles(predictor.spec, scale, overlap)
     check_beside(table, predictor.spec, overwrite)
-    listed = one_per_volume(listed, predictor.spec.spatial_dims)
+    listed = read_by(listed, predictor.spec.spatial_dims)
     threads = min(MOST_THREADS, num_threads or os.cpu_count() or 1)
     located = predictor.spec.kind.located
     tiles = Tiles(scale != "native", OVERLAP if overlap is None else overlap, batch_size) if located else None
@@ -207,6 +209,11 @@ def _check_output(out: Path, overwrite: bool, made: bool) -> None:
         RunError: If the folder cannot be written.
     """
     require_format(out)
+    try:
+        out.absolute().parent.lstat(), out.lstat()
+    except OSError as error:  # the system knows no such name
+        if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+            raise SettingsError(f"out: {shown(out)} is not allowed ({describe(error)}); name another file") from error
     for path in (out, errors_of(out)):
         if path.is_dir():
             raise SettingsError(f"out: {shown(path)} is a folder; name a file in it")

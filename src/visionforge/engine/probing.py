@@ -1,7 +1,5 @@
 """The making of a probe: features, candidates, a checkpoint of the network with the best one on top, and its test."""
 
-import csv
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +25,7 @@ from visionforge.inference.embedding import require_features
 from visionforge.inference.loading import load_classifier
 from visionforge.models.registry import backbone_entry
 from visionforge.models.weights import pretrained_state
+from visionforge.printable import csv_text
 from visionforge.runs.files import write_atomic
 from visionforge.runs.logfile import RunLog
 from visionforge.runs.paths import shown
@@ -251,9 +250,6 @@ def _renormalised(images: Tensor, data: TaskSpec, network: TaskSpec) -> Tensor:
 
 
 def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})
-    return text.getvalue()
+    names = list(rows[0])
+    cells = ([row[name] for name in names] for row in rows)
+    return csv_text([names, *([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in each] for each in cells)])

@@ -13,7 +13,7 @@ from visionforge.evaluation.table_writers import Cell, Column
 if TYPE_CHECKING:
     from visionforge.inference.predictor import BatchPrediction
 
-TEXTS = ("path", "name", "group", "truth", "prediction", "set", "label")  # `label` in earlier tables
+TEXTS = ("path", "name", "group", "truth", "prediction", "set", "class", "mask", "label")  # `label` in earlier tables
 Filled = tuple[Column, Sequence[Cell]]  # a column and its cells
 
 

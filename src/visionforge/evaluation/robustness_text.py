@@ -1,11 +1,10 @@
 """What a network loses on corrupted images, as the lines of a terminal and as a table."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visionforge.evaluation.metric_names import partial_text
+from visionforge.printable import csv_text
 
 TEXTS = ("corruption", "group")  # columns of both
 
@@ -125,6 +124,4 @@ def csv_table(content: dict[str, Any]) -> str:
                 *(each["metrics"][name] for name in names),
             ]
         )
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)  # None becomes an empty cell
-    return text.getvalue()
+    return csv_text(rows)  # None becomes an empty cell

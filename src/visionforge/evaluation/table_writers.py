@@ -1,7 +1,6 @@
 """Tables as CSV, Parquet, JSON Lines or a spreadsheet, written row by row; the file appears whole or not at all."""
 
 import contextlib
-import csv
 import importlib.util
 import io
 import json
@@ -14,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 from visionforge.data.side_table import well_formed
 from visionforge.distribution import how_to_install
 from visionforge.errors import RunError, SettingsError
+from visionforge.printable import csv_text
 from visionforge.reading import read_text
 from visionforge.runs.files import replacing
 
@@ -162,9 +162,7 @@ class CsvWriter:
         self._write_lines([[_csv_cell(cell) for cell in row] for row in rows])
 
     def _write_lines(self, rows: Sequence[Sequence[Cell]]) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        self._file.write(text.getvalue().encode("utf-8"))
+        self._file.write(csv_text(rows).encode("utf-8"))
 
     def close(self) -> None:
         """Do nothing: no row is kept."""

@@ -15,7 +15,7 @@ import numpy as np
 from visionforge.config.schema import DataSettings, TtaMode
 from visionforge.config.schema.task import Task
 from visionforge.data.info import DatasetInfo, Split
-from visionforge.data.picture_sources import list_pictures, one_per_volume
+from visionforge.data.picture_sources import list_pictures, read_by
 from visionforge.data.registry import dataset_info
 from visionforge.data.stream import picture_batches
 from visionforge.distribution import distributed_as
@@ -332,7 +332,7 @@ def _given_images(wanted: _Wanted, spec: Any, most: int) -> Any:
     from visionforge.exporting.parity import Images
 
     parts, names = [], 0
-    listed = one_per_volume(list_pictures(wanted.pictures or ()), spec.spatial_dims)
+    listed = read_by(list_pictures(wanted.pictures or ()), spec.spatial_dims)
     for batch in picture_batches(
         listed, spec.resolution, spec.channels, 64, 2, spec.spatial_dims, spec.fit, spec.intensity
     ):

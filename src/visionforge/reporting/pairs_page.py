@@ -1,7 +1,5 @@
 """`index.html` and `pairs.csv`: images of a data set that are the same picture, side by side; it opens offline."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from visionforge.data.source import whole_split
 from visionforge.evaluation.evaluation import Array
 from visionforge.evaluation.slices import as_picture
 from visionforge.evaluation.table_writers import cell_safe
-from visionforge.printable import printable
+from visionforge.printable import csv_text, printable
 from visionforge.reporting.figures.static import elided
 from visionforge.reporting.rendering import render
 from visionforge.reporting.thumbnails import data_uri
@@ -177,13 +175,8 @@ def _shown(pair: Pair, images: dict[tuple[Split, int], Array]) -> ShownPair:
 
 
 def _table(pairs: Sequence[Pair]) -> str:
-    text = io.StringIO()
     empty = Pair("equal", Place("train", 0), Place("train", 0), 1.0)
-    writer = csv.DictWriter(text, list(empty.as_dict()), lineterminator="\n")
-    writer.writeheader()
-    for pair in pairs:
-        writer.writerow({name: _cell(value) for name, value in pair.as_dict().items()})
-    return text.getvalue()
+    return csv_text([list(empty.as_dict()), *([_cell(value) for value in pair.as_dict().values()] for pair in pairs)])
 
 
 def _cell(value: Any) -> Any:

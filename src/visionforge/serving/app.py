@@ -59,7 +59,8 @@ class Service:
         self.measures = Measures()
         self._coming = 0  # requests that arrive, and pictures that are decoded
         self._uploads = Uploads(settings)
-        self._pool = ThreadPoolExecutor(threads, "visionforge-serve-decode")
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None  # an application may be begun again after its end
         self._batcher: Batcher[Picture, Answer] = Batcher(
             self._answers, settings.batch_size, settings.max_wait_ms / 1000, lambda: self._coming > 0
         )
@@ -70,7 +71,9 @@ class Service:
     def close(self) -> None:
         """Answer what is in work, and end the threads."""
         self._batcher.close()
-        self._pool.shutdown()
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
 
     def _answers(self, pictures: list[Picture]) -> list[Answer]:
         self.measures.batches.observe(len(pictures))
@@ -106,10 +109,11 @@ class Service:
                 with self._arriving():
                     uploads = await stack.enter_async_context(self._uploads.of(request))
                 stack.enter_context(self._admitting(len(uploads)))
-                answers = await asyncio.gather(*map(self._one, uploads))
+                told = await asyncio.gather(*map(self._one, uploads), return_exceptions=True)
         except asyncio.CancelledError:
             self.cut_off = True
             raise
+        answers = _answers_of(uploads, told)
         failed = sum("error" in answer for answer in answers)
         self.measures.errors.inc(failed)
         self.measures.pictures.inc(len(answers) - failed)
@@ -143,6 +147,8 @@ class Service:
         if upload.content is None:
             return {"name": upload.name, "error": "is no base64"}
         read = self.network.reader.read
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, "visionforge-serve-decode")
         try:
             with self._arriving():
                 picture = await asyncio.get_running_loop().run_in_executor(
@@ -153,6 +159,27 @@ class Service:
         except Exception as error:  # on damaged files, readers raise almost anything
             return {"name": upload.name, "error": printable(f"cannot be read ({error or type(error).__name__})")}
         return await asyncio.wrap_future(self._batcher.submit(picture))
+
+
+def _answers_of(uploads: Sequence[Upload], told: Sequence[Answer | BaseException]) -> list[Answer]:
+    """Return the answers, with an error in the place of those that the network did not give.
+
+    Raises:
+        BaseException: What is no such error, or the first if it gave none.
+    """
+    for each in told:
+        if isinstance(each, BaseException) and not isinstance(each, VisionForgeError):
+            raise each
+    answers: list[Answer] = []
+    for upload, each in zip(uploads, told, strict=True):
+        if isinstance(each, VisionForgeError):
+            answers.append({"name": upload.name, "error": printable("; ".join(each.problems))})
+        elif not isinstance(each, BaseException):
+            answers.append(each)
+    first = told[0]
+    if isinstance(first, BaseException) and all(isinstance(each, BaseException) for each in told):
+        raise first
+    return answers
 
 
 def service_app(

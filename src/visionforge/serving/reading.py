@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -15,7 +14,7 @@ from visionforge.data.nifti import SUFFIXES as NIFTI_SUFFIXES
 from visionforge.data.nifti import has_nibabel
 from visionforge.data.pictures import SUFFIXES, read_picture
 from visionforge.data.stream import with_channels
-from visionforge.data.volume_files import read_volume, volume_with_channels
+from visionforge.data.volume_files import named_by_content, read_volume, volume_with_channels
 from visionforge.serving.answers import Answer, class_answers
 
 if TYPE_CHECKING:
@@ -68,7 +67,9 @@ class ClassReader:
         """Read a picture to (C, R, R) uint8, as `predict` does."""
         spec = self._predictor.spec
         if self._volumes:
-            volume = read_volume(Path(name), spec.resolution, spec.intensity, io.BytesIO(content), max_pixels)
+            volume = read_volume(
+                named_by_content(name, content), spec.resolution, spec.intensity, io.BytesIO(content), max_pixels
+            )
             return Picture(name, volume_with_channels(volume, spec.channels))
         image = read_picture(io.BytesIO(content), spec.resolution, spec.fit, spec.intensity, max_pixels)
         return Picture(name, with_channels(image, spec.channels))

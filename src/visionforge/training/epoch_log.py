@@ -1,7 +1,5 @@
 """A Lightning logger that keeps one row per epoch in `metrics.csv` and says one line per epoch."""
 
-import csv
-import io
 import logging
 import math
 import time
@@ -14,6 +12,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from visionforge.errors import RunError
+from visionforge.printable import csv_text
 from visionforge.reading import read_rows
 from visionforge.runs.files import write_atomic
 from visionforge.runs.workspace import MAX_EPOCHS_BYTES
@@ -145,9 +144,7 @@ class EpochLog(Logger):
 
 
 def _csv(cells: Sequence[str]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    return csv_text([cells])
 
 
 def describe(row: Mapping[str, float]) -> str:
