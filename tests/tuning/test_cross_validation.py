@@ -1,5 +1,7 @@
 """A search whose trials train all folds: their mean is the value, and bad ones end between two folds."""
 
+import json
+
 import pytest
 import yaml
 
@@ -21,6 +23,12 @@ def settings(outputs, **changes):
     return {**{name: yaml.safe_load(str(text)) for name, text in given.items()}, **changes}
 
 
+def epochs_of(study):
+    """Return the share of epochs that was saved, and those of each trial, as the summary has them."""
+    content = json.loads((study.path / "reports" / "study_summary.json").read_text())
+    return content["epochs_saved"], [trial["epochs"] for trial in content["trials"]]
+
+
 @pytest.mark.slow
 def test_value_of_a_trial_is_the_mean_over_its_folds(tmp_path):
     study = vf.tune(n_trials=2, folds=3, **settings(tmp_path, **{"tune.pruner": "none"}))
@@ -31,6 +39,7 @@ def test_value_of_a_trial_is_the_mean_over_its_folds(tmp_path):
         assert trial.user_attrs["run"]
     folds = [read_yaml(path / "config.yaml")["data"]["fold"] for path in run_folders(study.path / "trials")]
     assert sorted(folds) == [0, 0, 1, 1, 2, 2]
+    assert epochs_of(study) == (0.0, [3, 3])
     best = yaml.safe_load(study.best_config.read_text())
     assert (best["data"]["folds"], best["data"]["fold"]) == (3, None)
     assert "--folds 3" in (study.path / "index.html").read_text()
@@ -48,6 +57,7 @@ def test_a_trial_that_lags_ends_between_two_folds(tmp_path, monkeypatch):
     assert len(first.user_attrs["folds"]) == 3
     assert second.state.name == "PRUNED"
     assert len(second.user_attrs["folds"]) == 1
+    assert epochs_of(study) == (pytest.approx(1 - 4 / 6), [3, 1])
     assert second.intermediate_values == {0: pytest.approx(second.user_attrs["folds"][0])}
 
 

@@ -9,8 +9,9 @@ from optuna.samplers import GPSampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
+from visionforge.tuning.cma_es import ReplayedCmaEsSampler
 from visionforge.tuning.informed_gp import InformedGPSampler, completions
-from visionforge.tuning.trials import RETRY, SURPLUS
+from visionforge.tuning.trials import OWN, RETRY, SURPLUS
 
 X = {"x": FloatDistribution(0.0, 1.0)}
 
@@ -74,3 +75,25 @@ def test_proposals_are_where_they_were_good():
 def test_trials_that_do_not_count_teach_nothing():
     misleading = [pruned(0.05, 5.0, **{SURPLUS: True}), pruned(0.05, 5.0), ended(0.05, 0.2, **{RETRY: 9})]
     assert abs(proposed(InformedGPSampler(seed=0, n_startup_trials=5), search(*misleading)) - 0.8) < 0.15
+
+
+@pytest.mark.parametrize("sampler", [InformedGPSampler, ReplayedCmaEsSampler])
+def test_the_configurations_own_trial_takes_no_parameter_out(sampler):
+    both = {**X, "y": FloatDistribution(0.0, 1.0)}
+    own = create_trial(value=0.5, params={"x": 0.5}, distributions=X, user_attrs={OWN: True})
+    others = [create_trial(value=x, params={"x": x, "y": x}, distributions=both) for x in (0.1, 0.4, 0.8)]
+    study = optuna.create_study(direction="maximize", sampler=sampler(seed=0, n_startup_trials=2))
+    study.add_trials([own, *others])
+    trial = study.ask()
+    assert set(trial.relative_params) == {"x", "y"}
+    assert own.params == {"x": 0.5}
+
+
+def test_a_parameter_that_pruned_trials_lack_is_drawn_by_itself():
+    momentum = {**X, "momentum": FloatDistribution(0.5, 0.9)}
+    complete = [create_trial(value=x, params={"x": x, "momentum": 0.7}, distributions=momentum) for x in (0.1, 0.4)]
+    study = optuna.create_study(direction="maximize", sampler=InformedGPSampler(seed=0, n_startup_trials=2))
+    study.add_trials([*complete, *search()[2:]])
+    trial = study.ask()
+    assert set(trial.relative_params) == {"x"}
+    assert 0.5 <= trial.suggest_float("momentum", 0.5, 0.9) <= 0.9

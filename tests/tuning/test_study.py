@@ -1,6 +1,7 @@
 """The study proposes the same values whether or not it was interrupted, and counts each trial once."""
 
 import contextlib
+import datetime
 import os
 import pickle
 import time
@@ -23,13 +24,14 @@ from visionforge.errors import RunError, SettingsError, TrainingError
 from visionforge.runs.processes import this_process
 from visionforge.tuning.folder import StudyFolder
 from visionforge.tuning.pruners import make_pruner
-from visionforge.tuning.samplers import grid_of, make_sampler
+from visionforge.tuning.samplers import SamplerOfTrial, grid_of, grid_sampler, make_sampler
 from visionforge.tuning.search import reason_to_stop, search
 from visionforge.tuning.space import build_space
 from visionforge.tuning.storage import shown_storage
 from visionforge.tuning.study import best_trials, load_study, open_study
 from visionforge.tuning.trials import (
     EPOCHS,
+    OWN,
     OWNER,
     REASON,
     RETRY,
@@ -111,6 +113,40 @@ def test_grid_goes_through_all_values_once():
             break
         study.optimize(lambda trial: len(found.append(tuple(space.suggest(trial).values())) or found), n_trials=1)
     assert len(found) == len(set(found)) == 10
+
+
+def test_a_point_of_a_grid_that_somebody_tries_is_waited_for():
+    chosen = settings(sampler="grid", space={"data.batch_size": {"choices": [16, 32]}})
+    space, study = space_of(chosen), optuna.create_study(direction="maximize")
+    grid = grid_sampler(space, 1)
+    study.sampler = grid
+    first = study.ask()
+    assert not grid.waits(study)
+    second = study.ask()
+    assert grid.waits(study)
+    study.tell(first, 0.5)
+    assert (grid.waits(study), grid.is_exhausted(study)) == (True, False)
+    study.tell(second, 0.5)
+    assert (grid.waits(study), grid.is_exhausted(study)) == (False, True)
+
+
+def test_a_search_by_nsgaii_has_generations():
+    space = space_of(settings())
+    sizes = {n: make_sampler(settings(sampler="nsgaii", n_trials=n).tune, space, 1, 0) for n in (5, 50, 1000)}
+    assert [each._population_size for each in sizes.values()] == [4, 10, 50]
+
+
+def test_a_sampler_is_that_of_the_trials_place_in_the_study():
+    chosen = settings(sampler="random")
+    space = space_of(chosen)
+    one, other = (optuna.create_study(direction="maximize") for _ in range(2))
+    found = []
+    for number in range(4):
+        one.sampler = make_sampler(chosen.tune, space, 7, number)
+        found.append(space.suggest(one.ask()))
+    other.sampler = SamplerOfTrial(chosen.tune, space, 7)
+    other.ask()  # of another process, which runs on
+    assert [space.suggest(other.ask()) for _ in range(3)] == found[1:]
 
 
 def test_grid_needs_an_end_and_no_conditions():
@@ -357,6 +393,25 @@ def test_a_trial_that_was_killed_while_its_values_were_chosen_counts_for_nothing
     assert len(study.trials) == 1, "half of its values are not tried again"
 
 
+def test_the_configurations_own_trial_is_tried_again_without_any_value(folder):
+    study = made(folder)
+    study.enqueue_trial({}, user_attrs={OWN: True})
+    study.ask().set_user_attr(EPOCHS, 3)
+    assert cut_off(study, study.trials[0], "interrupted", 1000)
+    (waiting,) = [trial for trial in study.trials if trial.state == TrialState.WAITING]
+    assert waiting.user_attrs[OWN]
+    assert not study.trials[0].user_attrs.get(SURPLUS)
+
+
+def test_a_retry_that_is_one_too_many_does_not_take_its_predecessor_along(folder):
+    study = made(folder)
+    for _ in range(2):
+        study.tell(study.ask(), 0.3)
+    study.enqueue_trial({}, user_attrs={RETRY: 0})
+    study.ask().set_user_attr(SURPLUS, True)
+    assert [trial.number for trial in counted(study.trials)] == [0, 1]
+
+
 def test_what_counts(folder):
     study = made(folder)
     study.tell(study.ask(), 0.3)
@@ -384,6 +439,19 @@ def test_failures_in_a_row_stop_the_search_with_the_common_cause(folder):
     assert len(failures_in_a_row(study.trials)) == 3
     with pytest.raises(TrainingError, match=r"3 trials in a row failed.*\(2 of 3\): out of memory"):
         reason_to_stop(chosen, study.trials, None)
+    begun = datetime.datetime.now()  # the cause was mended, and the same command begins
+    assert reason_to_stop(chosen, study.trials, None, begun) is None
+    for _ in range(3):
+        fail(study, "a")
+    with pytest.raises(TrainingError, match="3 trials in a row failed"):
+        reason_to_stop(chosen, study.trials, None, begun)
+
+
+def test_of_two_objectives_the_first_does_not_end_the_search(folder):
+    two = settings(second_metric="parameters", sampler="nsgaii", pruner="none", target_trials=1)
+    study = open_study(two.tune, folder, "s", {"a": 1})
+    study.tell(study.ask(), (1.0, 5.0))
+    assert reason_to_stop(two, study.trials, None) is None
 
 
 def test_target_needs_its_trials(folder):

@@ -9,10 +9,12 @@ from typing import Any
 import cmaes
 import numpy as np
 from optuna._transform import _SearchSpaceTransform  # the one that CmaEsSampler scales the parameters with
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import CmaEsSampler
 from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
+
+from visionforge.tuning.informed_gp import common_space
 
 GENERATION = "cma:generation"  # system attribute of a trial, as Optuna names it
 
@@ -28,6 +30,11 @@ class ReplayedCmaEsSampler(CmaEsSampler):
     def __init__(self, seed: int, n_startup_trials: int) -> None:
         super().__init__(seed=seed, n_startup_trials=n_startup_trials)
 
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the numbers that every completed trial has, but for the configuration's own."""
+        found = common_space(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+        return {name: each for name, each in found.items() if isinstance(each, FloatDistribution | IntDistribution)}
+
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
@@ -42,7 +49,7 @@ class ReplayedCmaEsSampler(CmaEsSampler):
             return {}
         scaling = _SearchSpaceTransform(search_space, transform_step=True, transform_0_1=True)
         evolution = self._replayed(scaling, study.direction, completed)
-        evolution._rng.seed(self._cma_rng.rng.randint(1, 2**16) + trial.number)
+        evolution._rng.seed(self._cma_rng.rng.randint(1, 2**16))  # a retry has another number
         values = scaling.untransform(evolution.ask())
         study._storage.set_trial_system_attr(trial._trial_id, GENERATION, evolution.generation)
         return values

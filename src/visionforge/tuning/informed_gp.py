@@ -3,16 +3,17 @@
 import copy
 import math
 import statistics
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, cast
 
 from optuna.distributions import BaseDistribution
 from optuna.samplers import GPSampler
+from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from visionforge.tuning.trials import counted, epochs_of
+from visionforge.tuning.trials import OWN, counted, epochs_of
 
 
 class InformedGPSampler(GPSampler):
@@ -23,18 +24,28 @@ class InformedGPSampler(GPSampler):
     the completed ones did on average.
     """
 
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return what every trial that says something has, but for the configuration's own."""
+        return common_space(_Informed(study)._get_trials(deepcopy=False, states=(TrialState.COMPLETE,), use_cache=True))
+
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Propose values."""
-        return super().sample_relative(cast(Study, _Informed(study)), trial, search_space)
+        return super().sample_relative(cast(Study, _Informed(study, search_space)), trial, search_space)
 
 
 class _Informed:
-    """A study in which trials that were ended early look completed."""
+    """A study in which trials that were ended early look completed.
 
-    def __init__(self, study: Study) -> None:
+    Args:
+        study: The study.
+        parameters: Completed trials that lack one of them are left out.
+    """
+
+    def __init__(self, study: Study, parameters: Iterable[str] = ()) -> None:
         self._study = study
+        self._parameters = set(parameters)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
@@ -45,7 +56,22 @@ class _Informed:
         trials = counted(self._study._get_trials(deepcopy=deepcopy, use_cache=use_cache))
         found = [trial for trial in trials if states is None or trial.state in states]
         single = len(self._study.directions) == 1  # with two objectives, no trial is ended early
-        return [*found, *completions(trials, self._study.direction)] if single else found
+        found += completions(trials, self._study.direction) if single else ()
+        return [
+            trial for trial in found if trial.state != TrialState.COMPLETE or self._parameters <= trial.params.keys()
+        ]
+
+
+def common_space(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
+    """Return the parameters that all trials have; the configuration's own values are no reason to lack one.
+
+    Its values outside their ranges are no parameters of its trial, which is always completed.
+
+    Args:
+        trials: Trials that have ended.
+    """
+    found = intersection_search_space([trial for trial in trials if not trial.user_attrs.get(OWN)])
+    return {name: distribution for name, distribution in found.items() if not distribution.single()}
 
 
 def completions(trials: Sequence[FrozenTrial], direction: StudyDirection) -> Iterator[FrozenTrial]:

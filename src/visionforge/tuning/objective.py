@@ -37,6 +37,7 @@ from visionforge.tuning.trials import (
     OWN,
     OWNER,
     REASON,
+    RETRY,
     RUN,
     SURPLUS,
     counted,
@@ -199,6 +200,12 @@ class Objective:
     def _tune(self) -> TuneSettings:
         return self._settings.tune
 
+    @property
+    def _folds(self) -> int:
+        """Return how many networks a trial trains."""
+        data = self._settings.data
+        return (data.folds or 1) * data.fold_repeats if self._tune.cross_validate else 1
+
     def __call__(self, trial: Trial) -> float | tuple[float, ...]:
         """Run one trial and return its value, or its two values.
 
@@ -208,14 +215,18 @@ class Objective:
         """
         study = trial.study
         counting = [other.number for other in counted(study.get_trials(deepcopy=False))]
-        if trial.number in counting[self._tune.n_trials :]:
+        if trial.number in counting[self._tune.n_trials :] and RETRY not in trial.user_attrs:  # that counts already
             trial.set_user_attr(SURPLUS, True)
             raise SurplusError
         trial.set_user_attr(OWNER, this_process().as_dict())
         own = bool(trial.user_attrs.get(OWN))
-        values = self._space.suggest_base(trial) if own else self._space.suggest(trial)
+        try:
+            values = self._space.suggest_base(trial) if own else self._space.suggest(trial)
+        except Exception as error:
+            trial.set_user_attr(REASON, redact_text(_reason(error)))
+            raise
         epochs = trial_epochs(self._settings)
-        trial.set_user_attr(EPOCHS, epochs)
+        trial.set_user_attr(EPOCHS, epochs * self._folds)
         trial.set_user_attr(SEED, self._settings.seed_everything)
         best = BestEpoch(self._tune.metric, lambda done, value: self._told(trial.number, done, epochs, value))
         try:
@@ -290,8 +301,8 @@ class Objective:
         halves = self._tune.pruner == "halving"
         ends = None if self._tune.second_metric or self._tune.cross_validate else partial(_ends, trial)
         run = self._fit(TrialFit(config, self._folder.trials, callbacks, parent, best, taken_up, ends, halves, waits))
-        if best.value is None or math.isnan(best.value):
-            what = "was validated" if best.value is None else f"has a defined {self._tune.metric}"
+        if best.value is None or not math.isfinite(best.value):
+            what = "was validated" if best.value is None else f"has a finite {self._tune.metric}"
             raise TrainingError(f"tune.metric: no epoch of the trial {what}")
         return run, best.value
 
@@ -306,7 +317,7 @@ class Objective:
             optuna.TrialPruned: If the mean so far is not worth another fold.
         """
         runs, values = list[Path](), list[float]()
-        count = int(config["data"]["folds"]) * int(config["data"].get("fold_repeats", 1))
+        count = self._folds
         for fold in range(count):
             best.value, best.epoch = None, -1
             run, value = self._trained(trial, {**config, "data": {**config["data"], "fold": fold}}, best, [best])

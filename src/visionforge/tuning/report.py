@@ -25,7 +25,7 @@ from visionforge.printable import printable
 from visionforge.reading import UnreadableError, read_yaml
 from visionforge.runs.files import within, write_atomic
 from visionforge.tuning.folder import StudyFolder
-from visionforge.tuning.objective import BEST_EPOCH
+from visionforge.tuning.objective import BEST_EPOCH, FOLDS
 from visionforge.tuning.study import best_trials
 from visionforge.tuning.trials import EPOCHS, REASON, RUN, counted, epochs_of, finished, run_of, spent_s
 
@@ -51,12 +51,18 @@ def trial_row(trial: FrozenTrial, names: list[str]) -> dict[str, Any]:
         **{name: None if values is None else values[index] for index, name in enumerate(names)},
         "last_value": _last_value(trial),
         "best_epoch": trial.user_attrs.get(BEST_EPOCH),
-        "epochs": epochs_of(trial) or trial.user_attrs.get(EPOCHS),
+        "epochs": trained_epochs(trial) or None,
         "seconds": spent_s(trial),
         "params": trial.params,
         "reason": trial.user_attrs.get(REASON),
         "run": trial.user_attrs.get(RUN),
     }
+
+
+def trained_epochs(trial: FrozenTrial) -> int:
+    """Return how many epochs a trial was trained for, in all folds; of two objectives, no epoch is told of."""
+    whole = trial.state == TrialState.COMPLETE and (FOLDS in trial.user_attrs or not trial.intermediate_values)
+    return int(trial.user_attrs.get(EPOCHS, 0)) if whole else epochs_of(trial)
 
 
 def _last_value(trial: FrozenTrial) -> float | None:
@@ -77,7 +83,7 @@ def summary(study: Study, names: list[str], settings: dict[str, Any]) -> dict[st
     states = [STATES[trial.state] for trial in trials]
     best = best_trials(study)
     planned = sum(int(t.user_attrs.get(EPOCHS, 0)) for t in finished(trials) if t.state != TrialState.FAIL)
-    trained = sum(epochs_of(t) for t in finished(trials) if t.state != TrialState.FAIL)
+    trained = sum(trained_epochs(t) for t in finished(trials) if t.state != TrialState.FAIL)
     return {
         "study": study.study_name,
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -1,8 +1,10 @@
 """How values are proposed."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from optuna.distributions import BaseDistribution
 from optuna.samplers import (
     BaseSampler,
     GridSampler,
@@ -20,6 +22,10 @@ from visionforge.tuning.cma_es import ReplayedCmaEsSampler
 from visionforge.tuning.informed_gp import InformedGPSampler
 from visionforge.tuning.space import Space
 from visionforge.tuning.storage import _experimental
+from visionforge.tuning.trials import counted
+
+_GENERATIONS = 5  # of nsgaii in a search, at least
+_LEAST_POPULATION, _MOST_POPULATION = 4, 50
 
 
 def make_sampler(settings: TuneSettings, space: Space, seed: int, position: int) -> BaseSampler:
@@ -46,9 +52,10 @@ def make_sampler(settings: TuneSettings, space: Space, seed: int, position: int)
         case "gp":
             return InformedGPSampler(seed=number, n_startup_trials=settings.n_startup_trials)
         case "nsgaii":
-            return NSGAIISampler(seed=number)
+            population = max(_LEAST_POPULATION, min(_MOST_POPULATION, settings.n_trials // _GENERATIONS))
+            return NSGAIISampler(seed=number, population_size=population)
         case "grid":
-            return _Grid(grid_of(space), seed=derive_seed(seed, "grid") % 2**32)
+            return grid_sampler(space, seed)
     with _experimental():
         return TPESampler(
             seed=number,
@@ -59,6 +66,46 @@ def make_sampler(settings: TuneSettings, space: Space, seed: int, position: int)
         )
 
 
+class SamplerOfTrial(BaseSampler):
+    """Lets `make_sampler` choose when a trial is asked for, which one process does at a time: its position is its own.
+
+    Args:
+        settings: The settings.
+        space: The space.
+        seed: The study's seed.
+    """
+
+    def __init__(self, settings: TuneSettings, space: Space, seed: int) -> None:
+        self._make = partial(make_sampler, settings, space, seed)
+        self._sampler: BaseSampler = RandomSampler(seed=0)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Make the sampler of a trial, which has just begun."""
+        others = [each for each in counted(study.get_trials(deepcopy=False)) if each.number != trial.number]
+        self._sampler = self._make(len(others))
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return what is proposed together."""
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Propose values."""
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Propose one value."""
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Tell the sampler of the trial's end."""
+        self._sampler.after_trial(study, trial, state, values)
+
+
 class _Grid(GridSampler):
     """A grid whose end the search looks for itself, before every trial.
 
@@ -67,6 +114,21 @@ class _Grid(GridSampler):
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Do nothing."""
+
+    def waits(self, study: Study) -> bool:
+        """Return whether all points that are left are tried by others just now; Optuna's would try them twice."""
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        left = set(self._get_unvisited_grid_ids(study))
+        return bool(left) and left <= {trial.system_attrs.get("grid_id") for trial in running}
+
+
+def grid_sampler(space: Space, seed: int) -> _Grid:
+    """Return a sampler of all points of a grid.
+
+    Raises:
+        SettingsError: If a parameter has no end of values.
+    """
+    return _Grid(grid_of(space), seed=derive_seed(seed, "grid") % 2**32)
 
 
 def grid_of(space: Space) -> dict[str, list[Any]]:

@@ -1,12 +1,12 @@
 """The search itself: trial after trial until enough of them count, the target is reached, or time is up."""
 
+import datetime
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 import optuna
-from optuna.samplers import GridSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -15,7 +15,7 @@ from visionforge.errors import TrainingError
 from visionforge.tuning.halving import Ladder
 from visionforge.tuning.objective import Objective, trial_epochs
 from visionforge.tuning.pruners import make_pruner
-from visionforge.tuning.samplers import make_sampler
+from visionforge.tuning.samplers import SamplerOfTrial, grid_sampler
 from visionforge.tuning.space import Space, Values
 from visionforge.tuning.study import minimised
 from visionforge.tuning.trials import OWN, REASON, counted, failures_in_a_row, finished, recover, without_owner
@@ -23,6 +23,7 @@ from visionforge.tuning.trials import OWN, REASON, counted, failures_in_a_row, f
 log = logging.getLogger(__name__)
 
 OWNER_POLL_S = 0.1
+GRID_EXHAUSTED = "the grid is exhausted"
 
 
 def begin(study: Study, space: Space, starts: Sequence[Values] = (), grid: bool = False) -> None:
@@ -43,19 +44,25 @@ def begin(study: Study, space: Space, starts: Sequence[Values] = (), grid: bool 
     recover(study)
 
 
-def reason_to_stop(settings: RunSettings, trials: list[FrozenTrial], deadline: float | None) -> str | None:
+def reason_to_stop(
+    settings: RunSettings,
+    trials: list[FrozenTrial],
+    deadline: float | None,
+    begun: datetime.datetime = datetime.datetime.min,
+) -> str | None:
     """Return why no further trial is begun, or None.
 
     Args:
         settings: The settings.
         trials: All trials of the study.
         deadline: Time of `time.monotonic` after which none is begun.
+        begun: Trials that failed before are no reason: what made them fail may have been mended.
 
     Raises:
         TrainingError: If too many trials have failed in a row.
     """
     tune = settings.tune
-    failed = failures_in_a_row(trials)
+    failed = [trial for trial in failures_in_a_row(trials) if (trial.datetime_complete or begun) >= begun]
     if len(failed) >= tune.max_failures:
         reasons = Counter(str(trial.user_attrs.get(REASON, "unknown")) for trial in failed)
         common, times = reasons.most_common(1)[0]
@@ -67,7 +74,8 @@ def reason_to_stop(settings: RunSettings, trials: list[FrozenTrial], deadline: f
     if len(counted(trials)) >= tune.n_trials and (ladder is None or ladder.to_promote(trials) is None):
         return f"all {tune.n_trials} trials are done"
     ended = [trial for trial in finished(trials) if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    if tune.target is not None and not minimised(tune.metric) and len(ended) >= tune.target_trials:
+    single = tune.second_metric is None  # of two objectives, the first is no reason to leave out the second
+    if tune.target is not None and single and not minimised(tune.metric) and len(ended) >= tune.target_trials:
         values = [trial.values[0] for trial in ended if trial.state == TrialState.COMPLETE]
         if values and max(values) >= tune.target:
             return f"{tune.metric} {max(values):.4f} has reached the target of {tune.target:g}"
@@ -99,19 +107,23 @@ def search(
         Interrupted: If a signal asked to end.
     """
     study.pruner = make_pruner(settings.tune, trial_epochs(settings))
+    study.sampler = SamplerOfTrial(settings.tune, space, settings.seed_everything)
+    grid = grid_sampler(space, settings.seed_everything) if settings.tune.sampler == "grid" else None
+    begun = datetime.datetime.now()
     while True:
         recover(study)
         if without_owner(study):
             time.sleep(OWNER_POLL_S)  # killed as it began, its place is free: the next trial's values depend on it
             continue
         trials = study.get_trials(deepcopy=False)
-        reason = reason_to_stop(settings, trials, deadline)
+        reason = reason_to_stop(settings, trials, deadline, begun)
         if reason is not None:
             return reason
-        sampler = make_sampler(settings.tune, space, settings.seed_everything, len(counted(trials)))
-        if isinstance(sampler, GridSampler) and sampler.is_exhausted(study):
-            return "the grid is exhausted"
-        study.sampler = sampler
+        if grid is not None and grid.is_exhausted(study):
+            return GRID_EXHAUSTED
+        if grid is not None and grid.waits(study):
+            time.sleep(OWNER_POLL_S)
+            continue
         study.optimize(objective, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: ended(trial)])
 
 

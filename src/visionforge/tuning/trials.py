@@ -33,7 +33,7 @@ def counted(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     again: their retry counts.
     """
     trials = list(trials)
-    retried = {trial.user_attrs.get(RETRY) for trial in trials}
+    retried = {trial.user_attrs.get(RETRY) for trial in trials if not trial.user_attrs.get(SURPLUS)}
     return sorted(
         (
             trial
@@ -104,19 +104,19 @@ def put_in_line(study: Study, trial: FrozenTrial, times: int = 1) -> None:
         times: How often at most; a trial that kills its process each time must not do so for ever.
     """
     before = int(trial.user_attrs.get(RETRIES, 0))
-    if before < times and (params := _values_of(trial)):
+    if before < times and (params := _values_of(trial)) is not None:
         kept: dict[str, Any] = {OWN: True} if trial.user_attrs.get(OWN) else {}
         if CONTINUES in trial.user_attrs:  # with its run, or with that of the one before if it did not come so far
             kept[CONTINUES] = trial.number if RUN in trial.user_attrs else trial.user_attrs[CONTINUES]
         study.enqueue_trial(params, user_attrs={**kept, RETRY: trial.number, RETRIES: before + 1})
 
 
-def _values_of(trial: FrozenTrial) -> dict[str, Any]:
-    """Return the values of a trial; nothing if its process was killed while the sampler chose them."""
+def _values_of(trial: FrozenTrial) -> dict[str, Any] | None:
+    """Return the values of a trial; None if its process was killed while the sampler chose them."""
     fixed = trial.system_attrs.get("fixed_params")
     if fixed is not None:  # it was itself a retry, or the study's first
         return {**fixed, **trial.params}
-    return trial.params if EPOCHS in trial.user_attrs else {}
+    return trial.params if EPOCHS in trial.user_attrs else None
 
 
 def cut_off(study: Study, trial: FrozenTrial, reason: str, times: int = 1) -> bool:
@@ -128,7 +128,7 @@ def cut_off(study: Study, trial: FrozenTrial, reason: str, times: int = 1) -> bo
     storage = study._storage
     try:
         storage.set_trial_user_attr(trial._trial_id, REASON, reason)
-        if not _values_of(trial):  # the next trial takes its place, and is given the same values
+        if _values_of(trial) is None:  # the next trial takes its place, and is given the same values
             storage.set_trial_user_attr(trial._trial_id, SURPLUS, True)
         if not storage.set_trial_state_values(trial._trial_id, TrialState.FAIL):
             return False

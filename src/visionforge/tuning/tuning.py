@@ -310,6 +310,7 @@ class Tuning:
                 return run_workers(
                     study,
                     self.settings,
+                    self.space,
                     deadline,
                     lambda: self._trial_ended(study, progress.refresh),
                     progress.tick,

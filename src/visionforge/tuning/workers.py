@@ -1,5 +1,6 @@
 """Several processes on one study: started, watched, replaced when they die, and ended together."""
 
+import datetime
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,9 @@ from visionforge.config.schema import RunSettings
 from visionforge.engine.worker_processes import EXIT_MISTAKE, Process, end_workers, start_worker
 from visionforge.runs.config_hash import processes_of
 from visionforge.runs.signals import Interrupted, Interruption
-from visionforge.tuning.search import reason_to_stop
+from visionforge.tuning.samplers import grid_sampler
+from visionforge.tuning.search import GRID_EXHAUSTED, reason_to_stop
+from visionforge.tuning.space import Space
 from visionforge.tuning.trials import finished, recover, without_owner
 
 log = logging.getLogger(__name__)
@@ -24,6 +27,7 @@ Reason = Callable[[Sequence[FrozenTrial]], str | None]  # why no further trial i
 def run_workers(
     study: Study,
     settings: RunSettings,
+    space: Space,
     deadline: float | None,
     changed: Callable[[], None],
     tick: Callable[[], None],
@@ -34,6 +38,7 @@ def run_workers(
     Args:
         study: The study, which the workers open themselves.
         settings: The settings.
+        space: The space.
         deadline: Time of `time.monotonic` after which no trial is begun.
         changed: Called when a trial has ended.
         tick: Called every now and then.
@@ -43,11 +48,19 @@ def run_workers(
         TrainingError: If too many trials have failed in a row.
         Interrupted: If a signal asked to end; the workers are asked as well.
     """
+    grid = grid_sampler(space, settings.seed_everything) if settings.tune.sampler == "grid" else None
+    begun = datetime.datetime.now()
+
+    def reason(trials: Sequence[FrozenTrial]) -> str | None:
+        if grid is not None and grid.is_exhausted(study):
+            return GRID_EXHAUSTED
+        return reason_to_stop(settings, list(trials), deadline, begun)
+
     return share(
         study,
         settings.tune.workers,
         lambda number: _start(number, settings, deadline),
-        lambda trials: reason_to_stop(settings, list(trials), deadline),
+        reason,
         settings.tune.max_failures,
         changed,
         tick,
@@ -97,8 +110,8 @@ def share(
             ended = {number: process for number, process in processes.items() if process.poll() is not None}
             for number, process in ended.items():
                 del processes[number]
+                died += process.returncode != 0  # also of those that refuse their settings, of which they tell
                 if process.returncode not in (0, EXIT_MISTAKE):
-                    died += 1
                     log.warning("worker %d ended with status %d", number, process.returncode)
             recover(study)
             waiting = reason is None and len(processes) < workers
