@@ -44,7 +44,6 @@ def search(
     settings = {
         "data.dataset": options.dataset,
         "data.root": options.root,
-        "data.batch_size": BATCH,
         "model.backbone.name": "mini_cnn",
         "model.backbone.pretrained": "false",
         "trainer.accelerator": "cpu",
@@ -58,6 +57,7 @@ def search(
         "tune.n_trials": options.trials,
         **{f"tune.{key}": value for key, value in tune.items()},
         **({} if options.images is None else few(options)),
+        **({} if config is not None else {"data.batch_size": BATCH}),  # a flag would win over what was found
         **({} if rate is None else {"model.optimizer.learning_rate": rate}),
     }
     arguments = [text for key, value in settings.items() for text in (f"--{key}", str(value))]

@@ -112,7 +112,8 @@ class TuneSettings(Section):
     )
     target: float | None = Field(
         default=0.9999,
-        description="Stop when the metric is as good as this; null never stops. Not used where lower is better, or with two objectives.",
+        description="Stop when the metric is as good as this; null never stops. "
+        "Not used where lower is better, or with two objectives.",
     )
     target_trials: int = Field(
         default=3, ge=1, description="Trials that have to be finished before `target` stops the search."
