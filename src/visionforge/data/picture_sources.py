@@ -176,20 +176,15 @@ def walk_files(folder: Path, without: Path | None = None) -> Iterator[str]:
         folder: The folder.
         without: A folder below it that is left out.
     """
-    left_out = None if without is None else str(without.absolute())
+    left_out = None if without is None else without.absolute()
     open_folders = [iter(_entries(str(folder)))]  # a stack of our own: folders may be nested deeper than calls may be
     while open_folders:
         entry = next(open_folders[-1], None)
         if entry is None:
             open_folders.pop()
         elif entry.is_dir(follow_symlinks=False):
-            if (
-                left_out is not None
-                and entry.name == Path(left_out).name
-                and str(Path(entry.path).absolute()) == left_out
-            ):
-                continue
-            open_folders.append(iter(_entries(entry.path)))
+            if Path(entry.path).absolute() != left_out:
+                open_folders.append(iter(_entries(entry.path)))
         elif _is_file(entry):
             yield str(Path(entry.path))  # without the ./ of the working folder
 

@@ -210,7 +210,7 @@ def _check_output(out: Path, overwrite: bool, made: bool) -> None:
     """
     require_format(out)
     try:
-        out.absolute().parent.lstat(), out.lstat()
+        out.lstat()
     except OSError as error:  # the system knows no such name
         if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
             raise SettingsError(f"out: {shown(out)} is not allowed ({describe(error)}); name another file") from error

@@ -24,7 +24,6 @@ _REASONS = {
     "data.force_rgb": "grey pictures stay grey: pretrained weights would need three channels",
     "data.augmentation": "what a picture may look like and stay what it is: `visionforge datasets show {name}`",
     "model.backbone": "trained from random weights: the network that gets furthest in minutes on small images",
-    "model.optimizer": "found by a search on data sets of this size",
     "model.schedule": "the rate rises for a fifth of the steps and falls to the end, so that few epochs are enough",
     "model.loss": "a share of the target is spread over the other classes where images are few",
     "model.mixup": "pairs of images are mixed where there are enough of them",
@@ -62,7 +61,7 @@ def choose(
     else:
         kind, recipe = "fastnet", recipe_for(images)
         tree = read_yaml(shipped_files()[recipe])
-        reasons["model.optimizer"] = f"found by a search on data sets of this size (recipe {recipe})"
+        reasons["model.optimizer"] = f"of the recipe {recipe}, which was tried on data sets of this size"
         if not tree["model"]["mixup"]["alpha"]:
             reasons["model.mixup"] = "so few images are not mixed"
         if not tree["model"]["loss"]["label_smoothing"]:

@@ -14,7 +14,7 @@ from optuna.samplers import CmaEsSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from visionforge.tuning.informed_gp import common_space
+from visionforge.tuning.trials import common_space
 
 GENERATION = "cma:generation"  # system attribute of a trial, as Optuna names it
 

@@ -9,11 +9,10 @@ from typing import Any, cast
 
 from optuna.distributions import BaseDistribution
 from optuna.samplers import GPSampler
-from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from visionforge.tuning.trials import OWN, counted, epochs_of
+from visionforge.tuning.trials import common_space, counted, epochs_of
 
 
 class InformedGPSampler(GPSampler):
@@ -60,18 +59,6 @@ class _Informed:
         return [
             trial for trial in found if trial.state != TrialState.COMPLETE or self._parameters <= trial.params.keys()
         ]
-
-
-def common_space(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
-    """Return the parameters that all trials have; the configuration's own values are no reason to lack one.
-
-    Its values outside their ranges are no parameters of its trial, which is always completed.
-
-    Args:
-        trials: Trials that have ended.
-    """
-    found = intersection_search_space([trial for trial in trials if not trial.user_attrs.get(OWN)])
-    return {name: distribution for name, distribution in found.items() if not distribution.single()}
 
 
 def completions(trials: Sequence[FrozenTrial], direction: StudyDirection) -> Iterator[FrozenTrial]:

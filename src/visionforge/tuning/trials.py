@@ -7,6 +7,8 @@ from pathlib import PurePath
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
+from optuna.search_space import intersection_search_space
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -93,6 +95,18 @@ def failures_in_a_row(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
             break
         row.insert(0, trial)
     return row
+
+
+def common_space(trials: Iterable[FrozenTrial]) -> dict[str, BaseDistribution]:
+    """Return the parameters that all trials have; the configuration's own values are no reason to lack one.
+
+    Its values outside their ranges are no parameters of its trial, which is always completed.
+
+    Args:
+        trials: Trials that have ended.
+    """
+    found = intersection_search_space([trial for trial in trials if not trial.user_attrs.get(OWN)])
+    return {name: distribution for name, distribution in found.items() if not distribution.single()}
 
 
 def put_in_line(study: Study, trial: FrozenTrial, times: int = 1) -> None:
